@@ -1,0 +1,124 @@
+"""What is measured: sums with counts, and results that say what made them."""
+
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Tally(NamedTuple):
+    """A sum and the count it is over; divide once, at the end, over everything (devices, micro-batches, documents)."""
+
+    sum: float
+    count: float
+
+    def __add__(self, other: "Tally") -> "Tally":  # type: ignore[override]  # a tally adds; it does not concatenate
+        return Tally(self.sum + other.sum, self.count + other.count)
+
+    @property
+    def mean(self) -> float:
+        """The mean; NaN for an empty tally."""
+        return self.sum / self.count if self.count else math.nan
+
+
+class Interval(NamedTuple):
+    """A confidence interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What made a result: enough to make it again."""
+
+    memlm: str
+    torch: str
+    python: str
+    machine: str
+    num_threads: int
+    commit: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def here(**settings: Any) -> "Provenance":
+        """The provenance of something made now, by this process; `settings` are seed, tokens, dtype and the like."""
+        return Provenance(
+            memlm=metadata.version("memlm"),
+            torch=metadata.version("torch"),
+            python=platform.python_version(),
+            machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+            num_threads=int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+            commit=_commit(),
+            settings=settings,
+        )
+
+
+def _commit() -> str:
+    """The commit of the checkout memlm runs from, marked when it has changes; empty outside a checkout."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return ""
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """Named measures of one thing, their confidence intervals, and what made them.
+
+    `measures` are plain numbers, text, lists or mappings of them; `intervals` share their names.
+    """
+
+    name: str
+    measures: Mapping[str, Any]
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    provenance: Provenance | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["measures"][name]
+        except KeyError:
+            raise AttributeError(f"result {self.__dict__.get('name')!r} has no measure {name!r}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """One flat JSON object: the measures, then `intervals` and `provenance`."""
+        intervals = {name: list(interval) for name, interval in self.intervals.items()}
+        provenance = asdict(self.provenance) if self.provenance else None
+        return {"name": self.name, **self.measures, "intervals": intervals, "provenance": provenance}
+
+    @staticmethod
+    def from_dict(row: Mapping[str, Any]) -> "Result":
+        """Undo `to_dict`."""
+        rest = dict(row)
+        name, provenance = rest.pop("name"), rest.pop("provenance", None)
+        intervals = {key: Interval(*pair) for key, pair in rest.pop("intervals", {}).items()}
+        return Result(
+            name=name,
+            measures=rest,
+            intervals=intervals,
+            provenance=Provenance(**provenance) if provenance else None,
+        )
+
+
+def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Append one JSON object per row."""
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file, without a last line cut short by a crash; none if there is no file."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
