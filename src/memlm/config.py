@@ -11,7 +11,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import pydantic
 import tyro
@@ -197,6 +197,8 @@ class StackConfig(Config):
     num_layers: int = 2
     mlp_ratio: int = 4
     """Width of the MLP in units of `dim`."""
+    activation: Literal["relu_squared", "swiglu"] = "relu_squared"
+    """The MLP's nonlinearity; swiglu is Llama's, with a gate as wide as its value."""
     mixer: Mixer = field(default_factory=MaskedMixer)
     causal: bool = False
     """Whether a position sees only itself and those before it."""

@@ -1,0 +1,156 @@
+"""Checkpoint folders: config.json, model.safetensors, tokenizer.json, provenance.json. Nothing is ever unpickled."""
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from memlm.config import AutoencoderConfig
+from memlm.data.tokenizer import Tokenizer
+from memlm.files import atomic_folder
+
+FORMAT = "memlm autoencoder"
+FORMAT_VERSION = 1
+UNCONDITIONAL = "unconditional"
+"""Name of the unconditional reader's log-probabilities among the tensors."""
+
+_FILES = ("config.json", "model.safetensors", "tokenizer.json", "provenance.json")
+
+
+class Contents(NamedTuple):
+    """What a checkpoint folder holds."""
+
+    config: AutoencoderConfig
+    tensors: dict[str, Tensor]
+    tokenizer: Tokenizer
+    provenance: dict[str, Any]
+
+
+def save(
+    folder: Path,
+    config: AutoencoderConfig,
+    tensors: Mapping[str, Tensor],
+    tokenizer: Tokenizer,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write a checkpoint folder, all or nothing.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
+    header = {"format": FORMAT, "format_version": FORMAT_VERSION}
+    with atomic_folder(folder) as temporary:
+        (temporary / "config.json").write_text(config.to_json())
+        (temporary / "provenance.json").write_text(json.dumps({**header, **provenance}, indent=2) + "\n")
+        tokenizer.save(temporary)
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(plain, temporary / "model.safetensors", metadata={"format": "pt"})
+
+
+def locate(name_or_path: str | Path, revision: str | None = None) -> Path:
+    """The folder of a checkpoint: a path, a model in the package, or a hub name (downloaded).
+
+    Raises:
+        ValueError: there is no such model, or what is there is not a checkpoint folder.
+    """
+    path = Path(name_or_path)
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise ValueError(f"{path} is a file; a checkpoint is a folder with {', '.join(_FILES)}")
+    boxed = Path(str(resources.files("memlm") / "checkpoints" / str(name_or_path)))
+    if boxed.is_dir():
+        return boxed
+    return _download(str(name_or_path), revision)
+
+
+def boxed_models() -> list[str]:
+    """Names of the models that ship with memlm."""
+    box = Path(str(resources.files("memlm") / "checkpoints"))
+    return sorted(folder.name for folder in box.iterdir() if folder.is_dir()) if box.is_dir() else []
+
+
+def _download(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+
+    hint = f"give a checkpoint folder, a hub name (user/model), or one of: {', '.join(boxed_models()) or 'none in the box'}"
+    if name.count("/") != 1:
+        raise ValueError(f"no model {name!r}: {hint}")
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(_FILES)))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ValueError(f"no model {name!r}: no such folder, and the hub said: {error}; {hint}") from error
+
+
+def load(folder: Path) -> Contents:
+    """Read a checkpoint folder.
+
+    Raises:
+        ValueError: a file is missing, truncated, of another format, or of a newer version; says which and why.
+    """
+    missing = [name for name in _FILES if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(f"{folder} is not a memlm checkpoint: it has no {' and no '.join(missing)}")
+    provenance = _read_json(folder / "provenance.json")
+    if provenance.get("format") != FORMAT:
+        raise ValueError(f"{folder} holds {provenance.get('format')!r}, not {FORMAT!r}")
+    version = provenance.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ValueError(f"{folder} has format version {version}; this memlm reads {FORMAT_VERSION}; upgrade memlm")
+    config = AutoencoderConfig.read(folder / "config.json")
+    return Contents(config, _load_tensors(folder / "model.safetensors"), Tokenizer.load(folder), provenance)
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Put a checkpoint's tensors into a model, checking every name, shape and number.
+
+    Raises:
+        ValueError: a tensor is missing, unknown, of another shape, or holds NaN or infinity.
+    """
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{folder}: tensor {name!r} holds NaN or infinity; the checkpoint is damaged")
+    try:
+        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except RuntimeError as error:
+        raise ValueError(f"{folder}: the weights do not fit config.json: {error}") from None
+
+
+def push(save_pretrained: Callable[[Path], None], repo_id: str, **options: Any) -> str:
+    """Save to a temporary folder and upload it; returns the commit's address."""
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    repository = api.create_repo(repo_id, exist_ok=True, **options)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "checkpoint"
+        save_pretrained(folder)
+        return str(api.upload_folder(repo_id=repository.repo_id, folder_path=folder))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: not a JSON object")
+    return content
+
+
+def _load_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged or cut short: {error}") from None
+    if UNCONDITIONAL not in tensors:
+        raise ValueError(f"{path} has no tensor {UNCONDITIONAL!r}: not a memlm autoencoder")
+    return tensors

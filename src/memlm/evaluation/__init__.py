@@ -1,0 +1,1 @@
+"""Measures: how much of a text a memory gives back, in accuracy and in bits, with intervals."""

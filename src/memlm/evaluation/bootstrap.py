@@ -1,0 +1,34 @@
+"""Bootstrap confidence intervals over documents."""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+
+from memlm.results import Interval
+
+NUM_RESAMPLES = 2000
+
+
+def bootstrap_interval(
+    sums: Float[np.ndarray, "unit quantity"],
+    statistic: Callable[[Float[np.ndarray, "resample quantity"]], Float[np.ndarray, " resample"]],
+    *,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Percentile bootstrap of a statistic of totals: units (documents) are drawn with replacement.
+
+    `sums` holds each unit's sums of every quantity; `statistic` turns resampled totals into the number asked for.
+
+    Raises:
+        ValueError: fewer than two units, which say nothing about spread.
+    """
+    num_units = len(sums)
+    if num_units < 2:
+        raise ValueError(f"a bootstrap needs at least two units, not {num_units}")
+    draws = np.random.default_rng(seed).multinomial(num_units, np.full(num_units, 1 / num_units), NUM_RESAMPLES)
+    values = statistic(draws @ sums)
+    tail = (1 - level) / 2
+    low, high = np.nanquantile(values, [tail, 1 - tail])
+    return Interval(float(low), float(high))

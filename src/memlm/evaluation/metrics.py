@@ -1,0 +1,145 @@
+"""Regeneration measured: every token scored from the model's own parallel output, summed by document, then divided.
+
+Parallel decoding sees no token of the chunk, so its argmax is never teacher-forced.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import nn
+
+from memlm.data.chunks import Chunks
+from memlm.evaluation.bootstrap import bootstrap_interval
+from memlm.evaluation.information import entropy_ratio, retained_bits
+from memlm.objectives import Batch, token_nats
+from memlm.results import Interval
+
+
+class Scores(NamedTuple):
+    """What a model made of chunks, token by token; entries at the padding mean nothing."""
+
+    predicted: Int[np.ndarray, "chunk token"]
+    nats: Float[np.ndarray, "chunk token"]
+    chunks: Chunks
+
+    @property
+    def correct(self) -> Bool[np.ndarray, "chunk token"]:
+        """Whether each token was regenerated; True at the padding."""
+        return (self.predicted == self.chunks.tokens) | ~self.chunks.mask
+
+
+def batches(chunks: Chunks, device: torch.device | str, num_chunks: int = 256) -> Iterator[Batch]:
+    """Chunks in order, as batches of at most `num_chunks` on a device."""
+    for start in range(0, len(chunks.tokens), num_chunks):
+        rows = slice(start, start + num_chunks)
+        yield Batch(*(torch.from_numpy(part[rows]).to(device) for part in (chunks.tokens, chunks.mask)))
+
+
+@torch.no_grad()
+def score(
+    model: nn.Module, chunks: Chunks, *, device: torch.device | str = "cpu", advance: Callable[[int], None] | None = None
+) -> Scores:
+    """Regenerate chunks and score every token; `advance` hears of each batch's tokens."""
+    was_training = model.training
+    model.eval()
+    predicted, nats = [], []
+    for batch in batches(chunks, device):
+        output = model(*batch)
+        predicted.append(output.logits.argmax(dim=-1).cpu().numpy())
+        nats.append(token_nats(output, batch).cpu().numpy())
+        if advance:
+            advance(int(batch.mask.sum()))
+    model.train(was_training)
+    return Scores(np.concatenate(predicted), np.concatenate(nats), chunks)
+
+
+def quick_measures(scores: Scores) -> dict[str, float]:
+    """Token accuracy, exact match and nats/token: what a training run watches."""
+    mask, correct = scores.chunks.mask, scores.correct
+    return {
+        "token_accuracy": float(correct[mask].mean()),
+        "exact_match": float(correct.all(axis=1).mean()),
+        "nats_per_token": float(scores.nats[mask].mean()),
+    }
+
+
+class _Totals(NamedTuple):
+    """Quantities summed by unit, as columns."""
+
+    correct: np.ndarray
+    exact: np.ndarray
+    nats: np.ndarray
+    unconditional_nats: np.ndarray
+    tokens: np.ndarray
+    chunks: np.ndarray
+    bytes: np.ndarray
+
+
+def _totals(scores: Scores, unconditional_nats: np.ndarray, num_bytes: np.ndarray) -> _Totals:
+    """Per-document sums [document]; `num_bytes` are the documents'."""
+    mask, correct, document = scores.chunks.mask, scores.correct, scores.chunks.document
+    per_chunk = (
+        (correct & mask).sum(1),
+        correct.all(1),
+        (scores.nats * mask).sum(1, dtype=np.float64),
+        (unconditional_nats * mask).sum(1, dtype=np.float64),
+        mask.sum(1),
+        np.ones(len(mask)),
+    )
+    by_document = (np.bincount(document, weights=column, minlength=len(num_bytes)) for column in per_chunk)
+    return _Totals(*by_document, num_bytes.astype(np.float64))
+
+
+_BITS = 1 / np.log(2)
+_STATISTICS: dict[str, Callable[[_Totals], np.ndarray]] = {
+    "token_accuracy": lambda t: t.correct / t.tokens,
+    "exact_match": lambda t: t.exact / t.chunks,
+    "nats_per_token": lambda t: t.nats / t.tokens,
+    "bits_per_byte": lambda t: t.nats * _BITS / t.bytes,
+    "unconditional_nats_per_token": lambda t: t.unconditional_nats / t.tokens,
+    "retained_bits_per_token": lambda t: retained_bits(t.nats, t.unconditional_nats) / t.tokens,
+    "retained_fraction": lambda t: 1 - t.nats / t.unconditional_nats,
+}
+
+
+def measures(
+    scores: Scores,
+    unconditional_nats: Float[np.ndarray, "chunk token"],
+    document_bytes: Int[np.ndarray, " document"],
+    *,
+    vocab_size: int,
+    memory_dims: int,
+) -> tuple[dict[str, object], dict[str, Interval]]:
+    """Every measure of regeneration, and 95% intervals from a bootstrap over documents (none for a lone document).
+
+    `unconditional_nats` are the same reader's without a memory; `memory_dims` is `num_slots · memory_dim`.
+    """
+    columns = np.stack(_totals(scores, unconditional_nats, document_bytes), axis=1)
+    total = _Totals(*columns.sum(axis=0))
+    values: dict[str, object] = {name: float(statistic(total)) for name, statistic in _STATISTICS.items()}
+    intervals = {
+        name: bootstrap_interval(columns, lambda draws, f=statistic: f(_Totals(*draws.T)))
+        for name, statistic in _STATISTICS.items()
+        if len(columns) > 1
+    }
+    tokens_per_chunk = total.tokens / total.chunks
+    for derived, base, convert in (
+        ("entropy_ratio", "nats_per_token", lambda nats: entropy_ratio(nats, vocab_size)),
+        ("bits_per_dim", "retained_bits_per_token", lambda bits: bits * tokens_per_chunk / memory_dims),
+    ):
+        values[derived] = float(convert(values[base]))
+        if base in intervals:
+            intervals[derived] = Interval(*sorted(float(convert(end)) for end in intervals[base]))
+    mask = scores.chunks.mask
+    hits, seen = (scores.correct & mask).sum(axis=0), mask.sum(axis=0)
+    values |= {
+        "num_chunks": int(total.chunks),
+        "num_tokens": int(total.tokens),
+        "num_documents": len(columns),
+        "bytes_per_token": float(total.bytes / total.tokens),
+        "accuracy_by_position": [float(h / s) if s else None for h, s in zip(hits, seen, strict=True)],
+    }
+    return values, intervals

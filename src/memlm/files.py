@@ -1,0 +1,63 @@
+"""Writing that is all or nothing: a crash or a full disk leaves the old state, never half of the new."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `path` (replacing what was there) when the block ends without error.
+
+    Raises:
+        OSError: the disk is full or not writable; says which folder, and that what was there before still is.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            _sync(file)
+        if path.exists():
+            # A folder cannot be renamed over a full one; the old one steps aside for an instant.
+            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-old-"))
+            path.rename(old / path.name)
+            temporary.rename(path)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(path)
+        _sync(path.parent)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        # safetensors reports a full disk as an error of its own; to the user both are one.
+        if isinstance(error, OSError) or "I/O error" in str(error):
+            raise OSError(f"could not write {path}: {error}; nothing was changed there") from error
+        raise
+
+
+def atomic_write(path: Path, text: str) -> None:
+    """Write a text file, all or nothing.
+
+    Raises:
+        OSError: as `atomic_folder`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        _sync(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(f"could not write {path}: {error}; nothing was changed there") from error
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

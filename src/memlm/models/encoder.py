@@ -1,0 +1,38 @@
+"""The encoder: a chunk of tokens → its memory."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from memlm import config
+from memlm.nn.linear import to_compute_dtype
+from memlm.nn.mixers import Mask
+from memlm.nn.pooling import Memory, build_pooling
+from memlm.nn.stack import Stack
+
+Tokens = Int[Tensor, "batch token"]
+
+
+class Encoder(nn.Module):
+    """Token embeddings and learned positions, a stack, and pooling; each memory vector's root mean square is 1."""
+
+    def __init__(self, shape: config.MemoryShape, stack: config.StackConfig, pooling: config.Pooling) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embed = nn.Embedding(shape.vocab_size, stack.dim)
+        self.positions = nn.Parameter(torch.randn(shape.chunk_len, stack.dim) * 0.3)
+        self.stack = Stack(stack, shape.chunk_len)
+        self.pooling = build_pooling(pooling, shape, stack.dim)
+
+    def forward(self, tokens: Tokens, mask: Mask) -> Memory:
+        """Encode chunks; what stands at the padding of `mask` changes nothing.
+
+        Raises:
+            ValueError: the chunks are not `chunk_len` long.
+        """
+        if tokens.shape[1] != self.shape.chunk_len:
+            raise ValueError(f"this encoder reads chunks of {self.shape.chunk_len} tokens, not {tokens.shape[1]}")
+        hidden = to_compute_dtype(self.embed(tokens) + self.positions)
+        memory = self.pooling(self.stack(hidden, mask), mask).float()
+        return F.rms_norm(memory, memory.shape[-1:], eps=1e-8)

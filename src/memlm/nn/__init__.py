@@ -1,0 +1,5 @@
+"""Building blocks: token mixers, residual stacks, pooling and unpooling.
+
+Axis words: `batch` (chunks), `token`, `dim` (width of the hidden state), `head`, `slot` and `memory_dim` (the
+memory), `vocab`.
+"""

@@ -1,0 +1,102 @@
+"""Pooling: hidden [batch token dim] → memory [batch slot memory_dim], from the mask's real tokens alone."""
+
+import math
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from memlm import config
+from memlm.nn.linear import attend, block_orthogonal, linear
+from memlm.nn.mixers import Hidden, Mask
+
+Memory = Float[Tensor, "batch slot memory_dim"]
+
+
+def block_shape(shape: config.MemoryShape) -> tuple[int, int, int]:
+    """How memory dimensions and positions are matched at first: blocks, dimensions a block, positions a block."""
+    memory_dims = shape.num_slots * shape.memory_dim
+    blocks = math.gcd(memory_dims, shape.chunk_len)
+    return blocks, memory_dims // blocks, shape.chunk_len // blocks
+
+
+class LastTokenPooling(nn.Module):
+    """The last real token's hidden state, projected to the memory."""
+
+    def __init__(self, shape: config.MemoryShape, dim: int) -> None:
+        super().__init__()
+        self.num_slots = shape.num_slots
+        self.project = linear(dim, shape.num_slots * shape.memory_dim)
+
+    def forward(self, hidden: Hidden, mask: Mask) -> Memory:
+        """Pool."""
+        last = (mask.sum(dim=1) - 1).clamp_min(0)
+        state = hidden[torch.arange(len(hidden), device=hidden.device), last]
+        return rearrange(self.project(state), "b (s m) -> b s m", s=self.num_slots)
+
+
+class MeanPooling(nn.Module):
+    """The mean of the real tokens' hidden states, projected to the memory."""
+
+    def __init__(self, shape: config.MemoryShape, dim: int) -> None:
+        super().__init__()
+        self.num_slots = shape.num_slots
+        self.project = linear(dim, shape.num_slots * shape.memory_dim)
+
+    def forward(self, hidden: Hidden, mask: Mask) -> Memory:
+        """Pool."""
+        total = (hidden * mask[..., None]).sum(dim=1)
+        state = total / mask.sum(dim=1, keepdim=True).clamp_min(1)
+        return rearrange(self.project(state.to(hidden.dtype)), "b (s m) -> b s m", s=self.num_slots)
+
+
+class PositionalPooling(nn.Module):
+    """Each position projected to `token_dim`, all concatenated, one linear map to the memory."""
+
+    def __init__(self, cfg: config.Positional, shape: config.MemoryShape, dim: int) -> None:
+        super().__init__()
+        self.num_slots = shape.num_slots
+        self.narrow = linear(dim, cfg.token_dim)
+        self.gather = linear(shape.chunk_len * cfg.token_dim, shape.num_slots * shape.memory_dim)
+        # Each dimension begins by reading few positions, and unpooling by writing it back to the same ones: a code
+        # that can be read at once and is then improved, instead of one that has to be found.
+        blocks, memory_dims, tokens = block_shape(shape)
+        self.gather.weight.data = block_orthogonal(blocks, memory_dims, tokens * cfg.token_dim)
+
+    def forward(self, hidden: Hidden, mask: Mask) -> Memory:
+        """Pool; the last product is in fp32, so that the memory is not rounded to bf16."""
+        parts = self.narrow(hidden) * mask[..., None]
+        with torch.autocast(hidden.device.type, enabled=False):
+            memory = self.gather(rearrange(parts.float(), "b t p -> b (t p)"))
+        return rearrange(memory, "b (s m) -> b s m", s=self.num_slots)
+
+
+class LearnedQueryPooling(nn.Module):
+    """Learned queries attend to the real tokens; their answers, made narrow and concatenated, are the memory."""
+
+    def __init__(self, cfg: config.LearnedQuery, shape: config.MemoryShape, dim: int) -> None:
+        super().__init__()
+        self.num_heads, self.num_slots = cfg.num_heads, shape.num_slots
+        self.queries = nn.Parameter(torch.randn(shape.num_slots * cfg.num_parts, dim))
+        self.key_value = linear(dim, 2 * dim)
+        self.narrow = linear(dim, shape.memory_dim // cfg.num_parts)
+
+    def forward(self, hidden: Hidden, mask: Mask) -> Memory:
+        """Pool."""
+        queries = repeat(self.queries, "q d -> b q d", b=len(hidden))
+        answers = attend(queries, self.key_value(hidden), self.num_heads, mask)
+        return rearrange(self.narrow(answers), "b (s q) m -> b s (q m)", s=self.num_slots)
+
+
+def build_pooling(cfg: config.Pooling, shape: config.MemoryShape, dim: int) -> nn.Module:
+    """The pooling that a configuration names."""
+    match cfg:
+        case config.LastToken():
+            return LastTokenPooling(shape, dim)
+        case config.Mean():
+            return MeanPooling(shape, dim)
+        case config.Positional():
+            return PositionalPooling(cfg, shape, dim)
+        case config.LearnedQuery():
+            return LearnedQueryPooling(cfg, shape, dim)

@@ -1,0 +1,90 @@
+"""Unpooling: memory [batch slot memory_dim] → hidden [batch token dim], from nothing but the memory."""
+
+import math
+
+import torch
+from einops import rearrange, repeat
+from torch import nn
+
+from memlm import config
+from memlm.nn.linear import attend, block_orthogonal, linear, to_compute_dtype
+from memlm.nn.mixers import Hidden
+from memlm.nn.pooling import Memory, block_shape
+
+
+class RepeatUnpooling(nn.Module):
+    """The memory, projected to the width, at every position (the paper's plain unpooling)."""
+
+    def __init__(self, shape: config.MemoryShape, dim: int) -> None:
+        super().__init__()
+        self.chunk_len = shape.chunk_len
+        self.project = linear(shape.num_slots * shape.memory_dim, dim)
+
+    def forward(self, memory: Memory) -> Hidden:
+        """Unpool."""
+        return repeat(self.project(rearrange(memory, "b s m -> b (s m)")), "b d -> b t d", t=self.chunk_len)
+
+
+class SlidingWindowUnpooling(nn.Module):
+    """Position i reads half the dimensions, from the i-th on and wrapping, through one shared map (the paper's)."""
+
+    def __init__(self, shape: config.MemoryShape, dim: int) -> None:
+        super().__init__()
+        width = shape.num_slots * shape.memory_dim
+        window = (torch.arange(shape.chunk_len)[:, None] + torch.arange(width // 2)) % width
+        self.register_buffer("window", window, persistent=False)
+        self.project = linear(width // 2, dim)
+
+    def forward(self, memory: Memory) -> Hidden:
+        """Unpool."""
+        return self.project(to_compute_dtype(rearrange(memory, "b s m -> b (s m)"))[:, self.window])
+
+
+class PositionalUnpooling(nn.Module):
+    """One linear map from the memory to `token_dim` for each position, each then widened."""
+
+    def __init__(self, cfg: config.Positional, shape: config.MemoryShape, dim: int) -> None:
+        super().__init__()
+        self.token_dim = cfg.token_dim
+        self.scatter = linear(shape.num_slots * shape.memory_dim, shape.chunk_len * cfg.token_dim)
+        blocks, memory_dims, tokens = block_shape(shape)
+        gain = math.sqrt(shape.chunk_len * cfg.token_dim / (shape.num_slots * shape.memory_dim))
+        self.scatter.weight.data = gain * block_orthogonal(blocks, tokens * cfg.token_dim, memory_dims)
+        self.widen = linear(cfg.token_dim, dim)
+
+    def forward(self, memory: Memory) -> Hidden:
+        """Unpool; the first product is in fp32, so that the memory is not rounded to bf16."""
+        with torch.autocast(memory.device.type, enabled=False):
+            parts = self.scatter(rearrange(memory.float(), "b s m -> b (s m)"))
+        return self.widen(to_compute_dtype(rearrange(parts, "b (t p) -> b t p", p=self.token_dim)))
+
+
+class LearnedQueryUnpooling(nn.Module):
+    """Each position's learned query attends to the parts that the memory is cut into."""
+
+    def __init__(self, cfg: config.LearnedQuery, shape: config.MemoryShape, dim: int) -> None:
+        super().__init__()
+        self.num_heads, self.num_parts = cfg.num_heads, cfg.num_parts
+        self.queries = nn.Parameter(torch.randn(shape.chunk_len, dim))
+        self.part_positions = nn.Parameter(torch.randn(shape.num_slots * cfg.num_parts, dim) * 0.3)
+        self.widen = linear(shape.memory_dim // cfg.num_parts, dim)
+        self.key_value = linear(dim, 2 * dim)
+
+    def forward(self, memory: Memory) -> Hidden:
+        """Unpool."""
+        parts = self.widen(rearrange(memory, "b s (q m) -> b (s q) m", q=self.num_parts)) + self.part_positions
+        queries = repeat(self.queries, "t d -> b t d", b=len(memory))
+        return attend(queries, self.key_value(to_compute_dtype(parts)), self.num_heads)
+
+
+def build_unpooling(cfg: config.Unpooling, shape: config.MemoryShape, dim: int) -> nn.Module:
+    """The unpooling that a configuration names."""
+    match cfg:
+        case config.Repeat():
+            return RepeatUnpooling(shape, dim)
+        case config.SlidingWindow():
+            return SlidingWindowUnpooling(shape, dim)
+        case config.Positional():
+            return PositionalUnpooling(cfg, shape, dim)
+        case config.LearnedQuery():
+            return LearnedQueryUnpooling(cfg, shape, dim)

@@ -1,0 +1,42 @@
+"""Objectives: a model and a batch → named tallies of losses, in nats."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from memlm.models.autoencoder import Regeneration
+from memlm.models.encoder import Tokens
+from memlm.nn.mixers import Mask
+
+
+class Batch(NamedTuple):
+    """Chunks on a device; `mask` marks the real tokens."""
+
+    tokens: Tokens
+    mask: Mask
+
+
+class LossTally(NamedTuple):
+    """A loss summed over `count` tokens, before division: the sum carries the gradient."""
+
+    sum: Float[Tensor, ""]
+    count: Float[Tensor, ""]
+
+
+Objective = Callable[[nn.Module, Batch], dict[str, LossTally]]
+
+
+def token_nats(regeneration: Regeneration, batch: Batch) -> Float[Tensor, "batch token"]:
+    """Cross-entropy of every token in nats; 0 at the padding."""
+    logits = regeneration.logits
+    nats = F.cross_entropy(logits.flatten(0, 1).float(), batch.tokens.flatten(), reduction="none")
+    return nats.view(batch.tokens.shape) * batch.mask
+
+
+def retention(model: nn.Module, batch: Batch) -> dict[str, LossTally]:
+    """Regenerate each chunk from its memory alone (paper, §2; the copy task with blank inputs)."""
+    nats = token_nats(model(*batch), batch)
+    return {"retention": LossTally(nats.sum(), batch.mask.sum())}

@@ -1,0 +1,1 @@
+"""The only training loop, and what it needs: optimizers, schedule, checkpoints."""

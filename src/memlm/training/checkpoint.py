@@ -1,0 +1,95 @@
+"""Training checkpoints: everything the loop needs to go on as if it had never stopped.
+
+Batches are a function of seed and step alone, so that weights, optimizer state and counters are all there is.
+"""
+
+import json
+import re
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from memlm.files import atomic_folder
+
+
+@dataclass
+class Progress:
+    """How far a training run is."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+def save(folder: Path, fingerprint: str, progress: Progress, model: nn.Module, optimizers: list[Optimizer]) -> None:
+    """Save a checkpoint atomically, then remove the older ones.
+
+    Raises:
+        OSError: the disk is full; the older checkpoints are still there.
+    """
+    with atomic_folder(folder / f"step-{progress.step:08d}") as temporary:
+        save_file(_plain(model.state_dict()), temporary / "model.safetensors")
+        save_file(_plain(_optimizer_tensors(optimizers)), temporary / "optimizer.safetensors")
+        (temporary / "state.json").write_text(json.dumps({"fingerprint": fingerprint, **asdict(progress)}))
+    for old in _steps(folder)[:-1]:
+        shutil.rmtree(old)
+
+
+def restore(folder: Path, fingerprint: str, model: nn.Module, optimizers: list[Optimizer]) -> Progress:
+    """Load the newest checkpoint into model and optimizers; a fresh `Progress` where there is none.
+
+    Raises:
+        ValueError: the checkpoint belongs to another configuration, or is damaged.
+    """
+    for leftover in folder.glob(".step-*"):
+        shutil.rmtree(leftover)
+    steps = _steps(folder)
+    if not steps:
+        return Progress()
+    newest = steps[-1]
+    try:
+        state = json.loads((newest / "state.json").read_text())
+        weights, moments = load_file(newest / "model.safetensors"), load_file(newest / "optimizer.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ValueError(f"{newest} is damaged ({error}); delete it to start again") from None
+    if state.pop("fingerprint") != fingerprint:
+        raise ValueError(
+            f"{newest} was made with another configuration or data; give another folder, or delete {folder}"
+        )
+    model.load_state_dict(weights)
+    _load_optimizer_tensors(optimizers, moments)
+    return Progress(**state)
+
+
+def _steps(folder: Path) -> list[Path]:
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in found if re.fullmatch(r"step-\d+", path.name))
+
+
+def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _optimizer_tensors(optimizers: list[Optimizer]) -> dict[str, Tensor]:
+    return {
+        f"{number}.{index}.{name}": torch.as_tensor(value)
+        for number, optimizer in enumerate(optimizers)
+        for index, state in optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+    }
+
+
+def _load_optimizer_tensors(optimizers: list[Optimizer], tensors: dict[str, Tensor]) -> None:
+    for number, optimizer in enumerate(optimizers):
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            owner, index, name = key.split(".", 2)
+            if int(owner) == number:
+                state.setdefault(int(index), {})[name] = value
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,132 @@
+"""The training loop: any model, any objective, by token budget, resumable, on accelerate."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from memlm.config import TrainingConfig
+from memlm.data.chunks import Chunks
+from memlm.objectives import Objective
+from memlm.progress import track
+from memlm.training import checkpoint
+from memlm.training.checkpoint import Progress
+from memlm.training.log import MetricsLog
+from memlm.training.optimizers import build_optimizers, learning_rate_scale, set_learning_rate
+from memlm.training.step import Stepper
+
+LOG_STEPS = 20
+"""The training loss is written each time this many steps were made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What to train on and how to watch it."""
+
+    sample: Callable[[int], Chunks]
+    """Step → that step's whole batch; a function of the step alone, so that a resumed run sees the same."""
+    objective: Objective
+    evaluate: Callable[[nn.Module], dict[str, float]] | None = None
+    """Held-out measures, made every `eval_tokens`."""
+    stop: Callable[[dict[str, float]], bool] | None = None
+    """Whether these held-out measures are reason to stop before the budget is spent."""
+    title: str = "Training"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Home:
+    """Where a run lives: its metrics and checkpoints."""
+
+    folder: Path
+    fingerprint: str
+    """Of configuration and data: a checkpoint of another run is refused."""
+
+
+def fit(
+    model: nn.Module,
+    task: Task,
+    cfg: TrainingConfig,
+    accelerator: Accelerator,
+    *,
+    home: Home | None = None,
+    quiet: bool = False,
+) -> Progress:
+    """Train `model` in place until the token budget is spent; resume from `home` where it holds a checkpoint.
+
+    Raises:
+        TrainingDivergedError: a loss is NaN or infinite; earlier checkpoints are kept.
+        ValueError: the checkpoint found is another run's.
+    """
+    model.to(accelerator.device)
+    optimizers = build_optimizers(model, cfg.optimizer)
+    checkpoints = home.folder / "checkpoints" if home else None
+    progress = Progress()
+    if home and checkpoints:
+        progress = checkpoint.restore(checkpoints, home.fingerprint, model, optimizers)
+    log = MetricsLog(home.folder if home else None, accelerator, progress)
+    stepper = Stepper(accelerator.prepare_model(model), task.objective, cfg, accelerator, optimizers)
+    watch = _Watch(task, cfg, log)
+    due_checkpoint = _Due(cfg.checkpoint_tokens, progress.tokens)
+    started = time.monotonic() - progress.seconds
+    quiet = quiet or not accelerator.is_main_process
+    with track(task.title, total=cfg.num_tokens, unit="tokens", completed=progress.tokens, quiet=quiet) as advance:
+        stopped = False
+        while progress.tokens < cfg.num_tokens and not stopped:
+            torch.manual_seed(cfg.seed * 1_000_003 + progress.step)  # noise, too, depends on the step alone
+            chunks = task.sample(progress.step)
+            set_learning_rate(optimizers, learning_rate_scale(cfg, progress.tokens))
+            values = stepper.step(chunks)
+            num_tokens = int(chunks.mask.sum())
+            progress.step, progress.tokens = progress.step + 1, progress.tokens + num_tokens
+            progress.seconds = time.monotonic() - started
+            stopped = watch.after_step(model, progress, values)
+            if home and checkpoints and (due_checkpoint(progress.tokens) or _done(cfg, progress) or stopped):
+                accelerator.wait_for_everyone()
+                if accelerator.is_main_process:
+                    checkpoint.save(checkpoints, home.fingerprint, progress, model, optimizers)
+            advance(num_tokens, note=watch.note)
+    accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    return progress
+
+
+def _done(cfg: TrainingConfig, progress: Progress) -> bool:
+    return progress.tokens >= cfg.num_tokens
+
+
+class _Due:
+    """Says when a multiple of `every` tokens was passed."""
+
+    def __init__(self, every: int, tokens: int) -> None:
+        self.every, self.passed = every, tokens // every
+
+    def __call__(self, tokens: int) -> bool:
+        before, self.passed = self.passed, tokens // self.every
+        return self.passed > before
+
+
+class _Watch:
+    """Logs training losses and held-out measures, and words them for the progress bar."""
+
+    def __init__(self, task: Task, cfg: TrainingConfig, log: MetricsLog) -> None:
+        self.task, self.cfg, self.log = task, cfg, log
+        self.due = _Due(cfg.eval_tokens, log.progress.tokens)
+        self.held_out = ""
+        self.note = ""
+
+    def after_step(self, model: nn.Module, progress: Progress, values: dict[str, float]) -> bool:
+        """Write what is due; returns whether to stop."""
+        done = _done(self.cfg, progress)
+        if progress.step % LOG_STEPS == 0 or done:
+            self.log.write("train", {**values, "tokens_per_second": progress.tokens / progress.seconds})
+        stop = False
+        if self.task.evaluate and (self.due(progress.tokens) or done):
+            measures = self.task.evaluate(model)
+            self.log.write("validation", measures)
+            self.held_out = f", held-out accuracy {measures['token_accuracy']:.4f}"
+            stop = bool(self.task.stop and self.task.stop(measures))
+        self.note = f"loss {values['nats_per_token']:.3f}{self.held_out}"
+        return stop

@@ -1,0 +1,56 @@
+"""Optimizers and the learning-rate schedule."""
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from memlm import config
+
+NOT_HIDDEN = ("head",)
+"""Linear maps that end in the vocabulary: Muon is for maps between hidden states."""
+
+
+def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """The weights of linear maps between hidden states: what Muon is made for.
+
+    Embeddings, heads, learned positions, queries and the mixers' token matrices are left to AdamW.
+    """
+    return [
+        module.weight
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and name.rpartition(".")[2] not in NOT_HIDDEN and module.weight.requires_grad
+    ]
+
+
+def build_optimizers(model: nn.Module, cfg: config.Optimizer) -> list[Optimizer]:
+    """The optimizers of a configuration, over the model's trainable parameters; together they cover each once."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    match cfg:
+        case config.AdamW():
+            return [_adamw(parameters, cfg)]
+        case config.Muon():
+            matrices = hidden_matrices(model)
+            chosen = {id(matrix) for matrix in matrices}
+            rest = [parameter for parameter in parameters if id(parameter) not in chosen]
+            muon = torch.optim.Muon(matrices, lr=cfg.learning_rate, weight_decay=0.0, adjust_lr_fn="original")
+            return [muon, _adamw(rest, cfg.adamw)]
+
+
+def _adamw(parameters: list[nn.Parameter], cfg: config.AdamW) -> Optimizer:
+    return torch.optim.AdamW(
+        parameters, lr=cfg.learning_rate, betas=cfg.betas, weight_decay=cfg.weight_decay, fused=True
+    )
+
+
+def learning_rate_scale(cfg: config.TrainingConfig, tokens: int) -> float:
+    """Warm-up, constant stretch, linear decay to nothing: a factor in [0, 1] after `tokens` tokens."""
+    warm = min(1.0, (tokens + cfg.batch_tokens) / cfg.warmup_tokens) if cfg.warmup_tokens else 1.0
+    left = max(0.0, 1 - tokens / cfg.num_tokens)
+    return warm * (min(1.0, left / cfg.decay_fraction) if cfg.decay_fraction else 1.0)
+
+
+def set_learning_rate(optimizers: list[Optimizer], scale: float) -> None:
+    """Set every group's rate to `scale` times the rate it was built with."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("peak_lr", group["lr"]) * scale

@@ -1,0 +1,134 @@
+"""A recipe → a trained autoencoder: prepare the data, train, train the unconditional reader, save."""
+
+import hashlib
+import json
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from memlm import checkpoint_folder
+from memlm.config import AutoencoderConfig, RecipeConfig, TrainingConfig
+from memlm.data.chunks import cut, sample
+from memlm.data.token_store import PreparedData, prepare
+from memlm.evaluation.metrics import quick_measures, score
+from memlm.models.autoencoder import Autoencoder, UnconditionalReader
+from memlm.objectives import retention
+from memlm.results import Provenance
+from memlm.text_autoencoder import TextAutoencoder
+from memlm.training.accelerator import build_accelerator
+from memlm.training.loop import Home, Task, fit
+
+MAX_VALIDATION_CHUNKS = 256
+UNCONDITIONAL_FRACTION = 0.2
+"""Share of the token budget that the unconditional reader gets; it has only the tokens' frequencies to learn."""
+
+
+def train_autoencoder(recipe: RecipeConfig, folder: Path, *, quiet: bool = False) -> TextAutoencoder:
+    """Train what a recipe describes, or go on where an interrupted run stopped, or load a finished one.
+
+    `folder` receives `recipe.json`, `metrics.jsonl`, `checkpoints/` while training, and `model/` at the end.
+
+    Raises:
+        ValueError: the recipe does not fit its data, or `folder` holds another run.
+        TrainingDivergedError: a loss became NaN or infinite.
+    """
+    prepared = prepare(recipe.data, quiet=quiet)
+    check_vocabulary(recipe, prepared)
+    fingerprint = _fingerprint(recipe, prepared)
+    finished = _finished(folder, fingerprint)
+    if finished:
+        return finished
+    accelerator = build_accelerator(recipe.training, folder)
+    if accelerator.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "recipe.json").write_text(recipe.to_json())
+    model = seeded_autoencoder(recipe)
+    home = Home(folder=folder, fingerprint=fingerprint)
+    progress = fit(model, retention_task(recipe, prepared), recipe.training, accelerator, home=home, quiet=quiet)
+    unconditional = train_unconditional(recipe, prepared, accelerator, quiet=quiet)
+    provenance = {"run": fingerprint, "recipe": asdict(recipe), "data": prepared.fingerprint, **asdict(progress)}
+    made_by = asdict(Provenance.here(dtype=recipe.training.precision, seed=recipe.training.seed))
+    result = TextAutoencoder(model.cpu(), prepared.tokenizer, unconditional, {**provenance, "made_by": made_by})
+    if accelerator.is_main_process:
+        result.save_pretrained(folder / "model")
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return result
+
+
+def seeded_autoencoder(recipe: RecipeConfig) -> Autoencoder:
+    """The recipe's model, freshly initialized from the recipe's seed."""
+    torch.manual_seed(recipe.training.seed)
+    return Autoencoder(recipe.model)
+
+
+def retention_task(recipe: RecipeConfig, prepared: PreparedData, title: str | None = None) -> Task:
+    """Regenerate random chunks of the training split; watch the validation split."""
+    chunk_len = recipe.model.shape.chunk_len
+    validation = cut(prepared.splits["validation"], chunk_len, max_chunks=MAX_VALIDATION_CHUNKS)
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        return quick_measures(score(model, validation, device=next(model.parameters()).device))
+
+    return Task(
+        sample=batch_sampler(recipe.training, prepared, chunk_len),
+        objective=retention,
+        evaluate=evaluate,
+        title=title or f"Training {recipe.name}",
+    )
+
+
+def batch_sampler(cfg: TrainingConfig, prepared: PreparedData, chunk_len: int) -> Any:
+    """Step → its batch of random training chunks."""
+    return lambda step: sample(
+        prepared.splits["train"],
+        chunk_len,
+        cfg.batch_tokens // chunk_len,
+        seed=cfg.seed,
+        step=step,
+        short_fraction=cfg.short_fraction,
+    )
+
+
+def train_unconditional(
+    recipe: RecipeConfig, prepared: PreparedData, accelerator: Accelerator, *, quiet: bool = False
+) -> Float[Tensor, "token vocab"]:
+    """Log-probabilities, in nats, of the recipe's reader trained the same way on a constant memory."""
+    torch.manual_seed(recipe.training.seed)
+    reader = UnconditionalReader(recipe.model)
+    cfg = replace(recipe.training, num_tokens=max(1, int(recipe.training.num_tokens * UNCONDITIONAL_FRACTION)))
+    task = Task(
+        sample=batch_sampler(cfg, prepared, recipe.model.shape.chunk_len),
+        objective=retention,
+        title="Training the unconditional reader",
+    )
+    fit(reader, task, cfg, accelerator, quiet=quiet)
+    with torch.no_grad():
+        return reader.cpu().decoder(reader.memory)[0].float().log_softmax(dim=-1)
+
+
+def check_vocabulary(recipe: RecipeConfig, prepared: PreparedData) -> None:
+    """Raise ValueError where the model's vocabulary is not the tokenizer's."""
+    wanted, found = recipe.model.shape.vocab_size, prepared.tokenizer.vocab_size
+    if wanted != found:
+        raise ValueError(f"the model's vocab_size is {wanted}, the tokenizer's {found}; set model.shape.vocab-size {found}")
+
+
+def _fingerprint(recipe: RecipeConfig, prepared: PreparedData) -> str:
+    return hashlib.sha256((recipe.to_json() + prepared.fingerprint).encode()).hexdigest()[:16]
+
+
+def _finished(folder: Path, fingerprint: str) -> TextAutoencoder | None:
+    """The model of a finished run of the same recipe and data, if `folder` holds one."""
+    provenance = folder / "model" / "provenance.json"
+    if not provenance.exists():
+        return None
+    if json.loads(provenance.read_text()).get("run") != fingerprint:
+        raise ValueError(f"{folder} holds a model of another recipe or data; give another folder, or delete it")
+    return TextAutoencoder.from_pretrained(folder / "model")
