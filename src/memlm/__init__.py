@@ -1,1 +1,40 @@
-"""memlm."""
+"""memlm: memory models for language. Measure, make and use vectors that hold a whole chunk of text.
+
+```python
+import memlm
+
+model = memlm.load("english")                      # or a checkpoint folder, or a hub name
+memory = model.encode(["Call me Ishmael. ..."])    # one vector per chunk
+model.regenerate(memory)                           # → the text, from the vectors alone
+model.evaluate(["Call me Ishmael. ..."])           # → token accuracy, retained bits, ...
+```
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from memlm.text_autoencoder import Memory, TextAutoencoder
+
+__all__ = ["Memory", "TextAutoencoder", "load"]
+
+
+def load(name_or_path: "str | Path", *, revision: str | None = None) -> "TextAutoencoder":
+    """Load a model: one that ships with memlm (`english`), a checkpoint folder, or a Hugging Face hub name.
+
+    Raises:
+        ValueError: there is no such model, or it is damaged; says what is wrong.
+    """
+    from memlm.text_autoencoder import TextAutoencoder
+
+    return TextAutoencoder.from_pretrained(name_or_path, revision=revision)
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use: `import memlm` does not import torch.
+    if name in ("Memory", "TextAutoencoder"):
+        from memlm import text_autoencoder
+
+        return getattr(text_autoencoder, name)
+    raise AttributeError(f"module 'memlm' has no attribute {name!r}")

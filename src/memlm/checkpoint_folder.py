@@ -79,9 +79,9 @@ def boxed_models() -> list[str]:
 
 def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    hint = f"give a checkpoint folder, a hub name (user/model), or one of: {', '.join(boxed_models()) or 'none in the box'}"
+    hint = f"give a checkpoint folder, a hub name (user/model), or one in the box: {', '.join(boxed_models())}"
     if name.count("/") != 1:
         raise ValueError(f"no model {name!r}: {hint}")
     try:

@@ -195,8 +195,8 @@ class StackConfig(Config):
     dim: int = 128
     """Width of the hidden state."""
     num_layers: int = 2
-    mlp_ratio: int = 4
-    """Width of the MLP in units of `dim`."""
+    mlp_ratio: float = 4.0
+    """Width of the MLP in units of `dim`, rounded to whole dimensions."""
     activation: Literal["relu_squared", "swiglu"] = "relu_squared"
     """The MLP's nonlinearity; swiglu is Llama's, with a gate as wide as its value."""
     mixer: Mixer = field(default_factory=MaskedMixer)
@@ -324,7 +324,7 @@ class AdamW(Config):
 
     kind: Annotated[Literal["adamw"], _KIND] = "adamw"
     learning_rate: float = 2e-3
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
@@ -338,6 +338,10 @@ class Muon(Config):
     kind: Annotated[Literal["muon"], _KIND] = "muon"
     learning_rate: float = 0.02
     """Of Muon; the update's scale is that of its first publication (`adjust_lr_fn="original"`)."""
+    momentum: float = 0.85
+    """Of the gradient, Nesterov's. Short runs want less than the customary 0.95."""
+    num_newton_schulz: int = 5
+    """Newton-Schulz iterations that orthogonalize an update."""
     adamw: AdamW = field(default_factory=AdamW)
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from memlm.models.autoencoder import Regeneration
 from memlm.models.encoder import Tokens
 from memlm.nn.mixers import Mask
+from memlm.results import Tally
 
 
 class Batch(NamedTuple):
@@ -19,14 +20,7 @@ class Batch(NamedTuple):
     mask: Mask
 
 
-class LossTally(NamedTuple):
-    """A loss summed over `count` tokens, before division: the sum carries the gradient."""
-
-    sum: Float[Tensor, ""]
-    count: Float[Tensor, ""]
-
-
-Objective = Callable[[nn.Module, Batch], dict[str, LossTally]]
+Objective = Callable[[nn.Module, Batch], dict[str, Tally]]
 
 
 def token_nats(regeneration: Regeneration, batch: Batch) -> Float[Tensor, "batch token"]:
@@ -36,7 +30,7 @@ def token_nats(regeneration: Regeneration, batch: Batch) -> Float[Tensor, "batch
     return nats.view(batch.tokens.shape) * batch.mask
 
 
-def retention(model: nn.Module, batch: Batch) -> dict[str, LossTally]:
+def retention(model: nn.Module, batch: Batch) -> dict[str, Tally]:
     """Regenerate each chunk from its memory alone (paper, §2; the copy task with blank inputs)."""
     nats = token_nats(model(*batch), batch)
-    return {"retention": LossTally(nats.sum(), batch.mask.sum())}
+    return {"retention": Tally(nats.sum(), batch.mask.sum())}

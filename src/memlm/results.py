@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 class Tally(NamedTuple):
     """A sum and the count it is over; divide once, at the end, over everything (devices, micro-batches, documents)."""
 
-    sum: float
-    count: float
+    sum: Any
+    """A number, or a scalar tensor that carries a gradient."""
+    count: Any  # not int: a tuple has a method of this name
 
     def __add__(self, other: "Tally") -> "Tally":  # type: ignore[override]  # a tally adds; it does not concatenate
         return Tally(self.sum + other.sum, self.count + other.count)
@@ -24,7 +25,7 @@ class Tally(NamedTuple):
     @property
     def mean(self) -> float:
         """The mean; NaN for an empty tally."""
-        return self.sum / self.count if self.count else math.nan
+        return float(self.sum) / float(self.count) if self.count else math.nan
 
 
 class Interval(NamedTuple):
@@ -110,15 +111,14 @@ class Result:
         )
 
 
-def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Append one JSON object per row."""
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+def json_lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    """One JSON object per line."""
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The rows of a JSON-lines file, without a last line cut short by a crash; none if there is no file."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]  # what follows the last newline is cut short, or nothing

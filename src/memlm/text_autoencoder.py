@@ -101,7 +101,8 @@ class TextAutoencoder:
                 "load the model that made it"
             )
         tokens = [
-            self.model.decoder(vectors.to(self._device)).argmax(dim=-1).cpu() for vectors in memory.vectors.split(256)
+            self.model.decoder(vectors.to(self._device)).argmax(dim=-1).cpu()
+            for vectors in torch.split(memory.vectors, 256)
         ]
         rows = [row[:n] for row, n in zip(torch.cat(tokens), memory.num_tokens, strict=True)] if tokens else []
         texts, start = [], 0

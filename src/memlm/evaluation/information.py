@@ -1,6 +1,12 @@
 """Information measures of a memory, from cross-entropies in nats/token."""
 
 import math
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Nats = TypeVar("Nats", float, NDArray[np.float64])
 
 
 def random_logits_nats(vocab_size: int) -> float:
@@ -16,7 +22,7 @@ def entropy_ratio(nats: float, vocab_size: int) -> float:
     return 1 - nats / random_logits_nats(vocab_size)
 
 
-def retained_bits(nats: float, unconditional_nats: float) -> float:
+def retained_bits(nats: Nats, unconditional_nats: Nats) -> Nats:
     """V-information of the memory about the text, in bits/token (Xu et al. 2020).
 
     I_V = (H(X|∅) − H(X|M)) / ln 2, where H(X|∅) is the same reader's, trained the same way on a constant memory.

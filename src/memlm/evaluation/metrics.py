@@ -40,7 +40,11 @@ def batches(chunks: Chunks, device: torch.device | str, num_chunks: int = 256) -
 
 @torch.no_grad()
 def score(
-    model: nn.Module, chunks: Chunks, *, device: torch.device | str = "cpu", advance: Callable[[int], None] | None = None
+    model: nn.Module,
+    chunks: Chunks,
+    *,
+    device: torch.device | str = "cpu",
+    advance: Callable[[int], None] | None = None,
 ) -> Scores:
     """Regenerate chunks and score every token; `advance` hears of each batch's tokens."""
     was_training = model.training
@@ -93,6 +97,10 @@ def _totals(scores: Scores, unconditional_nats: np.ndarray, num_bytes: np.ndarra
     return _Totals(*by_document, num_bytes.astype(np.float64))
 
 
+def _of_columns(statistic: Callable[[_Totals], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda rows: statistic(_Totals._make(rows.T))
+
+
 _BITS = 1 / np.log(2)
 _STATISTICS: dict[str, Callable[[_Totals], np.ndarray]] = {
     "token_accuracy": lambda t: t.correct / t.tokens,
@@ -118,12 +126,11 @@ def measures(
     `unconditional_nats` are the same reader's without a memory; `memory_dims` is `num_slots · memory_dim`.
     """
     columns = np.stack(_totals(scores, unconditional_nats, document_bytes), axis=1)
-    total = _Totals(*columns.sum(axis=0))
+    total = _Totals._make(columns.sum(axis=0))
     values: dict[str, object] = {name: float(statistic(total)) for name, statistic in _STATISTICS.items()}
     intervals = {
-        name: bootstrap_interval(columns, lambda draws, f=statistic: f(_Totals(*draws.T)))
-        for name, statistic in _STATISTICS.items()
-        if len(columns) > 1
+        name: bootstrap_interval(columns, _of_columns(statistic))
+        for name, statistic in (_STATISTICS.items() if len(columns) > 1 else ())
     }
     tokens_per_chunk = total.tokens / total.chunks
     for derived, base, convert in (

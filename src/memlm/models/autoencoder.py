@@ -43,6 +43,8 @@ class UnconditionalReader(nn.Module):
     Its cross-entropy is the H(X|∅) that retained bits are counted from (V-information, Xu et al. 2020).
     """
 
+    memory: Memory
+
     def __init__(self, cfg: config.AutoencoderConfig) -> None:
         super().__init__()
         self.decoder = ParallelDecoder(cfg.shape, cfg.decoder, cfg.unpooling)

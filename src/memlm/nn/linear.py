@@ -22,7 +22,7 @@ def orthogonal(dim_out: int, dim_in: int) -> Tensor:
 
 def block_orthogonal(num_blocks: int, dim_out: int, dim_in: int) -> Tensor:
     """`num_blocks` orthogonal blocks on the diagonal of a [num_blocks · dim_out, num_blocks · dim_in] matrix."""
-    return torch.block_diag(*(orthogonal(dim_out, dim_in) for _ in range(num_blocks)))
+    return torch.block_diag(*(orthogonal(dim_out, dim_in) for _ in range(num_blocks)))  # type: ignore[no-untyped-call]
 
 
 def norm(hidden: Tensor) -> Tensor:

@@ -23,12 +23,15 @@ class MaskedMixer(nn.Module):
     tensor is permuted.
     """
 
+    causal_mask: Tensor | None
+
     def __init__(self, cfg: config.MaskedMixer, dim: int, chunk_len: int, causal: bool) -> None:
         super().__init__()
         self.inward = linear(dim, dim)
         self.outward = linear(dim, dim, gain=0.0)
         # Orthogonal: no position is mixed away before training has said which may be.
-        self.weight = nn.Parameter(torch.stack([orthogonal(chunk_len, chunk_len) for _ in range(cfg.num_heads)]))
+        # A parameter each, because Muon orthogonalizes matrices.
+        self.weight = nn.ParameterList(nn.Parameter(orthogonal(chunk_len, chunk_len)) for _ in range(cfg.num_heads))
         mask = torch.ones(chunk_len, chunk_len).tril() if causal else None
         self.register_buffer("causal_mask", mask, persistent=False)
 
@@ -37,7 +40,7 @@ class MaskedMixer(nn.Module):
         batch, token, dim = hidden.shape
         if mask is not None:
             hidden = hidden * mask[..., None]
-        weight = self.weight
+        weight = torch.stack(tuple(self.weight))
         if self.causal_mask is not None:
             weight = weight * self.causal_mask
         heads = torch.mm(self.inward.weight, rearrange(hidden, "b t d -> (b t) d").T)
@@ -47,6 +50,8 @@ class MaskedMixer(nn.Module):
 
 class Attention(nn.Module):
     """Softmax attention with rotary position embeddings, through PyTorch's SDPA."""
+
+    angles: Float[Tensor, "token half_head_dim"]
 
     def __init__(self, cfg: config.Attention, dim: int, chunk_len: int, causal: bool) -> None:
         super().__init__()
@@ -59,12 +64,9 @@ class Attention(nn.Module):
         """Attend along the tokens."""
         query, key, value = rearrange(self.inward(hidden), "b t (qkv h d) -> qkv b h t d", qkv=3, h=self.num_heads)
         query, key = (_rotate(heads, self.angles) for heads in (query, key))
-        allowed = None if mask is None else mask[:, None, None, :]
-        if allowed is not None and self.causal:
-            allowed = allowed & torch.ones(mask.shape[1], mask.shape[1], dtype=torch.bool, device=mask.device).tril()
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=allowed, is_causal=self.causal and allowed is None
-        )
+        # Causal positions after the padding's start are padding too: no mask is needed for them.
+        allowed = None if mask is None or self.causal else mask[:, None, None, :]
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, is_causal=self.causal)
         return self.outward(rearrange(mixed, "b h t d -> b t (h d)"))
 
 

@@ -14,7 +14,7 @@ class Mlp(nn.Module):
     def __init__(self, cfg: config.StackConfig) -> None:
         super().__init__()
         self.gated = cfg.activation == "swiglu"
-        inner = cfg.dim * cfg.mlp_ratio
+        inner = round(cfg.dim * cfg.mlp_ratio)
         self.up = linear(cfg.dim, 2 * inner if self.gated else inner)
         self.down = linear(inner, cfg.dim, gain=0.0)
 

@@ -4,7 +4,8 @@ import math
 
 import torch
 from einops import rearrange, repeat
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 
 from memlm import config
 from memlm.nn.linear import attend, block_orthogonal, linear, to_compute_dtype
@@ -27,6 +28,8 @@ class RepeatUnpooling(nn.Module):
 
 class SlidingWindowUnpooling(nn.Module):
     """Position i reads half the dimensions, from the i-th on and wrapping, through one shared map (the paper's)."""
+
+    window: Int[Tensor, "token window"]
 
     def __init__(self, shape: config.MemoryShape, dim: int) -> None:
         super().__init__()

@@ -1,1 +1,15 @@
 """Recipes: functions that return a full configuration. A docstring holds the claim, its cost and what to expect."""
+
+from collections.abc import Callable, Mapping
+
+from memlm.config import RecipeConfig
+from memlm.recipes.autoencoder import autoencoder
+from memlm.recipes.demo import demo
+from memlm.recipes.reference import reference
+
+RECIPES: Mapping[str, Callable[[], RecipeConfig]] = {
+    "autoencoder": autoencoder,
+    "demo": demo,
+    "reference": reference,
+}
+"""Recipes by the name they have on the command line."""

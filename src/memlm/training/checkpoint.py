@@ -25,6 +25,7 @@ class Progress:
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    """Of training steps, without evaluation and saving."""
 
 
 def save(folder: Path, fingerprint: str, progress: Progress, model: nn.Module, optimizers: list[Optimizer]) -> None:

@@ -71,18 +71,18 @@ def fit(
     stepper = Stepper(accelerator.prepare_model(model), task.objective, cfg, accelerator, optimizers)
     watch = _Watch(task, cfg, log)
     due_checkpoint = _Due(cfg.checkpoint_tokens, progress.tokens)
-    started = time.monotonic() - progress.seconds
     quiet = quiet or not accelerator.is_main_process
     with track(task.title, total=cfg.num_tokens, unit="tokens", completed=progress.tokens, quiet=quiet) as advance:
         stopped = False
         while progress.tokens < cfg.num_tokens and not stopped:
+            started = time.monotonic()
             torch.manual_seed(cfg.seed * 1_000_003 + progress.step)  # noise, too, depends on the step alone
             chunks = task.sample(progress.step)
             set_learning_rate(optimizers, learning_rate_scale(cfg, progress.tokens))
             values = stepper.step(chunks)
             num_tokens = int(chunks.mask.sum())
             progress.step, progress.tokens = progress.step + 1, progress.tokens + num_tokens
-            progress.seconds = time.monotonic() - started
+            progress.seconds += time.monotonic() - started
             stopped = watch.after_step(model, progress, values)
             if home and checkpoints and (due_checkpoint(progress.tokens) or _done(cfg, progress) or stopped):
                 accelerator.wait_for_everyone()

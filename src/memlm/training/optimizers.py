@@ -6,19 +6,16 @@ from torch.optim import Optimizer
 
 from memlm import config
 
-NOT_HIDDEN = ("head",)
-"""Linear maps that end in the vocabulary: Muon is for maps between hidden states."""
+NOT_HIDDEN = {"embed", "head", "positions", "part_positions", "queries"}
+"""Parameters that do not map hidden states to hidden states."""
 
 
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
-    """The weights of linear maps between hidden states: what Muon is made for.
-
-    Embeddings, heads, learned positions, queries and the mixers' token matrices are left to AdamW.
-    """
+    """The trainable maps from hidden states to hidden states, over dimensions or tokens: what Muon is made for."""
     return [
-        module.weight
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and name.rpartition(".")[2] not in NOT_HIDDEN and module.weight.requires_grad
+        parameter
+        for name, parameter in model.named_parameters()
+        if parameter.ndim == 2 and parameter.requires_grad and NOT_HIDDEN.isdisjoint(name.split("."))
     ]
 
 
@@ -32,7 +29,14 @@ def build_optimizers(model: nn.Module, cfg: config.Optimizer) -> list[Optimizer]
             matrices = hidden_matrices(model)
             chosen = {id(matrix) for matrix in matrices}
             rest = [parameter for parameter in parameters if id(parameter) not in chosen]
-            muon = torch.optim.Muon(matrices, lr=cfg.learning_rate, weight_decay=0.0, adjust_lr_fn="original")
+            muon = torch.optim.Muon(
+                matrices,
+                lr=cfg.learning_rate,
+                weight_decay=0.0,
+                momentum=cfg.momentum,
+                ns_steps=cfg.num_newton_schulz,
+                adjust_lr_fn="original",
+            )
             return [muon, _adamw(rest, cfg.adamw)]
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from memlm import checkpoint_folder
-from memlm.config import AutoencoderConfig, RecipeConfig, TrainingConfig
+from memlm.config import RecipeConfig, TrainingConfig
 from memlm.data.chunks import cut, sample
 from memlm.data.token_store import PreparedData, prepare
 from memlm.evaluation.metrics import quick_measures, score
@@ -117,7 +115,9 @@ def check_vocabulary(recipe: RecipeConfig, prepared: PreparedData) -> None:
     """Raise ValueError where the model's vocabulary is not the tokenizer's."""
     wanted, found = recipe.model.shape.vocab_size, prepared.tokenizer.vocab_size
     if wanted != found:
-        raise ValueError(f"the model's vocab_size is {wanted}, the tokenizer's {found}; set model.shape.vocab-size {found}")
+        raise ValueError(
+            f"the model's vocab_size is {wanted}, the tokenizer's {found}; set model.shape.vocab-size {found}"
+        )
 
 
 def _fingerprint(recipe: RecipeConfig, prepared: PreparedData) -> str:

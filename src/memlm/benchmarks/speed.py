@@ -1,0 +1,88 @@
+"""Tokens per second of training and encoding, ours against the reference, and where a training step's time goes."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from memlm.config import RecipeConfig
+from memlm.data.token_store import PreparedData, prepare
+from memlm.objectives import retention
+from memlm.recipes.autoencoder import autoencoder
+from memlm.recipes.reference import reference
+from memlm.training.accelerator import build_accelerator
+from memlm.training.optimizers import build_optimizers
+from memlm.training.run import batch_sampler, seeded_autoencoder
+from memlm.training.step import Stepper
+
+ROUNDS = 5
+STEPS = 10
+MATRIX_PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::linear")
+
+
+def speed() -> dict[str, Any]:
+    """Both recipes in turn, round after round, so that noise of the machine meets both; medians over rounds."""
+    recipes = {"ours": autoencoder(), "attention": reference(), "masked_mixer": reference(mixer="masked_mixer")}
+    prepared = prepare(recipes["ours"].data)
+    subjects = {name: _Subject(recipe, prepared) for name, recipe in recipes.items()}
+    for subject in subjects.values():
+        subject.train()
+        subject.encode()
+    training: dict[str, list[float]] = {name: [] for name in subjects}
+    encoding: dict[str, list[float]] = {name: [] for name in subjects}
+    for _ in range(ROUNDS):
+        for name, subject in subjects.items():
+            training[name].append(_tokens_per_second(subject.train, subject.tokens))
+            encoding[name].append(_tokens_per_second(subject.encode, subject.tokens))
+    return {
+        "training_tokens_per_second": {name: _median(rates) for name, rates in training.items()},
+        "encoding_tokens_per_second": {name: _median(rates) for name, rates in encoding.items()},
+        "step_share": subjects["ours"].profile(),
+        "num_threads": torch.get_num_threads(),
+    }
+
+
+class _Subject:
+    """A recipe's model, ready to train and to encode."""
+
+    def __init__(self, recipe: RecipeConfig, prepared: PreparedData) -> None:
+        cfg = recipe.training
+        accelerator = build_accelerator(cfg)
+        self.model = seeded_autoencoder(recipe)
+        optimizers = build_optimizers(self.model, cfg.optimizer)
+        self.stepper = Stepper(accelerator.prepare_model(self.model), retention, cfg, accelerator, optimizers)
+        self.chunks = batch_sampler(cfg, prepared, recipe.model.shape.chunk_len)(0)
+        self.tokens = STEPS * int(self.chunks.mask.sum())
+
+    def train(self) -> None:
+        for _ in range(STEPS):
+            self.stepper.step(self.chunks)
+
+    @torch.no_grad()
+    def encode(self) -> None:
+        tokens, mask = torch.from_numpy(self.chunks.tokens), torch.from_numpy(self.chunks.mask)
+        for _ in range(STEPS):
+            with self.stepper.accelerator.autocast():
+                self.model.encoder(tokens, mask)
+
+    def profile(self) -> dict[str, float]:
+        """Shares of a training step's time, by kind of operation, largest first."""
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            self.train()
+        times = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
+        total = sum(times.values())
+        products = sum(spent for key, spent in times.items() if key in MATRIX_PRODUCTS)
+        others = sorted(((spent, key) for key, spent in times.items() if key not in MATRIX_PRODUCTS), reverse=True)
+        return {"matrix products": products / total} | {key: spent / total for spent, key in others[:8]}
+
+
+def _tokens_per_second(work: Callable[[], None], tokens: int) -> float:
+    started = time.perf_counter()
+    work()
+    return tokens / (time.perf_counter() - started)
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]

@@ -1,0 +1,78 @@
+"""Chunks: fixed numbers of consecutive tokens of one document, the last padded, with a mask."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memlm.data.token_store import TokenSplit
+
+
+class Chunks(NamedTuple):
+    """Chunks of one length; padding is token 0 where `mask` is False."""
+
+    tokens: NDArray[np.int64]
+    """[chunk token]"""
+    mask: NDArray[np.bool_]
+    """[chunk token], True for a real token."""
+    document: NDArray[np.int64]
+    """[chunk], the index of the document it comes from."""
+
+
+def cut(split: TokenSplit, chunk_len: int, *, max_chunks: int | None = None) -> Chunks:
+    """All consecutive chunks of every document, in order.
+
+    Args:
+        split: what to cut.
+        chunk_len: tokens per chunk.
+        max_chunks: take no more than this, and only whole documents; but at least the first.
+    """
+    lengths = np.diff(split.document_starts)
+    num_chunks = -(-lengths // chunk_len)
+    if max_chunks is not None:
+        num_documents = int(np.searchsorted(np.cumsum(num_chunks), max_chunks, side="right"))
+        first = int(np.argmax(num_chunks > 0))
+        num_chunks = num_chunks[: max(num_documents, first + 1)]
+    document = np.repeat(np.arange(len(num_chunks)), num_chunks)
+    first_chunk = np.cumsum(num_chunks) - num_chunks
+    place = np.arange(len(document)) - first_chunk[document]
+    begin = split.document_starts[document] + place * chunk_len
+    return _gather(split, document, begin, np.full_like(begin, chunk_len), chunk_len)
+
+
+def sample(
+    split: TokenSplit, chunk_len: int, num_chunks: int, *, seed: int, step: int, short_fraction: float
+) -> Chunks:
+    """Chunks that begin at uniformly random tokens; a function of `seed` and `step`, so resuming needs no state.
+
+    Args:
+        split: where to take them from.
+        chunk_len: tokens per chunk; a chunk that would pass its document's end is padded instead.
+        num_chunks: how many.
+        seed: of the run, not negative.
+        step: of the run, not negative.
+        short_fraction: share of chunks that are cut to a uniformly random length, from 1 to `chunk_len`.
+    """
+    random = np.random.default_rng([seed, step])
+    begin = random.integers(len(split.tokens), size=num_chunks)
+    short = random.random(num_chunks) < short_fraction
+    max_len = np.where(short, random.integers(1, chunk_len, size=num_chunks, endpoint=True), chunk_len)
+    document = np.searchsorted(split.document_starts, begin, side="right") - 1
+    return _gather(split, document, begin, max_len, chunk_len)
+
+
+def _gather(
+    split: TokenSplit,
+    document: NDArray[np.int64],
+    begin: NDArray[np.int64],
+    max_len: NDArray[np.int64],
+    chunk_len: int,
+) -> Chunks:
+    """Chunks [chunk token] that begin at given tokens [chunk] and end with their document, or after `max_len`."""
+    length = np.minimum(max_len, split.document_starts[document + 1] - begin)
+    position = np.arange(chunk_len)
+    mask = position < length[:, None]
+    # Padding reads the split's last token, which always exists, and is then overwritten.
+    index = np.minimum(begin[:, None] + position, len(split.tokens) - 1)
+    tokens: NDArray[Any] = np.asarray(split.tokens)[index]
+    return Chunks(np.where(mask, tokens, 0).astype(np.int64, copy=False), mask, document)

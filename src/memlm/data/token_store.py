@@ -1,0 +1,225 @@
+"""Tokens on disk: a corpus is read and tokenized once, then memory-mapped."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memlm.config import BpeTokenizer, Corpus, DataConfig, FileCorpus, HubCorpus, NamedCorpus, PretrainedTokenizer
+from memlm.data.cache import default_cache, folder_stamps, identified, publish, temporary_folder
+from memlm.data.corpus import Document, list_files, read_documents, speech_files, split_of
+from memlm.data.split_writer import SplitWriter, starts_of
+from memlm.data.tokenizer import Tokenizer
+from memlm.progress import Advance, track
+
+_FORMAT = 1
+_BATCH_BYTES = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenSplit:
+    """Documents as tokens, one after another."""
+
+    tokens: NDArray[np.unsignedinteger[Any]]
+    """[token], uint16 or uint32; memory-mapped where it comes from disk."""
+    document_starts: NDArray[np.int64]
+    """[document + 1], where each document begins in `tokens`, and where the last one ends."""
+    document_bytes: NDArray[np.int64]
+    """[document], the size of its text in UTF-8."""
+    document_names: Sequence[str]
+
+    @classmethod
+    def open(cls, folder: Path, name: str) -> Self:
+        """Map a split that was written by `prepare`."""
+        starts = np.load(folder / f"{name}.starts.npy")
+        dtype = np.dtype(json.loads((folder / "data.json").read_text(encoding="utf-8"))["dtype"])
+        return cls(
+            tokens=np.memmap(folder / f"{name}.tokens", dtype, mode="r", shape=(int(starts[-1]),)),
+            document_starts=starts,
+            document_bytes=np.load(folder / f"{name}.bytes.npy"),
+            document_names=json.loads((folder / f"{name}.names.json").read_text(encoding="utf-8")),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedData:
+    """A tokenized corpus."""
+
+    tokenizer: Tokenizer
+    splits: dict[str, TokenSplit]
+    """`train`, `validation`, `test`, and `temporal` where documents are dated."""
+    fingerprint: str
+    """Sixteen hexadecimal digits of the tokenizer and all tokens; the same wherever and whenever prepared."""
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Map what `prepare` wrote."""
+        data = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+        return cls(
+            tokenizer=Tokenizer.load(folder),
+            splits={name: TokenSplit.open(folder, name) for name in data["splits"]},
+            fingerprint=data["fingerprint"],
+        )
+
+
+def prepare(config: DataConfig, *, cache: Path | None = None, quiet: bool = False) -> PreparedData:
+    """Split, tokenize and store a corpus, or open it if that has been done before.
+
+    Args:
+        config: the corpus, its split and its tokenizer.
+        cache: folder of prepared data; by default `$MEMLM_HOME`, or `~/.cache/memlm`.
+        quiet: show no progress.
+
+    Raises:
+        ValueError: what is wrong with the corpus or the tokenizer, or which split is empty.
+        OSError: the cache cannot be written; a full disk says so, with the folder.
+    """
+    cache = default_cache() if cache is None else cache
+    with identified(config.corpus, cache) as (corpus, identity):
+        if isinstance(config.tokenizer, PretrainedTokenizer):
+            identity = [*identity, *folder_stamps(config.tokenizer.name)]
+        folder = cache / _short_hash([_FORMAT, config.to_json(), identity])
+        if not folder.exists():
+            with temporary_folder(cache) as temporary:
+                _build(replace(config, corpus=corpus), temporary, quiet=quiet)
+                publish(temporary, folder)
+    return PreparedData.open(folder)
+
+
+def tokenize_documents(tokenizer: Tokenizer, documents: Iterable[Document]) -> TokenSplit:
+    """Tokenize documents in memory.
+
+    Raises:
+        ValueError: there are no documents.
+    """
+    dtype = _token_dtype(tokenizer)
+    rows = [(document.name, size, tokens.astype(dtype)) for document, size, tokens in _tokenized(tokenizer, documents)]
+    if not rows:
+        raise ValueError("there are no documents to tokenize")
+    names, sizes, arrays = zip(*rows, strict=True)
+    return TokenSplit(
+        tokens=np.concatenate(arrays),
+        document_starts=starts_of([len(array) for array in arrays]),
+        document_bytes=np.array(sizes, dtype=np.int64),
+        document_names=names,
+    )
+
+
+def _tokenized(
+    tokenizer: Tokenizer, documents: Iterable[Document]
+) -> Iterator[tuple[Document, int, NDArray[np.int32]]]:
+    """Each document with its bytes and its tokens, worked off in batches of bounded size."""
+    for batch in _batches(documents):
+        arrays = tokenizer.encode_batch([document.text for document, _ in batch])
+        for (document, num_bytes), tokens in zip(batch, arrays, strict=True):
+            yield document, num_bytes, tokens
+
+
+def _batches(documents: Iterable[Document]) -> Iterator[list[tuple[Document, int]]]:
+    batch: list[tuple[Document, int]] = []
+    batch_bytes = 0
+    for document in documents:
+        batch.append((document, _num_bytes(document)))
+        batch_bytes += batch[-1][1]
+        if batch_bytes >= _BATCH_BYTES:
+            yield batch
+            batch, batch_bytes = [], 0
+    if batch:
+        yield batch
+
+
+def _num_bytes(document: Document) -> int:
+    # A lone surrogate is let through here, because the tokenizer refuses it with a better message.
+    return len(document.text.encode("utf-8", "surrogatepass"))
+
+
+def _token_dtype(tokenizer: Tokenizer) -> np.dtype[np.unsignedinteger[Any]]:
+    return np.dtype("<u2" if tokenizer.vocab_size <= 2**16 else "<u4")
+
+
+def _short_hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+
+
+# --- building --------------------------------------------------------------------------------------------------
+
+
+def _build(config: DataConfig, folder: Path, *, quiet: bool) -> None:
+    total = _corpus_bytes(config.corpus)
+    tokenizer = _make_tokenizer(config, total, quiet=quiet)
+    tokenizer.save(folder)
+    with track("Tokenizing", total=total, unit="bytes", quiet=quiet) as advance:
+        digests = _write_splits(config, tokenizer, folder, advance)
+    data = {
+        "format": _FORMAT,
+        "config": json.loads(config.to_json()),
+        "dtype": _token_dtype(tokenizer).str,
+        "splits": sorted(digests),
+        "fingerprint": _short_hash([tokenizer.fingerprint, sorted(digests.items())]),
+    }
+    (folder / "data.json").write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_splits(config: DataConfig, tokenizer: Tokenizer, folder: Path, advance: Advance) -> dict[str, str]:
+    """Write every document to its split; returns a hash of each split."""
+    writers: dict[str, SplitWriter] = {}
+    with ExitStack() as stack:
+        for document, num_bytes, tokens in _tokenized(tokenizer, read_documents(config.corpus)):
+            split = split_of(document, config)
+            if split not in writers:
+                writers[split] = stack.enter_context(SplitWriter(folder, split, _token_dtype(tokenizer)))
+            writers[split].add(document.name, num_bytes, tokens)
+            advance(num_bytes)
+        _require_splits(config, {name: writer.num_documents for name, writer in writers.items()})
+        return {name: writer.finish() for name, writer in writers.items()}
+
+
+def _corpus_bytes(corpus: Corpus) -> int | None:
+    match corpus:
+        case NamedCorpus():
+            return sum(path.stat().st_size for path in speech_files(corpus))
+        case FileCorpus():
+            return sum(Path(path).stat().st_size for path in list_files(corpus))
+        case HubCorpus():
+            return None
+
+
+def _make_tokenizer(config: DataConfig, total: int | None, *, quiet: bool) -> Tokenizer:
+    match config.tokenizer:
+        case PretrainedTokenizer(name=name):
+            return Tokenizer.from_pretrained(name)
+        case BpeTokenizer(vocab_size=vocab_size, train_bytes=train_bytes):
+            train_fraction = 1 - config.validation_fraction - config.test_fraction
+            limit = train_bytes if total is None else min(round(total * train_fraction), train_bytes)
+            with track("Training the tokenizer", total=limit, unit="bytes", quiet=quiet) as advance:
+                return Tokenizer.train(_training_texts(config, train_bytes, advance), vocab_size)
+
+
+def _training_texts(config: DataConfig, max_bytes: int, advance: Advance) -> Iterator[str]:
+    num_bytes = 0
+    for document in read_documents(config.corpus):
+        if split_of(document, config) == "train":
+            yield document.text
+            num_bytes += _num_bytes(document)
+            advance(_num_bytes(document))
+        if num_bytes >= max_bytes:
+            return
+
+
+def _require_splits(config: DataConfig, num_documents: dict[str, int]) -> None:
+    for name, remedy in (
+        ("train", "add text"),
+        ("validation", f"add text, or raise validation_fraction {config.validation_fraction}"),
+        ("test", f"add text, or raise test_fraction {config.test_fraction}"),
+    ):
+        if name not in num_documents:
+            raise ValueError(
+                f"none of the {sum(num_documents.values())} documents fell into the {name} split: {remedy} "
+                "(files count as one document for each 32 KB)"
+            )

@@ -1,0 +1,132 @@
+"""Text to tokens and back: a byte-level BPE of our own, or any fast Hugging Face tokenizer."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+
+_FILE_NAME = "tokenizer.json"
+# A pair of tokens seen only once is not worth a type of its own.
+_MIN_PAIR_COUNT = 2
+# Learning takes time quadratic in the length of a word, and text without spaces (DNA, base64) is one word.
+_LONG_RUN = re.compile(r"(\S{256})")
+
+
+class Tokenizer:
+    """Text ↔ token ids. Never adds special tokens, and reads their strings in a text as ordinary text."""
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        # A tokenizer's file may ask for these, and a text would silently lose its end or gain padding.
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = True
+        self._backend = backend
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> Self:
+        """Learn a byte-level BPE without special tokens; text → tokens → text is the identity for any text.
+
+        Raises:
+            ValueError: the texts are too small for `vocab_size` token types, with the number they give.
+        """
+        backend = tokenizers.Tokenizer(tokenizers.models.BPE())
+        backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = tokenizers.decoders.ByteLevel()
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            min_frequency=_MIN_PAIR_COUNT,
+            initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        backend.train_from_iterator((piece for text in texts for piece in _LONG_RUN.split(text)), trainer)
+        tokenizer = cls(backend)
+        if tokenizer.vocab_size != vocab_size:
+            raise ValueError(
+                f"the training text gives only {tokenizer.vocab_size} token types, not vocab_size {vocab_size}: "
+                "add text or lower vocab_size"
+            )
+        return tokenizer
+
+    @classmethod
+    def from_pretrained(cls, name: str) -> Self:
+        """Load a fast Hugging Face tokenizer from a hub name or a folder.
+
+        Raises:
+            ValueError: there is no such tokenizer, or it has no fast implementation.
+        """
+        from transformers import AutoTokenizer
+
+        try:
+            pretrained = AutoTokenizer.from_pretrained(name)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"cannot load the tokenizer {name!r}: {error}") from error
+        backend = getattr(pretrained, "backend_tokenizer", None)
+        if not isinstance(backend, tokenizers.Tokenizer):
+            raise ValueError(f"the tokenizer {name!r} has no fast implementation; choose one with a {_FILE_NAME}")
+        return cls(backend)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Load what `save` wrote.
+
+        Raises:
+            ValueError: the folder has no readable tokenizer file.
+        """
+        path = folder / _FILE_NAME
+        try:
+            return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
+        except Exception as error:  # the tokenizers library raises plain Exception for a malformed file
+            raise ValueError(f"cannot load the tokenizer {path}: {error}") from error
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json` into an existing folder."""
+        (folder / _FILE_NAME).write_text(self._backend.to_str(), encoding="utf-8")
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest token id (some pretrained vocabularies have gaps)."""
+        return 1 + max(self._backend.get_vocab(with_added_tokens=True).values())
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change whenever the tokenizer does."""
+        return hashlib.sha256(self._backend.to_str().encode()).hexdigest()[:16]
+
+    def encode(self, text: str) -> NDArray[np.int32]:
+        """Token ids [token] of a text.
+
+        Raises:
+            ValueError: the text holds a lone surrogate, which no UTF-8 text can; with its index.
+        """
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Token ids of each text, on all processor cores; same errors as `encode`."""
+        try:
+            encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        except (TypeError, UnicodeError):
+            for text in texts:
+                _refuse_surrogates(text)
+            raise
+        return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of token ids; bytes that are not UTF-8, which a model may well predict, become U+FFFD."""
+        return str(self._backend.decode([int(i) for i in ids], skip_special_tokens=False))
+
+    def is_lossless(self, text: str) -> bool:
+        """Whether this text survives text → tokens → text."""
+        return self.decode(self.encode(text)) == text
+
+
+def _refuse_surrogates(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        surrogate = f"U+{ord(text[error.start]):04X}"
+        raise ValueError(f"the text holds a lone surrogate, {surrogate}, at index {error.start}") from None

@@ -1,0 +1,66 @@
+"""The main job, `memlm demo`: train on the default corpus, regenerate what was never seen, write the page."""
+
+import itertools
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from memlm.config import RecipeConfig
+from memlm.data.token_store import prepare
+from memlm.evaluation_sets import HELD_OUT, corpus_sets, evaluate_sets, foreign_sets
+from memlm.files import atomic_write
+from memlm.recipes.demo import demo, demo_reference
+from memlm.report.demo import write_demo_report
+from memlm.results import Result, json_lines
+from memlm.samples import Sample, random_passages
+from memlm.text_autoencoder import TextAutoencoder
+from memlm.training.run import train_autoencoder
+
+
+class DemoRun(NamedTuple):
+    """What a demo made."""
+
+    results: list[Result]
+    """By evaluation set, held-out documents first."""
+    samples: list[Sample]
+    report: Path
+    provenance: dict[str, Any]
+
+    def summary(self) -> dict[str, Any]:
+        """The held-out documents' measures, what training took, and the page's path."""
+        held_out = next(result for result in self.results if result.name == HELD_OUT)
+        took = {"tokens_trained": self.provenance["tokens"], "seconds": self.provenance["seconds"]}
+        return {**held_out.to_dict(), **took, "report": str(self.report)}
+
+
+def run_demo(out: Path, *, train_reference: bool = False, seed: int = 0, quiet: bool = False) -> DemoRun:
+    """Train, evaluate and report; an interrupted demo goes on, a finished one is only reported again.
+
+    The reference recipe's numbers come from a recorded run, unless `train_reference` asks for one here and now.
+    """
+    recipe = demo(seed=seed)
+    model, results = train_and_evaluate(recipe, out, quiet=quiet)
+    samples = list(random_passages(model, prepare(recipe.data).splits["test"]))
+    atomic_write(out / "samples.jsonl", json_lines(samples))
+    reference = Path(str(resources.files("memlm") / "recipes" / "demo_reference.json"))
+    if train_reference:
+        reference = out / "reference"
+        train_and_evaluate(demo_reference(seed=seed), reference, quiet=quiet)
+    return DemoRun(results, samples, write_demo_report(out, reference), model.provenance)
+
+
+def train_and_evaluate(recipe: RecipeConfig, out: Path, *, quiet: bool = False) -> tuple[TextAutoencoder, list[Result]]:
+    """Train a recipe into `out` and evaluate it on every standard set; results go to `out/results.jsonl`."""
+    model = train_autoencoder(recipe, out, quiet=quiet)
+    sets = itertools.chain(corpus_sets(prepare(recipe.data, quiet=quiet)), foreign_sets(model.tokenizer))
+    results = evaluate_sets(model, sets, quiet=quiet)
+    atomic_write(out / "results.jsonl", json_lines(result.to_dict() for result in results))
+    return model, results
+
+
+def record(run: Path, target: Path) -> None:
+    """Put a run's metrics and results into one file that says it is a recording."""
+    rows = {name: (run / f"{name}.jsonl").read_text(encoding="utf-8").splitlines() for name in ("results", "metrics")}
+    recorded = {name: [json.loads(row) for row in lines] for name, lines in rows.items()}
+    atomic_write(target, json.dumps({"recorded": True, **recorded}) + "\n")

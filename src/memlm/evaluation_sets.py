@@ -1,0 +1,34 @@
+"""The standard sets to evaluate an autoencoder on: its own kind of text, later years, and ever stranger text."""
+
+from collections.abc import Iterator
+
+from memlm.data.sources import uniform_tokens
+from memlm.data.texts import EVALUATION_TEXTS, evaluation_documents
+from memlm.data.token_store import PreparedData, TokenSplit, tokenize_documents
+from memlm.data.tokenizer import Tokenizer
+from memlm.results import Result
+from memlm.text_autoencoder import TextAutoencoder
+
+HELD_OUT = "held_out"
+RANDOM = "random_tokens"
+
+
+def corpus_sets(prepared: PreparedData) -> Iterator[tuple[str, TokenSplit]]:
+    """Documents of the training corpus that were kept out of training."""
+    yield HELD_OUT, prepared.splits["test"]
+    if "temporal" in prepared.splits:
+        yield "temporal", prepared.splits["temporal"]
+
+
+def foreign_sets(tokenizer: Tokenizer) -> Iterator[tuple[str, TokenSplit]]:
+    """Text of other kinds than the default corpus: a novel, verse, source code, and uniformly random tokens."""
+    for name in EVALUATION_TEXTS:
+        yield name, tokenize_documents(tokenizer, evaluation_documents(name))
+    yield RANDOM, uniform_tokens(tokenizer)
+
+
+def evaluate_sets(
+    model: TextAutoencoder, sets: Iterator[tuple[str, TokenSplit]], *, quiet: bool = False
+) -> list[Result]:
+    """Evaluate on each set; one result each, named after it."""
+    return [model.evaluate_split(split, name=name, quiet=quiet) for name, split in sets]

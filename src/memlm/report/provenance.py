@@ -1,0 +1,35 @@
+"""What made a run, for the end of every page."""
+
+import json
+from collections.abc import Iterator
+
+from memlm.report.blocks import Block, Definitions, Prose
+from memlm.report.page import Section
+from memlm.report.run import Run
+from memlm.report.text import human, quantity
+from memlm.results import Provenance
+
+
+def made_by(run: Run, other: Run | None = None) -> Section:
+    """The section that says what made this page's numbers, and the reference's."""
+    blocks: list[Block] = [_told(run)]
+    if other is not None:
+        how = "a recorded run, not made here" if other.recorded else "a run of its own"
+        blocks += [Prose(f"The reference, {how}:"), _told(other)]
+    return Section("What made these numbers", "", blocks)
+
+
+def _told(run: Run) -> Block:
+    if run.provenance is None:
+        return Prose("Its results do not say what made them.")
+    speed = run.reached("tokens_per_second")
+    rate = [("training speed", f"{quantity(speed)} tokens/s")] if speed is not None else []
+    return Definitions([*_pairs(run.provenance), *rate])
+
+
+def _pairs(made: Provenance) -> Iterator[tuple[str, str]]:
+    yield "memlm", f"{made.memlm}, commit {made.commit}" if made.commit else made.memlm
+    yield "torch, Python", f"{made.torch}, {made.python}"
+    yield "machine", f"{made.machine}, {made.num_threads} {'thread' if made.num_threads == 1 else 'threads'}"
+    for name, value in made.settings.items():
+        yield human(name), f"{value:,}" if type(value) is int else value if type(value) is str else json.dumps(value)

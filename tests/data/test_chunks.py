@@ -1,0 +1,123 @@
+import time
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memlm.data.chunks import Chunks, cut, sample
+from memlm.data.token_store import TokenSplit
+
+
+def split_with(lengths: list[int]) -> TokenSplit:
+    """Documents of given lengths; tokens count up from 1, so that each says where it is."""
+    total = sum(lengths)
+    return TokenSplit(
+        tokens=np.arange(1, total + 1, dtype=np.uint32),
+        document_starts=np.cumsum([0, *lengths], dtype=np.int64),
+        document_bytes=np.array(lengths, dtype=np.int64),
+        document_names=[str(number) for number in range(len(lengths))],
+    )
+
+
+splits = st.lists(st.integers(0, 20), min_size=1, max_size=8).filter(any).map(split_with)
+chunk_lens = st.integers(1, 9)
+
+
+def assert_well_formed(chunks: Chunks, chunk_len: int) -> None:
+    assert chunks.tokens.shape == chunks.mask.shape == (len(chunks.document), chunk_len)
+    assert (chunks.tokens.dtype, chunks.mask.dtype, chunks.document.dtype) == (np.int64, np.bool_, np.int64)
+    assert np.all(chunks.mask[:, 0])
+    assert np.all(chunks.mask[:, :-1] >= chunks.mask[:, 1:])  # padding is at the end only
+    assert np.all(chunks.tokens[~chunks.mask] == 0)
+
+
+def cut_naively(split: TokenSplit, chunk_len: int) -> list[tuple[int, list[int]]]:
+    rows = []
+    for document, (start, end) in enumerate(zip(split.document_starts, split.document_starts[1:], strict=False)):
+        tokens = split.tokens[start:end].tolist()
+        rows += [(document, tokens[i : i + chunk_len]) for i in range(0, len(tokens), chunk_len)]
+    return rows
+
+
+def unpadded(chunks: Chunks) -> list[tuple[int, list[int]]]:
+    rows = zip(chunks.document, chunks.tokens, chunks.mask, strict=True)
+    return [(int(document), tokens[mask].tolist()) for document, tokens, mask in rows]
+
+
+@given(splits, chunk_lens)
+def test_cutting_is_its_naive_twin(split: TokenSplit, chunk_len: int) -> None:
+    chunks = cut(split, chunk_len)
+    assert_well_formed(chunks, chunk_len)
+    assert unpadded(chunks) == cut_naively(split, chunk_len)
+
+
+@given(splits, chunk_lens, st.integers(1, 20))
+def test_max_chunks_takes_whole_documents_in_order_and_at_least_one(
+    split: TokenSplit, chunk_len: int, max_chunks: int
+) -> None:
+    everything = cut_naively(split, chunk_len)
+    chunks = cut(split, chunk_len, max_chunks=max_chunks)
+    taken = unpadded(chunks)
+    assert_well_formed(chunks, chunk_len)
+    assert taken == everything[: len(taken)]
+    assert len(taken) <= max_chunks or len(set(chunks.document)) == 1
+    rest = everything[len(taken) :]
+    if rest:
+        following = [document for document, _ in rest].count(rest[0][0])
+        assert rest[0][0] != taken[-1][0]  # the last document is whole
+        assert len(taken) + following > max_chunks  # and the next one would not have fitted
+
+
+@given(splits, chunk_lens, st.integers(0, 2**40), st.integers(0, 2**40), st.sampled_from([0.0, 0.3, 1.0]))
+def test_samples_are_windows_of_one_document(
+    split: TokenSplit, chunk_len: int, seed: int, step: int, short_fraction: float
+) -> None:
+    chunks = sample(split, chunk_len, 16, seed=seed, step=step, short_fraction=short_fraction)
+    assert_well_formed(chunks, chunk_len)
+    for document, tokens in unpadded(chunks):
+        begin, length = tokens[0] - 1, len(tokens)
+        end = split.document_starts[document + 1]
+        assert split.document_starts[document] <= begin < end
+        assert tokens == split.tokens[begin : begin + length].tolist()
+        assert length <= min(chunk_len, end - begin)
+        assert short_fraction or length == min(chunk_len, end - begin)
+
+
+def test_a_sample_is_a_function_of_seed_and_step() -> None:
+    split = split_with([1000, 3, 500])
+
+    def draw(seed: int, step: int) -> list[tuple[int, list[int]]]:
+        return unpadded(sample(split, 16, 32, seed=seed, step=step, short_fraction=0.5))
+
+    assert draw(1, 2) == draw(1, 2)
+    assert draw(1, 2) != draw(1, 3) != draw(2, 2) != draw(2, 1)
+
+
+def test_begins_are_uniform_over_tokens_and_short_lengths_over_one_to_chunk_len() -> None:
+    split = split_with([9000, 1000])
+    chunks = sample(split, 10, 20_000, seed=0, step=0, short_fraction=1.0)
+    assert abs(np.mean(chunks.document == 0) - 0.9) < 0.01
+    lengths = np.bincount(chunks.mask.sum(axis=1), minlength=11)[1:] / 20_000
+    np.testing.assert_allclose(lengths, 0.1, atol=0.01)
+    some = sample(split, 10, 20_000, seed=0, step=0, short_fraction=0.2)
+    assert abs(np.mean(some.mask.sum(axis=1) < 10) - 0.18) < 0.02
+
+
+def test_a_split_shorter_than_a_chunk_works() -> None:
+    split = split_with([3])
+    assert unpadded(cut(split, 64)) == [(0, [1, 2, 3])]
+    assert sample(split, 64, 5, seed=0, step=0, short_fraction=0.0).tokens.shape == (5, 64)
+
+
+def test_both_are_fast() -> None:
+    split = split_with([10_000] * 1000)
+    begin = time.process_time()
+    chunks = cut(split, 64)
+    assert time.process_time() - begin < 5
+    assert chunks.mask.sum() == 10_000_000
+    seconds = []
+    for step in range(20):
+        begin = time.process_time()
+        sample(split, 64, 64, seed=0, step=step, short_fraction=0.02)
+        seconds.append(time.process_time() - begin)
+    assert min(seconds) < 1e-3

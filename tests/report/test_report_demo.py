@@ -1,0 +1,94 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from made_up_run import metrics, result
+
+from memlm.report.demo import demo_page, write_demo_report
+from memlm.results import write_json_lines
+
+
+def titles(folder: Path, reference: Path | None = None) -> list[str]:
+    return [section.title for section in demo_page(folder, reference).sections]
+
+
+def test_the_page_says_the_numbers_of_the_files(folder: Path) -> None:
+    page = demo_page(folder)
+    assert page.title == "8 tokens, one vector, and back"
+    assert "99.87% of the tokens came back right (95% interval 99.82% to 99.88%)" in page.lead
+    markdown = page.to_markdown()
+    for said in ("7.79", "Source code", "61.0% on source code", "1.0 million tokens", "Four score", "commit abc"):
+        assert said in markdown
+
+
+def test_the_file_is_written_whole(folder: Path) -> None:
+    path = write_demo_report(folder)
+    assert path == folder / "report.html"
+    assert path.read_text(encoding="utf-8") == demo_page(folder).to_html()
+    assert not list(folder.glob("*.partial"))
+
+
+@pytest.mark.parametrize("name", ["results.jsonl", "metrics.jsonl", "samples.jsonl"])
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=rf"no {name} in {folder}; `memlm demo` makes it"):
+        demo_page(folder)
+
+
+def test_a_broken_file_is_named(folder: Path) -> None:
+    (folder / "samples.jsonl").write_text("{\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"samples\.jsonl"):
+        demo_page(folder)
+    (folder / "samples.jsonl").write_text('{"document": "x", "pieces": [["one"]]}\n', encoding="utf-8")
+    with pytest.raises(ValueError, match="not what it should be"):
+        demo_page(folder)
+
+
+def test_without_validation_samples_positions_or_provenance(folder: Path) -> None:
+    for name in ("results.jsonl", "metrics.jsonl", "samples.jsonl"):
+        (folder / name).unlink()
+    bare = {"name": "held_out", "token_accuracy": 0.5, "intervals": {}, "provenance": None}
+    write_json_lines(folder / "results.jsonl", [bare])
+    write_json_lines(folder / "metrics.jsonl", metrics(validation=False))
+    (folder / "samples.jsonl").touch()
+    page = demo_page(folder).to_html()
+    assert "No validation was measured" in page
+    assert "do not say what made them" in page
+    assert "Along the chunk" not in page
+
+
+def test_a_reference_in_the_folder_is_found(folder: Path) -> None:
+    assert "Beside the reference" not in titles(folder)
+    (folder / "reference").mkdir()
+    with pytest.raises(ValueError, match=r"no results\.jsonl in .*reference"):
+        demo_page(folder)
+    write_json_lines(folder / "reference" / "results.jsonl", [result(token_accuracy=0.3).to_dict()])
+    write_json_lines(folder / "reference" / "metrics.jsonl", metrics(0.3))
+    page = demo_page(folder).to_markdown()
+    assert "the same number of tokens, 1.0 million" in page
+    assert "recorded" not in page
+
+
+def test_a_recorded_reference_is_said_to_be_recorded(folder: Path, recorded: Path) -> None:
+    page = demo_page(folder, recorded).to_markdown()
+    assert "its numbers are a recorded run" in page
+    assert "Reference, recorded" in page
+    assert page.count("a machine") == 2
+
+
+def test_what_is_no_recorded_run_is_refused(folder: Path) -> None:
+    (folder / "other.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ValueError, match="not a recorded run"):
+        demo_page(folder, folder / "other.json")
+    with pytest.raises(ValueError, match="no reference run at"):
+        demo_page(folder, folder / "nothing.json")
+
+
+def test_a_report_does_without_torch(folder: Path) -> None:
+    code = (
+        "import sys, pathlib; from memlm.report.demo import write_demo_report; import memlm.report.terminal; "
+        "assert not {'matplotlib', 'rich'} & set(sys.modules); write_demo_report(pathlib.Path(sys.argv[1])); "
+        "assert not {'torch', 'transformers', 'matplotlib.pyplot'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True)
