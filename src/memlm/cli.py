@@ -79,7 +79,7 @@ class Train(Command):
     Several processes: torchrun --nproc_per_node 2 -m memlm train ...
     """
 
-    recipe: Recipe  # type: ignore[valid-type]  # made of the recipes there are
+    recipe: Recipe
     out: Path
     """Folder for checkpoints, metrics and the model."""
     text: tuple[str, ...] = ()

@@ -11,12 +11,12 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import pydantic
 import tyro
 
-_KIND = tyro.conf.Suppress  # `kind` is chosen by choosing the class, never set by hand
+_KIND: Any = tyro.conf.Suppress  # `kind` is chosen by choosing the class, never set by hand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ class BpeTokenizer(Config):
     kind: Annotated[Literal["bpe"], _KIND] = "bpe"
     vocab_size: int = 1024
     """Number of token types, at least 256 (one for each byte)."""
-    train_bytes: int = 64_000_000
+    train_bytes: int = 16_000_000
     """Learn the merges from at most this many bytes of text."""
 
     def __post_init__(self) -> None:

@@ -1,6 +1,7 @@
 """A tokenizer and an autoencoder as one: text → memory → text. What users load, call and share."""
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from memlm.data.chunks import Chunks, cut
 from memlm.data.corpus import Document
 from memlm.data.token_store import TokenSplit, tokenize_documents
 from memlm.data.tokenizer import Tokenizer
-from memlm.evaluation.metrics import Scores, batches, measures, score
+from memlm.evaluation.metrics import BATCH_CHUNKS, Scores, batches, measures, score
 from memlm.models.autoencoder import Autoencoder
 from memlm.progress import track
 from memlm.results import Provenance, Result
@@ -100,17 +101,10 @@ class TextAutoencoder:
                 f"this memory was made by encoder {memory.encoder}, not by this one ({self.encoder_fingerprint}); "
                 "load the model that made it"
             )
-        tokens = [
-            self.model.decoder(vectors.to(self._device)).argmax(dim=-1).cpu()
-            for vectors in torch.split(memory.vectors, 256)
-        ]
-        rows = [row[:n] for row, n in zip(torch.cat(tokens), memory.num_tokens, strict=True)] if tokens else []
-        texts, start = [], 0
-        for count in memory.num_chunks:
-            ids = [int(token) for row in rows[start : start + count] for token in row]
-            texts.append(self.tokenizer.decode(ids))
-            start += count
-        return texts
+        tokens = torch.cat([self._decode_batch(vectors) for vectors in torch.split(memory.vectors, BATCH_CHUNKS)])
+        chunks = iter([row[:count].tolist() for row, count in zip(tokens, memory.num_tokens, strict=True)])
+        per_text = (itertools.islice(chunks, count) for count in memory.num_chunks)
+        return [self.tokenizer.decode(itertools.chain.from_iterable(ids)) for ids in per_text]
 
     def evaluate(self, texts: Sequence[str], *, name: str = "texts", quiet: bool = True) -> Result:
         """Measure how much of these texts their memories give back (`evaluation.metrics.measures`).
@@ -191,6 +185,9 @@ class TextAutoencoder:
     @torch.no_grad()
     def _encode_batch(self, tokens: Tensor, mask: Tensor) -> Tensor:
         return self.model.encoder(tokens, mask).cpu()
+
+    def _decode_batch(self, vectors: Tensor) -> Tensor:
+        return self.model.decoder(vectors.to(self._device)).argmax(dim=-1).cpu()
 
     def _tokenize(self, texts: Sequence[str]) -> TokenSplit:
         if isinstance(texts, str):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import nn
 
 from memlm.data.chunks import Chunks
@@ -31,10 +32,13 @@ class Scores(NamedTuple):
         return (self.predicted == self.chunks.tokens) | ~self.chunks.mask
 
 
-def batches(chunks: Chunks, device: torch.device | str, num_chunks: int = 256) -> Iterator[Batch]:
-    """Chunks in order, as batches of at most `num_chunks` on a device."""
-    for start in range(0, len(chunks.tokens), num_chunks):
-        rows = slice(start, start + num_chunks)
+BATCH_CHUNKS = 256
+
+
+def batches(chunks: Chunks, device: torch.device | str) -> Iterator[Batch]:
+    """Chunks in order, in batches, on a device."""
+    for start in range(0, len(chunks.tokens), BATCH_CHUNKS):
+        rows = slice(start, start + BATCH_CHUNKS)
         yield Batch(*(torch.from_numpy(part[rows]).to(device) for part in (chunks.tokens, chunks.mask)))
 
 
@@ -94,7 +98,7 @@ def _totals(scores: Scores, unconditional_nats: np.ndarray, num_bytes: np.ndarra
         np.ones(len(mask)),
     )
     by_document = (np.bincount(document, weights=column, minlength=len(num_bytes)) for column in per_chunk)
-    return _Totals(*by_document, num_bytes.astype(np.float64))
+    return _Totals._make([*by_document, num_bytes.astype(np.float64)])
 
 
 def _of_columns(statistic: Callable[[_Totals], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
@@ -125,7 +129,7 @@ def measures(
 
     `unconditional_nats` are the same reader's without a memory; `memory_dims` is `num_slots · memory_dim`.
     """
-    columns = np.stack(_totals(scores, unconditional_nats, document_bytes), axis=1)
+    columns: NDArray[np.float64] = np.stack(_totals(scores, unconditional_nats, document_bytes), axis=1)
     total = _Totals._make(columns.sum(axis=0))
     values: dict[str, object] = {name: float(statistic(total)) for name, statistic in _STATISTICS.items()}
     intervals = {

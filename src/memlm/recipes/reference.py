@@ -27,7 +27,12 @@ def reference(*, mixer: Literal["attention", "masked_mixer"] = "attention", **kn
     match mixer:
         case "attention":
             # SwiGLU has three matrices where our MLP has two: 8/3 of the width keeps the parameters equal.
-            blocks = {"mixer": Attention(num_heads=4), "activation": "swiglu", "mlp_ratio": 8 / 3, "causal": True}
+            blocks: dict[str, Any] = {
+                "mixer": Attention(num_heads=4),
+                "activation": "swiglu",
+                "mlp_ratio": 8 / 3,
+                "causal": True,
+            }
         case "masked_mixer":
             blocks = {"mixer": MaskedMixer(num_heads=4), "causal": True}
     shape = ours.model.shape
