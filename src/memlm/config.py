@@ -340,7 +340,7 @@ class Muon(Config):
     """Of Muon; the update's scale is that of its first publication (`adjust_lr_fn="original"`)."""
     momentum: float = 0.85
     """Of the gradient, Nesterov's. Short runs want less than the customary 0.95."""
-    num_newton_schulz: int = 5
+    num_newton_schulz: int = 3
     """Newton-Schulz iterations that orthogonalize an update."""
     adamw: AdamW = field(default_factory=AdamW)
 

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from memlm.models.autoencoder import Regeneration
 from memlm.models.encoder import Tokens
+from memlm.nn.cross_entropy import cross_entropy
 from memlm.nn.mixers import Mask
 from memlm.results import Tally
 
@@ -25,8 +25,7 @@ Objective = Callable[[nn.Module, Batch], dict[str, Tally]]
 
 def token_nats(regeneration: Regeneration, batch: Batch) -> Float[Tensor, "batch token"]:
     """Cross-entropy of every token in nats; 0 at the padding."""
-    logits = regeneration.logits
-    nats = F.cross_entropy(logits.flatten(0, 1).float(), batch.tokens.flatten(), reduction="none")
+    nats = cross_entropy(regeneration.logits.flatten(0, 1), batch.tokens.flatten())
     return nats.view(batch.tokens.shape) * batch.mask
 
 

@@ -12,7 +12,7 @@ from memlm.data.token_store import PreparedData, prepare
 from memlm.objectives import retention
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.reference import reference
-from memlm.training.accelerator import build_accelerator
+from memlm.training.accelerator import autocast, build_accelerator
 from memlm.training.optimizers import build_optimizers
 from memlm.training.run import batch_sampler, seeded_autoencoder
 from memlm.training.step import Stepper
@@ -64,7 +64,7 @@ class _Subject:
     def encode(self) -> None:
         tokens, mask = torch.from_numpy(self.chunks.tokens), torch.from_numpy(self.chunks.mask)
         for _ in range(STEPS):
-            with self.stepper.accelerator.autocast():
+            with autocast(self.stepper.cfg, self.stepper.accelerator):
                 self.model.encoder(tokens, mask)
 
     def profile(self) -> dict[str, float]:

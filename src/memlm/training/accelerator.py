@@ -3,28 +3,35 @@
 import os
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 
 from memlm.config import TrainingConfig
+from memlm.training.allocator import keep_freed_memory
 
 
 def build_accelerator(cfg: TrainingConfig, folder: Path | None = None) -> Accelerator:
-    """An accelerator of the configured precision and trackers.
+    """An accelerator for devices, processes and trackers.
+
+    Precision is `autocast`'s: accelerate's own would copy all logits to fp32 on their way out of the model.
 
     Raises:
         ValueError: there are not as many processes as were asked for, by `num_processes` or by the launcher.
     """
-    accelerator = Accelerator(
-        mixed_precision="bf16" if cfg.precision == "bf16" else "no",
-        log_with=list(cfg.trackers) or None,
-        project_dir=folder,
-    )
+    accelerator = Accelerator(mixed_precision="no", log_with=list(cfg.trackers) or None, project_dir=folder)
     wanted = cfg.num_processes or int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != wanted:
         raise ValueError(
             f"{wanted} processes were asked for, but {accelerator.num_processes} are running together; "
             f"launch with: torchrun --nproc_per_node {wanted} -m memlm train ..."
         )
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     if cfg.trackers:
         accelerator.init_trackers("memlm")
     return accelerator
+
+
+def autocast(cfg: TrainingConfig, accelerator: Accelerator) -> torch.autocast:
+    """The context in which matrix products have the configured precision."""
+    return torch.autocast(accelerator.device.type, torch.bfloat16, enabled=cfg.precision == "bf16")

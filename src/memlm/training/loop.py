@@ -14,6 +14,7 @@ from memlm.data.chunks import Chunks
 from memlm.objectives import Objective
 from memlm.progress import track
 from memlm.training import checkpoint
+from memlm.training.accelerator import autocast
 from memlm.training.checkpoint import Progress
 from memlm.training.log import MetricsLog
 from memlm.training.optimizers import build_optimizers, learning_rate_scale, set_learning_rate
@@ -89,7 +90,6 @@ def fit(
                 if accelerator.is_main_process:
                     checkpoint.save(checkpoints, home.fingerprint, progress, model, optimizers)
             advance(num_tokens, note=watch.note)
-    accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     return progress
 
 
@@ -124,7 +124,8 @@ class _Watch:
             self.log.write("train", {**values, "tokens_per_second": progress.tokens / progress.seconds})
         stop = False
         if self.task.evaluate and (self.due(progress.tokens) or done):
-            measures = self.task.evaluate(model)
+            with autocast(self.cfg, self.log.accelerator):
+                measures = self.task.evaluate(model)
             self.log.write("validation", measures)
             self.held_out = f", held-out accuracy {measures['token_accuracy']:.4f}"
             stop = bool(self.task.stop and self.task.stop(measures))

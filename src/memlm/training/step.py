@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from memlm.config import TrainingConfig
 from memlm.data.chunks import Chunks
 from memlm.objectives import Batch, Objective
+from memlm.training.accelerator import autocast
 
 
 class TrainingDivergedError(RuntimeError):
@@ -67,7 +68,8 @@ class Stepper:
         for number, batch in enumerate(portions):
             last = number == len(portions) - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
-                tallies = self.objective(self.model, batch)
+                with autocast(self.cfg, self.accelerator):
+                    tallies = self.objective(self.model, batch)
                 loss = torch.stack([tally.sum for tally in tallies.values()]).sum()
                 # The processes' gradients are averaged; times their number, that is the sum.
                 self.accelerator.backward(loss * (world / count))
