@@ -39,8 +39,7 @@ class Config:
         try:
             return pydantic.TypeAdapter(cls).validate_json(text)
         except pydantic.ValidationError as error:
-            rows = (f"{'.'.join(map(str, row['loc'])) or 'JSON'}: {row['msg']}" for row in error.errors())
-            raise ValueError(f"not a valid {cls.__name__}: " + "; ".join(rows)) from None
+            raise ValueError(f"not a valid {cls.__name__}: " + "; ".join(map(_fault, error.errors()))) from None
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -53,6 +52,15 @@ class Config:
             return cls.from_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from None
+
+
+def _fault(row: Any) -> str:
+    """One of pydantic's errors: the key, what is wrong, and the value unless it is a whole object."""
+    value = row["input"]
+    not_this = (
+        "" if (isinstance(value, dict | str) and len(value) > 60) or isinstance(value, dict) else f", not {value!r}"
+    )
+    return f"{'.'.join(map(str, row['loc'])) or 'JSON'}: {row['msg']}{not_this}"
 
 
 def _require(holds: bool, message: str) -> None:
@@ -369,6 +377,9 @@ class TrainingConfig(Config):
     max_grad_norm: float = 1.0
     short_fraction: float = 0.02
     """Share of training chunks cut to a random length, so that a text's short last chunk is no surprise."""
+    scrambled_fraction: float = 0.0
+    """Share of training chunks in which tokens, from none to all, are replaced by uniformly random ones, so that a
+    memory holds rare strings (names, digits, code) too and not only what the corpus says often."""
     precision: Literal["bf16", "fp32"] = "bf16"
     """Matrix products' type; weights and optimizer state are fp32."""
     seed: int = 0
@@ -384,7 +395,7 @@ class TrainingConfig(Config):
     def __post_init__(self) -> None:
         _require_positive(self, "num_tokens", "batch_tokens", "num_micro_batches", "max_grad_norm")
         _require_positive(self, "eval_tokens", "checkpoint_tokens")
-        _require_fraction(self, "decay_fraction", "short_fraction")
+        _require_fraction(self, "decay_fraction", "short_fraction", "scrambled_fraction")
         _require(self.warmup_tokens >= 0, f"warmup_tokens must not be negative, not {self.warmup_tokens}")
 
 

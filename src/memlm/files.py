@@ -18,6 +18,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
     try:
+        temporary.chmod(path.stat().st_mode if path.is_dir() else 0o777 & ~_umask())  # mkdtemp's is for its owner alone
         yield temporary
         for file in temporary.rglob("*"):
             _sync(file)
@@ -25,8 +26,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             # A folder cannot be renamed over a full one; the old one steps aside for an instant.
             old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-old-"))
             path.rename(old / path.name)
-            temporary.rename(path)
-            shutil.rmtree(old)
+            try:
+                temporary.rename(path)
+            except BaseException:
+                (old / path.name).rename(path)
+                raise
+            finally:
+                shutil.rmtree(old)
         else:
             temporary.rename(path)
         _sync(path.parent)
@@ -53,6 +59,12 @@ def atomic_write(path: Path, text: str) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise OSError(f"could not write {path}: {error}; nothing was changed there") from error
+
+
+def _umask() -> int:
+    # There is no way to ask for it but to set it.
+    os.umask(mask := os.umask(0o077))
+    return mask
 
 
 def _sync(path: Path) -> None:

@@ -61,6 +61,18 @@ def sample(
     return _gather(split, document, begin, max_len, chunk_len)
 
 
+def scramble(chunks: Chunks, vocab_size: int, *, fraction: float, seed: int, step: int) -> Chunks:
+    """Replace tokens by uniformly random ones in a `fraction` of the chunks; a function of `seed` and `step`.
+
+    The share replaced is itself uniform in [0, 1] for each such chunk, from nearly prose to pure noise.
+    """
+    random = np.random.default_rng([seed, step, 1])
+    chosen = random.random((len(chunks.tokens), 1)) < fraction
+    replaced = random.random(chunks.tokens.shape) < chosen * random.random((len(chunks.tokens), 1))
+    noise = random.integers(vocab_size, size=chunks.tokens.shape)
+    return chunks._replace(tokens=np.where(replaced & chunks.mask, noise, chunks.tokens))
+
+
 def _gather(
     split: TokenSplit,
     document: NDArray[np.int64],

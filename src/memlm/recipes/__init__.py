@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping
 from memlm.config import RecipeConfig
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.demo import demo
+from memlm.recipes.english import english
 from memlm.recipes.reference import reference
 
 RECIPES: Mapping[str, Callable[[], RecipeConfig]] = {
     "autoencoder": autoencoder,
     "demo": demo,
+    "english": english,
     "reference": reference,
 }
 """Recipes by the name they have on the command line."""

@@ -49,7 +49,7 @@ def restore(folder: Path, fingerprint: str, model: nn.Module, optimizers: list[O
         ValueError: the checkpoint belongs to another configuration, or is damaged.
     """
     for leftover in folder.glob(".step-*"):
-        shutil.rmtree(leftover)
+        shutil.rmtree(leftover, ignore_errors=True)  # another process may be at it too
     steps = _steps(folder)
     if not steps:
         return Progress()

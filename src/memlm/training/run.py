@@ -2,9 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from memlm.config import RecipeConfig, TrainingConfig
-from memlm.data.chunks import cut, sample
+from memlm.data.chunks import Chunks, cut, sample, scramble
 from memlm.data.token_store import PreparedData, prepare
 from memlm.evaluation.metrics import quick_measures, score
 from memlm.models.autoencoder import Autoencoder, UnconditionalReader
@@ -82,16 +82,18 @@ def retention_task(recipe: RecipeConfig, prepared: PreparedData, title: str | No
     )
 
 
-def batch_sampler(cfg: TrainingConfig, prepared: PreparedData, chunk_len: int) -> Any:
-    """Step → its batch of random training chunks."""
-    return lambda step: sample(
-        prepared.splits["train"],
-        chunk_len,
-        cfg.batch_tokens // chunk_len,
-        seed=cfg.seed,
-        step=step,
-        short_fraction=cfg.short_fraction,
-    )
+def batch_sampler(cfg: TrainingConfig, prepared: PreparedData, chunk_len: int) -> Callable[[int], Chunks]:
+    """Step → its batch of random training chunks, transformed as configured."""
+    train, vocab_size = prepared.splits["train"], prepared.tokenizer.vocab_size
+    num_chunks = cfg.batch_tokens // chunk_len
+
+    def batch(step: int) -> Chunks:
+        chunks = sample(train, chunk_len, num_chunks, seed=cfg.seed, step=step, short_fraction=cfg.short_fraction)
+        if not cfg.scrambled_fraction:
+            return chunks
+        return scramble(chunks, vocab_size, fraction=cfg.scrambled_fraction, seed=cfg.seed, step=step)
+
+    return batch
 
 
 def train_unconditional(
@@ -100,7 +102,9 @@ def train_unconditional(
     """Log-probabilities, in nats, of the recipe's reader trained the same way on a constant memory."""
     torch.manual_seed(recipe.training.seed)
     reader = UnconditionalReader(recipe.model)
-    cfg = replace(recipe.training, num_tokens=max(1, int(recipe.training.num_tokens * UNCONDITIONAL_FRACTION)))
+    num_tokens = max(1, int(recipe.training.num_tokens * UNCONDITIONAL_FRACTION))
+    # It is to know the text's statistics as well as it can: no scrambling.
+    cfg = replace(recipe.training, num_tokens=num_tokens, scrambled_fraction=0.0)
     task = Task(
         sample=batch_sampler(cfg, prepared, recipe.model.shape.chunk_len),
         objective=retention,

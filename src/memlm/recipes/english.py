@@ -1,0 +1,32 @@
+"""The model in the box."""
+
+from dataclasses import replace
+
+from memlm.config import RecipeConfig
+from memlm.recipes.autoencoder import autoencoder
+
+
+def english(*, seed: int = 0) -> RecipeConfig:
+    """128 tokens of English prose (about 430 bytes) in one vector of 512 dimensions.
+
+    A quarter of the training chunks are scrambled, so that names, digits and foreign text are held too, and memories
+    are trained with a little noise, so that they may be stored in few bits.
+
+    Claim: token accuracy ≥ 0.98 on English prose of another kind than it was trained on (novels, essays).
+    Cost: 60 M tokens, about an hour on one core.
+    """
+    recipe = autoencoder(
+        chunk_len=128,
+        memory_dim=512,
+        decoder_layers=3,
+        token_dim=16,
+        vocab_size=2048,
+        num_tokens=60_000_000,
+        seed=seed,
+    )
+    return replace(
+        recipe,
+        name="english",
+        model=replace(recipe.model, memory_noise=0.03),
+        training=replace(recipe.training, scrambled_fraction=0.25, checkpoint_tokens=3_000_000),
+    )

@@ -1,0 +1,49 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the models here are tiny
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+from tiny import tiny_recipe, write_corpus
+
+from memlm.config import RecipeConfig
+
+
+@pytest.fixture(scope="session", autouse=True)
+def memlm_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Prepared data goes to a folder of this session's."""
+    home = tmp_path_factory.mktemp("memlm_home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEMLM_HOME", str(home))
+        yield home
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Pattern of the tiny corpus's files."""
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="session")
+def recipe(corpus: str) -> RecipeConfig:
+    return tiny_recipe(corpus)
+
+
+@pytest.fixture(scope="session")
+def finished_run(recipe: RecipeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a run of the tiny recipe, from beginning to end in one go; not to be changed."""
+    from memlm.training.run import train_autoencoder
+
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    train_autoencoder(recipe, folder, quiet=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(finished_run: Path):  # noqa: ANN201
+    """The tiny trained model."""
+    import memlm
+
+    return memlm.load(finished_run / "model")

@@ -1,0 +1,77 @@
+"""A corpus, a recipe and modules small enough to train in a second."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from memlm.config import (
+    AdamW,
+    AutoencoderConfig,
+    BpeTokenizer,
+    DataConfig,
+    FileCorpus,
+    MaskedMixer,
+    MemoryShape,
+    Muon,
+    Positional,
+    RecipeConfig,
+    StackConfig,
+    TrainingConfig,
+)
+
+Module = TypeVar("Module", bound=nn.Module)
+WORDS = "the of and memory vector chunk token text holds reads writes long short one two ünd 漢字 → whole".split()
+
+
+def write_corpus(folder: Path, *, num_files: int = 60, num_words: int = 120) -> str:
+    """Deterministic text files; returns the pattern that names them."""
+    rng = random.Random(0)
+    for number in range(num_files):
+        words = (f"{rng.choice(WORDS)}{rng.randrange(10) if rng.random() < 0.2 else ''}" for _ in range(num_words))
+        (folder / f"{number:02}.txt").write_text(" ".join(words) + ".\n", encoding="utf-8")
+    return str(folder / "*.txt")
+
+
+def tiny_model(**changes: Any) -> AutoencoderConfig:
+    stack = StackConfig(dim=32, num_layers=1, mlp_ratio=2.0, mixer=MaskedMixer(num_heads=2))
+    pool = Positional(token_dim=8)
+    shape = MemoryShape(vocab_size=300, chunk_len=16, memory_dim=32)
+    model = AutoencoderConfig(shape=shape, encoder=stack, decoder=stack, pooling=pool, unpooling=pool)
+    return replace(model, **changes)
+
+
+def tiny_recipe(pattern: str, *, model: AutoencoderConfig | None = None, **training: Any) -> RecipeConfig:
+    cfg = TrainingConfig(
+        num_tokens=12_000,
+        batch_tokens=256,
+        optimizer=Muon(learning_rate=0.05, adamw=AdamW(learning_rate=1e-2)),
+        warmup_tokens=1000,
+        precision="fp32",
+        eval_tokens=4000,
+        checkpoint_tokens=4000,
+    )
+    return RecipeConfig(
+        name="tiny",
+        data=DataConfig(
+            corpus=FileCorpus(paths=(pattern,)),
+            tokenizer=BpeTokenizer(vocab_size=300),
+            validation_fraction=0.2,
+            test_fraction=0.2,
+        ),
+        model=model or tiny_model(),
+        training=replace(cfg, **training),
+    )
+
+
+def randomized(module: Module, seed: int = 0) -> Module:
+    """The module with every parameter drawn anew: some start at zero, and would hide what they do."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            fan_in = parameter.shape[-1]
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) / fan_in**0.5)
+    return module
