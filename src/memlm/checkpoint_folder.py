@@ -110,18 +110,16 @@ def load(folder: Path) -> Contents:
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
-    """Put a checkpoint's tensors into a model, checking every name, shape and number.
+    """Put a checkpoint's tensors into a model, checking every name and shape.
 
     Raises:
-        ValueError: a tensor is missing, unknown, of another shape, or holds NaN or infinity.
+        ValueError: a tensor is missing, unknown, or of another shape.
     """
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"{folder}: tensor {name!r} holds NaN or infinity; the checkpoint is damaged")
     try:
         model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except RuntimeError as error:
-        raise ValueError(f"{folder}: the weights do not fit config.json: {error}") from None
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{folder}: the weights do not fit config.json: {reason}") from None
 
 
 def push(save_pretrained: Callable[[Path], None], repo_id: str, **options: Any) -> str:
@@ -153,4 +151,7 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is damaged or cut short: {error}") from None
     if UNCONDITIONAL not in tensors:
         raise ValueError(f"{path} has no tensor {UNCONDITIONAL!r}: not a memlm autoencoder")
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{path} is damaged: tensor {name!r} holds NaN or infinity")
     return tensors

@@ -185,6 +185,31 @@ class Fidelity(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Density(Command):
+    """Held-out fidelity by chunk length and tokens per dimension. Stopped and started again it goes on where it was."""
+
+    out: Path = Path("runs/density")
+    """Folder of the cells' runs."""
+    chunk_lens: tuple[int, ...] = (32, 64, 128, 256)
+    tokens_per_dim: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0)
+    num_tokens: int = 4_000_000
+    """Token budget of every cell."""
+    seed: int = 0
+
+    def run(self) -> Answer:
+        """Fill the table."""
+        from memlm.benchmarks.density import density_table
+
+        return density_table(
+            self.out,
+            chunk_lens=self.chunk_lens,
+            tokens_per_dim=self.tokens_per_dim,
+            num_tokens=self.num_tokens,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Speed(Command):
     """Tokens per second of training and encoding, ours against the reference, and where a training step's time goes."""
 
@@ -200,7 +225,9 @@ class Bench:
     """Benchmarks: ratios of two things run side by side."""
 
     benchmark: Annotated[
-        Annotated[Fidelity, tyro.conf.subcommand("fidelity")] | Annotated[Speed, tyro.conf.subcommand("speed")],
+        Annotated[Fidelity, tyro.conf.subcommand("fidelity")]
+        | Annotated[Density, tyro.conf.subcommand("density")]
+        | Annotated[Speed, tyro.conf.subcommand("speed")],
         tyro.conf.arg(name=""),
     ]
 
@@ -222,7 +249,7 @@ def main() -> None:
         answer = command.run()
         if command.json:
             print(json_format.dumps(answer))
-        elif isinstance(command, Fidelity | Speed):
+        elif isinstance(command, Fidelity | Density | Speed):
             print(json_format.dumps(answer, indent=2))
         sys.stdout.flush()
     except (ValueError, OSError) as error:

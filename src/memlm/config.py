@@ -57,10 +57,8 @@ class Config:
 def _fault(row: Any) -> str:
     """One of pydantic's errors: the key, what is wrong, and the value unless it is a whole object."""
     value = row["input"]
-    not_this = (
-        "" if (isinstance(value, dict | str) and len(value) > 60) or isinstance(value, dict) else f", not {value!r}"
-    )
-    return f"{'.'.join(map(str, row['loc'])) or 'JSON'}: {row['msg']}{not_this}"
+    shown = "" if isinstance(value, dict) or len(repr(value)) > 60 else f" (found {value!r})"
+    return f"{'.'.join(map(str, row['loc'])) or 'JSON'}: {row['msg']}{shown}"
 
 
 def _require(holds: bool, message: str) -> None:

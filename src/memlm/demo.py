@@ -2,13 +2,14 @@
 
 import itertools
 import json
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from memlm.config import RecipeConfig
-from memlm.data.token_store import prepare
-from memlm.evaluation_sets import HELD_OUT, corpus_sets, evaluate_sets, foreign_sets
+from memlm.data.token_store import TokenSplit, prepare
+from memlm.evaluation_sets import HELD_OUT, corpus_sets, evaluate_sets, foreign_sets, foreign_texts
 from memlm.files import atomic_write
 from memlm.recipes.demo import demo, demo_reference
 from memlm.report.demo import write_demo_report
@@ -41,13 +42,20 @@ def run_demo(out: Path, *, train_reference: bool = False, seed: int = 0, quiet: 
     """
     recipe = demo(seed=seed)
     model, results = train_and_evaluate(recipe, out, quiet=quiet)
-    samples = list(random_passages(model, prepare(recipe.data).splits["test"]))
+    samples = list(_samples(model, prepare(recipe.data).splits["test"]))
     atomic_write(out / "samples.jsonl", json_lines(samples))
     reference = Path(str(resources.files("memlm") / "recipes" / "demo_reference.json"))
     if train_reference:
         reference = out / "reference"
         train_and_evaluate(demo_reference(seed=seed), reference, quiet=quiet)
     return DemoRun(results, samples, write_demo_report(out, reference), model.provenance)
+
+
+def _samples(model: TextAutoencoder, held_out: TokenSplit) -> Iterator[Sample]:
+    """Passages of held-out addresses, then one of each text of another kind."""
+    yield from random_passages(model, held_out)
+    for _, split in foreign_texts(model.tokenizer):
+        yield from random_passages(model, split, num_passages=1)
 
 
 def train_and_evaluate(recipe: RecipeConfig, out: Path, *, quiet: bool = False) -> tuple[TextAutoencoder, list[Result]]:

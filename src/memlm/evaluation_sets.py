@@ -20,10 +20,15 @@ def corpus_sets(prepared: PreparedData) -> Iterator[tuple[str, TokenSplit]]:
         yield "temporal", prepared.splits["temporal"]
 
 
-def foreign_sets(tokenizer: Tokenizer) -> Iterator[tuple[str, TokenSplit]]:
-    """Text of other kinds than the default corpus: a novel, verse, source code, and uniformly random tokens."""
+def foreign_texts(tokenizer: Tokenizer) -> Iterator[tuple[str, TokenSplit]]:
+    """Text of other kinds than the default corpus: a novel, verse and source code."""
     for name in EVALUATION_TEXTS:
         yield name, tokenize_documents(tokenizer, evaluation_documents(name))
+
+
+def foreign_sets(tokenizer: Tokenizer) -> Iterator[tuple[str, TokenSplit]]:
+    """Text of other kinds than the default corpus, and uniformly random tokens."""
+    yield from foreign_texts(tokenizer)
     yield RANDOM, uniform_tokens(tokenizer)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,9 +17,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         OSError: the disk is full or not writable; says which folder, and that what was there before still is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
     try:
-        temporary.chmod(path.stat().st_mode if path.is_dir() else 0o777 & ~_umask())  # mkdtemp's is for its owner alone
+        temporary.mkdir()  # unlike mkdtemp, with the permissions that the user's umask gives to a folder
         yield temporary
         for file in temporary.rglob("*"):
             _sync(file)
@@ -59,12 +60,6 @@ def atomic_write(path: Path, text: str) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise OSError(f"could not write {path}: {error}; nothing was changed there") from error
-
-
-def _umask() -> int:
-    # There is no way to ask for it but to set it.
-    os.umask(mask := os.umask(0o077))
-    return mask
 
 
 def _sync(path: Path) -> None:

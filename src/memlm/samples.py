@@ -12,7 +12,6 @@ from memlm.data.token_store import TokenSplit, tokenize_documents
 from memlm.evaluation.metrics import Scores
 from memlm.text_autoencoder import TextAutoencoder
 
-NUM_PASSAGES = 4
 PASSAGE_CHUNKS = 3
 """Consecutive chunks in a passage: a paragraph or so."""
 
@@ -20,13 +19,15 @@ Sample = dict[str, Any]
 """{document, pieces}: `pieces` are [what it should be, what came out], equal where regenerated right."""
 
 
-def random_passages(model: TextAutoencoder, split: TokenSplit, *, seed: int = 0) -> Iterator[Sample]:
+def random_passages(
+    model: TextAutoencoder, split: TokenSplit, *, num_passages: int = 3, seed: int = 0
+) -> Iterator[Sample]:
     """Passages drawn at random, not by how well they came out."""
     chunks = cut(split, model.config.shape.chunk_len)
     last = np.arange(len(chunks.tokens)) + PASSAGE_CHUNKS - 1
     inside = last < len(last)
     starts = np.flatnonzero(inside)[chunks.document[inside.nonzero()] == chunks.document[last[inside]]]
-    drawn = np.random.default_rng(seed).choice(starts, min(NUM_PASSAGES, len(starts)), replace=False)
+    drawn = np.random.default_rng(seed).choice(starts, min(num_passages, len(starts)), replace=False)
     for start in np.sort(drawn):
         passage = Chunks(*(part[start : start + PASSAGE_CHUNKS] for part in chunks))  # type: ignore[arg-type]
         name = split.document_names[chunks.document[start]]

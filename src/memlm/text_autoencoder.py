@@ -62,6 +62,9 @@ class TextAutoencoder:
                 f"the tokenizer has {tokenizer.vocab_size} types, the model {model.config.shape.vocab_size}: "
                 "they do not belong together"
             )
+        table = (model.config.shape.chunk_len, model.config.shape.vocab_size)
+        if unconditional.shape != table:
+            raise ValueError(f"the unconditional reader's table is {list(unconditional.shape)}, not {list(table)}")
         self.model, self.tokenizer = model.eval(), tokenizer
         self.unconditional, self.provenance = unconditional, provenance
         self.encoder_fingerprint = _fingerprint(model)
@@ -114,6 +117,7 @@ class TextAutoencoder:
         Raises:
             ValueError: no text, or none with anything but white space in it.
         """
+        _refuse_one_string(texts)
         if not any(text.strip() for text in texts):
             raise ValueError("nothing to evaluate: the text is empty or all white space")
         return self.evaluate_split(self._tokenize([text for text in texts if text]), name=name, quiet=quiet)
@@ -190,10 +194,14 @@ class TextAutoencoder:
         return self.model.decoder(vectors.to(self._device)).argmax(dim=-1).cpu()
 
     def _tokenize(self, texts: Sequence[str]) -> TokenSplit:
-        if isinstance(texts, str):
-            raise ValueError("expected a list of texts, not one string; wrap it: [text]")
+        _refuse_one_string(texts)
         documents = (Document(f"text {i}", text, None) for i, text in enumerate(texts))
         return tokenize_documents(self.tokenizer, documents)
+
+
+def _refuse_one_string(texts: Sequence[str]) -> None:
+    if isinstance(texts, str):
+        raise ValueError("expected a list of texts, not one string; wrap it: [text]")
 
 
 def _fingerprint(model: Autoencoder) -> str:
