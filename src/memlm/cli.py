@@ -5,24 +5,23 @@ import json as json_format
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 
 import tyro
 
 from memlm.config import FileCorpus, HubCorpus, RecipeConfig
 from memlm.recipes import RECIPES
 
-Recipe: Any = Annotated[
-    tyro.extras.subcommand_type_from_defaults(
-        {name: recipe() for name, recipe in RECIPES.items()},
-        {name: inspect.getdoc(recipe) or "" for name, recipe in RECIPES.items()},
-        prefix_names=False,
-    ),
-    tyro.conf.AvoidSubcommands,
-    tyro.conf.arg(name=""),
-]
+
+def _subcommand(name: str) -> Any:
+    make = RECIPES[name]
+    subcommand = tyro.conf.subcommand(name, default=make(), description=inspect.getdoc(make), prefix_name=False)
+    return Annotated[tyro.conf.AvoidSubcommands[RecipeConfig], subcommand]
+
+
+Recipe: Any = Annotated[Union[tuple(map(_subcommand, RECIPES))], tyro.conf.arg(name="")]  # noqa: UP007
 Answer = Mapping[str, Any]
 
 
@@ -79,11 +78,13 @@ class Train(Command):
     Several processes: torchrun --nproc_per_node 2 -m memlm train ...
     """
 
-    recipe: Recipe
+    recipe: Recipe = field(default_factory=RECIPES["autoencoder"])
     out: Path
     """Folder for checkpoints, metrics and the model."""
     text: tuple[str, ...] = ()
     """Train on these files (globs, or - for standard input) instead of the recipe's corpus."""
+    errors: Literal["strict", "replace"] = "strict"
+    """What to do with invalid UTF-8 in them: stop with the byte offset, or put U+FFFD in its place."""
     dataset: str | None = None
     """Train on this Hugging Face dataset, streamed, instead of the recipe's corpus."""
     recipe_file: Path | None = None
@@ -94,7 +95,7 @@ class Train(Command):
         from memlm.demo import train_and_evaluate
 
         recipe = RecipeConfig.read(self.recipe_file) if self.recipe_file else self.recipe
-        recipe = _with_corpus(recipe, self.text, self.dataset)
+        recipe = _with_corpus(recipe, self.text, self.dataset, self.errors)
         _, results = train_and_evaluate(recipe, self.out)
         _show_results(self, results)
         self.say(f"The model: {self.out / 'model'}")
@@ -252,7 +253,7 @@ def main() -> None:
         elif isinstance(command, Fidelity | Density | Speed):
             print(json_format.dumps(answer, indent=2))
         sys.stdout.flush()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         _fail(error)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -267,11 +268,13 @@ def _fail(error: Exception) -> None:
     sys.exit(2)
 
 
-def _with_corpus(recipe: RecipeConfig, text: tuple[str, ...], dataset: str | None) -> RecipeConfig:
+def _with_corpus(
+    recipe: RecipeConfig, text: tuple[str, ...], dataset: str | None, errors: Literal["strict", "replace"]
+) -> RecipeConfig:
     if text and dataset:
         raise ValueError("give --text or --dataset, not both")
     if text:
-        return replace(recipe, data=replace(recipe.data, corpus=FileCorpus(paths=text)))
+        return replace(recipe, data=replace(recipe.data, corpus=FileCorpus(paths=text, errors=errors)))
     if dataset:
         return replace(recipe, data=replace(recipe.data, corpus=HubCorpus(name=dataset)))
     return recipe

@@ -398,6 +398,18 @@ class TrainingConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GrowthStage(Config):
+    """Training on shorter chunks, before the model is grown to longer ones."""
+
+    chunk_len: int
+    """Tokens per chunk; the memory has as many tokens to a dimension as in the end."""
+    training: TrainingConfig
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "chunk_len")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecipeConfig(Config):
     """Everything that determines a training run: data, model and training."""
 
@@ -405,12 +417,16 @@ class RecipeConfig(Config):
     data: DataConfig
     model: AutoencoderConfig
     training: TrainingConfig
+    """Of the model itself, after any growth."""
+    growth: tuple[GrowthStage, ...] = ()
+    """Stages on shorter chunks that come first (`models.growth`)."""
 
     def __post_init__(self) -> None:
-        batch, shape = self.training.batch_tokens, self.model.shape
-        _require(
-            batch >= shape.chunk_len, f"batch_tokens {batch} is less than one chunk of chunk_len {shape.chunk_len}"
-        )
+        shape = self.model.shape
+        lengths = [*((stage.chunk_len, stage.training) for stage in self.growth), (shape.chunk_len, self.training)]
+        for chunk_len, training in lengths:
+            batch = training.batch_tokens
+            _require(batch >= chunk_len, f"batch_tokens {batch} is less than one chunk of chunk_len {chunk_len}")
         tokenizer = self.data.tokenizer
         if isinstance(tokenizer, BpeTokenizer):
             _require(

@@ -206,7 +206,9 @@ def _refuse_one_string(texts: Sequence[str]) -> None:
 
 def _fingerprint(model: Autoencoder) -> str:
     """A short hash of the encoder's weights and configuration."""
-    digest = hashlib.sha256(repr(asdict(model.config)).encode())
+    # By way of JSON, so that a ratio of 4 and one of 4.0 are the same, as they are after loading.
+    cfg = AutoencoderConfig.from_json(model.config.to_json())
+    digest = hashlib.sha256(repr(asdict(cfg)).encode())
     for name, tensor in sorted(model.encoder.state_dict().items()):
         digest.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

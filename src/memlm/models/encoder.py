@@ -21,8 +21,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.shape = shape
         self.embed = nn.Embedding(shape.vocab_size, stack.dim)
-        nn.init.normal_(self.embed.weight, std=0.5)
-        self.positions = nn.Parameter(torch.randn(shape.chunk_len, stack.dim) * 0.15)
+        nn.init.normal_(self.embed.weight, std=0.35)
+        self.positions = nn.Parameter(torch.randn(shape.chunk_len, stack.dim) * 0.1)
         self.stack = Stack(stack, shape.chunk_len)
         self.pooling = build_pooling(pooling, shape, stack.dim)
 

@@ -20,7 +20,7 @@ class ParallelDecoder(nn.Module):
         super().__init__()
         self.shape = shape
         self.unpooling = build_unpooling(unpooling, shape, stack.dim)
-        self.positions = nn.Parameter(torch.randn(shape.chunk_len, stack.dim) * 0.15)
+        self.positions = nn.Parameter(torch.randn(shape.chunk_len, stack.dim) * 0.1)
         self.stack = Stack(stack, shape.chunk_len)
         self.head = linear(stack.dim, shape.vocab_size, gain=0.3)
 

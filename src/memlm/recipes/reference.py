@@ -23,7 +23,7 @@ def reference(*, mixer: Literal["attention", "masked_mixer"] = "attention", **kn
 
     Claim (pilots): about a fifth of the tokens at 32 tokens in 256 dimensions after 2.3 M tokens.
     """
-    ours = autoencoder(**knobs)
+    ours = autoencoder(**knobs, grown_from=None)
     match mixer:
         case "attention":
             # SwiGLU has three matrices where our MLP has two: 8/3 of the width keeps the parameters equal.

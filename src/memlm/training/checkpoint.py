@@ -27,6 +27,9 @@ class Progress:
     seconds: float = 0.0
     """Of training steps, without evaluation and saving."""
 
+    def __add__(self, other: "Progress") -> "Progress":
+        return Progress(self.step + other.step, self.tokens + other.tokens, self.seconds + other.seconds)
+
 
 def save(folder: Path, fingerprint: str, progress: Progress, model: nn.Module, optimizers: list[Optimizer]) -> None:
     """Save a checkpoint atomically, then remove the older ones.
@@ -50,22 +53,42 @@ def restore(folder: Path, fingerprint: str, model: nn.Module, optimizers: list[O
     """
     for leftover in folder.glob(".step-*"):
         shutil.rmtree(leftover, ignore_errors=True)  # another process may be at it too
-    steps = _steps(folder)
-    if not steps:
+    newest = find(folder, fingerprint)
+    if not newest:
         return Progress()
-    newest = steps[-1]
     try:
-        state = json.loads((newest / "state.json").read_text())
         weights, moments = load_file(newest / "model.safetensors"), load_file(newest / "optimizer.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ValueError(f"{newest} is damaged ({error}); delete it to start again") from None
-    if state.pop("fingerprint") != fingerprint:
+    except (OSError, SafetensorError) as error:
+        raise _damaged(newest, error) from None
+    model.load_state_dict(weights)
+    _load_optimizer_tensors(optimizers, moments)
+    return _read_state(newest)[1]
+
+
+def find(folder: Path, fingerprint: str) -> Path | None:
+    """The newest checkpoint, if there is one.
+
+    Raises:
+        ValueError: it belongs to another configuration, or cannot be read.
+    """
+    newest = next(reversed(_steps(folder)), None)
+    if newest and _read_state(newest)[0] != fingerprint:
         raise ValueError(
             f"{newest} was made with another configuration or data; give another folder, or delete {folder}"
         )
-    model.load_state_dict(weights)
-    _load_optimizer_tensors(optimizers, moments)
-    return Progress(**state)
+    return newest
+
+
+def _read_state(checkpoint: Path) -> tuple[str, Progress]:
+    try:
+        state = json.loads((checkpoint / "state.json").read_text())
+        return state.pop("fingerprint"), Progress(**state)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(checkpoint, error) from None
+
+
+def _damaged(checkpoint: Path, error: Exception) -> ValueError:
+    return ValueError(f"{checkpoint} is damaged ({error}); delete it to start again")
 
 
 def _steps(folder: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -40,11 +40,14 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Home:
-    """Where a run lives: its metrics and checkpoints."""
+    """Where a run keeps what it writes."""
 
-    folder: Path
+    checkpoints: Path
+    metrics: Path
     fingerprint: str
     """Of configuration and data: a checkpoint of another run is refused."""
+    before: Progress = field(default_factory=Progress)
+    """What earlier stages took; metrics count on from it."""
 
 
 def fit(
@@ -64,11 +67,12 @@ def fit(
     """
     model.to(accelerator.device)
     optimizers = build_optimizers(model, cfg.optimizer)
-    checkpoints = home.folder / "checkpoints" if home else None
     progress = Progress()
-    if home and checkpoints:
-        progress = checkpoint.restore(checkpoints, home.fingerprint, model, optimizers)
-    log = MetricsLog(home.folder if home else None, accelerator, progress)
+    if home:
+        progress = checkpoint.restore(home.checkpoints, home.fingerprint, model, optimizers)
+    if _done(cfg, progress):
+        return progress
+    log = MetricsLog(home.metrics if home else None, accelerator, progress, home.before if home else Progress())
     stepper = Stepper(accelerator.prepare_model(model), task.objective, cfg, accelerator, optimizers)
     watch = _Watch(task, cfg, log)
     due_checkpoint = _Due(cfg.checkpoint_tokens, progress.tokens)
@@ -85,10 +89,10 @@ def fit(
             progress.step, progress.tokens = progress.step + 1, progress.tokens + num_tokens
             progress.seconds += time.monotonic() - started
             stopped = watch.after_step(model, progress, values)
-            if home and checkpoints and (due_checkpoint(progress.tokens) or _done(cfg, progress) or stopped):
+            if home and (due_checkpoint(progress.tokens) or _done(cfg, progress) or stopped):
                 accelerator.wait_for_everyone()
                 if accelerator.is_main_process:
-                    checkpoint.save(checkpoints, home.fingerprint, progress, model, optimizers)
+                    checkpoint.save(home.checkpoints, home.fingerprint, progress, model, optimizers)
             advance(num_tokens, note=watch.note)
     return progress
 

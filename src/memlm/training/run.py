@@ -1,7 +1,6 @@
 """A recipe → a trained autoencoder: prepare the data, train, train the unconditional reader, save."""
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,11 +14,15 @@ from memlm.config import RecipeConfig, TrainingConfig
 from memlm.data.chunks import Chunks, cut, sample, scramble
 from memlm.data.token_store import PreparedData, prepare
 from memlm.evaluation.metrics import quick_measures, score
+from memlm.files import atomic_write
 from memlm.models.autoencoder import Autoencoder, UnconditionalReader
+from memlm.models.growth import grow, shrunk
 from memlm.objectives import retention
 from memlm.results import Provenance
 from memlm.text_autoencoder import TextAutoencoder
+from memlm.training import checkpoint
 from memlm.training.accelerator import build_accelerator
+from memlm.training.checkpoint import Progress
 from memlm.training.loop import Home, Task, fit
 
 MAX_VALIDATION_CHUNKS = 256
@@ -42,13 +45,11 @@ def train_autoencoder(recipe: RecipeConfig, folder: Path, *, quiet: bool = False
     finished = _finished(folder, fingerprint)
     if finished:
         return finished
+    checkpoint.find(_checkpoints(folder, 0), fingerprint)  # refuses another run's, before anything is written
     accelerator = build_accelerator(recipe.training, folder)
     if accelerator.is_main_process:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "recipe.json").write_text(recipe.to_json())
-    model = seeded_autoencoder(recipe)
-    home = Home(folder=folder, fingerprint=fingerprint)
-    progress = fit(model, retention_task(recipe, prepared), recipe.training, accelerator, home=home, quiet=quiet)
+        atomic_write(folder / "recipe.json", recipe.to_json())
+    model, progress = _train_stages(recipe, prepared, accelerator, folder, fingerprint, quiet=quiet)
     unconditional = train_unconditional(recipe, prepared, accelerator, quiet=quiet)
     provenance = {"run": fingerprint, "recipe": asdict(recipe), "data": prepared.fingerprint, **asdict(progress)}
     made_by = asdict(Provenance.here(dtype=recipe.training.precision, seed=recipe.training.seed))
@@ -58,6 +59,50 @@ def train_autoencoder(recipe: RecipeConfig, folder: Path, *, quiet: bool = False
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return result
+
+
+def stages(recipe: RecipeConfig) -> list[RecipeConfig]:
+    """A recipe as stages without growth, the last of them for the model itself.
+
+    Raises:
+        ValueError: the model cannot be grown from a stage's chunk length.
+    """
+    shorter = [
+        replace(recipe, model=shrunk(recipe.model, stage.chunk_len), training=stage.training, growth=())
+        for stage in recipe.growth
+    ]
+    return [*shorter, replace(recipe, growth=())]
+
+
+def _train_stages(
+    recipe: RecipeConfig,
+    prepared: PreparedData,
+    accelerator: Accelerator,
+    folder: Path,
+    fingerprint: str,
+    *,
+    quiet: bool,
+) -> tuple[Autoencoder, Progress]:
+    """Train stage after stage, each grown from the one before; a stage that is done is only loaded."""
+    before = Progress()
+    model: Autoencoder | None = None
+    for number, stage in enumerate(stages(recipe)):
+        torch.manual_seed(recipe.training.seed)
+        model = grow(model, stage.model) if model else Autoencoder(stage.model)
+        home = Home(
+            checkpoints=_checkpoints(folder, number),
+            metrics=folder / "metrics.jsonl",
+            fingerprint=fingerprint,
+            before=before,
+        )
+        task = retention_task(stage, prepared, f"Training {recipe.name}, chunks of {stage.model.shape.chunk_len}")
+        before += fit(model, task, stage.training, accelerator, home=home, quiet=quiet)
+    assert model is not None
+    return model, before
+
+
+def _checkpoints(folder: Path, stage: int) -> Path:
+    return folder / "checkpoints" / f"stage-{stage}"
 
 
 def seeded_autoencoder(recipe: RecipeConfig) -> Autoencoder:
@@ -72,7 +117,8 @@ def retention_task(recipe: RecipeConfig, prepared: PreparedData, title: str | No
     validation = cut(prepared.splits["validation"], chunk_len, max_chunks=MAX_VALIDATION_CHUNKS)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
-        return quick_measures(score(model, validation, device=next(model.parameters()).device))
+        scores = score(model, validation, device=next(model.parameters()).device)
+        return {**quick_measures(scores), "chunk_len": chunk_len}
 
     return Task(
         sample=batch_sampler(recipe.training, prepared, chunk_len),
@@ -102,9 +148,11 @@ def train_unconditional(
     """Log-probabilities, in nats, of the recipe's reader trained the same way on a constant memory."""
     torch.manual_seed(recipe.training.seed)
     reader = UnconditionalReader(recipe.model)
-    num_tokens = max(1, int(recipe.training.num_tokens * UNCONDITIONAL_FRACTION))
-    # It is to know the text's statistics as well as it can: no scrambling.
-    cfg = replace(recipe.training, num_tokens=num_tokens, scrambled_fraction=0.0)
+    # From scratch, so as the first stage is trained; and on text alone, whose statistics it is to know.
+    first = stages(recipe)[0].training
+    budget = sum(stage.training.num_tokens for stage in stages(recipe))
+    cfg = replace(first, num_tokens=max(1, int(budget * UNCONDITIONAL_FRACTION)), scrambled_fraction=0.0)
+    cfg = replace(cfg, batch_tokens=max(cfg.batch_tokens, recipe.training.batch_tokens))
     task = Task(
         sample=batch_sampler(cfg, prepared, recipe.model.shape.chunk_len),
         objective=retention,
@@ -125,14 +173,16 @@ def check_vocabulary(recipe: RecipeConfig, prepared: PreparedData) -> None:
 
 
 def _fingerprint(recipe: RecipeConfig, prepared: PreparedData) -> str:
-    return hashlib.sha256((recipe.to_json() + prepared.fingerprint).encode()).hexdigest()[:16]
+    # By way of JSON, so that a ratio of 4 and one of 4.0 are the same, as they are in a recipe file.
+    text = RecipeConfig.from_json(recipe.to_json()).to_json()
+    return hashlib.sha256((text + prepared.fingerprint).encode()).hexdigest()[:16]
 
 
 def _finished(folder: Path, fingerprint: str) -> TextAutoencoder | None:
     """The model of a finished run of the same recipe and data, if `folder` holds one."""
-    provenance = folder / "model" / "provenance.json"
-    if not provenance.exists():
+    if not (folder / "model").exists():
         return None
-    if json.loads(provenance.read_text()).get("run") != fingerprint:
+    model = TextAutoencoder.from_pretrained(folder / "model")
+    if model.provenance.get("run") != fingerprint:
         raise ValueError(f"{folder} holds a model of another recipe or data; give another folder, or delete it")
-    return TextAutoencoder.from_pretrained(folder / "model")
+    return model

@@ -20,7 +20,7 @@ from memlm.objectives import Batch, Objective
 from memlm.training.accelerator import autocast
 
 
-class TrainingDivergedError(RuntimeError):
+class TrainingDivergedError(FloatingPointError):
     """A loss or gradient became NaN or infinite."""
 
 
