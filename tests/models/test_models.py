@@ -4,7 +4,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import randomized, tiny_model
 from torch import Tensor
 
 from memlm.config import (
@@ -22,6 +21,7 @@ from memlm.config import (
 )
 from memlm.models.autoencoder import Autoencoder, UnconditionalReader
 from memlm.models.encoder import Encoder
+from tiny import randomized, tiny_model
 
 SHAPE = MemoryShape(vocab_size=300, chunk_len=16, memory_dim=32, num_slots=2)
 QUERY = LearnedQuery(num_heads=2, num_parts=4)

@@ -9,11 +9,10 @@ from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.reference import reference
 from memlm.results import Provenance
 from memlm.training.accelerator import build_accelerator
-from memlm.training.loop import fit
-from memlm.training.run import retention_task, seeded_autoencoder
+from memlm.training.run import train_stages
 
 TARGET = 0.9
-OUR_TOKENS = 1_500_000
+OUR_TOKENS = 400_000
 RESOLUTION = 40
 """Held-out measures over our budget, which is how finely the crossing is seen; the reference gets as many."""
 
@@ -61,7 +60,6 @@ def _to_target(recipe: RecipeConfig, prepared: PreparedData) -> dict[str, Any]:
         seen.update(measures)
         return measures["token_accuracy"] >= TARGET
 
-    task = replace(retention_task(recipe, prepared), stop=reached)
-    progress = fit(seeded_autoencoder(recipe), task, cfg, build_accelerator(cfg))
+    _, progress = train_stages(replace(recipe, training=cfg), prepared, build_accelerator(cfg), stop=reached)
     accuracy = seen["token_accuracy"]
     return {**asdict(progress), "token_accuracy": accuracy, "reached": accuracy >= TARGET}

@@ -6,7 +6,7 @@ from memlm.config import RecipeConfig
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.reference import reference
 
-_KNOBS: dict[str, Any] = {"chunk_len": 64, "memory_dim": 256, "num_tokens": 6_000_000}
+_KNOBS: dict[str, Any] = {"chunk_len": 64, "memory_dim": 256, "num_tokens": 3_000_000}
 
 
 def demo(*, seed: int = 0) -> RecipeConfig:

@@ -38,7 +38,7 @@ class Task:
     title: str = "Training"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Home:
     """Where a run keeps what it writes."""
 

@@ -41,7 +41,7 @@ def train_autoencoder(recipe: RecipeConfig, folder: Path, *, quiet: bool = False
     """
     prepared = prepare(recipe.data, quiet=quiet)
     check_vocabulary(recipe, prepared)
-    fingerprint = _fingerprint(recipe, prepared)
+    fingerprint = fingerprint_of(recipe, prepared)
     finished = _finished(folder, fingerprint)
     if finished:
         return finished
@@ -49,7 +49,7 @@ def train_autoencoder(recipe: RecipeConfig, folder: Path, *, quiet: bool = False
     accelerator = build_accelerator(recipe.training, folder)
     if accelerator.is_main_process:
         atomic_write(folder / "recipe.json", recipe.to_json())
-    model, progress = _train_stages(recipe, prepared, accelerator, folder, fingerprint, quiet=quiet)
+    model, progress = train_stages(recipe, prepared, accelerator, folder=folder, quiet=quiet)
     unconditional = train_unconditional(recipe, prepared, accelerator, quiet=quiet)
     provenance = {"run": fingerprint, "recipe": asdict(recipe), "data": prepared.fingerprint, **asdict(progress)}
     made_by = asdict(Provenance.here(dtype=recipe.training.precision, seed=recipe.training.seed))
@@ -74,31 +74,35 @@ def stages(recipe: RecipeConfig) -> list[RecipeConfig]:
     return [*shorter, replace(recipe, growth=())]
 
 
-def _train_stages(
+def train_stages(
     recipe: RecipeConfig,
     prepared: PreparedData,
     accelerator: Accelerator,
-    folder: Path,
-    fingerprint: str,
     *,
-    quiet: bool,
+    folder: Path | None = None,
+    stop: Callable[[dict[str, float]], bool] | None = None,
+    quiet: bool = False,
 ) -> tuple[Autoencoder, Progress]:
-    """Train stage after stage, each grown from the one before; a stage that is done is only loaded."""
+    """Train stage after stage, each grown from the one before; with a `folder`, a stage that is done is only loaded.
+
+    `stop` may end the last stage, given its held-out measures.
+    """
     before = Progress()
     model: Autoencoder | None = None
     for number, stage in enumerate(stages(recipe)):
         torch.manual_seed(recipe.training.seed)
         model = grow(model, stage.model) if model else Autoencoder(stage.model)
-        home = Home(
-            checkpoints=_checkpoints(folder, number),
-            metrics=folder / "metrics.jsonl",
-            fingerprint=fingerprint,
-            before=before,
-        )
         task = retention_task(stage, prepared, f"Training {recipe.name}, chunks of {stage.model.shape.chunk_len}")
+        if number == len(recipe.growth):
+            task = replace(task, stop=stop)
+        home = _home(folder, number, fingerprint_of(recipe, prepared), before) if folder else None
         before += fit(model, task, stage.training, accelerator, home=home, quiet=quiet)
     assert model is not None
     return model, before
+
+
+def _home(folder: Path, stage: int, fingerprint: str, before: Progress) -> Home:
+    return Home(_checkpoints(folder, stage), folder / "metrics.jsonl", fingerprint, before)
 
 
 def _checkpoints(folder: Path, stage: int) -> Path:
@@ -172,7 +176,8 @@ def check_vocabulary(recipe: RecipeConfig, prepared: PreparedData) -> None:
         )
 
 
-def _fingerprint(recipe: RecipeConfig, prepared: PreparedData) -> str:
+def fingerprint_of(recipe: RecipeConfig, prepared: PreparedData) -> str:
+    """What tells one run from another: its recipe and its data."""
     # By way of JSON, so that a ratio of 4 and one of 4.0 are the same, as they are in a recipe file.
     text = RecipeConfig.from_json(recipe.to_json()).to_json()
     return hashlib.sha256((text + prepared.fingerprint).encode()).hexdigest()[:16]
