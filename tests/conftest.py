@@ -6,9 +6,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the m
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
-from tiny import tiny_recipe, write_corpus
 
 from memlm.config import RecipeConfig
+from tiny import tiny_recipe, write_corpus
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,7 +42,7 @@ def finished_run(recipe: RecipeConfig, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="session")
-def trained(finished_run: Path):  # noqa: ANN201
+def trained(finished_run: Path):
     """The tiny trained model."""
     import memlm
 

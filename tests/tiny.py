@@ -24,7 +24,7 @@ from memlm.config import (
 )
 
 Module = TypeVar("Module", bound=nn.Module)
-WORDS = "the of and memory vector chunk token text holds reads writes long short one two ünd 漢字 → whole".split()
+WORDS = ["the", "of", "and", "memory", "vector", "chunk", "token", "text", "holds", "reads", "writes", "long", "short", "one", "two", "ünd", "漢字", "→", "whole"]
 
 
 def write_corpus(folder: Path, *, num_files: int = 60, num_words: int = 120) -> str:

@@ -19,7 +19,9 @@ def test_the_papers_normalizer_is_9_03_nats_for_8000_types_and_is_what_random_lo
 def test_a_perfect_reader_of_uniform_tokens_retains_every_bit() -> None:
     assert retained_bits(0.0, math.log(1024)) == pytest.approx(10)
     assert retained_bits(2.0, 2.0) == 0
-    np.testing.assert_allclose(retained_bits(np.array([1.0, 3.0]), np.array([2.0, 2.0])), [1 / math.log(2), -1 / math.log(2)])
+    np.testing.assert_allclose(
+        retained_bits(np.array([1.0, 3.0]), np.array([2.0, 2.0])), [1 / math.log(2), -1 / math.log(2)]
+    )
 
 
 def ratio(totals: np.ndarray) -> np.ndarray:

@@ -3,11 +3,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import randomized, tiny_model
 
 from memlm.config import Attention, AutoencoderConfig, LastToken, MemoryShape
 from memlm.models.autoencoder import Autoencoder
 from memlm.models.growth import grow, shrunk
+from tiny import randomized, tiny_model
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4])

@@ -7,13 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import randomized
 from torch import Tensor, nn
 
 from memlm.config import Attention, MaskedMixer, Mixer, StackConfig
 from memlm.nn.linear import block_orthogonal
 from memlm.nn.mixers import build_mixer
 from memlm.nn.stack import Stack
+from tiny import randomized
 
 MIXERS: tuple[Mixer, ...] = (Attention(num_heads=2), MaskedMixer(num_heads=4))
 DIM = 8

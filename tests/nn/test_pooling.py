@@ -2,7 +2,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import randomized
 from torch import Tensor
 
 from memlm.config import (
@@ -18,6 +17,7 @@ from memlm.config import (
 )
 from memlm.nn.pooling import block_shape, build_pooling
 from memlm.nn.unpooling import build_unpooling
+from tiny import randomized
 
 DIM = 8
 POOLINGS: tuple[Pooling, ...] = (LastToken(), Mean(), Positional(token_dim=3), LearnedQuery(num_heads=2, num_parts=2))

@@ -1,6 +1,7 @@
 """The demo's page: how much of a text comes back from its memories, ours beside the reference."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -137,13 +138,23 @@ def _learning(run: Run, other: Run | None) -> Section:
     if curves:
         ends = "; ".join(f"{label} ends at {percent(rows[-1].get('token_accuracy'))}" for label, rows in curves.items())
         blocks.append(Figure(learning_curves(curves), f"Token accuracy on validation text over training: {ends}."))
-    text = "" if curves else "No validation was measured on the way."
+    text = _growth(run) if curves else "No validation was measured on the way."
     if other is None:
         return Section("Learning", f"Trained on {quantity(run.reached('tokens'))} tokens. {text}", blocks)
     caption = f"On {_set_name(run.main.name).lower()}. Below a number: its 95% interval."
     models = [_renamed(run, "This recipe"), _renamed(other, _name(other))]
     blocks.append(metrics_table(models, measures=_COMPARED, first="model", caption=caption))
     return Section("Beside the reference", f"{_budgets(run, other)} {text}", blocks)
+
+
+def _growth(run: Run) -> str:
+    """Where the chunks on which training was watched became longer."""
+    rows = run.validation
+    steps = [(a["tokens"], b["chunk_len"]) for a, b in pairwise(rows) if a.get("chunk_len") != b.get("chunk_len")]
+    if not steps:
+        return ""
+    told = ", ".join(f"after {quantity(tokens)} tokens it was grown to chunks of {length}" for tokens, length in steps)
+    return f"This recipe starts on chunks of {rows[0]['chunk_len']} tokens, and its curve with them; {told}."
 
 
 def _name(other: Run) -> str:

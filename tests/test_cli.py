@@ -1,0 +1,274 @@
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from memlm import cli
+from memlm.config import RecipeConfig
+from memlm.report.measures import MEASURES
+from memlm.results import read_json_lines
+
+CONTRACT = {
+    "token_accuracy",
+    "exact_match",
+    "nats_per_token",
+    "bits_per_byte",
+    "entropy_ratio",
+    "retained_bits_per_token",
+    "retained_fraction",
+    "bits_per_dim",
+    "chunk_len",
+    "memory_dim",
+    "num_chunks",
+    "intervals",
+}
+
+
+class Outcome(NamedTuple):
+    code: object
+    out: str
+    err: str
+
+    def json(self) -> dict:
+        """The one JSON object that standard output must be."""
+        assert self.code == 0, self.err
+        assert self.out.count("\n") == 1
+        return json.loads(self.out, parse_constant=pytest.fail)
+
+
+Memlm = Callable[..., Outcome]
+
+
+@pytest.fixture
+def memlm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Memlm:
+    """The command line, called in this process."""
+
+    def run(*arguments: object, stdin: bytes = b"") -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["memlm", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        capsys.readouterr()
+        code: object = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code
+        return Outcome(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def model(finished_run: Path) -> Path:
+    return finished_run / "model"
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text("the memory holds one long ünd text\n" * 20, encoding="utf-8")
+    return path
+
+
+def assert_refused(outcome: Outcome, *words: str) -> None:
+    """Exit code 2, one line that says what is wrong, and nothing on standard output."""
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert outcome.err.startswith("memlm: ")
+    assert outcome.err.count("\n") == 1
+    assert all(word in outcome.err for word in words), outcome.err
+
+
+# --- evaluate and regenerate ---
+
+
+def test_evaluating_prints_the_whole_contract(memlm: Memlm, model: Path, text: Path) -> None:
+    answer = memlm("evaluate", model, "--text", text, "--json").json()
+    assert answer.keys() >= CONTRACT
+    assert (answer["chunk_len"], answer["memory_dim"], answer["num_documents"]) == (16, 32, 1)
+    assert answer["intervals"] == {}  # one document
+    two = memlm("evaluate", model, "--text", text, "-", "--json", stdin=b"another text of this kind").json()
+    assert two["num_documents"] == 2
+    assert set(two["intervals"]) >= CONTRACT - {"chunk_len", "memory_dim", "num_chunks", "intervals"}
+
+
+def test_evaluating_without_a_text_takes_the_standard_ones(memlm: Memlm, model: Path) -> None:
+    results = memlm("evaluate", model, "--json").json()["results"]
+    assert [result["name"] for result in results] == ["novel", "verse", "code", "random_tokens"]
+    assert all(result.keys() >= CONTRACT for result in results)
+
+
+def test_people_are_shown_a_table(memlm: Memlm, model: Path, text: Path) -> None:
+    outcome = memlm("evaluate", model, "--text", text)
+    assert outcome.code == 0
+    assert "%" in outcome.out or any(measure in outcome.out for measure in map(str, MEASURES))
+
+
+def test_standard_input_is_a_text_like_any_other(memlm: Memlm, model: Path, text: Path) -> None:
+    piped = memlm("evaluate", model, "--text", "-", "--json", stdin=text.read_bytes()).json()
+    read = memlm("evaluate", model, "--text", text, "--json").json()
+    assert {name: piped[name] for name in CONTRACT} == {name: read[name] for name in CONTRACT}
+
+
+def test_regenerating_shows_what_should_be_and_what_came_out(memlm: Memlm, model: Path, text: Path) -> None:
+    original = text.read_text(encoding="utf-8")
+    for arguments, stdin in ((["--text", text], b""), ([], text.read_bytes())):
+        (sample,) = memlm("regenerate", model, *arguments, "--json", stdin=stdin).json()["samples"]
+        assert "".join(should for should, _ in sample["pieces"]).replace("\ufffd", "") in original
+        assert any(should == came for should, came in sample["pieces"])
+
+
+@pytest.mark.parametrize("command", ["evaluate", "regenerate"])
+def test_texts_that_cannot_be_read_are_refused(command: str, memlm: Memlm, model: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.txt"
+    bad.write_bytes(b"the memory \xff holds")
+    empty = tmp_path / "empty.txt"
+    empty.write_bytes(b"")
+    for path, words in (
+        (tmp_path / "none.txt", ["no file", "none.txt"]),
+        (tmp_path, ["is a directory", str(tmp_path)]),
+        (bad, ["bad.txt", "invalid UTF-8 at byte 11", "--errors replace"]),
+        (empty, ["no text", "empty.txt"]),
+    ):
+        assert_refused(memlm(command, model, "--text", path, "--json"), *words)
+    assert_refused(memlm(command, model, "--text", "-", stdin=b" \n"), "no text")
+    assert memlm(command, model, "--text", bad, "--errors", "replace", "--json").json()
+
+
+def test_models_that_cannot_be_loaded_are_refused(memlm: Memlm, model: Path, text: Path, tmp_path: Path) -> None:
+    damaged = shutil.copytree(model, tmp_path / "damaged")
+    os.truncate(damaged / "model.safetensors", 5000)
+    for name, words in (
+        (damaged, ["model.safetensors", "damaged or cut short"]),
+        (tmp_path, ["is not a memlm checkpoint"]),
+        ("nosuchmodel", ["no model 'nosuchmodel'"]),
+    ):
+        assert_refused(memlm("evaluate", name, "--text", text), *words)
+
+
+# --- train ---
+
+
+@pytest.fixture
+def recipe_file(recipe: RecipeConfig, tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.json"
+    path.write_text(recipe.to_json(), encoding="utf-8")
+    return path
+
+
+def test_training_on_files_and_a_finished_run_again(
+    memlm: Memlm, recipe: RecipeConfig, corpus: str, recipe_file: Path, tmp_path: Path
+) -> None:
+    arguments = ("train", "--recipe-file", recipe_file, "--text", corpus, "--out", tmp_path / "run", "--json")
+    first = memlm(*arguments).json()
+    assert first["model"] == str(tmp_path / "run" / "model")
+    assert {result["name"] for result in first["results"]} >= {"held_out", "novel", "random_tokens"}
+    assert [row["name"] for row in read_json_lines(tmp_path / "run" / "results.jsonl")] == [
+        result["name"] for result in first["results"]
+    ]
+    rows = read_json_lines(tmp_path / "run" / "metrics.jsonl")
+    again = memlm(*arguments).json()
+    assert [strip(result) for result in again["results"]] == [strip(result) for result in first["results"]]
+    assert read_json_lines(tmp_path / "run" / "metrics.jsonl") == rows
+    assert RecipeConfig.read(tmp_path / "run" / "recipe.json") == recipe
+
+
+def strip(result: dict) -> dict:
+    return {name: value for name, value in result.items() if name != "provenance"}
+
+
+def test_a_killed_training_goes_on(recipe: RecipeConfig, finished_run: Path, tmp_path: Path) -> None:
+    often = replace(recipe, training=replace(recipe.training, checkpoint_tokens=256))
+    (tmp_path / "recipe.json").write_text(often.to_json(), encoding="utf-8")
+    arguments = ["train", "--recipe-file", str(tmp_path / "recipe.json"), "--out", str(tmp_path / "run"), "--json"]
+    command = [sys.executable, "-m", "memlm", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not list((tmp_path / "run" / "checkpoints").rglob("step-*")):
+            time.sleep(0.005)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "run" / "model").exists()
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["model"]
+    weights = Path("model", "model.safetensors")
+    assert (tmp_path / "run" / weights).read_bytes() == (finished_run / weights).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"chunk_len": 0}, ["chunk_len", "must be positive, not 0"]),
+        ({"memory_dim": -4}, ["memory_dim", "must be positive, not -4"]),
+        ({"memory_dim": "wide"}, ["memory_dim", "wide"]),
+        ({"vocab_size": 301}, ["vocab_size 300 is not the model's 301"]),
+        ({"colour": 3}, ["colour"]),
+    ],
+)
+def test_recipes_that_cannot_work_are_refused(
+    changes: dict[str, object], words: list[str], memlm: Memlm, recipe_file: Path, tmp_path: Path
+) -> None:
+    content = json.loads(recipe_file.read_text())
+    content["model"]["shape"] |= changes
+    recipe_file.write_text(json.dumps(content))
+    outcome = memlm("train", "--recipe-file", recipe_file, "--out", tmp_path / "run")
+    assert_refused(outcome, "recipe.json", *words)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["autoencoder", "--model.shape.chunk-len", "0"], ["chunk_len", "must be positive, not 0"]),
+        (["autoencoder", "--model.shape.memory-dim", "-4"], ["memory_dim", "must be positive, not -4"]),
+        (["reference", "--model.shape.memory-dim", "33"], ["even memory_dim, not 33"]),
+        (["autoencoder", "--model.shape.memory-dim", "wide"], ["memory-dim", "wide"]),
+        (["nosuchrecipe"], ["nosuchrecipe"]),
+    ],
+)
+def test_options_that_cannot_work_are_refused(
+    arguments: list[str], words: list[str], memlm: Memlm, tmp_path: Path
+) -> None:
+    outcome = memlm("train", "--out", tmp_path / "run", *arguments)
+    assert outcome.code == 2
+    assert "Traceback" not in outcome.err
+    said = " ".join(outcome.err.replace("│", " ").split())
+    assert all(word in said for word in words), said
+    assert not (tmp_path / "run").exists()
+
+
+def test_text_to_train_on_that_cannot_be_read_is_refused(memlm: Memlm, recipe_file: Path, tmp_path: Path) -> None:
+    arguments = ("train", "--recipe-file", recipe_file, "--out", tmp_path / "run", "--text")
+    bad = tmp_path / "bad.txt"
+    bad.write_bytes(b"the memory holds\n\n" * 3000 + b"\xff")
+    assert_refused(memlm(*arguments, bad), "bad.txt: invalid UTF-8 at byte 54000")
+    assert_refused(memlm(*arguments, tmp_path / "none-*.txt"), "matches no file")
+    assert_refused(memlm(*arguments, bad, "--dataset", "user/data"), "not both")
+    # With `replace` it is read, and found to be too little.
+    assert_refused(memlm(*arguments, bad, "--errors", "replace"), "add text")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_diverging_run_ends_in_one_line(memlm: Memlm, recipe: RecipeConfig, tmp_path: Path) -> None:
+    content = json.loads(recipe.to_json())
+    content["training"]["optimizer"]["adamw"]["learning_rate"] = 1e38
+    (tmp_path / "recipe.json").write_text(json.dumps(content))
+    outcome = memlm("train", "--recipe-file", tmp_path / "recipe.json", "--out", tmp_path / "run")
+    assert outcome.code == 2
+    assert "Traceback" not in outcome.err
+    assert outcome.err.splitlines()[-1].startswith("memlm: the loss is nan")
+
+
+def test_no_command_is_a_refusal_too(memlm: Memlm) -> None:
+    assert memlm().code == 2
+    assert memlm("nosuchcommand").code == 2
+    assert memlm("--help").code == 0

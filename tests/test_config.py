@@ -1,0 +1,149 @@
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memlm.config import (
+    Attention,
+    AutoencoderConfig,
+    BpeTokenizer,
+    DataConfig,
+    FileCorpus,
+    HubCorpus,
+    LastToken,
+    LearnedQuery,
+    MemoryShape,
+    PretrainedTokenizer,
+    RecipeConfig,
+    Repeat,
+    SlidingWindow,
+    StackConfig,
+    TrainingConfig,
+)
+from memlm.recipes import RECIPES
+from tiny import tiny_model, tiny_recipe
+
+TINY = tiny_recipe("*.txt")
+
+
+def edited(path: str, value: Any) -> str:
+    """The tiny recipe's JSON with one value set."""
+    content = json.loads(TINY.to_json())
+    *parents, key = path.split(".")
+    place = content
+    for parent in parents:
+        place = place[parent]
+    place[key] = value
+    return json.dumps(content)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_comes_back_from_json(name: str) -> None:
+    recipe = RECIPES[name]()
+    assert RecipeConfig.from_json(recipe.to_json()) == recipe
+
+
+def test_every_variant_comes_back_from_json() -> None:
+    shape = MemoryShape(vocab_size=300, chunk_len=16, memory_dim=32)
+    query = LearnedQuery(num_heads=2, num_parts=2)
+    attention = StackConfig(dim=8, mixer=Attention(num_heads=2), activation="swiglu")
+    for pooling, unpooling in ((LastToken(), Repeat()), (query, SlidingWindow()), (query, query)):
+        model = AutoencoderConfig(
+            shape=shape, encoder=attention, decoder=attention, pooling=pooling, unpooling=unpooling
+        )
+        assert AutoencoderConfig.from_json(model.to_json()) == model
+    for corpus in (FileCorpus(paths=("a", "-"), errors="replace"), HubCorpus(name="user/data", subset="s")):
+        for tokenizer in (BpeTokenizer(), PretrainedTokenizer(name="user/tokenizer")):
+            data = DataConfig(corpus=corpus, tokenizer=tokenizer)
+            assert DataConfig.from_json(data.to_json()) == data
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("nmae", "x"),
+        ("model.encoder.mixer.heads", 3),
+        ("training.num_tokens", "many"),
+        ("training.num_tokens", 0.5),
+        ("training.num_tokens", -7),
+        ("training.optimizer.kind", "sgd"),
+        ("training.optimizer.learning_rate", 0.0),
+        ("training.short_fraction", 1.5),
+        ("training.precision", "fp8"),
+        ("training.batch_tokens", 15),
+        ("model.shape.chunk_len", 0),
+        ("model.shape.memory_dim", -32),
+        ("model.shape.vocab_size", 301),
+        ("model.encoder.mixer.num_heads", 5),
+        ("model.memory_noise", -0.25),
+        ("data.tokenizer.vocab_size", 255),
+        ("data.test_fraction", 1.5),
+        ("data.corpus.paths", []),
+    ],
+)
+def test_a_wrong_key_type_or_value_is_named(path: str, value: Any, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.json"
+    file.write_text(edited(path, value), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"^.*recipe\.json: not a valid RecipeConfig: ") as caught:
+        RecipeConfig.read(file)
+    message = str(caught.value)
+    assert path.removesuffix(".kind").split(".")[-1] in message
+    assert str(value) in message or value == []
+    assert "\n" not in message
+
+
+def test_broken_json_and_a_missing_file_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.json"
+    with pytest.raises(ValueError, match=str(path)):
+        RecipeConfig.read(path)
+    path.write_text(TINY.to_json()[:-20], encoding="utf-8")
+    with pytest.raises(ValueError, match=f"{path}: .*JSON"):
+        RecipeConfig.read(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pooling": LearnedQuery(num_heads=3)}, "pooling.num_heads 3 does not divide the width 32"),
+        ({"unpooling": LearnedQuery(num_parts=5)}, "unpooling.num_parts 5 does not divide memory_dim 32"),
+        (
+            {"unpooling": SlidingWindow(), "shape": MemoryShape(vocab_size=300, chunk_len=16, memory_dim=33)},
+            "even memory_dim, not 33",
+        ),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny_model(**changes)
+
+
+def test_rotary_positions_need_an_even_head() -> None:
+    with pytest.raises(ValueError, match="not dim / num_heads = 3"):
+        StackConfig(dim=6, mixer=Attention(num_heads=2))
+
+
+def test_configurations_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainingConfig().num_tokens = 5  # type: ignore[misc]
+
+
+HEAVY = {"torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "matplotlib"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import memlm",
+        "import memlm.config, memlm.results, memlm.recipes, memlm.cli",
+        "import sys, memlm.cli; sys.argv = ['memlm', '--help']; memlm.cli.main()",
+        "import sys, memlm.cli; sys.argv = ['memlm', 'train', '--help']; memlm.cli.main()",
+    ],
+)
+def test_importing_and_asking_for_help_loads_nothing_heavy(statement: str) -> None:
+    code = f"try:\n  {statement}\nexcept SystemExit as end:\n  assert not end.code\nimport sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert HEAVY.isdisjoint(done.stdout.splitlines()[-1].split())

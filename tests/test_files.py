@@ -1,0 +1,100 @@
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from safetensors import SafetensorError
+
+from memlm import files
+from memlm.files import atomic_folder, atomic_write
+
+
+@pytest.fixture
+def umask() -> Iterator[int]:
+    before = os.umask(0o027)
+    yield 0o027
+    os.umask(before)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def write_folder(folder: Path, **texts: str) -> None:
+    with atomic_folder(folder) as temporary:
+        for name, text in texts.items():
+            (temporary / name).write_text(text)
+
+
+def test_a_folder_appears_whole_and_is_replaced_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "parent" / "folder"
+    with atomic_folder(folder) as temporary:
+        (temporary / "a").write_text("1")
+        assert not folder.exists()
+    assert contents(tmp_path) == {"parent/folder/a": "1"}
+    write_folder(folder, b="2")
+    assert contents(tmp_path) == {"parent/folder/b": "2"}
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "message"),
+    [
+        (RuntimeError("broken"), RuntimeError, "^broken$"),
+        (KeyboardInterrupt(), KeyboardInterrupt, None),
+        (OSError(errno.ENOSPC, "No space left on device"), OSError, "could not write .*folder: .*No space left"),
+        (SafetensorError("Error while serializing: I/O error: No space left"), OSError, "could not write .*folder"),
+    ],
+)
+def test_a_failure_leaves_the_old_folder_and_nothing_else(
+    error: BaseException, raised: type[BaseException], message: str | None, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    write_folder(folder, a="old")
+    with pytest.raises(raised, match=message), atomic_folder(folder) as temporary:
+        (temporary / "a").write_text("new")
+        raise error
+    assert contents(tmp_path) == {"folder/a": "old"}
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_failure_of_the_last_renaming_puts_the_old_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    write_folder(folder, a="old")
+    rename = Path.rename
+
+    def fail_at_the_new(path: Path, target: Path) -> Path:
+        if target == folder and path.parent == folder.parent:
+            raise OSError(errno.EIO, "i/o")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail_at_the_new)
+    with pytest.raises(OSError, match="nothing was changed there"):
+        write_folder(folder, a="new")
+    assert contents(tmp_path) == {"folder/a": "old"}
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "parent" / "file.txt"
+    atomic_write(path, "ünd\n")
+    assert path.read_text(encoding="utf-8") == "ünd\n"
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(files, "_sync", full)
+    with pytest.raises(OSError, match="could not write .*file.txt: .*No space left"):
+        atomic_write(path, "new")
+    assert contents(tmp_path) == {"parent/file.txt": "ünd\n"}
+
+
+def test_others_may_read_what_the_umask_lets_them(tmp_path: Path, umask: int) -> None:
+    for _ in range(2):  # new, and replaced
+        write_folder(tmp_path / "folder", a="1")
+        atomic_write(tmp_path / "file", "1")
+        assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o777 & ~umask
+        assert (tmp_path / "folder" / "a").stat().st_mode & 0o777 == 0o666 & ~umask
+        assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~umask

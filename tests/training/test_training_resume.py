@@ -1,0 +1,234 @@
+"""A run killed at any moment and run again ends in the same bits as one that was left alone."""
+
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from memlm.config import AdamW, GrowthStage, RecipeConfig
+from memlm.models.autoencoder import Autoencoder
+from memlm.results import read_json_lines
+from memlm.training import checkpoint
+from memlm.training.checkpoint import Progress
+from memlm.training.optimizers import build_optimizers
+from memlm.training.run import train_autoencoder
+
+WEIGHTS = Path("model", "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def cautious(recipe: RecipeConfig) -> RecipeConfig:
+    """The tiny recipe in two stages, saving after every step, with noise so that the generator's state matters too."""
+    training = replace(recipe.training, num_tokens=3000, checkpoint_tokens=recipe.training.batch_tokens)
+    model = replace(recipe.model, memory_noise=0.05)
+    return replace(recipe, training=training, model=model, growth=(GrowthStage(chunk_len=8, training=training),))
+
+
+@pytest.fixture(scope="module")
+def left_alone(cautious: RecipeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("left_alone") / "run"
+    train_autoencoder(cautious, folder, quiet=True)
+    return folder
+
+
+def steps(folder: Path) -> list[str]:
+    """Checkpoints, relative to the run's folder."""
+    return sorted(str(path.relative_to(folder)) for path in (folder / "checkpoints").rglob("step-*"))
+
+
+def start(recipe: RecipeConfig, folder: Path) -> multiprocessing.Process:
+    """Train in a process of its own, forked from one that has everything imported."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["memlm.training.run"])
+    process = context.Process(target=train_autoencoder, args=(recipe, folder), kwargs={"quiet": True})
+    process.start()
+    return process  # type: ignore[return-value]
+
+
+def kill_after_progress(recipe: RecipeConfig, folder: Path, pause: float) -> int | None:
+    """Start, wait for a new checkpoint and then `pause` seconds, kill; returns the exit code."""
+    before, process = steps(folder), start(recipe, folder)
+    while process.is_alive() and steps(folder) == before:
+        time.sleep(0.001)
+    process.join(pause)
+    process.kill()
+    process.join()
+    return process.exitcode
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_at_any_moment_it_ends_in_the_same_bits(
+    seed: int, cautious: RecipeConfig, left_alone: Path, tmp_path: Path
+) -> None:
+    folder, moments = tmp_path / "run", random.Random(seed)
+    codes = [kill_after_progress(cautious, folder, moments.uniform(0, 0.1)) for _ in range(3)]
+    assert codes.count(-9) >= 2
+    process = start(cautious, folder)
+    process.join()
+    assert process.exitcode == 0
+    assert (folder / WEIGHTS).read_bytes() == (left_alone / WEIGHTS).read_bytes()
+    assert losses(folder) == losses(left_alone)
+    assert len(steps(folder)) == 2  # the last one of each stage
+    assert not list((folder / "checkpoints").rglob(".*"))
+
+
+def losses(folder: Path) -> list[tuple[str, int, float]]:
+    return [(row["split"], row["step"], row["nats_per_token"]) for row in read_json_lines(folder / "metrics.jsonl")]
+
+
+def test_how_often_it_saves_changes_nothing(recipe: RecipeConfig, finished_run: Path, tmp_path: Path) -> None:
+    often = replace(recipe, training=replace(recipe.training, checkpoint_tokens=1))
+    train_autoencoder(often, tmp_path / "run", quiet=True)
+    assert (tmp_path / "run" / WEIGHTS).read_bytes() == (finished_run / WEIGHTS).read_bytes()
+
+
+def test_a_finished_run_is_loaded_and_another_recipe_refused(recipe: RecipeConfig, finished_run: Path) -> None:
+    before = (finished_run / WEIGHTS).stat().st_mtime_ns
+    again = train_autoencoder(recipe, finished_run, quiet=True)
+    saved = load_file(finished_run / WEIGHTS)
+    for name, weight in again.model.state_dict().items():
+        assert torch.equal(weight, saved[name])
+    assert (finished_run / WEIGHTS).stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match=f"{finished_run} holds a model of another recipe"):
+        train_autoencoder(replace(recipe, name="other"), finished_run, quiet=True)
+
+
+@pytest.fixture
+def unfinished(finished_run: Path, tmp_path: Path) -> Path:
+    """A run that stopped just before its model was saved."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run, folder)
+    shutil.rmtree(folder / "model")
+    return folder
+
+
+def test_a_stage_that_is_done_leaves_the_later_ones_rows(
+    cautious: RecipeConfig, left_alone: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(left_alone, tmp_path / "run")
+    shutil.rmtree(folder / "model")
+    train_autoencoder(cautious, folder, quiet=True)
+    assert losses(folder) == losses(left_alone)
+    assert (folder / WEIGHTS).read_bytes() == (left_alone / WEIGHTS).read_bytes()
+
+
+def test_another_recipes_checkpoint_is_refused_and_left_as_it_is(recipe: RecipeConfig, unfinished: Path) -> None:
+    before = {path: path.read_bytes() for path in unfinished.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match="another configuration or data; give another folder"):
+        train_autoencoder(replace(recipe, name="other"), unfinished, quiet=True)
+    assert {path: path.read_bytes() for path in unfinished.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
+@pytest.mark.parametrize("share", [None, 0, 0.1, 0.9])
+def test_a_damaged_checkpoint_is_refused_by_name(
+    name: str, share: float | None, recipe: RecipeConfig, unfinished: Path
+) -> None:
+    (step,) = steps(unfinished)
+    path = unfinished / step / name
+    if share is None:
+        path.unlink()
+    else:
+        os.truncate(path, int(share * path.stat().st_size))
+    with pytest.raises(ValueError, match=f"{step} is damaged .*delete it to start again"):
+        train_autoencoder(recipe, unfinished, quiet=True)
+
+
+def test_leftovers_of_a_killed_save_and_a_cut_log_line_are_no_trouble(
+    recipe: RecipeConfig, finished_run: Path, unfinished: Path
+) -> None:
+    (step,) = steps(unfinished)
+    leftover = (unfinished / step).with_name(".step-00000099-abc")
+    leftover.mkdir()
+    (leftover / "model.safetensors").write_bytes(b"half")
+    with (unfinished / "metrics.jsonl").open("a") as log:
+        log.write('{"split": "train", "st')
+    train_autoencoder(recipe, unfinished, quiet=True)
+    assert not leftover.exists()
+    assert losses(unfinished) == losses(finished_run)
+    assert (unfinished / WEIGHTS).read_bytes() == (finished_run / WEIGHTS).read_bytes()
+
+
+# --- a full disk ---
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root can mount a small disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_the_older_checkpoint(recipe: RecipeConfig, tmp_path: Path) -> None:
+    model = Autoencoder(recipe.model)
+    optimizers = build_optimizers(model, recipe.training.optimizer)
+    size = sum(weight.nbytes for weight in model.state_dict().values())
+    with small_disk(tmp_path / "disk", str(int(1.5 * size))) as disk:
+        folder = disk / "checkpoints"
+        checkpoint.save(folder, "f", Progress(step=1), model, optimizers)
+        saved = {name: weight.clone() for name, weight in model.state_dict().items()}
+        for weight in model.parameters():
+            weight.data.zero_()
+        with pytest.raises(OSError, match=f"could not write {folder}/step-00000002: .*nothing was changed"):
+            checkpoint.save(folder, "f", Progress(step=2), model, optimizers)
+        assert [path.name for path in folder.iterdir()] == ["step-00000001"]
+        assert checkpoint.restore(folder, "f", model, optimizers).step == 1
+        for name, weight in model.state_dict().items():
+            assert torch.equal(weight, saved[name])
+
+
+def test_a_run_that_fills_the_disk_says_so(recipe: RecipeConfig, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "256k") as disk, pytest.raises(OSError, match=f"could not write {disk}/run/"):
+        train_autoencoder(recipe, disk / "run", quiet=True)
+
+
+# --- processes ---
+
+
+def launch(recipe: RecipeConfig, folder: Path, num_processes: int) -> Path:
+    folder.mkdir()
+    (folder / "recipe.json").write_text(recipe.to_json(), encoding="utf-8")
+    program = (
+        "import sys, pathlib; from memlm.config import RecipeConfig; from memlm.training.run import train_autoencoder;"
+        "train_autoencoder(RecipeConfig.read(pathlib.Path(sys.argv[1])), pathlib.Path(sys.argv[2]), quiet=True)"
+    )
+    (folder / "program.py").write_text(program, encoding="utf-8")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(num_processes)]
+    arguments = [str(folder / "program.py"), str(folder / "recipe.json"), str(folder / "run")]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([*launcher, *arguments], env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+def test_two_processes_log_the_same_losses_as_one(recipe: RecipeConfig, tmp_path: Path) -> None:
+    # AdamW, for PyTorch's Muon rounds to bf16; a strong rate, so that a wrong gradient would show.
+    training = replace(recipe.training, optimizer=AdamW(learning_rate=5e-3), short_fraction=0.5)
+    train_autoencoder(replace(recipe, training=training), tmp_path / "one", quiet=True)
+    # Unequal portions on purpose: 16 chunks for two processes in three micro-batches.
+    training = replace(training, num_processes=2, num_micro_batches=3)
+    folder = launch(replace(recipe, training=training), tmp_path / "two", 2)
+    both = [losses(folder), losses(tmp_path / "one")]
+    assert [row[:2] for row in both[0]] == [row[:2] for row in both[1]]
+    assert len(both[0]) > 4
+    np.testing.assert_allclose(*([nats for *_, nats in rows] for rows in both), rtol=1e-4)
+    assert json.loads((folder / "model" / "provenance.json").read_text())["step"] > 40
+    assert not list((folder / "checkpoints").rglob(".*"))

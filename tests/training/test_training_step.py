@@ -1,0 +1,229 @@
+import itertools
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from memlm.config import AdamW, Attention, AutoencoderConfig, LastToken, LearnedQuery, Muon, SlidingWindow
+from memlm.data.chunks import Chunks
+from memlm.data.token_store import PreparedData, TokenSplit
+from memlm.data.tokenizer import Tokenizer
+from memlm.models.autoencoder import Autoencoder
+from memlm.objectives import retention
+from memlm.recipes import RECIPES
+from memlm.training.accelerator import build_accelerator
+from memlm.training.loop import Task, fit
+from memlm.training.optimizers import build_optimizers, hidden_matrices, learning_rate_scale, set_learning_rate
+from memlm.training.run import train_unconditional
+from memlm.training.step import Stepper, TrainingDivergedError
+from tiny import tiny_model, tiny_recipe
+
+RECIPE = tiny_recipe("*.txt")
+CFG = replace(RECIPE.training, num_tokens=2000)
+
+
+def batch(step: int) -> Chunks:
+    rng = np.random.default_rng(step)
+    mask = np.arange(16) < rng.integers(1, 17, size=13)[:, None]
+    return Chunks(np.where(mask, rng.integers(300, size=mask.shape), 0), mask, np.zeros(13, dtype=np.int64))
+
+
+def weights_after(*, seed: int = 0, noise: float = 0.0, **training: Any) -> dict[str, torch.Tensor]:
+    cfg = replace(CFG, seed=seed, **training)
+    torch.manual_seed(seed)
+    model = Autoencoder(tiny_model(memory_noise=noise))
+    fit(model, Task(sample=batch, objective=retention), cfg, build_accelerator(cfg), quiet=True)
+    return model.state_dict()
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], **tolerance: float) -> None:
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], **tolerance)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rounding"),
+    [(AdamW(learning_rate=1e-3), 0.005), (Muon(learning_rate=0.01), 0.03)],  # PyTorch's Muon rounds to bf16
+)
+def test_micro_batches_change_nothing_but_rounding(optimizer: AdamW | Muon, rounding: float) -> None:
+    # 13 chunks in 3 portions: unequal in chunks and, being padded, in tokens.
+    # A gradient of nearly nothing may have its sign rounded either way, which Adam makes a step of; hence norms.
+    torch.manual_seed(0)
+    start = Autoencoder(tiny_model()).state_dict()
+    whole, portions = (weights_after(optimizer=optimizer, num_micro_batches=number) for number in (1, 3))
+    for name, weight in whole.items():
+        moved = (weight - start[name]).norm()
+        assert moved > 0.01
+        assert (weight - portions[name]).norm() < rounding * moved
+
+
+def test_the_gradient_is_the_whole_batchs_mean() -> None:
+    cfg, chunks = replace(CFG, num_micro_batches=3, max_grad_norm=1e9), batch(0)
+    accelerator = build_accelerator(cfg)
+    model = Autoencoder(tiny_model())
+    stepper = Stepper(model, retention, cfg, accelerator, [])
+    values = stepper.step(chunks)
+    tokens, mask = torch.from_numpy(chunks.tokens), torch.from_numpy(chunks.mask)
+    loss = nn.functional.cross_entropy(model(tokens, mask).logits[mask], tokens[mask])
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    assert values["nats_per_token"] == pytest.approx(loss.item(), rel=1e-5)
+    assert values["grad_norm"] == pytest.approx(math.sqrt(sum(g.square().sum().item() for g in gradients)), rel=1e-4)
+    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others() -> None:
+    first = weights_after(noise=0.1)
+    assert_same(first, weights_after(noise=0.1), rtol=0, atol=0)
+    other = weights_after(noise=0.1, seed=1)
+    assert all(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_both_precisions_train_in_one_process() -> None:
+    full, half = weights_after(precision="fp32"), weights_after(precision="bf16")
+    assert all(weight.dtype == torch.float32 for weight in half.values())
+    assert any(not torch.equal(full[name], half[name]) for name in full)
+    assert_same(full, weights_after(precision="fp32"), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("part", ["encoder.embed.weight", "decoder.head.weight"])
+def test_a_nan_stops_training_and_leaves_the_weights(part: str) -> None:
+    model = Autoencoder(tiny_model())
+    model.get_parameter(part).data[0, 0] = math.nan
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    everything = batch(0)._replace(tokens=np.zeros((13, 16), dtype=np.int64))
+    with pytest.raises(TrainingDivergedError, match="the loss is nan nats/token.*learning rate"):
+        fit(model, Task(sample=lambda _: everything, objective=retention), CFG, build_accelerator(CFG), quiet=True)
+    for name, weight in model.state_dict().items():
+        torch.testing.assert_close(weight, before[name], rtol=0, atol=0, equal_nan=True)
+
+
+def test_more_portions_than_chunks_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"13 chunks .* 1 processes in 14 micro-batches"):
+        weights_after(num_micro_batches=14)
+
+
+def test_more_processes_than_run_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="2 processes were asked for, but 1 are .*torchrun --nproc_per_node 2"):
+        build_accelerator(replace(CFG, num_processes=2))
+    monkeypatch.setenv("WORLD_SIZE", "2")  # a launcher that accelerate did not heed
+    with pytest.raises(ValueError, match="2 processes were asked for, but 1"):
+        build_accelerator(CFG)
+
+
+def test_training_ends_at_its_budget_or_when_told() -> None:
+    model = Autoencoder(tiny_model())
+    task = Task(sample=batch, objective=retention)
+    sizes = np.cumsum([batch(step).mask.sum() for step in range(100)])
+    progress = fit(model, task, CFG, build_accelerator(CFG), quiet=True)
+    assert progress.tokens == sizes[sizes >= CFG.num_tokens][0]
+    assert progress.tokens == sizes[progress.step - 1]
+    told = replace(task, evaluate=lambda _: {"token_accuracy": 1.0}, stop=lambda values: bool(values))
+    cfg = replace(CFG, eval_tokens=500)
+    progress = fit(model, told, cfg, build_accelerator(cfg), quiet=True)
+    assert progress.tokens == sizes[sizes >= 500][0]
+
+
+# --- schedule and optimizers ---
+
+
+@given(
+    st.integers(1, 10**7),
+    st.integers(16, 10**5),
+    st.integers(0, 10**6),
+    st.floats(0, 1),
+    st.lists(st.floats(0, 1), min_size=2, max_size=5),
+)
+def test_the_schedule_stays_in_its_bounds_and_never_rises_after_the_warm_up(
+    num_tokens: int, batch_tokens: int, warmup_tokens: int, decay: float, places: list[float]
+) -> None:
+    cfg = replace(
+        CFG, num_tokens=num_tokens, batch_tokens=batch_tokens, warmup_tokens=warmup_tokens, decay_fraction=decay
+    )
+    scales = [learning_rate_scale(cfg, tokens) for tokens in sorted(int(p * num_tokens) for p in places)]
+    assert all(0 <= scale <= 1 for scale in scales)
+    warm = [learning_rate_scale(cfg, warmup_tokens + int(p * num_tokens)) for p in sorted(places)]
+    assert all(one >= other for one, other in itertools.pairwise(warm))
+
+
+def test_the_schedule_warms_up_stays_and_falls_to_nothing() -> None:
+    cfg = replace(CFG, num_tokens=100_000, batch_tokens=1000, warmup_tokens=10_000, decay_fraction=0.5)
+    expected = {0: 0.1, 4000: 0.5, 9000: 1.0, 50_000: 1.0, 75_000: 0.5, 99_000: 0.02, 100_000: 0.0}
+    assert {tokens: learning_rate_scale(cfg, tokens) for tokens in expected} == pytest.approx(expected)
+
+
+def test_every_group_keeps_its_own_peak() -> None:
+    optimizers = build_optimizers(Autoencoder(tiny_model()), Muon(learning_rate=0.5, adamw=AdamW(learning_rate=0.1)))
+    for scale in (0.25, 1.0, 0.5):
+        set_learning_rate(optimizers, scale)
+        assert [group["lr"] for each in optimizers for group in each.param_groups] == [0.5 * scale, 0.1 * scale]
+
+
+ATTENTION = replace(tiny_model().encoder, mixer=Attention(num_heads=2))
+PAPERS = tiny_model(encoder=ATTENTION, decoder=ATTENTION, pooling=LastToken(), unpooling=SlidingWindow())
+QUERIES = tiny_model(pooling=LearnedQuery(num_heads=2), unpooling=LearnedQuery(num_heads=2))
+OUTSIDE = {
+    "encoder.embed.weight",
+    "encoder.positions",
+    "encoder.pooling.queries",
+    "decoder.positions",
+    "decoder.head.weight",
+    "decoder.unpooling.queries",
+    "decoder.unpooling.part_positions",
+}
+
+
+@pytest.mark.parametrize("cfg", [tiny_model(), PAPERS, QUERIES, *(make().model for make in RECIPES.values())])
+def test_muon_gets_the_maps_between_hidden_states_and_adamw_the_rest(cfg: AutoencoderConfig) -> None:
+    model = Autoencoder(cfg)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    matrices = {names[parameter] for parameter in hidden_matrices(model)}
+    assert matrices == set(names.values()) - OUTSIDE
+    muon, adamw = build_optimizers(model, Muon())
+    covered = [[names[p] for group in each.param_groups for p in group["params"]] for each in (muon, adamw)]
+    assert set(covered[0]) == matrices
+    assert sorted(covered[0] + covered[1]) == sorted(names.values())
+    (alone,) = build_optimizers(model, AdamW())
+    assert [p for group in alone.param_groups for p in group["params"]] == list(model.parameters())
+
+
+def test_frozen_parameters_are_no_optimizers() -> None:
+    model = Autoencoder(tiny_model())
+    model.encoder.requires_grad_(False)
+    for cfg in (Muon(), AdamW()):
+        trained = [p for each in build_optimizers(model, cfg) for group in each.param_groups for p in group["params"]]
+        assert len(trained) == len(list(model.decoder.parameters()))
+        assert all(p.requires_grad for p in trained)
+
+
+# --- a known answer ---
+
+
+def test_the_unconditional_reader_learns_a_known_sources_entropy() -> None:
+    weights = 1 / np.arange(1, 257)
+    source = weights / weights.sum()
+    entropy = -(source * np.log(source)).sum()
+    tokens = np.random.default_rng(0).choice(256, p=source, size=200_000)
+    split = TokenSplit(
+        tokens=tokens.astype(np.uint16),
+        document_starts=np.array([0, len(tokens)]),
+        document_bytes=np.array([len(tokens)]),
+        document_names=["all"],
+    )
+    recipe = tiny_recipe("*.txt", num_tokens=1_000_000, batch_tokens=2048, warmup_tokens=10_000)
+    shape = replace(recipe.model.shape, vocab_size=256)
+    data = replace(recipe.data, tokenizer=replace(recipe.data.tokenizer, vocab_size=256))
+    recipe = replace(recipe, data=data, model=replace(recipe.model, shape=shape))
+    prepared = PreparedData(tokenizer=Tokenizer.train([], 256), splits={"train": split}, fingerprint="")
+    table = train_unconditional(recipe, prepared, build_accelerator(recipe.training), quiet=True)
+    assert table.shape == (16, 256)
+    torch.testing.assert_close(table.exp().sum(dim=1), torch.ones(16))
+    cross_entropy = -(torch.from_numpy(source) * table).sum(dim=1)
+    assert torch.all(cross_entropy > entropy - 1e-4)  # no reader can be better than the source
+    assert cross_entropy.mean() < 1.02 * entropy
