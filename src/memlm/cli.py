@@ -1,6 +1,5 @@
 """The command line, generated from dataclasses; nothing heavy is imported before a command needs it."""
 
-import inspect
 import json as json_format
 import os
 import sys
@@ -21,8 +20,18 @@ def _subcommand(name: str) -> Any:
     return Annotated[tyro.conf.AvoidSubcommands[RecipeConfig], subcommand]
 
 
-Recipe: Any = Annotated[Union[tuple(map(_subcommand, RECIPES))], tyro.conf.arg(name="")]  # noqa: UP007
+Recipe: Any = Annotated[
+    Union[  # noqa: UP007  # made of the recipes there are
+        tuple(
+            Annotated[RecipeConfig, tyro.conf.subcommand(name, constructor=recipe, prefix_name=False)]
+            for name, recipe in RECIPES.items()
+        )
+    ],
+    tyro.conf.arg(name=""),
+]
 Answer = Mapping[str, Any]
+# Options may follow a subcommand's name, where people look for them: memlm train demo --out runs/mine
+CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +80,13 @@ class Demo(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Command):
-    """Train a recipe, with any field of it set anew. Killed and run again, it goes on where it was.
+    """Train a recipe. Killed and run again, it goes on where it was.
 
-    memlm train --out runs/mine --text 'books/*.txt' autoencoder --training.num-tokens 20000000
+    memlm train autoencoder --out runs/mine --text 'books/*.txt' --chunk-len 128 --memory-dim 512
+
+    Any field of a recipe's configuration can be set; memlm recipe NAME shows them all:
+
+    memlm train autoencoder --out runs/noisy --set model.memory_noise=0.1 training.precision=fp32
 
     Several processes: torchrun --nproc_per_node 2 -m memlm train ...
     """
@@ -87,19 +100,30 @@ class Train(Command):
     """What to do with invalid UTF-8 in them: stop with the byte offset, or put U+FFFD in its place."""
     dataset: str | None = None
     """Train on this Hugging Face dataset, streamed, instead of the recipe's corpus."""
-    recipe_file: Path | None = None
-    """Read the whole recipe from this JSON file (as in a run's recipe.json)."""
+    set: tuple[str, ...] = ()
+    """Fields of the recipe to set anew, as path.to.field=value."""
 
     def run(self) -> Answer:
         """Train, then evaluate on held-out and foreign text."""
         from memlm.demo import train_and_evaluate
 
-        recipe = RecipeConfig.read(self.recipe_file) if self.recipe_file else self.recipe
-        recipe = _with_corpus(recipe, self.text, self.dataset, self.errors)
+        recipe = _with_corpus(self.recipe, self.text, self.dataset, self.errors).with_values(self.set)
         _, results = train_and_evaluate(recipe, self.out)
         _show_results(self, results)
         self.say(f"The model: {self.out / 'model'}")
         return {"model": str(self.out / "model"), "results": [result.to_dict() for result in results]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipes(Command):
+    """Show a recipe's whole configuration as JSON: every field that `train --set` can set."""
+
+    recipe: Recipe
+
+    def run(self) -> Answer:
+        """Show it."""
+        self.say(self.recipe.to_json())
+        return asdict(self.recipe)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +260,7 @@ class Bench:
 Commands = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Recipes, tyro.conf.subcommand("recipe")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Regenerate, tyro.conf.subcommand("regenerate")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
@@ -244,7 +269,7 @@ Commands = (
 
 def main() -> None:
     """memlm: measure, make and use vectors that hold a whole chunk of text."""
-    chosen = tyro.cli(Commands, prog="memlm", description=main.__doc__, config=(tyro.conf.FlagCreatePairsOff,))
+    chosen = tyro.cli(Commands, prog="memlm", description=main.__doc__, config=CONFIG)
     command: Command = chosen.benchmark if isinstance(chosen, Bench) else chosen
     try:
         answer = command.run()

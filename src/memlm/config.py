@@ -9,6 +9,7 @@ stand for it.
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -27,7 +28,7 @@ class Config:
 
     def to_json(self) -> str:
         """This configuration as indented JSON."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -40,6 +41,19 @@ class Config:
             return pydantic.TypeAdapter(cls).validate_json(text)
         except pydantic.ValidationError as error:
             raise ValueError(f"not a valid {cls.__name__}: " + "; ".join(map(_fault, error.errors()))) from None
+
+    def with_values(self, assignments: Iterable[str]) -> Self:
+        """This configuration with fields set anew, each as `path.to.field=value`, the value as JSON or plain text.
+
+        Raises:
+            ValueError: there is no such field, or the value does not fit; names it, and the fields there are.
+        """
+        values = json.loads(self.to_json())
+        for assignment in assignments:
+            path, equals, value = assignment.partition("=")
+            _require(bool(equals), f"expected path.to.field=value, not {assignment!r}")
+            _set(values, path, value)
+        return self.from_json(json.dumps(values))
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -59,6 +73,21 @@ def _fault(row: Any) -> str:
     value = row["input"]
     shown = "" if isinstance(value, dict) or len(repr(value)) > 60 else f" (found {value!r})"
     return f"{'.'.join(map(str, row['loc'])) or 'JSON'}: {row['msg']}{shown}"
+
+
+def _set(values: Any, path: str, value: str) -> None:
+    """Set a field deep in nested dictionaries and lists; a list's items go by their number."""
+    *parents, last = path.split(".")
+    for key in (*parents, last):
+        keys = [str(k) for k in (range(len(values)) if isinstance(values, list) else values or ())]
+        _require(key in keys, f"no field {path!r}: at {key!r} there are only {', '.join(keys) or 'none'}")
+        index = int(key) if isinstance(values, list) else key
+        if key is last:
+            try:
+                values[index] = json.loads(value)
+            except json.JSONDecodeError:
+                values[index] = value
+        values = values[index]
 
 
 def _require(holds: bool, message: str) -> None:

@@ -7,6 +7,7 @@ from memlm.config import RecipeConfig
 from memlm.data.token_store import PreparedData, prepare
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.reference import reference
+from memlm.recipes.scale import Scale
 from memlm.results import Provenance
 from memlm.training.accelerator import build_accelerator
 from memlm.training.run import train_stages
@@ -33,20 +34,22 @@ def fidelity(
     Raises:
         ValueError: ours does not reach 90% within its budget.
     """
-    knobs: dict[str, Any] = {"chunk_len": chunk_len, "memory_dim": memory_dim, "seed": seed}
-    recipe = autoencoder(**knobs, num_tokens=OUR_TOKENS)
+    scale = Scale(chunk_len=chunk_len, memory_dim=memory_dim, num_tokens=OUR_TOKENS, seed=seed)
+    recipe = autoencoder(scale)
     prepared = prepare(recipe.data)
     ours = _to_target(recipe, prepared)
     if not ours["reached"]:
         raise ValueError(f"ours got to {ours['token_accuracy']:.3f}, not {TARGET}, in {OUR_TOKENS} tokens: no ratio")
-    theirs = _to_target(reference(mixer=mixer, **knobs, num_tokens=int(budget_ratio * ours["tokens"])), prepared)
+    budget = replace(scale, num_tokens=int(budget_ratio * ours["tokens"]))
+    theirs = _to_target(reference(budget, mixer=mixer), prepared)
     return {
         "tokens_to_90_ratio": theirs["tokens"] / ours["tokens"],
         "seconds_to_90_ratio": theirs["seconds"] / ours["seconds"],
         "lower_bound": not theirs["reached"],
         "ours": ours,
         "reference": {**theirs, "mixer": mixer},
-        **knobs,
+        "chunk_len": chunk_len,
+        "memory_dim": memory_dim,
         "provenance": asdict(Provenance.here(seed=seed, data=prepared.fingerprint)),
     }
 

@@ -5,13 +5,15 @@ from collections.abc import Callable, Mapping
 from memlm.config import RecipeConfig
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.demo import demo
+from memlm.recipes.density import density
 from memlm.recipes.english import english
 from memlm.recipes.reference import reference
 
-RECIPES: Mapping[str, Callable[[], RecipeConfig]] = {
+RECIPES: Mapping[str, Callable[..., RecipeConfig]] = {
     "autoencoder": autoencoder,
+    "reference": reference,
     "demo": demo,
     "english": english,
-    "reference": reference,
+    "density": density,
 }
 """Recipes by the name they have on the command line."""

@@ -1,74 +1,76 @@
-"""Our autoencoder: positional projection, bidirectional masked mixers, Muon."""
+"""Our autoencoder: positional projection, bidirectional masked mixers, Muon, growth."""
 
 from dataclasses import replace
+from typing import Annotated
+
+import tyro
 
 from memlm.config import (
     AdamW,
     AutoencoderConfig,
     BpeTokenizer,
-    Corpus,
     DataConfig,
     GrowthStage,
     MaskedMixer,
     MemoryShape,
     Muon,
-    NamedCorpus,
     Positional,
     RecipeConfig,
     StackConfig,
     TrainingConfig,
 )
+from memlm.recipes.scale import DEFAULT_SCALE, Scale
+
+TUNED_FRACTION = 0.25
+"""Share of the budget that is spent on chunks of full length."""
+TUNED_LEARNING_RATE = 0.15
+"""Of the grown model, in units of the short chunks': more undoes what it has grown from."""
 
 
 def autoencoder(
-    *,
-    chunk_len: int = 64,
-    memory_dim: int = 256,
-    dim: int = 128,
-    encoder_layers: int = 1,
-    decoder_layers: int = 2,
-    token_dim: int = 16,
-    vocab_size: int = 1024,
-    num_tokens: int = 2_000_000,
-    batch_chunks: int = 32,
-    grown_from: int | None = 16,
-    corpus: Corpus | None = None,
-    seed: int = 0,
+    scale: Annotated[Scale, tyro.conf.arg(name="")] = DEFAULT_SCALE, *, grown_from: int = 16
 ) -> RecipeConfig:
-    """A chunk in one vector, scaled by a few knobs; `reference.reference` takes the same ones.
+    """A chunk of text in one vector: ours.
 
-    `num_tokens` is the whole budget. With `grown_from`, three quarters of it are spent on chunks of that many tokens,
-    the rest on the model grown from them.
+    Three quarters of the token budget go to chunks of `grown_from` tokens, the rest to the model grown from them
+    (`models.growth`); 0 trains on full chunks from the start.
+
+    Claim: 64 tokens in 256 dimensions, held-out token accuracy ≥ 0.998 after 1 M tokens; half a minute on one core.
     """
-    stack = StackConfig(dim=dim, mixer=MaskedMixer(num_heads=8))
-    growth: tuple[GrowthStage, ...] = ()
-    training = _training(num_tokens, batch_chunks * chunk_len, seed=seed)
-    if grown_from:
-        tuning = num_tokens // 4
-        # Short chunks in small batches: steps are cheap, and steps are what counts.
-        short = _training(num_tokens - tuning, 2 * batch_chunks * grown_from, seed=seed)
-        growth = (GrowthStage(chunk_len=grown_from, training=short),)
-        training = _training(tuning, batch_chunks * chunk_len, seed=seed, learning_rate_scale=0.15)
-    return RecipeConfig(
-        name=f"autoencoder {chunk_len} → {memory_dim}",
-        data=DataConfig(corpus=corpus or NamedCorpus(), tokenizer=BpeTokenizer(vocab_size=vocab_size)),
+    stack = StackConfig(dim=scale.dim, mixer=MaskedMixer(num_heads=8))
+    recipe = RecipeConfig(
+        name=f"autoencoder {scale.chunk_len} → {scale.memory_dim}",
+        data=DataConfig(tokenizer=BpeTokenizer(vocab_size=scale.vocab_size)),
         model=AutoencoderConfig(
-            shape=MemoryShape(vocab_size=vocab_size, chunk_len=chunk_len, memory_dim=memory_dim),
-            encoder=replace(stack, num_layers=encoder_layers),
-            pooling=Positional(token_dim=token_dim),
-            unpooling=Positional(token_dim=token_dim),
-            decoder=replace(stack, num_layers=decoder_layers),
+            shape=MemoryShape(vocab_size=scale.vocab_size, chunk_len=scale.chunk_len, memory_dim=scale.memory_dim),
+            encoder=replace(stack, num_layers=scale.encoder_layers),
+            pooling=Positional(token_dim=16),
+            unpooling=Positional(token_dim=16),
+            decoder=replace(stack, num_layers=scale.decoder_layers),
         ),
-        training=training,
-        growth=growth,
+        training=_training(scale.num_tokens, scale.batch_chunks * scale.chunk_len, seed=scale.seed),
+    )
+    return _grown(recipe, scale, grown_from) if grown_from else recipe
+
+
+def _grown(recipe: RecipeConfig, scale: Scale, chunk_len: int) -> RecipeConfig:
+    tuned = round(scale.num_tokens * TUNED_FRACTION)
+    batch_tokens = recipe.training.batch_tokens
+    # Short chunks in small batches: steps are cheap there, and steps are what counts.
+    short = _training(scale.num_tokens - tuned, 2 * scale.batch_chunks * chunk_len, seed=scale.seed)
+    return replace(
+        recipe,
+        growth=(GrowthStage(chunk_len=chunk_len, training=short),),
+        training=_training(tuned, batch_tokens, seed=scale.seed, learning_rate_scale=TUNED_LEARNING_RATE),
     )
 
 
 def _training(num_tokens: int, batch_tokens: int, *, seed: int, learning_rate_scale: float = 1.0) -> TrainingConfig:
+    adamw = AdamW(learning_rate=1e-2 * learning_rate_scale)
     return TrainingConfig(
         num_tokens=num_tokens,
         batch_tokens=batch_tokens,
-        optimizer=Muon(learning_rate=0.05 * learning_rate_scale, adamw=AdamW(learning_rate=1e-2 * learning_rate_scale)),
+        optimizer=Muon(learning_rate=0.05 * learning_rate_scale, adamw=adamw),
         warmup_tokens=10 * batch_tokens,
         eval_tokens=max(batch_tokens, num_tokens // 20),
         checkpoint_tokens=max(batch_tokens, num_tokens // 5),

@@ -2,12 +2,17 @@
 
 from memlm.config import RecipeConfig
 from memlm.recipes.autoencoder import autoencoder
+from memlm.recipes.scale import Scale
 
 
-def density(*, chunk_len: int, tokens_per_dim: float, num_tokens: int = 4_000_000, seed: int = 0) -> RecipeConfig:
-    """One cell of the density table: `chunk_len` tokens in `chunk_len / tokens_per_dim` dimensions, one vector.
+def density(
+    chunk_len: int = 128, tokens_per_dim: float = 0.5, num_tokens: int = 4_000_000, seed: int = 0
+) -> RecipeConfig:
+    """A cell of the density table: `chunk_len` tokens in one vector, so many to a dimension.
 
-    Cost: two to five minutes on one core for each four million tokens.
+    Claim: 128 tokens in 256 dimensions, held-out token accuracy ≥ 0.99 after 6 M tokens.
+    Cost: two to three minutes on one core for four million tokens.
     """
     memory_dim = round(chunk_len / tokens_per_dim)
-    return autoencoder(chunk_len=chunk_len, memory_dim=memory_dim, decoder_layers=3, num_tokens=num_tokens, seed=seed)
+    scale = Scale(chunk_len=chunk_len, memory_dim=memory_dim, decoder_layers=3, num_tokens=num_tokens, seed=seed)
+    return autoencoder(scale)

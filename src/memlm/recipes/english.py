@@ -4,10 +4,11 @@ from dataclasses import replace
 
 from memlm.config import RecipeConfig, TrainingConfig
 from memlm.recipes.autoencoder import autoencoder
+from memlm.recipes.scale import Scale
 
 
-def english(*, seed: int = 0) -> RecipeConfig:
-    """128 tokens of English prose (about 430 bytes) in one vector of 512 dimensions.
+def english(seed: int = 0) -> RecipeConfig:
+    """The model in the box: 128 tokens of English prose (about 430 bytes) in one vector of 512 dimensions.
 
     A quarter of the training chunks are scrambled, so that names, digits and foreign text are held too, and memories
     are trained with a little noise, so that they may be stored in few bits.
@@ -15,9 +16,8 @@ def english(*, seed: int = 0) -> RecipeConfig:
     Claim: token accuracy ≥ 0.98 on English prose of another kind than it was trained on (novels, essays).
     Cost: 40 M tokens, about half an hour on one core.
     """
-    recipe = autoencoder(
-        chunk_len=128, memory_dim=512, decoder_layers=3, vocab_size=2048, num_tokens=40_000_000, seed=seed
-    )
+    scale = Scale(chunk_len=128, memory_dim=512, decoder_layers=3, vocab_size=2048, num_tokens=40_000_000, seed=seed)
+    recipe = autoencoder(scale)
     stages = tuple(replace(stage, training=_scrambled(stage.training)) for stage in recipe.growth)
     model = replace(recipe.model, memory_noise=0.03)
     return replace(recipe, name="english", model=model, growth=stages, training=_scrambled(recipe.training))

@@ -1,44 +1,36 @@
 """The paper's own autoencoder, as a baseline on the same data, tokens and seed."""
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from memlm.config import (
-    AdamW,
-    Attention,
-    LastToken,
-    MaskedMixer,
-    RecipeConfig,
-    SlidingWindow,
-)
+import tyro
+
+from memlm.config import AdamW, Attention, LastToken, MaskedMixer, RecipeConfig, SlidingWindow
 from memlm.recipes.autoencoder import autoencoder
+from memlm.recipes.scale import DEFAULT_SCALE, Scale
 
 
-def reference(*, mixer: Literal["attention", "masked_mixer"] = "attention", **knobs: Any) -> RecipeConfig:
-    """Causal stacks, last-token memory, sliding-window unrolling, AdamW at 2e-4, warm-up of 500 steps, linear decay.
+def reference(
+    scale: Annotated[Scale, tyro.conf.arg(name="")] = DEFAULT_SCALE,
+    *,
+    mixer: Literal["attention", "masked_mixer"] = "attention",
+) -> RecipeConfig:
+    """The paper's autoencoder, to compare with.
 
-    `mixer` is a Llama-style transformer, or the masked mixer, which is the paper's stronger autoencoder. The knobs
-    are `autoencoder`'s; data, width, depth, budget and seed are the same. Both read learned positions, without which
-    a causal transformer reading one repeated vector cannot tell positions apart.
+    Causal stacks, last-token memory, sliding-window unrolling, AdamW at 2e-4 with 500 steps of warm-up and linear
+    decay. `mixer` is a Llama-style transformer, or the masked mixer, which is the paper's stronger autoencoder. Both
+    read learned positions too, without which a causal transformer cannot tell apart the places of one repeated vector.
 
     Claim (pilots): about a fifth of the tokens at 32 tokens in 256 dimensions after 2.3 M tokens.
     """
-    ours = autoencoder(**knobs, grown_from=None)
-    match mixer:
-        case "attention":
-            # SwiGLU has three matrices where our MLP has two: 8/3 of the width keeps the parameters equal.
-            blocks: dict[str, Any] = {
-                "mixer": Attention(num_heads=4),
-                "activation": "swiglu",
-                "mlp_ratio": 8 / 3,
-                "causal": True,
-            }
-        case "masked_mixer":
-            blocks = {"mixer": MaskedMixer(num_heads=4), "causal": True}
-    shape = ours.model.shape
+    ours = autoencoder(scale, grown_from=0)
+    blocks: dict[str, Any] = {"causal": True, "mixer": MaskedMixer(num_heads=4)}
+    if mixer == "attention":
+        # SwiGLU has three matrices where our MLP has two: 8/3 of the width keeps the parameters equal.
+        blocks |= {"mixer": Attention(num_heads=4), "activation": "swiglu", "mlp_ratio": 8 / 3}
     return replace(
         ours,
-        name=f"reference {mixer} {shape.chunk_len} → {shape.memory_dim}",
+        name=f"reference {mixer} {scale.chunk_len} → {scale.memory_dim}",
         model=replace(
             ours.model,
             encoder=replace(ours.model.encoder, **blocks),
