@@ -1,8 +1,7 @@
 """The claim in small: real text goes into vectors and comes back, and the measures say how much of it."""
 
-from pathlib import Path
+import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -10,8 +9,8 @@ from memlm.config import RecipeConfig
 from memlm.data.chunks import cut
 from memlm.data.token_store import TokenSplit, prepare
 from memlm.evaluation.information import retained_bits
-from memlm.objectives import Batch, token_nats
 from memlm.models.autoencoder import Autoencoder, Regeneration
+from memlm.objectives import Batch, token_nats
 from memlm.recipes import autoencoder
 from memlm.text_autoencoder import TextAutoencoder
 from memlm.training.run import train_autoencoder
@@ -30,13 +29,26 @@ def model(small: RecipeConfig, tmp_path_factory: pytest.TempPathFactory) -> Text
 
 @pytest.fixture(scope="module")
 def held_out(small: RecipeConfig) -> TokenSplit:
-    return prepare(small.data, quiet=True).splits["test"]
+    """The first documents kept out of training."""
+    split = prepare(small.data, quiet=True).splits["test"]
+    number = 2
+    return TokenSplit(
+        tokens=split.tokens[: split.document_starts[number]],
+        document_starts=split.document_starts[: number + 1],
+        document_bytes=split.document_bytes[:number],
+        document_names=split.document_names[:number],
+    )
 
 
 def test_held_out_text_comes_back(model: TextAutoencoder, held_out: TokenSplit) -> None:
     result = model.evaluate_split(held_out, name="held_out")
-    print(result.to_dict())
     assert result.token_accuracy > 0.9
+    assert result.exact_match > 0.5
+    assert 0.9 < result.retained_fraction < 1
+    # What is retained is what is there to know, and not more: at most the tokens' own bits.
+    assert result.retained_bits_per_token < result.unconditional_nats_per_token / math.log(2)
+    low, high = result.intervals["token_accuracy"]
+    assert low <= result.token_accuracy <= high
 
 
 def test_an_untrained_models_memories_give_nothing_back(
@@ -45,8 +57,9 @@ def test_an_untrained_models_memories_give_nothing_back(
     torch.manual_seed(0)
     untrained = TextAutoencoder(Autoencoder(small.model), model.tokenizer, model.unconditional, {})
     result = untrained.evaluate_split(held_out, name="untrained")
-    print(result.to_dict())
     assert result.token_accuracy < 0.02
+    assert result.exact_match == 0
+    assert result.retained_bits_per_token < 0.1
 
 
 def test_shuffled_memories_tell_nothing(model: TextAutoencoder, held_out: TokenSplit) -> None:
@@ -59,6 +72,5 @@ def test_shuffled_memories_tell_nothing(model: TextAutoencoder, held_out: TokenS
             token_nats(Regeneration(model.model.decoder(m), m), batch).numpy()[chunks.mask].mean()
             for m in (memory, memory.roll(1, dims=0))
         )
-    print(retained_bits(own, without), retained_bits(others, without))
     assert retained_bits(float(own), float(without)) > 5
     assert retained_bits(float(others), float(without)) < 0

@@ -51,9 +51,14 @@ def test_a_failure_leaves_the_old_folder_and_nothing_else(
 ) -> None:
     folder = tmp_path / "folder"
     write_folder(folder, a="old")
-    with pytest.raises(raised, match=message), atomic_folder(folder) as temporary:
-        (temporary / "a").write_text("new")
-        raise error
+
+    def fail() -> None:
+        with atomic_folder(folder) as temporary:
+            (temporary / "a").write_text("new")
+            raise error
+
+    with pytest.raises(raised, match=message):
+        fail()
     assert contents(tmp_path) == {"folder/a": "old"}
     assert list(tmp_path.iterdir()) == [folder]
 
@@ -86,7 +91,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr(files, "_sync", full)
-    with pytest.raises(OSError, match="could not write .*file.txt: .*No space left"):
+    with pytest.raises(OSError, match=r"could not write .*file\.txt: .*No space left"):
         atomic_write(path, "new")
     assert contents(tmp_path) == {"parent/file.txt": "ünd\n"}
 

@@ -24,14 +24,14 @@ from memlm.config import (
 )
 
 Module = TypeVar("Module", bound=nn.Module)
-WORDS = ["the", "of", "and", "memory", "vector", "chunk", "token", "text", "holds", "reads", "writes", "long", "short", "one", "two", "ünd", "漢字", "→", "whole"]
+SENTENCE = "the of and memory vector chunk token text holds reads writes long short one two ünd 漢字 → whole"
 
 
 def write_corpus(folder: Path, *, num_files: int = 60, num_words: int = 120) -> str:
     """Deterministic text files; returns the pattern that names them."""
-    rng = random.Random(0)
+    rng, vocabulary = random.Random(0), SENTENCE.split()
     for number in range(num_files):
-        words = (f"{rng.choice(WORDS)}{rng.randrange(10) if rng.random() < 0.2 else ''}" for _ in range(num_words))
+        words = (f"{rng.choice(vocabulary)}{rng.randrange(10) if rng.random() < 0.2 else ''}" for _ in range(num_words))
         (folder / f"{number:02}.txt").write_text(" ".join(words) + ".\n", encoding="utf-8")
     return str(folder / "*.txt")
 

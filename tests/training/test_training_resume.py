@@ -22,7 +22,9 @@ from memlm.config import AdamW, GrowthStage, RecipeConfig
 from memlm.models.autoencoder import Autoencoder
 from memlm.results import read_json_lines
 from memlm.training import checkpoint
+from memlm.training.accelerator import build_accelerator
 from memlm.training.checkpoint import Progress
+from memlm.training.log import MetricsLog
 from memlm.training.optimizers import build_optimizers
 from memlm.training.run import train_autoencoder
 
@@ -104,6 +106,17 @@ def test_a_finished_run_is_loaded_and_another_recipe_refused(recipe: RecipeConfi
     assert (finished_run / WEIGHTS).stat().st_mtime_ns == before
     with pytest.raises(ValueError, match=f"{finished_run} holds a model of another recipe"):
         train_autoencoder(replace(recipe, name="other"), finished_run, quiet=True)
+
+
+def test_rows_later_than_the_checkpoint_are_written_anew(recipe: RecipeConfig, tmp_path: Path) -> None:
+    accelerator, path = build_accelerator(recipe.training), tmp_path / "metrics.jsonl"
+    before, progress = Progress(step=10), Progress(step=1)
+    log = MetricsLog(path, accelerator, progress, before)
+    for progress.step in (1, 2, 3):
+        log.write("train", {"loss": 0.0})
+    MetricsLog(path, accelerator, Progress(step=10))  # the earlier stage, which is done, leaves them alone
+    MetricsLog(path, accelerator, Progress(step=2), before).write("train", {"loss": 1.0})
+    assert [(row["step"], row["loss"]) for row in read_json_lines(path)] == [(11, 0.0), (12, 0.0), (12, 1.0)]
 
 
 @pytest.fixture

@@ -98,7 +98,7 @@ def test_a_nan_stops_training_and_leaves_the_weights(part: str) -> None:
     model.get_parameter(part).data[0, 0] = math.nan
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     everything = batch(0)._replace(tokens=np.zeros((13, 16), dtype=np.int64))
-    with pytest.raises(TrainingDivergedError, match="the loss is nan nats/token.*learning rate"):
+    with pytest.raises(TrainingDivergedError, match=r"the loss is nan nats/token.*learning rate"):
         fit(model, Task(sample=lambda _: everything, objective=retention), CFG, build_accelerator(CFG), quiet=True)
     for name, weight in model.state_dict().items():
         torch.testing.assert_close(weight, before[name], rtol=0, atol=0, equal_nan=True)
@@ -110,7 +110,7 @@ def test_more_portions_than_chunks_are_refused() -> None:
 
 
 def test_more_processes_than_run_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="2 processes were asked for, but 1 are .*torchrun --nproc_per_node 2"):
+    with pytest.raises(ValueError, match=r"2 processes were asked for, but 1 are .*torchrun --nproc_per_node 2"):
         build_accelerator(replace(CFG, num_processes=2))
     monkeypatch.setenv("WORLD_SIZE", "2")  # a launcher that accelerate did not heed
     with pytest.raises(ValueError, match="2 processes were asked for, but 1"):

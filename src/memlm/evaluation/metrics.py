@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 from numpy.typing import NDArray
 from torch import nn
 
@@ -101,6 +101,13 @@ def _totals(scores: Scores, unconditional_nats: np.ndarray, num_bytes: np.ndarra
     return _Totals._make([*by_document, num_bytes.astype(np.float64)])
 
 
+def _by_chunk(scores: Scores, num_bytes: int) -> tuple[Scores, NDArray[np.float64]]:
+    """Each chunk as if it were a document, with its share of the bytes."""
+    tokens = scores.chunks.mask.sum(axis=1)
+    chunks = scores.chunks._replace(document=np.arange(len(tokens)))
+    return scores._replace(chunks=chunks), num_bytes * tokens / tokens.sum()
+
+
 def _of_columns(statistic: Callable[[_Totals], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
     return lambda rows: statistic(_Totals._make(rows.T))
 
@@ -120,15 +127,20 @@ _STATISTICS: dict[str, Callable[[_Totals], np.ndarray]] = {
 def measures(
     scores: Scores,
     unconditional_nats: Float[np.ndarray, "chunk token"],
-    document_bytes: Int[np.ndarray, " document"],
+    document_bytes: Num[np.ndarray, " document"],
     *,
     vocab_size: int,
     memory_dims: int,
 ) -> tuple[dict[str, object], dict[str, Interval]]:
-    """Every measure of regeneration, and 95% intervals from a bootstrap over documents (none for a lone document).
+    """Every measure of regeneration, and 95% intervals from a bootstrap over documents.
 
-    `unconditional_nats` are the same reader's without a memory; `memory_dims` is `num_slots · memory_dim`.
+    A lone document says nothing of the spread between documents: then its chunks are resampled, and the measure
+    `resampled` says "chunks". `unconditional_nats` are the same reader's without a memory; `memory_dims` is
+    `num_slots · memory_dim`.
     """
+    num_documents = len(document_bytes)
+    if num_documents == 1:
+        scores, document_bytes = _by_chunk(scores, int(document_bytes[0]))
     columns: NDArray[np.float64] = np.stack(_totals(scores, unconditional_nats, document_bytes), axis=1)
     total = _Totals._make(columns.sum(axis=0))
     values: dict[str, object] = {name: float(statistic(total)) for name, statistic in _STATISTICS.items()}
@@ -149,7 +161,8 @@ def measures(
     values |= {
         "num_chunks": int(total.chunks),
         "num_tokens": int(total.tokens),
-        "num_documents": len(columns),
+        "num_documents": num_documents,
+        "resampled": "documents" if num_documents > 1 else "chunks",
         "bytes_per_token": float(total.bytes / total.tokens),
         "accuracy_by_position": [float(h / s) if s else None for h, s in zip(hits, seen, strict=True)],
     }
