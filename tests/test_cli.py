@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,7 +94,7 @@ def test_evaluating_prints_the_whole_contract(memlm: Memlm, model: Path, text: P
     answer = memlm("evaluate", model, "--text", text, "--json").json()
     assert answer.keys() >= CONTRACT
     assert (answer["chunk_len"], answer["memory_dim"], answer["num_documents"]) == (16, 32, 1)
-    assert answer["intervals"] == {}  # one document
+    assert answer["resampled"] == "chunks"
     two = memlm("evaluate", model, "--text", text, "-", "--json", stdin=b"another text of this kind").json()
     assert two["num_documents"] == 2
     assert set(two["intervals"]) >= CONTRACT - {"chunk_len", "memory_dim", "num_chunks", "intervals"}
@@ -158,87 +157,81 @@ def test_models_that_cannot_be_loaded_are_refused(memlm: Memlm, model: Path, tex
 # --- train ---
 
 
-@pytest.fixture
-def recipe_file(recipe: RecipeConfig, tmp_path: Path) -> Path:
-    path = tmp_path / "recipe.json"
-    path.write_text(recipe.to_json(), encoding="utf-8")
-    return path
+def training(corpus: str, out: Path, *fields: str) -> tuple[object, ...]:
+    """Arguments that train something tiny."""
+    scale = {"grown-from": 8, "chunk-len": 16, "memory-dim": 32, "dim": 32, "vocab-size": 300, "batch-chunks": 16}
+    knobs = [word for name, value in {**scale, "num-tokens": 6000}.items() for word in (f"--{name}", value)]
+    fixed = ("data.validation_fraction=0.2", "data.test_fraction=0.2", *fields)
+    return "train", "autoencoder", *knobs, "--text", corpus, "--out", out, "--json", "--set", *fixed
 
 
-def test_training_on_files_and_a_finished_run_again(
-    memlm: Memlm, recipe: RecipeConfig, corpus: str, recipe_file: Path, tmp_path: Path
-) -> None:
-    arguments = ("train", "--recipe-file", recipe_file, "--text", corpus, "--out", tmp_path / "run", "--json")
+def test_training_on_files_and_a_finished_run_again(memlm: Memlm, corpus: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = training(corpus, run, "model.memory_noise=0.25")
     first = memlm(*arguments).json()
-    assert first["model"] == str(tmp_path / "run" / "model")
+    assert first["model"] == str(run / "model")
     assert {result["name"] for result in first["results"]} >= {"held_out", "novel", "random_tokens"}
-    assert [row["name"] for row in read_json_lines(tmp_path / "run" / "results.jsonl")] == [
-        result["name"] for result in first["results"]
-    ]
-    rows = read_json_lines(tmp_path / "run" / "metrics.jsonl")
+    assert read_json_lines(run / "results.jsonl") == first["results"]
+    rows = read_json_lines(run / "metrics.jsonl")
     again = memlm(*arguments).json()
     assert [strip(result) for result in again["results"]] == [strip(result) for result in first["results"]]
-    assert read_json_lines(tmp_path / "run" / "metrics.jsonl") == rows
-    assert RecipeConfig.read(tmp_path / "run" / "recipe.json") == recipe
+    assert read_json_lines(run / "metrics.jsonl") == rows
+    recipe = RecipeConfig.read(run / "recipe.json")
+    assert (recipe.model.memory_noise, recipe.model.shape.chunk_len) == (0.25, 16)
+    assert_refused(memlm(*training(corpus, run)), f"{run} holds a model of another recipe")
 
 
 def strip(result: dict) -> dict:
     return {name: value for name, value in result.items() if name != "provenance"}
 
 
-def test_a_killed_training_goes_on(recipe: RecipeConfig, finished_run: Path, tmp_path: Path) -> None:
-    often = replace(recipe, training=replace(recipe.training, checkpoint_tokens=256))
-    (tmp_path / "recipe.json").write_text(often.to_json(), encoding="utf-8")
-    arguments = ["train", "--recipe-file", str(tmp_path / "recipe.json"), "--out", str(tmp_path / "run"), "--json"]
-    command = [sys.executable, "-m", "memlm", *arguments]
+def test_a_killed_training_goes_on(memlm: Memlm, corpus: str, tmp_path: Path) -> None:
+    weights = Path("model", "model.safetensors")
+    often = ("training.checkpoint_tokens=256",)
+    assert memlm(*training(corpus, tmp_path / "alone", *often)).code == 0
+    command = [sys.executable, "-m", "memlm", *map(str, training(corpus, tmp_path / "run", *often))]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None and not list((tmp_path / "run" / "checkpoints").rglob("step-*")):
             time.sleep(0.005)
         process.kill()
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "run" / "model").exists()
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["model"]
-    weights = Path("model", "model.safetensors")
-    assert (tmp_path / "run" / weights).read_bytes() == (finished_run / weights).read_bytes()
+    assert memlm(*training(corpus, tmp_path / "run", *often)).code == 0
+    assert (tmp_path / "run" / weights).read_bytes() == (tmp_path / "alone" / weights).read_bytes()
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("field", "words"),
     [
-        ({"chunk_len": 0}, ["chunk_len", "must be positive, not 0"]),
-        ({"memory_dim": -4}, ["memory_dim", "must be positive, not -4"]),
-        ({"memory_dim": "wide"}, ["memory_dim", "wide"]),
-        ({"vocab_size": 301}, ["vocab_size 300 is not the model's 301"]),
-        ({"colour": 3}, ["colour"]),
+        ("model.shape.chunk_len=0", ["chunk_len", "0"]),
+        ("model.shape.memory_dim=-4", ["memory_dim must be positive, not -4"]),
+        ("model.shape.memory_dim=wide", ["memory_dim", "wide"]),
+        ("model.shape.vocab_size=301", ["vocab_size 300 is not the model's 301"]),
+        ("model.shape.colour=3", ["colour"]),
+        ("nonsense", ["nonsense"]),
     ],
 )
-def test_recipes_that_cannot_work_are_refused(
-    changes: dict[str, object], words: list[str], memlm: Memlm, recipe_file: Path, tmp_path: Path
+def test_fields_that_cannot_work_are_refused(
+    field: str, words: list[str], memlm: Memlm, corpus: str, tmp_path: Path
 ) -> None:
-    content = json.loads(recipe_file.read_text())
-    content["model"]["shape"] |= changes
-    recipe_file.write_text(json.dumps(content))
-    outcome = memlm("train", "--recipe-file", recipe_file, "--out", tmp_path / "run")
-    assert_refused(outcome, "recipe.json", *words)
+    assert_refused(memlm(*training(corpus, tmp_path / "run", field)), *words)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["autoencoder", "--model.shape.chunk-len", "0"], ["chunk_len", "must be positive, not 0"]),
-        (["autoencoder", "--model.shape.memory-dim", "-4"], ["memory_dim", "must be positive, not -4"]),
-        (["reference", "--model.shape.memory-dim", "33"], ["even memory_dim, not 33"]),
-        (["autoencoder", "--model.shape.memory-dim", "wide"], ["memory-dim", "wide"]),
+        (["autoencoder", "--chunk-len", "0"], ["chunk", "0"]),
+        (["autoencoder", "--memory-dim", "-4"], ["memory_dim", "-4"]),
+        (["reference", "--memory-dim", "33"], ["even memory_dim, not 33"]),
+        (["autoencoder", "--memory-dim", "wide"], ["memory-dim", "wide"]),
         (["nosuchrecipe"], ["nosuchrecipe"]),
     ],
 )
 def test_options_that_cannot_work_are_refused(
     arguments: list[str], words: list[str], memlm: Memlm, tmp_path: Path
 ) -> None:
-    outcome = memlm("train", "--out", tmp_path / "run", *arguments)
+    outcome = memlm("train", *arguments, "--out", tmp_path / "run")
     assert outcome.code == 2
     assert "Traceback" not in outcome.err
     said = " ".join(outcome.err.replace("│", " ").split())
@@ -246,23 +239,23 @@ def test_options_that_cannot_work_are_refused(
     assert not (tmp_path / "run").exists()
 
 
-def test_text_to_train_on_that_cannot_be_read_is_refused(memlm: Memlm, recipe_file: Path, tmp_path: Path) -> None:
-    arguments = ("train", "--recipe-file", recipe_file, "--out", tmp_path / "run", "--text")
+def test_text_to_train_on_that_cannot_be_read_is_refused(memlm: Memlm, tmp_path: Path) -> None:
+    def train(text: Path, *more: object) -> Outcome:
+        return memlm(*training(str(text), tmp_path / "run"), *more)
+
     bad = tmp_path / "bad.txt"
     bad.write_bytes(b"the memory holds\n\n" * 3000 + b"\xff")
-    assert_refused(memlm(*arguments, bad), "bad.txt: invalid UTF-8 at byte 54000")
-    assert_refused(memlm(*arguments, tmp_path / "none-*.txt"), "matches no file")
-    assert_refused(memlm(*arguments, bad, "--dataset", "user/data"), "not both")
+    assert_refused(train(bad), "bad.txt: invalid UTF-8 at byte 54000", "--errors replace")
+    assert_refused(train(tmp_path / "none-*.txt"), "matches no file")
+    assert_refused(train(bad, "--dataset", "user/data"), "not both")
     # With `replace` it is read, and found to be too little.
-    assert_refused(memlm(*arguments, bad, "--errors", "replace"), "add text")
+    assert_refused(train(bad, "--errors", "replace"), "token types")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_diverging_run_ends_in_one_line(memlm: Memlm, recipe: RecipeConfig, tmp_path: Path) -> None:
-    content = json.loads(recipe.to_json())
-    content["training"]["optimizer"]["adamw"]["learning_rate"] = 1e38
-    (tmp_path / "recipe.json").write_text(json.dumps(content))
-    outcome = memlm("train", "--recipe-file", tmp_path / "recipe.json", "--out", tmp_path / "run")
+def test_a_diverging_run_ends_in_one_line(memlm: Memlm, corpus: str, tmp_path: Path) -> None:
+    wild = "training.optimizer.adamw.learning_rate=1e38"
+    outcome = memlm(*training(corpus, tmp_path / "run", wild), "--grown-from", "0")
     assert outcome.code == 2
     assert "Traceback" not in outcome.err
     assert outcome.err.splitlines()[-1].startswith("memlm: the loss is nan")

@@ -12,6 +12,7 @@ from memlm.evaluation.information import retained_bits
 from memlm.models.autoencoder import Autoencoder, Regeneration
 from memlm.objectives import Batch, token_nats
 from memlm.recipes import autoencoder
+from memlm.recipes.scale import Scale
 from memlm.text_autoencoder import TextAutoencoder
 from memlm.training.run import train_autoencoder
 
@@ -19,7 +20,7 @@ from memlm.training.run import train_autoencoder
 @pytest.fixture(scope="module")
 def small() -> RecipeConfig:
     """Our recipe on the default corpus: 16 tokens in 128 dimensions."""
-    return autoencoder(chunk_len=16, memory_dim=128, num_tokens=150_000)
+    return autoencoder(Scale(chunk_len=16, memory_dim=128, num_tokens=150_000))
 
 
 @pytest.fixture(scope="module")

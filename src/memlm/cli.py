@@ -13,13 +13,6 @@ import tyro
 from memlm.config import FileCorpus, HubCorpus, RecipeConfig
 from memlm.recipes import RECIPES
 
-
-def _subcommand(name: str) -> Any:
-    make = RECIPES[name]
-    subcommand = tyro.conf.subcommand(name, default=make(), description=inspect.getdoc(make), prefix_name=False)
-    return Annotated[tyro.conf.AvoidSubcommands[RecipeConfig], subcommand]
-
-
 Recipe: Any = Annotated[
     Union[  # noqa: UP007  # made of the recipes there are
         tuple(
@@ -269,9 +262,9 @@ Commands = (
 
 def main() -> None:
     """memlm: measure, make and use vectors that hold a whole chunk of text."""
-    chosen = tyro.cli(Commands, prog="memlm", description=main.__doc__, config=CONFIG)
-    command: Command = chosen.benchmark if isinstance(chosen, Bench) else chosen
     try:
+        chosen = tyro.cli(Commands, prog="memlm", description=main.__doc__, config=CONFIG)
+        command: Command = chosen.benchmark if isinstance(chosen, Bench) else chosen
         answer = command.run()
         if command.json:
             print(json_format.dumps(answer))

@@ -58,6 +58,7 @@ def naive(scores: Scores, unconditional: np.ndarray, num_bytes: np.ndarray) -> d
         "num_chunks": len(chunks.tokens),
         "num_tokens": tokens,
         "num_documents": len(num_bytes),
+        "resampled": "documents",
         "bytes_per_token": num_bytes.sum() / tokens,
     }
 
@@ -74,7 +75,8 @@ def test_measures_are_their_naive_twins(seed: int) -> None:
     for position, accuracy in enumerate(by_position):
         rows = chunks.mask[:, position]
         assert accuracy == pytest.approx((scores.predicted == chunks.tokens)[rows, position].mean())
-    assert set(intervals) == set(found) - {"num_chunks", "num_tokens", "num_documents", "bytes_per_token"}
+    about = {"num_chunks", "num_tokens", "num_documents", "bytes_per_token", "resampled"}
+    assert set(intervals) == set(found) - about
     for name, (low, high) in intervals.items():
         assert low < found[name] < high
 
@@ -93,10 +95,18 @@ def test_what_stands_at_the_padding_is_not_counted() -> None:
     assert quick_measures(garbage) == quick_measures(scores)
 
 
-def test_a_lone_document_has_no_intervals() -> None:
+def test_a_lone_documents_chunks_are_resampled_and_a_lone_chunk_has_no_intervals() -> None:
     chunks = random_chunks(num_documents=1)
-    found, intervals = measures(*random_scores(chunks), np.array([100]), vocab_size=VOCAB, memory_dims=8)
-    assert found["num_documents"] == 1
+    scores, unconditional = random_scores(chunks)
+    found, intervals = measures(scores, unconditional, np.array([100]), vocab_size=VOCAB, memory_dims=8)
+    expected = naive(scores, unconditional, np.array([100])) | {"resampled": "chunks"}
+    assert found == pytest.approx({**expected, "accuracy_by_position": found["accuracy_by_position"]})
+    low, high = intervals["token_accuracy"]
+    # The spread of a mean of 30 chunks, each its own, of about three tokens.
+    assert 0.05 < high - low < 0.4
+    assert low < found["token_accuracy"] < high
+    one = Scores(scores.predicted[:1], scores.nats[:1], Chunks(*(part[:1] for part in chunks)))
+    _, intervals = measures(one, unconditional[:1], np.array([9]), vocab_size=VOCAB, memory_dims=8)
     assert intervals == {}
 
 
