@@ -16,7 +16,8 @@ def build_accelerator(cfg: TrainingConfig, folder: Path | None = None) -> Accele
     Precision is `autocast`'s: accelerate's own would copy all logits to fp32 on their way out of the model.
 
     Raises:
-        ValueError: there are not as many processes as were asked for, by `num_processes` or by the launcher.
+        ValueError: there are not as many processes as were asked for, by `num_processes` or by the launcher; or a
+            tracker is unknown or not installed.
     """
     accelerator = Accelerator(mixed_precision="no", log_with=list(cfg.trackers) or None, project_dir=folder)
     wanted = cfg.num_processes or int(os.environ.get("WORLD_SIZE", "1"))
@@ -27,6 +28,9 @@ def build_accelerator(cfg: TrainingConfig, folder: Path | None = None) -> Accele
         )
     if accelerator.device.type == "cpu":
         keep_freed_memory()
+    missing = set(cfg.trackers) - {str(tracker) for tracker in accelerator.log_with}
+    if missing:  # accelerate passes over these in silence
+        raise ValueError(f"the trackers {', '.join(sorted(missing))} are not installed")
     if cfg.trackers:
         accelerator.init_trackers("memlm")
     return accelerator
