@@ -102,6 +102,8 @@ class Train(Command):
 
         recipe = _with_corpus(self.recipe, self.text, self.dataset, self.errors).with_values(self.set)
         _, results = train_and_evaluate(recipe, self.out)
+        if not results:  # this is not the process that speaks
+            return {}
         _show_results(self, results)
         self.say(f"The model: {self.out / 'model'}")
         return {"model": str(self.out / "model"), "results": [result.to_dict() for result in results]}
@@ -266,7 +268,7 @@ def main() -> None:
         chosen = tyro.cli(Commands, prog="memlm", description=main.__doc__, config=CONFIG)
         command: Command = chosen.benchmark if isinstance(chosen, Bench) else chosen
         answer = command.run()
-        if command.json:
+        if command.json and answer:
             print(json_format.dumps(answer))
         elif isinstance(command, Fidelity | Density | Speed):
             print(json_format.dumps(answer, indent=2))

@@ -16,6 +16,7 @@ from memlm.report.demo import write_demo_report
 from memlm.results import Result, json_lines
 from memlm.samples import Sample, random_passages
 from memlm.text_autoencoder import TextAutoencoder
+from memlm.training.accelerator import is_main_process
 from memlm.training.run import train_autoencoder
 
 
@@ -59,8 +60,13 @@ def _samples(model: TextAutoencoder, held_out: TokenSplit) -> Iterator[Sample]:
 
 
 def train_and_evaluate(recipe: RecipeConfig, out: Path, *, quiet: bool = False) -> tuple[TextAutoencoder, list[Result]]:
-    """Train a recipe into `out` and evaluate it on every standard set; results go to `out/results.jsonl`."""
+    """Train a recipe into `out` and evaluate it on every standard set; results go to `out/results.jsonl`.
+
+    Of several processes the first evaluates; the others have no results.
+    """
     model = train_autoencoder(recipe, out, quiet=quiet)
+    if not is_main_process():
+        return model, []
     sets = itertools.chain(corpus_sets(prepare(recipe.data, quiet=quiet)), foreign_sets(model.tokenizer))
     results = evaluate_sets(model, sets, quiet=quiet)
     atomic_write(out / "results.jsonl", json_lines(result.to_dict() for result in results))

@@ -67,7 +67,7 @@ class TextAutoencoder:
             raise ValueError(f"the unconditional reader's table is {list(unconditional.shape)}, not {list(table)}")
         self.model, self.tokenizer = model.eval(), tokenizer
         self.unconditional, self.provenance = unconditional, provenance
-        self.encoder_fingerprint = _fingerprint(model)
+        self.encoder_fingerprint = _fingerprint(model, tokenizer)
 
     @property
     def config(self) -> AutoencoderConfig:
@@ -204,11 +204,11 @@ def _refuse_one_string(texts: Sequence[str]) -> None:
         raise ValueError("expected a list of texts, not one string; wrap it: [text]")
 
 
-def _fingerprint(model: Autoencoder) -> str:
+def _fingerprint(model: Autoencoder, tokenizer: Tokenizer) -> str:
     """A short hash of the encoder's weights and configuration."""
     # By way of JSON, so that a ratio of 4 and one of 4.0 are the same, as they are after loading.
     cfg = AutoencoderConfig.from_json(model.config.to_json())
-    digest = hashlib.sha256(repr(asdict(cfg)).encode())
+    digest = hashlib.sha256(f"{asdict(cfg)} {tokenizer.fingerprint}".encode())
     for name, tensor in sorted(model.encoder.state_dict().items()):
         digest.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -4,16 +4,16 @@ from pathlib import Path
 import pytest
 from made_up_run import SAMPLES, metrics, result
 
-from memlm.results import write_json_lines
+from memlm.results import json_lines
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A run with two evaluation sets and two samples."""
     results = [result(), result("code", 0.61)]
-    write_json_lines(tmp_path / "results.jsonl", [each.to_dict() for each in results])
-    write_json_lines(tmp_path / "metrics.jsonl", metrics())
-    write_json_lines(tmp_path / "samples.jsonl", SAMPLES)
+    (tmp_path / "results.jsonl").write_text(json_lines([each.to_dict() for each in results]))
+    (tmp_path / "metrics.jsonl").write_text(json_lines(metrics()))
+    (tmp_path / "samples.jsonl").write_text(json_lines(SAMPLES))
     return tmp_path
 
 

@@ -6,7 +6,7 @@ import pytest
 from made_up_run import metrics, result
 
 from memlm.report.demo import demo_page, write_demo_report
-from memlm.results import write_json_lines
+from memlm.results import json_lines
 
 
 def titles(folder: Path, reference: Path | None = None) -> list[str]:
@@ -49,8 +49,8 @@ def test_without_validation_samples_positions_or_provenance(folder: Path) -> Non
     for name in ("results.jsonl", "metrics.jsonl", "samples.jsonl"):
         (folder / name).unlink()
     bare = {"name": "held_out", "token_accuracy": 0.5, "intervals": {}, "provenance": None}
-    write_json_lines(folder / "results.jsonl", [bare])
-    write_json_lines(folder / "metrics.jsonl", metrics(validation=False))
+    (folder / "results.jsonl").write_text(json_lines([bare]))
+    (folder / "metrics.jsonl").write_text(json_lines(metrics(validation=False)))
     (folder / "samples.jsonl").touch()
     page = demo_page(folder).to_html()
     assert "No validation was measured" in page
@@ -63,8 +63,8 @@ def test_a_reference_in_the_folder_is_found(folder: Path) -> None:
     (folder / "reference").mkdir()
     with pytest.raises(ValueError, match=r"no results\.jsonl in .*reference"):
         demo_page(folder)
-    write_json_lines(folder / "reference" / "results.jsonl", [result(token_accuracy=0.3).to_dict()])
-    write_json_lines(folder / "reference" / "metrics.jsonl", metrics(0.3))
+    (folder / "reference" / "results.jsonl").write_text(json_lines([result(token_accuracy=0.3).to_dict()]))
+    (folder / "reference" / "metrics.jsonl").write_text(json_lines(metrics(0.3)))
     page = demo_page(folder).to_markdown()
     assert "the same number of tokens, 1.0 million" in page
     assert "recorded" not in page

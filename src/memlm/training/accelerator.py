@@ -36,6 +36,11 @@ def build_accelerator(cfg: TrainingConfig, folder: Path | None = None) -> Accele
     return accelerator
 
 
+def is_main_process() -> bool:
+    """Whether this is the first of the launcher's processes (or the only one): the one that evaluates and speaks."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def autocast(cfg: TrainingConfig, accelerator: Accelerator) -> torch.autocast:
     """The context in which matrix products have the configured precision."""
     return torch.autocast(accelerator.device.type, torch.bfloat16, enabled=cfg.precision == "bf16")

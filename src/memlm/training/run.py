@@ -33,7 +33,7 @@ UNCONDITIONAL_FRACTION = 0.2
 def train_autoencoder(recipe: RecipeConfig, folder: Path, *, quiet: bool = False) -> TextAutoencoder:
     """Train what a recipe describes, or go on where an interrupted run stopped, or load a finished one.
 
-    `folder` receives `recipe.json`, `metrics.jsonl`, `checkpoints/` while training, and `model/` at the end.
+    `folder` receives `recipe.json`, `metrics.jsonl`, `checkpoints/`, and `model/` at the end.
 
     Raises:
         ValueError: the recipe does not fit its data, or `folder` holds another run.
