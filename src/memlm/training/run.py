@@ -27,7 +27,8 @@ from memlm.training.loop import Home, Task, fit
 
 MAX_VALIDATION_CHUNKS = 256
 UNCONDITIONAL_FRACTION = 0.2
-"""Share of the token budget that the unconditional reader gets; it has only the tokens' frequencies to learn."""
+MAX_UNCONDITIONAL_TOKENS = 2_000_000
+"""The unconditional reader has only the tokens' frequencies to learn: a share of the budget, or this, is plenty."""
 
 
 def train_autoencoder(recipe: RecipeConfig, folder: Path, *, quiet: bool = False) -> TextAutoencoder:
@@ -155,7 +156,8 @@ def train_unconditional(
     # From scratch, so as the first stage is trained; and on text alone, whose statistics it is to know.
     first = stages(recipe)[0].training
     budget = sum(stage.training.num_tokens for stage in stages(recipe))
-    cfg = replace(first, num_tokens=max(1, int(budget * UNCONDITIONAL_FRACTION)), scrambled_fraction=0.0)
+    num_tokens = max(1, min(int(budget * UNCONDITIONAL_FRACTION), MAX_UNCONDITIONAL_TOKENS))
+    cfg = replace(first, num_tokens=num_tokens, scrambled_fraction=0.0)
     cfg = replace(cfg, batch_tokens=max(cfg.batch_tokens, recipe.training.batch_tokens))
     task = Task(
         sample=batch_sampler(cfg, prepared, recipe.model.shape.chunk_len),
