@@ -157,8 +157,8 @@ def train_unconditional(
     first = stages(recipe)[0].training
     budget = sum(stage.training.num_tokens for stage in stages(recipe))
     num_tokens = max(1, min(int(budget * UNCONDITIONAL_FRACTION), MAX_UNCONDITIONAL_TOKENS))
-    cfg = replace(first, num_tokens=num_tokens, scrambled_fraction=0.0)
-    cfg = replace(cfg, batch_tokens=max(cfg.batch_tokens, recipe.training.batch_tokens))
+    batch_tokens = max(first.batch_tokens, recipe.training.batch_tokens)
+    cfg = replace(first, num_tokens=num_tokens, batch_tokens=batch_tokens, scrambled_fraction=0.0)
     task = Task(
         sample=batch_sampler(cfg, prepared, recipe.model.shape.chunk_len),
         objective=retention,
