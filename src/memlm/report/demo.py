@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from memlm.files import atomic_write
 from memlm.report.blocks import Block, Definitions, Figure, KeyNumbers
 from memlm.report.figures import accuracy_by_position, learning_curves
 from memlm.report.measures import measure
@@ -31,9 +32,8 @@ _COMPARED = ("token_accuracy", "exact_match", "bits_per_byte", "retained_bits_pe
 def write_demo_report(folder: Path, reference: Path | None = None) -> Path:
     """Write `report.html` into a run's folder, whole or not at all, and return its path."""
     path = folder / "report.html"
-    partial = path.with_suffix(".html.partial")
-    partial.write_text(demo_page(folder, reference).to_html(), encoding="utf-8", newline="\n")
-    return partial.replace(path)
+    atomic_write(path, demo_page(folder, reference).to_html())
+    return path
 
 
 def demo_page(folder: Path, reference: Path | None = None) -> Page:

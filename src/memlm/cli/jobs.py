@@ -1,15 +1,12 @@
-"""The command line, generated from dataclasses; nothing heavy is imported before a command needs it."""
+"""The commands that train, evaluate and show."""
 
-import json as json_format
-import os
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
 import tyro
 
+from memlm.cli.command import Answer, Command
 from memlm.config import FileCorpus, HubCorpus, RecipeConfig
 from memlm.recipes import RECIPES
 
@@ -22,25 +19,6 @@ Recipe: Any = Annotated[
     ],
     tyro.conf.arg(name=""),
 ]
-Answer = Mapping[str, Any]
-# Options may follow a subcommand's name, where people look for them: memlm train demo --out runs/mine
-CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """What every command has."""
-
-    json: bool = False
-    """Print one JSON object on standard output, and everything else on standard error."""
-
-    def run(self) -> Answer:
-        """Do it; returns what `--json` prints."""
-        raise NotImplementedError
-
-    def say(self, text: str) -> None:
-        """A line for people."""
-        print(text, file=sys.stderr if self.json else sys.stdout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,115 +155,6 @@ class Regenerate(Command):
         samples = list(regenerated(memlm.load(self.model), _read_texts(self.text, self.errors)))
         print_samples(Console(stderr=self.json), samples)
         return {"samples": samples}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fidelity(Command):
-    """Tokens and seconds to 90% token accuracy: the paper's recipe against ours, on the same data, side by side."""
-
-    chunk_len: int = 64
-    memory_dim: int = 256
-    mixer: Literal["attention", "masked_mixer"] = "masked_mixer"
-    """The reference's token mixer; the masked mixer is the paper's stronger autoencoder."""
-    budget_ratio: float = 25
-    """Give the reference at most this many times the tokens and the time that ours took."""
-    seed: int = 0
-
-    def run(self) -> Answer:
-        """Run the benchmark."""
-        from memlm.benchmarks.fidelity import fidelity
-
-        return fidelity(
-            chunk_len=self.chunk_len,
-            memory_dim=self.memory_dim,
-            mixer=self.mixer,
-            budget_ratio=self.budget_ratio,
-            seed=self.seed,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Density(Command):
-    """Held-out fidelity by chunk length and tokens per dimension. Stopped and started again it goes on where it was."""
-
-    out: Path = Path("runs/density")
-    """Folder of the cells' runs."""
-    chunk_lens: tuple[int, ...] = (32, 64, 128, 256)
-    tokens_per_dim: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0)
-    num_tokens: int = 4_000_000
-    """Token budget of every cell."""
-    seed: int = 0
-
-    def run(self) -> Answer:
-        """Fill the table."""
-        from memlm.benchmarks.density import density_table
-
-        return density_table(
-            self.out,
-            chunk_lens=self.chunk_lens,
-            tokens_per_dim=self.tokens_per_dim,
-            num_tokens=self.num_tokens,
-            seed=self.seed,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Speed(Command):
-    """Tokens per second of training and encoding, ours against the reference, and where a training step's time goes."""
-
-    def run(self) -> Answer:
-        """Run the benchmark."""
-        from memlm.benchmarks.speed import speed
-
-        return speed()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bench:
-    """Benchmarks: ratios of two things run side by side."""
-
-    benchmark: Annotated[
-        Annotated[Fidelity, tyro.conf.subcommand("fidelity")]
-        | Annotated[Density, tyro.conf.subcommand("density")]
-        | Annotated[Speed, tyro.conf.subcommand("speed")],
-        tyro.conf.arg(name=""),
-    ]
-
-
-Commands = (
-    Annotated[Demo, tyro.conf.subcommand("demo")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Recipes, tyro.conf.subcommand("recipe")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Regenerate, tyro.conf.subcommand("regenerate")]
-    | Annotated[Bench, tyro.conf.subcommand("bench")]
-)
-
-
-def main() -> None:
-    """memlm: measure, make and use vectors that hold a whole chunk of text."""
-    try:
-        chosen = tyro.cli(Commands, prog="memlm", description=main.__doc__, config=CONFIG)
-        command: Command = chosen.benchmark if isinstance(chosen, Bench) else chosen
-        answer = command.run()
-        if command.json and answer:
-            print(json_format.dumps(answer))
-        elif isinstance(command, Fidelity | Density | Speed):
-            print(json_format.dumps(answer, indent=2))
-        sys.stdout.flush()
-    except (ValueError, OSError, FloatingPointError) as error:
-        _fail(error)
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def _fail(error: Exception) -> None:
-    if isinstance(error, BrokenPipeError):
-        # The reader of our output is gone; what is still buffered has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    else:
-        print(f"memlm: {error}", file=sys.stderr)
-    sys.exit(2)
 
 
 def _with_corpus(

@@ -1,0 +1,49 @@
+"""The command line, generated from dataclasses; nothing heavy is imported before a command needs it."""
+
+import json
+import os
+import sys
+from typing import Annotated
+
+import tyro
+
+from memlm.cli.bench import Bench, Density, Fidelity, Speed
+from memlm.cli.command import Command
+from memlm.cli.jobs import Demo, Evaluate, Recipes, Regenerate, Train
+
+# Options may follow a subcommand's name, where people look for them: memlm train demo --out runs/mine
+CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs)
+Commands = (
+    Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Recipes, tyro.conf.subcommand("recipe")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Regenerate, tyro.conf.subcommand("regenerate")]
+    | Annotated[Bench, tyro.conf.subcommand("bench")]
+)
+
+
+def main() -> None:
+    """memlm: measure, make and use vectors that hold a whole chunk of text."""
+    try:
+        chosen = tyro.cli(Commands, prog="memlm", description=main.__doc__, config=CONFIG)
+        command: Command = chosen.benchmark if isinstance(chosen, Bench) else chosen
+        answer = command.run()
+        if command.json and answer:
+            print(json.dumps(answer))
+        elif isinstance(command, Fidelity | Density | Speed):
+            print(json.dumps(answer, indent=2))
+        sys.stdout.flush()
+    except (ValueError, OSError, FloatingPointError) as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(error: Exception) -> None:
+    if isinstance(error, BrokenPipeError):
+        # The reader of our output is gone; what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    else:
+        print(f"memlm: {error}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,82 @@
+"""`memlm bench`: ratios of two things run side by side."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from memlm.cli.command import Answer, Command
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fidelity(Command):
+    """Tokens and seconds to 90% token accuracy: the paper's recipe against ours, on the same data, side by side."""
+
+    chunk_len: int = 64
+    memory_dim: int = 256
+    mixer: Literal["attention", "masked_mixer"] = "masked_mixer"
+    """The reference's token mixer; the masked mixer is the paper's stronger autoencoder."""
+    budget_ratio: float = 25
+    """Give the reference at most this many times the tokens and the time that ours took."""
+    seed: int = 0
+
+    def run(self) -> Answer:
+        """Run the benchmark."""
+        from memlm.benchmarks.fidelity import fidelity
+
+        return fidelity(
+            chunk_len=self.chunk_len,
+            memory_dim=self.memory_dim,
+            mixer=self.mixer,
+            budget_ratio=self.budget_ratio,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Density(Command):
+    """Held-out fidelity by chunk length and tokens per dimension. Stopped and started again it goes on where it was."""
+
+    out: Path = Path("runs/density")
+    """Folder of the cells' runs."""
+    chunk_lens: tuple[int, ...] = (32, 64, 128, 256)
+    tokens_per_dim: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0)
+    num_tokens: int = 4_000_000
+    """Token budget of every cell."""
+    seed: int = 0
+
+    def run(self) -> Answer:
+        """Fill the table."""
+        from memlm.benchmarks.density import density_table
+
+        return density_table(
+            self.out,
+            chunk_lens=self.chunk_lens,
+            tokens_per_dim=self.tokens_per_dim,
+            num_tokens=self.num_tokens,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed(Command):
+    """Tokens per second of training and encoding, ours against the reference, and where a training step's time goes."""
+
+    def run(self) -> Answer:
+        """Run the benchmark."""
+        from memlm.benchmarks.speed import speed
+
+        return speed()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Benchmarks: ratios of two things run side by side."""
+
+    benchmark: Annotated[
+        Annotated[Fidelity, tyro.conf.subcommand("fidelity")]
+        | Annotated[Density, tyro.conf.subcommand("density")]
+        | Annotated[Speed, tyro.conf.subcommand("speed")],
+        tyro.conf.arg(name=""),
+    ]

