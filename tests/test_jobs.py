@@ -1,0 +1,86 @@
+"""The demo and the benchmarks, run small: every part real, budgets and widths tiny."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memlm import demo as demo_job
+from memlm.benchmarks import density, fidelity, speed
+from memlm.config import RecipeConfig
+from memlm.recipes.autoencoder import autoencoder
+from memlm.recipes.reference import reference
+from memlm.recipes.scale import Scale
+
+SCALE = Scale(chunk_len=32, memory_dim=64, dim=32, vocab_size=512, decoder_layers=1, num_tokens=20_000)
+
+
+def small_autoencoder(*_: Any, **__: Any) -> RecipeConfig:
+    return autoencoder(SCALE)
+
+
+def small_reference(*_: Any, **__: Any) -> RecipeConfig:
+    return reference(SCALE)
+
+
+def test_the_demo_trains_shows_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo_job, "demo", small_autoencoder)
+    monkeypatch.setattr(demo_job, "demo_reference", small_reference)
+    run = demo_job.run_demo(tmp_path, train_reference=True, quiet=True)
+    assert [result.name for result in run.results] == [
+        "held_out",
+        "temporal",
+        "novel",
+        "verse",
+        "code",
+        "random_tokens",
+    ]
+    summary = run.summary()
+    assert json.loads(json.dumps(summary)).keys() == summary.keys()
+    for key in ("token_accuracy", "exact_match", "seconds", "retained_bits_per_token", "entropy_ratio"):
+        assert isinstance(summary[key], float)
+    assert summary["tokens_trained"] >= SCALE.num_tokens
+    assert summary["intervals"]["token_accuracy"][0] <= summary["token_accuracy"]
+    page = Path(summary["report"]).read_text(encoding="utf-8")
+    assert "Reference" in page
+    assert len(run.samples) == 6
+    assert (tmp_path / "reference" / "results.jsonl").exists()
+
+
+def test_the_density_table_is_filled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(density, "density", small_autoencoder)
+    first, again = (
+        density.density_table(tmp_path, chunk_lens=(32,), tokens_per_dim=(0.5,), num_tokens=20_000) for _ in range(2)
+    )
+    [row] = first["rows"]
+    assert (row["chunk_len"], row["memory_dim"], row["tokens_per_dim"]) == (32, 64, 0.5)
+    assert again == first  # the seconds, too: nothing was trained again
+
+
+@pytest.mark.parametrize(("target", "reached"), [(0.0, True), (0.045, False)])
+def test_fidelity_is_a_ratio_or_a_lower_bound(target: float, reached: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fidelity, "TARGET", target)
+    monkeypatch.setattr(fidelity, "autoencoder", small_autoencoder)
+    monkeypatch.setattr(fidelity, "reference", small_reference)
+    answer = fidelity.fidelity(chunk_len=32, memory_dim=64, mixer="attention", budget_ratio=1)
+    assert answer["lower_bound"] is not answer["reference"]["reached"]
+    assert answer["reference"]["reached"] is reached
+    assert answer["tokens_to_90_ratio"] == answer["reference"]["tokens"] / answer["ours"]["tokens"]
+    assert answer["seconds_to_90_ratio"] == answer["reference"]["seconds"] / answer["ours"]["seconds"]
+
+
+def test_a_target_that_ours_misses_gives_no_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fidelity, "autoencoder", small_autoencoder)
+    with pytest.raises(ValueError, match=r"not 0\.9, in"):
+        fidelity.fidelity(chunk_len=32, memory_dim=64, mixer="attention", budget_ratio=1)
+
+
+def test_speed_measures_every_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "ROUNDS", 1)
+    monkeypatch.setattr(speed, "STEPS", 1)
+    answer = speed.speed()
+    for rates in (answer["training_tokens_per_second"], answer["encoding_tokens_per_second"]):
+        assert set(rates) == {"ours", "attention", "masked_mixer"}
+        assert min(rates.values()) > 0
+    assert 0 < answer["step_share"]["matrix products"] < 1
