@@ -34,4 +34,4 @@ format: install
 	$(BIN)/ruff check --fix
 
 clean:
-	rm -rf .venv demo runs
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -64,8 +64,7 @@ def test_a_text_has_the_same_memories_alone_and_among_others(trained: TextAutoen
 def test_more_texts_than_a_batch_keep_their_order(trained: TextAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = trained.encode(TEXTS)
     expected = trained.regenerate(whole)
-    monkeypatch.setattr("memlm.evaluation.metrics.BATCH_CHUNKS", 2)
-    monkeypatch.setattr("memlm.text_autoencoder.BATCH_CHUNKS", 2)
+    monkeypatch.setattr("memlm.text_autoencoder.batch_chunks", lambda *_: 2)
     torch.testing.assert_close(trained.encode(TEXTS).vectors, whole.vectors)
     assert trained.regenerate(whole) == expected
 

@@ -43,15 +43,21 @@ def save(
     """Write a checkpoint folder, all or nothing.
 
     Raises:
+        ValueError: `folder` holds something that is no part of a checkpoint, and would be lost.
         OSError: the disk is full or not writable.
     """
-    header = {"format": FORMAT, "format_version": FORMAT_VERSION}
+    others = sorted({path.name for path in folder.iterdir()} - set(_FILES)) if folder.is_dir() else []
+    if others:
+        raise ValueError(f"{folder} holds {', '.join(others[:3])}, which saving there would remove; give a new folder")
+    header = {"format": FORMAT, "format_version": FORMAT_VERSION, "tokenizer": tokenizer.fingerprint}
     with atomic_folder(folder) as temporary:
         (temporary / "config.json").write_text(config.to_json())
-        (temporary / "provenance.json").write_text(json.dumps({**header, **provenance}, indent=2) + "\n")
+        (temporary / "provenance.json").write_text(json.dumps({**provenance, **header}, indent=2) + "\n")
         tokenizer.save(temporary)
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         save_file(plain, temporary / "model.safetensors", metadata={"format": "pt"})
+        # safetensors lets nobody else read what it writes; a model is as readable as the rest of its folder.
+        (temporary / "model.safetensors").chmod((temporary / "config.json").stat().st_mode)
 
 
 def locate(name_or_path: str | Path, revision: str | None = None) -> Path:
@@ -105,8 +111,10 @@ def load(folder: Path) -> Contents:
     version = provenance.get("format_version")
     if version != FORMAT_VERSION:
         raise ValueError(f"{folder} has format version {version}; this memlm reads {FORMAT_VERSION}; upgrade memlm")
-    config = AutoencoderConfig.read(folder / "config.json")
-    return Contents(config, _load_tensors(folder / "model.safetensors"), Tokenizer.load(folder), provenance)
+    config, tokenizer = AutoencoderConfig.read(folder / "config.json"), Tokenizer.load(folder)
+    if tokenizer.fingerprint != provenance.get("tokenizer"):
+        raise ValueError(f"{folder}: tokenizer.json is not the tokenizer that this model was trained with")
+    return Contents(config, _load_tensors(folder / "model.safetensors"), tokenizer, provenance)
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:

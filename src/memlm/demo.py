@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from memlm.config import RecipeConfig
-from memlm.data.token_store import TokenSplit, prepare
+from memlm.data.token_store import PreparedData, TokenSplit, prepare
 from memlm.evaluation_sets import HELD_OUT, corpus_sets, evaluate_sets, foreign_sets, foreign_texts
 from memlm.files import atomic_write
 from memlm.recipes.demo import demo, demo_reference
@@ -42,13 +42,17 @@ def run_demo(out: Path, *, train_reference: bool = False, seed: int = 0, quiet: 
     The reference recipe's numbers come from a recorded run, unless `train_reference` asks for one here and now.
     """
     recipe = demo(seed=seed)
-    model, results = train_and_evaluate(recipe, out, quiet=quiet)
-    samples = list(_samples(model, prepare(recipe.data).splits["test"]))
+    if not is_main_process():
+        raise ValueError("the demo runs in one process; for several, use memlm train")
+    prepared = prepare(recipe.data, quiet=quiet)
+    model, results = train_and_evaluate(recipe, prepared, out, quiet=quiet)
+    samples = list(_samples(model, prepared.splits["test"]))
     atomic_write(out / "samples.jsonl", json_lines(samples))
     reference = Path(str(resources.files("memlm") / "recipes" / "demo_reference.json"))
     if train_reference:
         reference = out / "reference"
-        train_and_evaluate(demo_reference(seed=seed), reference, quiet=quiet)
+        train_and_evaluate(demo_reference(seed=seed), prepared, reference, quiet=quiet)
+        record(reference, out / "reference.json")
     return DemoRun(results, samples, write_demo_report(out, reference), model.provenance)
 
 
@@ -59,15 +63,17 @@ def _samples(model: TextAutoencoder, held_out: TokenSplit) -> Iterator[Sample]:
         yield from random_passages(model, split, num_passages=1)
 
 
-def train_and_evaluate(recipe: RecipeConfig, out: Path, *, quiet: bool = False) -> tuple[TextAutoencoder, list[Result]]:
+def train_and_evaluate(
+    recipe: RecipeConfig, prepared: PreparedData, out: Path, *, quiet: bool = False
+) -> tuple[TextAutoencoder, list[Result]]:
     """Train a recipe into `out` and evaluate it on every standard set; results go to `out/results.jsonl`.
 
     Of several processes the first evaluates; the others have no results.
     """
-    model = train_autoencoder(recipe, out, quiet=quiet)
+    model = train_autoencoder(recipe, out, prepared=prepared, quiet=quiet)
     if not is_main_process():
         return model, []
-    sets = itertools.chain(corpus_sets(prepare(recipe.data, quiet=quiet)), foreign_sets(model.tokenizer))
+    sets = itertools.chain(corpus_sets(prepared), foreign_sets(model.tokenizer))
     results = evaluate_sets(model, sets, quiet=quiet)
     atomic_write(out / "results.jsonl", json_lines(result.to_dict() for result in results))
     return model, results

@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+_FAILED = "could not write {path}: {error}; nothing was changed there; free some space, or choose another place"
+
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
@@ -31,9 +33,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 temporary.rename(path)
             except BaseException:
                 (old / path.name).rename(path)
+                old.rmdir()
                 raise
-            finally:
-                shutil.rmtree(old)
+            shutil.rmtree(old)
         else:
             temporary.rename(path)
         _sync(path.parent)
@@ -41,7 +43,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         # safetensors reports a full disk as an error of its own; to the user both are one.
         if isinstance(error, OSError) or "I/O error" in str(error):
-            raise OSError(f"could not write {path}: {error}; nothing was changed there") from error
+            raise OSError(_FAILED.format(path=path, error=error)) from error
         raise
 
 
@@ -59,7 +61,7 @@ def atomic_write(path: Path, text: str) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise OSError(f"could not write {path}: {error}; nothing was changed there") from error
+        raise OSError(_FAILED.format(path=path, error=error)) from error
 
 
 def _sync(path: Path) -> None:

@@ -5,6 +5,7 @@ import math
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -55,10 +56,16 @@ class Provenance:
             torch=metadata.version("torch"),
             python=platform.python_version(),
             machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-            num_threads=int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+            num_threads=_num_threads(),
             commit=_commit(),
             settings=settings,
         )
+
+
+def _num_threads() -> int:
+    """Threads of a matrix product: torch's, where it is loaded."""
+    torch = sys.modules.get("torch")
+    return torch.get_num_threads() if torch else len(os.sched_getaffinity(0))
 
 
 def _commit() -> str:

@@ -18,7 +18,7 @@ from memlm.data.chunks import Chunks, cut
 from memlm.data.corpus import Document
 from memlm.data.token_store import TokenSplit, tokenize_documents
 from memlm.data.tokenizer import Tokenizer
-from memlm.evaluation.metrics import BATCH_CHUNKS, Scores, batches, measures, score
+from memlm.evaluation.metrics import Scores, batch_chunks, batches, measures, score
 from memlm.models.autoencoder import Autoencoder
 from memlm.progress import track
 from memlm.results import Provenance, Result
@@ -53,16 +53,16 @@ class TextAutoencoder:
         self,
         model: Autoencoder,
         tokenizer: Tokenizer,
-        unconditional: Float[Tensor, "token vocab"],
+        unconditional: Float[Tensor, " vocab"],
         provenance: dict[str, Any],
     ) -> None:
-        """`unconditional` are the log-probabilities, in nats, of the same reader trained on a constant memory."""
+        """`unconditional` are a reader's log-probabilities, in nats, without a memory (`unconditional_log_probs`)."""
         if tokenizer.vocab_size != model.config.shape.vocab_size:
             raise ValueError(
                 f"the tokenizer has {tokenizer.vocab_size} types, the model {model.config.shape.vocab_size}: "
                 "they do not belong together"
             )
-        table = (model.config.shape.chunk_len, model.config.shape.vocab_size)
+        table = (model.config.shape.vocab_size,)
         if unconditional.shape != table:
             raise ValueError(f"the unconditional reader's table is {list(unconditional.shape)}, not {list(table)}")
         self.model, self.tokenizer = model.eval(), tokenizer
@@ -82,7 +82,7 @@ class TextAutoencoder:
         """
         split = self._tokenize(texts)
         chunks = cut(split, self.config.shape.chunk_len)
-        vectors = [self._encode_batch(*batch) for batch in batches(chunks, self._device)]
+        vectors = [self._encode_batch(*batch) for batch in batches(chunks, self._device, self._batch_chunks)]
         shape = self.config.shape
         empty = torch.zeros(0, shape.num_slots, shape.memory_dim)
         return Memory(
@@ -104,7 +104,7 @@ class TextAutoencoder:
                 f"this memory was made by encoder {memory.encoder}, not by this one ({self.encoder_fingerprint}); "
                 "load the model that made it"
             )
-        tokens = torch.cat([self._decode_batch(vectors) for vectors in torch.split(memory.vectors, BATCH_CHUNKS)])
+        tokens = torch.cat([self._decode_batch(vectors) for vectors in torch.split(memory.vectors, self._batch_chunks)])
         chunks = iter([row[:count].tolist() for row, count in zip(tokens, memory.num_tokens, strict=True)])
         per_text = (itertools.islice(chunks, count) for count in memory.num_chunks)
         return [self.tokenizer.decode(itertools.chain.from_iterable(ids)) for ids in per_text]
@@ -140,12 +140,11 @@ class TextAutoencoder:
     def score(self, chunks: Chunks, *, name: str = "", quiet: bool = True) -> Scores:
         """Regenerate chunks and score every token."""
         with track(f"Regenerating {name}", total=int(chunks.mask.sum()), unit="tokens", quiet=quiet) as advance:
-            return score(self.model, chunks, device=self._device, advance=advance)
+            return score(self.model, chunks, self.config.shape.vocab_size, device=self._device, advance=advance)
 
     def unconditional_nats(self, chunks: Chunks) -> Float[np.ndarray, "chunk token"]:
         """What each token costs the reader that has no memory, in nats."""
-        table = self.unconditional.numpy()
-        return -table[np.arange(chunks.tokens.shape[1]), chunks.tokens]
+        return -self.unconditional.numpy()[chunks.tokens]
 
     def to(self, device: torch.device | str) -> "TextAutoencoder":
         """Move the model to a device."""
@@ -185,6 +184,10 @@ class TextAutoencoder:
     @property
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    @property
+    def _batch_chunks(self) -> int:
+        return batch_chunks(self.config.shape.chunk_len, self.config.shape.vocab_size)
 
     @torch.no_grad()
     def _encode_batch(self, tokens: Tensor, mask: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from memlm.evaluation.bootstrap import bootstrap_interval
-from memlm.evaluation.information import entropy_ratio, random_logits_nats, retained_bits
+from memlm.evaluation.information import entropy_ratio, random_logits_nats, retained_bits, unconditional_log_probs
 
 
 def test_the_papers_normalizer_is_9_03_nats_for_8000_types_and_is_what_random_logits_cost() -> None:
@@ -54,3 +54,15 @@ def test_intervals_are_over_units_and_repeat_exactly() -> None:
 def test_a_lone_unit_says_nothing_about_spread() -> None:
     with pytest.raises(ValueError, match="at least two units, not 1"):
         bootstrap_interval(np.ones((1, 2)), ratio)
+
+
+def test_the_unconditional_reader_knows_a_known_sources_entropy() -> None:
+    weights = 1 / np.arange(1, 257)
+    source = weights / weights.sum()
+    entropy = -(source * np.log(source)).sum()
+    tokens = np.random.default_rng(0).choice(256, p=source, size=200_000).astype(np.uint16)
+    table = unconditional_log_probs(tokens, 300)
+    assert np.exp(table).sum() == pytest.approx(1)
+    assert np.isfinite(table).all()  # tokens that never occurred can still be scored
+    cross_entropy = -(source * table[:256]).sum()
+    assert entropy < cross_entropy < 1.001 * entropy  # no reader can be better than the source

@@ -44,6 +44,7 @@ def naive(scores: Scores, unconditional: np.ndarray, num_bytes: np.ndarray) -> d
                 right += scores.predicted[i, j] == chunks.tokens[i, j]
                 all_right &= bool(scores.predicted[i, j] == chunks.tokens[i, j])
         exact += all_right
+    baseline = min(baseline, tokens * math.log(VOCAB))
     retained = (baseline - nats) / math.log(2)
     return {
         "token_accuracy": right / tokens,
@@ -134,9 +135,11 @@ class Echo(nn.Module):
 
 
 def test_scoring_takes_every_token_in_order_and_leaves_the_models_mode(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memlm.evaluation.metrics.BATCH_CHUNKS", 7)  # 30 chunks are no whole number of batches
+    monkeypatch.setattr(
+        "memlm.evaluation.metrics.batch_chunks", lambda *_: 7
+    )  # 30 chunks are no whole number of batches
     chunks, model, heard = random_chunks(), Echo(3.0).train(), []
-    scores = score(model, chunks, advance=heard.append)
+    scores = score(model, chunks, VOCAB, advance=heard.append)
     assert model.training
     assert not any(model.modes)
     assert (len(heard), sum(heard)) == (5, chunks.mask.sum())
@@ -147,3 +150,14 @@ def test_scoring_takes_every_token_in_order_and_leaves_the_models_mode(monkeypat
     quick = quick_measures(scores)
     assert quick["exact_match"] == 0
     assert quick["token_accuracy"] == pytest.approx(1 - len(chunks.tokens) / chunks.mask.sum())
+
+
+def test_a_misled_baseline_earns_no_more_than_uniform_guessing() -> None:
+    chunks = random_chunks()
+    scores, _ = random_scores(chunks)
+    perfect = scores._replace(predicted=chunks.tokens, nats=np.zeros_like(scores.nats))
+    hopeless = np.full(chunks.tokens.shape, 50.0)
+    num_bytes = np.full(chunks.document.max() + 1, 10)
+    found, intervals = measures(perfect, hopeless, num_bytes, vocab_size=VOCAB, memory_dims=8)
+    assert found["retained_bits_per_token"] == pytest.approx(math.log2(VOCAB))
+    assert intervals["retained_bits_per_token"] == pytest.approx((math.log2(VOCAB),) * 2)

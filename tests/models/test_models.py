@@ -19,7 +19,7 @@ from memlm.config import (
     SlidingWindow,
     StackConfig,
 )
-from memlm.models.autoencoder import Autoencoder, UnconditionalReader
+from memlm.models.autoencoder import Autoencoder
 from memlm.models.encoder import Encoder
 from tiny import randomized, tiny_model
 
@@ -93,15 +93,6 @@ def test_an_encoder_is_the_same_alone_and_inside_an_autoencoder() -> None:
     model, encoder = randomized(Autoencoder(cfg)), Encoder(cfg.shape, cfg.encoder, cfg.pooling)
     encoder.load_state_dict(model.encoder.state_dict())
     torch.testing.assert_close(encoder(*chunks()), model(*chunks()).memory)
-
-
-def test_the_unconditional_reader_is_the_decoder_on_ones() -> None:
-    cfg = tiny_model()
-    model, reader = randomized(Autoencoder(cfg)), UnconditionalReader(cfg)
-    assert reader.state_dict().keys() == model.decoder.state_dict(prefix="decoder.").keys()
-    reader.decoder.load_state_dict(model.decoder.state_dict())
-    logits = reader(*chunks()).logits
-    torch.testing.assert_close(logits, model.decoder(torch.ones(4, 1, 32)), rtol=1e-4, atol=1e-4)
 
 
 # --- what a checkpoint holds: a change here is a change of the format ---

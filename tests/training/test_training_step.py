@@ -12,15 +12,12 @@ from torch import nn
 
 from memlm.config import AdamW, Attention, AutoencoderConfig, LastToken, LearnedQuery, Muon, SlidingWindow
 from memlm.data.chunks import Chunks
-from memlm.data.token_store import PreparedData, TokenSplit
-from memlm.data.tokenizer import Tokenizer
 from memlm.models.autoencoder import Autoencoder
 from memlm.objectives import retention
 from memlm.recipes import RECIPES
 from memlm.training.accelerator import build_accelerator
 from memlm.training.loop import Task, fit
 from memlm.training.optimizers import build_optimizers, hidden_matrices, learning_rate_scale, set_learning_rate
-from memlm.training.run import train_unconditional
 from memlm.training.step import Stepper, TrainingDivergedError
 from tiny import tiny_model, tiny_recipe
 
@@ -203,27 +200,3 @@ def test_frozen_parameters_are_no_optimizers() -> None:
 
 
 # --- a known answer ---
-
-
-def test_the_unconditional_reader_learns_a_known_sources_entropy() -> None:
-    weights = 1 / np.arange(1, 257)
-    source = weights / weights.sum()
-    entropy = -(source * np.log(source)).sum()
-    tokens = np.random.default_rng(0).choice(256, p=source, size=200_000)
-    split = TokenSplit(
-        tokens=tokens.astype(np.uint16),
-        document_starts=np.array([0, len(tokens)]),
-        document_bytes=np.array([len(tokens)]),
-        document_names=["all"],
-    )
-    recipe = tiny_recipe("*.txt", num_tokens=1_000_000, batch_tokens=2048, warmup_tokens=10_000)
-    shape = replace(recipe.model.shape, vocab_size=256)
-    data = replace(recipe.data, tokenizer=replace(recipe.data.tokenizer, vocab_size=256))
-    recipe = replace(recipe, data=data, model=replace(recipe.model, shape=shape))
-    prepared = PreparedData(tokenizer=Tokenizer.train([], 256), splits={"train": split}, fingerprint="")
-    table = train_unconditional(recipe, prepared, build_accelerator(recipe.training), quiet=True)
-    assert table.shape == (16, 256)
-    torch.testing.assert_close(table.exp().sum(dim=1), torch.ones(16))
-    cross_entropy = -(torch.from_numpy(source) * table).sum(dim=1)
-    assert torch.all(cross_entropy > entropy - 1e-4)  # no reader can be better than the source
-    assert cross_entropy.mean() < 1.02 * entropy

@@ -27,8 +27,10 @@ def density_table(
 
 def _cell(out: Path, chunk_len: int, tokens_per_dim: float, *, num_tokens: int, seed: int) -> dict[str, Any]:
     recipe = density(chunk_len=chunk_len, tokens_per_dim=tokens_per_dim, num_tokens=num_tokens, seed=seed)
-    model = train_autoencoder(recipe, out / f"{chunk_len}-{recipe.model.shape.memory_dim}-seed{seed}")
-    result = model.evaluate_split(prepare(recipe.data).splits["test"], name=HELD_OUT)
+    prepared = prepare(recipe.data)
+    folder = out / f"{chunk_len}-{recipe.model.shape.memory_dim}-seed{seed}"
+    model = train_autoencoder(recipe, folder, prepared=prepared)
+    result = model.evaluate_split(prepared.splits["test"], name=HELD_OUT)
     row = {name: result.measures[name] for name in MEASURES}
     intervals = {name: list(result.intervals[name]) for name in MEASURES if name in result.intervals}
     took = {"tokens_trained": model.provenance["tokens"], "seconds": model.provenance["seconds"]}

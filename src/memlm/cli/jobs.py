@@ -76,10 +76,11 @@ class Train(Command):
 
     def run(self) -> Answer:
         """Train, then evaluate on held-out and foreign text."""
+        from memlm.data.token_store import prepare
         from memlm.demo import train_and_evaluate
 
         recipe = _with_corpus(self.recipe, self.text, self.dataset, self.errors).with_values(self.set)
-        _, results = train_and_evaluate(recipe, self.out)
+        _, results = train_and_evaluate(recipe, prepare(recipe.data), self.out)
         if not results:  # this is not the process that speaks
             return {}
         _show_results(self, results)

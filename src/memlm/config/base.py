@@ -70,17 +70,18 @@ def _fault(row: Any) -> str:
 
 def _set(values: Any, path: str, value: str) -> None:
     """Set a field deep in nested dictionaries and lists; a list's items go by their number."""
-    *parents, last = path.split(".")
-    for key in (*parents, last):
-        keys = [str(k) for k in (range(len(values)) if isinstance(values, list) else values or ())]
-        require(key in keys, f"no field {path!r}: at {key!r} there are only {', '.join(keys) or 'none'}")
+    keys = path.split(".")
+    for depth, key in enumerate(keys):
+        fields = list(values) if isinstance(values, dict) else []
+        fields = [str(number) for number in range(len(values))] if isinstance(values, list) else fields
+        require(key in fields, f"no field {path!r}: at {key!r} there are only {', '.join(fields) or 'none'}")
         index = int(key) if isinstance(values, list) else key
-        if key is last:
-            try:
-                values[index] = json.loads(value)
-            except json.JSONDecodeError:
-                values[index] = value
-        values = values[index]
+        if depth < len(keys) - 1:
+            values = values[index]
+    try:
+        values[index] = json.loads(value)
+    except json.JSONDecodeError:
+        values[index] = value
 
 
 def require(holds: bool, message: str) -> None:

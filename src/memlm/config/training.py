@@ -25,7 +25,7 @@ class AdamW(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class Muon(Config):
-    """Muon on the hidden layers' matrices, AdamW on the rest (embeddings, heads, norms, positions)."""
+    """Muon on the hidden layers' matrices, AdamW on the rest (embeddings, heads, positions)."""
 
     kind: Annotated[Literal["muon"], KIND] = "muon"
     learning_rate: float = 0.02
@@ -52,7 +52,8 @@ class TrainingConfig(Config):
     batch_tokens: int = 4096
     """Tokens per optimizer step, over all processes and micro-batches."""
     num_micro_batches: int = 1
-    """Portions a batch is worked off in, for memory; the gradient is exactly the whole batch's."""
+    """Portions a batch is worked off in, for memory; the gradient is the whole batch's, up to rounding (and up to
+    memory noise, which each portion and process draws for itself)."""
     optimizer: Optimizer = field(default_factory=Muon)
     warmup_tokens: int = 100_000
     """The learning rate rises linearly over these."""
@@ -80,6 +81,7 @@ class TrainingConfig(Config):
         require_positive(self, "num_tokens", "batch_tokens", "num_micro_batches", "max_grad_norm")
         require_positive(self, "eval_tokens", "checkpoint_tokens")
         require_fraction(self, "decay_fraction", "short_fraction", "scrambled_fraction")
+        require(self.seed >= 0, f"seed must not be negative, not {self.seed}")
         require(self.warmup_tokens >= 0, f"warmup_tokens must not be negative, not {self.warmup_tokens}")
 
 

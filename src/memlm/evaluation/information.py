@@ -4,8 +4,10 @@ import math
 from typing import TypeVar
 
 import numpy as np
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
+_BLOCK_TOKENS = 10_000_000
 Nats = TypeVar("Nats", float, NDArray[np.float64])
 
 
@@ -22,9 +24,22 @@ def entropy_ratio(nats: float, vocab_size: int) -> float:
     return 1 - nats / random_logits_nats(vocab_size)
 
 
+def unconditional_log_probs(tokens: Int[np.ndarray, " token"], vocab_size: int) -> Float[np.ndarray, " vocab"]:
+    """Log-probabilities, in nats, of a reader that has no memory, trained to the end on these tokens.
+
+    Reading a constant, a parallel decoder can learn nothing but how often each token occurs, and chunks begin anywhere,
+    so every position has the same frequencies: its optimum is known, and need not be approached by training. Half a
+    count is added to each token (Krichevsky-Trofimov), for those that never occurred.
+    """
+    counts = np.full(vocab_size, 0.5)
+    for start in range(0, len(tokens), _BLOCK_TOKENS):
+        counts += np.bincount(tokens[start : start + _BLOCK_TOKENS], minlength=vocab_size)
+    return np.log(counts / counts.sum())
+
+
 def retained_bits(nats: Nats, unconditional_nats: Nats) -> Nats:
     """V-information of the memory about the text, in bits/token (Xu et al. 2020).
 
-    I_V = (H(X|∅) − H(X|M)) / ln 2, where H(X|∅) is the same reader's, trained the same way on a constant memory.
+    I_V = (H(X|∅) − H(X|M)) / ln 2, where H(X|∅) is the same reader's on a constant memory.
     """
     return (unconditional_nats - nats) / math.log(2)

@@ -32,13 +32,19 @@ class Scores(NamedTuple):
         return (self.predicted == self.chunks.tokens) | ~self.chunks.mask
 
 
-BATCH_CHUNKS = 256
+_BATCH_LOGITS = 2**25
+"""Logits held at once: 128 MiB in fp32."""
 
 
-def batches(chunks: Chunks, device: torch.device | str) -> Iterator[Batch]:
-    """Chunks in order, in batches, on a device."""
-    for start in range(0, len(chunks.tokens), BATCH_CHUNKS):
-        rows = slice(start, start + BATCH_CHUNKS)
+def batch_chunks(chunk_len: int, vocab_size: int) -> int:
+    """How many chunks to decode at once, so that their logits fit in memory whatever the vocabulary."""
+    return max(1, _BATCH_LOGITS // (chunk_len * vocab_size))
+
+
+def batches(chunks: Chunks, device: torch.device | str, num_chunks: int) -> Iterator[Batch]:
+    """Chunks in order, so many at a time, on a device."""
+    for start in range(0, len(chunks.tokens), num_chunks):
+        rows = slice(start, start + num_chunks)
         yield Batch(*(torch.from_numpy(part[rows]).to(device) for part in (chunks.tokens, chunks.mask)))
 
 
@@ -46,6 +52,7 @@ def batches(chunks: Chunks, device: torch.device | str) -> Iterator[Batch]:
 def score(
     model: nn.Module,
     chunks: Chunks,
+    vocab_size: int,
     *,
     device: torch.device | str = "cpu",
     advance: Callable[[int], None] | None = None,
@@ -54,7 +61,7 @@ def score(
     was_training = model.training
     model.eval()
     predicted, nats = [], []
-    for batch in batches(chunks, device):
+    for batch in batches(chunks, device, batch_chunks(chunks.tokens.shape[1], vocab_size)):
         output = model(*batch)
         predicted.append(output.logits.argmax(dim=-1).cpu().numpy())
         nats.append(token_nats(output, batch).cpu().numpy())
@@ -108,8 +115,16 @@ def _by_chunk(scores: Scores, num_bytes: int) -> tuple[Scores, NDArray[np.float6
     return scores._replace(chunks=chunks), num_bytes * tokens / tokens.sum()
 
 
-def _of_columns(statistic: Callable[[_Totals], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda rows: statistic(_Totals._make(rows.T))
+def _capped(totals: _Totals, vocab_size: int) -> _Totals:
+    """No memory is credited with more than ln V nats/token.
+
+    Where the training text's frequencies mislead, a reader without a memory does better to guess uniformly.
+    """
+    return totals._replace(unconditional_nats=np.minimum(totals.unconditional_nats, totals.tokens * np.log(vocab_size)))
+
+
+def _of_columns(statistic: Callable[[_Totals], np.ndarray], vocab_size: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda rows: statistic(_capped(_Totals._make(rows.T), vocab_size))
 
 
 _BITS = 1 / np.log(2)
@@ -142,10 +157,10 @@ def measures(
     if num_documents == 1:
         scores, document_bytes = _by_chunk(scores, int(document_bytes[0]))
     columns: NDArray[np.float64] = np.stack(_totals(scores, unconditional_nats, document_bytes), axis=1)
-    total = _Totals._make(columns.sum(axis=0))
+    total = _capped(_Totals._make(columns.sum(axis=0)), vocab_size)
     values: dict[str, object] = {name: float(statistic(total)) for name, statistic in _STATISTICS.items()}
     intervals = {
-        name: bootstrap_interval(columns, _of_columns(statistic))
+        name: bootstrap_interval(columns, _of_columns(statistic, vocab_size))
         for name, statistic in (_STATISTICS.items() if len(columns) > 1 else ())
     }
     tokens_per_chunk = total.tokens / total.chunks

@@ -35,23 +35,3 @@ class Autoencoder(nn.Module):
         if self.training and self.config.memory_noise:
             noisy = memory + self.config.memory_noise * torch.randn_like(memory)
         return Regeneration(self.decoder(noisy), memory)
-
-
-class UnconditionalReader(nn.Module):
-    """The same parallel decoder reading a constant memory: what a reader knows without any memory at all.
-
-    Its cross-entropy is the H(X|∅) that retained bits are counted from (V-information, Xu et al. 2020).
-    """
-
-    memory: Memory
-
-    def __init__(self, cfg: config.AutoencoderConfig) -> None:
-        super().__init__()
-        self.decoder = ParallelDecoder(cfg.shape, cfg.decoder, cfg.unpooling)
-        memory = torch.ones(1, cfg.shape.num_slots, cfg.shape.memory_dim)
-        self.register_buffer("memory", memory, persistent=False)
-
-    def forward(self, tokens: Tokens, mask: Mask) -> Regeneration:
-        """The same logits for every chunk; one pass through the decoder serves the whole batch."""
-        logits = self.decoder(self.memory)
-        return Regeneration(logits.expand(len(tokens), -1, -1), self.memory)

@@ -36,6 +36,12 @@ def to_compute_dtype(hidden: Tensor) -> Tensor:
     return hidden.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else hidden
 
 
+def fp32(layer: nn.Linear, inputs: Tensor) -> Tensor:
+    """The layer's product in fp32 whatever autocast says: on both sides of a memory, so that it is not rounded."""
+    with torch.autocast(inputs.device.type, enabled=False):
+        return layer(inputs.float())
+
+
 def attend(queries: Tensor, key_value: Tensor, num_heads: int, mask: Tensor | None = None) -> Tensor:
     """Queries [batch query dim] attend to keys and values [batch token 2·dim] at the mask's tokens [batch token]."""
     inputs = (queries.to(key_value.dtype), *key_value.chunk(2, dim=-1))

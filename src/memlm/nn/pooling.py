@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from memlm import config
-from memlm.nn.linear import attend, block_orthogonal, linear
+from memlm.nn.linear import attend, block_orthogonal, fp32, linear
 from memlm.nn.mixers import Hidden, Mask
 
 Memory = Float[Tensor, "batch slot memory_dim"]
@@ -33,7 +33,7 @@ class LastTokenPooling(nn.Module):
         """Pool."""
         last = (mask.sum(dim=1) - 1).clamp_min(0)
         state = hidden[torch.arange(len(hidden), device=hidden.device), last]
-        return rearrange(self.project(state), "b (s m) -> b s m", s=self.num_slots)
+        return rearrange(fp32(self.project, state), "b (s m) -> b s m", s=self.num_slots)
 
 
 class MeanPooling(nn.Module):
@@ -48,7 +48,7 @@ class MeanPooling(nn.Module):
         """Pool."""
         total = (hidden * mask[..., None]).sum(dim=1)
         state = total / mask.sum(dim=1, keepdim=True).clamp_min(1)
-        return rearrange(self.project(state.to(hidden.dtype)), "b (s m) -> b s m", s=self.num_slots)
+        return rearrange(fp32(self.project, state), "b (s m) -> b s m", s=self.num_slots)
 
 
 class PositionalPooling(nn.Module):
@@ -65,10 +65,9 @@ class PositionalPooling(nn.Module):
         self.gather.weight.data = block_orthogonal(blocks, memory_dims, tokens * cfg.token_dim)
 
     def forward(self, hidden: Hidden, mask: Mask) -> Memory:
-        """Pool; the last product is in fp32, so that the memory is not rounded to bf16."""
+        """Pool."""
         parts = self.narrow(hidden) * mask[..., None]
-        with torch.autocast(hidden.device.type, enabled=False):
-            memory = self.gather(rearrange(parts.float(), "b t p -> b (t p)"))
+        memory = fp32(self.gather, rearrange(parts, "b t p -> b (t p)"))
         return rearrange(memory, "b (s m) -> b s m", s=self.num_slots)
 
 
@@ -86,7 +85,7 @@ class LearnedQueryPooling(nn.Module):
         """Pool."""
         queries = repeat(self.queries, "q d -> b q d", b=len(hidden))
         answers = attend(queries, self.key_value(hidden), self.num_heads, mask)
-        return rearrange(self.narrow(answers), "b (s q) m -> b s (q m)", s=self.num_slots)
+        return rearrange(fp32(self.narrow, answers), "b (s q) m -> b s (q m)", s=self.num_slots)
 
 
 def build_pooling(cfg: config.Pooling, shape: config.MemoryShape, dim: int) -> nn.Module:

@@ -8,7 +8,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from memlm import config
-from memlm.nn.linear import attend, block_orthogonal, linear, to_compute_dtype
+from memlm.nn.linear import attend, block_orthogonal, fp32, linear, to_compute_dtype
 from memlm.nn.mixers import Hidden
 from memlm.nn.pooling import Memory, block_shape
 
@@ -23,7 +23,7 @@ class RepeatUnpooling(nn.Module):
 
     def forward(self, memory: Memory) -> Hidden:
         """Unpool."""
-        return repeat(self.project(rearrange(memory, "b s m -> b (s m)")), "b d -> b t d", t=self.chunk_len)
+        return repeat(fp32(self.project, rearrange(memory, "b s m -> b (s m)")), "b d -> b t d", t=self.chunk_len)
 
 
 class SlidingWindowUnpooling(nn.Module):
@@ -40,7 +40,7 @@ class SlidingWindowUnpooling(nn.Module):
 
     def forward(self, memory: Memory) -> Hidden:
         """Unpool."""
-        return self.project(to_compute_dtype(rearrange(memory, "b s m -> b (s m)"))[:, self.window])
+        return fp32(self.project, rearrange(memory, "b s m -> b (s m)")[:, self.window])
 
 
 class PositionalUnpooling(nn.Module):
@@ -56,9 +56,8 @@ class PositionalUnpooling(nn.Module):
         self.widen = linear(cfg.token_dim, dim)
 
     def forward(self, memory: Memory) -> Hidden:
-        """Unpool; the first product is in fp32, so that the memory is not rounded to bf16."""
-        with torch.autocast(memory.device.type, enabled=False):
-            parts = self.scatter(rearrange(memory.float(), "b s m -> b (s m)"))
+        """Unpool."""
+        parts = fp32(self.scatter, rearrange(memory, "b s m -> b (s m)"))
         return self.widen(to_compute_dtype(rearrange(parts, "b (t p) -> b t p", p=self.token_dim)))
 
 
@@ -75,7 +74,7 @@ class LearnedQueryUnpooling(nn.Module):
 
     def forward(self, memory: Memory) -> Hidden:
         """Unpool."""
-        parts = self.widen(rearrange(memory, "b s (q m) -> b (s q) m", q=self.num_parts)) + self.part_positions
+        parts = fp32(self.widen, rearrange(memory, "b s (q m) -> b (s q) m", q=self.num_parts)) + self.part_positions
         queries = repeat(self.queries, "t d -> b t d", b=len(memory))
         return attend(queries, self.key_value(to_compute_dtype(parts)), self.num_heads)
 

@@ -50,6 +50,8 @@ def autoencoder(
         ),
         training=_training(scale.num_tokens, scale.batch_chunks * scale.chunk_len, seed=scale.seed),
     )
+    if grown_from < 0:
+        raise ValueError(f"grown_from must be a chunk length, or 0 for no growth, not {grown_from}")
     return _grown(recipe, scale, grown_from) if grown_from else recipe
 
 

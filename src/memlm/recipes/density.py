@@ -13,6 +13,8 @@ def density(
     Claim: 128 tokens in 256 dimensions, held-out token accuracy ≥ 0.99 after 6 M tokens.
     Cost: two to three minutes on one core for four million tokens.
     """
+    if tokens_per_dim <= 0:
+        raise ValueError(f"tokens_per_dim must be positive, not {tokens_per_dim}")
     memory_dim = round(chunk_len / tokens_per_dim)
     scale = Scale(chunk_len=chunk_len, memory_dim=memory_dim, decoder_layers=3, num_tokens=num_tokens, seed=seed)
     return autoencoder(scale)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from memlm.config import Config
+from memlm.config.base import Config, require_positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,10 @@ class Scale(Config):
     batch_chunks: int = 32
     """Chunks per optimizer step."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        names = ("chunk_len", "memory_dim", "dim", "encoder_layers", "decoder_layers", "num_tokens", "batch_chunks")
+        require_positive(self, *names)
 
 
 DEFAULT_SCALE = Scale()

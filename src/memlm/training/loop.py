@@ -81,7 +81,8 @@ def fit(
         stopped = False
         while progress.tokens < cfg.num_tokens and not stopped:
             started = time.monotonic()
-            torch.manual_seed(cfg.seed * 1_000_003 + progress.step)  # noise, too, depends on the step alone
+            # Memory noise, too, depends on the step alone; each process draws its own.
+            torch.manual_seed((cfg.seed * 1_000_003 + progress.step) * 1_009 + accelerator.process_index)
             chunks = task.sample(progress.step)
             set_learning_rate(optimizers, learning_rate_scale(cfg, progress.tokens))
             values = stepper.step(chunks)

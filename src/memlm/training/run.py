@@ -1,21 +1,22 @@
-"""A recipe → a trained autoencoder: prepare the data, train, train the unconditional reader, save."""
+"""A recipe → a trained autoencoder, saved."""
 
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from memlm.config import RecipeConfig, TrainingConfig
 from memlm.data.chunks import Chunks, cut, sample, scramble
 from memlm.data.token_store import PreparedData, prepare
+from memlm.evaluation.information import unconditional_log_probs
 from memlm.evaluation.metrics import quick_measures, score
 from memlm.files import atomic_write
-from memlm.models.autoencoder import Autoencoder, UnconditionalReader
+from memlm.models.autoencoder import Autoencoder
 from memlm.models.growth import grow, shrunk
 from memlm.objectives import retention
 from memlm.results import Provenance
@@ -26,13 +27,14 @@ from memlm.training.checkpoint import Progress
 from memlm.training.loop import Home, Task, fit
 
 MAX_VALIDATION_CHUNKS = 256
-UNCONDITIONAL_FRACTION = 0.2
-MAX_UNCONDITIONAL_TOKENS = 2_000_000
-"""The unconditional reader has only the tokens' frequencies to learn: a share of the budget, or this, is plenty."""
 
 
-def train_autoencoder(recipe: RecipeConfig, folder: Path, *, quiet: bool = False) -> TextAutoencoder:
+def train_autoencoder(
+    recipe: RecipeConfig, folder: Path, *, prepared: PreparedData | None = None, quiet: bool = False
+) -> TextAutoencoder:
     """Train what a recipe describes, or go on where an interrupted run stopped, or load a finished one.
+
+    `prepared` is the recipe's data, for a caller that has it already: standard input can be read only once.
 
     `folder` receives `recipe.json`, `metrics.jsonl`, `checkpoints/`, and `model/` at the end.
 
@@ -40,8 +42,9 @@ def train_autoencoder(recipe: RecipeConfig, folder: Path, *, quiet: bool = False
         ValueError: the recipe does not fit its data, or `folder` holds another run.
         TrainingDivergedError: a loss became NaN or infinite.
     """
-    prepared = prepare(recipe.data, quiet=quiet)
+    prepared = prepared or prepare(recipe.data, quiet=quiet)
     check_vocabulary(recipe, prepared)
+    stages(recipe)  # refuses what cannot grow, before anything is written
     fingerprint = fingerprint_of(recipe, prepared)
     finished = _finished(folder, fingerprint)
     if finished:
@@ -51,7 +54,8 @@ def train_autoencoder(recipe: RecipeConfig, folder: Path, *, quiet: bool = False
     if accelerator.is_main_process:
         atomic_write(folder / "recipe.json", recipe.to_json())
     model, progress = train_stages(recipe, prepared, accelerator, folder=folder, quiet=quiet)
-    unconditional = train_unconditional(recipe, prepared, accelerator, quiet=quiet)
+    log_probs = unconditional_log_probs(prepared.splits["train"].tokens, recipe.model.shape.vocab_size)
+    unconditional = torch.from_numpy(log_probs).float()
     provenance = {"run": fingerprint, "recipe": asdict(recipe), "data": prepared.fingerprint, **asdict(progress)}
     made_by = asdict(Provenance.here(dtype=recipe.training.precision, seed=recipe.training.seed))
     result = TextAutoencoder(model.cpu(), prepared.tokenizer, unconditional, {**provenance, "made_by": made_by})
@@ -91,8 +95,7 @@ def train_stages(
     before = Progress()
     model: Autoencoder | None = None
     for number, stage in enumerate(stages(recipe)):
-        torch.manual_seed(recipe.training.seed)
-        model = grow(model, stage.model) if model else Autoencoder(stage.model)
+        model = grow(model, stage.model) if model else seeded_autoencoder(stage)
         task = retention_task(stage, prepared, f"Training {recipe.name}, chunks of {stage.model.shape.chunk_len}")
         if number == len(recipe.growth):
             task = replace(task, stop=stop)
@@ -119,10 +122,13 @@ def seeded_autoencoder(recipe: RecipeConfig) -> Autoencoder:
 def retention_task(recipe: RecipeConfig, prepared: PreparedData, title: str | None = None) -> Task:
     """Regenerate random chunks of the training split; watch the validation split."""
     chunk_len = recipe.model.shape.chunk_len
-    validation = cut(prepared.splits["validation"], chunk_len, max_chunks=MAX_VALIDATION_CHUNKS)
+    chunks = cut(prepared.splits["validation"], chunk_len)
+    rows = np.linspace(0, len(chunks.tokens) - 1, min(MAX_VALIDATION_CHUNKS, len(chunks.tokens))).astype(int)
+    validation = Chunks(chunks.tokens[rows], chunks.mask[rows], chunks.document[rows])  # from all documents alike
 
     def evaluate(model: nn.Module) -> dict[str, float]:
-        scores = score(model, validation, device=next(model.parameters()).device)
+        device = next(model.parameters()).device
+        scores = score(model, validation, recipe.model.shape.vocab_size, device=device)
         return {**quick_measures(scores), "chunk_len": chunk_len}
 
     return Task(
@@ -147,41 +153,33 @@ def batch_sampler(cfg: TrainingConfig, prepared: PreparedData, chunk_len: int) -
     return batch
 
 
-def train_unconditional(
-    recipe: RecipeConfig, prepared: PreparedData, accelerator: Accelerator, *, quiet: bool = False
-) -> Float[Tensor, "token vocab"]:
-    """Log-probabilities, in nats, of the recipe's reader trained the same way on a constant memory."""
-    torch.manual_seed(recipe.training.seed)
-    reader = UnconditionalReader(recipe.model)
-    # From scratch, so as the first stage is trained; and on text alone, whose statistics it is to know.
-    first = stages(recipe)[0].training
-    budget = sum(stage.training.num_tokens for stage in stages(recipe))
-    num_tokens = max(1, min(int(budget * UNCONDITIONAL_FRACTION), MAX_UNCONDITIONAL_TOKENS))
-    batch_tokens = max(first.batch_tokens, recipe.training.batch_tokens)
-    cfg = replace(first, num_tokens=num_tokens, batch_tokens=batch_tokens, scrambled_fraction=0.0)
-    task = Task(
-        sample=batch_sampler(cfg, prepared, recipe.model.shape.chunk_len),
-        objective=retention,
-        title="Training the unconditional reader",
-    )
-    fit(reader, task, cfg, accelerator, quiet=quiet)
-    with torch.no_grad():
-        return reader.cpu().decoder(reader.memory)[0].float().log_softmax(dim=-1)
-
-
 def check_vocabulary(recipe: RecipeConfig, prepared: PreparedData) -> None:
     """Raise ValueError where the model's vocabulary is not the tokenizer's."""
     wanted, found = recipe.model.shape.vocab_size, prepared.tokenizer.vocab_size
     if wanted != found:
         raise ValueError(
-            f"the model's vocab_size is {wanted}, the tokenizer's {found}; set model.shape.vocab-size {found}"
+            f"the model's vocab_size is {wanted}, the tokenizer's {found}; set model.shape.vocab_size={found}"
         )
 
 
 def fingerprint_of(recipe: RecipeConfig, prepared: PreparedData) -> str:
-    """What tells one run from another: its recipe and its data."""
+    """What tells one run from another: its recipe, except how it is watched and saved, and its data."""
+    watched = TrainingConfig()
+    same = [
+        replace(
+            stage,
+            training=replace(
+                stage.training,
+                eval_tokens=watched.eval_tokens,
+                checkpoint_tokens=watched.checkpoint_tokens,
+                trackers=watched.trackers,
+                num_processes=watched.num_processes,
+            ),
+        )
+        for stage in stages(recipe)
+    ]
     # By way of JSON, so that a ratio of 4 and one of 4.0 are the same, as they are in a recipe file.
-    text = RecipeConfig.from_json(recipe.to_json()).to_json()
+    text = "".join(RecipeConfig.from_json(stage.to_json()).to_json() for stage in same)
     return hashlib.sha256((text + prepared.fingerprint).encode()).hexdigest()[:16]
 
 
