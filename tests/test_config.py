@@ -147,3 +147,36 @@ def test_importing_and_asking_for_help_loads_nothing_heavy(statement: str) -> No
     code = f"try:\n  {statement}\nexcept SystemExit as end:\n  assert not end.code\nimport sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert HEAVY.isdisjoint(done.stdout.splitlines()[-1].split())
+
+
+def test_any_field_can_be_set_by_its_path() -> None:
+    recipe = RECIPES["autoencoder"]()
+    changed = recipe.with_values(
+        [
+            "growth.0.training.optimizer.adamw.betas.0=0.8",
+            "training.precision=fp32",
+            'model.encoder.mixer={"kind":"attention","num_heads":2}',
+            "name=mine",
+        ]
+    )
+    assert changed.growth[0].training.optimizer.adamw.betas == (0.8, 0.99)
+    assert (changed.training.precision, changed.name) == ("fp32", "mine")
+    assert changed.model.encoder.mixer == Attention(num_heads=2)
+    assert changed.with_values([]) == changed
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("training", "expected path.to.field=value"),
+        ("training.foo=1", "no field 'training.foo'"),
+        ("growth.1.chunk_len=3", "at '1' there are only 0"),
+        ("training.batch_tokens.x=1", "at 'x' there are only none"),
+        ("data.corpus.name.x=1", "at 'x' there are only none"),
+        ("training.num_tokens=-1", "num_tokens must be positive, not -1"),
+        ("training.seed=-1", "seed must not be negative"),
+    ],
+)
+def test_what_cannot_be_set_is_named(assignment: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RECIPES["autoencoder"]().with_values([assignment])

@@ -15,7 +15,7 @@ from memlm.training.run import train_stages
 TARGET = 0.9
 OUR_TOKENS = 400_000
 RESOLUTION = 40
-"""Held-out measures over our budget, which is how finely the crossing is seen; the reference gets as many."""
+"""Held-out measures over the last stage of a budget, which is how finely the crossing is seen."""
 
 
 def fidelity(

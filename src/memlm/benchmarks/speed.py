@@ -66,13 +66,14 @@ class _Subject:
 
     @torch.no_grad()
     def encode(self) -> None:
-        tokens, mask = torch.from_numpy(self.chunks.tokens), torch.from_numpy(self.chunks.mask)
+        device = self.stepper.accelerator.device
+        tokens, mask = (torch.from_numpy(part).to(device) for part in (self.chunks.tokens, self.chunks.mask))
         for _ in range(STEPS):
             with autocast(self.stepper.cfg, self.stepper.accelerator):
                 self.model.encoder(tokens, mask)
 
     def profile(self) -> dict[str, float]:
-        """Shares of a training step's time, by kind of operation, largest first."""
+        """Shares of a training step's time on the CPU, by kind of operation, largest first."""
         with profile(activities=[ProfilerActivity.CPU]) as profiler:
             self.train()
         times = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
@@ -85,6 +86,8 @@ class _Subject:
 def _tokens_per_second(work: Callable[[], None], tokens: int) -> float:
     started = time.perf_counter()
     work()
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
     return tokens / (time.perf_counter() - started)
 
 

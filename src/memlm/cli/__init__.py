@@ -36,6 +36,10 @@ def main() -> None:
         sys.stdout.flush()
     except (ValueError, OSError, FloatingPointError) as error:
         _fail(error)
+    except RuntimeError as error:
+        if "allocate memory" not in str(error) and "out of memory" not in str(error):
+            raise
+        _fail(ValueError(f"this model does not fit in memory; make it smaller ({str(error).splitlines()[0]})"))
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -18,7 +18,7 @@ class Fidelity(Command):
     mixer: Literal["attention", "masked_mixer"] = "masked_mixer"
     """The reference's token mixer; the masked mixer is the paper's stronger autoencoder."""
     budget_ratio: float = 25
-    """Give the reference at most this many times the tokens and the time that ours took."""
+    """Give the reference at most this many times the tokens that ours took."""
     seed: int = 0
 
     def run(self) -> Answer:
