@@ -304,3 +304,15 @@ def test_another_pretrained_tokenizer_in_the_same_folder_prepares_again(
         assert data.tokenizer.vocab_size == vocab_size
         fingerprints.add(data.fingerprint)
     assert len(fingerprints) == 2
+
+
+def test_a_tokenizer_that_loses_text_says_so(config: DataConfig, cache: Path, tmp_path: Path) -> None:
+    import tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=backend).save_pretrained(tmp_path / "lossy")
+    lossy = replace(config, tokenizer=PretrainedTokenizer(name=str(tmp_path / "lossy")))
+    with pytest.warns(UserWarning, match="does not give .* back exactly"):
+        prepare(lossy, cache=cache, quiet=True)

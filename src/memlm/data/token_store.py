@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -193,7 +194,12 @@ def _corpus_bytes(corpus: Corpus) -> int | None:
 def _make_tokenizer(config: DataConfig, total: int | None, *, quiet: bool) -> Tokenizer:
     match config.tokenizer:
         case PretrainedTokenizer(name=name):
-            return Tokenizer.from_pretrained(name)
+            tokenizer = Tokenizer.from_pretrained(name)
+            first = next(read_documents(config.corpus))
+            if not tokenizer.is_lossless(first.text):
+                message = f"the tokenizer {name!r} does not give {first.name} back exactly; fidelity is that of tokens"
+                warnings.warn(message, stacklevel=2)
+            return tokenizer
         case BpeTokenizer(vocab_size=vocab_size, train_bytes=train_bytes):
             train_fraction = 1 - config.validation_fraction - config.test_fraction
             limit = train_bytes if total is None else min(round(total * train_fraction), train_bytes)
