@@ -17,7 +17,7 @@ class Fidelity(Command):
     memory_dim: int = 256
     mixer: Literal["attention", "masked_mixer"] = "masked_mixer"
     """The reference's token mixer; the masked mixer is the paper's stronger autoencoder."""
-    budget_ratio: float = 40
+    budget_ratio: float = 60
     """Give the reference at most this many times the tokens that ours took."""
     seed: int = 0
 
