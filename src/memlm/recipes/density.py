@@ -11,7 +11,7 @@ def density(
     """A cell of the density table: `chunk_len` tokens in one vector, so many to a dimension.
 
     Claim: 128 tokens in 256 dimensions, held-out token accuracy ≥ 0.99 after 6 M tokens.
-    Cost: two to three minutes on one core for four million tokens.
+    Cost: three to four minutes on one core for four million tokens.
     """
     if tokens_per_dim <= 0:
         raise ValueError(f"tokens_per_dim must be positive, not {tokens_per_dim}")
