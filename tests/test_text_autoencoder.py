@@ -195,7 +195,7 @@ HEAD = "decoder.head.weight"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("name", [HEAD, checkpoint_folder.UNCONDITIONAL])
+@pytest.mark.parametrize("name", [HEAD, "unconditional"])
 def test_a_tensor_that_is_not_finite_is_named(name: str, value: float, saved: Path) -> None:
     tensor = load_file(saved / "model.safetensors")[name]
     tensor[3] = value
@@ -209,8 +209,8 @@ def test_a_tensor_that_is_not_finite_is_named(name: str, value: float, saved: Pa
         ({HEAD: None}, ("do not fit config.json", HEAD)),
         ({HEAD: torch.zeros(3, 3)}, ("do not fit config.json", HEAD, "[3, 3]")),
         ({"stranger": torch.zeros(3)}, ("do not fit config.json", "stranger")),
-        ({checkpoint_folder.UNCONDITIONAL: None}, ("not a memlm autoencoder",)),
-        ({checkpoint_folder.UNCONDITIONAL: torch.zeros(3)}, ("unconditional reader's table", "[3]")),
+        ({"unconditional": None}, ("not a memlm autoencoder",)),
+        ({"unconditional": torch.zeros(3)}, ("unconditional reader's table", "[3]")),
     ],
 )
 def test_tensors_that_do_not_fit_are_named(

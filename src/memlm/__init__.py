@@ -7,17 +7,22 @@ model = memlm.load("english")                      # or a checkpoint folder, or 
 memory = model.encode(["Call me Ishmael. ..."])    # one vector per chunk
 model.regenerate(memory)                           # → the text, from the vectors alone
 model.evaluate(["Call me Ishmael. ..."])           # → token accuracy, retained bits, ...
+
+memlm.probe("minilm", texts, chunk_lens=(16, 32))  # how much of a text do any encoder's embeddings hold?
 ```
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from memlm.probes.probe import probe
+    from memlm.probes.settle import settle
     from memlm.text_autoencoder import Memory, TextAutoencoder
 
-__all__ = ["Memory", "TextAutoencoder", "load"]
+__all__ = ["Memory", "TextAutoencoder", "load", "probe", "settle"]
 
 
 def load(name_or_path: "str | Path", *, revision: str | None = None) -> "TextAutoencoder":
@@ -31,10 +36,16 @@ def load(name_or_path: "str | Path", *, revision: str | None = None) -> "TextAut
     return TextAutoencoder.from_pretrained(name_or_path, revision=revision)
 
 
+_HOMES = {
+    "Memory": "text_autoencoder",
+    "TextAutoencoder": "text_autoencoder",
+    "probe": "probes.probe",
+    "settle": "probes.settle",
+}
+
+
 def __getattr__(name: str) -> Any:
     # Loaded on first use: `import memlm` does not import torch.
-    if name in ("Memory", "TextAutoencoder"):
-        from memlm import text_autoencoder
-
-        return getattr(text_autoencoder, name)
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"memlm.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'memlm' has no attribute {name!r}")

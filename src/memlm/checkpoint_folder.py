@@ -5,29 +5,30 @@ import tempfile
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from memlm.config import AutoencoderConfig
+from memlm.config import AutoencoderConfig, LanguageModelConfig
 from memlm.data.tokenizer import Tokenizer
 from memlm.files import atomic_folder
 
-FORMAT = "memlm autoencoder"
+ModelConfig = AutoencoderConfig | LanguageModelConfig
+Kind = Literal["autoencoder", "language_model"]
+FORMATS: dict[Kind, str] = {"autoencoder": "memlm autoencoder", "language_model": "memlm language model"}
+"""What a folder calls itself, by what it holds."""
 FORMAT_VERSION = 1
-UNCONDITIONAL = "unconditional"
-"""Name of the unconditional reader's log-probabilities among the tensors."""
-
+_CONFIGS: dict[Kind, type[ModelConfig]] = {"autoencoder": AutoencoderConfig, "language_model": LanguageModelConfig}
 _FILES = ("config.json", "model.safetensors", "tokenizer.json", "provenance.json")
 
 
 class Contents(NamedTuple):
     """What a checkpoint folder holds."""
 
-    config: AutoencoderConfig
+    config: ModelConfig
     tensors: dict[str, Tensor]
     tokenizer: Tokenizer
     provenance: dict[str, Any]
@@ -35,7 +36,7 @@ class Contents(NamedTuple):
 
 def save(
     folder: Path,
-    config: AutoencoderConfig,
+    config: ModelConfig,
     tensors: Mapping[str, Tensor],
     tokenizer: Tokenizer,
     provenance: Mapping[str, Any],
@@ -49,7 +50,8 @@ def save(
     others = sorted({path.name for path in folder.iterdir()} - set(_FILES)) if folder.is_dir() else []
     if others:
         raise ValueError(f"{folder} holds {', '.join(others[:3])}, which saving there would remove; give a new folder")
-    header = {"format": FORMAT, "format_version": FORMAT_VERSION, "tokenizer": tokenizer.fingerprint}
+    kind = next(kind for kind, cls in _CONFIGS.items() if isinstance(config, cls))
+    header = {"format": FORMATS[kind], "format_version": FORMAT_VERSION, "tokenizer": tokenizer.fingerprint}
     with atomic_folder(folder) as temporary:
         (temporary / "config.json").write_text(config.to_json())
         (temporary / "provenance.json").write_text(json.dumps({**provenance, **header}, indent=2) + "\n")
@@ -96,8 +98,22 @@ def _download(name: str, revision: str | None) -> Path:
         raise ValueError(f"no model {name!r}: no such folder, and the hub said: {error}; {hint}") from error
 
 
-def load(folder: Path) -> Contents:
-    """Read a checkpoint folder.
+def kind_of(name_or_path: str | Path) -> Kind | None:
+    """What the memlm checkpoint of this name or folder holds; None where it is no memlm checkpoint.
+
+    A name that is neither a folder nor a model in the package is not looked for on the hub.
+    """
+    folder = Path(name_or_path)
+    if not folder.is_dir() and str(name_or_path) in boxed_models():
+        folder = locate(name_or_path)
+    if not (folder / "provenance.json").is_file():
+        return None
+    found = _read_json(folder / "provenance.json").get("format")
+    return next((kind for kind, name in FORMATS.items() if name == found), None)
+
+
+def load(folder: Path, kind: Kind) -> Contents:
+    """Read a checkpoint folder that holds a model of this kind.
 
     Raises:
         ValueError: a file is missing, truncated, of another format, or of a newer version; says which and why.
@@ -106,12 +122,12 @@ def load(folder: Path) -> Contents:
     if missing:
         raise ValueError(f"{folder} is not a memlm checkpoint: it has no {' and no '.join(missing)}")
     provenance = _read_json(folder / "provenance.json")
-    if provenance.get("format") != FORMAT:
-        raise ValueError(f"{folder} holds {provenance.get('format')!r}, not {FORMAT!r}")
+    if provenance.get("format") != FORMATS[kind]:
+        raise ValueError(f"{folder} holds {provenance.get('format')!r}, not {FORMATS[kind]!r}")
     version = provenance.get("format_version")
     if version != FORMAT_VERSION:
         raise ValueError(f"{folder} has format version {version}; this memlm reads {FORMAT_VERSION}; upgrade memlm")
-    config, tokenizer = AutoencoderConfig.read(folder / "config.json"), Tokenizer.load(folder)
+    config, tokenizer = _CONFIGS[kind].read(folder / "config.json"), Tokenizer.load(folder)
     if tokenizer.fingerprint != provenance.get("tokenizer"):
         raise ValueError(f"{folder}: tokenizer.json is not the tokenizer that this model was trained with")
     return Contents(config, _load_tensors(folder / "model.safetensors"), tokenizer, provenance)
@@ -157,8 +173,6 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is damaged or cut short: {error}") from None
-    if UNCONDITIONAL not in tensors:
-        raise ValueError(f"{path} has no tensor {UNCONDITIONAL!r}: not a memlm autoencoder")
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{path} is damaged: tensor {name!r} holds NaN or infinity")

@@ -1,35 +1,103 @@
-"""Objectives: a model and a batch → named tallies of losses, in nats."""
+"""Objectives: a model and a batch → summed nats, and what they are counted over."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
+import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from memlm.data.chunks import Chunks
 from memlm.models.autoencoder import Regeneration
 from memlm.models.encoder import Tokens
+from memlm.models.parallel_decoder import Logits
 from memlm.nn.cross_entropy import cross_entropy
 from memlm.nn.mixers import Mask
-from memlm.results import Tally
+from memlm.nn.pooling import Memory, last_token
 
 
 class Batch(NamedTuple):
-    """Chunks on a device; `mask` marks the real tokens."""
+    """Chunks as tensors; `mask` marks the real tokens. Where memories are frozen, they come along."""
 
     tokens: Tokens
     mask: Mask
+    memory: Memory | None = None
+
+    @classmethod
+    def of(cls, chunks: Chunks, memory: Memory | None = None) -> "Batch":
+        """Chunks, without copying them, and their memories if they are frozen."""
+        return cls(torch.from_numpy(chunks.tokens), torch.from_numpy(chunks.mask), memory)
+
+    def rows(self, index: slice | Tensor, device: torch.device | str = "cpu") -> "Batch":
+        """Some of the chunks, on a device."""
+        return Batch._make(None if part is None else part[index].to(device) for part in self)
+
+    @property
+    def num_tokens(self) -> int:
+        """Real tokens."""
+        return int(self.mask.sum())
 
 
-Objective = Callable[[nn.Module, Batch], dict[str, Tally]]
+@dataclass(frozen=True)
+class Objective:
+    """What a model is trained for; a sum with a count, so that no way of portioning a batch changes the mean."""
+
+    name: str
+    nats: Callable[[nn.Module, Batch], Tensor]
+    """The loss, summed over what is counted."""
+    count: Callable[[Batch], int] = lambda batch: batch.num_tokens
+    """How many tokens (or texts) a batch's loss is summed over; of the batch alone."""
 
 
 def token_nats(regeneration: Regeneration, batch: Batch) -> Float[Tensor, "batch token"]:
     """Cross-entropy of every token in nats; 0 at the padding."""
-    nats = cross_entropy(regeneration.logits.flatten(0, 1), batch.tokens.flatten())
-    return nats.view(batch.tokens.shape) * batch.mask
+    return _nats(regeneration.logits, batch.tokens) * batch.mask
 
 
-def retention(model: nn.Module, batch: Batch) -> dict[str, Tally]:
-    """Regenerate each chunk from its memory alone (paper, §2; the copy task with blank inputs)."""
-    nats = token_nats(model(*batch), batch)
-    return {"retention": Tally(nats.sum(), batch.mask.sum())}
+def next_token_nats(logits: Logits, batch: Batch) -> Float[Tensor, "batch token_less_one"]:
+    """Cross-entropy of every token but the first, given those before it, in nats; 0 at the padding."""
+    return _nats(logits[:, :-1], batch.tokens[:, 1:]) * batch.mask[:, 1:]
+
+
+def _nats(logits: Logits, tokens: Tokens) -> Float[Tensor, "batch token"]:
+    return cross_entropy(logits.flatten(0, 1), tokens.flatten()).view(tokens.shape)
+
+
+def _retention_nats(model: nn.Module, batch: Batch) -> Tensor:
+    return token_nats(model(*batch), batch).sum()
+
+
+def _causal_nats(model: nn.Module, batch: Batch) -> Tensor:
+    return next_token_nats(model(batch.tokens, batch.mask), batch).sum()
+
+
+RETENTION = Objective("retention", _retention_nats)
+"""Regenerate each chunk from its memory alone (paper, §2; the copy task with blank inputs)."""
+
+CAUSAL = Objective("causal", _causal_nats, count=lambda batch: int(batch.mask[:, 1:].sum()))
+"""Predict each next token of a text."""
+
+
+def retrieval(temperature: float) -> Objective:
+    """Tell which text follows which, by the cosine of their last-token states (InfoNCE, van den Oord et al. 2018).
+
+    A batch's tokens are pairs [pair, 2 · token] of neighbouring texts; each first text's own second is to be told from
+    the other pairs'. The model needs `states`, as a `LayeredModel`.
+    """
+
+    def nats(model: nn.Module, batch: Batch) -> Tensor:
+        texts = (rearrange(part, "p (two t) -> two p t", two=2) for part in (batch.tokens, batch.mask))
+        first, second = (_direction(model, *text) for text in zip(*texts, strict=True))
+        similarity = first @ second.T / temperature
+        own = torch.arange(len(similarity), device=similarity.device)
+        return F.cross_entropy(similarity, own, reduction="sum")
+
+    return Objective("retrieval", nats, count=lambda batch: len(batch.tokens))
+
+
+def _direction(model: nn.Module, tokens: Tokens, mask: Mask) -> Float[Tensor, "pair dim"]:
+    (states,) = model.states(model.embed_tokens(tokens), mask, [model.num_layers])  # type: ignore[operator]
+    return F.normalize(last_token(states, mask).float(), dim=-1)

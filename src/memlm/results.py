@@ -1,7 +1,6 @@
-"""What is measured: sums with counts, and results that say what made them."""
+"""What is measured, and results that say what made them."""
 
 import json
-import math
 import os
 import platform
 import subprocess
@@ -11,22 +10,6 @@ from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
-
-
-class Tally(NamedTuple):
-    """A sum and the count it is over; divide once, at the end, over everything (devices, micro-batches, documents)."""
-
-    sum: Any
-    """A number, or a scalar tensor that carries a gradient."""
-    count: Any  # not int: a tuple has a method of this name
-
-    def __add__(self, other: "Tally") -> "Tally":  # type: ignore[override]  # a tally adds; it does not concatenate
-        return Tally(self.sum + other.sum, self.count + other.count)
-
-    @property
-    def mean(self) -> float:
-        """The mean; NaN for an empty tally."""
-        return float(self.sum) / float(self.count) if self.count else math.nan
 
 
 class Interval(NamedTuple):

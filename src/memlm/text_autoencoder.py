@@ -23,6 +23,9 @@ from memlm.models.autoencoder import Autoencoder
 from memlm.progress import track
 from memlm.results import Provenance, Result
 
+_UNCONDITIONAL = "unconditional"
+"""Name of the unconditional reader's log-probabilities among a checkpoint's tensors."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
@@ -82,7 +85,8 @@ class TextAutoencoder:
         """
         split = self._tokenize(texts)
         chunks = cut(split, self.config.shape.chunk_len)
-        vectors = [self._encode_batch(*batch) for batch in batches(chunks, self._device, self._batch_chunks)]
+        parts = batches(chunks, self._device, self._batch_chunks)
+        vectors = [self._encode_batch(batch.tokens, batch.mask) for batch in parts]
         shape = self.config.shape
         empty = torch.zeros(0, shape.num_slots, shape.memory_dim)
         return Memory(
@@ -157,7 +161,7 @@ class TextAutoencoder:
         Raises:
             OSError: the disk is full or not writable; what was in `folder` before still is.
         """
-        tensors = {**self.model.state_dict(), checkpoint_folder.UNCONDITIONAL: self.unconditional}
+        tensors = {**self.model.state_dict(), _UNCONDITIONAL: self.unconditional}
         checkpoint_folder.save(Path(folder), self.config, tensors, self.tokenizer, self.provenance)
 
     @classmethod
@@ -168,8 +172,11 @@ class TextAutoencoder:
             ValueError: no such model, or a folder that is not a whole memlm checkpoint; says which part is wrong.
         """
         folder = checkpoint_folder.locate(name_or_path, revision)
-        contents = checkpoint_folder.load(folder)
-        unconditional = contents.tensors.pop(checkpoint_folder.UNCONDITIONAL)
+        contents = checkpoint_folder.load(folder, "autoencoder")
+        assert isinstance(contents.config, AutoencoderConfig)
+        unconditional = contents.tensors.pop(_UNCONDITIONAL, None)
+        if unconditional is None:
+            raise ValueError(f"{folder} has no tensor {_UNCONDITIONAL!r}: not a memlm autoencoder")
         model = Autoencoder(contents.config)
         checkpoint_folder.load_weights(model, contents.tensors, folder)
         try:

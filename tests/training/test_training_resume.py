@@ -88,7 +88,8 @@ def test_killed_at_any_moment_it_ends_in_the_same_bits(
 
 
 def losses(folder: Path) -> list[tuple[str, int, float]]:
-    return [(row["split"], row["step"], row["nats_per_token"]) for row in read_json_lines(folder / "metrics.jsonl")]
+    rows = read_json_lines(folder / "metrics.jsonl")
+    return [(row["split"], row["step"], row.get("retention_nats", row.get("nats_per_token"))) for row in rows]
 
 
 def test_how_often_it_saves_changes_nothing(recipe: RecipeConfig, finished_run: Path, tmp_path: Path) -> None:

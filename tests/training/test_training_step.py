@@ -13,7 +13,7 @@ from torch import nn
 from memlm.config import AdamW, Attention, AutoencoderConfig, LastToken, LearnedQuery, Muon, SlidingWindow
 from memlm.data.chunks import Chunks
 from memlm.models.autoencoder import Autoencoder
-from memlm.objectives import retention
+from memlm.objectives import RETENTION, Batch
 from memlm.recipes import RECIPES
 from memlm.training.accelerator import build_accelerator
 from memlm.training.loop import Task, fit
@@ -25,17 +25,17 @@ RECIPE = tiny_recipe("*.txt")
 CFG = replace(RECIPE.training, num_tokens=2000)
 
 
-def batch(step: int) -> Chunks:
+def batch(step: int) -> Batch:
     rng = np.random.default_rng(step)
     mask = np.arange(16) < rng.integers(1, 17, size=13)[:, None]
-    return Chunks(np.where(mask, rng.integers(300, size=mask.shape), 0), mask, np.zeros(13, dtype=np.int64))
+    return Batch.of(Chunks(np.where(mask, rng.integers(300, size=mask.shape), 0), mask, np.zeros(13, dtype=np.int64)))
 
 
 def weights_after(*, seed: int = 0, noise: float = 0.0, **training: Any) -> dict[str, torch.Tensor]:
     cfg = replace(CFG, seed=seed, **training)
     torch.manual_seed(seed)
     model = Autoencoder(tiny_model(memory_noise=noise))
-    fit(model, Task(sample=batch, objective=retention), cfg, build_accelerator(cfg), quiet=True)
+    fit(model, Task(sample=batch, objective=RETENTION), cfg, build_accelerator(cfg), quiet=True)
     return model.state_dict()
 
 
@@ -61,15 +61,15 @@ def test_micro_batches_change_nothing_but_rounding(optimizer: AdamW | Muon, roun
 
 
 def test_the_gradient_is_the_whole_batchs_mean() -> None:
-    cfg, chunks = replace(CFG, num_micro_batches=3, max_grad_norm=1e9), batch(0)
+    cfg, whole = replace(CFG, num_micro_batches=3, max_grad_norm=1e9), batch(0)
     accelerator = build_accelerator(cfg)
     model = Autoencoder(tiny_model())
-    stepper = Stepper(model, retention, cfg, accelerator, [])
-    values = stepper.step(chunks)
-    tokens, mask = torch.from_numpy(chunks.tokens), torch.from_numpy(chunks.mask)
+    stepper = Stepper(model, RETENTION, cfg, accelerator, [])
+    values = stepper.step(whole)
+    tokens, mask, _ = whole
     loss = nn.functional.cross_entropy(model(tokens, mask).logits[mask], tokens[mask])
     gradients = torch.autograd.grad(loss, list(model.parameters()))
-    assert values["nats_per_token"] == pytest.approx(loss.item(), rel=1e-5)
+    assert values["retention_nats"] == pytest.approx(loss.item(), rel=1e-5)
     assert values["grad_norm"] == pytest.approx(math.sqrt(sum(g.square().sum().item() for g in gradients)), rel=1e-4)
     for parameter, gradient in zip(model.parameters(), gradients, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
@@ -94,9 +94,9 @@ def test_a_nan_stops_training_and_leaves_the_weights(part: str) -> None:
     model = Autoencoder(tiny_model())
     model.get_parameter(part).data[0, 0] = math.nan
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    everything = batch(0)._replace(tokens=np.zeros((13, 16), dtype=np.int64))
-    with pytest.raises(TrainingDivergedError, match=r"the loss is nan nats/token.*learning rate"):
-        fit(model, Task(sample=lambda _: everything, objective=retention), CFG, build_accelerator(CFG), quiet=True)
+    everything = batch(0)._replace(tokens=torch.zeros(13, 16, dtype=torch.int64))
+    with pytest.raises(TrainingDivergedError, match=r"the retention loss is nan nats.*learning rate"):
+        fit(model, Task(sample=lambda _: everything, objective=RETENTION), CFG, build_accelerator(CFG), quiet=True)
     for name, weight in model.state_dict().items():
         torch.testing.assert_close(weight, before[name], rtol=0, atol=0, equal_nan=True)
 
@@ -116,7 +116,7 @@ def test_more_processes_than_run_are_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_training_ends_at_its_budget_or_when_told() -> None:
     model = Autoencoder(tiny_model())
-    task = Task(sample=batch, objective=retention)
+    task = Task(sample=batch, objective=RETENTION)
     sizes = np.cumsum([batch(step).mask.sum() for step in range(100)])
     progress = fit(model, task, CFG, build_accelerator(CFG), quiet=True)
     assert progress.tokens == sizes[sizes >= CFG.num_tokens][0]

@@ -9,7 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from memlm.config import RecipeConfig
 from memlm.data.token_store import PreparedData, prepare
-from memlm.objectives import retention
+from memlm.objectives import RETENTION
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.reference import reference
 from memlm.training.accelerator import autocast, build_accelerator
@@ -56,21 +56,20 @@ class _Subject:
         accelerator = build_accelerator(cfg)
         self.model = seeded_autoencoder(recipe)
         optimizers = build_optimizers(self.model, cfg.optimizer)
-        self.stepper = Stepper(accelerator.prepare_model(self.model), retention, cfg, accelerator, optimizers)
-        self.chunks = batch_sampler(cfg, prepared, recipe.model.shape.chunk_len)(0)
-        self.tokens = STEPS * int(self.chunks.mask.sum())
+        self.stepper = Stepper(accelerator.prepare_model(self.model), RETENTION, cfg, accelerator, optimizers)
+        self.batch = batch_sampler(cfg, prepared, recipe.model.shape.chunk_len)(0)
+        self.tokens = STEPS * int(self.batch.mask.sum())
 
     def train(self) -> None:
         for _ in range(STEPS):
-            self.stepper.step(self.chunks)
+            self.stepper.step(self.batch)
 
     @torch.no_grad()
     def encode(self) -> None:
-        device = self.stepper.accelerator.device
-        tokens, mask = (torch.from_numpy(part).to(device) for part in (self.chunks.tokens, self.chunks.mask))
+        batch = self.batch.rows(slice(None), self.stepper.accelerator.device)
         for _ in range(STEPS):
             with autocast(self.stepper.cfg, self.stepper.accelerator):
-                self.model.encoder(tokens, mask)
+                self.model.encoder(batch.tokens, batch.mask)
 
     def profile(self) -> dict[str, float]:
         """Shares of a training step's time on the CPU, by kind of operation, largest first."""

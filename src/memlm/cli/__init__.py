@@ -3,13 +3,14 @@
 import json
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
-from memlm.cli.bench import Bench, Density, Fidelity, Speed
+from memlm.cli.bench import Bench
 from memlm.cli.command import Command
 from memlm.cli.jobs import Demo, Evaluate, Recipes, Regenerate, Train
+from memlm.cli.probes import Probe, Reproduce, Settle
 
 # Options may follow a subcommand's name, where people look for them: memlm train demo --out runs/mine
 CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs)
@@ -19,6 +20,9 @@ Commands = (
     | Annotated[Recipes, tyro.conf.subcommand("recipe")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Regenerate, tyro.conf.subcommand("regenerate")]
+    | Annotated[Probe, tyro.conf.subcommand("probe")]
+    | Annotated[Settle, tyro.conf.subcommand("settle")]
+    | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
 )
 
@@ -27,11 +31,11 @@ def main() -> None:
     """memlm: measure, make and use vectors that hold a whole chunk of text."""
     try:
         chosen = tyro.cli(Commands, prog="memlm", description=main.__doc__, config=CONFIG)
-        command: Command = chosen.benchmark if isinstance(chosen, Bench) else chosen
+        command: Command = _within(chosen)
         answer = command.run()
         if command.json and answer:
             print(json.dumps(answer))
-        elif isinstance(command, Fidelity | Density | Speed):
+        elif isinstance(chosen, Bench):
             print(json.dumps(answer, indent=2))
         sys.stdout.flush()
     except (ValueError, OSError, FloatingPointError) as error:
@@ -42,6 +46,15 @@ def main() -> None:
         _fail(ValueError(f"this model does not fit in memory; make it smaller ({str(error).splitlines()[0]})"))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _within(chosen: Any) -> Command:
+    """The command itself, where it is one of a group."""
+    match chosen:
+        case Bench(benchmark=command) | Reproduce(claim=command):
+            return command
+        case _:
+            return chosen
 
 
 def _fail(error: Exception) -> None:

@@ -122,7 +122,7 @@ class Evaluate(Command):
 
         model = memlm.load(self.model)
         if self.text:
-            texts = _read_texts(self.text, self.errors)
+            texts = read_texts(self.text, self.errors)
             results = [model.evaluate(texts, name="text", quiet=False)]
         else:
             results = evaluate_sets(model, foreign_sets(model.tokenizer))
@@ -153,7 +153,7 @@ class Regenerate(Command):
         from memlm.report.terminal import print_samples
         from memlm.samples import regenerated
 
-        samples = list(regenerated(memlm.load(self.model), _read_texts(self.text, self.errors)))
+        samples = list(regenerated(memlm.load(self.model), read_texts(self.text, self.errors)))
         print_samples(Console(stderr=self.json), samples)
         return {"samples": samples}
 
@@ -170,7 +170,8 @@ def _with_corpus(
     return recipe
 
 
-def _read_texts(paths: tuple[str, ...], errors: Literal["strict", "replace"]) -> list[str]:
+def read_texts(paths: tuple[str, ...], errors: Literal["strict", "replace"]) -> list[str]:
+    """The documents that files, globs and standard input hold."""
     from memlm.data.corpus import read_documents
 
     return [document.text for document in read_documents(FileCorpus(paths=paths, errors=errors))]

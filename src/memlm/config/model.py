@@ -1,4 +1,4 @@
-"""Mixers, stacks, pooling, unpooling, autoencoders."""
+"""Mixers, stacks, pooling, unpooling, autoencoders, language models."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -158,3 +158,17 @@ class AutoencoderConfig(Config):
                 )
         if isinstance(self.unpooling, SlidingWindow):
             require(width % 2 == 0, f"sliding_window needs an even memory_dim, not {width}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelConfig(Config):
+    """A causal language model: token embeddings and learned positions, a causal stack, a head."""
+
+    vocab_size: int
+    chunk_len: int
+    """Longest text it reads, in tokens."""
+    stack: StackConfig = field(default_factory=lambda: StackConfig(causal=True))
+
+    def __post_init__(self) -> None:
+        require_positive(self, "vocab_size", "chunk_len")
+        require(self.stack.causal, "a language model's stack must be causal: set causal=true")

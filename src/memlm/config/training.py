@@ -7,7 +7,7 @@ import pydantic
 
 from memlm.config.base import KIND, Config, require, require_fraction, require_positive
 from memlm.config.data import BpeTokenizer, DataConfig
-from memlm.config.model import AutoencoderConfig
+from memlm.config.model import AutoencoderConfig, LanguageModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,3 +121,33 @@ class RecipeConfig(Config):
                 tokenizer.vocab_size == shape.vocab_size,
                 f"the tokenizer's vocab_size {tokenizer.vocab_size} is not the model's {shape.vocab_size}",
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalStage(Config):
+    """Training a causal language model on, to tell which text follows which (InfoNCE)."""
+
+    training: TrainingConfig
+    temperature: float = 0.05
+    """Cosines are divided by this."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "temperature")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelRecipe(Config):
+    """Everything that determines the training of a causal language model."""
+
+    name: str
+    data: DataConfig
+    model: LanguageModelConfig
+    training: TrainingConfig
+    """On the next token."""
+    retrieval: RetrievalStage | None = None
+    """What comes after, if anything."""
+
+    def __post_init__(self) -> None:
+        for training in (self.training, *([self.retrieval.training] if self.retrieval else [])):
+            batch, chunk_len = training.batch_tokens, self.model.chunk_len
+            require(batch >= 2 * chunk_len, f"batch_tokens {batch} is less than two chunks of chunk_len {chunk_len}")

@@ -15,6 +15,7 @@ from torch import nn
 from memlm.data.chunks import Chunks
 from memlm.evaluation.bootstrap import bootstrap_interval
 from memlm.evaluation.information import entropy_ratio, retained_bits
+from memlm.nn.pooling import Memory
 from memlm.objectives import Batch, token_nats
 from memlm.results import Interval
 
@@ -41,11 +42,13 @@ def batch_chunks(chunk_len: int, vocab_size: int) -> int:
     return max(1, _BATCH_LOGITS // (chunk_len * vocab_size))
 
 
-def batches(chunks: Chunks, device: torch.device | str, num_chunks: int) -> Iterator[Batch]:
-    """Chunks in order, so many at a time, on a device."""
+def batches(
+    chunks: Chunks, device: torch.device | str, num_chunks: int, memory: Memory | None = None
+) -> Iterator[Batch]:
+    """Chunks in order, so many at a time, on a device, with their frozen memories if there are any."""
+    everything = Batch.of(chunks, memory)
     for start in range(0, len(chunks.tokens), num_chunks):
-        rows = slice(start, start + num_chunks)
-        yield Batch(*(torch.from_numpy(part[rows]).to(device) for part in (chunks.tokens, chunks.mask)))
+        yield everything.rows(slice(start, start + num_chunks), device)
 
 
 @torch.no_grad()
@@ -54,16 +57,23 @@ def score(
     chunks: Chunks,
     vocab_size: int,
     *,
+    memory: Memory | None = None,
     device: torch.device | str = "cpu",
     advance: Callable[[int], None] | None = None,
 ) -> Scores:
-    """Regenerate chunks and score every token; `advance` hears of each batch's tokens."""
+    """Regenerate chunks and score every token; `advance` hears of each batch's tokens.
+
+    A model that writes token by token regenerates with its own `greedy(memory)`; what it writes is scored, never what
+    it would have written after the true beginning. `memory` are the chunks' frozen memories, for a reader of such.
+    """
     was_training = model.training
     model.eval()
     predicted, nats = [], []
-    for batch in batches(chunks, device, batch_chunks(chunks.tokens.shape[1], vocab_size)):
+    for batch in batches(chunks, device, batch_chunks(chunks.tokens.shape[1], vocab_size), memory):
         output = model(*batch)
-        predicted.append(output.logits.argmax(dim=-1).cpu().numpy())
+        greedy = getattr(model, "greedy", None)
+        written = greedy(batch.memory) if greedy else output.logits.argmax(dim=-1)
+        predicted.append(written.cpu().numpy())
         nats.append(token_nats(output, batch).cpu().numpy())
         if advance:
             advance(int(batch.mask.sum()))

@@ -28,9 +28,9 @@ class Autoencoder(nn.Module):
         self.encoder = Encoder(cfg.shape, cfg.encoder, cfg.pooling)
         self.decoder = ParallelDecoder(cfg.shape, cfg.decoder, cfg.unpooling)
 
-    def forward(self, tokens: Tokens, mask: Mask) -> Regeneration:
-        """Regenerate chunks from their memories."""
-        memory = self.encoder(tokens, mask)
+    def forward(self, tokens: Tokens, mask: Mask, memory: Memory | None = None) -> Regeneration:
+        """Regenerate chunks from their memories, which are made here unless they come along."""
+        memory = self.encoder(tokens, mask) if memory is None else memory
         noisy = memory
         if self.training and self.config.memory_noise:
             noisy = memory + self.config.memory_noise * torch.randn_like(memory)

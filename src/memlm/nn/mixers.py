@@ -42,7 +42,8 @@ class MaskedMixer(nn.Module):
             hidden = hidden * mask[..., None]
         weight = torch.stack(tuple(self.weight))
         if self.causal_mask is not None:
-            weight = weight * self.causal_mask
+            # A text shorter than the longest is its beginning.
+            weight = (weight * self.causal_mask)[:, :token, :token]
         heads = torch.mm(self.inward.weight, rearrange(hidden, "b t d -> (b t) d").T)
         mixed = torch.bmm(heads.view(len(self.weight), -1, token), weight.transpose(1, 2))
         return F.linear(mixed.view(dim, -1).T, self.outward.weight).view(batch, token, dim)
@@ -63,7 +64,7 @@ class Attention(nn.Module):
     def forward(self, hidden: Hidden, mask: Mask | None = None) -> Hidden:
         """Attend along the tokens."""
         query, key, value = rearrange(self.inward(hidden), "b t (qkv h d) -> qkv b h t d", qkv=3, h=self.num_heads)
-        query, key = (_rotate(heads, self.angles) for heads in (query, key))
+        query, key = (_rotate(heads, self.angles[: hidden.shape[1]]) for heads in (query, key))
         # Causal positions after the padding's start are padding too: no mask is needed for them.
         allowed = None if mask is None or self.causal else mask[:, None, None, :]
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, is_causal=self.causal)

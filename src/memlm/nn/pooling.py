@@ -1,6 +1,7 @@
 """Pooling: hidden [batch token dim] → memory [batch slot memory_dim], from the mask's real tokens alone."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from einops import rearrange, repeat
@@ -21,34 +22,29 @@ def block_shape(shape: config.MemoryShape) -> tuple[int, int, int]:
     return blocks, memory_dims // blocks, shape.chunk_len // blocks
 
 
-class LastTokenPooling(nn.Module):
-    """The last real token's hidden state, projected to the memory."""
+def last_token(hidden: Hidden, mask: Mask) -> Float[Tensor, "batch dim"]:
+    """The last real token's hidden state; the first position's where there is no token."""
+    last = (mask.sum(dim=1) - 1).clamp_min(0)
+    return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
-    def __init__(self, shape: config.MemoryShape, dim: int) -> None:
+
+def mean_token(hidden: Hidden, mask: Mask) -> Float[Tensor, "batch dim"]:
+    """The mean of the real tokens' hidden states; 0 where there is none."""
+    total = (hidden * mask[..., None]).sum(dim=1)
+    return total / mask.sum(dim=1, keepdim=True).clamp_min(1)
+
+
+class StatePooling(nn.Module):
+    """One state of the whole chunk, such as `last_token` or `mean_token`, projected to the memory."""
+
+    def __init__(self, state: Callable[[Hidden, Mask], Tensor], shape: config.MemoryShape, dim: int) -> None:
         super().__init__()
-        self.num_slots = shape.num_slots
+        self.state, self.num_slots = state, shape.num_slots
         self.project = linear(dim, shape.num_slots * shape.memory_dim)
 
     def forward(self, hidden: Hidden, mask: Mask) -> Memory:
         """Pool."""
-        last = (mask.sum(dim=1) - 1).clamp_min(0)
-        state = hidden[torch.arange(len(hidden), device=hidden.device), last]
-        return rearrange(fp32(self.project, state), "b (s m) -> b s m", s=self.num_slots)
-
-
-class MeanPooling(nn.Module):
-    """The mean of the real tokens' hidden states, projected to the memory."""
-
-    def __init__(self, shape: config.MemoryShape, dim: int) -> None:
-        super().__init__()
-        self.num_slots = shape.num_slots
-        self.project = linear(dim, shape.num_slots * shape.memory_dim)
-
-    def forward(self, hidden: Hidden, mask: Mask) -> Memory:
-        """Pool."""
-        total = (hidden * mask[..., None]).sum(dim=1)
-        state = total / mask.sum(dim=1, keepdim=True).clamp_min(1)
-        return rearrange(fp32(self.project, state), "b (s m) -> b s m", s=self.num_slots)
+        return rearrange(fp32(self.project, self.state(hidden, mask)), "b (s m) -> b s m", s=self.num_slots)
 
 
 class PositionalPooling(nn.Module):
@@ -92,9 +88,9 @@ def build_pooling(cfg: config.Pooling, shape: config.MemoryShape, dim: int) -> n
     """The pooling that a configuration names."""
     match cfg:
         case config.LastToken():
-            return LastTokenPooling(shape, dim)
+            return StatePooling(last_token, shape, dim)
         case config.Mean():
-            return MeanPooling(shape, dim)
+            return StatePooling(mean_token, shape, dim)
         case config.Positional():
             return PositionalPooling(cfg, shape, dim)
         case config.LearnedQuery():

@@ -61,6 +61,18 @@ class PositionalUnpooling(nn.Module):
         return self.widen(to_compute_dtype(rearrange(parts, "b (t p) -> b t p", p=self.token_dim)))
 
 
+class AlignedUnpooling(nn.Module):
+    """Position i reads slot i, through one shared map: for memories of as many slots as there are tokens."""
+
+    def __init__(self, shape: config.MemoryShape, dim: int) -> None:
+        super().__init__()
+        self.project = linear(shape.memory_dim, dim)
+
+    def forward(self, memory: Memory) -> Hidden:
+        """Unpool."""
+        return fp32(self.project, memory)
+
+
 class LearnedQueryUnpooling(nn.Module):
     """Each position's learned query attends to the parts that the memory is cut into."""
 

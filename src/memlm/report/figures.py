@@ -61,10 +61,14 @@ def line_figure(
     x_label: str,
     y_label: str,
     y_limits: tuple[float, float] | None = None,
+    x_ticks: Mapping[float, str] | None = None,
     log_x: bool = False,
     log_y: bool = False,
 ) -> str:
-    """Curves with their bands, as SVG; `y_label` stands above the axis, the legend below."""
+    """Curves with their bands, as SVG; `y_label` stands above the axis, the legend below.
+
+    `x_ticks` are for curves measured at a few places only: these are marked, and the axis has these labels alone.
+    """
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -75,6 +79,8 @@ def line_figure(
         axes = figure.subplots()
         _draw(axes, lines)
         _dress(axes, x_label, y_label, log_x, log_y)
+        if x_ticks is not None:
+            _mark(axes, x_ticks)
         if y_limits is not None:
             axes.set_ylim(*y_limits)
         if len(lines) > 1:
@@ -109,6 +115,13 @@ def _dress(axes: "Axes", x_label: str, y_label: str, log_x: bool, log_y: bool) -
         axes.set_yscale("log")
     if axes.get_xlim()[1] > 9999:
         axes.xaxis.set_major_formatter(EngFormatter(sep="\u2009"))
+
+
+def _mark(axes: "Axes", x_ticks: Mapping[float, str]) -> None:
+    for line in axes.lines:
+        line.set(marker="o", markersize=4.5)
+    axes.minorticks_off()
+    axes.set_xticks(list(x_ticks), [_plain(label) for label in x_ticks.values()])
 
 
 def _legend(axes: "Axes") -> tuple[list[Any], list[str]]:

@@ -55,6 +55,15 @@ MEASURES: Mapping[str, Measure] = {
         "entropy ratio",
         "The paper's measure, kept for comparison: 1 less the decoder's cross-entropy over that of random logits.",
     ),
+    "stored_bits": Measure("bits stored", "Bits that the quantized memory of a chunk takes.", digits=0),
+    "storage_efficiency": Measure(
+        "storage efficiency",
+        "Retained bits as a fraction of the bits that the quantized memory takes. 1 would be a perfect code.",
+        is_share=True,
+    ),
+    "causal_nats_per_token": Measure(
+        "nats/token of a language model", "Cross-entropy of a causal language model, which sees the tokens before."
+    ),
     "unconditional_nats_per_token": Measure(
         "nats/token without memory", "Cross-entropy of the decoder trained without a memory."
     ),

@@ -10,8 +10,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from memlm.config import TrainingConfig
-from memlm.data.chunks import Chunks
-from memlm.objectives import Objective
+from memlm.objectives import Batch, Objective
 from memlm.progress import track
 from memlm.training import checkpoint
 from memlm.training.accelerator import autocast
@@ -28,7 +27,7 @@ LOG_STEPS = 20
 class Task:
     """What to train on and how to watch it."""
 
-    sample: Callable[[int], Chunks]
+    sample: Callable[[int], Batch]
     """Step → that step's whole batch; a function of the step alone, so that a resumed run sees the same."""
     objective: Objective
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None
@@ -83,10 +82,10 @@ def fit(
             started = time.monotonic()
             # Memory noise, too, depends on the step alone; each process draws its own.
             torch.manual_seed((cfg.seed * 1_000_003 + progress.step) * 1_009 + accelerator.process_index)
-            chunks = task.sample(progress.step)
+            batch = task.sample(progress.step)
             set_learning_rate(optimizers, learning_rate_scale(cfg, progress.tokens))
-            values = stepper.step(chunks)
-            num_tokens = int(chunks.mask.sum())
+            values = stepper.step(batch)
+            num_tokens = batch.num_tokens
             progress.step, progress.tokens = progress.step + 1, progress.tokens + num_tokens
             progress.seconds += time.monotonic() - started
             stopped = watch.after_step(model, progress, values)
@@ -113,6 +112,10 @@ class _Due:
         return self.passed > before
 
 
+_HEADLINE = {"token_accuracy": "accuracy", "causal_nats_per_token": "nats/token"}
+"""Of the held-out measures, those shown on the way."""
+
+
 class _Watch:
     """Logs training losses and held-out measures, and words them for the progress bar."""
 
@@ -132,7 +135,9 @@ class _Watch:
             with autocast(self.cfg, self.log.accelerator):
                 measures = self.task.evaluate(model)
             self.log.write("validation", measures)
-            self.held_out = f", held-out accuracy {measures['token_accuracy']:.4f}"
+            self.held_out = "".join(
+                f", held-out {_HEADLINE[name]} {measures[name]:.4f}" for name in _HEADLINE if name in measures
+            )
             stop = bool(self.task.stop and self.task.stop(measures))
-        self.note = f"loss {values['nats_per_token']:.3f}{self.held_out}"
+        self.note = f"loss {values[self.task.objective.name + '_nats']:.3f}{self.held_out}"
         return stop

@@ -1,7 +1,7 @@
 """A recipe → a trained autoencoder, saved."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from memlm.config import RecipeConfig, TrainingConfig
+from memlm.config import LanguageModelRecipe, RecipeConfig, TrainingConfig
 from memlm.data.chunks import Chunks, cut, sample, scramble
 from memlm.data.token_store import PreparedData, prepare
 from memlm.evaluation.information import unconditional_log_probs
@@ -18,7 +18,7 @@ from memlm.evaluation.metrics import quick_measures, score
 from memlm.files import atomic_write
 from memlm.models.autoencoder import Autoencoder
 from memlm.models.growth import grow, shrunk
-from memlm.objectives import retention
+from memlm.objectives import RETENTION, Batch
 from memlm.results import Provenance
 from memlm.text_autoencoder import TextAutoencoder
 from memlm.training import checkpoint
@@ -43,7 +43,7 @@ def train_autoencoder(
         TrainingDivergedError: a loss became NaN or infinite.
     """
     prepared = prepared or prepare(recipe.data, quiet=quiet)
-    check_vocabulary(recipe, prepared)
+    check_vocabulary(recipe.model.shape.vocab_size, prepared)
     stages(recipe)  # refuses what cannot grow, before anything is written
     fingerprint = fingerprint_of(recipe, prepared)
     finished = _finished(folder, fingerprint)
@@ -133,53 +133,58 @@ def retention_task(recipe: RecipeConfig, prepared: PreparedData, title: str | No
 
     return Task(
         sample=batch_sampler(recipe.training, prepared, chunk_len),
-        objective=retention,
+        objective=RETENTION,
         evaluate=evaluate,
         title=title or f"Training {recipe.name}",
     )
 
 
-def batch_sampler(cfg: TrainingConfig, prepared: PreparedData, chunk_len: int) -> Callable[[int], Chunks]:
+def batch_sampler(cfg: TrainingConfig, prepared: PreparedData, chunk_len: int) -> Callable[[int], Batch]:
     """Step → its batch of random training chunks, transformed as configured."""
     train, vocab_size = prepared.splits["train"], prepared.tokenizer.vocab_size
     num_chunks = cfg.batch_tokens // chunk_len
 
-    def batch(step: int) -> Chunks:
+    def batch(step: int) -> Batch:
         chunks = sample(train, chunk_len, num_chunks, seed=cfg.seed, step=step, short_fraction=cfg.short_fraction)
-        if not cfg.scrambled_fraction:
-            return chunks
-        return scramble(chunks, vocab_size, fraction=cfg.scrambled_fraction, seed=cfg.seed, step=step)
+        if cfg.scrambled_fraction:
+            chunks = scramble(chunks, vocab_size, fraction=cfg.scrambled_fraction, seed=cfg.seed, step=step)
+        return Batch.of(chunks)
 
     return batch
 
 
-def check_vocabulary(recipe: RecipeConfig, prepared: PreparedData) -> None:
+def check_vocabulary(wanted: int, prepared: PreparedData) -> None:
     """Raise ValueError where the model's vocabulary is not the tokenizer's."""
-    wanted, found = recipe.model.shape.vocab_size, prepared.tokenizer.vocab_size
+    found = prepared.tokenizer.vocab_size
     if wanted != found:
         raise ValueError(
-            f"the model's vocab_size is {wanted}, the tokenizer's {found}; set model.shape.vocab_size={found}"
+            f"the model's vocab_size is {wanted}, the tokenizer's {found}; set the model's vocab_size to {found}"
         )
 
 
 def fingerprint_of(recipe: RecipeConfig, prepared: PreparedData) -> str:
     """What tells one run from another: its recipe, except how it is watched and saved, and its data."""
+    return fingerprint(stages(recipe), prepared)
+
+
+def fingerprint(recipes: Sequence[RecipeConfig | LanguageModelRecipe], prepared: PreparedData) -> str:
+    """`fingerprint_of`, for recipes of any kind."""
     watched = TrainingConfig()
     same = [
         replace(
-            stage,
+            recipe,
             training=replace(
-                stage.training,
+                recipe.training,
                 eval_tokens=watched.eval_tokens,
                 checkpoint_tokens=watched.checkpoint_tokens,
                 trackers=watched.trackers,
                 num_processes=watched.num_processes,
             ),
         )
-        for stage in stages(recipe)
+        for recipe in recipes
     ]
     # By way of JSON, so that a ratio of 4 and one of 4.0 are the same, as they are in a recipe file.
-    text = "".join(RecipeConfig.from_json(stage.to_json()).to_json() for stage in same)
+    text = "".join(type(recipe).from_json(recipe.to_json()).to_json() for recipe in same)
     return hashlib.sha256((text + prepared.fingerprint).encode()).hexdigest()[:16]
 
 

@@ -8,14 +8,12 @@ import contextlib
 import math
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
 from torch.optim import Optimizer
 
 from memlm.config import TrainingConfig
-from memlm.data.chunks import Chunks
 from memlm.objectives import Batch, Objective
 from memlm.training.accelerator import autocast
 
@@ -38,53 +36,52 @@ class Stepper:
         self.model, self.objective, self.cfg = model, objective, cfg
         self.accelerator, self.optimizers = accelerator, optimizers
 
-    def step(self, chunks: Chunks) -> dict[str, float]:
+    def step(self, batch: Batch) -> dict[str, float]:
         """Take one step on a batch, given whole on every process; the learning rate is already set.
 
         Returns:
-            `nats_per_token` over all processes (every objective's terms summed) and `grad_norm` before clipping.
+            The objective's mean over the whole batch in nats, by its name, and `grad_norm` before clipping.
 
         Raises:
             TrainingDivergedError: loss or gradient is NaN or infinite; the weights are as before the step.
         """
-        count = int(chunks.mask.sum())
-        nats = self._backward(chunks, count) / count
+        count = self.objective.count(batch)
+        nats = self._backward(batch, count) / count
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.max_grad_norm))
         if not (math.isfinite(nats) and math.isfinite(norm)):
             raise TrainingDivergedError(
-                f"the loss is {nats} nats/token and the gradient's norm {norm}; "
+                f"the {self.objective.name} loss is {nats} nats and the gradient's norm {norm}; "
                 "a lower learning rate or a longer warm-up may help"
             )
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return {"nats_per_token": nats, "grad_norm": norm}
+        return {f"{self.objective.name}_nats": nats, "grad_norm": norm}
 
-    def _backward(self, chunks: Chunks, count: int) -> float:
+    def _backward(self, batch: Batch, count: int) -> float:
         """Accumulate the gradient of the batch's mean loss; returns the loss summed over all processes, in nats."""
         world = self.accelerator.num_processes
         total = torch.zeros((), device=self.accelerator.device)
-        portions = list(self._portions(chunks))
-        for number, batch in enumerate(portions):
+        portions = list(self._portions(batch))
+        for number, portion in enumerate(portions):
             last = number == len(portions) - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
                 with autocast(self.cfg, self.accelerator):
-                    tallies = self.objective(self.model, batch)
-                loss = torch.stack([tally.sum for tally in tallies.values()]).sum()
+                    loss = self.objective.nats(self.model, portion)
                 # The processes' gradients are averaged; times their number, that is the sum.
                 self.accelerator.backward(loss * (world / count))
             total += loss.detach()
         return float(self.accelerator.reduce(total, "sum"))
 
-    def _portions(self, chunks: Chunks) -> Iterator[Batch]:
+    def _portions(self, batch: Batch) -> Iterator[Batch]:
         """This process's micro-batches."""
         world, num_micro_batches = self.accelerator.num_processes, self.cfg.num_micro_batches
-        if len(chunks.tokens) < world * num_micro_batches:
+        num_chunks = len(batch.tokens)
+        if num_chunks < world * num_micro_batches:
             raise ValueError(
-                f"a batch of {len(chunks.tokens)} chunks cannot be shared by {world} processes in "
+                f"a batch of {num_chunks} chunks cannot be shared by {world} processes in "
                 f"{num_micro_batches} micro-batches; raise batch_tokens"
             )
-        mine = np.arange(len(chunks.tokens))[self.accelerator.process_index :: world]
-        for rows in np.array_split(mine, num_micro_batches):
-            arrays = (chunks.tokens[rows], chunks.mask[rows])
-            yield Batch(*(torch.from_numpy(array).to(self.accelerator.device) for array in arrays))
+        mine = torch.arange(num_chunks)[self.accelerator.process_index :: world]
+        for rows in torch.tensor_split(mine, num_micro_batches):
+            yield batch.rows(rows, self.accelerator.device)

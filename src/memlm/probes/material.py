@@ -1,0 +1,160 @@
+"""What a probe reads: whole chunks of the encoder's own tokens, from documents that are kept apart."""
+
+import hashlib
+import io
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memlm.config import ReadingConfig
+from memlm.data.chunks import Chunks, cut
+from memlm.data.corpus import MAX_DOCUMENT_BYTES, Document
+from memlm.data.corpus import cut as cut_bytes
+from memlm.data.token_store import TokenSplit, tokenize_documents
+from memlm.data.tokenizer import Tokenizer
+
+MIN_TRAIN_CHUNKS = 100
+MIN_TEST_CHUNKS = 20
+_MIN_DOCUMENTS = 60
+_MIN_DOCUMENT_BYTES = 1024
+_LARGEST_TEXT = 64 * 1024 * 1024
+
+
+class Vocabulary:
+    """The token types that occur in a probe's text, numbered anew: what readers choose from."""
+
+    def __init__(self, *parts: Chunks) -> None:
+        self.types: NDArray[np.int64] = np.unique(np.concatenate([part.tokens.ravel() for part in parts]))
+
+    def __len__(self) -> int:
+        return len(self.types)
+
+    def number(self, chunks: Chunks) -> Chunks:
+        """The same chunks, their tokens numbered as this vocabulary's."""
+        return chunks._replace(tokens=np.searchsorted(self.types, chunks.tokens))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """Chunks to train readers on, to watch them by and to measure them on, in the encoder's token ids."""
+
+    train: Chunks
+    validation: Chunks
+    test: Chunks
+    test_bytes: NDArray[np.float64]
+    """[document], bytes of text in each test document's chunks."""
+    vocabulary: Vocabulary
+    round_trips: bool
+    """Whether tokens → text gives the texts back exactly; if not, fidelity is that of tokens."""
+
+    def random_tokens(self, seed: int = 0) -> Chunks:
+        """As many chunks as the test has, of uniformly random tokens of the vocabulary."""
+        random = np.random.default_rng(seed)
+        return self.test._replace(tokens=random.choice(self.vocabulary.types, size=self.test.tokens.shape))
+
+
+class _Parts(NamedTuple):
+    train: TokenSplit
+    validation: TokenSplit
+    test: TokenSplit
+
+
+def gather(tokenizer: Tokenizer, documents: Sequence[Document], chunk_len: int, cfg: ReadingConfig) -> Material:
+    """Split documents, tokenize them, and cut whole chunks.
+
+    Few or large documents are cut smaller, so that there are some to keep apart; what is kept apart depends on the
+    texts alone.
+
+    Raises:
+        ValueError: there is too little text for chunks of this length; says how much is needed.
+    """
+    documents = _limited(documents)
+    parts = _split(tokenizer, _small_enough(documents), cfg.test_fraction)
+    train = _whole(cut(parts.train, chunk_len), cfg.max_chunks)
+    watched = max(MIN_TEST_CHUNKS, cfg.test_chunks // 3)
+    validation = _whole(cut(parts.validation, chunk_len), watched)
+    test = _whole(cut(parts.test, chunk_len), cfg.test_chunks)
+    for name, chunks, wanted in (
+        ("training", train, MIN_TRAIN_CHUNKS),
+        ("validation", validation, MIN_TEST_CHUNKS // 2),
+        ("test", test, MIN_TEST_CHUNKS),
+    ):
+        _require(chunks, wanted, name, chunk_len, parts, documents)
+    return Material(
+        train=train,
+        validation=validation,
+        test=test,
+        test_bytes=_bytes_of(test, parts.test),
+        vocabulary=Vocabulary(train, validation, test),
+        round_trips=all(tokenizer.is_lossless(document.text[:2000]) for document in documents[:5]),
+    )
+
+
+def _limited(documents: Sequence[Document]) -> list[Document]:
+    kept, size = [], 0
+    for document in documents:
+        if size > _LARGEST_TEXT:
+            warnings.warn(f"the text is large; only its first {size / 1e6:.0f} MB are read", stacklevel=3)
+            break
+        kept.append(document)
+        size += len(document.text)
+    return kept
+
+
+def _small_enough(documents: Sequence[Document]) -> list[Document]:
+    total = sum(len(document.text.encode("utf-8", "surrogatepass")) for document in documents)
+    limit = min(MAX_DOCUMENT_BYTES, max(_MIN_DOCUMENT_BYTES, total // _MIN_DOCUMENTS))
+    return [piece for document in documents for piece in _cut(document, limit)]
+
+
+def _cut(document: Document, limit: int) -> list[Document]:
+    pieces = cut_bytes(io.BytesIO(document.text.encode("utf-8", "surrogatepass")), limit)
+    texts = [piece.decode("utf-8", "surrogatepass") for piece in pieces]
+    return [Document(f"{document.name}/{number}", text) for number, text in enumerate(texts)]
+
+
+def _split(tokenizer: Tokenizer, documents: list[Document], test_fraction: float) -> _Parts:
+    """By rank of the texts' hashes, so that the shares are kept however few documents there are."""
+    ranked = sorted(documents, key=lambda document: hashlib.sha256(document.text.encode("utf-8", "replace")).digest())
+    num_test = max(1, round(test_fraction * len(ranked)))
+    num_validation = max(1, round(test_fraction / 3 * len(ranked)))
+    test, rest = ranked[:num_test], ranked[num_test:]
+    validation, train = rest[:num_validation], rest[num_validation:]
+    if not validation or not train:
+        raise ValueError(
+            f"{len(documents)} pieces of text of about {_MIN_DOCUMENT_BYTES} bytes cannot be split into training, "
+            "validation and test: give more text"
+        )
+    return _Parts(*(tokenize_documents(tokenizer, part) for part in (train, validation, test)))
+
+
+def _whole(chunks: Chunks, max_chunks: int) -> Chunks:
+    """At most so many of the chunks without padding, drawn at random, but always the same."""
+    whole = np.flatnonzero(chunks.mask.all(axis=1))
+    drawn = np.random.default_rng(0).permutation(whole)[:max_chunks]
+    return Chunks(chunks.tokens[drawn], chunks.mask[drawn], chunks.document[drawn])
+
+
+def _bytes_of(chunks: Chunks, split: TokenSplit) -> NDArray[np.float64]:
+    """The share of each document's bytes that its chunks are; of the documents that have any."""
+    tokens = np.bincount(chunks.document, weights=chunks.mask.sum(axis=1), minlength=len(split.document_bytes))
+    return split.document_bytes * tokens / np.maximum(1, np.diff(split.document_starts))
+
+
+def _require(
+    chunks: Chunks, wanted: int, name: str, chunk_len: int, parts: _Parts, documents: Sequence[Document]
+) -> None:
+    found = len(chunks.tokens)
+    if found >= wanted:
+        return
+    total = sum(len(document.text.encode("utf-8", "surrogatepass")) for document in documents)
+    tokens = sum(len(part.tokens) for part in parts)
+    needed = total * 1.5 * wanted / max(found, 0.5)
+    raise ValueError(
+        f"too little text for chunks of {chunk_len} tokens: {tokens:,} tokens ({total:,} bytes) give {found} whole "
+        f"{name} chunks, and at least {wanted} are needed; give about {needed:,.0f} bytes, or shorter chunks"
+    )

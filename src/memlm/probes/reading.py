@@ -1,0 +1,222 @@
+"""One reading: a reader is trained on frozen embeddings and measured on texts it has not seen."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from memlm.config import AdamW, MemoryShape, Muon, ReadingConfig, TrainingConfig
+from memlm.data.chunks import Chunks
+from memlm.evaluation.information import unconditional_log_probs
+from memlm.evaluation.metrics import Scores, measures, quick_measures, score
+from memlm.models.readers import ReaderModule, build_reader
+from memlm.nn.pooling import Memory
+from memlm.objectives import RETENTION, Batch
+from memlm.probes.embed import Vectors
+from memlm.probes.material import Material
+from memlm.probes.transform import Transform
+from memlm.results import Interval
+from memlm.training.accelerator import build_accelerator
+from memlm.training.loop import Task, fit
+
+CODE_DIM = 128
+"""Length of a token's code, unless its embedding is shorter."""
+CONVERGED_FRACTION = 0.02
+"""A reader has converged if the second half of its training gained less than this share of the text's nats."""
+_NUM_WATCHES = 8
+_MIN_STANDARD_ERRORS = 2.0
+
+Nats = Float[np.ndarray, "chunk token"]
+
+
+class Embedded(NamedTuple):
+    """The embeddings [chunk slot dim] of a material's chunks."""
+
+    train: Vectors
+    validation: Vectors
+    test: Vectors
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedReader:
+    """A reader, and all that is needed to measure it on other chunks."""
+
+    module: ReaderModule
+    transform: Transform
+    without: Callable[[Chunks], Nats]
+    """The same reader's nats without a memory."""
+    vocab_size: int
+    trust: float
+    """λ of the mixture with the reader without a memory; 0 where the embedding is of no use."""
+    curve: list[dict[str, float]]
+    """{tokens, token_accuracy, nats_per_token} on validation text over training, without the mixture."""
+    converged: bool
+
+    def measure(
+        self, chunks: Chunks, vectors: Vectors, document_bytes: Float[np.ndarray, " document"]
+    ) -> tuple[dict[str, Any], dict[str, Interval]]:
+        """Every measure of `evaluation.metrics.measures` on numbered chunks, and their intervals."""
+        scores = _score(self.module, chunks, self.transform(vectors), self.vocab_size)
+        without = self.without(chunks)
+        mixed = scores._replace(nats=_mixed(scores.nats, without, self.trust))
+        num_slots, dim = vectors.shape[1:]
+        values, intervals = measures(
+            mixed, without, document_bytes, vocab_size=self.vocab_size, memory_dims=num_slots * dim
+        )
+        about = {"trust": self.trust, "converged": self.converged, "lower_bound": not self.converged}
+        shape = {"memory_dim": dim, "num_slots": num_slots, "vocab_size": self.vocab_size}
+        return {**values, **about, **shape}, intervals
+
+    def predict(self, chunks: Chunks, vectors: Vectors) -> Scores:
+        """What the reader makes of numbered chunks, token by token."""
+        return _score(self.module, chunks, self.transform(vectors), self.vocab_size)
+
+
+def train_reader(
+    material: Material,
+    embedded: Embedded,
+    codes: Float[Tensor, "vocab code"],
+    cfg: ReadingConfig,
+    *,
+    transform: Transform | None = None,
+    without: TrainedReader | None = None,
+    seed: int = 0,
+    title: str = "Reading",
+    quiet: bool = False,
+) -> TrainedReader:
+    """Train a reader to regenerate the training chunks from their embeddings.
+
+    Its probabilities are mixed with those of the same reader without a memory, λ : 1 - λ, as validation text says is
+    best: predictors that ignore the embedding belong to the family over which V-information is defined (Xu et al.
+    2020, optional ignorance). λ is 0 unless it gains more than two standard errors there.
+
+    Args:
+        material: the texts.
+        embedded: their embeddings.
+        codes: of the vocabulary's tokens, in its order.
+        cfg: the reader and its budget.
+        transform: of the embeddings, before they are read; by default they are only whitened.
+        without: the same kind of reader trained on a constant. A reader that sees only the embedding needs none: what
+            it can learn without one is the tokens' frequencies, which are counted.
+        seed: of the reader's weights and of the order of chunks.
+        title: what the progress bar says.
+        quiet: show no progress.
+    """
+    train, validation = material.vocabulary.number(material.train), material.vocabulary.number(material.validation)
+    transform = transform or Transform(embedded.train)
+    log_probs = unconditional_log_probs(train.tokens.ravel(), len(codes))
+    module = _build(cfg, embedded.train, train.tokens.shape[1], codes, log_probs, seed)
+    watched = transform(embedded.validation)
+    curve: list[dict[str, float]] = []
+
+    def watch(model: nn.Module) -> dict[str, float]:
+        curve.append(quick_measures(_score(model, validation, watched, len(codes))))
+        return curve[-1]
+
+    training = training_config(cfg, train.tokens.shape[1], seed)
+    task = Task(
+        sample=_sampler(train, embedded.train, transform, cfg.batch_chunks, seed),
+        objective=RETENTION,
+        evaluate=watch,
+        title=title,
+    )
+    fit(module, task, training, build_accelerator(training), quiet=quiet)
+    module.cpu()
+    nats = _score(module, validation, watched, len(codes)).nats
+    known = _without(without, log_probs)
+    return TrainedReader(
+        module=module,
+        transform=transform,
+        without=known,
+        vocab_size=len(codes),
+        trust=_trust(nats, known(validation)),
+        curve=[{"tokens": (i + 1) * training.eval_tokens, **row} for i, row in enumerate(curve)],
+        converged=_converged(curve, float(known(validation).mean())),
+    )
+
+
+def codes_of(table: Float[Tensor, "vocab dim"]) -> Float[Tensor, "vocab code"]:
+    """Token embeddings, whitened over the vocabulary: of their principal directions the `CODE_DIM` largest."""
+    table = table.float().cpu()
+    values, vectors = torch.linalg.eigh(torch.cov((table - table.mean(0)).T.double()))
+    keep = vectors[:, -CODE_DIM:] * values[-CODE_DIM:].clamp_min(1e-12).rsqrt()
+    return (table - table.mean(0)) @ keep.float()
+
+
+def training_config(cfg: ReadingConfig, chunk_len: int, seed: int) -> TrainingConfig:
+    """How readers are trained: as our autoencoders are, where the reference recipe learns next to nothing."""
+    batch_tokens = cfg.batch_chunks * chunk_len
+    return TrainingConfig(
+        num_tokens=cfg.num_steps * batch_tokens,
+        batch_tokens=batch_tokens,
+        optimizer=Muon(learning_rate=0.05, adamw=AdamW(learning_rate=1e-2)),
+        warmup_tokens=20 * batch_tokens,
+        eval_tokens=max(1, cfg.num_steps // _NUM_WATCHES) * batch_tokens,
+        seed=seed,
+    )
+
+
+def _build(
+    cfg: ReadingConfig,
+    vectors: Vectors,
+    chunk_len: int,
+    codes: Float[Tensor, "vocab code"],
+    log_probs: Float[np.ndarray, " vocab"],
+    seed: int,
+) -> ReaderModule:
+    num_slots, dim = vectors.shape[1:]
+    shape = MemoryShape(vocab_size=len(codes), chunk_len=chunk_len, num_slots=num_slots, memory_dim=dim)
+    torch.manual_seed(seed)
+    return build_reader(cfg.reader, shape, codes, torch.from_numpy(log_probs).float())
+
+
+def _sampler(
+    chunks: Chunks, vectors: Vectors, transform: Transform, batch_chunks: int, seed: int
+) -> Callable[[int], Batch]:
+    """Step → random chunks with their embeddings; a function of seed and step."""
+
+    def batch(step: int) -> Batch:
+        rows = np.random.default_rng([seed, step]).integers(len(chunks.tokens), size=batch_chunks)
+        memory = transform(vectors[rows], torch.Generator().manual_seed(seed * 1_000_003 + step))
+        return Batch.of(Chunks(chunks.tokens[rows], chunks.mask[rows], chunks.document[rows]), memory)
+
+    return batch
+
+
+def _score(module: nn.Module, chunks: Chunks, memory: Memory, vocab_size: int) -> Scores:
+    device = next(module.parameters()).device
+    return score(module, chunks, vocab_size, memory=memory, device=device)
+
+
+def _without(without: TrainedReader | None, log_probs: Float[np.ndarray, " vocab"]) -> Callable[[Chunks], Nats]:
+    """What tokens cost the same reader without a memory."""
+    if without is not None:
+        num_slots, dim = without.transform.shape
+        return lambda chunks: without.predict(chunks, np.zeros((len(chunks.tokens), num_slots, dim), np.float32)).nats
+    return lambda chunks: -log_probs[chunks.tokens]
+
+
+def _mixed(nats: Nats, without: Nats, trust: float) -> Nats:
+    """Nats of the mixture λ · reader + (1 - λ) · reader without a memory."""
+    if trust == 0:
+        return without
+    return -np.logaddexp(np.log(trust) - nats, np.log1p(-trust) - without) if trust < 1 else nats
+
+
+def _trust(nats: Nats, without: Nats) -> float:
+    """The λ under which validation text costs the fewest nats, or 0 where that gains nothing to speak of."""
+    candidates = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999]
+    best = min(candidates, key=lambda trust: float(_mixed(nats, without, trust).mean()))
+    gain = (without - _mixed(nats, without, best)).mean(axis=1)  # a chunk's tokens stand or fall together
+    error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
+    return best if float(gain.mean()) > _MIN_STANDARD_ERRORS * error else 0.0
+
+
+def _converged(curve: list[dict[str, float]], without_nats: float) -> bool:
+    """Whether the second half of training brought next to nothing; the learning rate falls in it, which brings most."""
+    half = curve[max(0, len(curve) // 2 - 1)]
+    return half["nats_per_token"] - curve[-1]["nats_per_token"] < CONVERGED_FRACTION * without_nats

@@ -1,0 +1,237 @@
+"""White-box search for the text behind one embedding: change tokens, encode again, keep what comes nearer."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from memlm.nn.mixers import Hidden
+
+Embed = Callable[[Hidden], Float[Tensor, "batch memory_dim"]]
+"""Input embeddings [batch token dim] → embedding [batch memory_dim], differentiable."""
+
+Texts = Int[Tensor, "text token"]
+Distances = Float[Tensor, " text"]
+Choices = Int[Tensor, "token choice"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """How long to search, and how widely."""
+
+    num_steps: int = 100
+    """Rounds of candidates, over all restarts together."""
+    num_candidates: int = 128
+    """Texts encoded in each step, in one batch."""
+    num_kept: int = 8
+    """Nearest distinct texts that each step sets out from."""
+    top_k: int = 64
+    """Replacements the gradient proposes at each position."""
+    patience: int = 20
+    """Steps without a nearer text before going back to another start."""
+    tolerance: float = 1e-4
+    """Distance, in units of the target's length, within which a text counts as the target's own: must be above
+    what rounding does, which is more in bf16."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("num_steps", "num_candidates", "num_kept", "top_k", "patience", "tolerance"):
+            if (value := getattr(self, name)) <= 0:
+                raise ValueError(f"{name} must be positive, not {value}")
+
+
+class Found(NamedTuple):
+    """The nearest text there was: `tokens` [token], its distance in units of the target's length."""
+
+    tokens: Int[Tensor, " token"]
+    distance: float
+    exact: bool
+    """Whether the text, encoded anew, is the target within the tolerance."""
+    num_encodings: int
+
+
+class _Beam(NamedTuple):
+    """Distinct texts, nearest first."""
+
+    texts: Texts
+    distances: Distances
+
+
+def search(
+    embed: Embed,
+    token_table: Float[Tensor, "vocab dim"],
+    target: Float[Tensor, " memory_dim"],
+    start: Int[Tensor, "start token"],
+    cfg: SearchConfig | None = None,
+    *,
+    allowed: Int[Tensor, " allowed"] | None = None,
+    proposals: Choices | None = None,
+    whiten: Float[Tensor, "memory_dim memory_dim"] | None = None,
+) -> Found:
+    """Look for the text whose embedding is `target`, beginning with each row of `start` in turn, nearest first.
+
+    A coordinate search led by the gradient (GCG, Zou et al. 2023), with two differences. The gradient at a position
+    is taken with the mean embedding in the token's place: a wrong token's own gradient says little about the right
+    one. And half of the replacements come from `proposals`, where given: a reader's guesses, likeliest first.
+
+    Args:
+        allowed: tokens the gradient may propose; all by default.
+        whiten: multiplied with differences of embeddings before their length is taken.
+
+    Raises:
+        ValueError: an empty or misshapen start, target, allowed, proposals or whiten, or a token out of range.
+    """
+    _check(token_table, target, start, allowed, proposals, whiten)
+    hunt = _Hunt(embed, token_table, target, cfg or SearchConfig(), allowed, proposals, whiten)
+    starts = hunt.measure(start)
+    best, steps = _head(starts, 1), 0
+    for row in itertools.cycle(range(len(starts.texts))):
+        origin = _Beam(starts.texts[row : row + 1], starts.distances[row : row + 1])
+        nearest, taken = hunt.climb(origin, hunt.cfg.num_steps - steps)
+        best, steps = _merge(best, nearest, 1), steps + taken
+        if best.distances[0] <= hunt.cfg.tolerance or steps >= hunt.cfg.num_steps:
+            break
+    distance = hunt.measure(best.texts).distances.item()  # in a batch of one, as anyone else would check it
+    return Found(best.texts[0], distance, distance <= hunt.cfg.tolerance, hunt.num_encodings)
+
+
+class _Hunt:
+    """One search: what is looked for, where, and how much has been encoded."""
+
+    def __init__(
+        self,
+        embed: Embed,
+        table: Tensor,
+        target: Tensor,
+        cfg: SearchConfig,
+        allowed: Tensor | None,
+        proposals: Tensor | None,
+        whiten: Tensor | None,
+    ) -> None:
+        self.embed, self.table, self.target, self.cfg = embed, table.detach(), target.detach(), cfg
+        self.allowed = torch.arange(len(table), device=table.device) if allowed is None else allowed
+        self.proposals, self.whiten, self.num_encodings = proposals, whiten, 0
+        self.blank = self.table[self.allowed].mean(dim=0)
+        self.unit = self._length(self.target).item()
+        # On the CPU whatever the model's device: the same draws everywhere.
+        self.generator = torch.Generator().manual_seed(cfg.seed)
+
+    def measure(self, texts: Texts) -> _Beam:
+        """These texts with their distances, nearest first."""
+        with torch.no_grad():
+            distances = self._distance(self.table[texts])
+        order = distances.argsort(stable=True)
+        return _Beam(texts[order], distances[order])
+
+    def climb(self, beam: _Beam, num_steps: int) -> tuple[_Beam, int]:
+        """Step until the target is met, patience ends or the steps do; the last beam, and the steps taken."""
+        idle = 0
+        for step in range(num_steps):
+            if beam.distances[0] <= self.cfg.tolerance or idle >= self.cfg.patience:
+                return beam, step
+            lead = beam.texts[step % len(beam.texts)]
+            candidates = self._candidates(beam.texts, self._by_gradient(lead))
+            better = _merge(beam, self.measure(candidates), self.cfg.num_kept)
+            idle = 0 if better.distances[0] < beam.distances[0] else idle + 1
+            beam = better
+        return beam, num_steps
+
+    def _by_gradient(self, text: Int[Tensor, " token"]) -> Choices:
+        """Each position's `top_k` tokens in the direction that lessens the distance, from the blank in its place."""
+        place = torch.arange(len(text), device=text.device)
+        embedded = self.table[text].repeat(len(text), 1, 1)
+        embedded[place, place] = self.blank
+        with torch.enable_grad():
+            squared = self._distance(embedded.requires_grad_()).square().sum()
+            (gradient,) = torch.autograd.grad(squared, embedded)
+        scores = gradient[place, place] @ self.table[self.allowed].T
+        top = scores.topk(min(self.cfg.top_k, len(self.allowed)), largest=False).indices
+        return self.allowed[top]
+
+    def _candidates(self, texts: Texts, choices: Choices) -> Texts:
+        """Copies of these texts, each with one to three tokens replaced, and every eighth with neighbours swapped."""
+        made = texts[self._draw(len(texts))]
+        every = torch.arange(len(made), device=made.device)
+        # The first change always happens, the others to those the coin picks: most texts change by one or two.
+        for rows in (every, every[self._draw(2).bool()], every[self._draw(4) == 0]):
+            where = self._draw(texts.shape[1])
+            made[rows, where[rows]] = self._replacement(where, choices)[rows]
+        if texts.shape[1] > 1:
+            rows = every[::8]
+            left = self._draw(texts.shape[1] - 1)[rows]
+            made[rows, left], made[rows, left + 1] = made[rows, left + 1], made[rows, left]
+        return made
+
+    def _replacement(self, where: Tensor, choices: Choices) -> Tensor:
+        """A token for each of these positions: the gradient's or, half of the time, the reader's."""
+        ours = choices[where, self._leading(choices.shape[1])]
+        if self.proposals is None:
+            return ours
+        return torch.where(self._draw(2).bool(), ours, self.proposals[where, self._leading(self.proposals.shape[1])])
+
+    def _leading(self, number: int) -> Tensor:
+        """Ranks below `number`, early ones more often."""
+        drawn = torch.rand(self.cfg.num_candidates, generator=self.generator)
+        return (drawn.square() * number).long().to(self.table.device)
+
+    def _draw(self, number: int) -> Tensor:
+        """For each candidate a number below `number`."""
+        return torch.randint(number, (self.cfg.num_candidates,), generator=self.generator).to(self.table.device)
+
+    def _distance(self, embedded: Hidden) -> Distances:
+        self.num_encodings += len(embedded)
+        return self._length(self.embed(embedded) - self.target) / self.unit
+
+    def _length(self, difference: Tensor) -> Tensor:
+        return (difference if self.whiten is None else difference @ self.whiten.T).norm(dim=-1)
+
+
+def _head(beam: _Beam, number: int) -> _Beam:
+    return _Beam(beam.texts[:number], beam.distances[:number])
+
+
+def _merge(one: _Beam, other: _Beam, number: int) -> _Beam:
+    """The nearest distinct texts of both."""
+    texts, distances = torch.cat((one.texts, other.texts)), torch.cat((one.distances, other.distances))
+    order = distances.argsort(stable=True)
+    keys, seen = [tuple(text) for text in texts.tolist()], dict[tuple[int, ...], int]()
+    for row in order.tolist():
+        seen.setdefault(keys[row], row)
+        if len(seen) == number:
+            break
+    rows = torch.tensor(list(seen.values()), device=texts.device)
+    return _Beam(texts[rows], distances[rows])
+
+
+def _check(
+    table: Tensor,
+    target: Tensor,
+    start: Tensor,
+    allowed: Tensor | None,
+    proposals: Tensor | None,
+    whiten: Tensor | None,
+) -> None:
+    if start.ndim != 2 or start.numel() == 0:
+        raise ValueError(f"start must be [start, token] with one text at least, not {tuple(start.shape)}")
+    if target.ndim != 1 or not target.norm() > 0:
+        raise ValueError(f"target must be one embedding [memory_dim], not 0, but is {tuple(target.shape)}")
+    if proposals is not None and (proposals.ndim != 2 or len(proposals) != start.shape[1] or not proposals.numel()):
+        raise ValueError(f"proposals must be [{start.shape[1]}, choice], as start, not {tuple(proposals.shape)}")
+    if whiten is not None and whiten.shape != (len(target), len(target)):
+        raise ValueError(f"whiten must be [{len(target)}, {len(target)}], as target, not {tuple(whiten.shape)}")
+    for name, tokens in (("start", start), ("allowed", allowed), ("proposals", proposals)):
+        check_tokens(name, tokens, len(table))
+
+
+def check_tokens(name: str, tokens: Tensor | None, vocab: int) -> None:
+    """Refuse tokens there are not, or none at all; None passes.
+
+    Raises:
+        ValueError: names the tensor, and the numbers tokens may have.
+    """
+    if tokens is not None and (tokens.numel() == 0 or tokens.min() < 0 or tokens.max() >= vocab):
+        raise ValueError(f"{name} must hold numbers of tokens, 0 to {vocab - 1}, not {tokens.flatten()[:8].tolist()}…")

@@ -1,0 +1,77 @@
+"""Causal language models, to be probed: what next-token training leaves in a hidden state."""
+
+from dataclasses import replace
+from typing import Literal
+
+from memlm.config import (
+    AdamW,
+    Attention,
+    BpeTokenizer,
+    DataConfig,
+    LanguageModelConfig,
+    LanguageModelRecipe,
+    MaskedMixer,
+    Muon,
+    RetrievalStage,
+    StackConfig,
+    TrainingConfig,
+)
+
+
+def causal(
+    chunk_len: int = 64,
+    dim: int = 256,
+    num_layers: int = 2,
+    mixer: Literal["attention", "masked_mixer"] = "attention",
+    vocab_size: int = 1024,
+    num_tokens: int = 2_000_000,
+    seed: int = 0,
+) -> LanguageModelRecipe:
+    """A causal language model, trained on the next token.
+
+    Claim (paper, §3): its last token's state holds next to nothing of the 64 tokens it was made from, whatever the
+    model's size and budget. Cost: 2 M tokens, about two minutes on one core.
+    """
+    blocks = {
+        "attention": StackConfig(dim=dim, num_layers=num_layers, mixer=Attention(num_heads=4), causal=True),
+        "masked_mixer": StackConfig(dim=dim, num_layers=num_layers, mixer=MaskedMixer(num_heads=8), causal=True),
+    }
+    return LanguageModelRecipe(
+        name=f"causal {mixer} {dim}",
+        data=DataConfig(tokenizer=BpeTokenizer(vocab_size=vocab_size)),
+        model=LanguageModelConfig(vocab_size=vocab_size, chunk_len=chunk_len, stack=blocks[mixer]),
+        training=_training(num_tokens, 32 * chunk_len, seed),
+    )
+
+
+def retrieval(
+    chunk_len: int = 64,
+    dim: int = 256,
+    num_layers: int = 2,
+    mixer: Literal["attention", "masked_mixer"] = "attention",
+    vocab_size: int = 1024,
+    num_tokens: int = 2_000_000,
+    seed: int = 0,
+) -> LanguageModelRecipe:
+    """A causal language model, trained on, for the second half of its tokens, to tell which text follows which.
+
+    Claim (paper, §3): retrieval training adds next to nothing to what its last token's state holds of the text.
+    Cost: as `causal`.
+    """
+    first = causal(chunk_len, dim, num_layers, mixer, vocab_size, num_tokens // 2, seed)
+    # The in-batch negatives are what is learned from: twice as many texts as in causal training.
+    second = _training(num_tokens - num_tokens // 2, 128 * chunk_len, seed, learning_rate_scale=0.2)
+    return replace(first, name=f"retrieval {mixer} {dim}", retrieval=RetrievalStage(training=second))
+
+
+def _training(num_tokens: int, batch_tokens: int, seed: int, learning_rate_scale: float = 1.0) -> TrainingConfig:
+    adamw = AdamW(learning_rate=5e-3 * learning_rate_scale)
+    return TrainingConfig(
+        num_tokens=num_tokens,
+        batch_tokens=batch_tokens,
+        optimizer=Muon(learning_rate=0.02 * learning_rate_scale, momentum=0.95, adamw=adamw),
+        warmup_tokens=min(10 * batch_tokens, num_tokens // 10),
+        eval_tokens=max(batch_tokens, num_tokens // 10),
+        checkpoint_tokens=max(batch_tokens, num_tokens // 4),
+        seed=seed,
+    )

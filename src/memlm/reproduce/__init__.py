@@ -1,0 +1,1 @@
+"""The paper's claims, each as one job that measures it."""

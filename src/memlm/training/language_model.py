@@ -1,0 +1,112 @@
+"""A recipe → a trained causal language model, saved."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from memlm.config import LanguageModelRecipe, TrainingConfig
+from memlm.data.chunks import Chunks, cut, sample
+from memlm.data.token_store import PreparedData, TokenSplit, prepare
+from memlm.files import atomic_write
+from memlm.models.language_model import LanguageModel
+from memlm.objectives import CAUSAL, Batch, retrieval
+from memlm.results import Provenance
+from memlm.text_language_model import TextLanguageModel, causal_nats
+from memlm.training.accelerator import build_accelerator
+from memlm.training.checkpoint import Progress
+from memlm.training.loop import Home, Task, fit
+from memlm.training.run import MAX_VALIDATION_CHUNKS, check_vocabulary, fingerprint
+
+
+def train_language_model(
+    recipe: LanguageModelRecipe, folder: Path, *, prepared: PreparedData | None = None, quiet: bool = False
+) -> TextLanguageModel:
+    """Train what a recipe describes, or go on where an interrupted run stopped, or load a finished one.
+
+    `folder` receives `recipe.json`, `metrics.jsonl`, `checkpoints/`, and `model/` at the end.
+
+    Raises:
+        ValueError: the recipe does not fit its data, or `folder` holds another run.
+        TrainingDivergedError: a loss became NaN or infinite.
+    """
+    prepared = prepared or prepare(recipe.data, quiet=quiet)
+    check_vocabulary(recipe.model.vocab_size, prepared)
+    run = fingerprint([recipe], prepared)
+    if (folder / "model").exists():
+        return _finished(folder, run)
+    accelerator = build_accelerator(recipe.training, folder)
+    atomic_write(folder / "recipe.json", recipe.to_json())
+    torch.manual_seed(recipe.training.seed)
+    model = LanguageModel(recipe.model)
+    progress = Progress()
+    for number, (task, cfg) in enumerate(_tasks(recipe, prepared)):
+        home = Home(folder / "checkpoints" / f"stage-{number}", folder / "metrics.jsonl", run, progress)
+        progress += fit(model, task, cfg, accelerator, home=home, quiet=quiet)
+    made_by = asdict(Provenance.here(dtype=recipe.training.precision, seed=recipe.training.seed))
+    provenance = {"run": run, "recipe": asdict(recipe), "data": prepared.fingerprint, **asdict(progress)}
+    result = TextLanguageModel(model.cpu(), prepared.tokenizer, {**provenance, "made_by": made_by})
+    _save(result, folder, accelerator)
+    return result
+
+
+def _save(result: TextLanguageModel, folder: Path, accelerator: Accelerator) -> None:
+    if accelerator.is_main_process:
+        result.save_pretrained(folder / "model")
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
+def _finished(folder: Path, run: str) -> TextLanguageModel:
+    model = TextLanguageModel.from_pretrained(folder / "model")
+    if model.provenance.get("run") != run:
+        raise ValueError(f"{folder} holds a model of another recipe or data; give another folder, or delete it")
+    return model
+
+
+def _tasks(recipe: LanguageModelRecipe, prepared: PreparedData) -> list[tuple[Task, TrainingConfig]]:
+    """Causal training, then retrieval if the recipe has it."""
+    train, chunk_len = prepared.splits["train"], recipe.model.chunk_len
+    evaluate = _validation(prepared, chunk_len)
+    causal = Task(
+        sample=_sampler(train, chunk_len, recipe.training),
+        objective=CAUSAL,
+        evaluate=evaluate,
+        title=f"Training {recipe.name}",
+    )
+    tasks = [(causal, recipe.training)]
+    if recipe.retrieval:
+        cfg = recipe.retrieval.training
+        task = Task(
+            # A pair of neighbouring texts is one row of twice the length.
+            sample=_sampler(train, 2 * chunk_len, replace(cfg, short_fraction=0.0)),
+            objective=retrieval(recipe.retrieval.temperature),
+            evaluate=evaluate,
+            title=f"Training {recipe.name}, retrieval",
+        )
+        tasks.append((task, cfg))
+    return tasks
+
+
+def _sampler(train: TokenSplit, row_len: int, cfg: TrainingConfig) -> Callable[[int], Batch]:
+    num_rows = cfg.batch_tokens // row_len
+    return lambda step: Batch.of(
+        sample(train, row_len, num_rows, seed=cfg.seed, step=step, short_fraction=cfg.short_fraction)
+    )
+
+
+def _validation(prepared: PreparedData, chunk_len: int) -> Callable[[nn.Module], dict[str, float]]:
+    chunks = cut(prepared.splits["validation"], chunk_len)
+    rows = np.linspace(0, len(chunks.tokens) - 1, min(MAX_VALIDATION_CHUNKS, len(chunks.tokens))).astype(int)
+    watched = Chunks(chunks.tokens[rows], chunks.mask[rows], chunks.document[rows])
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        assert isinstance(model, LanguageModel)
+        nats, scored = causal_nats(model, watched), watched.mask[:, 1:]
+        return {"causal_nats_per_token": float(nats[scored].mean())}
+
+    return evaluate
