@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -82,20 +81,27 @@ CAUSAL = Objective("causal", _causal_nats, count=lambda batch: int(batch.mask[:,
 
 
 def retrieval(temperature: float) -> Objective:
-    """Tell which text follows which, by the cosine of their last-token states (InfoNCE, van den Oord et al. 2018).
+    """Tell which texts belong together, by the cosine of their last-token states (InfoNCE, van den Oord et al. 2018).
 
-    A batch's tokens are pairs [pair, 2 · token] of neighbouring texts; each first text's own second is to be told from
-    the other pairs'. The model needs `states`, as a `LayeredModel`.
+    A batch's rows are cut into two texts of two thirds of their length, which overlap by a third (the random crops of
+    Contriever, Izacard et al. 2022); each row's second text is to be told from the other rows' by its first. The model
+    needs `states`, as a `LayeredModel`.
     """
 
     def nats(model: nn.Module, batch: Batch) -> Tensor:
-        texts = (rearrange(part, "p (two t) -> two p t", two=2) for part in (batch.tokens, batch.mask))
-        first, second = (_direction(model, *text) for text in zip(*texts, strict=True))
+        length = crop_len(batch.tokens.shape[1])
+        first = _direction(model, batch.tokens[:, :length], batch.mask[:, :length])
+        second = _direction(model, batch.tokens[:, -length:], batch.mask[:, -length:])
         similarity = first @ second.T / temperature
         own = torch.arange(len(similarity), device=similarity.device)
         return F.cross_entropy(similarity, own, reduction="sum")
 
     return Objective("retrieval", nats, count=lambda batch: len(batch.tokens))
+
+
+def crop_len(row_len: int) -> int:
+    """Tokens of each of the two texts that a row gives in retrieval training."""
+    return row_len * 2 // 3
 
 
 def _direction(model: nn.Module, tokens: Tokens, mask: Mask) -> Float[Tensor, "pair dim"]:

@@ -130,7 +130,7 @@ class ProbeConfig(Config):
     seeds: tuple[int, ...] = (0,)
     """Of readers: each trains them anew."""
     controls: bool = True
-    """Measure the controls: untrained, shuffled, constant, random tokens, positive."""
+    """Measure the controls (untrained, shuffled, constant, random tokens, positive) and the language-model baseline."""
     reading: ReadingConfig = field(default_factory=ReadingConfig)
 
     def __post_init__(self) -> None:

@@ -125,10 +125,10 @@ class RecipeConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalStage(Config):
-    """Training a causal language model on, to tell which text follows which (InfoNCE)."""
+    """Training a causal language model on, to tell which texts belong together (InfoNCE)."""
 
     training: TrainingConfig
-    temperature: float = 0.05
+    temperature: float = 0.1
     """Cosines are divided by this."""
 
     def __post_init__(self) -> None:

@@ -74,7 +74,8 @@ def gather(tokenizer: Tokenizer, documents: Sequence[Document], chunk_len: int, 
     """
     documents = _limited(documents)
     parts = _split(tokenizer, _small_enough(documents), cfg.test_fraction)
-    train = _whole(cut(parts.train, chunk_len), cfg.max_chunks)
+    # More chunks than are drawn in training would be embedded for nothing.
+    train = _whole(cut(parts.train, chunk_len), min(cfg.max_chunks, cfg.num_steps * cfg.batch_chunks))
     watched = max(MIN_TEST_CHUNKS, cfg.test_chunks // 3)
     validation = _whole(cut(parts.validation, chunk_len), watched)
     test = _whole(cut(parts.test, chunk_len), cfg.test_chunks)

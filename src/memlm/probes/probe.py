@@ -120,7 +120,7 @@ class Prober:
             "rows": rows,
             "controls": {name: first[name] for name in CONTROLS if name in first},
             "control_rows": controls,
-            "baselines": {str(length.chunk_len): length.baselines() for length in lengths},
+            "baselines": {str(length.chunk_len): length.baselines() for length in lengths if self.cfg.controls},
             "round_trips": all(length.material.round_trips for length in lengths),
         }
         settings = {"config": asdict(self.cfg), "encoder": self.encoder.fingerprint}

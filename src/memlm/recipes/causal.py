@@ -53,14 +53,14 @@ def retrieval(
     num_tokens: int = 2_000_000,
     seed: int = 0,
 ) -> LanguageModelRecipe:
-    """A causal language model, trained on, for the second half of its tokens, to tell which text follows which.
+    """A causal language model, trained on, for the second half of its tokens, to tell which texts belong together.
 
     Claim (paper, §3): retrieval training adds next to nothing to what its last token's state holds of the text.
     Cost: as `causal`.
     """
     first = causal(chunk_len, dim, num_layers, mixer, vocab_size, num_tokens // 2, seed)
-    # The in-batch negatives are what is learned from: twice as many texts as in causal training.
-    second = _training(num_tokens - num_tokens // 2, 128 * chunk_len, seed, learning_rate_scale=0.2)
+    # The batch's other texts are what each is told from: 64 of one and a half chunks.
+    second = _training(num_tokens - num_tokens // 2, 96 * chunk_len, seed, learning_rate_scale=0.5)
     return replace(first, name=f"retrieval {mixer} {dim}", retrieval=RetrievalStage(training=second))
 
 

@@ -1,14 +1,16 @@
 """A probe's result, read and checked: its readings, what its controls say, and means over seeds."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
 from memlm.report.measures import measure
-from memlm.report.text import number
+from memlm.report.text import number, percent
 from memlm.results import Interval, Result
 
+_DIGITS = 3
 POSITIVE_ACCURACY = 0.98
 """A reader strong enough regenerates at least this share of the positive control's tokens."""
 CONTROLS: Mapping[str, str] = {
@@ -17,8 +19,8 @@ CONTROLS: Mapping[str, str] = {
     "positive": "An autoencoder's memories, made to be read: the reader must regenerate at least "
     f"{POSITIVE_ACCURACY:.0%} of the tokens, else it is too weak to say anything.",
     "untrained": "The same encoder with fresh weights: what it retains is not owed to training.",
-    "random_tokens": "Random tokens, read by the reader trained on text: what is retained of them is not guessed from "
-    "context.",
+    "random_tokens": "Random tokens, read by the reader trained on text: what comes back of them was in the embedding, "
+    "not guessed.",
 }
 """What each control is, and what it must show."""
 
@@ -38,6 +40,10 @@ class Reading:
     lower_bound: bool = False
     measures: Mapping[str, Any] = field(default_factory=dict)
     intervals: Mapping[str, Interval] = field(default_factory=dict)
+    by_position: Mapping[float, float] = field(default_factory=dict)
+    """Token accuracy at each position of the chunk, from 1."""
+    by_training: Mapping[float, float] = field(default_factory=dict)
+    """Token accuracy on validation text after so many training tokens."""
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
@@ -55,6 +61,8 @@ class Reading:
             lower_bound=bool(row.get("lower_bound")),
             measures=row,
             intervals={name: Interval(*map(float, pair)) for name, pair in row.get("intervals", {}).items()},
+            by_position=_points(enumerate(row.get("accuracy_by_position") or (), 1)),
+            by_training=_points((each["tokens"], each.get("token_accuracy")) for each in row.get("curve") or ()),
         )
 
     @property
@@ -79,12 +87,16 @@ class Reading:
         value = self.measures.get(name)
         return value if isinstance(value, int | float) and math.isfinite(value) else None
 
-    def shown(self, name: str, digits: int | None = None) -> str:
+    def shown(self, name: str) -> str:
         """A measure as text, marked where it is a lower bound, its interval below."""
-        text = show(name, self.value(name), digits)
+        text = show(name, self.value(name))
         interval = self.intervals.get(name)
-        below = f"\n[{show(name, interval.low, digits)}, {show(name, interval.high, digits)}]" if interval else ""
+        below = f"\n[{show(name, interval.low)}, {show(name, interval.high)}]" if interval else ""
         return (at_least(text) if self.lower_bound else text) + below
+
+
+def _points(found: Iterable[tuple[float, float | None]]) -> dict[float, float]:
+    return {float(x): float(y) for x, y in found if y is not None and math.isfinite(y)}
 
 
 class Spread(NamedTuple):
@@ -173,7 +185,7 @@ class Probed:
         if own is None or other is None:
             return "cannot be judged: nothing to compare with"
         if control.control == "random_tokens":
-            return f"for comparison: {show(name, other)} of random tokens come back, {show(name, own)} of text"
+            return f"for comparison: {percent(other)} of random tokens come back, {percent(own)} of text"
         if own > other and not _overlap(twins[0], control, name):
             return f"training adds {number(own - other)} bits/token"
         return f"training adds nothing to speak of ({number(own - other)} bits/token)"
@@ -204,15 +216,17 @@ def _overlap(one: Reading, other: Reading, name: str) -> bool:
     return a is not None and b is not None and a.low <= b.high and b.low <= a.high
 
 
-def show(name: str, value: float | None, digits: int | None = None) -> str:
-    """A measure's value as text, with the digits it usually bears or with fewer."""
+def show(name: str, value: float | None) -> str:
+    """A measure's value as text, with no more digits than a few test documents bear."""
     own = measure(name)
-    return (own if digits is None else type(own)(own.header, own.meaning, digits, own.is_share)).show(value)
+    return replace(own, digits=min(own.digits, _DIGITS)).show(value)
 
 
 def at_least(text: str) -> str:
     """A number marked as a lower bound: `≥0.95`; `>0.9999` says so already, and below 0 it goes without saying."""
-    return f"≥{text.removeprefix('<')}" if text[0] in "<0123456789" else text
+    if text.startswith("<"):
+        return f"≥{re.sub('[1-9]', '0', text[1:])}"
+    return f"≥{text}" if text[:1].isdecimal() else text
 
 
 def grouped(readings: Iterable[Reading], *names: str) -> dict[tuple[Any, ...], list[Reading]]:

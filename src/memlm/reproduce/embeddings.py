@@ -52,6 +52,7 @@ class Plan:
     cross: bool = False
     """Cross objectives with poolings."""
     reading_steps: int = 500
+    reading_chunks: int = 10_000
     seed: int = 0
 
 
@@ -114,7 +115,7 @@ class _Work:
         recipe = self._autoencoder()
         self.prepared: PreparedData = prepare(recipe.data, quiet=quiet)
         self.documents = list(read_documents(recipe.data.corpus))
-        self.reading = ReadingConfig(num_steps=plan.reading_steps)
+        self.reading = ReadingConfig(num_steps=plan.reading_steps, max_chunks=plan.reading_chunks)
 
     def compare(self, mixer: LanguageMixer) -> Iterator[Row]:
         """The four objectives, each with the embedding it gives: last token, or memory."""

@@ -82,8 +82,8 @@ def _tasks(recipe: LanguageModelRecipe, prepared: PreparedData) -> list[tuple[Ta
     if recipe.retrieval:
         cfg = recipe.retrieval.training
         task = Task(
-            # A pair of neighbouring texts is one row of twice the length.
-            sample=_sampler(train, 2 * chunk_len, replace(cfg, short_fraction=0.0)),
+            # Two texts that overlap by half are one row of one and a half times the length.
+            sample=_sampler(train, chunk_len * 3 // 2, replace(cfg, short_fraction=0.0)),
             objective=retrieval(recipe.retrieval.temperature),
             evaluate=evaluate,
             title=f"Training {recipe.name}, retrieval",
