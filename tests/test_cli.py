@@ -258,7 +258,7 @@ def test_a_diverging_run_ends_in_one_line(memlm: Memlm, corpus: str, tmp_path: P
     outcome = memlm(*training(corpus, tmp_path / "run", wild), "--grown-from", "0")
     assert outcome.code == 2
     assert "Traceback" not in outcome.err
-    assert outcome.err.splitlines()[-1].startswith("memlm: the loss is nan")
+    assert outcome.err.splitlines()[-1].startswith("memlm: the retention loss is nan")
 
 
 def test_no_command_is_a_refusal_too(memlm: Memlm) -> None:

@@ -65,10 +65,10 @@ def test_an_untrained_models_memories_give_nothing_back(
 
 def test_shuffled_memories_tell_nothing(model: TextAutoencoder, held_out: TokenSplit) -> None:
     chunks = cut(held_out, 16, max_chunks=500)
-    batch = Batch(torch.from_numpy(chunks.tokens), torch.from_numpy(chunks.mask))
+    batch = Batch.of(chunks)
     without = model.unconditional_nats(chunks)[chunks.mask].mean()
     with torch.no_grad():
-        memory = model.model.encoder(*batch)
+        memory = model.model.encoder(batch.tokens, batch.mask)
         own, others = (
             token_nats(Regeneration(model.model.decoder(m), m), batch).numpy()[chunks.mask].mean()
             for m in (memory, memory.roll(1, dims=0))

@@ -13,10 +13,11 @@ from memlm.config import Attention, LanguageModelConfig, StackConfig
 from memlm.data.chunks import Chunks
 from memlm.models.autoencoder import Regeneration
 from memlm.models.language_model import LanguageModel
-from memlm.objectives import CAUSAL, RETENTION, Batch, retrieval
+from memlm.objectives import CAUSAL, RETENTION, Batch, crop_len, retrieval
 from tiny import randomized
 
 VOCAB, LENGTH = 11, 6
+ROW = 9
 lengths = st.lists(st.integers(1, LENGTH), min_size=1, max_size=5)
 
 
@@ -109,12 +110,17 @@ def table(seed: int = 0) -> Tensor:
     return torch.randn(VOCAB, 5, generator=torch.Generator().manual_seed(seed))
 
 
+def pairs_of(*num_tokens: int, seed: int = 0) -> Batch:
+    """Rows that give two texts of `LENGTH` each; the second begins at the row's `ROW - LENGTH`-th token."""
+    return batch_of(*num_tokens, seed=seed, length=ROW)
+
+
 @pytest.mark.parametrize("temperature", [0.05, 0.3, 2.0])
 def test_retrieval_nats_are_those_of_a_naive_info_nce(temperature: float) -> None:
-    batch = batch_of(2 * LENGTH, 2 * LENGTH, LENGTH + 1, LENGTH + 4, length=2 * LENGTH)
+    batch = pairs_of(ROW, ROW, LENGTH - 1, LENGTH + 2)
     vectors = table().double().numpy()
-    last_of_first = [int(row[LENGTH - 1]) for row in batch.tokens]
-    last_of_second = [int(row[n - 1]) for row, n in zip(batch.tokens, batch.mask.sum(dim=1), strict=True)]
+    last_of_first = [int(row[place]) for row, place in zip(batch.tokens, (5, 5, 4, 5), strict=True)]
+    last_of_second = [int(row[place]) for row, place in zip(batch.tokens, (8, 8, 4, 7), strict=True)]
     expected = 0.0
     for own, query in enumerate(last_of_first):
         cosines = [
@@ -130,7 +136,7 @@ def test_retrieval_nats_are_those_of_a_naive_info_nce(temperature: float) -> Non
 
 
 def test_identical_directions_can_only_be_guessed() -> None:
-    batch = batch_of(*[2 * LENGTH] * 7, length=2 * LENGTH)
+    batch = pairs_of(*[ROW] * 7)
     same = torch.ones(VOCAB, 5) * torch.arange(1, VOCAB + 1)[:, None]  # of any length
     objective = retrieval(0.05)
     mean = objective.nats(Looked(same), batch).item() / objective.count(batch)
@@ -139,7 +145,7 @@ def test_identical_directions_can_only_be_guessed() -> None:
 
 def matching(num_pairs: int) -> Batch:
     """Pairs whose texts end in the same token, another for each pair."""
-    batch = batch_of(*[2 * LENGTH] * num_pairs, length=2 * LENGTH)
+    batch = pairs_of(*[ROW] * num_pairs)
     batch.tokens[:, LENGTH - 1] = batch.tokens[:, -1] = torch.arange(num_pairs)
     return batch
 
@@ -156,22 +162,32 @@ def test_pairs_that_match_cost_less_the_sharper_they_are_told_apart() -> None:
 
 def test_another_pairs_text_in_its_place_costs_more() -> None:
     batch, model, objective = matching(5), Looked(torch.eye(VOCAB)), retrieval(0.3)
-    wrong = batch._replace(tokens=torch.cat((batch.tokens[:, :LENGTH], batch.tokens[:, LENGTH:].roll(1, 0)), dim=1))
-    assert objective.nats(model, wrong) > objective.nats(model, batch) + 5.0
+    tokens = batch.tokens.clone()
+    tokens[:, -1] = tokens[:, -1].roll(1)
+    assert objective.nats(model, batch._replace(tokens=tokens)) > objective.nats(model, batch) + 5.0
 
 
 def test_retrieval_reads_each_text_on_its_own_and_not_the_padding() -> None:
     stack = StackConfig(dim=16, num_layers=2, mixer=Attention(num_heads=2), causal=True)
     model = randomized(LanguageModel(LanguageModelConfig(vocab_size=VOCAB, chunk_len=LENGTH, stack=stack)))
-    batch = batch_of(2 * LENGTH, LENGTH + 2, LENGTH + 3, length=2 * LENGTH)
+    batch = pairs_of(ROW, ROW - LENGTH + 1, ROW - 2)
     objective = retrieval(0.3)
     nats = objective.nats(model, batch)  # the model reads texts of LENGTH only
-    other = torch.where(batch.mask, batch.tokens, batch_of(1, 1, 1, seed=5, length=2 * LENGTH).tokens)
+    other = torch.where(batch.mask, batch.tokens, pairs_of(1, 1, 1, seed=5).tokens)
     assert not torch.equal(other, batch.tokens)
     torch.testing.assert_close(objective.nats(model, batch._replace(tokens=other)), nats)
     nats.backward()
     assert model.embed.weight.grad is not None
     assert model.embed.weight.grad.abs().max() > 0
+
+
+@given(st.integers(1, 10_000))
+def test_crops_fit_the_model_and_overlap(chunk_len: int) -> None:
+    row_len = chunk_len * 3 // 2
+    assert 0 <= crop_len(row_len) <= chunk_len
+    assert crop_len(row_len) >= chunk_len - 1
+    overlap = 2 * crop_len(row_len) - row_len
+    assert abs(overlap - chunk_len / 2) <= 2
 
 
 # --- batches ---

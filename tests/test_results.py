@@ -1,5 +1,4 @@
 import json
-import math
 from pathlib import Path
 
 import pytest
@@ -7,22 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memlm.results import Interval, Provenance, Result, Tally, json_lines, read_json_lines
-
-
-@given(st.lists(st.tuples(st.integers(-100, 100), st.integers(1, 50)), min_size=1))
-def test_tallies_add_up_to_the_mean_over_everything(pairs: list[tuple[int, int]]) -> None:
-    total = sum((Tally(*pair) for pair in pairs), Tally(0, 0))
-    assert total == Tally(sum(a for a, _ in pairs), sum(b for _, b in pairs))
-    assert total.mean == pytest.approx(total.sum / total.count)
-
-
-def test_an_empty_tally_has_no_mean_and_a_tensor_keeps_its_gradient() -> None:
-    assert math.isnan(Tally(0, 0).mean)
-    loss = torch.tensor(6.0, requires_grad=True)
-    total = Tally(loss, 2) + Tally(loss, 1)
-    assert total.sum.requires_grad
-    assert Tally(total.sum.detach(), total.count).mean == 4
+from memlm.results import Interval, Provenance, Result, json_lines, read_json_lines
 
 
 def result() -> Result:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import memlm
-from memlm import TextAutoencoder, checkpoint_folder
+from memlm import TextAutoencoder
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.autoencoder import Autoencoder
 from tiny import tiny_model

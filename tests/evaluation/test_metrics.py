@@ -128,7 +128,7 @@ class Echo(nn.Module):
         self.sureness = sureness
         self.modes: list[bool] = []
 
-    def forward(self, tokens: Tensor, mask: Tensor) -> Regeneration:
+    def forward(self, tokens: Tensor, mask: Tensor, memory: Tensor | None = None) -> Regeneration:
         self.modes.append(self.training)
         said = torch.cat([(tokens[:, :1] + 1) % VOCAB, tokens[:, 1:]], dim=1)
         return Regeneration(nn.functional.one_hot(said, VOCAB) * self.sureness, mask)

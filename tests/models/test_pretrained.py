@@ -11,8 +11,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForCausalLM
 
 from memlm.data.tokenizer import Tokenizer
+from memlm.models import load_pretrained as load_module
 from memlm.models import pretrained
-from memlm.models.pretrained import PretrainedModel, load_pretrained
+from memlm.models.load_pretrained import load_pretrained
+from memlm.models.pretrained import PretrainedModel
 from tiny import SENTENCE
 
 VOCAB, CLS, SEP, BOS = 280, 280, 281, 280
@@ -370,7 +372,7 @@ def test_sentence_embedding_is_the_librarys() -> None:
     encoded = [torch.from_numpy(ids).long() for ids in tokenizer.encode_batch(sentences)]
     tokens = torch.nn.utils.rnn.pad_sequence(encoded, batch_first=True)
     mask = torch.arange(tokens.shape[1]) < torch.tensor([[len(ids)] for ids in encoded])
-    folder = pretrained._find("minilm")
+    folder = load_module._find("minilm")
     expected = SentenceTransformer(str(folder), device="cpu").encode(sentences, convert_to_tensor=True)
     torch.testing.assert_close(model.sentence_embedding(tokens, mask), expected, atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match="at most 254 tokens, not 255"):
@@ -381,7 +383,7 @@ def test_pickled_pooling_is_refused(tmp_path: Path) -> None:
     (tmp_path / "2_Dense").mkdir()
     (tmp_path / "2_Dense" / "pytorch_model.bin").touch()
     with pytest.raises(ValueError, match="is pickled"):
-        pretrained._load_pooling(tmp_path)
+        load_module._load_pooling(tmp_path)
 
 
 @pytest.mark.slow

@@ -100,9 +100,7 @@ def naive(encoder: StateEncoder, of: Chunks, view: View) -> np.ndarray:
 
 @pytest.mark.parametrize("layer", range(LAYERS + 1))
 @pytest.mark.parametrize("pooling", ["last", "second_to_last", "mean", "cls", "all"])
-def test_poolings_are_the_naive_ones(
-    pooling: str, layer: int, make: Callable[..., Counting], tmp_path: Path
-) -> None:
+def test_poolings_are_the_naive_ones(pooling: str, layer: int, make: Callable[..., Counting], tmp_path: Path) -> None:
     encoder, view = make(), View(layer, pooling)
     (vectors,) = embed_chunks(encoder, [view], chunks(), cache=tmp_path, quiet=True)
     expected = naive(encoder, chunks(), view)

@@ -13,7 +13,7 @@ from memlm.data.corpus import Document
 from memlm.data.tokenizer import Tokenizer
 from memlm.probes.material import MIN_TEST_CHUNKS, MIN_TRAIN_CHUNKS, Material, Vocabulary, gather
 
-EVERYTHING = ReadingConfig(max_chunks=10**6, test_chunks=10**6)
+EVERYTHING = ReadingConfig(num_steps=10**6, max_chunks=10**6, test_chunks=10**6)
 WORDS = [
     "".join(letters)
     for seed in range(300)
@@ -159,7 +159,7 @@ def test_characters_of_several_bytes_survive_the_cutting() -> None:
 
 
 @pytest.mark.parametrize("chunk_len", [16, 64])
-@pytest.mark.parametrize("num_texts", [6, 12])
+@pytest.mark.parametrize("num_texts", [3, 5])
 def test_too_little_text_says_how_much_is_enough(num_texts: int, chunk_len: int, tokenizer: Tokenizer) -> None:
     with pytest.raises(ValueError, match=f"too little text for chunks of {chunk_len} tokens") as caught:
         gather(tokenizer, documents(texts(num_texts, 40)), chunk_len, ReadingConfig())

@@ -107,6 +107,20 @@ def test_scale_and_place_of_each_dimension_make_no_difference() -> None:
     torch.testing.assert_close(Transform(moved)(moved), Transform(train)(train), rtol=0, atol=1e-2)
 
 
+@pytest.mark.xfail(
+    strict=True, reason="directions in which the training embeddings do not vary are scaled a thousandfold"
+)
+@pytest.mark.parametrize("num_chunks", [40, 60, 70])
+def test_unseen_embeddings_are_on_the_scale_of_those_seen_however_few_these_are(num_chunks: int) -> None:
+    embeddings = np.random.default_rng(3).normal(size=(num_chunks + 100, 1, 64)).astype(np.float32)
+    transform = Transform(embeddings[:num_chunks])
+    seen, unseen = (
+        transform(embeddings[:num_chunks]).square().mean(),
+        transform(embeddings[num_chunks:]).square().mean(),
+    )
+    assert unseen < 4 * seen
+
+
 @pytest.mark.parametrize("value", [0.0, 3.1])
 def test_embeddings_that_never_vary_are_read_as_finite(value: float) -> None:
     same = np.full((100, 1, DIM), value, dtype=np.float32)

@@ -187,16 +187,18 @@ def test_retrieval_trains_on_what_causal_training_left(
     assert changed == before.keys() - {"head.weight"}
     num_causal = len(rows(tmp_path / "alone"))
     assert rows(retrieval_run)[:num_causal] == rows(tmp_path / "alone")
-    losses = [row["retrieval_nats"] for row in read_json_lines(retrieval_run / "metrics.jsonl") if "retrieval_nats" in row]
+    losses = [
+        row["retrieval_nats"] for row in read_json_lines(retrieval_run / "metrics.jsonl") if "retrieval_nats" in row
+    ]
     assert losses
     assert all(0 < loss < 2 * math.log(16) for loss in losses)
 
 
-def test_a_recipe_whose_vocabulary_is_not_its_tokenizers_is_refused(causal: LanguageModelRecipe, tmp_path: Path) -> None:
+def test_a_recipe_whose_vocabulary_is_not_its_tokenizers_is_refused(
+    causal: LanguageModelRecipe, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match="301"):
-        train_language_model(
-            replace(causal, model=replace(causal.model, vocab_size=301)), tmp_path / "run", quiet=True
-        )
+        train_language_model(replace(causal, model=replace(causal.model, vocab_size=301)), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run" / "model").exists()
 
 

@@ -71,12 +71,28 @@ class Speed(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProbeSpeed(Command):
+    """How much faster a reader's step is from cached embeddings than with the encoder run again at every step."""
+
+    encoder: str = "smollm2"
+    chunk_len: int = 64
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    def run(self) -> Answer:
+        """Run the benchmark."""
+        from memlm.benchmarks.probe import probe_speed
+
+        return probe_speed(self.encoder, chunk_len=self.chunk_len, precision=self.precision)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bench:
     """Benchmarks: ratios of two things run side by side."""
 
     benchmark: Annotated[
         Annotated[Fidelity, tyro.conf.subcommand("fidelity")]
         | Annotated[Density, tyro.conf.subcommand("density")]
-        | Annotated[Speed, tyro.conf.subcommand("speed")],
+        | Annotated[Speed, tyro.conf.subcommand("speed")]
+        | Annotated[ProbeSpeed, tyro.conf.subcommand("probe")],
         tyro.conf.arg(name=""),
     ]

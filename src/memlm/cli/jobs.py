@@ -7,14 +7,15 @@ from typing import Annotated, Any, Literal, Union
 import tyro
 
 from memlm.cli.command import Answer, Command
-from memlm.config import FileCorpus, HubCorpus, RecipeConfig
-from memlm.recipes import RECIPES
+from memlm.config import FileCorpus, HubCorpus, LanguageModelRecipe, RecipeConfig
+from memlm.recipes import LANGUAGE_MODELS, RECIPES
 
 Recipe: Any = Annotated[
     Union[  # noqa: UP007  # made of the recipes there are
         tuple(
-            Annotated[RecipeConfig, tyro.conf.subcommand(name, constructor=recipe, prefix_name=False)]
-            for name, recipe in RECIPES.items()
+            Annotated[kind, tyro.conf.subcommand(name, constructor=recipe, prefix_name=False)]
+            for kind, recipes in ((RecipeConfig, RECIPES), (LanguageModelRecipe, LANGUAGE_MODELS))
+            for name, recipe in recipes.items()
         )
     ],
     tyro.conf.arg(name=""),
@@ -80,12 +81,21 @@ class Train(Command):
         from memlm.demo import train_and_evaluate
 
         recipe = _with_corpus(self.recipe, self.text, self.dataset, self.errors).with_values(self.set)
+        if isinstance(recipe, LanguageModelRecipe):
+            return self._language_model(recipe)
         _, results = train_and_evaluate(recipe, prepare(recipe.data), self.out)
         if not results:  # this is not the process that speaks
             return {}
         _show_results(self, results)
         self.say(f"The model: {self.out / 'model'}")
         return {"model": str(self.out / "model"), "results": [result.to_dict() for result in results]}
+
+    def _language_model(self, recipe: LanguageModelRecipe) -> Answer:
+        from memlm.training.language_model import train_language_model
+
+        trained = train_language_model(recipe, self.out)
+        self.say(f"The model: {self.out / 'model'}; memlm probe or memlm settle tell what its states hold")
+        return {"model": str(self.out / "model"), "tokens_trained": trained.provenance["tokens"]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,8 +169,11 @@ class Regenerate(Command):
 
 
 def _with_corpus(
-    recipe: RecipeConfig, text: tuple[str, ...], dataset: str | None, errors: Literal["strict", "replace"]
-) -> RecipeConfig:
+    recipe: RecipeConfig | LanguageModelRecipe,
+    text: tuple[str, ...],
+    dataset: str | None,
+    errors: Literal["strict", "replace"],
+) -> RecipeConfig | LanguageModelRecipe:
     if text and dataset:
         raise ValueError("give --text or --dataset, not both")
     if text:

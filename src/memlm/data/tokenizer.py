@@ -97,6 +97,13 @@ class Tokenizer:
         """Sixteen hexadecimal digits that change whenever the tokenizer does."""
         return hashlib.sha256(self._backend.to_str().encode()).hexdigest()[:16]
 
+    @property
+    def special_tokens(self) -> tuple[list[int], list[int]]:
+        """Ids of what the model this tokenizer is made for expects before and after a text; `encode` never adds them."""
+        encoding = self._backend.encode("a", add_special_tokens=True)
+        text = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
+        return encoding.ids[: text[0]], encoding.ids[text[-1] + 1 :]
+
     def encode(self, text: str) -> NDArray[np.int32]:
         """Token ids [token] of a text.
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
-from memlm.config import RecipeConfig
+from memlm.config import LanguageModelRecipe, RecipeConfig
 from memlm.recipes.autoencoder import autoencoder
+from memlm.recipes.causal import causal, retrieval
 from memlm.recipes.demo import demo
 from memlm.recipes.density import density
 from memlm.recipes.english import english
@@ -16,4 +17,7 @@ RECIPES: Mapping[str, Callable[..., RecipeConfig]] = {
     "english": english,
     "density": density,
 }
-"""Recipes by the name they have on the command line."""
+"""Autoencoders' recipes, by the name they have on the command line."""
+
+LANGUAGE_MODELS: Mapping[str, Callable[..., LanguageModelRecipe]] = {"causal": causal, "retrieval": retrieval}
+"""Language models' recipes, by the name they have on the command line."""

