@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from memlm.data.chunks import Chunks
@@ -89,6 +89,7 @@ def retrieval(temperature: float) -> Objective:
     """
 
     def nats(model: nn.Module, batch: Batch) -> Tensor:
+        batch = batch.rows(_has_both(batch.mask), batch.tokens.device)
         length = crop_len(batch.tokens.shape[1])
         first = _direction(model, batch.tokens[:, :length], batch.mask[:, :length])
         second = _direction(model, batch.tokens[:, -length:], batch.mask[:, -length:])
@@ -96,12 +97,17 @@ def retrieval(temperature: float) -> Objective:
         own = torch.arange(len(similarity), device=similarity.device)
         return F.cross_entropy(similarity, own, reduction="sum")
 
-    return Objective("retrieval", nats, count=lambda batch: len(batch.tokens))
+    return Objective("retrieval", nats, count=lambda batch: int(_has_both(batch.mask).sum()))
 
 
 def crop_len(row_len: int) -> int:
     """Tokens of each of the two texts that a row gives in retrieval training."""
     return row_len * 2 // 3
+
+
+def _has_both(mask: Mask) -> Bool[Tensor, " row"]:
+    """Which rows have any token in their second text; a document may end in the first."""
+    return mask[:, -crop_len(mask.shape[1])]
 
 
 def _direction(model: nn.Module, tokens: Tokens, mask: Mask) -> Float[Tensor, "pair dim"]:

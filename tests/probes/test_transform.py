@@ -84,7 +84,7 @@ def test_what_is_read_of_the_training_embeddings_is_white(degradation: Degradati
     assert read.shape == train.shape
     assert read.dtype == torch.float32
     assert transform.shape == train.shape[1:]
-    torch.testing.assert_close(covariance(read), torch.eye(DIM), rtol=0, atol=2e-3)
+    torch.testing.assert_close(covariance(read), torch.eye(DIM), rtol=0, atol=0.02)
     if degradation is None:
         torch.testing.assert_close(read.mean(dim=(0, 1)), torch.zeros(DIM), rtol=0, atol=1e-3)
 
@@ -107,9 +107,6 @@ def test_scale_and_place_of_each_dimension_make_no_difference() -> None:
     torch.testing.assert_close(Transform(moved)(moved), Transform(train)(train), rtol=0, atol=1e-2)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="directions in which the training embeddings do not vary are scaled a thousandfold"
-)
 @pytest.mark.parametrize("num_chunks", [40, 60, 70])
 def test_unseen_embeddings_are_on_the_scale_of_those_seen_however_few_these_are(num_chunks: int) -> None:
     embeddings = np.random.default_rng(3).normal(size=(num_chunks + 100, 1, 64)).astype(np.float32)

@@ -46,7 +46,7 @@ class AutoregressiveReader(Config):
     kind: Annotated[Literal["autoregressive"], KIND] = "autoregressive"
     dim: int = 128
     num_layers: int = 3
-    num_prefix: int = 8
+    num_prefix: int = 4
     """Positions that the embedding is unfolded into."""
 
     def __post_init__(self) -> None:

@@ -133,6 +133,10 @@ class RetrievalStage(Config):
 
     def __post_init__(self) -> None:
         require_positive(self, "temperature")
+        portions = self.training.num_micro_batches
+        require(
+            portions == 1, f"a text is told from the rest of its batch: num_micro_batches must be 1, not {portions}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,7 +99,7 @@ class Tokenizer:
 
     @property
     def special_tokens(self) -> tuple[list[int], list[int]]:
-        """Ids of what the model this tokenizer is made for expects before and after a text; `encode` never adds them."""
+        """Ids of what the tokenizer's own model expects before and after a text; `encode` never adds them."""
         encoding = self._backend.encode("a", add_special_tokens=True)
         text = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
         return encoding.ids[: text[0]], encoding.ids[text[-1] + 1 :]

@@ -292,6 +292,7 @@ def _check_finite(model: PretrainedModel) -> None:
 
 
 def first_line(error: Exception) -> str:
+    """The first line of what a library says, which is often enough; the error's type where it says nothing."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 

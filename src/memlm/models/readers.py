@@ -8,6 +8,7 @@ token occurs.
 import math
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -49,8 +50,7 @@ class ParallelReader(nn.Module):
 
     def __init__(self, cfg: config.ParallelReader, shape: config.MemoryShape, head: CodeHead) -> None:
         super().__init__()
-        token_dim = cfg.token_dim or min(64, max(16, 2048 // shape.chunk_len))
-        self.unpooling = _unpooling(shape, token_dim, cfg.dim)
+        self.unpooling = _unpooling(shape, cfg.token_dim or _token_dim(shape), cfg.dim)
         self.positions = nn.Parameter(torch.randn(shape.chunk_len, cfg.dim) * 0.1)
         self.stack = Stack(config.StackConfig(dim=cfg.dim, num_layers=cfg.num_layers), shape.chunk_len)
         self.head = head
@@ -76,12 +76,17 @@ class LinearReader(nn.Module):
 
 
 class AutoregressiveReader(nn.Module):
-    """The embedding, unfolded into a few positions, then the text so far, through a causal transformer."""
+    """The embedding, unfolded into a few positions, then the text so far, through a causal transformer.
+
+    What the embedding says of each position is added to the place that position is written from, which is learned many
+    times faster than from the prefix alone (`docs/log.md`).
+    """
 
     def __init__(self, cfg: config.AutoregressiveReader, shape: config.MemoryShape, head: CodeHead) -> None:
         super().__init__()
         self.num_prefix, self.chunk_len = cfg.num_prefix, shape.chunk_len
         self.unfold = linear(shape.num_slots * shape.memory_dim, cfg.num_prefix * cfg.dim)
+        self.unpooling = _unpooling(shape, _token_dim(shape), cfg.dim)
         self.read = linear(head.codes.shape[1], cfg.dim)
         self.positions = nn.Parameter(torch.randn(cfg.num_prefix + shape.chunk_len, cfg.dim) * 0.1)
         stack = config.StackConfig(dim=cfg.dim, num_layers=cfg.num_layers, mixer=config.Attention(), causal=True)
@@ -93,6 +98,8 @@ class AutoregressiveReader(nn.Module):
         prefix = fp32(self.unfold, rearrange(memory, "b s m -> b (s m)"))
         prefix = rearrange(prefix, "b (p d) -> b p d", p=self.num_prefix)
         inputs = torch.cat((prefix, self.read(self.head.codes[tokens[:, :-1]])), dim=1)
+        hints = self.unpooling(memory)[:, : tokens.shape[1]]
+        inputs = inputs + F.pad(hints, (0, 0, self.num_prefix - 1, 0))
         hidden = self.stack(to_compute_dtype(inputs + self.positions[: inputs.shape[1]]))
         return Regeneration(self.head(hidden[:, self.num_prefix - 1 :]), memory)
 
@@ -125,6 +132,11 @@ def build_reader(
             return LinearReader(cfg, shape, CodeHead(codes, log_probs, cfg.token_dim))
         case config.AutoregressiveReader():
             return AutoregressiveReader(cfg, shape, CodeHead(codes, log_probs, cfg.dim))
+
+
+def _token_dim(shape: config.MemoryShape) -> int:
+    """Dimensions that each position gets of the embedding: more where there are few positions."""
+    return min(64, max(16, 2048 // shape.chunk_len))
 
 
 def _unpooling(shape: config.MemoryShape, token_dim: int, dim: int) -> nn.Module:

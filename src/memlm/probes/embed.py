@@ -69,9 +69,10 @@ def embed_chunks(
     digest = _digest(chunks)
     entries = [_Entry(format=_FORMAT, encoder=encoder.fingerprint, view=str(view), chunks=digest) for view in views]
     stores = [_Store(cache / _key(entry), entry) for entry in entries]
-    if any(store.done < len(chunks.tokens) for store in stores):
-        _fill(encoder, views, chunks, stores, title, quiet)
-    return [np.load(store.vectors, mmap_mode="r") for store in stores]
+    unfinished = {view: store for view, store in zip(views, stores, strict=True) if store.done < len(chunks.tokens)}
+    if unfinished:
+        _fill(encoder, list(unfinished), list(unfinished.values()), chunks, title, quiet)
+    return [store.read() for store in stores]
 
 
 class _Store:
@@ -100,6 +101,13 @@ class _Store:
             ) from error
         return array
 
+    def read(self) -> Vectors:
+        """The vectors, memory-mapped."""
+        try:
+            return np.load(self.vectors, mmap_mode="r")
+        except ValueError as error:
+            raise ValueError(f"{self.vectors} is damaged ({error}); delete {self.folder}") from None
+
     def save(self, done: int) -> None:
         self.done = done
         atomic_write(self._about, json.dumps({**asdict(self.entry), "done": done}) + "\n")
@@ -124,7 +132,7 @@ class _Store:
 
 
 def _fill(
-    encoder: FrozenEncoder, views: Sequence[View], chunks: Chunks, stores: Sequence[_Store], title: str, quiet: bool
+    encoder: FrozenEncoder, views: Sequence[View], stores: Sequence[_Store], chunks: Chunks, title: str, quiet: bool
 ) -> None:
     """Compute what is missing, from the first chunk that any of the entries lacks."""
     num_chunks, chunk_len = chunks.tokens.shape

@@ -78,7 +78,7 @@ def gather(tokenizer: Tokenizer, documents: Sequence[Document], chunk_len: int, 
     train = _whole(cut(parts.train, chunk_len), min(cfg.max_chunks, cfg.num_steps * cfg.batch_chunks))
     watched = max(MIN_TEST_CHUNKS, cfg.test_chunks // 3)
     validation = _whole(cut(parts.validation, chunk_len), watched)
-    test = _whole(cut(parts.test, chunk_len), cfg.test_chunks)
+    test, test_bytes = _documents_with_chunks(_whole(cut(parts.test, chunk_len), cfg.test_chunks), parts.test)
     for name, chunks, wanted in (
         ("training", train, MIN_TRAIN_CHUNKS),
         ("validation", validation, MIN_TEST_CHUNKS // 2),
@@ -89,7 +89,7 @@ def gather(tokenizer: Tokenizer, documents: Sequence[Document], chunk_len: int, 
         train=train,
         validation=validation,
         test=test,
-        test_bytes=_bytes_of(test, parts.test),
+        test_bytes=test_bytes,
         vocabulary=Vocabulary(train, validation, test),
         round_trips=all(tokenizer.is_lossless(document.text[:2000]) for document in documents[:5]),
     )
@@ -109,7 +109,9 @@ def _limited(documents: Sequence[Document]) -> list[Document]:
 def _small_enough(documents: Sequence[Document]) -> list[Document]:
     total = sum(len(document.text.encode("utf-8", "surrogatepass")) for document in documents)
     limit = min(MAX_DOCUMENT_BYTES, max(_MIN_DOCUMENT_BYTES, total // _MIN_DOCUMENTS))
-    return [piece for document in documents for piece in _cut(document, limit)]
+    pieces = (piece for document in documents for piece in _cut(document, limit))
+    # A text that occurs twice must not be learned from one place and measured in another.
+    return list({piece.text: piece for piece in pieces}.values())
 
 
 def _cut(document: Document, limit: int) -> list[Document]:
@@ -140,10 +142,12 @@ def _whole(chunks: Chunks, max_chunks: int) -> Chunks:
     return Chunks(chunks.tokens[drawn], chunks.mask[drawn], chunks.document[drawn])
 
 
-def _bytes_of(chunks: Chunks, split: TokenSplit) -> NDArray[np.float64]:
-    """The share of each document's bytes that its chunks are; of the documents that have any."""
-    tokens = np.bincount(chunks.document, weights=chunks.mask.sum(axis=1), minlength=len(split.document_bytes))
-    return split.document_bytes * tokens / np.maximum(1, np.diff(split.document_starts))
+def _documents_with_chunks(chunks: Chunks, split: TokenSplit) -> tuple[Chunks, NDArray[np.float64]]:
+    """The chunks, their documents numbered anew without those that have none; and each one's share of bytes."""
+    kept, document = np.unique(chunks.document, return_inverse=True)
+    tokens = np.bincount(document, weights=chunks.mask.sum(axis=1))
+    share = tokens / np.diff(split.document_starts)[kept]
+    return chunks._replace(document=document), split.document_bytes[kept] * share
 
 
 def _require(

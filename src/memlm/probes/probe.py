@@ -36,7 +36,7 @@ from memlm.probes.transform import Transform
 from memlm.results import Provenance, Result
 
 CONTROLS = ("untrained", "shuffled", "constant", "random_tokens", "positive")
-_FORMAT = 1
+_FORMAT = 2
 _LM_BATCH = 64
 
 Row = dict[str, Any]
@@ -142,6 +142,7 @@ class Length:
         self.prober, self.chunk_len = prober, chunk_len
         self.encoder, self.cfg, self.quiet = prober.encoder, prober.cfg, prober.quiet
         self.views = prober.views(chunk_len)
+        self._trained: dict[Task, tuple[TrainedReader, Embedded]] = {}
 
     @cached_property
     def material(self) -> Material:
@@ -187,7 +188,8 @@ class Length:
 
         The language model is the encoder itself if it is one, else an autoregressive reader without a memory.
         """
-        unconditional = self.row(Task(self.views[0], None, self.cfg.reading, self.cfg.seeds[0]))
+        own = replace(self.cfg.reading, reader=READERS[self.cfg.readers[0]])
+        unconditional = self.row(Task(self.views[0], None, own, self.cfg.seeds[0]))
         names = ("unconditional_nats_per_token", "num_train_chunks", "num_chunks", "num_documents", "vocab_size")
         reading = replace(self.cfg.reading, reader=AutoregressiveReader())
         task = Task(self.views[0], None, reading, self.cfg.seeds[0], "causal")
@@ -213,11 +215,14 @@ class Length:
         return {**values, "intervals": {name: list(interval) for name, interval in intervals.items()}}
 
     def trained(self, task: Task) -> tuple[TrainedReader, Embedded]:
-        """A reader trained for a task, and what it was trained on."""
-        encoder, embedded = self._of_control(task)
-        without = self._without(task, embedded) if isinstance(task.reading.reader, AutoregressiveReader) else None
-        reader = self._train(task, embedded, self._codes(encoder), without)
-        return reader, embedded
+        """A reader trained for a task, and what it was trained on; trained once, however often it is asked for."""
+        if task.control == "random_tokens":
+            task = task._replace(control=None)  # only what it is measured on differs
+        if task not in self._trained:
+            encoder, embedded = self._of_control(task)
+            without = self._without(task) if isinstance(task.reading.reader, AutoregressiveReader) else None
+            self._trained[task] = self._train(task, embedded, self._codes(encoder), without), embedded
+        return self._trained[task]
 
     def _of_control(self, task: Task) -> tuple[FrozenEncoder, Embedded]:
         match task.control:
@@ -235,12 +240,11 @@ class Length:
             case _:
                 return self.encoder, self.embedded[task.view]
 
-    def _without(self, task: Task, embedded: Embedded) -> TrainedReader | None:
+    def _without(self, task: Task) -> TrainedReader | None:
         """An autoregressive reader without a memory is a language model, and has to be trained."""
         if task.control == "causal":
             return None
-        alone = task._replace(control="causal", degradation=None)
-        return self._train(alone, constant(embedded), self._codes(self.encoder), None)
+        return self.trained(task._replace(view=self.views[0], control="causal", degradation=None))[0]
 
     def _train(
         self, task: Task, embedded: Embedded, codes: Float[Tensor, "vocab code"], without: TrainedReader | None
@@ -307,15 +311,19 @@ class Length:
         digest = hashlib.sha256()
         for part in (self.material.train, self.material.validation, self.material.test):
             digest.update(part.tokens.tobytes())
+        digest.update(self.material.test.document.tobytes() + self.material.test_bytes.tobytes())
         return f"{self.chunk_len} {digest.hexdigest()[:16]}"
 
 
 def _storage(values: Row, degradation: Quantization) -> Row:
-    """Bits that a quantized embedding takes, and the share of them that is retained text."""
-    stored = degradation.num_bits * values["num_slots"] * values["memory_dim"]
-    retained = values["bits_per_dim"] * values["num_slots"] * values["memory_dim"]
-    assert retained <= stored, f"{retained} bits read from {stored} stored ones"
-    return {"stored_bits": stored, "storage_efficiency": retained / stored}
+    """Bits that a quantized embedding takes, and retained bits for each of them.
+
+    A reader of tokens one by one counts what several tokens share once for each of them, so that more may be retained
+    than is stored; what an autoregressive reader retains cannot be more, for it counts on top of the tokens before.
+    """
+    dims = values["num_slots"] * values["memory_dim"]
+    stored = degradation.num_bits * dims
+    return {"stored_bits": stored, "storage_efficiency": values["bits_per_dim"] * dims / stored}
 
 
 def _language_model_nats(model: PretrainedModel, chunks: Chunks) -> float:

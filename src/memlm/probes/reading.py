@@ -29,6 +29,8 @@ CONVERGED_FRACTION = 0.02
 """A reader has converged if the second half of its training gained less than this share of the text's nats."""
 _NUM_WATCHES = 8
 _MIN_STANDARD_ERRORS = 2.0
+_PRIOR_COUNTS = (1.0, 10.0, 100.0, 1000.0, 10_000.0)
+"""How many tokens the overall frequencies may count for at each position."""
 
 Nats = Float[np.ndarray, "chunk token"]
 
@@ -109,6 +111,7 @@ def train_reader(
     train, validation = material.vocabulary.number(material.train), material.vocabulary.number(material.validation)
     transform = transform or Transform(embedded.train)
     log_probs = unconditional_log_probs(train.tokens.ravel(), len(codes))
+    known = _known(without) if without else _counted(train, validation, log_probs)
     module = _build(cfg, embedded.train, train.tokens.shape[1], codes, log_probs, seed)
     watched = transform(embedded.validation)
     curve: list[dict[str, float]] = []
@@ -127,7 +130,6 @@ def train_reader(
     fit(module, task, training, build_accelerator(training), quiet=quiet)
     module.cpu()
     nats = _score(module, validation, watched, len(codes)).nats
-    known = _without(without, log_probs)
     return TrainedReader(
         module=module,
         transform=transform,
@@ -192,12 +194,28 @@ def _score(module: nn.Module, chunks: Chunks, memory: Memory, vocab_size: int) -
     return score(module, chunks, vocab_size, memory=memory, device=device)
 
 
-def _without(without: TrainedReader | None, log_probs: Float[np.ndarray, " vocab"]) -> Callable[[Chunks], Nats]:
-    """What tokens cost the same reader without a memory."""
-    if without is not None:
-        num_slots, dim = without.transform.shape
-        return lambda chunks: without.predict(chunks, np.zeros((len(chunks.tokens), num_slots, dim), np.float32)).nats
-    return lambda chunks: -log_probs[chunks.tokens]
+def _known(without: TrainedReader) -> Callable[[Chunks], Nats]:
+    """What tokens cost a reader that was trained without a memory."""
+    num_slots, dim = without.transform.shape
+    return lambda chunks: without.predict(chunks, np.zeros((len(chunks.tokens), num_slots, dim), np.float32)).nats
+
+
+def _counted(train: Chunks, validation: Chunks, log_probs: Float[np.ndarray, " vocab"]) -> Callable[[Chunks], Nats]:
+    """What tokens cost a reader that sees only the embedding, without one: their frequencies are all it can know.
+
+    They are mixed with those of each position, as far as validation text says that these differ.
+    """
+    places = np.arange(train.tokens.shape[1])
+    counts = np.zeros((len(places), len(log_probs)))
+    np.add.at(counts, (places, train.tokens), 1)
+
+    def nats(chunks: Chunks, prior: float) -> Nats:
+        likelihood = counts[places, chunks.tokens] + prior * np.exp(log_probs[chunks.tokens])
+        return -np.log(likelihood / (len(train.tokens) + prior))
+
+    prior = min(_PRIOR_COUNTS, key=lambda prior: float(nats(validation, prior).mean()))
+    trust = _trust(nats(validation, prior), -log_probs[validation.tokens])
+    return lambda chunks: _mixed(nats(chunks, prior), -log_probs[chunks.tokens], trust)
 
 
 def _mixed(nats: Nats, without: Nats, trust: float) -> Nats:
