@@ -9,7 +9,8 @@ from memlm.nn.pooling import Memory
 from memlm.probes.embed import Vectors
 
 _SAMPLE = 20_000
-_MIN_SHRINKAGE = 1e-6
+_MIN_FLOOR = 1e-6
+
 _CLIP = 3.0
 
 
@@ -27,8 +28,8 @@ class Transform:
         self.mean, self.std = sample.mean(0), sample.std(0).clamp_min(1e-12)
         values, vectors = torch.linalg.eigh(torch.cov(self._degraded(sample, _generator()).T.double()))
         # Few vectors say little of the directions along which they hardly vary; unseen ones do vary there.
-        shrinkage = min(1.0, max(_MIN_SHRINKAGE, (sample.shape[1] / len(sample)) ** 4))
-        scale = (values.clamp_min(0) + shrinkage * values.mean().clamp_min(1e-30)).rsqrt()
+        floor = min(1.0, max(_MIN_FLOOR, (sample.shape[1] / len(sample)) ** 4))
+        scale = values.clamp_min(floor * float(values.mean()) + 1e-30).rsqrt()
         # Symmetric: each direction stays as near as it can to the dimension that it was.
         self.whitening = (vectors * scale @ vectors.T).float()
 
