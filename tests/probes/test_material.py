@@ -11,7 +11,7 @@ from memlm.config import ReadingConfig
 from memlm.data.chunks import Chunks
 from memlm.data.corpus import Document
 from memlm.data.tokenizer import Tokenizer
-from memlm.probes.material import MIN_TEST_CHUNKS, MIN_TRAIN_CHUNKS, Material, Vocabulary, gather
+from memlm.probes.material import MIN_TEST_CHUNKS, MIN_TRAIN_CHUNKS, Material, Texts, Vocabulary
 
 EVERYTHING = ReadingConfig(num_steps=10**6, max_chunks=10**6, test_chunks=10**6)
 WORDS = [
@@ -43,6 +43,10 @@ def tokenizer() -> Tokenizer:
 
 def parts(material: Material) -> tuple[Chunks, Chunks, Chunks]:
     return material.train, material.validation, material.test
+
+
+def gather(tokenizer: Tokenizer, documents: Sequence[Document], chunk_len: int, cfg: ReadingConfig) -> Material:
+    return Texts(tokenizer, documents, cfg.test_fraction).cut(chunk_len, cfg)
 
 
 def decoded(tokenizer: Tokenizer, chunks: Chunks) -> list[str]:

@@ -11,12 +11,12 @@ from memlm.config import NamedCorpus, ReadingConfig
 from memlm.data.corpus import read_documents
 from memlm.probes.embed import Vectors, embed_chunks
 from memlm.probes.encoders import FrozenEncoder, View, load_encoder
-from memlm.probes.material import Material, gather
+from memlm.probes.material import Material, Texts
 from memlm.probes.reading import Embedded, codes_of, train_reader
 from memlm.probes.transform import Transform
 from memlm.results import Provenance
 
-ROUNDS = 3
+ROUNDS = 2
 STEPS = 8
 
 
@@ -27,7 +27,7 @@ def probe_speed(encoder: str, *, chunk_len: int, precision: Literal["fp32", "bf1
     """
     model = load_encoder(encoder, precision=precision)
     cfg = ReadingConfig(num_steps=STEPS, test_chunks=60)
-    material = gather(model.tokenizer, list(read_documents(NamedCorpus())), chunk_len, cfg)
+    material = Texts(model.tokenizer, list(read_documents(NamedCorpus())), cfg.test_fraction).cut(chunk_len, cfg)
     view = model.resolve(model.default_view, chunk_len)
     parts = (material.train, material.validation, material.test)
     cached = Embedded(*(embed_chunks(model, [view], part)[0] for part in parts))

@@ -75,7 +75,8 @@ class ProbeSpeed(Command):
     """How much faster a reader's step is from cached embeddings than with the encoder run again at every step."""
 
     encoder: str = "smollm2"
-    chunk_len: int = 64
+    """Any encoder that memlm probe takes."""
+    chunk_len: int = 32
     precision: Literal["fp32", "bf16"] = "fp32"
 
     def run(self) -> Answer:

@@ -5,7 +5,6 @@ import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,42 +56,57 @@ class Material:
         return self.test._replace(tokens=random.choice(self.vocabulary.types, size=self.test.tokens.shape))
 
 
-class _Parts(NamedTuple):
-    train: TokenSplit
-    validation: TokenSplit
-    test: TokenSplit
+class Texts:
+    """Documents, tokenized, in three splits; they are cut into chunks of any length."""
 
+    def __init__(self, tokenizer: Tokenizer, documents: Sequence[Document], test_fraction: float) -> None:
+        """Split and tokenize.
 
-def gather(tokenizer: Tokenizer, documents: Sequence[Document], chunk_len: int, cfg: ReadingConfig) -> Material:
-    """Split documents, tokenize them, and cut whole chunks.
+        Few or large documents are cut smaller, so that there are some to keep apart; what is kept apart depends on the
+        texts alone.
 
-    Few or large documents are cut smaller, so that there are some to keep apart; what is kept apart depends on the
-    texts alone.
+        Raises:
+            ValueError: there is too little text to split.
+        """
+        documents = _limited(documents)
+        self.num_bytes = sum(map(_num_bytes, documents))
+        self.round_trips = all(tokenizer.is_lossless(document.text[:2000]) for document in documents[:5])
+        parts = _split(_small_enough(documents, self.num_bytes), test_fraction)
+        self.train, self.validation, self.test = (tokenize_documents(tokenizer, part) for part in parts)
 
-    Raises:
-        ValueError: there is too little text for chunks of this length; says how much is needed.
-    """
-    documents = _limited(documents)
-    parts = _split(tokenizer, _small_enough(documents), cfg.test_fraction)
-    # More chunks than are drawn in training would be embedded for nothing.
-    train = _whole(cut(parts.train, chunk_len), min(cfg.max_chunks, cfg.num_steps * cfg.batch_chunks))
-    watched = max(MIN_TEST_CHUNKS, cfg.test_chunks // 3)
-    validation = _whole(cut(parts.validation, chunk_len), watched)
-    test, test_bytes = _documents_with_chunks(_whole(cut(parts.test, chunk_len), cfg.test_chunks), parts.test)
-    for name, chunks, wanted in (
-        ("training", train, MIN_TRAIN_CHUNKS),
-        ("validation", validation, MIN_TEST_CHUNKS // 2),
-        ("test", test, MIN_TEST_CHUNKS),
-    ):
-        _require(chunks, wanted, name, chunk_len, parts, documents)
-    return Material(
-        train=train,
-        validation=validation,
-        test=test,
-        test_bytes=test_bytes,
-        vocabulary=Vocabulary(train, validation, test),
-        round_trips=all(tokenizer.is_lossless(document.text[:2000]) for document in documents[:5]),
-    )
+    def cut(self, chunk_len: int, cfg: ReadingConfig) -> Material:
+        """Whole chunks of each split.
+
+        Raises:
+            ValueError: there is too little text for chunks of this length; says how much is needed.
+        """
+        # More chunks than are drawn in training would be embedded for nothing.
+        train = _whole(cut(self.train, chunk_len), min(cfg.max_chunks, cfg.num_steps * cfg.batch_chunks))
+        validation = _whole(cut(self.validation, chunk_len), max(MIN_TEST_CHUNKS, cfg.test_chunks // 3))
+        test, test_bytes = _documents_with_chunks(_whole(cut(self.test, chunk_len), cfg.test_chunks), self.test)
+        self._require("training", train, MIN_TRAIN_CHUNKS)
+        self._require("validation", validation, MIN_TEST_CHUNKS // 2)
+        self._require("test", test, MIN_TEST_CHUNKS)
+        return Material(
+            train=train,
+            validation=validation,
+            test=test,
+            test_bytes=test_bytes,
+            vocabulary=Vocabulary(train, validation, test),
+            round_trips=self.round_trips,
+        )
+
+    def _require(self, name: str, chunks: Chunks, wanted: int) -> None:
+        found, chunk_len = chunks.tokens.shape
+        if found >= wanted:
+            return
+        tokens = sum(len(part.tokens) for part in (self.train, self.validation, self.test))
+        needed = self.num_bytes * 1.5 * wanted / max(found, 0.5)
+        raise ValueError(
+            f"too little text for chunks of {chunk_len} tokens: {tokens:,} tokens ({self.num_bytes:,} bytes) give "
+            f"{found} whole {name} chunks, and at least {wanted} are needed; give about {needed:,.0f} bytes, or "
+            "shorter chunks"
+        )
 
 
 def _limited(documents: Sequence[Document]) -> list[Document]:
@@ -106,8 +120,11 @@ def _limited(documents: Sequence[Document]) -> list[Document]:
     return kept
 
 
-def _small_enough(documents: Sequence[Document]) -> list[Document]:
-    total = sum(len(document.text.encode("utf-8", "surrogatepass")) for document in documents)
+def _num_bytes(document: Document) -> int:
+    return len(document.text.encode("utf-8", "surrogatepass"))
+
+
+def _small_enough(documents: Sequence[Document], total: int) -> list[Document]:
     limit = min(MAX_DOCUMENT_BYTES, max(_MIN_DOCUMENT_BYTES, total // _MIN_DOCUMENTS))
     pieces = (piece for document in documents for piece in _cut(document, limit))
     # A text that occurs twice must not be learned from one place and measured in another.
@@ -120,8 +137,8 @@ def _cut(document: Document, limit: int) -> list[Document]:
     return [Document(f"{document.name}/{number}", text) for number, text in enumerate(texts)]
 
 
-def _split(tokenizer: Tokenizer, documents: list[Document], test_fraction: float) -> _Parts:
-    """By rank of the texts' hashes, so that the shares are kept however few documents there are."""
+def _split(documents: list[Document], test_fraction: float) -> tuple[list[Document], list[Document], list[Document]]:
+    """Train, validation and test, by rank of the texts' hashes: the shares hold however few documents there are."""
     ranked = sorted(documents, key=lambda document: hashlib.sha256(document.text.encode("utf-8", "replace")).digest())
     num_test = max(1, round(test_fraction * len(ranked)))
     num_validation = max(1, round(test_fraction / 3 * len(ranked)))
@@ -132,7 +149,7 @@ def _split(tokenizer: Tokenizer, documents: list[Document], test_fraction: float
             f"{len(documents)} pieces of text of about {_MIN_DOCUMENT_BYTES} bytes cannot be split into training, "
             "validation and test: give more text"
         )
-    return _Parts(*(tokenize_documents(tokenizer, part) for part in (train, validation, test)))
+    return train, validation, test
 
 
 def _whole(chunks: Chunks, max_chunks: int) -> Chunks:
@@ -148,18 +165,3 @@ def _documents_with_chunks(chunks: Chunks, split: TokenSplit) -> tuple[Chunks, N
     tokens = np.bincount(document, weights=chunks.mask.sum(axis=1))
     share = tokens / np.diff(split.document_starts)[kept]
     return chunks._replace(document=document), split.document_bytes[kept] * share
-
-
-def _require(
-    chunks: Chunks, wanted: int, name: str, chunk_len: int, parts: _Parts, documents: Sequence[Document]
-) -> None:
-    found = len(chunks.tokens)
-    if found >= wanted:
-        return
-    total = sum(len(document.text.encode("utf-8", "surrogatepass")) for document in documents)
-    tokens = sum(len(part.tokens) for part in parts)
-    needed = total * 1.5 * wanted / max(found, 0.5)
-    raise ValueError(
-        f"too little text for chunks of {chunk_len} tokens: {tokens:,} tokens ({total:,} bytes) give {found} whole "
-        f"{name} chunks, and at least {wanted} are needed; give about {needed:,.0f} bytes, or shorter chunks"
-    )

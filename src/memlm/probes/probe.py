@@ -30,7 +30,7 @@ from memlm.models.pretrained import PretrainedModel
 from memlm.probes.controls import autoencoder_memories, constant, shuffled
 from memlm.probes.embed import embed_chunks
 from memlm.probes.encoders import FrozenEncoder, StateEncoder, View, load_encoder
-from memlm.probes.material import Material, gather
+from memlm.probes.material import Material, Texts
 from memlm.probes.reading import Embedded, TrainedReader, codes_of, train_reader
 from memlm.probes.transform import Transform
 from memlm.results import Provenance, Result
@@ -126,6 +126,11 @@ class Prober:
         settings = {"config": asdict(self.cfg), "encoder": self.encoder.fingerprint}
         return Result(name="probe", measures=values, provenance=Provenance.here(**settings))
 
+    @cached_property
+    def texts(self) -> Texts:
+        """The documents, in the encoder's tokens."""
+        return Texts(self.encoder.tokenizer, self.documents, self.cfg.reading.test_fraction)
+
     def views(self, chunk_len: int) -> list[View]:
         """The views asked for, or the encoder's own."""
         default = self.encoder.default_view
@@ -147,7 +152,7 @@ class Length:
     @cached_property
     def material(self) -> Material:
         """Chunks of this length."""
-        return gather(self.encoder.tokenizer, self.prober.documents, self.chunk_len, self.cfg.reading)
+        return self.prober.texts.cut(self.chunk_len, self.cfg.reading)
 
     @cached_property
     def embedded(self) -> dict[View, Embedded]:
