@@ -415,8 +415,8 @@ def test_the_impossible_is_refused_before_any_work(
 def test_an_autoencoder_has_its_memory_only(run: Callable[..., Result], ours: AutoencoderEncoder) -> None:
     with pytest.raises(ValueError, match="its only embedding is its memory, not 'mean'"):
         run(ours, chunk_lens=(16,), poolings=("mean",))
-    with pytest.raises(ValueError, match="memories of chunks of 16 tokens, not 8"):
-        run(ours)
+    with pytest.raises(ValueError, match="at most 16 tokens, not 32"):
+        run(ours, chunk_lens=(32,))
 
 
 @pytest.mark.usefixtures("no_work")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -97,21 +98,21 @@ class AutoencoderEncoder(FrozenEncoder):
         """The memory, whatever layer is asked for.
 
         Raises:
-            ValueError: another pooling is asked for, or another chunk length.
+            ValueError: another pooling is asked for, or longer chunks than it was made for.
         """
         own = self.model.config.shape.chunk_len
         if view.pooling != "memory":
             raise ValueError(f"{self.name} is an autoencoder: its only embedding is its memory, not {view.pooling!r}")
-        if chunk_len != own:
-            raise ValueError(
-                f"{self.name} makes memories of chunks of {own} tokens, not {chunk_len}: --chunk-len {own}"
-            )
+        if chunk_len > own:
+            raise ValueError(f"{self.name} makes memories of at most {own} tokens, not {chunk_len}: --chunk-len {own}")
         return self.default_view
 
     @torch.no_grad()
     def embed(self, tokens: Tokens, mask: Mask, views: Sequence[View]) -> list[Memory]:
-        """Memories [chunk slot memory_dim]."""
-        return [self.model.encoder(tokens, mask)] * len(views)
+        """Memories [chunk slot memory_dim]; chunks shorter than the model's are padded, as a text's last chunk is."""
+        missing = self.model.config.shape.chunk_len - tokens.shape[1]
+        memory = self.model.encoder(F.pad(tokens, (0, missing)), F.pad(mask, (0, missing)))
+        return [memory] * len(views)
 
     def untrained(self, seed: int) -> "AutoencoderEncoder":
         """The same architecture with fresh weights."""
