@@ -152,7 +152,7 @@ class Embeddings(Command):
     out: Path = Path("runs/embeddings")
     """Folder of the trained encoders."""
     chunk_len: int = 64
-    num_tokens: int = 1_000_000
+    num_tokens: int = 750_000
     """Tokens every encoder is trained on."""
     mixers: tuple[Literal["attention", "masked_mixer"], ...] = ("masked_mixer",)
     """Of the language models."""

@@ -168,10 +168,10 @@ class Length:
                     for seed in self.cfg.seeds:
                         yield self.row(Task(view, degradation, reading, seed))
 
-    def controls(self) -> Iterator[Row]:
+    def controls(self, names: Sequence[str] = CONTROLS) -> Iterator[Row]:
         """The controls, for the first view and reader."""
         reading = replace(self.cfg.reading, reader=READERS[self.cfg.readers[0]])
-        for name in CONTROLS:
+        for name in names:
             yield self.row(Task(self.views[0], None, reading, self.cfg.seeds[0], name))
 
     def row(self, task: Task) -> Row:

@@ -18,7 +18,7 @@ from memlm.data.corpus import read_documents
 from memlm.data.token_store import PreparedData, prepare
 from memlm.evaluation.regression import Slopes, fit_slopes
 from memlm.probes.encoders import AutoencoderEncoder, FrozenEncoder, language_model_encoder
-from memlm.probes.probe import Prober
+from memlm.probes.probe import CONTROLS, Length, Prober
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.causal import causal, retrieval
 from memlm.recipes.scale import Scale
@@ -40,19 +40,19 @@ class Plan:
     chunk_len: int = 64
     dim: int = 256
     """Width of the language models' states, and dimensions of the autoencoder's memory."""
-    num_tokens: int = 1_000_000
+    num_tokens: int = 750_000
     """Tokens every encoder is trained on."""
     dims: tuple[int, ...] = (64, 128, 256)
     """Sizes of causal models."""
-    budgets: tuple[int, ...] = (250_000, 500_000, 1_000_000)
+    budgets: tuple[int, ...] = (187_500, 375_000, 750_000)
     """Budgets of causal models, in tokens."""
     mixers: tuple[LanguageMixer, ...] = ("masked_mixer",)
     grid: bool = False
     """Train every size with every budget, instead of each size with the largest budget and the other way round."""
     cross: bool = False
     """Cross objectives with poolings."""
-    reading_steps: int = 500
-    reading_chunks: int = 10_000
+    reading_steps: int = 400
+    reading_chunks: int = 8_000
     seed: int = 0
 
 
@@ -91,7 +91,7 @@ def reproduce_embeddings(
         "slopes": {mixer: found._asdict() for mixer, found in slopes.items()},
         "rows": rows,
         "cells": cells,
-        "controls": work.controls(plan.mixers[0]),
+        "controls": {"untrained": main["untrained"], **work.controls(plan.mixers[0])},
         "pooling_table": [row for mixer in plan.mixers for row in work.crossed(mixer)] if plan.cross else [],
         "chunk_len": plan.chunk_len,
         "seed": plan.seed,
@@ -141,10 +141,10 @@ class _Work:
                     yield self._row(self._train_language_model("causal", recipe), mixer, "last")
 
     def controls(self, mixer: LanguageMixer) -> dict[str, Row]:
-        """The controls of a probe of the causal model."""
+        """The controls of a probe of the causal model, but for the untrained one, which is compared anyway."""
         made = self._train_language_model("causal", self._causal(mixer, self.plan.dim, self.plan.num_tokens))
-        found = self._prober(made.encoder, "last", controls=True).run()
-        return dict(found.controls)
+        length = Length(self._prober(made.encoder, "last"), self.plan.chunk_len)
+        return {row["control"]: row for row in length.controls(CONTROLS[1:])}
 
     def _main(self, mixer: LanguageMixer) -> list[Encoder]:
         trained = self._train_language_model("causal", self._causal(mixer, self.plan.dim, self.plan.num_tokens))
@@ -161,12 +161,12 @@ class _Work:
         about = {"objective": made.objective, "mixer": mixer, "num_tokens": made.num_tokens}
         return {**row, **about, "num_parameters": made.num_parameters}
 
-    def _prober(self, encoder: FrozenEncoder, pooling: str, *, controls: bool = False) -> Prober:
+    def _prober(self, encoder: FrozenEncoder, pooling: str) -> Prober:
         cfg = ProbeConfig(
             chunk_lens=(self.plan.chunk_len,),
             poolings=() if pooling == "memory" else (pooling,),  # type: ignore[arg-type]
             seeds=(self.plan.seed,),
-            controls=controls,
+            controls=False,
             reading=self.reading,
         )
         return Prober(encoder, self.documents, cfg, cache=self.cache, quiet=self.quiet)
