@@ -265,3 +265,35 @@ def test_no_command_is_a_refusal_too(memlm: Memlm) -> None:
     assert memlm().code == 2
     assert memlm("nosuchcommand").code == 2
     assert memlm("--help").code == 0
+
+
+# --- probe ---
+
+
+@pytest.mark.usefixtures("memlm_home")
+def test_probing_prints_rows_and_controls_and_writes_a_report(
+    memlm: Memlm, model: Path, corpus: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "probe"
+    asked = ["probe", model, "--text", corpus, "--chunk-len", 16, "--steps", 25, "--test-chunks", 60, "--out", out]
+    outcome = memlm(*asked, "--json")
+    answer = outcome.json()
+    (row,) = answer["rows"]
+    assert row.keys() >= CONTRACT
+    assert (row["pooling"], row["chunk_len"], row["seed"]) == ("memory", 16, 0)
+    assert answer["controls"].keys() == {"untrained", "shuffled", "constant", "random_tokens", "positive"}
+    for name in ("shuffled", "constant"):
+        low, high = answer["controls"][name]["intervals"]["retained_bits_per_token"]
+        assert low <= 0 <= high
+    assert {path.name for path in out.iterdir()} == {"probe.json", "report.html"}
+    again = memlm(*asked, "--json")
+    assert again.json()["rows"] == answer["rows"]
+    assert "Reading" not in again.err  # what was read before is remembered
+
+
+def test_what_cannot_be_probed_is_refused(memlm: Memlm, model: Path, text: Path, corpus: str) -> None:
+    assert_refused(memlm("probe", model, "--text", corpus, "--chunk-len", 17), "at most 16 tokens", "--chunk-len 16")
+    assert_refused(memlm("probe", model, "--text", corpus, "--pooling", "mean"), "only embedding is its memory")
+    assert_refused(memlm("probe", model, "--text", text), "too little text", "are needed")
+    assert_refused(memlm("probe", "no/such/model/anywhere", "--text", corpus), "no/such/model/anywhere")
+    assert_refused(memlm("settle", model, "--text", corpus), "no causal language model")

@@ -146,8 +146,8 @@ def _split(documents: list[Document], test_fraction: float) -> tuple[list[Docume
     validation, train = rest[:num_validation], rest[num_validation:]
     if not validation or not train:
         raise ValueError(
-            f"{len(documents)} pieces of text of about {_MIN_DOCUMENT_BYTES} bytes cannot be split into training, "
-            "validation and test: give more text"
+            f"too little text to keep some of it apart: {len(documents)} pieces of about {_MIN_DOCUMENT_BYTES} bytes; "
+            f"at least {20 * _MIN_DOCUMENT_BYTES:,} bytes are needed"
         )
     return train, validation, test
 
