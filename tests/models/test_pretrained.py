@@ -375,6 +375,11 @@ def test_sentence_embedding_is_the_librarys() -> None:
     folder = load_module._find("minilm")
     expected = SentenceTransformer(str(folder), device="cpu").encode(sentences, convert_to_tensor=True)
     torch.testing.assert_close(model.sentence_embedding(tokens, mask), expected, atol=1e-5, rtol=0)
+    untrained = model.untrained(0)
+    assert untrained.max_sentence_len == model.max_sentence_len
+    fresh = untrained.sentence_embedding(tokens, mask)
+    assert fresh.shape == expected.shape
+    assert not torch.allclose(fresh, expected, atol=0.01)
     with pytest.raises(ValueError, match="at most 254 tokens, not 255"):
         model.sentence_embedding(tokens[:, :1].expand(-1, 255), mask[:, :1].expand(-1, 255))
 

@@ -230,6 +230,19 @@ class SentenceModel(PretrainedModel):
         self.pooling = nn.ModuleList(pooling).requires_grad_(False).eval()
         self.max_sentence_len = min(self.max_len, max_sentence_len - self.num_prefix - self.num_suffix)
 
+    def untrained(self, seed: int) -> "SentenceModel":
+        """The transformer as it is before training; what comes after it is pooling, and kept."""
+        plain = super().untrained(seed)
+        embedding = plain.body.get_input_embeddings().weight
+        model = SentenceModel(
+            plain.body,
+            (self.prefix.tolist(), self.suffix.tolist()),
+            name=plain.name,
+            pooling=list(self.pooling),
+            max_sentence_len=self.max_sentence_len + self.num_prefix + self.num_suffix,
+        )
+        return model.to(embedding.device, embedding.dtype)
+
     @torch.no_grad()
     def sentence_embedding(self, tokens: Tokens, mask: Mask) -> Float[Tensor, "batch dim"]:
         """What `SentenceTransformer.encode` gives for these tokens; special tokens are put around them here.
