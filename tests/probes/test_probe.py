@@ -425,7 +425,7 @@ def test_texts_are_a_list_with_enough_in_it(encoder: StateEncoder, tmp_path: Pat
         probe(encoder, texts()[0], cache=tmp_path)
     with pytest.raises(ValueError, match="too little text for chunks of 16 tokens"):
         probe(encoder, texts(4), cache=tmp_path)
-    with pytest.raises(ValueError, match="give more text"):
+    with pytest.raises(ValueError, match="too little text"):
         probe(encoder, [], cache=tmp_path)
     with pytest.raises(ValueError, match="lone surrogate"):
         probe(encoder, [*texts(), "a\ud800"], cache=tmp_path)

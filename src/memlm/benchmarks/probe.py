@@ -16,7 +16,7 @@ from memlm.probes.reading import Embedded, codes_of, train_reader
 from memlm.probes.transform import Transform
 from memlm.results import Provenance
 
-ROUNDS = 2
+ROUNDS = 3
 STEPS = 8
 
 

@@ -100,6 +100,8 @@ class ReadingConfig(Config):
     def __post_init__(self) -> None:
         require_positive(self, "num_steps", "max_chunks", "test_chunks", "batch_chunks")
         require_fraction(self, "test_fraction")
+        require(self.max_chunks >= 100, f"max_chunks must be at least 100, not {self.max_chunks}")
+        require(self.test_chunks >= 20, f"test_chunks must be at least 20, not {self.test_chunks}")
         require(0 < self.test_fraction < 0.7, f"test_fraction must lie between 0 and 0.7, not {self.test_fraction}")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Num
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from memlm.data.chunks import Chunks
 from memlm.evaluation.bootstrap import bootstrap_interval
@@ -58,27 +58,34 @@ def score(
     vocab_size: int,
     *,
     memory: Memory | None = None,
+    only_nats: bool = False,
     device: torch.device | str = "cpu",
     advance: Callable[[int], None] | None = None,
 ) -> Scores:
     """Regenerate chunks and score every token; `advance` hears of each batch's tokens.
 
     A model that writes token by token regenerates with its own `greedy(memory)`; what it writes is scored, never what
-    it would have written after the true beginning. `memory` are the chunks' frozen memories, for a reader of such.
+    it would have written after the true beginning; that takes a pass for every token, and is left out (every prediction
+    is -1) where `only_nats` are wanted. `memory` are the chunks' frozen memories, for a reader of such.
     """
     was_training = model.training
     model.eval()
     predicted, nats = [], []
     for batch in batches(chunks, device, batch_chunks(chunks.tokens.shape[1], vocab_size), memory):
         output = model(*batch)
-        greedy = getattr(model, "greedy", None)
-        written = greedy(batch.memory) if greedy else output.logits.argmax(dim=-1)
+        written = torch.full_like(batch.tokens, -1) if only_nats else _written(model, batch, output.logits)
         predicted.append(written.cpu().numpy())
         nats.append(token_nats(output, batch).cpu().numpy())
         if advance:
             advance(int(batch.mask.sum()))
     model.train(was_training)
     return Scores(np.concatenate(predicted), np.concatenate(nats), chunks)
+
+
+def _written(model: nn.Module, batch: Batch, logits: Tensor) -> Tensor:
+    """The tokens [chunk token] that a model regenerates."""
+    greedy = getattr(model, "greedy", None)
+    return greedy(batch.memory) if greedy else logits.argmax(dim=-1)
 
 
 def quick_measures(scores: Scores) -> dict[str, float]:

@@ -50,7 +50,7 @@ class ParallelReader(nn.Module):
 
     def __init__(self, cfg: config.ParallelReader, shape: config.MemoryShape, head: CodeHead) -> None:
         super().__init__()
-        self.unpooling = _unpooling(shape, cfg.token_dim or _token_dim(shape), cfg.dim)
+        self.unpooling = _unpooling(shape, cfg.token_dim or token_dim(shape.chunk_len), cfg.dim)
         self.positions = nn.Parameter(torch.randn(shape.chunk_len, cfg.dim) * 0.1)
         self.stack = Stack(config.StackConfig(dim=cfg.dim, num_layers=cfg.num_layers), shape.chunk_len)
         self.head = head
@@ -86,7 +86,7 @@ class AutoregressiveReader(nn.Module):
         super().__init__()
         self.num_prefix, self.chunk_len = cfg.num_prefix, shape.chunk_len
         self.unfold = linear(shape.num_slots * shape.memory_dim, cfg.num_prefix * cfg.dim)
-        self.unpooling = _unpooling(shape, _token_dim(shape), cfg.dim)
+        self.unpooling = _unpooling(shape, token_dim(shape.chunk_len), cfg.dim)
         self.read = linear(head.codes.shape[1], cfg.dim)
         self.positions = nn.Parameter(torch.randn(cfg.num_prefix + shape.chunk_len, cfg.dim) * 0.1)
         stack = config.StackConfig(dim=cfg.dim, num_layers=cfg.num_layers, mixer=config.Attention(), causal=True)
@@ -134,9 +134,9 @@ def build_reader(
             return AutoregressiveReader(cfg, shape, CodeHead(codes, log_probs, cfg.dim))
 
 
-def _token_dim(shape: config.MemoryShape) -> int:
+def token_dim(chunk_len: int) -> int:
     """Dimensions that each position gets of the embedding: more where there are few positions."""
-    return min(64, max(16, 2048 // shape.chunk_len))
+    return min(64, max(16, 2048 // chunk_len))
 
 
 def _unpooling(shape: config.MemoryShape, token_dim: int, dim: int) -> nn.Module:

@@ -11,7 +11,7 @@ from memlm.evaluation.information import unconditional_log_probs
 from memlm.evaluation.metrics import batch_chunks, batches
 from memlm.models.autoencoder import Regeneration
 from memlm.models.encoder import Encoder, Tokens
-from memlm.models.readers import build_reader
+from memlm.models.readers import build_reader, token_dim
 from memlm.nn.linear import linear
 from memlm.nn.mixers import Mask
 from memlm.nn.pooling import Memory
@@ -22,8 +22,8 @@ from memlm.probes.reading import Embedded, training_config
 from memlm.training.accelerator import build_accelerator
 from memlm.training.loop import Task, fit
 
-POSITIVE_DIMS_PER_TOKEN = 8
-POSITIVE_MAX_DIMS = 1024
+POSITIVE_DIMS, POSITIVE_DIMS_PER_TOKEN = 512, 4
+"""Dimensions of the positive control's memories: at least, and at least for each token."""
 
 
 def shuffled(embedded: Embedded, seed: int = 0) -> Embedded:
@@ -34,7 +34,7 @@ def shuffled(embedded: Embedded, seed: int = 0) -> Embedded:
 
 def constant(embedded: Embedded) -> Embedded:
     """The same embedding for every text: nothing can be retained."""
-    return Embedded(*(np.zeros(vectors.shape, np.float32) for vectors in embedded))
+    return Embedded(*(np.broadcast_to(np.float32(0), vectors.shape) for vectors in embedded))
 
 
 def _rolled(vectors: Vectors, shift: int) -> Vectors:
@@ -47,10 +47,10 @@ class _CodeEncoder(nn.Module):
 
     def __init__(self, codes: Float[Tensor, "vocab code"], chunk_len: int) -> None:
         super().__init__()
-        dims = min(POSITIVE_DIMS_PER_TOKEN * chunk_len, POSITIVE_MAX_DIMS)
+        dims = max(POSITIVE_DIMS, POSITIVE_DIMS_PER_TOKEN * chunk_len)
         self.shape = MemoryShape(vocab_size=len(codes), chunk_len=chunk_len, memory_dim=dims)
         stack = StackConfig(num_layers=1, mixer=MaskedMixer(num_heads=8))
-        self.encoder = Encoder(self.shape, stack, Positional(token_dim=16))
+        self.encoder = Encoder(self.shape, stack, Positional(token_dim=token_dim(chunk_len)))
         self.encoder.embed = nn.Sequential(  # type: ignore[assignment]
             nn.Embedding.from_pretrained(codes),  # type: ignore[no-untyped-call]
             linear(codes.shape[1], stack.dim, gain=0.35),

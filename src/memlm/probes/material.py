@@ -18,8 +18,8 @@ from memlm.data.tokenizer import Tokenizer
 
 MIN_TRAIN_CHUNKS = 100
 MIN_TEST_CHUNKS = 20
-_MIN_DOCUMENTS = 60
-_MIN_DOCUMENT_BYTES = 1024
+_FEW_DOCUMENTS, _MIN_PIECES = 12, 60
+_MIN_PIECE_BYTES = 1024
 _LARGEST_TEXT = 64 * 1024 * 1024
 
 
@@ -59,20 +59,37 @@ class Material:
 class Texts:
     """Documents, tokenized, in three splits; they are cut into chunks of any length."""
 
-    def __init__(self, tokenizer: Tokenizer, documents: Sequence[Document], test_fraction: float) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        documents: Sequence[Document],
+        test_fraction: float,
+        *,
+        held_out: Sequence[Document] = (),
+    ) -> None:
         """Split and tokenize.
 
-        Few or large documents are cut smaller, so that there are some to keep apart; what is kept apart depends on the
-        texts alone.
+        Whole documents are kept apart. Where there are few, they are cut into pieces, which then count as documents.
+        What is kept apart depends on the texts alone.
+
+        Args:
+            tokenizer: the encoder's.
+            documents: what readers are trained on and, but for `held_out`, measured on.
+            test_fraction: share of documents to measure on.
+            held_out: measure on these instead; for an encoder that was trained on `documents`.
 
         Raises:
             ValueError: there is too little text to split.
         """
         documents = _limited(documents)
-        self.num_bytes = sum(map(_num_bytes, documents))
+        self.num_bytes = sum(map(_num_bytes, (*documents, *held_out)))
         self.round_trips = all(tokenizer.is_lossless(document.text[:2000]) for document in documents[:5])
-        parts = _split(_small_enough(documents, self.num_bytes), test_fraction)
-        self.train, self.validation, self.test = (tokenize_documents(tokenizer, part) for part in parts)
+        train, validation, test = _split(_enough(documents), test_fraction)
+        if held_out:
+            train, test = train + test, _enough(held_out)
+        self.train, self.validation, self.test = (
+            tokenize_documents(tokenizer, part) for part in (train, validation, test)
+        )
 
     def cut(self, chunk_len: int, cfg: ReadingConfig) -> Material:
         """Whole chunks of each split.
@@ -81,7 +98,8 @@ class Texts:
             ValueError: there is too little text for chunks of this length; says how much is needed.
         """
         # More chunks than are drawn in training would be embedded for nothing.
-        train = _whole(cut(self.train, chunk_len), min(cfg.max_chunks, cfg.num_steps * cfg.batch_chunks))
+        drawn = max(MIN_TRAIN_CHUNKS, cfg.num_steps * cfg.batch_chunks)
+        train = _whole(cut(self.train, chunk_len), min(cfg.max_chunks, drawn))
         validation = _whole(cut(self.validation, chunk_len), max(MIN_TEST_CHUNKS, cfg.test_chunks // 3))
         test, test_bytes = _documents_with_chunks(_whole(cut(self.test, chunk_len), cfg.test_chunks), self.test)
         self._require("training", train, MIN_TRAIN_CHUNKS)
@@ -124,11 +142,14 @@ def _num_bytes(document: Document) -> int:
     return len(document.text.encode("utf-8", "surrogatepass"))
 
 
-def _small_enough(documents: Sequence[Document], total: int) -> list[Document]:
-    limit = min(MAX_DOCUMENT_BYTES, max(_MIN_DOCUMENT_BYTES, total // _MIN_DOCUMENTS))
-    pieces = (piece for document in documents for piece in _cut(document, limit))
+def _enough(documents: Sequence[Document]) -> list[Document]:
+    """The documents, or pieces of them if they are too few to keep some apart and to see their spread."""
+    if len(documents) < _FEW_DOCUMENTS:
+        limit = sum(map(_num_bytes, documents)) // _MIN_PIECES
+        limit = min(MAX_DOCUMENT_BYTES, max(_MIN_PIECE_BYTES, limit))
+        documents = [piece for document in documents for piece in _cut(document, limit)]
     # A text that occurs twice must not be learned from one place and measured in another.
-    return list({piece.text: piece for piece in pieces}.values())
+    return list({document.text: document for document in documents}.values())
 
 
 def _cut(document: Document, limit: int) -> list[Document]:
@@ -146,8 +167,8 @@ def _split(documents: list[Document], test_fraction: float) -> tuple[list[Docume
     validation, train = rest[:num_validation], rest[num_validation:]
     if not validation or not train:
         raise ValueError(
-            f"too little text to keep some of it apart: {len(documents)} pieces of about {_MIN_DOCUMENT_BYTES} bytes; "
-            f"at least {20 * _MIN_DOCUMENT_BYTES:,} bytes are needed"
+            f"too little text to keep some of it apart: {len(documents)} pieces of about {_MIN_PIECE_BYTES} bytes; "
+            f"at least {20 * _MIN_PIECE_BYTES:,} bytes are needed"
         )
     return train, validation, test
 

@@ -36,7 +36,7 @@ from memlm.probes.transform import Transform
 from memlm.results import Provenance, Result
 
 CONTROLS = ("untrained", "shuffled", "constant", "random_tokens", "positive")
-_FORMAT = 2
+_FORMAT = 3
 _LM_BATCH = 64
 
 Row = dict[str, Any]
@@ -79,13 +79,23 @@ def probe(
         ValueError: the encoder, a layer, a pooling or a chunk length is impossible, or there is too little text.
     """
     cfg = replace(cfg or ProbeConfig(), **settings)
-    if isinstance(texts, str):
-        raise ValueError("expected a list of texts, not one string; wrap it: [text]")
+    documents = documents_of(texts)
     if not isinstance(encoder, FrozenEncoder):
         encoder = load_encoder(encoder, precision=precision)
-    named = enumerate(texts) if texts is not None else None
-    documents = [Document(f"text {i}", text) for i, text in named] if named else list(read_documents(NamedCorpus()))
     return Prober(encoder, documents, cfg, cache=cache or default_cache(), quiet=quiet).run()
+
+
+def documents_of(texts: Sequence[str] | None) -> list[Document]:
+    """Texts as documents; without any, the presidential addresses.
+
+    Raises:
+        ValueError: one string is given instead of a list.
+    """
+    if isinstance(texts, str):
+        raise ValueError("expected a list of texts, not one string; wrap it: [text]")
+    if texts is None:
+        return list(read_documents(NamedCorpus()))
+    return [Document(f"text {number}", text) for number, text in enumerate(texts)]
 
 
 class Task(NamedTuple):
@@ -102,9 +112,18 @@ class Prober:
     """Makes all readings of one encoder on one body of text."""
 
     def __init__(
-        self, encoder: FrozenEncoder, documents: Sequence[Document], cfg: ProbeConfig, *, cache: Path, quiet: bool
+        self,
+        encoder: FrozenEncoder,
+        documents: Sequence[Document],
+        cfg: ProbeConfig,
+        *,
+        held_out: Sequence[Document] = (),
+        cache: Path,
+        quiet: bool,
     ) -> None:
+        """`held_out` are documents to measure on instead of some of `documents`, if the encoder has learned from those."""
         self.encoder, self.documents, self.cfg, self.cache, self.quiet = encoder, documents, cfg, cache, quiet
+        self.held_out = held_out
         # Refuse what cannot be done before anything that takes long is begun.
         for chunk_len in cfg.chunk_lens:
             self.views(chunk_len)
@@ -123,19 +142,25 @@ class Prober:
             "baselines": {str(length.chunk_len): length.baselines() for length in lengths if self.cfg.controls},
             "round_trips": all(length.material.round_trips for length in lengths),
         }
-        settings = {"config": asdict(self.cfg), "encoder": self.encoder.fingerprint}
+        dtype = str(self.encoder.token_table.dtype).removeprefix("torch.")
+        settings = {"config": asdict(self.cfg), "encoder": self.encoder.fingerprint, "dtype": dtype}
         return Result(name="probe", measures=values, provenance=Provenance.here(**settings))
 
     @cached_property
     def texts(self) -> Texts:
         """The documents, in the encoder's tokens."""
-        return Texts(self.encoder.tokenizer, self.documents, self.cfg.reading.test_fraction)
+        fraction = self.cfg.reading.test_fraction
+        return Texts(self.encoder.tokenizer, self.documents, fraction, held_out=self.held_out)
 
     def views(self, chunk_len: int) -> list[View]:
         """The views asked for, or the encoder's own."""
         default = self.encoder.default_view
         poolings = self.cfg.poolings or (default.pooling,)
         layers = self.cfg.layers
+        if layers != (-1,) and set(poolings) & {"memory", "sentence"}:
+            raise ValueError(
+                f"{poolings[0]} is made of the last layer alone; to read layers, choose last or mean pooling"
+            )
         asked = [View(layer, pooling) for pooling in poolings for layer in layers]
         return list(dict.fromkeys(self.encoder.resolve(view, chunk_len) for view in asked))
 
@@ -220,30 +245,31 @@ class Length:
         return {**values, "intervals": {name: list(interval) for name, interval in intervals.items()}}
 
     def trained(self, task: Task) -> tuple[TrainedReader, Embedded]:
-        """A reader trained for a task, and what it was trained on; trained once, however often it is asked for."""
+        """A reader trained for a task, and what it was trained on; what is asked for again is kept."""
         if task.control == "random_tokens":
             task = task._replace(control=None)  # only what it is measured on differs
-        if task not in self._trained:
-            encoder, embedded = self._of_control(task)
-            without = self._without(task) if isinstance(task.reading.reader, AutoregressiveReader) else None
-            self._trained[task] = self._train(task, embedded, self._codes(encoder), without), embedded
-        return self._trained[task]
+        if task in self._trained:
+            return self._trained[task]
+        embedded = self._of_control(task)
+        without = self._without(task) if isinstance(task.reading.reader, AutoregressiveReader) else None
+        trained = self._train(task, embedded, without), embedded
+        if task.control in (None, "causal"):
+            self._trained[task] = trained
+        return trained
 
-    def _of_control(self, task: Task) -> tuple[FrozenEncoder, Embedded]:
+    def _of_control(self, task: Task) -> Embedded:
+        """What is read for a control; always with the codes of the encoder that is probed."""
         match task.control:
             case "untrained":
-                encoder = self.encoder.untrained(task.seed)
-                return encoder, self._embed(encoder, [task.view])[0]
+                return self._embed(self.encoder.untrained(task.seed), [task.view])[0]
             case "shuffled":
-                return self.encoder, shuffled(self.embedded[task.view], task.seed)
+                return shuffled(self.embedded[task.view], task.seed)
             case "constant" | "causal":
-                return self.encoder, constant(self.embedded[task.view])
+                return constant(self.embedded[task.view])
             case "positive":
-                codes = self._codes(self.encoder)
-                memories = autoencoder_memories(self.material, codes, task.reading, seed=task.seed, quiet=self.quiet)
-                return self.encoder, memories
+                return autoencoder_memories(self.material, self.codes, task.reading, seed=task.seed, quiet=self.quiet)
             case _:
-                return self.encoder, self.embedded[task.view]
+                return self.embedded[task.view]
 
     def _without(self, task: Task) -> TrainedReader | None:
         """An autoregressive reader without a memory is a language model, and has to be trained."""
@@ -251,15 +277,13 @@ class Length:
             return None
         return self.trained(task._replace(view=self.views[0], control="causal", degradation=None))[0]
 
-    def _train(
-        self, task: Task, embedded: Embedded, codes: Float[Tensor, "vocab code"], without: TrainedReader | None
-    ) -> TrainedReader:
+    def _train(self, task: Task, embedded: Embedded, without: TrainedReader | None) -> TrainedReader:
         what = task.control or str(task.view)
         degraded = f", {task.degradation.kind}" if task.degradation else ""
         return train_reader(
             self.material,
             embedded,
-            codes,
+            self.codes,
             task.reading,
             transform=Transform(embedded.train, task.degradation),
             without=without,
@@ -275,11 +299,13 @@ class Length:
             return {"causal_nats_per_token": nats, "causal_model": self.encoder.name}
         reader, embedded = self.trained(task)
         test = self.material.vocabulary.number(self.material.test)
-        nats = float(reader.predict(test, embedded.test).nats.mean())
+        nats = float(reader.nats(test, embedded.test).mean())
         return {"causal_nats_per_token": nats, "causal_model": "the autoregressive reader without a memory"}
 
-    def _codes(self, encoder: FrozenEncoder) -> Float[Tensor, "vocab code"]:
-        return codes_of(encoder.token_table)[torch.from_numpy(self.material.vocabulary.types)]
+    @cached_property
+    def codes(self) -> Float[Tensor, "vocab code"]:
+        """What readers write the vocabulary's tokens with."""
+        return codes_of(self.encoder.token_table)[torch.from_numpy(self.material.vocabulary.types)]
 
     def _embed(self, encoder: FrozenEncoder, views: Sequence[View]) -> list[Embedded]:
         parts = (
@@ -323,16 +349,17 @@ class Length:
 def _storage(values: Row, degradation: Quantization) -> Row:
     """Bits that a quantized embedding takes, and retained bits for each of them.
 
-    A reader of tokens one by one counts what several tokens share once for each of them, so that more may be retained
-    than is stored; what an autoregressive reader retains cannot be more, for it counts on top of the tokens before.
+    More may be retained than is stored: a reader of tokens one by one counts what several tokens share once for each of
+    them, and one that knows little of the language without an embedding gains from it what it could have known.
     """
     dims = values["num_slots"] * values["memory_dim"]
     stored = degradation.num_bits * dims
     return {"stored_bits": stored, "storage_efficiency": values["bits_per_dim"] * dims / stored}
 
 
-def _language_model_nats(model: PretrainedModel, chunks: Chunks) -> float:
+def _language_model_nats(model: PretrainedModel, chunks: Chunks) -> float | None:
     """Nats a token of a pretrained language model; of the tokens that have others before them."""
     tokens, mask = torch.from_numpy(chunks.tokens), torch.from_numpy(chunks.mask)
     batches = zip(torch.split(tokens, _LM_BATCH), torch.split(mask, _LM_BATCH), strict=True)
-    return float(np.nanmean(np.concatenate([model.next_token_nats(*batch).numpy() for batch in batches])))
+    nats = np.concatenate([model.next_token_nats(*batch).numpy() for batch in batches])
+    return float(np.nanmean(nats)) if np.isfinite(nats).any() else None

@@ -28,6 +28,8 @@ CODE_DIM = 128
 CONVERGED_FRACTION = 0.02
 """A reader has converged if the second half of its training gained less than this share of the text's nats."""
 _NUM_WATCHES = 8
+_MAX_WATCHED = 128
+"""Validation chunks that a learning curve is measured on: greedy decoding takes long."""
 _MIN_STANDARD_ERRORS = 2.0
 _PRIOR_COUNTS = (1.0, 10.0, 100.0, 1000.0, 10_000.0)
 """How many tokens the overall frequencies may count for at each position."""
@@ -73,9 +75,9 @@ class TrainedReader:
         shape = {"memory_dim": dim, "num_slots": num_slots, "vocab_size": self.vocab_size}
         return {**values, **about, **shape}, intervals
 
-    def predict(self, chunks: Chunks, vectors: Vectors) -> Scores:
-        """What the reader makes of numbered chunks, token by token."""
-        return _score(self.module, chunks, self.transform(vectors), self.vocab_size)
+    def nats(self, chunks: Chunks, vectors: Vectors) -> Nats:
+        """What each token of numbered chunks costs the reader, in nats."""
+        return _score(self.module, chunks, self.transform(vectors), self.vocab_size, only_nats=True).nats
 
 
 def train_reader(
@@ -114,10 +116,12 @@ def train_reader(
     known = _known(without) if without else _counted(train, validation, log_probs)
     module = _build(cfg, embedded.train, train.tokens.shape[1], codes, log_probs, seed)
     watched = transform(embedded.validation)
+    few = slice(_MAX_WATCHED)
+    glimpse = Chunks(validation.tokens[few], validation.mask[few], validation.document[few])
     curve: list[dict[str, float]] = []
 
     def watch(model: nn.Module) -> dict[str, float]:
-        curve.append(quick_measures(_score(model, validation, watched, len(codes))))
+        curve.append(quick_measures(_score(model, glimpse, watched[few], len(codes))))
         return curve[-1]
 
     training = training_config(cfg, train.tokens.shape[1], seed)
@@ -129,7 +133,7 @@ def train_reader(
     )
     fit(module, task, training, build_accelerator(training), quiet=quiet)
     module.cpu()
-    nats = _score(module, validation, watched, len(codes)).nats
+    nats = _score(module, validation, watched, len(codes), only_nats=True).nats
     return TrainedReader(
         module=module,
         transform=transform,
@@ -189,15 +193,15 @@ def _sampler(
     return batch
 
 
-def _score(module: nn.Module, chunks: Chunks, memory: Memory, vocab_size: int) -> Scores:
+def _score(module: nn.Module, chunks: Chunks, memory: Memory, vocab_size: int, *, only_nats: bool = False) -> Scores:
     device = next(module.parameters()).device
-    return score(module, chunks, vocab_size, memory=memory, device=device)
+    return score(module, chunks, vocab_size, memory=memory, only_nats=only_nats, device=device)
 
 
 def _known(without: TrainedReader) -> Callable[[Chunks], Nats]:
     """What tokens cost a reader that was trained without a memory."""
     num_slots, dim = without.transform.shape
-    return lambda chunks: without.predict(chunks, np.zeros((len(chunks.tokens), num_slots, dim), np.float32)).nats
+    return lambda chunks: without.nats(chunks, np.zeros((len(chunks.tokens), num_slots, dim), np.float32))
 
 
 def _counted(train: Chunks, validation: Chunks, log_probs: Float[np.ndarray, " vocab"]) -> Callable[[Chunks], Nats]:

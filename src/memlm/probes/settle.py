@@ -14,13 +14,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from memlm.config import READERS, NamedCorpus, ProbeConfig, SettleConfig
+from memlm.config import READERS, ProbeConfig, SettleConfig
 from memlm.data.cache import default_cache
-from memlm.data.corpus import Document, read_documents
+from memlm.data.corpus import Document
 from memlm.evaluation.bootstrap import bootstrap_interval
 from memlm.probes.encoders import FrozenEncoder, StateEncoder, load_encoder
 from memlm.probes.positions import invert_positions
-from memlm.probes.probe import Length, Prober, Task
+from memlm.probes.probe import Length, Prober, Task, documents_of
 from memlm.probes.search import SearchConfig, search
 from memlm.progress import track
 from memlm.results import Provenance, Result
@@ -63,14 +63,13 @@ def settle(
         ValueError: the model is not causal, or as `probe`.
     """
     cfg = replace(cfg or SettleConfig(), **settings)
+    documents = documents_of(texts)
     if not isinstance(encoder, FrozenEncoder):
         encoder = load_encoder(encoder, precision=precision)
     if not isinstance(encoder, StateEncoder) or not encoder.model.causal:
         raise ValueError(
             f"{encoder.name} is no causal language model: the claim is about next-token training; use probe"
         )
-    named = enumerate(texts) if texts is not None else None
-    documents = [Document(f"text {i}", text) for i, text in named] if named else list(read_documents(NamedCorpus()))
     attack = _Attack(encoder, documents, cfg, cache or default_cache(), quiet)
     attacks = [*attack.readers(), attack.search(), attack.positions()]
     claim = _claim(attacks)
@@ -98,6 +97,7 @@ class _Attack:
         )
         self.length = Length(Prober(encoder, documents, probing, cache=cache, quiet=quiet), cfg.chunk_len)
         (self.view,) = self.length.views
+        self.dtype = str(encoder.token_table.dtype).removeprefix("torch.")
         self.texts = torch.from_numpy(self.length.material.test.tokens[: cfg.num_texts])
 
     def readers(self) -> Iterator[Row]:
@@ -108,7 +108,7 @@ class _Attack:
             names = ("token_accuracy", "exact_match", "retained_bits_per_token", "retained_fraction", "lower_bound")
             yield {
                 "attack": f"{kind} reader",
-                "given": "one vector, fp32",
+                "given": f"one vector, {self.dtype}",
                 "knows": f"{row['num_train_chunks']:,} pairs of text and vector; the token embeddings",
                 "num_texts": row["num_chunks"],
                 **{name: row[name] for name in names},
@@ -145,8 +145,8 @@ class _Attack:
         guessed = (starts[:, 0] == self.texts).float().mean()
         return {
             "attack": "search",
-            "given": "one vector, fp32",
-            "knows": "the model's weights; a trained reader's guesses to start from",
+            "given": f"one vector, {self.dtype}",
+            "knows": "the model's weights; a trained reader's guesses; which tokens occur in all of the text",
             "start_token_accuracy": float(guessed),
             **row,
         }
@@ -168,7 +168,7 @@ class _Attack:
         row = self._each("inverting", attack, "verified_fraction")
         return {
             "attack": "positions",
-            "given": f"all {self.cfg.chunk_len} states of layer {self.view.layer}, fp32",
+            "given": f"all {self.cfg.chunk_len} states of layer {self.view.layer}, {self.dtype}",
             "knows": "the model's weights",
             **row,
         }
@@ -239,8 +239,10 @@ def _verdict(name: str, cfg: SettleConfig, attacks: Sequence[Row], claim: str) -
         "stands": "That is little: the claim stands, against these attacks and budgets. A stronger attack may yet "
         "refute it; a failed one proves nothing. ",
     }[claim]
-    reference = (
-        f"With the states of all positions, {states['token_accuracy']:.1%} are recovered: "
-        "what one vector lacks is not missing from the states together."
-    )
-    return found + meaning + reference
+    reference = f"With the states of all positions, {states['token_accuracy']:.1%} are recovered"
+    if states["token_accuracy"] >= REFUTED:
+        reference += ": what one vector lacks is not missing from the states together"
+    reference += ". "
+    if any(row.get("lower_bound") for row in attacks):
+        reference += "Readers that were still learning when their steps ended might have got more."
+    return (found + meaning + reference).strip()

@@ -10,6 +10,7 @@ from memlm.probes.embed import Vectors
 
 _SAMPLE = 20_000
 _MIN_FLOOR = 1e-6
+_MIN_RELATIVE_STD = 1e-5
 
 _CLIP = 3.0
 
@@ -25,7 +26,10 @@ class Transform:
         self.shape: tuple[int, int] = train.shape[1:]
         self.degradation = degradation
         sample = torch.from_numpy(np.array(train[:_SAMPLE])).flatten(0, 1)
-        self.mean, self.std = sample.mean(0), sample.std(0).clamp_min(1e-12)
+        std, self.mean = torch.std_mean(sample.double(), 0)
+        # A dimension that varies by rounding alone is none.
+        least = _MIN_RELATIVE_STD * torch.maximum(self.mean.abs(), std.median())
+        self.mean, self.std = self.mean.float(), torch.where(std > least, std, torch.inf).float()
         values, vectors = torch.linalg.eigh(torch.cov(self._degraded(sample, _generator()).T.double()))
         # Few vectors say little of the directions along which they hardly vary; unseen ones do vary there.
         floor = min(1.0, max(_MIN_FLOOR, (sample.shape[1] / len(sample)) ** 4))

@@ -14,7 +14,7 @@ import numpy as np
 
 from memlm.config import LanguageModelRecipe, LastToken, Mean, ProbeConfig, ReadingConfig, RecipeConfig
 from memlm.data.cache import default_cache
-from memlm.data.corpus import read_documents
+from memlm.data.corpus import read_documents, split_of
 from memlm.data.token_store import PreparedData, prepare
 from memlm.evaluation.regression import Slopes, fit_slopes
 from memlm.probes.encoders import AutoencoderEncoder, FrozenEncoder, language_model_encoder
@@ -114,7 +114,10 @@ class _Work:
         self.out, self.plan, self.cache, self.quiet = out, plan, cache, quiet
         recipe = self._autoencoder()
         self.prepared: PreparedData = prepare(recipe.data, quiet=quiet)
-        self.documents = list(read_documents(recipe.data.corpus))
+        # Readers learn from what the encoders learned from, and are measured on what neither has seen.
+        everything = list(read_documents(recipe.data.corpus))
+        self.documents = [document for document in everything if split_of(document, recipe.data) == "train"]
+        self.held_out = [document for document in everything if split_of(document, recipe.data) == "test"]
         self.reading = ReadingConfig(num_steps=plan.reading_steps, max_chunks=plan.reading_chunks)
 
     def compare(self, mixer: LanguageMixer) -> Iterator[Row]:
@@ -169,7 +172,7 @@ class _Work:
             controls=False,
             reading=self.reading,
         )
-        return Prober(encoder, self.documents, cfg, cache=self.cache, quiet=self.quiet)
+        return Prober(encoder, self.documents, cfg, held_out=self.held_out, cache=self.cache, quiet=self.quiet)
 
     # --- training ----------------------------------------------------------------------------------------------
 
