@@ -105,10 +105,10 @@ def test_search_never_ends_farther_than_it_began_and_repeats_itself() -> None:
     assert found[1:] == again[1:]
 
 
-def test_a_readers_proposals_and_whitening_help_along() -> None:
+def test_a_readers_proposals_help_along() -> None:
     model, tokens = language_model(), text(9)
     proposals = torch.stack((text(10), tokens), dim=1)
-    found = find(model, tokens, text(10)[None], proposals=proposals, whiten=2 * torch.eye(DIM))
+    found = find(model, tokens, text(10)[None], proposals=proposals)
     assert torch.equal(found.tokens, tokens)
     assert find(model, tokens, tokens[None]).num_encodings == 2  # there already
 
@@ -121,7 +121,6 @@ def test_search_refuses_what_does_not_fit() -> None:
         ("start must hold", tokens[None] + VOCAB, {}),
         ("allowed must hold", tokens[None], {"allowed": tokens[:0]}),
         ("proposals must be", tokens[None], {"proposals": tokens[None]}),
-        ("whiten must be", tokens[None], {"whiten": torch.eye(3)}),
     ]:
         with pytest.raises(ValueError, match=message):
             find(model, tokens, start, **options)

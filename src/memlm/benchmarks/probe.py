@@ -47,7 +47,7 @@ def probe_speed(encoder: str, *, chunk_len: int, precision: Literal["fp32", "bf1
         "seconds_per_step": step,
         "encoder": model.name,
         "chunk_len": chunk_len,
-        "batch_chunks": cfg.batch_chunks,
+        "batch_chunks": cfg.chunks_per_step(chunk_len),
         "vocab_size": len(codes),
         "num_threads": torch.get_num_threads(),
         "provenance": asdict(Provenance.here(precision=precision)),

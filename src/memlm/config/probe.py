@@ -92,17 +92,24 @@ class ReadingConfig(Config):
     """Embed at most this many training chunks."""
     test_chunks: int = 1_000
     """Embed at most this many test chunks."""
-    batch_chunks: int = 32
-    """Chunks per optimizer step."""
+    batch_chunks: int | None = None
+    """Chunks per optimizer step; by default 32, or as many more as make up 1024 tokens."""
     test_fraction: float = 0.15
     """Share of documents kept for the reported numbers; a third as many again are watched during training."""
 
     def __post_init__(self) -> None:
-        require_positive(self, "num_steps", "max_chunks", "test_chunks", "batch_chunks")
+        require_positive(self, "num_steps", "max_chunks", "test_chunks")
         require_fraction(self, "test_fraction")
+        require(
+            self.batch_chunks is None or self.batch_chunks > 0, f"batch_chunks must be positive: {self.batch_chunks}"
+        )
         require(self.max_chunks >= 100, f"max_chunks must be at least 100, not {self.max_chunks}")
         require(self.test_chunks >= 20, f"test_chunks must be at least 20, not {self.test_chunks}")
         require(0 < self.test_fraction < 0.7, f"test_fraction must lie between 0 and 0.7, not {self.test_fraction}")
+
+    def chunks_per_step(self, chunk_len: int) -> int:
+        """Chunks of this length in one optimizer step."""
+        return self.batch_chunks or max(32, 1024 // chunk_len)
 
 
 READERS: dict[str, Reader] = {

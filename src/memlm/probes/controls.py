@@ -87,7 +87,9 @@ def autoencoder_memories(
     model = _CodeAutoencoder(encoder, codes, log_probs)
 
     def batch(step: int) -> Batch:
-        rows = np.random.default_rng([seed, step]).integers(len(train.tokens), size=cfg.batch_chunks)
+        rows = np.random.default_rng([seed, step]).integers(
+            len(train.tokens), size=cfg.chunks_per_step(train.tokens.shape[1])
+        )
         return Batch.of(Chunks(train.tokens[rows], train.mask[rows], train.document[rows]))
 
     training = training_config(cfg, train.tokens.shape[1], seed)

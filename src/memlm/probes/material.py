@@ -98,7 +98,7 @@ class Texts:
             ValueError: there is too little text for chunks of this length; says how much is needed.
         """
         # More chunks than are drawn in training would be embedded for nothing.
-        drawn = max(MIN_TRAIN_CHUNKS, cfg.num_steps * cfg.batch_chunks)
+        drawn = max(MIN_TRAIN_CHUNKS, cfg.num_steps * cfg.chunks_per_step(chunk_len))
         train = _whole(cut(self.train, chunk_len), min(cfg.max_chunks, drawn))
         validation = _whole(cut(self.validation, chunk_len), max(MIN_TEST_CHUNKS, cfg.test_chunks // 3))
         test, test_bytes = _documents_with_chunks(_whole(cut(self.test, chunk_len), cfg.test_chunks), self.test)

@@ -121,7 +121,7 @@ class Prober:
         cache: Path,
         quiet: bool,
     ) -> None:
-        """`held_out` are documents to measure on instead of some of `documents`, if the encoder has learned from those."""
+        """`held_out`: documents to measure on, where the encoder has learned from `documents`."""
         self.encoder, self.documents, self.cfg, self.cache, self.quiet = encoder, documents, cfg, cache, quiet
         self.held_out = held_out
         # Refuse what cannot be done before anything that takes long is begun.

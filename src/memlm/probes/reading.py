@@ -126,7 +126,7 @@ def train_reader(
 
     training = training_config(cfg, train.tokens.shape[1], seed)
     task = Task(
-        sample=_sampler(train, embedded.train, transform, cfg.batch_chunks, seed),
+        sample=_sampler(train, embedded.train, transform, cfg.chunks_per_step(train.tokens.shape[1]), seed),
         objective=RETENTION,
         evaluate=watch,
         title=title,
@@ -155,7 +155,7 @@ def codes_of(table: Float[Tensor, "vocab dim"]) -> Float[Tensor, "vocab code"]:
 
 def training_config(cfg: ReadingConfig, chunk_len: int, seed: int) -> TrainingConfig:
     """How readers are trained: as our autoencoders are, where the reference recipe learns next to nothing."""
-    batch_tokens = cfg.batch_chunks * chunk_len
+    batch_tokens = cfg.chunks_per_step(chunk_len) * chunk_len
     return TrainingConfig(
         num_tokens=cfg.num_steps * batch_tokens,
         batch_tokens=batch_tokens,

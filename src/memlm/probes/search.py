@@ -70,7 +70,6 @@ def search(
     *,
     allowed: Int[Tensor, " allowed"] | None = None,
     proposals: Choices | None = None,
-    whiten: Float[Tensor, "memory_dim memory_dim"] | None = None,
 ) -> Found:
     """Look for the text whose embedding is `target`, beginning with each row of `start` in turn, nearest first.
 
@@ -80,13 +79,12 @@ def search(
 
     Args:
         allowed: tokens the gradient may propose; all by default.
-        whiten: multiplied with differences of embeddings before their length is taken.
 
     Raises:
-        ValueError: an empty or misshapen start, target, allowed, proposals or whiten, or a token out of range.
+        ValueError: an empty or misshapen start, target, allowed, or proposals, or a token out of range.
     """
-    _check(token_table, target, start, allowed, proposals, whiten)
-    hunt = _Hunt(embed, token_table, target, cfg or SearchConfig(), allowed, proposals, whiten)
+    _check(token_table, target, start, allowed, proposals)
+    hunt = _Hunt(embed, token_table, target, cfg or SearchConfig(), allowed, proposals)
     starts = hunt.measure(start)
     best, steps = _head(starts, 1), 0
     for row in itertools.cycle(range(len(starts.texts))):
@@ -110,11 +108,10 @@ class _Hunt:
         cfg: SearchConfig,
         allowed: Tensor | None,
         proposals: Tensor | None,
-        whiten: Tensor | None,
     ) -> None:
         self.embed, self.table, self.target, self.cfg = embed, table.detach(), target.detach(), cfg
         self.allowed = torch.arange(len(table), device=table.device) if allowed is None else allowed
-        self.proposals, self.whiten, self.num_encodings = proposals, whiten, 0
+        self.proposals, self.num_encodings = proposals, 0
         self.blank = self.table[self.allowed].mean(dim=0)
         self.unit = self._length(self.target).item()
         # On the CPU whatever the model's device: the same draws everywhere.
@@ -187,7 +184,7 @@ class _Hunt:
         return self._length(self.embed(embedded) - self.target) / self.unit
 
     def _length(self, difference: Tensor) -> Tensor:
-        return (difference if self.whiten is None else difference @ self.whiten.T).norm(dim=-1)
+        return difference.norm(dim=-1)
 
 
 def _head(beam: _Beam, number: int) -> _Beam:
@@ -213,7 +210,6 @@ def _check(
     start: Tensor,
     allowed: Tensor | None,
     proposals: Tensor | None,
-    whiten: Tensor | None,
 ) -> None:
     if start.ndim != 2 or start.numel() == 0:
         raise ValueError(f"start must be [start, token] with one text at least, not {tuple(start.shape)}")
@@ -221,8 +217,6 @@ def _check(
         raise ValueError(f"target must be one embedding [memory_dim], not 0, but is {tuple(target.shape)}")
     if proposals is not None and (proposals.ndim != 2 or len(proposals) != start.shape[1] or not proposals.numel()):
         raise ValueError(f"proposals must be [{start.shape[1]}, choice], as start, not {tuple(proposals.shape)}")
-    if whiten is not None and whiten.shape != (len(target), len(target)):
-        raise ValueError(f"whiten must be [{len(target)}, {len(target)}], as target, not {tuple(whiten.shape)}")
     for name, tokens in (("start", start), ("allowed", allowed), ("proposals", proposals)):
         check_tokens(name, tokens, len(table))
 

@@ -127,7 +127,7 @@ class _Attack:
         )
         embed = self.encoder.from_inputs(self.view)
 
-        def attack(number: int) -> tuple[Tensor, Tensor]:
+        def attack(number: int) -> tuple[Tensor, Tensor, int]:
             with torch.no_grad():
                 target = embed(self.encoder.model.embed_tokens(self.texts[number : number + 1]))[0]
             found = search(
@@ -139,7 +139,7 @@ class _Attack:
                 allowed=allowed,
                 proposals=proposals[number],
             )
-            return found.tokens, torch.tensor(found.exact)
+            return found.tokens, torch.tensor(found.exact), found.num_encodings
 
         row = self._each("searching for", attack, "exact_fraction")
         guessed = (starts[:, 0] == self.texts).float().mean()
@@ -154,7 +154,7 @@ class _Attack:
     def positions(self) -> Row:
         """Not one vector but all: the reference that says the text is in the states, only not in one of them."""
 
-        def attack(number: int) -> tuple[Tensor, Tensor]:
+        def attack(number: int) -> tuple[Tensor, Tensor, int]:
             tokens = self.texts[number : number + 1]
             mask = torch.ones_like(tokens, dtype=torch.bool)
             with torch.no_grad():
@@ -163,7 +163,7 @@ class _Attack:
             recovered = invert_positions(
                 self.encoder.model, states[0, skipped : skipped + tokens.shape[1]], self.view.layer
             )
-            return recovered.tokens, recovered.verified
+            return recovered.tokens, recovered.verified, recovered.num_encodings
 
         row = self._each("inverting", attack, "verified_fraction")
         return {
@@ -188,13 +188,14 @@ class _Attack:
         drawn = types[drawn].view(*self.texts.shape, 3).movedim(-1, 1)
         return torch.cat((proposals[..., 0][:, None], drawn), dim=1), proposals
 
-    def _each(self, doing: str, attack: Callable[[int], tuple[Tensor, Tensor]], verified: str) -> Row:
+    def _each(self, doing: str, attack: Callable[[int], tuple[Tensor, Tensor, int]], verified: str) -> Row:
         """An attack on every text: token accuracy, exact match, the share that the attacker could verify."""
-        right, sure = [], []
+        right, sure, encodings = [], [], 0
         total = self.texts.numel()
         with track(f"{doing.capitalize()} texts", total=total, unit="tokens", quiet=self.quiet) as advance:
             for number, text in enumerate(self.texts):
-                tokens, checked = attack(number)
+                tokens, checked, tried = attack(number)
+                encodings += tried
                 right.append((tokens == text).float().numpy())
                 sure.append(float(checked.float().mean()))
                 advance(len(text), note=f"{np.mean(right):.2f} of tokens right")
@@ -210,6 +211,7 @@ class _Attack:
             "token_accuracy": float(hits[:, 0].mean()),
             "exact_match": float(hits[:, 1].mean()),
             verified: float(np.mean(sure)),
+            "encodings_per_text": encodings / len(right),
             "accuracy_by_position": np.mean(right, axis=0).tolist(),
             "intervals": intervals,
         }

@@ -9,7 +9,7 @@ from memlm.report.demo import SETS
 from memlm.report.probe_rows import Probed
 from memlm.report.probe_tables import compact_table, controls_table
 from memlm.report.tables import metrics_table
-from memlm.report.text import marked, printable
+from memlm.report.text import marked, number, printable
 from memlm.results import Result
 
 if TYPE_CHECKING:
@@ -68,6 +68,15 @@ def print_probe(console: "Console", result: Result) -> None:
     bound = any(reading.lower_bound for reading in probed.readings)
     marks = "; ≥: a lower bound, the reader was still learning" if bound else ""
     _print_table(console, compact_table(probed.readings), _NOTE + marks)
+    for length, baseline in result.measures.get("baselines", {}).items():
+        counted, causal = (number(baseline.get(f"{name}_nats_per_token")) for name in ("unconditional", "causal"))
+        model = printable(str(baseline.get("causal_model")))
+        line = (
+            f"Without an embedding, {length} tokens cost {counted} nats each; a language model ({model}) pays {causal}."
+        )
+        console.print(line, markup=False, highlight=False)
+    if not result.measures.get("round_trips", True):
+        console.print("The tokenizer does not give the text back exactly: what is measured is tokens.")
     verdicts = probed.verdicts()
     if not verdicts:
         console.print("No controls were measured.")
