@@ -17,6 +17,7 @@ def test_embeddings_are_compared_at_equal_tokens_and_remembered(
         num_tokens=60_000,
         dims=(16, 64),
         budgets=(30_000, 60_000),
+        grid=True,
         cross=True,
         reading_steps=60,
         reading_chunks=1000,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from memlm.data.chunks import Chunks, cut
+from memlm.data.chunks import cut
 from memlm.data.corpus import Document
 from memlm.data.token_store import TokenSplit, tokenize_documents
 from memlm.evaluation.metrics import Scores
@@ -29,7 +29,7 @@ def random_passages(
     starts = np.flatnonzero(inside)[chunks.document[inside.nonzero()] == chunks.document[last[inside]]]
     drawn = np.random.default_rng(seed).choice(starts, min(num_passages, len(starts)), replace=False)
     for start in np.sort(drawn):
-        passage = Chunks(*(part[start : start + PASSAGE_CHUNKS] for part in chunks))  # type: ignore[arg-type]
+        passage = chunks.rows(slice(start, start + PASSAGE_CHUNKS))
         name = split.document_names[chunks.document[start]]
         yield {"document": name, "pieces": pieces(model, model.score(passage))}
 

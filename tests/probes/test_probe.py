@@ -21,6 +21,7 @@ from memlm.config import (
 from memlm.models.language_model import LanguageModel
 from memlm.probes import probe as probe_module
 from memlm.probes.encoders import AutoencoderEncoder, FrozenEncoder, StateEncoder, View, language_model_encoder
+from memlm.probes.material import Texts
 from memlm.probes.probe import CONTROLS, Length, Prober, probe
 from memlm.results import Result
 from memlm.text_language_model import TextLanguageModel
@@ -457,5 +458,5 @@ def test_views_are_counted_from_the_last_layer_too(encoder: StateEncoder, ours: 
 
 def test_the_first_length_gives_the_controls(encoder: StateEncoder, cache: Path) -> None:
     cfg = ProbeConfig(chunk_lens=(LENGTH, 12), reading=READING)
-    prober = Prober(encoder, [], cfg, cache=cache, quiet=True)
+    prober = Prober(encoder, Texts(encoder.tokenizer, [], 0.15), cfg, cache=cache, quiet=True)
     assert [Length(prober, chunk_len).views for chunk_len in cfg.chunk_lens] == [[encoder.default_view]] * 2

@@ -18,6 +18,10 @@ class Chunks(NamedTuple):
     document: NDArray[np.int64]
     """[chunk], the index of the document it comes from."""
 
+    def rows(self, index: slice | NDArray[np.int64]) -> "Chunks":
+        """Some of the chunks."""
+        return Chunks(self.tokens[index], self.mask[index], self.document[index])
+
 
 def cut(split: TokenSplit, chunk_len: int, *, max_chunks: int | None = None) -> Chunks:
     """All consecutive chunks of every document, in order.

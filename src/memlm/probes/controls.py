@@ -90,7 +90,7 @@ def autoencoder_memories(
         rows = np.random.default_rng([seed, step]).integers(
             len(train.tokens), size=cfg.chunks_per_step(train.tokens.shape[1])
         )
-        return Batch.of(Chunks(train.tokens[rows], train.mask[rows], train.document[rows]))
+        return Batch.of(train.rows(rows))
 
     training = training_config(cfg, train.tokens.shape[1], seed)
     task = Task(sample=batch, objective=RETENTION, title="Training the positive control")

@@ -5,6 +5,8 @@ import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,8 +58,14 @@ class Material:
         return self.test._replace(tokens=random.choice(self.vocabulary.types, size=self.test.tokens.shape))
 
 
+class _Splits(NamedTuple):
+    train: TokenSplit
+    validation: TokenSplit
+    test: TokenSplit
+
+
 class Texts:
-    """Documents, tokenized, in three splits; they are cut into chunks of any length."""
+    """Documents in three splits, tokenized once, when they are first cut; into chunks of any length."""
 
     def __init__(
         self,
@@ -67,9 +75,7 @@ class Texts:
         *,
         held_out: Sequence[Document] = (),
     ) -> None:
-        """Split and tokenize.
-
-        Whole documents are kept apart. Where there are few, they are cut into pieces, which then count as documents.
+        """Whole documents are kept apart. Where there are few, they are cut into pieces, which then count as documents.
         What is kept apart depends on the texts alone.
 
         Args:
@@ -77,31 +83,22 @@ class Texts:
             documents: what readers are trained on and, but for `held_out`, measured on.
             test_fraction: share of documents to measure on.
             held_out: measure on these instead; for an encoder that was trained on `documents`.
-
-        Raises:
-            ValueError: there is too little text to split.
         """
-        documents = _limited(documents)
-        self.num_bytes = sum(map(_num_bytes, (*documents, *held_out)))
-        self.round_trips = all(tokenizer.is_lossless(document.text[:2000]) for document in documents[:5])
-        train, validation, test = _split(_enough(documents), test_fraction)
-        if held_out:
-            train, test = train + test, _enough(held_out)
-        self.train, self.validation, self.test = (
-            tokenize_documents(tokenizer, part) for part in (train, validation, test)
-        )
+        self.tokenizer, self.documents, self.held_out = tokenizer, documents, held_out
+        self.test_fraction = test_fraction
 
     def cut(self, chunk_len: int, cfg: ReadingConfig) -> Material:
         """Whole chunks of each split.
 
         Raises:
-            ValueError: there is too little text for chunks of this length; says how much is needed.
+            ValueError: there is too little text to split, or for chunks of this length; says how much is needed.
         """
+        splits = self._splits
         # More chunks than are drawn in training would be embedded for nothing.
         drawn = max(MIN_TRAIN_CHUNKS, cfg.num_steps * cfg.chunks_per_step(chunk_len))
-        train = _whole(cut(self.train, chunk_len), min(cfg.max_chunks, drawn))
-        validation = _whole(cut(self.validation, chunk_len), max(MIN_TEST_CHUNKS, cfg.test_chunks // 3))
-        test, test_bytes = _documents_with_chunks(_whole(cut(self.test, chunk_len), cfg.test_chunks), self.test)
+        train = _whole(cut(splits.train, chunk_len), min(cfg.max_chunks, drawn))
+        validation = _whole(cut(splits.validation, chunk_len), max(MIN_TEST_CHUNKS, cfg.test_chunks // 3))
+        test, test_bytes = _documents_with_chunks(_whole(cut(splits.test, chunk_len), cfg.test_chunks), splits.test)
         self._require("training", train, MIN_TRAIN_CHUNKS)
         self._require("validation", validation, MIN_TEST_CHUNKS // 2)
         self._require("test", test, MIN_TEST_CHUNKS)
@@ -111,17 +108,26 @@ class Texts:
             test=test,
             test_bytes=test_bytes,
             vocabulary=Vocabulary(train, validation, test),
-            round_trips=self.round_trips,
+            round_trips=all(self.tokenizer.is_lossless(document.text[:2000]) for document in self.documents[:5]),
         )
+
+    @cached_property
+    def _splits(self) -> _Splits:
+        documents = _limited(self.documents)
+        train, validation, test = _split(_enough(documents), self.test_fraction)
+        if self.held_out:
+            train, test = train + test, _enough(self.held_out)
+        return _Splits(*(tokenize_documents(self.tokenizer, part) for part in (train, validation, test)))
 
     def _require(self, name: str, chunks: Chunks, wanted: int) -> None:
         found, chunk_len = chunks.tokens.shape
         if found >= wanted:
             return
-        tokens = sum(len(part.tokens) for part in (self.train, self.validation, self.test))
-        needed = self.num_bytes * 1.5 * wanted / max(found, 0.5)
+        tokens = sum(len(split.tokens) for split in self._splits)
+        num_bytes = sum(int(split.document_bytes.sum()) for split in self._splits)
+        needed = num_bytes * 1.5 * wanted / max(found, 0.5)
         raise ValueError(
-            f"too little text for chunks of {chunk_len} tokens: {tokens:,} tokens ({self.num_bytes:,} bytes) give "
+            f"too little text for chunks of {chunk_len} tokens: {tokens:,} tokens ({num_bytes:,} bytes) give "
             f"{found} whole {name} chunks, and at least {wanted} are needed; give about {needed:,.0f} bytes, or "
             "shorter chunks"
         )
@@ -177,7 +183,7 @@ def _whole(chunks: Chunks, max_chunks: int) -> Chunks:
     """At most so many of the chunks without padding, drawn at random, but always the same."""
     whole = np.flatnonzero(chunks.mask.all(axis=1))
     drawn = np.random.default_rng(0).permutation(whole)[:max_chunks]
-    return Chunks(chunks.tokens[drawn], chunks.mask[drawn], chunks.document[drawn])
+    return chunks.rows(drawn)
 
 
 def _documents_with_chunks(chunks: Chunks, split: TokenSplit) -> tuple[Chunks, NDArray[np.float64]]:

@@ -82,7 +82,8 @@ def probe(
     documents = documents_of(texts)
     if not isinstance(encoder, FrozenEncoder):
         encoder = load_encoder(encoder, precision=precision)
-    return Prober(encoder, documents, cfg, cache=cache or default_cache(), quiet=quiet).run()
+    texts_read = Texts(encoder.tokenizer, documents, cfg.reading.test_fraction)
+    return Prober(encoder, texts_read, cfg, cache=cache or default_cache(), quiet=quiet).run()
 
 
 def documents_of(texts: Sequence[str] | None) -> list[Document]:
@@ -114,16 +115,14 @@ class Prober:
     def __init__(
         self,
         encoder: FrozenEncoder,
-        documents: Sequence[Document],
+        texts: Texts,
         cfg: ProbeConfig,
         *,
-        held_out: Sequence[Document] = (),
         cache: Path,
         quiet: bool,
     ) -> None:
-        """`held_out`: documents to measure on, where the encoder has learned from `documents`."""
-        self.encoder, self.documents, self.cfg, self.cache, self.quiet = encoder, documents, cfg, cache, quiet
-        self.held_out = held_out
+        """`texts` are for the encoder's own tokenizer, and may serve several encoders that have the same."""
+        self.encoder, self.texts, self.cfg, self.cache, self.quiet = encoder, texts, cfg, cache, quiet
         # Refuse what cannot be done before anything that takes long is begun.
         for chunk_len in cfg.chunk_lens:
             self.views(chunk_len)
@@ -145,12 +144,6 @@ class Prober:
         dtype = str(self.encoder.token_table.dtype).removeprefix("torch.")
         settings = {"config": asdict(self.cfg), "encoder": self.encoder.fingerprint, "dtype": dtype}
         return Result(name="probe", measures=values, provenance=Provenance.here(**settings))
-
-    @cached_property
-    def texts(self) -> Texts:
-        """The documents, in the encoder's tokens."""
-        fraction = self.cfg.reading.test_fraction
-        return Texts(self.encoder.tokenizer, self.documents, fraction, held_out=self.held_out)
 
     def views(self, chunk_len: int) -> list[View]:
         """The views asked for, or the encoder's own."""

@@ -117,7 +117,7 @@ def train_reader(
     module = _build(cfg, embedded.train, train.tokens.shape[1], codes, log_probs, seed)
     watched = transform(embedded.validation)
     few = slice(_MAX_WATCHED)
-    glimpse = Chunks(validation.tokens[few], validation.mask[few], validation.document[few])
+    glimpse = validation.rows(few)
     curve: list[dict[str, float]] = []
 
     def watch(model: nn.Module) -> dict[str, float]:
@@ -188,7 +188,7 @@ def _sampler(
     def batch(step: int) -> Batch:
         rows = np.random.default_rng([seed, step]).integers(len(chunks.tokens), size=batch_chunks)
         memory = transform(vectors[rows], torch.Generator().manual_seed(seed * 1_000_003 + step))
-        return Batch.of(Chunks(chunks.tokens[rows], chunks.mask[rows], chunks.document[rows]), memory)
+        return Batch.of(chunks.rows(rows), memory)
 
     return batch
 

@@ -19,6 +19,7 @@ from memlm.data.cache import default_cache
 from memlm.data.corpus import Document
 from memlm.evaluation.bootstrap import bootstrap_interval
 from memlm.probes.encoders import FrozenEncoder, StateEncoder, load_encoder
+from memlm.probes.material import Texts
 from memlm.probes.positions import invert_positions
 from memlm.probes.probe import Length, Prober, Task, documents_of
 from memlm.probes.search import SearchConfig, search
@@ -95,7 +96,8 @@ class _Attack:
         probing = ProbeConfig(
             chunk_lens=(cfg.chunk_len,), layers=(cfg.layer,), poolings=("last",), seeds=(cfg.seed,), reading=cfg.reading
         )
-        self.length = Length(Prober(encoder, documents, probing, cache=cache, quiet=quiet), cfg.chunk_len)
+        texts = Texts(encoder.tokenizer, documents, cfg.reading.test_fraction)
+        self.length = Length(Prober(encoder, texts, probing, cache=cache, quiet=quiet), cfg.chunk_len)
         (self.view,) = self.length.views
         self.dtype = str(encoder.token_table.dtype).removeprefix("torch.")
         self.texts = torch.from_numpy(self.length.material.test.tokens[: cfg.num_texts])

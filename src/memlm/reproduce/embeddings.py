@@ -18,6 +18,7 @@ from memlm.data.corpus import read_documents, split_of
 from memlm.data.token_store import PreparedData, prepare
 from memlm.evaluation.regression import Slopes, fit_slopes
 from memlm.probes.encoders import AutoencoderEncoder, FrozenEncoder, language_model_encoder
+from memlm.probes.material import Texts
 from memlm.probes.probe import CONTROLS, Length, Prober
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.causal import causal, retrieval
@@ -116,9 +117,10 @@ class _Work:
         self.prepared: PreparedData = prepare(recipe.data, quiet=quiet)
         # Readers learn from what the encoders learned from, and are measured on what neither has seen.
         everything = list(read_documents(recipe.data.corpus))
-        self.documents = [document for document in everything if split_of(document, recipe.data) == "train"]
-        self.held_out = [document for document in everything if split_of(document, recipe.data) == "test"]
+        learned = [document for document in everything if split_of(document, recipe.data) == "train"]
+        held_out = [document for document in everything if split_of(document, recipe.data) == "test"]
         self.reading = ReadingConfig(num_steps=plan.reading_steps, max_chunks=plan.reading_chunks)
+        self.texts = Texts(self.prepared.tokenizer, learned, self.reading.test_fraction, held_out=held_out)
 
     def compare(self, mixer: LanguageMixer) -> Iterator[Row]:
         """The four objectives, each with the embedding it gives: last token, or memory."""
@@ -172,7 +174,7 @@ class _Work:
             controls=False,
             reading=self.reading,
         )
-        return Prober(encoder, self.documents, cfg, held_out=self.held_out, cache=self.cache, quiet=self.quiet)
+        return Prober(encoder, self.texts, cfg, cache=self.cache, quiet=self.quiet)
 
     # --- training ----------------------------------------------------------------------------------------------
 

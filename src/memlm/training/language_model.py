@@ -4,13 +4,12 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
 
 from memlm.config import LanguageModelRecipe, TrainingConfig
-from memlm.data.chunks import Chunks, cut, sample
+from memlm.data.chunks import sample
 from memlm.data.token_store import PreparedData, TokenSplit, prepare
 from memlm.files import atomic_write
 from memlm.models.language_model import LanguageModel
@@ -21,7 +20,7 @@ from memlm.training import checkpoint
 from memlm.training.accelerator import build_accelerator
 from memlm.training.checkpoint import Progress
 from memlm.training.loop import Home, Task, fit
-from memlm.training.run import MAX_VALIDATION_CHUNKS, check_vocabulary, fingerprint
+from memlm.training.run import check_vocabulary, fingerprint, stage_checkpoints, validation_chunks
 
 
 def train_language_model(
@@ -40,24 +39,20 @@ def train_language_model(
     run = fingerprint([recipe], prepared)
     if (folder / "model").exists():
         return _finished(folder, run)
-    checkpoint.find(_checkpoints(folder, 0), run)  # refuses another run's, before anything is written
+    checkpoint.find(stage_checkpoints(folder, 0), run)  # refuses another run's, before anything is written
     accelerator = build_accelerator(recipe.training, folder)
     atomic_write(folder / "recipe.json", recipe.to_json())
     torch.manual_seed(recipe.training.seed)
     model = LanguageModel(recipe.model)
     progress = Progress()
     for number, (task, cfg) in enumerate(_tasks(recipe, prepared)):
-        home = Home(_checkpoints(folder, number), folder / "metrics.jsonl", run, progress)
+        home = Home(stage_checkpoints(folder, number), folder / "metrics.jsonl", run, progress)
         progress += fit(model, task, cfg, accelerator, home=home, quiet=quiet)
     made_by = asdict(Provenance.here(dtype=recipe.training.precision, seed=recipe.training.seed))
     provenance = {"run": run, "recipe": asdict(recipe), "data": prepared.fingerprint, **asdict(progress)}
     result = TextLanguageModel(model.cpu(), prepared.tokenizer, {**provenance, "made_by": made_by})
     _save(result, folder, accelerator)
     return result
-
-
-def _checkpoints(folder: Path, stage: int) -> Path:
-    return folder / "checkpoints" / f"stage-{stage}"
 
 
 def _save(result: TextLanguageModel, folder: Path, accelerator: Accelerator) -> None:
@@ -106,9 +101,7 @@ def _sampler(train: TokenSplit, row_len: int, cfg: TrainingConfig) -> Callable[[
 
 
 def _validation(prepared: PreparedData, chunk_len: int) -> Callable[[nn.Module], dict[str, float]]:
-    chunks = cut(prepared.splits["validation"], chunk_len)
-    rows = np.linspace(0, len(chunks.tokens) - 1, min(MAX_VALIDATION_CHUNKS, len(chunks.tokens))).astype(int)
-    watched = Chunks(chunks.tokens[rows], chunks.mask[rows], chunks.document[rows])
+    watched = validation_chunks(prepared, chunk_len)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         assert isinstance(model, LanguageModel)

@@ -49,7 +49,7 @@ def train_autoencoder(
     finished = _finished(folder, fingerprint)
     if finished:
         return finished
-    checkpoint.find(_checkpoints(folder, 0), fingerprint)  # refuses another run's, before anything is written
+    checkpoint.find(stage_checkpoints(folder, 0), fingerprint)  # refuses another run's, before anything is written
     accelerator = build_accelerator(recipe.training, folder)
     if accelerator.is_main_process:
         atomic_write(folder / "recipe.json", recipe.to_json())
@@ -106,10 +106,11 @@ def train_stages(
 
 
 def _home(folder: Path, stage: int, fingerprint: str, before: Progress) -> Home:
-    return Home(_checkpoints(folder, stage), folder / "metrics.jsonl", fingerprint, before)
+    return Home(stage_checkpoints(folder, stage), folder / "metrics.jsonl", fingerprint, before)
 
 
-def _checkpoints(folder: Path, stage: int) -> Path:
+def stage_checkpoints(folder: Path, stage: int) -> Path:
+    """Where a stage of a run keeps its checkpoints."""
     return folder / "checkpoints" / f"stage-{stage}"
 
 
@@ -122,9 +123,7 @@ def seeded_autoencoder(recipe: RecipeConfig) -> Autoencoder:
 def retention_task(recipe: RecipeConfig, prepared: PreparedData, title: str | None = None) -> Task:
     """Regenerate random chunks of the training split; watch the validation split."""
     chunk_len = recipe.model.shape.chunk_len
-    chunks = cut(prepared.splits["validation"], chunk_len)
-    rows = np.linspace(0, len(chunks.tokens) - 1, min(MAX_VALIDATION_CHUNKS, len(chunks.tokens))).astype(int)
-    validation = Chunks(chunks.tokens[rows], chunks.mask[rows], chunks.document[rows])  # from all documents alike
+    validation = validation_chunks(prepared, chunk_len)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         device = next(model.parameters()).device
@@ -137,6 +136,13 @@ def retention_task(recipe: RecipeConfig, prepared: PreparedData, title: str | No
         evaluate=evaluate,
         title=title or f"Training {recipe.name}",
     )
+
+
+def validation_chunks(prepared: PreparedData, chunk_len: int) -> Chunks:
+    """What a training run is watched by: chunks of the validation split, from all documents alike."""
+    chunks = cut(prepared.splits["validation"], chunk_len)
+    number = min(MAX_VALIDATION_CHUNKS, len(chunks.tokens))
+    return chunks.rows(np.linspace(0, len(chunks.tokens) - 1, number).astype(int))
 
 
 def batch_sampler(cfg: TrainingConfig, prepared: PreparedData, chunk_len: int) -> Callable[[int], Batch]:
