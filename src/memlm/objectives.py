@@ -1,7 +1,7 @@
 """Objectives: a model and a batch → summed nats, and what they are counted over."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -9,9 +9,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from memlm.config import Weights
 from memlm.data.chunks import Chunks
 from memlm.models.autoencoder import Regeneration
 from memlm.models.encoder import Tokens
+from memlm.models.memory_model import WindowLogits
 from memlm.models.parallel_decoder import Logits
 from memlm.nn.cross_entropy import cross_entropy
 from memlm.nn.mixers import Mask
@@ -46,9 +48,16 @@ class Objective:
 
     name: str
     nats: Callable[[nn.Module, Batch], Tensor]
-    """The loss, summed over what is counted."""
+    """The loss, summed over what is counted; or one such sum for each term, side by side."""
     count: Callable[[Batch], int] = lambda batch: batch.num_tokens
     """How many tokens (or texts) a batch's loss is summed over; of the batch alone."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Of the terms, by name, where there are several."""
+
+    @property
+    def terms(self) -> Mapping[str, float]:
+        """Every term's weight, by name."""
+        return self.weights or {self.name: 1.0}
 
 
 def token_nats(regeneration: Regeneration, batch: Batch) -> Float[Tensor, "batch token"]:
@@ -78,6 +87,22 @@ RETENTION = Objective("retention", _retention_nats)
 
 CAUSAL = Objective("causal", _causal_nats, count=lambda batch: int(batch.mask[:, 1:].sum()))
 """Predict each next token of a text."""
+
+
+def combined(weights: Weights) -> Objective:
+    """Train a memory model on all terms that have a weight, from one pass of its encoder (paper, §4)."""
+    terms = {name: weight for name, weight in asdict(weights).items() if weight > 0}
+
+    def nats(model: nn.Module, batch: Batch) -> Tensor:
+        predictions = model(*batch, terms=terms)
+        return torch.stack([window_nats(getattr(predictions, term), batch).sum() for term in terms])
+
+    return Objective("combined", nats, weights=terms)
+
+
+def window_nats(logits: WindowLogits, batch: Batch) -> Float[Tensor, "window chunk token"]:
+    """Cross-entropy of every token of windows in nats, the first of each chunk too; 0 at the padding."""
+    return cross_entropy(logits.flatten(0, 2), batch.tokens.flatten()).view(batch.tokens.shape) * batch.mask
 
 
 def retrieval(temperature: float) -> Objective:

@@ -15,6 +15,7 @@ from memlm.models import load_pretrained as load_module
 from memlm.models import pretrained
 from memlm.models.load_pretrained import load_pretrained
 from memlm.models.pretrained import PretrainedModel
+from memlm.models.sentence import SentenceModel
 from tiny import SENTENCE
 
 VOCAB, CLS, SEP, BOS = 280, 280, 281, 280
@@ -361,13 +362,8 @@ def test_sentence_embedding_is_the_librarys() -> None:
     from sentence_transformers import SentenceTransformer
 
     model, tokenizer = load_pretrained("minilm")
-    assert isinstance(model, pretrained.SentenceModel)
-    assert (model.causal, model.has_sentence_embedding, model.max_len, model.max_sentence_len) == (
-        False,
-        True,
-        510,
-        254,
-    )
+    assert isinstance(model, SentenceModel)
+    assert (model.causal, model.max_len, model.max_sentence_len) == (False, 510, 254)
     sentences = ["A memory holds a whole chunk of text.", "Short."]
     encoded = [torch.from_numpy(ids).long() for ids in tokenizer.encode_batch(sentences)]
     tokens = torch.nn.utils.rnn.pad_sequence(encoded, batch_first=True)

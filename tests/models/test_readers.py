@@ -160,7 +160,7 @@ def embedded(memory_of: object) -> Embedded:
 
 
 def read(reader: Reader, vectors: Embedded, num_steps: int) -> tuple[TrainedReader, dict[str, object]]:
-    trained = train_reader(material(), vectors, codes(), ReadingConfig(reader=reader, num_steps=num_steps), quiet=True)
+    trained = train_reader(material(), vectors, codes(), reader, ReadingConfig(num_steps=num_steps), quiet=True)
     values, intervals = trained.measure(material().test, vectors.test, material().test_bytes)
     assert set(intervals) >= {"token_accuracy", "retained_bits_per_token"}
     return trained, values
@@ -202,9 +202,9 @@ def test_nothing_is_read_of_another_texts_memory(reader: Reader) -> None:
 
 def test_the_same_seed_trains_the_same_reader() -> None:
     vectors = embedded(mixed_codes)
-    cfg = ReadingConfig(reader=LINEAR, num_steps=20)
+    cfg = ReadingConfig(num_steps=20)
     nats = [
-        train_reader(material(), vectors, codes(), cfg, seed=seed, quiet=True).curve[-1]["nats_per_token"]
+        train_reader(material(), vectors, codes(), LINEAR, cfg, seed=seed, quiet=True).curve[-1]["nats_per_token"]
         for seed in (0, 0, 1)
     ]
     assert nats[0] == nats[1] != nats[2]
@@ -218,6 +218,6 @@ def test_what_stands_in_the_same_place_of_every_text_is_no_memory() -> None:
         part.tokens[:, : LENGTH // 2] = opening
     letters = replace(plain, **dict(zip(("train", "validation", "test"), parts, strict=True)))
     nothing = constant(embedded(mixed_codes))
-    trained = train_reader(letters, nothing, codes(), ReadingConfig(reader=PARALLEL, num_steps=100), quiet=True)
+    trained = train_reader(letters, nothing, codes(), PARALLEL, ReadingConfig(num_steps=100), quiet=True)
     values, _ = trained.measure(letters.test, nothing.test, letters.test_bytes)
     assert values["retained_bits_per_token"] == pytest.approx(0, abs=0.05)

@@ -1,7 +1,7 @@
 import json
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,17 @@ from memlm.config import (
     StackConfig,
 )
 from memlm.models.language_model import LanguageModel
-from memlm.probes import probe as probe_module
+from memlm.probes import readings as readings_module
 from memlm.probes.encoders import AutoencoderEncoder, FrozenEncoder, StateEncoder, View, language_model_encoder
-from memlm.probes.material import Texts
-from memlm.probes.probe import CONTROLS, Length, Prober, probe
+from memlm.probes.probe import probe
+from memlm.probes.readings import CONTROLS, views_of
 from memlm.results import Result
 from memlm.text_language_model import TextLanguageModel
 from tiny import SENTENCE, randomized
 
 LENGTH, DIM, LAYERS = 8, 32, 2
 SMALL = ParallelReader(dim=64, num_layers=1)
-READING = ReadingConfig(reader=SMALL, num_steps=45, max_chunks=500, test_chunks=60)
+READING = ReadingConfig(num_steps=45, max_chunks=500, test_chunks=60)
 LONGER = replace(READING, num_steps=150, max_chunks=1000)
 ABOUT = {"encoder", "layer", "pooling", "reader", "chunk_len", "seed", "degradation", "control"}
 MEASURES = {
@@ -73,20 +73,15 @@ def language_model(trained: TextAutoencoder) -> TextLanguageModel:
     return TextLanguageModel(model, trained.tokenizer, {})
 
 
-@dataclass(frozen=True, kw_only=True)
-class SmallAutoregressiveReader(AutoregressiveReader):
-    dim: int = 64
-    num_layers: int = 1
-    num_prefix: int = 4
-
-
 @pytest.fixture(scope="module", autouse=True)
 def small_readers() -> Iterator[None]:
     """Readers that train in a second."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(probe_module.READERS, "parallel", SMALL)
-        patch.setitem(probe_module.READERS, "linear", LinearReader(token_dim=32))
-        patch.setitem(probe_module.READERS, "autoregressive", AutoregressiveReader(dim=64, num_layers=1, num_prefix=4))
+        patch.setitem(readings_module.READERS, "parallel", SMALL)
+        patch.setitem(readings_module.READERS, "linear", LinearReader(token_dim=32))
+        patch.setitem(
+            readings_module.READERS, "autoregressive", AutoregressiveReader(dim=64, num_layers=1, num_prefix=4)
+        )
         yield
 
 
@@ -136,7 +131,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("this has been done before")
 
     for name in ("embed_chunks", "train_reader", "autoencoder_memories"):
-        monkeypatch.setattr(probe_module, name, refuse)
+        monkeypatch.setattr(readings_module, name, refuse)
 
 
 def row(result: Result, **wanted: Any) -> dict[str, Any]:
@@ -458,5 +453,4 @@ def test_views_are_counted_from_the_last_layer_too(encoder: StateEncoder, ours: 
 
 def test_the_first_length_gives_the_controls(encoder: StateEncoder, cache: Path) -> None:
     cfg = ProbeConfig(chunk_lens=(LENGTH, 12), reading=READING)
-    prober = Prober(encoder, Texts(encoder.tokenizer, [], 0.15), cfg, cache=cache, quiet=True)
-    assert [Length(prober, chunk_len).views for chunk_len in cfg.chunk_lens] == [[encoder.default_view]] * 2
+    assert [views_of(encoder, cfg, chunk_len) for chunk_len in cfg.chunk_lens] == [[encoder.default_view]] * 2

@@ -8,7 +8,7 @@ from memlm import TextAutoencoder, settle
 from memlm.config import Attention, LanguageModelConfig, ReadingConfig, StackConfig
 from memlm.models.language_model import LanguageModel
 from memlm.probes.encoders import AutoencoderEncoder, language_model_encoder
-from memlm.probes.settle import HELD, REFUTED
+from memlm.probes.settle import claim_of
 from memlm.results import Result
 from tiny import SENTENCE, randomized
 
@@ -51,11 +51,27 @@ def test_search_finds_no_less_than_it_set_out_from(result: Result) -> None:
     assert found["exact_fraction"] <= found["exact_match"] + 1e-9  # a verified text is the right one
 
 
-def test_the_verdict_follows_from_the_strongest_attack_on_one_vector(result: Result) -> None:
+def test_the_verdict_names_the_strongest_attack_on_one_vector(result: Result) -> None:
     best = max(row["token_accuracy"] for row in result.attacks[:-1])
-    expected = "refuted" if best >= REFUTED else "stands" if best <= HELD else "undecided"
-    assert result.claim == expected
     assert f"{best:.1%}" in result.verdict
+
+
+@pytest.mark.parametrize(
+    ("intervals", "claim"),
+    [
+        ([(0.05, 0.1), (0.02, 0.14)], "stands"),
+        ([(0.05, 0.1), (0.02, 0.16)], "undecided"),
+        ([(0.05, 0.1), (0.85, 1.0)], "undecided"),
+        ([(0.05, 0.1), (0.95, 1.0)], "refuted"),
+        ([(0.05, 0.1), None], "undecided"),  # one text tells nothing of others
+    ],
+)
+def test_a_claim_needs_intervals_on_its_side(intervals: list[tuple[float, float] | None], claim: str) -> None:
+    attacks = [
+        {"given": "one vector, float32", "intervals": {"token_accuracy": each} if each else {}} for each in intervals
+    ]
+    reference = {"given": "all 4 states", "intervals": {"token_accuracy": (1.0, 1.0)}}
+    assert claim_of([*attacks, reference]) == claim
 
 
 def test_what_is_no_causal_model_is_refused(trained: TextAutoencoder, tmp_path: Path) -> None:

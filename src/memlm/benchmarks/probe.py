@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from memlm.config import NamedCorpus, ReadingConfig
+from memlm.config import NamedCorpus, ParallelReader, ReadingConfig
 from memlm.data.corpus import read_documents
 from memlm.probes.embed import Vectors, embed_chunks
 from memlm.probes.encoders import FrozenEncoder, View, load_encoder
@@ -38,7 +38,7 @@ def probe_speed(encoder: str, *, chunk_len: int, precision: Literal["fp32", "bf1
     for number in range(ROUNDS + 1):
         for name, embedded in (("cached", cached), ("encoded", live)):
             started = time.perf_counter()
-            train_reader(material, embedded, codes, cfg, transform=transform, quiet=True)
+            train_reader(material, embedded, codes, ParallelReader(), cfg, transform=transform, quiet=True)
             if number:  # the first round warms up
                 seconds[name].append((time.perf_counter() - started) / STEPS)
     step = {name: sorted(times)[len(times) // 2] for name, times in seconds.items()}

@@ -83,9 +83,8 @@ Degradation = Annotated[Quantization | Noise, pydantic.Discriminator("kind")]
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingConfig(Config):
-    """The budget and the manner of reading, the same for every encoder."""
+    """The budget of reading, the same for every encoder."""
 
-    reader: Reader = field(default_factory=ParallelReader)
     num_steps: int = 1000
     """Optimizer steps that a reader is trained for."""
     max_chunks: int = 50_000

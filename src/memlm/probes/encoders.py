@@ -20,7 +20,8 @@ from memlm.models.encoder import Tokens
 from memlm.models.language_model import LanguageModel
 from memlm.models.layered import LayeredModel
 from memlm.models.load_pretrained import load_pretrained
-from memlm.models.pretrained import PretrainedModel, SentenceModel
+from memlm.models.pretrained import PretrainedModel
+from memlm.models.sentence import SentenceModel
 from memlm.nn.mixers import Hidden, Mask
 from memlm.nn.pooling import Memory, PositionalPooling, last_token, mean_token
 from memlm.text_autoencoder import TextAutoencoder

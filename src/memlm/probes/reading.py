@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from memlm.config import AdamW, MemoryShape, Muon, ReadingConfig, TrainingConfig
+from memlm.config import AdamW, MemoryShape, Muon, Reader, ReadingConfig, TrainingConfig
 from memlm.data.chunks import Chunks
 from memlm.evaluation.information import unconditional_log_probs
 from memlm.evaluation.metrics import Scores, measures, quick_measures, score
@@ -84,6 +84,7 @@ def train_reader(
     material: Material,
     embedded: Embedded,
     codes: Float[Tensor, "vocab code"],
+    reader: Reader,
     cfg: ReadingConfig,
     *,
     transform: Transform | None = None,
@@ -102,7 +103,8 @@ def train_reader(
         material: the texts.
         embedded: their embeddings.
         codes: of the vocabulary's tokens, in its order.
-        cfg: the reader and its budget.
+        reader: its kind and size.
+        cfg: its budget.
         transform: of the embeddings, before they are read; by default they are only whitened.
         without: the same kind of reader trained on a constant. A reader that sees only the embedding needs none: what
             it can learn without one is the tokens' frequencies, which are counted.
@@ -114,7 +116,7 @@ def train_reader(
     transform = transform or Transform(embedded.train)
     log_probs = unconditional_log_probs(train.tokens.ravel(), len(codes))
     known = _known(without) if without else _counted(train, validation, log_probs)
-    module = _build(cfg, embedded.train, train.tokens.shape[1], codes, log_probs, seed)
+    module = _build(reader, embedded.train, train.tokens.shape[1], codes, log_probs, seed)
     watched = transform(embedded.validation)
     few = slice(_MAX_WATCHED)
     glimpse = validation.rows(few)
@@ -167,7 +169,7 @@ def training_config(cfg: ReadingConfig, chunk_len: int, seed: int) -> TrainingCo
 
 
 def _build(
-    cfg: ReadingConfig,
+    reader: Reader,
     vectors: Vectors,
     chunk_len: int,
     codes: Float[Tensor, "vocab code"],
@@ -177,7 +179,7 @@ def _build(
     num_slots, dim = vectors.shape[1:]
     shape = MemoryShape(vocab_size=len(codes), chunk_len=chunk_len, num_slots=num_slots, memory_dim=dim)
     torch.manual_seed(seed)
-    return build_reader(cfg.reader, shape, codes, torch.from_numpy(log_probs).float())
+    return build_reader(reader, shape, codes, torch.from_numpy(log_probs).float())
 
 
 def _sampler(
@@ -239,6 +241,10 @@ def _trust(nats: Nats, without: Nats) -> float:
 
 
 def _converged(curve: list[dict[str, float]], without_nats: float) -> bool:
-    """Whether the second half of training brought next to nothing; the learning rate falls in it, which brings most."""
-    half = curve[max(0, len(curve) // 2 - 1)]
-    return half["nats_per_token"] - curve[-1]["nats_per_token"] < CONVERGED_FRACTION * without_nats
+    """Whether the second half of training changed next to nothing; the learning rate falls in it, which brings most.
+
+    A reader that lost what it had won, by learning its training chunks by heart, would have gone on with more of them.
+    """
+    nats = np.array([point["nats_per_token"] for point in curve])
+    late = nats[max(0, len(nats) // 2 - 1) :]
+    return bool(max(late[0], nats[-1]) - nats.min() < CONVERGED_FRACTION * without_nats)

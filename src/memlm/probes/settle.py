@@ -21,15 +21,17 @@ from memlm.evaluation.bootstrap import bootstrap_interval
 from memlm.probes.encoders import FrozenEncoder, StateEncoder, load_encoder
 from memlm.probes.material import Texts
 from memlm.probes.positions import invert_positions
-from memlm.probes.probe import Length, Prober, Task, documents_of
+from memlm.probes.probe import documents_of
+from memlm.probes.readings import Readings, Task
 from memlm.probes.search import SearchConfig, search
 from memlm.progress import track
 from memlm.results import Provenance, Result
 
 REFUTED = 0.9
-"""One vector gives back this share of the tokens: the claim does not hold for this model at this length."""
+"""One vector gives back at least this share of the tokens, at 95% confidence: the claim does not hold for this model
+at this length."""
 HELD = 0.15
-"""No attack gets more than this share from one vector: the claim stands, against these attacks."""
+"""No attack gets more than this share from one vector, at 95% confidence: the claim stands, against these attacks."""
 _NUM_PROPOSALS = 16
 
 Row = dict[str, Any]
@@ -72,8 +74,8 @@ def settle(
             f"{encoder.name} is no causal language model: the claim is about next-token training; use probe"
         )
     attack = _Attack(encoder, documents, cfg, cache or default_cache(), quiet)
-    attacks = [*attack.readers(), attack.search(), attack.positions()]
-    claim = _claim(attacks)
+    attacks = [*attack.trained_readers(), attack.search(), attack.positions()]
+    claim = claim_of(attacks)
     values = {
         "encoder": encoder.name,
         "chunk_len": cfg.chunk_len,
@@ -97,16 +99,16 @@ class _Attack:
             chunk_lens=(cfg.chunk_len,), layers=(cfg.layer,), poolings=("last",), seeds=(cfg.seed,), reading=cfg.reading
         )
         texts = Texts(encoder.tokenizer, documents, cfg.reading.test_fraction)
-        self.length = Length(Prober(encoder, texts, probing, cache=cache, quiet=quiet), cfg.chunk_len)
-        (self.view,) = self.length.views
+        self.readings = Readings(encoder, texts, probing, cfg.chunk_len, cache=cache, quiet=quiet)
+        (self.view,) = self.readings.views
         self.dtype = str(encoder.token_table.dtype).removeprefix("torch.")
-        self.texts = torch.from_numpy(self.length.material.test.tokens[: cfg.num_texts])
+        self.texts = torch.from_numpy(self.readings.material.test.tokens[: cfg.num_texts])
 
-    def readers(self) -> Iterator[Row]:
+    def trained_readers(self) -> Iterator[Row]:
         """Trained readers: they see pairs of texts and embeddings, and of the model its token embeddings alone."""
         for kind, reader in READERS.items():
-            task = Task(self.view, None, replace(self.cfg.reading, reader=reader), self.cfg.seed)
-            row = self.length.row(task)
+            task = Task(self.view, reader, self.cfg.seed)
+            row = self.readings.row(task)
             names = ("token_accuracy", "exact_match", "retained_bits_per_token", "retained_fraction", "lower_bound")
             yield {
                 "attack": f"{kind} reader",
@@ -120,7 +122,7 @@ class _Attack:
     def search(self) -> Row:
         """Search for the text whose embedding it is, from a reader's guesses, verified by encoding it again."""
         starts, proposals = self._guesses()
-        allowed = torch.from_numpy(self.length.material.vocabulary.types)
+        allowed = torch.from_numpy(self.readings.material.vocabulary.types)
         options = SearchConfig(
             num_steps=self.cfg.search_steps,
             num_candidates=self.cfg.num_candidates,
@@ -177,13 +179,12 @@ class _Attack:
 
     def _guesses(self) -> tuple[Int[Tensor, "text start token"], Int[Tensor, "text token choice"]]:
         """Whole texts to start from, and the likeliest tokens at each position, as the model's token ids."""
-        reading = replace(self.cfg.reading, reader=READERS["parallel"])
-        reader, embedded = self.length.trained(Task(self.view, None, reading, self.cfg.seed))
+        reader, embedded = self.readings.trained(Task(self.view, READERS["parallel"], self.cfg.seed))
         memory = reader.transform(embedded.test[: self.cfg.num_texts])
         mask = torch.ones_like(self.texts, dtype=torch.bool)
         with torch.no_grad():
             logits = reader.module(self.texts, mask, memory).logits.float()
-        types = torch.from_numpy(self.length.material.vocabulary.types)
+        types = torch.from_numpy(self.readings.material.vocabulary.types)
         proposals = types[logits.topk(min(_NUM_PROPOSALS, logits.shape[-1])).indices]
         generator = torch.Generator().manual_seed(self.cfg.seed)
         drawn = torch.multinomial(logits.softmax(-1).flatten(0, 1), 3, replacement=True, generator=generator)
@@ -223,9 +224,12 @@ def _one_vector(attacks: Sequence[Row]) -> list[Row]:
     return [row for row in attacks if row["given"].startswith("one vector")]
 
 
-def _claim(attacks: Sequence[Row]) -> Literal["refuted", "undecided", "stands"]:
-    best = max(row["token_accuracy"] for row in _one_vector(attacks))
-    return "refuted" if best >= REFUTED else "stands" if best <= HELD else "undecided"
+def claim_of(attacks: Sequence[Row]) -> Literal["refuted", "undecided", "stands"]:
+    """What the intervals of the attacks on one vector say of the claim; those on all states are left out."""
+    ends = [row["intervals"].get("token_accuracy", (0.0, 1.0)) for row in _one_vector(attacks)]
+    if max(low for low, _ in ends) >= REFUTED:
+        return "refuted"
+    return "stands" if max(high for _, high in ends) <= HELD else "undecided"
 
 
 def _verdict(name: str, cfg: SettleConfig, attacks: Sequence[Row], claim: str) -> str:
@@ -238,8 +242,8 @@ def _verdict(name: str, cfg: SettleConfig, attacks: Sequence[Row], claim: str) -
     meaning = {
         "refuted": "That is nearly all of the text: for this model at this length, the claim that next-token training "
         "leaves little of a text in one hidden state is refuted. ",
-        "undecided": f"That is more than little ({HELD:.0%}) and less than most ({REFUTED:.0%}): the claim is neither "
-        "refuted nor borne out at this length. ",
+        "undecided": f"At 95% confidence that is neither little ({HELD:.0%} at most) nor most ({REFUTED:.0%} or more): "
+        "the claim is neither refuted nor borne out at this length, on so many texts. ",
         "stands": "That is little: the claim stands, against these attacks and budgets. A stronger attack may yet "
         "refute it; a failed one proves nothing. ",
     }[claim]

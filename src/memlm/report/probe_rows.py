@@ -188,6 +188,8 @@ class Probed:
             return f"for comparison: {percent(other)} of random tokens come back, {percent(own)} of text"
         if own > other and not _overlap(twins[0], control, name):
             return f"training adds {number(own - other)} bits/token"
+        if own < other and not _overlap(twins[0], control, name):
+            return f"training costs {number(other - own)} bits/token: the architecture alone holds more"
         return f"training adds nothing to speak of ({number(own - other)} bits/token)"
 
 

@@ -19,7 +19,7 @@ from memlm.data.token_store import PreparedData, prepare
 from memlm.evaluation.regression import Slopes, fit_slopes
 from memlm.probes.encoders import AutoencoderEncoder, FrozenEncoder, language_model_encoder
 from memlm.probes.material import Texts
-from memlm.probes.probe import CONTROLS, Length, Prober
+from memlm.probes.readings import CONTROLS, Readings
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.causal import causal, retrieval
 from memlm.recipes.scale import Scale
@@ -148,8 +148,8 @@ class _Work:
     def controls(self, mixer: LanguageMixer) -> dict[str, Row]:
         """The controls of a probe of the causal model, but for the untrained one, which is compared anyway."""
         made = self._train_language_model("causal", self._causal(mixer, self.plan.dim, self.plan.num_tokens))
-        length = Length(self._prober(made.encoder, "last"), self.plan.chunk_len)
-        return {row["control"]: row for row in length.controls(CONTROLS[1:])}
+        readings = self._readings(made.encoder, "last")
+        return {row["control"]: row for row in readings.controls(CONTROLS[1:])}
 
     def _main(self, mixer: LanguageMixer) -> list[Encoder]:
         trained = self._train_language_model("causal", self._causal(mixer, self.plan.dim, self.plan.num_tokens))
@@ -162,19 +162,18 @@ class _Work:
         return [untrained, trained, both, self._train_autoencoder(mixer, "positional")]
 
     def _row(self, made: Encoder, mixer: str, pooling: str) -> Row:
-        (row,) = self._prober(made.encoder, pooling).run().rows
+        (row,) = self._readings(made.encoder, pooling).rows()
         about = {"objective": made.objective, "mixer": mixer, "num_tokens": made.num_tokens}
         return {**row, **about, "num_parameters": made.num_parameters}
 
-    def _prober(self, encoder: FrozenEncoder, pooling: str) -> Prober:
+    def _readings(self, encoder: FrozenEncoder, pooling: str) -> Readings:
         cfg = ProbeConfig(
             chunk_lens=(self.plan.chunk_len,),
             poolings=() if pooling == "memory" else (pooling,),  # type: ignore[arg-type]
             seeds=(self.plan.seed,),
-            controls=False,
             reading=self.reading,
         )
-        return Prober(encoder, self.texts, cfg, cache=self.cache, quiet=self.quiet)
+        return Readings(encoder, self.texts, cfg, self.plan.chunk_len, cache=self.cache, quiet=self.quiet)
 
     # --- training ----------------------------------------------------------------------------------------------
 

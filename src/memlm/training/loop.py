@@ -139,5 +139,7 @@ class _Watch:
                 f", held-out {_HEADLINE[name]} {measures[name]:.4f}" for name in _HEADLINE if name in measures
             )
             stop = bool(self.task.stop and self.task.stop(measures))
-        self.note = f"loss {values[self.task.objective.name + '_nats']:.3f}{self.held_out}"
+        terms = self.task.objective.terms
+        losses = [f"{name if len(terms) > 1 else 'loss'} {values[name + '_nats']:.3f}" for name in terms]
+        self.note = ", ".join(losses) + self.held_out
         return stop

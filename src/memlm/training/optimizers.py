@@ -6,16 +6,19 @@ from torch.optim import Optimizer
 
 from memlm import config
 
-NOT_HIDDEN = {"embed", "head", "positions", "part_positions", "queries"}
+NOT_HIDDEN = {"embed", "head", "positions", "part_positions", "queries", "blanks"}
 """Parameters that do not map hidden states to hidden states."""
+_NOT_HIDDEN_ELSEWHERE = {"embed_tokens", "lm_head", "wte", "wpe"}
+"""The same, as Hugging Face's decoders call them."""
 
 
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
     """The trainable maps from hidden states to hidden states, over dimensions or tokens: what Muon is made for."""
+    outside = NOT_HIDDEN | _NOT_HIDDEN_ELSEWHERE
     return [
         parameter
         for name, parameter in model.named_parameters()
-        if parameter.ndim == 2 and parameter.requires_grad and NOT_HIDDEN.isdisjoint(name.split("."))
+        if parameter.ndim == 2 and parameter.requires_grad and outside.isdisjoint(name.split("."))
     ]
 
 

@@ -40,38 +40,40 @@ class Stepper:
         """Take one step on a batch, given whole on every process; the learning rate is already set.
 
         Returns:
-            The objective's mean over the whole batch in nats, by its name, and `grad_norm` before clipping.
+            Each term's mean over the whole batch in nats, by its name, and `grad_norm` before clipping.
 
         Raises:
             TrainingDivergedError: loss or gradient is NaN or infinite; the weights are as before the step.
         """
         count = self.objective.count(batch)
-        nats = self._backward(batch, count) / count
+        nats = {name: total / count for name, total in self._backward(batch, count).items()}
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.max_grad_norm))
-        if not (math.isfinite(nats) and math.isfinite(norm)):
+        if not all(map(math.isfinite, (*nats.values(), norm))):
+            losses = ", ".join(f"the {name} loss is {value} nats" for name, value in nats.items())
             raise TrainingDivergedError(
-                f"the {self.objective.name} loss is {nats} nats and the gradient's norm {norm}; "
+                f"{losses}, and the gradient's norm is {norm}; "
                 "a lower learning rate or a longer warm-up may help"
             )
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return {f"{self.objective.name}_nats": nats, "grad_norm": norm}
+        return {**{f"{name}_nats": value for name, value in nats.items()}, "grad_norm": norm}
 
-    def _backward(self, batch: Batch, count: int) -> float:
-        """Accumulate the gradient of the batch's mean loss; returns the loss summed over all processes, in nats."""
-        world = self.accelerator.num_processes
-        total = torch.zeros((), device=self.accelerator.device)
+    def _backward(self, batch: Batch, count: int) -> dict[str, float]:
+        """Accumulate the gradient of the batch's mean loss; returns each term summed over all processes, in nats."""
+        world, terms = self.accelerator.num_processes, self.objective.terms
+        weights = torch.tensor(list(terms.values()), device=self.accelerator.device)
+        totals = torch.zeros_like(weights)
         portions = list(self._portions(batch))
         for number, portion in enumerate(portions):
             last = number == len(portions) - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
                 with autocast(self.cfg, self.accelerator):
-                    loss = self.objective.nats(self.model, portion)
+                    nats = self.objective.nats(self.model, portion).reshape(len(terms))
                 # The processes' gradients are averaged; times their number, that is the sum.
-                self.accelerator.backward(loss * (world / count))
-            total += loss.detach()
-        return float(self.accelerator.reduce(total, "sum"))
+                self.accelerator.backward((nats * weights).sum() * (world / count))
+            totals += nats.detach()
+        return dict(zip(terms, self.accelerator.reduce(totals, "sum").tolist(), strict=True))
 
     def _portions(self, batch: Batch) -> Iterator[Batch]:
         """This process's micro-batches."""

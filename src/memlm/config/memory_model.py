@@ -1,0 +1,165 @@
+"""Memory models: how a memory enters the decoder, the decoder, phases of training, and the recipe that holds all."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import pydantic
+
+from memlm.config.base import KIND, Config, require, require_positive
+from memlm.config.data import BpeTokenizer, DataConfig
+from memlm.config.model import MemoryShape, Pooling, Positional, StackConfig
+from memlm.config.training import TrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prefix(Config):
+    """A memory becomes positions before the text, each a linear map of the whole memory; one is the paper's way."""
+
+    kind: Annotated[Literal["prefix"], KIND] = "prefix"
+    num_positions: int = 4
+    """Decoder positions that a memory takes."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "num_positions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddedPrefix(Config):
+    """As `Prefix`; where a chunk is regenerated, its memory is also unpooled onto the blank inputs, as a parallel
+    decoder reads it."""
+
+    kind: Annotated[Literal["added_prefix"], KIND] = "added_prefix"
+    num_positions: int = 1
+    """Decoder positions that a memory takes where next tokens are predicted; it takes none to be regenerated."""
+    token_dim: int = 16
+    """Dimensions that each blank input gets of the memory."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "num_positions", "token_dim")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossAttention(Config):
+    """Every layer attends to parts of the memories, which take no decoder positions; the decoder is GPT-2's kind."""
+
+    kind: Annotated[Literal["cross_attention"], KIND] = "cross_attention"
+    num_parts: int = 4
+    """Keys that a memory is unfolded into, each a linear map of the whole memory."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "num_parts")
+
+
+Insertion = Annotated[Prefix | AddedPrefix | CrossAttention, pydantic.Discriminator("kind")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig(Config):
+    """A causal decoder trained from scratch: Llama's kind, or GPT-2's where memories enter by cross-attention."""
+
+    dim: int = 128
+    """Width of the hidden state."""
+    num_layers: int = 3
+    num_heads: int = 4
+    mlp_ratio: float = 8 / 3
+    """Width of the gated MLP in units of `dim`, rounded to whole dimensions."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "dim", "num_layers", "num_heads", "mlp_ratio")
+        require(self.dim % self.num_heads == 0, f"dim {self.dim} is not a multiple of num_heads {self.num_heads}")
+        head = self.dim // self.num_heads
+        require(head % 2 == 0, f"a head's {head} dimensions must be even, for rotary positions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryModelConfig(Config):
+    """An encoder (chunk → memory) and a causal decoder that reads the memories of earlier chunks."""
+
+    shape: MemoryShape
+    encoder: StackConfig | None = field(default_factory=StackConfig)
+    """None makes no memories: the decoder sees a chunk's own tokens alone."""
+    pooling: Pooling = field(default_factory=Positional)
+    insertion: Insertion = field(default_factory=Prefix)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    max_memories: int = 3
+    """A chunk sees the memories of at most so many chunks before it."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "max_memories")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecurrentConfig(Config):
+    """A causal decoder that carries memory tokens from chunk to chunk (RMT, Bulatov et al. 2022); a baseline."""
+
+    vocab_size: int
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    num_memory_tokens: int = 4
+    """Memory tokens that a chunk reads, and writes."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "vocab_size", "num_memory_tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights(Config):
+    """How much each term counts in the combined loss; a term of weight 0 is not computed."""
+
+    causal: float = 1.0
+    """Predict the next tokens of every chunk from the memories of earlier ones."""
+    retention: float = 0.0
+    """Regenerate each chunk from its memory alone, on blank inputs (the paper's copy)."""
+    copy: float = 0.0
+    """The same with the chunk's own tokens as inputs, teacher-forced; for comparison only."""
+
+    def __post_init__(self) -> None:
+        for name in ("causal", "retention", "copy"):
+            require(getattr(self, name) >= 0, f"{name} must not be negative, not {getattr(self, name)}")
+        require(self.causal + self.retention + self.copy > 0, "no term of the loss has a weight")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase(Config):
+    """A stretch of training: what the loss weighs, and whether the encoder learns."""
+
+    weights: Weights = field(default_factory=Weights)
+    training: TrainingConfig
+    encoder_frozen: bool = False
+    """Keep the encoder as it is; then every training chunk is encoded once, not once a step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryModelRecipe(Config):
+    """Everything that determines the training of a memory model."""
+
+    name: str
+    data: DataConfig
+    model: MemoryModelConfig
+    window_chunks: int = 4
+    """Chunks of a training window: consecutive, of one document."""
+    phases: tuple[Phase, ...]
+    """The curriculum: one phase after the other."""
+    encoder_from: str | None = None
+    """Take the encoder of this autoencoder or memory model: a checkpoint folder, or a name in the box."""
+
+    def __post_init__(self) -> None:
+        require(len(self.phases) > 0, "a curriculum has at least one phase")
+        require_positive(self, "window_chunks")
+        window = self.window_chunks * self.model.shape.chunk_len
+        for phase in self.phases:
+            batch = phase.training.batch_tokens
+            require(batch >= window, f"batch_tokens {batch} is less than one window of {window} tokens")
+        if self.model.encoder is None:
+            without = all(phase.weights.retention == phase.weights.copy == 0 for phase in self.phases)
+            require(without, "a model without an encoder has nothing to regenerate a chunk from: weights.retention")
+        if self.phases[0].encoder_frozen:
+            require(
+                self.model.encoder is not None and self.encoder_from is not None,
+                "the first phase freezes the encoder, which has learned nothing yet: give encoder_from",
+            )
+        tokenizer = self.data.tokenizer
+        if isinstance(tokenizer, BpeTokenizer):
+            require(
+                tokenizer.vocab_size == self.model.shape.vocab_size,
+                f"the tokenizer's vocab_size {tokenizer.vocab_size} is not the model's {self.model.shape.vocab_size}",
+            )

@@ -1,0 +1,41 @@
+"""Windows: consecutive chunks of one document, on one grid, so that what is known of a chunk serves every window."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memlm.data.chunks import Chunks
+
+
+class Windows(NamedTuple):
+    """Windows of consecutive chunks; where a document ends early, the rest is masked."""
+
+    tokens: NDArray[np.int64]
+    """[window chunk token]"""
+    mask: NDArray[np.bool_]
+    """[window chunk token], True for a real token."""
+    rows: NDArray[np.int64]
+    """[window chunk], the chunk's row; of a masked chunk, any."""
+
+
+def gather_windows(chunks: Chunks, first: NDArray[np.int64], num_chunks: int) -> Windows:
+    """The windows that begin with these of a text's chunks, which `cut` has put in order."""
+    index = np.minimum(first[:, None] + np.arange(num_chunks), len(chunks.tokens) - 1)
+    follows = first[:, None] + np.arange(num_chunks) == index
+    present = follows & (chunks.document[index] == chunks.document[first][:, None])
+    mask = chunks.mask[index] & present[..., None]
+    return Windows(np.where(mask, chunks.tokens[index], 0), mask, index)
+
+
+def sample_windows(chunks: Chunks, num_chunks: int, num_windows: int, *, seed: int, step: int) -> Windows:
+    """Windows that begin at uniformly random chunks; a function of `seed` and `step`, so resuming needs no state."""
+    first = np.random.default_rng([seed, step]).integers(len(chunks.tokens), size=num_windows)
+    return gather_windows(chunks, first, num_chunks)
+
+
+def all_windows(chunks: Chunks, num_chunks: int) -> Windows:
+    """Windows that cover every chunk once, document after document."""
+    starts = np.flatnonzero(np.diff(chunks.document, prepend=-1))
+    place = np.arange(len(chunks.document)) - np.repeat(starts, np.diff(starts, append=len(chunks.document)))
+    return gather_windows(chunks, np.flatnonzero(place % num_chunks == 0), num_chunks)

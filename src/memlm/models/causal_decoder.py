@@ -1,0 +1,98 @@
+"""The causal decoder: a Hugging Face causal language model that reads token embeddings, and memories among them."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from memlm import config
+from memlm.models.parallel_decoder import Logits
+from memlm.nn.insertion import Context
+from memlm.nn.linear import to_compute_dtype
+from memlm.nn.mixers import Hidden
+
+_SILENT = ("o_proj.weight", "down_proj.weight", "c_proj.weight")
+"""What writes into the residual stream; at first nothing, as in our own stacks."""
+
+
+def build_decoder(cfg: config.DecoderConfig, vocab_size: int, *, cross_attention_len: int | None = None) -> Any:
+    """The Hugging Face model that a configuration describes, freshly initialized.
+
+    Llama's kind; or GPT-2's, which can attend to memories in every layer, for texts of `cross_attention_len`.
+    """
+    longest = cross_attention_len
+    decoder = _llama(cfg, vocab_size) if longest is None else _gpt2(cfg, vocab_size, longest)
+    for name, parameter in decoder.named_parameters():
+        if name.endswith(_SILENT):
+            nn.init.zeros_(parameter)
+        elif parameter.ndim == 2:
+            # Conv1D, which GPT-2 is made of, has its inputs first.
+            inputs = parameter.shape[0] if ".c_" in name or "q_attn" in name else parameter.shape[1]
+            nn.init.normal_(parameter, std=inputs**-0.5)
+    nn.init.normal_(decoder.get_input_embeddings().weight, std=0.35)
+    nn.init.normal_(decoder.get_output_embeddings().weight, std=0.3 * cfg.dim**-0.5)
+    return decoder
+
+
+def states(decoder: Any, inputs: Hidden, context: Context) -> Hidden:
+    """Hidden states [row token dim] of inputs that stand after a context; a position sees none after it."""
+    prefix = context.prefix.shape[1]
+    text = context.prefix_mask.new_ones(inputs.shape[:2])
+    options: dict[str, Any] = {}
+    if context.keys is not None and context.keys_mask is not None:
+        options["encoder_hidden_states"] = to_compute_dtype(context.keys)
+        options["encoder_attention_mask"] = context.keys_mask.long()
+    hidden: Hidden = decoder.base_model(
+        inputs_embeds=to_compute_dtype(torch.cat([context.prefix.to(inputs.dtype), inputs], dim=1)),
+        attention_mask=torch.cat([context.prefix_mask, text], dim=1).long(),
+        use_cache=False,
+        **options,
+    ).last_hidden_state
+    return hidden[:, prefix:]
+
+
+def decode(decoder: Any, inputs: Hidden, context: Context) -> Logits:
+    """Logits [row token vocab] of inputs [row token dim] that stand after a context."""
+    return decoder.get_output_embeddings()(states(decoder, inputs, context))
+
+
+def _llama(cfg: config.DecoderConfig, vocab_size: int) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocab_size,
+            hidden_size=cfg.dim,
+            intermediate_size=round(cfg.mlp_ratio * cfg.dim),
+            num_hidden_layers=cfg.num_layers,
+            num_attention_heads=cfg.num_heads,
+            num_key_value_heads=cfg.num_heads,
+            max_position_embeddings=2**17,
+            bos_token_id=None,
+            eos_token_id=None,
+            pad_token_id=None,
+        )
+    )
+
+
+def _gpt2(cfg: config.DecoderConfig, vocab_size: int, max_len: int) -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=vocab_size,
+            n_positions=max_len,
+            n_embd=cfg.dim,
+            # Two matrices where Llama's MLP has three: as many parameters.
+            n_inner=round(1.5 * cfg.mlp_ratio * cfg.dim),
+            n_layer=cfg.num_layers,
+            n_head=cfg.num_heads,
+            add_cross_attention=True,
+            tie_word_embeddings=False,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+    )

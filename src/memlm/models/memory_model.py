@@ -1,0 +1,128 @@
+"""The memory model: an encoder, and a causal decoder that reads the memories of earlier chunks instead of their tokens.
+
+All chunks of a window are encoded in one batch and decoded in one batch: no loop over chunks, and no backpropagation
+through time.
+"""
+
+from collections.abc import Collection
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from memlm import config
+from memlm.models.causal_decoder import build_decoder, decode
+from memlm.models.encoder import Encoder
+from memlm.models.parallel_decoder import Logits
+from memlm.nn.insertion import Context, Memories, Present, build_insertion
+from memlm.nn.pooling import Memory
+
+Term = Literal["causal", "retention", "copy"]
+Windows = Int[Tensor, "window chunk token"]
+WindowMask = Bool[Tensor, "window chunk token"]
+WindowMemory = Float[Tensor, "window chunk slot memory_dim"]
+WindowLogits = Float[Tensor, "window chunk token vocab"]
+
+
+class Predictions(NamedTuple):
+    """Logits for each term that was asked for, and the memories."""
+
+    causal: WindowLogits | None
+    """Of each token, from the memories of earlier chunks and the tokens before it in its chunk; of the first, too."""
+    retention: WindowLogits | None
+    """Of each token, from its chunk's memory alone."""
+    copy: WindowLogits | None
+    """Of each token, from its chunk's memory and the tokens before it."""
+    memory: WindowMemory | None
+
+
+class MemoryModel(nn.Module):
+    """Chunks → memories; memories of earlier chunks, and tokens so far → next tokens."""
+
+    def __init__(self, cfg: config.MemoryModelConfig) -> None:
+        super().__init__()
+        self.config = cfg
+        self.encoder = Encoder(cfg.shape, cfg.encoder, cfg.pooling) if cfg.encoder else None
+        self.insertion = build_insertion(cfg.insertion, cfg.shape, cfg.decoder.dim)
+        crosses = isinstance(cfg.insertion, config.CrossAttention)
+        longest = cfg.shape.chunk_len if crosses else None
+        self.decoder = build_decoder(cfg.decoder, cfg.shape.vocab_size, cross_attention_len=longest)
+        self.start = nn.Parameter(torch.randn(cfg.decoder.dim) * 0.35)
+        self.blanks = nn.Parameter(torch.randn(cfg.shape.chunk_len, cfg.decoder.dim) * 0.35)
+
+    @property
+    def decoder_positions_per_chunk(self) -> int:
+        """Positions that one past chunk takes in the decoder."""
+        return self.insertion.num_positions
+
+    def forward(
+        self, tokens: Windows, mask: WindowMask, memory: WindowMemory | None = None, *, terms: Collection[Term]
+    ) -> Predictions:
+        """Predictions for the asked terms, from one pass of the encoder; `memory` comes along where it is frozen."""
+        num_chunks = tokens.shape[1]
+        if memory is None and self.encoder is not None:
+            # Nobody reads the last chunk's memory but those who regenerate it.
+            needed = num_chunks if {"retention", "copy"} & set(terms) else num_chunks - 1
+            memory = self.encode(tokens[:, :needed], mask[:, :needed])
+        causal = self._causal(tokens, mask, memory) if "causal" in terms else None
+        own = rearrange(memory, "w c s m -> (w c) s m") if memory is not None else None
+        retention = copy = None
+        if "retention" in terms:
+            assert own is not None
+            retention = rearrange(self.regenerate(own), "(w c) t v -> w c t v", c=num_chunks)
+        if "copy" in terms:
+            assert own is not None
+            context = self.insertion(own[:, None], own.new_ones(len(own), 1, dtype=torch.bool))
+            rows = decode(self.decoder, self._inputs(tokens.flatten(0, 1)), context)
+            copy = rearrange(rows, "(w c) t v -> w c t v", c=num_chunks)
+        return Predictions(causal, retention, copy, memory)
+
+    def encode(self, tokens: Windows, mask: WindowMask) -> WindowMemory:
+        """The memories of all chunks."""
+        assert self.encoder is not None, "a model without an encoder has no memories"
+        memory = self.encoder(tokens.flatten(0, 1), mask.flatten(0, 1))
+        return rearrange(memory, "(w c) s m -> w c s m", w=len(tokens))
+
+    def regenerate(self, memory: Memory) -> Logits:
+        """Logits [chunk token vocab] of chunks, each from its memory alone (the paper's blank copy)."""
+        context, added = self.insertion.regenerating(memory)
+        blanks = repeat(self.blanks, "t d -> r t d", r=len(memory))
+        return decode(self.decoder, blanks if added is None else blanks + added, context)
+
+    def predict(self, tokens: Int[Tensor, "row token"], memory: Memories, present: Present) -> Logits:
+        """Logits [row token vocab] of chunks after the memories of earlier ones, which stand in order, latest last."""
+        return decode(self.decoder, self._inputs(tokens), self.insertion(memory, present))
+
+    def context(self, memory: Memories, present: Present) -> Context:
+        """What the decoder reads of memories."""
+        return self.insertion(memory, present)
+
+    def _causal(self, tokens: Windows, mask: WindowMask, memory: WindowMemory | None) -> WindowLogits:
+        windows, num_chunks = tokens.shape[:2]
+        shape = self.config.shape
+        if memory is None:
+            memory = self.start.new_zeros(windows, 0, shape.num_slots, shape.memory_dim)
+        seen = min(self.config.max_memories, memory.shape[1], num_chunks - 1)
+        earlier, present = _earlier(memory, mask, num_chunks, seen)
+        logits = self.predict(tokens.flatten(0, 1), earlier.flatten(0, 1), present.flatten(0, 1))
+        return rearrange(logits, "(w c) t v -> w c t v", c=num_chunks)
+
+    def _inputs(self, tokens: Int[Tensor, "row token"]) -> Float[Tensor, "row token dim"]:
+        """Embeddings of the tokens before each token, in its chunk."""
+        embedded = self.decoder.get_input_embeddings()(tokens[:, :-1])
+        return torch.cat([repeat(self.start, "d -> r 1 d", r=len(tokens)), embedded], dim=1)
+
+
+def _earlier(
+    memory: WindowMemory, mask: WindowMask, num_chunks: int, seen: int
+) -> tuple[Float[Tensor, "window chunk memory slot memory_dim"], Bool[Tensor, "window chunk memory"]]:
+    """The `seen` memories before each chunk, the latest last, and which of them there are."""
+    if seen == 0:
+        shape = (len(memory), num_chunks, 0, *memory.shape[2:])
+        return memory.new_zeros(shape), mask.new_zeros(shape[:3])
+    earlier = F.pad(memory[:, : num_chunks - 1], (0, 0, 0, 0, seen, 0)).unfold(1, seen, 1)
+    present = F.pad(mask[:, : num_chunks - 1].any(-1), (seen, 0)).unfold(1, seen, 1)
+    return rearrange(earlier, "w c s m n -> w c n s m"), present

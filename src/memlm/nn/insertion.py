@@ -1,0 +1,113 @@
+"""Insertion: memories [row memory slot memory_dim] → what a causal decoder reads of them."""
+
+from typing import NamedTuple
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from memlm import config
+from memlm.nn.linear import block_orthogonal, fp32, linear
+from memlm.nn.mixers import Hidden
+from memlm.nn.pooling import Memory
+from memlm.nn.unpooling import PositionalUnpooling
+
+Memories = Float[Tensor, "row memory slot memory_dim"]
+Present = Bool[Tensor, "row memory"]
+
+
+class Context(NamedTuple):
+    """What stands before a row's text, and what every layer may attend to besides; masked where a memory is absent."""
+
+    prefix: Float[Tensor, "row position dim"]
+    prefix_mask: Bool[Tensor, "row position"]
+    keys: Float[Tensor, "row key dim"] | None = None
+    keys_mask: Bool[Tensor, "row key"] | None = None
+
+
+class Unfold(nn.Module):
+    """A memory → `num_parts` vectors, each a linear map of the whole memory."""
+
+    def __init__(self, num_parts: int, shape: config.MemoryShape, dim: int) -> None:
+        super().__init__()
+        self.num_parts = num_parts
+        width = shape.num_slots * shape.memory_dim
+        self.project = linear(width, num_parts * dim)
+        if width % num_parts == 0:
+            # Each part begins with dimensions of its own, which pooling fills from neighbouring tokens.
+            self.project.weight.data = block_orthogonal(num_parts, dim, width // num_parts)
+
+    def forward(self, memory: Memories) -> Float[Tensor, "row part dim"]:
+        """Unfold every memory; its parts stand side by side."""
+        parts = fp32(self.project, rearrange(memory, "r n s m -> r n (s m)"))
+        return rearrange(parts, "r n (k d) -> r (n k) d", k=self.num_parts)
+
+
+class PrefixInsertion(nn.Module):
+    """Positions before the text (`config.Prefix`)."""
+
+    def __init__(self, cfg: config.Prefix | config.AddedPrefix, shape: config.MemoryShape, dim: int) -> None:
+        super().__init__()
+        self.num_positions = cfg.num_positions
+        self.unfold = Unfold(cfg.num_positions, shape, dim)
+
+    def forward(self, memory: Memories, present: Present) -> Context:
+        """Unfold the memories into positions."""
+        return Context(self.unfold(memory), repeat(present, "r n -> r (n k)", k=self.num_positions))
+
+    def regenerating(self, memory: Memory) -> tuple[Context, Hidden | None]:
+        """What is read of the one memory [row slot memory_dim] that a chunk is regenerated from, and what of it is
+        added to the blank inputs."""
+        return self(memory[:, None], memory.new_ones(len(memory), 1, dtype=torch.bool)), None
+
+
+class AddedPrefixInsertion(PrefixInsertion):
+    """Positions before the text to predict; unpooled onto the blank inputs to regenerate (`config.AddedPrefix`)."""
+
+    def __init__(self, cfg: config.AddedPrefix, shape: config.MemoryShape, dim: int) -> None:
+        super().__init__(cfg, shape, dim)
+        self.unpool = PositionalUnpooling(config.Positional(token_dim=cfg.token_dim), shape, dim)
+
+    def regenerating(self, memory: Memory) -> tuple[Context, Hidden | None]:
+        """The memory unpooled, and no prefix."""
+        return self(memory[:, None][:, :0], memory.new_ones(len(memory), 0, dtype=torch.bool)), self.unpool(memory)
+
+
+class CrossAttentionInsertion(nn.Module):
+    """Keys that every layer attends to (`config.CrossAttention`)."""
+
+    num_positions = 0
+
+    def __init__(self, cfg: config.CrossAttention, shape: config.MemoryShape, dim: int) -> None:
+        super().__init__()
+        self.num_parts = cfg.num_parts
+        self.unfold = Unfold(cfg.num_parts, shape, dim)
+        # What a chunk attends to that has no memories before it; softmax needs something.
+        self.queries = nn.Parameter(torch.randn(1, dim) * 0.3)
+
+    def forward(self, memory: Memories, present: Present) -> Context:
+        """Unfold the memories into keys."""
+        rows = len(memory)
+        keys = torch.cat([repeat(self.queries, "k d -> r k d", r=rows), self.unfold(memory)], dim=1)
+        mask = repeat(present, "r n -> r (n k)", k=self.num_parts)
+        nothing = keys.new_zeros(rows, 0, keys.shape[-1])
+        return Context(nothing, mask[:, :0], keys, torch.cat([mask.new_ones(rows, 1), mask], dim=1))
+
+    def regenerating(self, memory: Memory) -> tuple[Context, Hidden | None]:
+        """The one memory's keys."""
+        return self(memory[:, None], memory.new_ones(len(memory), 1, dtype=torch.bool)), None
+
+
+Insertion = PrefixInsertion | CrossAttentionInsertion
+
+
+def build_insertion(cfg: config.Insertion, shape: config.MemoryShape, dim: int) -> Insertion:
+    """The insertion that a configuration names."""
+    match cfg:
+        case config.Prefix():
+            return PrefixInsertion(cfg, shape, dim)
+        case config.AddedPrefix():
+            return AddedPrefixInsertion(cfg, shape, dim)
+        case config.CrossAttention():
+            return CrossAttentionInsertion(cfg, shape, dim)
