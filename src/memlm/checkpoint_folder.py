@@ -12,16 +12,26 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from memlm.config import AutoencoderConfig, LanguageModelConfig
+from memlm.config import AutoencoderConfig, LanguageModelConfig, MemoryModelConfig
 from memlm.data.tokenizer import Tokenizer
 from memlm.files import atomic_folder
 
-ModelConfig = AutoencoderConfig | LanguageModelConfig
-Kind = Literal["autoencoder", "language_model"]
-FORMATS: dict[Kind, str] = {"autoencoder": "memlm autoencoder", "language_model": "memlm language model"}
+ModelConfig = AutoencoderConfig | LanguageModelConfig | MemoryModelConfig
+Kind = Literal["autoencoder", "language_model", "memory_model"]
+FORMATS: dict[Kind, str] = {
+    "autoencoder": "memlm autoencoder",
+    "language_model": "memlm language model",
+    "memory_model": "memlm memory model",
+}
 """What a folder calls itself, by what it holds."""
 FORMAT_VERSION = 1
-_CONFIGS: dict[Kind, type[ModelConfig]] = {"autoencoder": AutoencoderConfig, "language_model": LanguageModelConfig}
+UNCONDITIONAL = "unconditional"
+"""Name of the unconditional reader's log-probabilities among a checkpoint's tensors."""
+_CONFIGS: dict[Kind, type[ModelConfig]] = {
+    "autoencoder": AutoencoderConfig,
+    "language_model": LanguageModelConfig,
+    "memory_model": MemoryModelConfig,
+}
 _FILES = ("config.json", "model.safetensors", "tokenizer.json", "provenance.json")
 
 

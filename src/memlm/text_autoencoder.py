@@ -1,9 +1,8 @@
 """A tokenizer and an autoencoder as one: text → memory → text. What users load, call and share."""
 
-import hashlib
 import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,6 @@ from memlm.evaluation.metrics import Scores, batch_chunks, batches, measures, sc
 from memlm.models.autoencoder import Autoencoder
 from memlm.progress import track
 from memlm.results import Provenance, Result
-
-_UNCONDITIONAL = "unconditional"
-"""Name of the unconditional reader's log-probabilities among a checkpoint's tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +66,7 @@ class TextAutoencoder:
             raise ValueError(f"the unconditional reader's table is {list(unconditional.shape)}, not {list(table)}")
         self.model, self.tokenizer = model.eval(), tokenizer
         self.unconditional, self.provenance = unconditional, provenance
-        self.encoder_fingerprint = _fingerprint(model, tokenizer)
+        self.encoder_fingerprint = model.encoder.fingerprint(tokenizer.fingerprint)
 
     @property
     def config(self) -> AutoencoderConfig:
@@ -161,7 +157,7 @@ class TextAutoencoder:
         Raises:
             OSError: the disk is full or not writable; what was in `folder` before still is.
         """
-        tensors = {**self.model.state_dict(), _UNCONDITIONAL: self.unconditional}
+        tensors = {**self.model.state_dict(), checkpoint_folder.UNCONDITIONAL: self.unconditional}
         checkpoint_folder.save(Path(folder), self.config, tensors, self.tokenizer, self.provenance)
 
     @classmethod
@@ -174,9 +170,9 @@ class TextAutoencoder:
         folder = checkpoint_folder.locate(name_or_path, revision)
         contents = checkpoint_folder.load(folder, "autoencoder")
         assert isinstance(contents.config, AutoencoderConfig)
-        unconditional = contents.tensors.pop(_UNCONDITIONAL, None)
+        unconditional = contents.tensors.pop(checkpoint_folder.UNCONDITIONAL, None)
         if unconditional is None:
-            raise ValueError(f"{folder} has no tensor {_UNCONDITIONAL!r}: not a memlm autoencoder")
+            raise ValueError(f"{folder} has no tensor {checkpoint_folder.UNCONDITIONAL!r}: not a memlm autoencoder")
         model = Autoencoder(contents.config)
         checkpoint_folder.load_weights(model, contents.tensors, folder)
         try:
@@ -212,13 +208,3 @@ class TextAutoencoder:
 def _refuse_one_string(texts: Sequence[str]) -> None:
     if isinstance(texts, str):
         raise ValueError("expected a list of texts, not one string; wrap it: [text]")
-
-
-def _fingerprint(model: Autoencoder, tokenizer: Tokenizer) -> str:
-    """A short hash of the encoder's weights and configuration."""
-    # By way of JSON, so that a ratio of 4 and one of 4.0 are the same, as they are after loading.
-    cfg = AutoencoderConfig.from_json(model.config.to_json())
-    digest = hashlib.sha256(f"{asdict(cfg)} {tokenizer.fingerprint}".encode())
-    for name, tensor in sorted(model.encoder.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

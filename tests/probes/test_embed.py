@@ -16,7 +16,7 @@ from memlm.models.language_model import LanguageModel
 from memlm.nn.pooling import PositionalPooling
 from memlm.probes import embed
 from memlm.probes.embed import embed_chunks
-from memlm.probes.encoders import AutoencoderEncoder, StateEncoder, View, language_model_encoder
+from memlm.probes.encoders import MemoryEncoder, StateEncoder, View, language_model_encoder
 from tiny import randomized
 
 VOCAB, LENGTH, DIM, LAYERS = 256, 6, 16, 2
@@ -139,7 +139,7 @@ def test_several_views_in_one_pass_are_the_single_ones(make: Callable[..., Count
 
 
 def test_an_autoencoders_embedding_is_its_memory(trained: TextAutoencoder, tmp_path: Path) -> None:
-    encoder = AutoencoderEncoder(trained.model, trained.tokenizer, name="ours", fingerprint="f")
+    encoder = MemoryEncoder(trained.model.encoder, trained.tokenizer, name="ours")
     tokens = np.random.default_rng(0).integers(300, size=(10, 16))
     whole = Chunks(tokens, np.ones_like(tokens, dtype=np.bool_), np.zeros(10, dtype=np.int64))
     (vectors,) = embed_chunks(encoder, [encoder.default_view], whole, cache=tmp_path, quiet=True)

@@ -20,7 +20,7 @@ from memlm.config import (
 )
 from memlm.models.language_model import LanguageModel
 from memlm.probes import readings as readings_module
-from memlm.probes.encoders import AutoencoderEncoder, FrozenEncoder, StateEncoder, View, language_model_encoder
+from memlm.probes.encoders import FrozenEncoder, MemoryEncoder, StateEncoder, View, language_model_encoder
 from memlm.probes.probe import probe
 from memlm.probes.readings import CONTROLS, views_of
 from memlm.results import Result
@@ -91,8 +91,8 @@ def encoder(trained: TextAutoencoder) -> StateEncoder:
 
 
 @pytest.fixture(scope="module")
-def ours(trained: TextAutoencoder) -> AutoencoderEncoder:
-    return AutoencoderEncoder(trained.model, trained.tokenizer, name="ours", fingerprint=trained.encoder_fingerprint)
+def ours(trained: TextAutoencoder) -> MemoryEncoder:
+    return MemoryEncoder(trained.model.encoder, trained.tokenizer, name="ours")
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def complete(run: Callable[..., Result]) -> Result:
 
 
 @pytest.fixture(scope="module")
-def of_memory(run: Callable[..., Result], ours: AutoencoderEncoder) -> Result:
+def of_memory(run: Callable[..., Result], ours: MemoryEncoder) -> Result:
     """A memory that was made to be read."""
     return run(ours, chunk_lens=(16,), bits=(2, 8), reading=LONGER)
 
@@ -369,9 +369,7 @@ def test_fewer_bits_hold_less(of_memory: Result, complete: Result) -> None:
             assert eight["retained_bits_per_token"] <= plain["retained_bits_per_token"] + 0.1
 
 
-def test_text_that_repeats_itself_can_be_read_from_few_bits(
-    run: Callable[..., Result], ours: AutoencoderEncoder
-) -> None:
+def test_text_that_repeats_itself_can_be_read_from_few_bits(run: Callable[..., Result], ours: MemoryEncoder) -> None:
     # Sixteen like tokens are one choice of a token to store, but each of them is a choice to a parallel reader.
     rng, vocabulary = random.Random(2), SENTENCE.split()[:8]
     repeated = [" ".join(word for word in rng.choices(vocabulary, k=8) for _ in range(24)) for _ in range(80)]
@@ -408,7 +406,7 @@ def test_the_impossible_is_refused_before_any_work(
 
 
 @pytest.mark.usefixtures("no_work")
-def test_an_autoencoder_has_its_memory_only(run: Callable[..., Result], ours: AutoencoderEncoder) -> None:
+def test_an_autoencoder_has_its_memory_only(run: Callable[..., Result], ours: MemoryEncoder) -> None:
     with pytest.raises(ValueError, match="its only embedding is its memory, not 'mean'"):
         run(ours, chunk_lens=(16,), poolings=("mean",))
     with pytest.raises(ValueError, match="at most 16 tokens, not 32"):
@@ -444,7 +442,7 @@ def test_settings_that_mean_nothing_are_refused(
         run(**settings)
 
 
-def test_views_are_counted_from_the_last_layer_too(encoder: StateEncoder, ours: AutoencoderEncoder) -> None:
+def test_views_are_counted_from_the_last_layer_too(encoder: StateEncoder, ours: MemoryEncoder) -> None:
     for layer in range(LAYERS + 1):
         assert encoder.resolve(View(layer - LAYERS - 1, "mean"), LENGTH) == View(layer, "mean")
     assert encoder.default_view == View(LAYERS, "last")

@@ -7,7 +7,7 @@ import pytest
 from memlm import TextAutoencoder, settle
 from memlm.config import Attention, LanguageModelConfig, ReadingConfig, StackConfig
 from memlm.models.language_model import LanguageModel
-from memlm.probes.encoders import AutoencoderEncoder, language_model_encoder
+from memlm.probes.encoders import MemoryEncoder, language_model_encoder
 from memlm.probes.settle import claim_of
 from memlm.results import Result
 from tiny import SENTENCE, randomized
@@ -75,6 +75,6 @@ def test_a_claim_needs_intervals_on_its_side(intervals: list[tuple[float, float]
 
 
 def test_what_is_no_causal_model_is_refused(trained: TextAutoencoder, tmp_path: Path) -> None:
-    ours = AutoencoderEncoder(trained.model, trained.tokenizer, name="ours", fingerprint="x")
+    ours = MemoryEncoder(trained.model.encoder, trained.tokenizer, name="ours")
     with pytest.raises(ValueError, match="ours is no causal language model"):
         settle(ours, texts(), cache=tmp_path)

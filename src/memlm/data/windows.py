@@ -15,8 +15,14 @@ class Windows(NamedTuple):
     """[window chunk token]"""
     mask: NDArray[np.bool_]
     """[window chunk token], True for a real token."""
-    rows: NDArray[np.int64]
+    chunk: NDArray[np.int64]
     """[window chunk], the chunk's row; of a masked chunk, any."""
+    document: NDArray[np.int64]
+    """[window]"""
+
+    def rows(self, index: slice | NDArray[np.int64]) -> "Windows":
+        """Some of the windows."""
+        return Windows._make(part[index] for part in self)
 
 
 def gather_windows(chunks: Chunks, first: NDArray[np.int64], num_chunks: int) -> Windows:
@@ -25,7 +31,7 @@ def gather_windows(chunks: Chunks, first: NDArray[np.int64], num_chunks: int) ->
     follows = first[:, None] + np.arange(num_chunks) == index
     present = follows & (chunks.document[index] == chunks.document[first][:, None])
     mask = chunks.mask[index] & present[..., None]
-    return Windows(np.where(mask, chunks.tokens[index], 0), mask, index)
+    return Windows(np.where(mask, chunks.tokens[index], 0), mask, index, chunks.document[first])
 
 
 def sample_windows(chunks: Chunks, num_chunks: int, num_windows: int, *, seed: int, step: int) -> Windows:

@@ -1,5 +1,7 @@
 """The encoder: a chunk of tokens → its memory."""
 
+import hashlib
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Int
@@ -19,7 +21,7 @@ class Encoder(nn.Module):
 
     def __init__(self, shape: config.MemoryShape, stack: config.StackConfig, pooling: config.Pooling) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.configs = shape, (shape, stack, pooling)
         self.embed = nn.Embedding(shape.vocab_size, stack.dim)
         nn.init.normal_(self.embed.weight, std=0.35)
         self.positions = nn.Parameter(torch.randn(shape.chunk_len, stack.dim) * 0.1)
@@ -37,3 +39,12 @@ class Encoder(nn.Module):
         hidden = to_compute_dtype(self.embed(tokens) + self.positions)
         memory = self.pooling(self.stack(hidden, mask), mask).float()
         return F.rms_norm(memory, memory.shape[-1:], eps=1e-8)
+
+    def fingerprint(self, tokenizer: str) -> str:
+        """A short hash of weights, configuration and tokenizer (its own fingerprint)."""
+        # By way of JSON, so that a ratio of 4 and one of 4.0 are the same, as they are after loading.
+        configs = [type(cfg).from_json(cfg.to_json()) for cfg in self.configs]
+        digest = hashlib.sha256(f"{configs} {tokenizer}".encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]

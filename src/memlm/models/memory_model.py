@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from memlm import config
+from memlm.models.autoencoder import Regeneration
 from memlm.models.causal_decoder import build_decoder, decode
 from memlm.models.encoder import Encoder
 from memlm.models.parallel_decoder import Logits
@@ -114,6 +115,21 @@ class MemoryModel(nn.Module):
         """Embeddings of the tokens before each token, in its chunk."""
         embedded = self.decoder.get_input_embeddings()(tokens[:, :-1])
         return torch.cat([repeat(self.start, "d -> r 1 d", r=len(tokens)), embedded], dim=1)
+
+
+class Regenerator(nn.Module):
+    """A memory model as an autoencoder: chunk → memory → chunk."""
+
+    def __init__(self, model: MemoryModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, tokens: Int[Tensor, "chunk token"], mask: Bool[Tensor, "chunk token"], memory: Memory | None = None
+    ) -> Regeneration:
+        """Regenerate chunks from their memories, which are made here unless they come along."""
+        memory = self.model.encode(tokens[:, None], mask[:, None])[:, 0] if memory is None else memory
+        return Regeneration(self.model.regenerate(memory), memory)
 
 
 def _earlier(

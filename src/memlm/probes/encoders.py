@@ -15,8 +15,7 @@ from memlm import config
 from memlm.checkpoint_folder import kind_of
 from memlm.config import StatePooling
 from memlm.data.tokenizer import Tokenizer
-from memlm.models.autoencoder import Autoencoder
-from memlm.models.encoder import Tokens
+from memlm.models.encoder import Encoder, Tokens
 from memlm.models.language_model import LanguageModel
 from memlm.models.layered import LayeredModel
 from memlm.models.load_pretrained import load_pretrained
@@ -26,6 +25,7 @@ from memlm.nn.mixers import Hidden, Mask
 from memlm.nn.pooling import Memory, PositionalPooling, last_token, mean_token
 from memlm.text_autoencoder import TextAutoencoder
 from memlm.text_language_model import TextLanguageModel
+from memlm.text_memory_model import TextMemoryModel
 
 _RANDOM_CODE_SEED = 0
 _RANDOM_CODE = config.Positional(token_dim=16)
@@ -78,22 +78,22 @@ class FrozenEncoder(ABC):
         """The same architecture with fresh weights, as a control."""
 
 
-class AutoencoderEncoder(FrozenEncoder):
-    """A memlm autoencoder's encoder; its one view is the memory."""
+class MemoryEncoder(FrozenEncoder):
+    """A memlm encoder, of an autoencoder or a memory model; its one view is the memory."""
 
-    def __init__(self, model: Autoencoder, tokenizer: Tokenizer, *, name: str, fingerprint: str) -> None:
-        self.model, self.tokenizer = model.eval(), tokenizer
-        self.name, self.fingerprint = name, fingerprint
+    def __init__(self, encoder: Encoder, tokenizer: Tokenizer, *, name: str) -> None:
+        self.encoder, self.tokenizer, self.name = encoder.eval(), tokenizer, name
+        self.fingerprint = encoder.fingerprint(tokenizer.fingerprint)
 
     @property
     def default_view(self) -> View:
         """The memory."""
-        return View(self.model.config.encoder.num_layers, "memory")
+        return View(len(self.encoder.stack.blocks), "memory")
 
     @property
     def token_table(self) -> Float[Tensor, "vocab dim"]:
         """The input embedding of every token."""
-        return self.model.encoder.embed.weight.detach()
+        return self.encoder.embed.weight.detach()
 
     def resolve(self, view: View, chunk_len: int) -> View:
         """The memory, whatever layer is asked for.
@@ -101,9 +101,9 @@ class AutoencoderEncoder(FrozenEncoder):
         Raises:
             ValueError: another pooling is asked for, or longer chunks than it was made for.
         """
-        own = self.model.config.shape.chunk_len
+        own = self.encoder.shape.chunk_len
         if view.pooling != "memory":
-            raise ValueError(f"{self.name} is an autoencoder: its only embedding is its memory, not {view.pooling!r}")
+            raise ValueError(f"{self.name} makes memories: its only embedding is its memory, not {view.pooling!r}")
         if chunk_len > own:
             raise ValueError(f"{self.name} makes memories of at most {own} tokens, not {chunk_len}: --chunk-len {own}")
         return self.default_view
@@ -111,16 +111,16 @@ class AutoencoderEncoder(FrozenEncoder):
     @torch.no_grad()
     def embed(self, tokens: Tokens, mask: Mask, views: Sequence[View]) -> list[Memory]:
         """Memories [chunk slot memory_dim]; chunks shorter than the model's are padded, as a text's last chunk is."""
-        missing = self.model.config.shape.chunk_len - tokens.shape[1]
-        memory = self.model.encoder(F.pad(tokens, (0, missing)), F.pad(mask, (0, missing)))
+        missing = self.encoder.shape.chunk_len - tokens.shape[1]
+        memory = self.encoder(F.pad(tokens, (0, missing)), F.pad(mask, (0, missing)))
         return [memory] * len(views)
 
-    def untrained(self, seed: int) -> "AutoencoderEncoder":
+    def untrained(self, seed: int) -> "MemoryEncoder":
         """The same architecture with fresh weights."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = Autoencoder(self.model.config)
-        return AutoencoderEncoder(model, self.tokenizer, name=f"untrained {self.name}", fingerprint=_hash(model))
+            encoder = Encoder(*self.encoder.configs)
+        return MemoryEncoder(encoder, self.tokenizer, name=f"untrained {self.name}")
 
 
 class StateEncoder(FrozenEncoder):
@@ -240,7 +240,12 @@ def load_encoder(name_or_path: str | Path, *, precision: Literal["fp32", "bf16"]
     kind = kind_of(name_or_path)
     if kind == "autoencoder":
         own = TextAutoencoder.from_pretrained(name_or_path)
-        return AutoencoderEncoder(own.model, own.tokenizer, name=name, fingerprint=own.encoder_fingerprint)
+        return MemoryEncoder(own.model.encoder, own.tokenizer, name=name)
+    if kind == "memory_model":
+        reads = TextMemoryModel.from_pretrained(name_or_path)
+        if reads.model.encoder is None:
+            raise ValueError(f"{name} has no encoder: it reads no memories")
+        return MemoryEncoder(reads.model.encoder, reads.tokenizer, name=name)
     if kind == "language_model":
         model = TextLanguageModel.from_pretrained(name_or_path)
         return language_model_encoder(model.model, model.tokenizer, name=name)

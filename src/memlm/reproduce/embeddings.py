@@ -17,7 +17,7 @@ from memlm.data.cache import default_cache
 from memlm.data.corpus import read_documents, split_of
 from memlm.data.token_store import PreparedData, prepare
 from memlm.evaluation.regression import Slopes, fit_slopes
-from memlm.probes.encoders import AutoencoderEncoder, FrozenEncoder, language_model_encoder
+from memlm.probes.encoders import FrozenEncoder, MemoryEncoder, language_model_encoder
 from memlm.probes.material import Texts
 from memlm.probes.readings import CONTROLS, Readings
 from memlm.recipes.autoencoder import autoencoder
@@ -210,9 +210,7 @@ class _Work:
             recipe, name = replace(whole, model=model), f"{name} {mixer}"
         folder = self.out / name.replace(" ", "-")
         trained = train_autoencoder(recipe, folder, prepared=self.prepared, quiet=self.quiet)
-        encoder = AutoencoderEncoder(
-            trained.model, trained.tokenizer, name=f"autoencoder, {pooling}", fingerprint=trained.encoder_fingerprint
-        )
+        encoder = MemoryEncoder(trained.model.encoder, trained.tokenizer, name=f"autoencoder, {pooling}")
         return Encoder("autoencoder", encoder, trained.provenance["tokens"], _num_parameters(trained.model))
 
 

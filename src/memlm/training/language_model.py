@@ -20,7 +20,7 @@ from memlm.training import checkpoint
 from memlm.training.accelerator import build_accelerator
 from memlm.training.checkpoint import Progress
 from memlm.training.loop import Home, Task, fit
-from memlm.training.run import check_vocabulary, fingerprint, stage_checkpoints, validation_chunks
+from memlm.training.run import check_vocabulary, fingerprint, stage_checkpoints, unwatched, validation_chunks
 
 
 def train_language_model(
@@ -36,7 +36,8 @@ def train_language_model(
     """
     prepared = prepared or prepare(recipe.data, quiet=quiet)
     check_vocabulary(recipe.model.vocab_size, prepared)
-    run = fingerprint([recipe], prepared)
+    watched = [replace(recipe, training=unwatched(recipe.training))]
+    run = fingerprint(watched, prepared)
     if (folder / "model").exists():
         return _finished(folder, run)
     checkpoint.find(stage_checkpoints(folder, 0), run)  # refuses another run's, before anything is written

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from memlm.config import LanguageModelRecipe, RecipeConfig, TrainingConfig
+from memlm.config import Config, RecipeConfig, TrainingConfig
 from memlm.data.chunks import Chunks, cut, sample, scramble
 from memlm.data.token_store import PreparedData, prepare
 from memlm.evaluation.information import unconditional_log_probs
@@ -170,27 +170,25 @@ def check_vocabulary(wanted: int, prepared: PreparedData) -> None:
 
 def fingerprint_of(recipe: RecipeConfig, prepared: PreparedData) -> str:
     """What tells one run from another: its recipe, except how it is watched and saved, and its data."""
-    return fingerprint(stages(recipe), prepared)
+    return fingerprint([replace(stage, training=unwatched(stage.training)) for stage in stages(recipe)], prepared)
 
 
-def fingerprint(recipes: Sequence[RecipeConfig | LanguageModelRecipe], prepared: PreparedData) -> str:
-    """`fingerprint_of`, for recipes of any kind."""
-    watched = TrainingConfig()
-    same = [
-        replace(
-            recipe,
-            training=replace(
-                recipe.training,
-                eval_tokens=watched.eval_tokens,
-                checkpoint_tokens=watched.checkpoint_tokens,
-                trackers=watched.trackers,
-                num_processes=watched.num_processes,
-            ),
-        )
-        for recipe in recipes
-    ]
+def unwatched(cfg: TrainingConfig) -> TrainingConfig:
+    """The configuration without what changes nothing of the model: how it is watched, saved and distributed."""
+    default = TrainingConfig()
+    return replace(
+        cfg,
+        eval_tokens=default.eval_tokens,
+        checkpoint_tokens=default.checkpoint_tokens,
+        trackers=default.trackers,
+        num_processes=default.num_processes,
+    )
+
+
+def fingerprint(configs: Sequence[Config], prepared: PreparedData) -> str:
+    """A short hash of configurations and data."""
     # By way of JSON, so that a ratio of 4 and one of 4.0 are the same, as they are in a recipe file.
-    text = "".join(type(recipe).from_json(recipe.to_json()).to_json() for recipe in same)
+    text = "".join(type(cfg).from_json(cfg.to_json()).to_json() for cfg in configs)
     return hashlib.sha256((text + prepared.fingerprint).encode()).hexdigest()[:16]
 
 

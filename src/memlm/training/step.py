@@ -51,8 +51,7 @@ class Stepper:
         if not all(map(math.isfinite, (*nats.values(), norm))):
             losses = ", ".join(f"the {name} loss is {value} nats" for name, value in nats.items())
             raise TrainingDivergedError(
-                f"{losses}, and the gradient's norm is {norm}; "
-                "a lower learning rate or a longer warm-up may help"
+                f"{losses}, and the gradient's norm is {norm}; a lower learning rate or a longer warm-up may help"
             )
         for optimizer in self.optimizers:
             optimizer.step()

@@ -1,0 +1,80 @@
+"""Prediction measured: what next tokens cost a memory model, by how many chunks it has behind it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from memlm.data.windows import Windows
+from memlm.evaluation.bootstrap import bootstrap_interval
+from memlm.objectives import Batch, window_nats
+from memlm.results import Interval
+
+_BATCH_LOGITS = 2**25
+
+
+class Prediction(NamedTuple):
+    """What each token of windows costs, in nats; 0 at the padding."""
+
+    nats: Float[np.ndarray, "window chunk token"]
+    windows: Windows
+
+    def chunked(self, chunk_len: int) -> "Prediction":
+        """The same, of windows cut into shorter chunks: a model that reads a window whole is measured by its parts."""
+        windows, shape = self.windows, (len(self.nats), -1, chunk_len)
+        shorter = windows._replace(tokens=windows.tokens.reshape(shape), mask=windows.mask.reshape(shape))
+        return Prediction(self.nats.reshape(shape), shorter)
+
+    def later_sums(self) -> Float[np.ndarray, "document sum"]:
+        """Nats and tokens of each document's chunks, but for the first of each window: those with a past to read."""
+        mask = self.windows.mask[:, 1:]
+        per_window = (self.nats[:, 1:] * mask).sum((1, 2), dtype=np.float64), mask.sum((1, 2))
+        document = self.windows.document
+        return np.stack([np.bincount(document, weights=column) for column in per_window], axis=1)
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module,
+    windows: Windows,
+    vocab_size: int,
+    *,
+    device: torch.device | str = "cpu",
+    advance: Callable[[int], None] | None = None,
+) -> Prediction:
+    """Score every token of windows under a memory model's next-token probabilities."""
+    was_training = model.training
+    model.eval()
+    tokens, mask = torch.from_numpy(windows.tokens), torch.from_numpy(windows.mask)
+    step = max(1, _BATCH_LOGITS // (windows.tokens[0].size * vocab_size))
+    nats = []
+    for begin in range(0, len(tokens), step):
+        batch = Batch(tokens[begin : begin + step].to(device), mask[begin : begin + step].to(device))
+        logits = model(batch.tokens, batch.mask, terms=("causal",)).causal
+        nats.append(window_nats(logits, batch).cpu().numpy())
+        if advance:
+            advance(batch.num_tokens)
+    model.train(was_training)
+    return Prediction(np.concatenate(nats), windows)
+
+
+def prediction_measures(prediction: Prediction) -> tuple[dict[str, object], dict[str, Interval]]:
+    """`causal_nats_per_token` of chunks that have a past to read, and of each place in the window; 95% intervals."""
+    nats, mask = prediction.nats, prediction.windows.mask
+    sums = prediction.later_sums()
+    total = sums.sum(axis=0)
+    values: dict[str, object] = {
+        "causal_nats_per_token": float(total[0] / total[1]),
+        "first_token_nats": float(nats[:, 1:, 0][mask[:, 1:, 0]].mean()),
+        "causal_nats_by_chunk": [float(nats[:, i][mask[:, i]].mean()) for i in range(nats.shape[1])],
+        "num_windows": len(nats),
+        "num_scored_tokens": int(total[1]),
+    }
+    kept = sums[sums[:, 1] > 0]
+    intervals = {}
+    if len(kept) > 1:
+        intervals["causal_nats_per_token"] = bootstrap_interval(kept, lambda rows: rows[:, 0] / rows[:, 1])
+    return values, intervals

@@ -1,0 +1,241 @@
+"""A tokenizer and a memory model as one: text → memories; memories and a prompt → more text."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from memlm import checkpoint_folder
+from memlm.config import MemoryModelConfig
+from memlm.data.chunks import Chunks, cut
+from memlm.data.corpus import Document
+from memlm.data.token_store import TokenSplit, tokenize_documents
+from memlm.data.tokenizer import Tokenizer
+from memlm.data.windows import all_windows
+from memlm.evaluation.metrics import measures, score
+from memlm.evaluation.prediction import predict, prediction_measures
+from memlm.models.memory_model import MemoryModel, Regenerator
+from memlm.progress import track
+from memlm.results import Interval, Provenance, Result
+
+WINDOW_CHUNKS = 4
+"""Chunks of an evaluation window, unless the model's training had others."""
+
+
+class TextMemoryModel:
+    """Reads past text as one memory a chunk, and goes on from there.
+
+    ```python
+    model = TextMemoryModel.from_pretrained("runs/memory/model")
+    model.generate("Fellow citizens", past=[address], max_new_tokens=100, do_sample=True)
+    ```
+    """
+
+    def __init__(
+        self,
+        model: MemoryModel,
+        tokenizer: Tokenizer,
+        unconditional: Float[Tensor, " vocab"],
+        provenance: dict[str, Any],
+    ) -> None:
+        """`unconditional` are a reader's log-probabilities, in nats, without a memory (`unconditional_log_probs`)."""
+        if tokenizer.vocab_size != model.config.shape.vocab_size:
+            raise ValueError(
+                f"the tokenizer has {tokenizer.vocab_size} types, the model {model.config.shape.vocab_size}: "
+                "they do not belong together"
+            )
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.unconditional, self.provenance = unconditional, provenance
+
+    @property
+    def config(self) -> MemoryModelConfig:
+        """The model's configuration."""
+        return self.model.config
+
+    @property
+    def encoder_fingerprint(self) -> str:
+        """A short hash of the encoder's weights and configuration; empty without one."""
+        return self.model.encoder.fingerprint(self.tokenizer.fingerprint) if self.model.encoder else ""
+
+    @torch.no_grad()
+    def generate(
+        self, prompt: str, *, past: str = "", max_new_tokens: int = 100, streamer: Any = None, **options: Any
+    ) -> str:
+        """Go on from a prompt, with the text before it as memories.
+
+        What is written becomes memories too, chunk by chunk, so that there is no end to how much may be.
+
+        Args:
+            prompt: text to go on from; its whole chunks become memories as well.
+            past: text before it.
+            max_new_tokens: how many tokens to write.
+            streamer: a transformers streamer, which hears of every token as it is written.
+            options: as transformers' `generate` takes them (do_sample, temperature, top_p, eos_token_id,
+                stopping_criteria, ...).
+
+        Raises:
+            ValueError: `max_new_tokens` is not positive.
+        """
+        tokens = torch.tensor(self.tokenizer.encode(past) + self.tokenizer.encode(prompt), dtype=torch.long)
+        written = generate(self.model, tokens, max_new_tokens=max_new_tokens, streamer=streamer, **options)
+        return self.tokenizer.decode(written.tolist())
+
+    def evaluate(self, texts: Sequence[str], *, name: str = "texts", quiet: bool = True) -> Result:
+        """Measure what next tokens cost, given the memories of the text before, and what memories give back.
+
+        Each text is a document: a unit of the bootstrap.
+
+        Raises:
+            ValueError: no text is longer than a chunk.
+        """
+        documents = (Document(f"text {i}", text, None) for i, text in enumerate(texts) if text)
+        return self.evaluate_split(tokenize_documents(self.tokenizer, documents), name=name, quiet=quiet)
+
+    def evaluate_split(
+        self, split: TokenSplit, *, name: str, window_chunks: int | None = None, quiet: bool = True
+    ) -> Result:
+        """`evaluate`, for documents already tokenized by this model's tokenizer."""
+        shape = self.config.shape
+        longest = int(np.diff(split.document_starts).max(initial=0))
+        if longest <= shape.chunk_len:
+            raise ValueError(f"no text is longer than a chunk of {shape.chunk_len} tokens; the longest has {longest}")
+        recipe = self.provenance.get("recipe", {})
+        num_chunks = window_chunks or recipe.get("window_chunks", WINDOW_CHUNKS)
+        chunks = cut(split, shape.chunk_len)
+        windows = all_windows(chunks, num_chunks)
+        total = int(windows.mask.sum())
+        with track(f"Predicting {name}", total=total, unit="tokens", quiet=quiet) as advance:
+            prediction = predict(self.model, windows, shape.vocab_size, device=self._device, advance=advance)
+        values, intervals = prediction_measures(prediction)
+        if self.model.encoder is not None:
+            kept, spread = self._retention(chunks, np.asarray(split.document_bytes), name, quiet)
+            values |= {"retention": {**kept, "intervals": {key: list(pair) for key, pair in spread.items()}}}
+        values |= {
+            "chunk_len": shape.chunk_len,
+            "memory_dim": shape.memory_dim,
+            "num_slots": shape.num_slots,
+            "window_chunks": num_chunks,
+            "decoder_positions_per_chunk": self.model.decoder_positions_per_chunk,
+        }
+        made_by = Provenance.here(model=self.provenance, encoder=self.encoder_fingerprint)
+        return Result(name=name, measures=values, intervals=intervals, provenance=made_by)
+
+    def _retention(
+        self, chunks: Chunks, document_bytes: np.ndarray, name: str, quiet: bool
+    ) -> tuple[dict[str, object], dict[str, Interval]]:
+        """How much of each chunk the decoder regenerates from its memory; one not trained to will do badly."""
+        shape, total = self.config.shape, int(chunks.mask.sum())
+        with track(f"Regenerating {name}", total=total, unit="tokens", quiet=quiet) as advance:
+            scores = score(Regenerator(self.model), chunks, shape.vocab_size, device=self._device, advance=advance)
+        return measures(
+            scores,
+            -self.unconditional.numpy()[chunks.tokens],
+            document_bytes,
+            vocab_size=shape.vocab_size,
+            memory_dims=shape.num_slots * shape.memory_dim,
+        )
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a checkpoint folder (config, safetensors, tokenizer, provenance), all or nothing.
+
+        Raises:
+            OSError: the disk is full or not writable; what was in `folder` before still is.
+        """
+        tensors = {**self.model.state_dict(), checkpoint_folder.UNCONDITIONAL: self.unconditional}
+        checkpoint_folder.save(Path(folder), self.config, tensors, self.tokenizer, self.provenance)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, *, revision: str | None = None) -> "TextMemoryModel":
+        """Load a checkpoint: a folder, or a Hugging Face hub name.
+
+        Raises:
+            ValueError: no such model, or a folder that is not a whole memlm memory model; says which part is wrong.
+        """
+        folder = checkpoint_folder.locate(name_or_path, revision)
+        contents = checkpoint_folder.load(folder, "memory_model")
+        assert isinstance(contents.config, MemoryModelConfig)
+        unconditional = contents.tensors.pop(checkpoint_folder.UNCONDITIONAL, None)
+        if unconditional is None:
+            raise ValueError(f"{folder} has no tensor {checkpoint_folder.UNCONDITIONAL!r}: not a memlm memory model")
+        model = MemoryModel(contents.config)
+        checkpoint_folder.load_weights(model, contents.tensors, folder)
+        return cls(model, contents.tokenizer, unconditional, contents.provenance)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+
+@torch.no_grad()
+def generate(
+    model: MemoryModel, tokens: Tensor, *, max_new_tokens: int, streamer: Any = None, **options: Any
+) -> Tensor:
+    """New tokens [token] after these [token]: whole chunks as memories, the rest as a prefix of the current chunk.
+
+    Within a chunk this is transformers' own `generate`, with its cache; a chunk that is complete becomes a memory.
+    """
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be positive, not {max_new_tokens}")
+    device, chunk_len = next(model.parameters()).device, model.config.shape.chunk_len
+    whole = len(tokens) // chunk_len * chunk_len
+    memories = _remember(model, tokens[:whole].to(device))
+    current, written = tokens[whole:].to(device), tokens[:0].to(device)
+    while len(written) < max_new_tokens:
+        room = min(chunk_len - len(current), max_new_tokens - len(written))
+        new = _within_chunk(model, memories, current, room, _Unending(streamer) if streamer else None, options)
+        current, written = torch.cat([current, new]), torch.cat([written, new])
+        if len(new) < room:  # something has stopped it
+            break
+        if len(current) == chunk_len:
+            memories = torch.cat([memories, _remember(model, current)])[-model.config.max_memories :]
+            current = current[:0]
+    if streamer:
+        streamer.end()
+    return written.cpu()
+
+
+def _remember(model: MemoryModel, tokens: Tensor) -> Tensor:
+    """Memories [chunk slot memory_dim] of whole chunks; none of a model without an encoder."""
+    shape = model.config.shape
+    if model.encoder is None or len(tokens) == 0:
+        return tokens.new_zeros(0, shape.num_slots, shape.memory_dim, dtype=torch.float32)
+    chunks = tokens.view(-1, shape.chunk_len)[-model.config.max_memories :]
+    return model.encoder(chunks, torch.ones_like(chunks, dtype=torch.bool))
+
+
+def _within_chunk(
+    model: MemoryModel, memories: Tensor, current: Tensor, room: int, streamer: Any, options: dict[str, Any]
+) -> Tensor:
+    """At most `room` new tokens of the current chunk."""
+    context = model.insertion(memories[None], torch.ones(1, len(memories), dtype=torch.bool, device=memories.device))
+    embedded = model.decoder.get_input_embeddings()(current[None])
+    inputs = torch.cat([context.prefix, model.start[None, None], embedded], dim=1)
+    crossed = {}
+    if context.keys is not None and context.keys_mask is not None:
+        crossed = {"encoder_hidden_states": context.keys, "encoder_attention_mask": context.keys_mask.long()}
+    return model.decoder.generate(
+        inputs_embeds=inputs,
+        attention_mask=torch.ones(inputs.shape[:2], dtype=torch.long, device=inputs.device),
+        max_new_tokens=room,
+        streamer=streamer,
+        **crossed,
+        **options,
+    )[0]
+
+
+class _Unending:
+    """A streamer for one chunk of several: only the last chunk's end is the end."""
+
+    def __init__(self, streamer: Any) -> None:
+        self.streamer = streamer
+
+    def put(self, value: Tensor) -> None:
+        if value.numel():  # transformers puts the prompt first, which is embeddings here, and so nothing
+            self.streamer.put(value)
+
+    def end(self) -> None:
+        pass

@@ -1,0 +1,171 @@
+"""A recipe → a trained memory model, saved."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from memlm.checkpoint_folder import kind_of
+from memlm.config import MemoryModelRecipe, Phase
+from memlm.data.chunks import Chunks, cut
+from memlm.data.token_store import PreparedData, prepare
+from memlm.data.windows import all_windows, sample_windows
+from memlm.evaluation.information import unconditional_log_probs
+from memlm.evaluation.metrics import batch_chunks, batches, quick_measures, score
+from memlm.evaluation.prediction import predict
+from memlm.files import atomic_write
+from memlm.models.encoder import Encoder
+from memlm.models.memory_model import MemoryModel, Regenerator
+from memlm.nn.pooling import Memory
+from memlm.objectives import Batch, combined
+from memlm.results import Provenance
+from memlm.text_autoencoder import TextAutoencoder
+from memlm.text_memory_model import TextMemoryModel
+from memlm.training import checkpoint
+from memlm.training.accelerator import build_accelerator
+from memlm.training.checkpoint import Progress
+from memlm.training.loop import Home, Task, fit
+from memlm.training.run import check_vocabulary, fingerprint, stage_checkpoints, unwatched, validation_chunks
+
+_WATCHED_WINDOWS = 64
+
+
+def train_memory_model(
+    recipe: MemoryModelRecipe, folder: Path, *, prepared: PreparedData | None = None, quiet: bool = False
+) -> TextMemoryModel:
+    """Train what a recipe describes, or go on where an interrupted run stopped, or load a finished one.
+
+    `folder` receives `recipe.json`, `metrics.jsonl`, `checkpoints/`, and `model/` at the end.
+
+    Raises:
+        ValueError: the recipe does not fit its data or the encoder it begins with, or `folder` holds another run.
+        TrainingDivergedError: a loss became NaN or infinite.
+    """
+    prepared = prepared or prepare(recipe.data, quiet=quiet)
+    check_vocabulary(recipe.model.shape.vocab_size, prepared)
+    torch.manual_seed(recipe.phases[0].training.seed)
+    model = MemoryModel(recipe.model)
+    source = _take_encoder(model, recipe, prepared) if recipe.encoder_from else ""
+    phases = tuple(replace(phase, training=unwatched(phase.training)) for phase in recipe.phases)
+    run = fingerprint([replace(recipe, phases=phases)], prepared) + source
+    if (folder / "model").exists():
+        return _finished(folder, run)
+    checkpoint.find(stage_checkpoints(folder, 0), run)  # refuses another run's, before anything is written
+    accelerator = build_accelerator(recipe.phases[0].training, folder)
+    if accelerator.is_main_process:
+        atomic_write(folder / "recipe.json", recipe.to_json())
+    progress = Progress()
+    for number, (task, phase) in enumerate(_tasks(recipe, prepared, model)):
+        home = Home(stage_checkpoints(folder, number), folder / "metrics.jsonl", run, progress)
+        progress += fit(model, task, phase.training, accelerator, home=home, quiet=quiet)
+    log_probs = unconditional_log_probs(prepared.splits["train"].tokens, recipe.model.shape.vocab_size)
+    made_by = asdict(Provenance.here(seed=recipe.phases[0].training.seed))
+    provenance = {"run": run, "recipe": asdict(recipe), "data": prepared.fingerprint, **asdict(progress)}
+    unconditional = torch.from_numpy(log_probs).float()
+    result = TextMemoryModel(
+        model.cpu().requires_grad_(True), prepared.tokenizer, unconditional, {**provenance, "made_by": made_by}
+    )
+    if accelerator.is_main_process:
+        result.save_pretrained(folder / "model")
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return result
+
+
+def _finished(folder: Path, run: str) -> TextMemoryModel:
+    model = TextMemoryModel.from_pretrained(folder / "model")
+    if model.provenance.get("run") != run:
+        raise ValueError(f"{folder} holds a model of another recipe or data; give another folder, or delete it")
+    return model
+
+
+def _take_encoder(model: MemoryModel, recipe: MemoryModelRecipe, prepared: PreparedData) -> str:
+    """Put another model's encoder into this one; returns its fingerprint.
+
+    Raises:
+        ValueError: it does not fit; says in what, and what would.
+    """
+    name = str(recipe.encoder_from)
+    if kind_of(name) == "memory_model":
+        other: TextAutoencoder | TextMemoryModel = TextMemoryModel.from_pretrained(name)
+        encoder = other.model.encoder
+    else:
+        other = TextAutoencoder.from_pretrained(name)
+        encoder = other.model.encoder
+    if encoder is None or model.encoder is None:
+        raise ValueError(f"{name if encoder is None else recipe.name} has no encoder")
+    theirs = {**asdict(other.config.shape), "encoder": other.config.encoder, "pooling": other.config.pooling}
+    ours = {**asdict(recipe.model.shape), "encoder": recipe.model.encoder, "pooling": recipe.model.pooling}
+    wrong = [f"{key} {theirs[key]} is not the model's {ours[key]}" for key in ours if ours[key] != theirs[key]]
+    if wrong:
+        raise ValueError(f"the encoder of {name!r} does not fit: {'; '.join(wrong)}. Set the model's like it")
+    if other.tokenizer.fingerprint != prepared.tokenizer.fingerprint:
+        raise ValueError(f"the encoder of {name!r} was trained with another tokenizer than this data has")
+    model.encoder.load_state_dict(encoder.state_dict())
+    return f" {other.encoder_fingerprint}"
+
+
+def _tasks(recipe: MemoryModelRecipe, prepared: PreparedData, model: MemoryModel) -> Iterator[tuple[Task, Phase]]:
+    """The curriculum; each phase's task is made when its turn comes, of the model as it then is."""
+    chunks = cut(prepared.splits["train"], recipe.model.shape.chunk_len)
+    for number, phase in enumerate(recipe.phases, 1):
+        if model.encoder is not None:
+            model.encoder.requires_grad_(not phase.encoder_frozen)
+        title = f"Training {recipe.name}" + (f", phase {number} of {len(recipe.phases)}" * (len(recipe.phases) > 1))
+        task = Task(
+            sample=window_sampler(recipe, phase, chunks, model.encoder if phase.encoder_frozen else None),
+            objective=combined(phase.weights),
+            evaluate=_validation(recipe, phase, prepared),
+            title=title,
+        )
+        yield task, phase
+
+
+def window_sampler(
+    recipe: MemoryModelRecipe, phase: Phase, chunks: Chunks, frozen: Encoder | None
+) -> Callable[[int], Batch]:
+    """Step → its batch of random windows; with a frozen encoder's memories, which are made once."""
+    cfg = phase.training
+    num_windows = cfg.batch_tokens // (recipe.window_chunks * recipe.model.shape.chunk_len)
+    memories = encode_chunks(frozen, chunks) if frozen is not None else None
+
+    def batch(step: int) -> Batch:
+        windows = sample_windows(chunks, recipe.window_chunks, num_windows, seed=cfg.seed, step=step)
+        memory = None if memories is None else memories[torch.from_numpy(windows.chunk)]
+        return Batch(torch.from_numpy(windows.tokens), torch.from_numpy(windows.mask), memory)
+
+    return batch
+
+
+@torch.no_grad()
+def encode_chunks(encoder: Encoder, chunks: Chunks) -> Memory:
+    """The memories of all chunks, on the CPU."""
+    device = next(encoder.parameters()).device
+    parts = batches(chunks, device, batch_chunks(chunks.tokens.shape[1], encoder.shape.memory_dim))
+    return torch.cat([encoder(batch.tokens, batch.mask).cpu() for batch in parts])
+
+
+def _validation(
+    recipe: MemoryModelRecipe, phase: Phase, prepared: PreparedData
+) -> Callable[[nn.Module], dict[str, float]]:
+    shape = recipe.model.shape
+    watched = validation_chunks(prepared, shape.chunk_len)
+    windows = all_windows(cut(prepared.splits["validation"], shape.chunk_len), recipe.window_chunks)
+    few = np.linspace(0, len(windows.tokens) - 1, min(_WATCHED_WINDOWS, len(windows.tokens))).astype(int)
+    windows = windows.rows(few)
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        assert isinstance(model, MemoryModel)
+        device = next(model.parameters()).device
+        found: dict[str, float] = {}
+        if phase.weights.retention:
+            found |= quick_measures(score(Regenerator(model), watched, shape.vocab_size, device=device))
+        if phase.weights.causal:
+            prediction = predict(model, windows, shape.vocab_size, device=device)
+            found["causal_nats_per_token"] = float(prediction.nats[windows.mask].mean())
+        return found
+
+    return evaluate

@@ -1,0 +1,227 @@
+"""What must hold of a memory model, whatever its weights."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from memlm.config import (
+    AddedPrefix,
+    CrossAttention,
+    DecoderConfig,
+    Insertion,
+    MaskedMixer,
+    MemoryModelConfig,
+    MemoryShape,
+    Positional,
+    Prefix,
+    RecurrentConfig,
+    StackConfig,
+    Weights,
+)
+from memlm.models.memory_model import MemoryModel, Regenerator
+from memlm.models.recurrent import RecurrentModel
+from memlm.objectives import Batch, combined
+from memlm.text_memory_model import generate
+from tiny import randomized
+
+VOCAB, LENGTH, CHUNKS = 50, 6, 4
+INSERTIONS: list[Insertion] = [
+    Prefix(num_positions=1),
+    Prefix(num_positions=3),
+    AddedPrefix(num_positions=2, token_dim=8),
+    CrossAttention(num_parts=2),
+]
+every_insertion = pytest.mark.parametrize("insertion", INSERTIONS, ids=lambda each: each.kind)
+
+
+def model(insertion: Insertion, *, num_slots: int = 1, max_memories: int = CHUNKS - 1) -> MemoryModel:
+    stack = StackConfig(dim=32, num_layers=1, mlp_ratio=2.0, mixer=MaskedMixer(num_heads=2))
+    cfg = MemoryModelConfig(
+        shape=MemoryShape(vocab_size=VOCAB, chunk_len=LENGTH, memory_dim=24, num_slots=num_slots),
+        encoder=stack,
+        pooling=Positional(token_dim=8),
+        insertion=insertion,
+        decoder=DecoderConfig(dim=32, num_layers=2, num_heads=2),
+        max_memories=max_memories,
+    )
+    return randomized(MemoryModel(cfg)).eval()
+
+
+def windows(seed: int, num_windows: int = 2, num_chunks: int = CHUNKS) -> tuple[Tensor, Tensor]:
+    tokens = torch.randint(VOCAB, (num_windows, num_chunks, LENGTH), generator=torch.Generator().manual_seed(seed))
+    return tokens, torch.ones_like(tokens, dtype=torch.bool)
+
+
+def causal(model: torch.nn.Module, tokens: Tensor, mask: Tensor) -> Tensor:
+    with torch.no_grad():
+        return model(tokens, mask, terms=("causal",)).causal
+
+
+def changed(tokens: Tensor, chunk: int, position: int) -> Tensor:
+    other = tokens.clone()
+    other[:, chunk, position] = (other[:, chunk, position] + 1) % VOCAB
+    return other
+
+
+@every_insertion
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 99), chunk=st.integers(0, CHUNKS - 1), position=st.integers(0, LENGTH - 1))
+def test_a_token_changes_what_comes_after_it_and_nothing_else(
+    insertion: Insertion, seed: int, chunk: int, position: int
+) -> None:
+    reads = model(insertion)
+    tokens, mask = windows(seed)
+    before = causal(reads, tokens, mask).flatten(1, 2)
+    after = causal(reads, changed(tokens, chunk, position), mask).flatten(1, 2)
+    differs = (before - after).abs().amax(dim=(0, 2)) > 1e-5
+    at = chunk * LENGTH + position
+    assert not differs[: at + 1].any()
+    assert differs[at + 1 : (chunk + 1) * LENGTH].all()  # the chunk's later tokens read it
+    assert differs[(chunk + 1) * LENGTH :].all()  # and every later chunk its memory, from the first token on
+
+
+@every_insertion
+def test_only_the_last_memories_are_read(insertion: Insertion) -> None:
+    reads = model(insertion, max_memories=2)
+    tokens, mask = windows(1, num_chunks=5)
+    differs = (causal(reads, tokens, mask) - causal(reads, changed(tokens, 1, 2), mask)).abs().amax(dim=(0, 2, 3)) > 1e-5
+    assert differs.tolist() == [False, True, True, True, False]
+
+
+@every_insertion
+@pytest.mark.parametrize("num_slots", [1, 2])
+def test_all_chunks_at_once_are_one_at_a_time(insertion: Insertion, num_slots: int) -> None:
+    reads = model(insertion, num_slots=num_slots)
+    tokens, mask = windows(2)
+    together = causal(reads, tokens, mask)
+    with torch.no_grad():
+        memory = reads.encode(tokens, mask)
+        for chunk in range(CHUNKS):
+            present = torch.ones(len(tokens), chunk, dtype=torch.bool)
+            alone = reads.predict(tokens[:, chunk], memory[:, :chunk], present)
+            torch.testing.assert_close(together[:, chunk], alone, rtol=1e-4, atol=1e-4)
+
+
+@every_insertion
+def test_padding_changes_nothing(insertion: Insertion) -> None:
+    reads = model(insertion)
+    tokens, mask = windows(3)
+    short = mask.clone()
+    short[:, -1, 3:] = False
+    padded = tokens.masked_fill(~short, 7)
+    torch.testing.assert_close(causal(reads, tokens, mask)[short], causal(reads, padded, short)[short])
+    absent = mask.clone()
+    absent[:, -1] = False  # a document that ends a chunk earlier
+    expected = causal(reads, tokens[:, :-1], mask[:, :-1])
+    torch.testing.assert_close(causal(reads, tokens, absent)[:, :-1], expected, rtol=1e-4, atol=1e-4)
+
+
+@every_insertion
+def test_a_chunk_is_regenerated_from_its_own_memory_alone(insertion: Insertion) -> None:
+    reads = model(insertion)
+    tokens, mask = windows(4)
+    with torch.no_grad():
+        before = reads(tokens, mask, terms=("retention",)).retention
+        after = reads(changed(tokens, 1, 2), mask, terms=("retention",)).retention
+        alone = Regenerator(reads)(tokens.flatten(0, 1), mask.flatten(0, 1)).logits
+    differs = (before - after).abs().amax(dim=(0, 3)) > 1e-5
+    assert differs[1].all()
+    assert not differs[[0, 2, 3]].any()
+    torch.testing.assert_close(before.flatten(0, 1), alone, rtol=1e-4, atol=1e-4)
+
+
+@every_insertion
+def test_terms_are_the_same_alone_and_together(insertion: Insertion) -> None:
+    reads = model(insertion)
+    batch = Batch(*windows(5))
+    every = combined(Weights(causal=1.0, retention=0.5, copy=0.1))
+    assert every.terms == {"causal": 1.0, "retention": 0.5, "copy": 0.1}
+    together = every.nats(reads, batch)
+    alone = [combined(Weights(**{"causal": 0.0, name: 1.0})).nats(reads, batch) for name in every.terms]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-3)
+
+
+def test_frozen_memories_are_those_that_would_be_made() -> None:
+    reads = model(Prefix(num_positions=2))
+    tokens, mask = windows(6)
+    with torch.no_grad():
+        memory = reads.encode(tokens, mask)
+        terms = ("causal", "retention")
+        made, given_ = reads(tokens, mask, terms=terms), reads(tokens, mask, memory, terms=terms)
+    torch.testing.assert_close(made.causal, given_.causal)
+    torch.testing.assert_close(made.retention, given_.retention)
+
+
+def test_without_an_encoder_chunks_are_blind_to_each_other() -> None:
+    cfg = MemoryModelConfig(
+        shape=MemoryShape(vocab_size=VOCAB, chunk_len=LENGTH, memory_dim=24),
+        encoder=None,
+        decoder=DecoderConfig(dim=32, num_layers=2, num_heads=2),
+    )
+    blind = randomized(MemoryModel(cfg)).eval()
+    tokens, mask = windows(7)
+    differs = (causal(blind, tokens, mask) - causal(blind, changed(tokens, 1, 0), mask)).abs().amax(dim=(0, 2, 3)) > 1e-6
+    assert differs.tolist() == [False, True, False, False]
+
+
+@every_insertion
+@pytest.mark.parametrize("num_tokens", [0, 4, LENGTH, 2 * LENGTH + 3])
+def test_cached_generation_is_uncached(insertion: Insertion, num_tokens: int) -> None:
+    reads = model(insertion, max_memories=2)
+    tokens = windows(8, 1)[0].flatten()[:num_tokens]
+    written = generate(reads, tokens, max_new_tokens=LENGTH + 4, do_sample=False)
+    text = tokens
+    for _ in range(LENGTH + 4):  # a whole pass for every token
+        length = len(text) + 1
+        padded = torch.zeros(-(-length // LENGTH) * LENGTH, dtype=torch.long)
+        padded[: len(text)] = text
+        mask = torch.arange(len(padded)) < length
+        logits = causal(reads, padded.view(1, -1, LENGTH), mask.view(1, -1, LENGTH))
+        text = torch.cat([text, logits.flatten(0, 2)[len(text)].argmax()[None]])
+    assert written.tolist() == text[num_tokens:].tolist()
+
+
+def test_streamed_tokens_are_those_returned_and_end_once() -> None:
+    class Streamer:
+        def __init__(self) -> None:
+            self.tokens: list[int] = []
+            self.ends = 0
+
+        def put(self, value: Tensor) -> None:
+            self.tokens += value.flatten().tolist()
+
+        def end(self) -> None:
+            self.ends += 1
+
+    streamer = Streamer()
+    written = generate(model(Prefix(num_positions=1)), windows(9)[0][0, 0], max_new_tokens=15, streamer=streamer)
+    assert streamer.tokens == written.tolist()
+    assert (len(written), streamer.ends) == (15, 1)
+
+
+def test_generation_stops_where_it_is_told() -> None:
+    reads = model(Prefix(num_positions=1))
+    tokens = windows(10)[0][0, 0]
+    written = generate(reads, tokens, max_new_tokens=40, do_sample=False)
+    stop = int(written[8])
+    stopped = generate(reads, tokens, max_new_tokens=40, do_sample=False, eos_token_id=stop, pad_token_id=0)
+    first = written.tolist().index(stop)
+    assert stopped.tolist() == written[: first + 1].tolist()
+
+
+def test_no_tokens_cannot_be_asked_for() -> None:
+    with pytest.raises(ValueError, match="max_new_tokens must be positive, not 0"):
+        generate(model(Prefix(num_positions=1)), torch.zeros(0, dtype=torch.long), max_new_tokens=0)
+
+
+def test_the_recurrent_baseline_reads_the_past_and_not_the_future() -> None:
+    cfg = RecurrentConfig(vocab_size=VOCAB, decoder=DecoderConfig(dim=32, num_layers=2, num_heads=2))
+    carries = randomized(RecurrentModel(cfg)).eval()
+    tokens, mask = windows(11)
+    before = causal(carries, tokens, mask).flatten(1, 2)
+    after = causal(carries, changed(tokens, 1, 3), mask).flatten(1, 2)
+    differs = (before - after).abs().amax(dim=(0, 2)) > 1e-6
+    assert not differs[: LENGTH + 4].any()
+    assert differs[LENGTH + 4 :].all()
