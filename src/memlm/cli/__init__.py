@@ -9,7 +9,7 @@ import tyro
 
 from memlm.cli.bench import Bench
 from memlm.cli.command import Command
-from memlm.cli.jobs import Demo, Evaluate, Recipes, Regenerate, Train
+from memlm.cli.jobs import Demo, Evaluate, Generate, Recipes, Regenerate, Train
 from memlm.cli.probes import Probe, Reproduce, Settle
 
 # Options may follow a subcommand's name, where people look for them: memlm train demo --out runs/mine
@@ -20,6 +20,7 @@ Commands = (
     | Annotated[Recipes, tyro.conf.subcommand("recipe")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Regenerate, tyro.conf.subcommand("regenerate")]
+    | Annotated[Generate, tyro.conf.subcommand("generate")]
     | Annotated[Probe, tyro.conf.subcommand("probe")]
     | Annotated[Settle, tyro.conf.subcommand("settle")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]

@@ -7,14 +7,18 @@ from typing import Annotated, Any, Literal, Union
 import tyro
 
 from memlm.cli.command import Answer, Command
-from memlm.config import FileCorpus, HubCorpus, LanguageModelRecipe, RecipeConfig
-from memlm.recipes import LANGUAGE_MODELS, RECIPES
+from memlm.config import FileCorpus, HubCorpus, LanguageModelRecipe, MemoryModelRecipe, RecipeConfig
+from memlm.recipes import LANGUAGE_MODELS, MEMORY_MODELS, RECIPES
 
 Recipe: Any = Annotated[
     Union[  # noqa: UP007  # made of the recipes there are
         tuple(
             Annotated[kind, tyro.conf.subcommand(name, constructor=recipe, prefix_name=False)]
-            for kind, recipes in ((RecipeConfig, RECIPES), (LanguageModelRecipe, LANGUAGE_MODELS))
+            for kind, recipes in (
+                (RecipeConfig, RECIPES),
+                (LanguageModelRecipe, LANGUAGE_MODELS),
+                (MemoryModelRecipe, MEMORY_MODELS),
+            )
             for name, recipe in recipes.items()
         )
     ],
@@ -81,8 +85,11 @@ class Train(Command):
         from memlm.demo import train_and_evaluate
 
         recipe = _with_corpus(self.recipe, self.text, self.dataset, self.errors).with_values(self.set)
-        if isinstance(recipe, LanguageModelRecipe):
-            return self._language_model(recipe)
+        match recipe:
+            case LanguageModelRecipe():
+                return self._language_model(recipe)
+            case MemoryModelRecipe():
+                return self._memory_model(recipe)
         _, results = train_and_evaluate(recipe, prepare(recipe.data), self.out)
         if not results:  # this is not the process that speaks
             return {}
@@ -96,6 +103,17 @@ class Train(Command):
         trained = train_language_model(recipe, self.out)
         self.say(f"The model: {self.out / 'model'}; memlm probe or memlm settle tell what its states hold")
         return {"model": str(self.out / "model"), "tokens_trained": trained.provenance["tokens"]}
+
+    def _memory_model(self, recipe: MemoryModelRecipe) -> Answer:
+        from memlm.data.token_store import prepare
+        from memlm.training.memory_model import train_memory_model
+
+        prepared = prepare(recipe.data)
+        trained = train_memory_model(recipe, self.out, prepared=prepared)
+        result = trained.evaluate_split(prepared.splits["test"], name="held-out", quiet=False)
+        _show_prediction(self, result)
+        self.say(f"The model: {self.out / 'model'}")
+        return {"model": str(self.out / "model"), "results": [result.to_dict()]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +146,11 @@ class Evaluate(Command):
     def run(self) -> Answer:
         """Evaluate and show."""
         import memlm
+        from memlm.checkpoint_folder import kind_of
         from memlm.evaluation_sets import evaluate_sets, foreign_sets
 
+        if kind_of(self.model) == "memory_model":
+            return self._memory_model()
         model = memlm.load(self.model)
         if self.text:
             texts = read_texts(self.text, self.errors)
@@ -139,6 +160,16 @@ class Evaluate(Command):
         _show_results(self, results)
         answer = [result.to_dict() for result in results]
         return answer[0] if self.text else {"results": answer}
+
+    def _memory_model(self) -> Answer:
+        from memlm.text_memory_model import TextMemoryModel
+
+        if not self.text:
+            raise ValueError("a memory model is evaluated on text of your own: give --text")
+        texts = read_texts(self.text, self.errors)
+        result = TextMemoryModel.from_pretrained(self.model).evaluate(texts, name="text", quiet=False)
+        _show_prediction(self, result)
+        return result.to_dict()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,12 +199,50 @@ class Regenerate(Command):
         return {"samples": samples}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Generate(Command):
+    """Go on from a prompt, with past text read as one vector a chunk.
+
+    memlm generate runs/memory/model --memory address.txt --prompt 'My fellow citizens,' --max-new-tokens 200
+    """
+
+    model: tyro.conf.Positional[str]
+    """A memory model: a checkpoint folder, or a Hugging Face hub name."""
+    prompt: str = ""
+    """Text to go on from."""
+    memory: tuple[str, ...] = ()
+    """Files (globs, or - for standard input) of the text before it, which is read as memories."""
+    max_new_tokens: int = 100
+    temperature: float = 0.8
+    """0 always takes the likeliest token."""
+    top_p: float = 0.95
+    """Draw among the likeliest tokens that have this probability together."""
+    seed: int = 0
+    errors: Literal["strict", "replace"] = "strict"
+    """What to do with invalid UTF-8: stop with the byte offset, or put U+FFFD in its place."""
+
+    def run(self) -> Answer:
+        """Generate and show."""
+        import torch
+
+        from memlm.text_memory_model import TextMemoryModel
+
+        model = TextMemoryModel.from_pretrained(self.model)
+        past = "".join(read_texts(self.memory, self.errors)) if self.memory else ""
+        torch.manual_seed(self.seed)
+        drawn = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
+        options = drawn if self.temperature else {"do_sample": False}
+        text = model.generate(self.prompt, past=past, max_new_tokens=self.max_new_tokens, **options)
+        self.say(self.prompt + text)
+        return {"prompt": self.prompt, "text": text, "past_bytes": len(past.encode())}
+
+
 def _with_corpus(
-    recipe: RecipeConfig | LanguageModelRecipe,
+    recipe: RecipeConfig | LanguageModelRecipe | MemoryModelRecipe,
     text: tuple[str, ...],
     dataset: str | None,
     errors: Literal["strict", "replace"],
-) -> RecipeConfig | LanguageModelRecipe:
+) -> RecipeConfig | LanguageModelRecipe | MemoryModelRecipe:
     if text and dataset:
         raise ValueError("give --text or --dataset, not both")
     if text:
@@ -188,6 +257,13 @@ def read_texts(paths: tuple[str, ...], errors: Literal["strict", "replace"]) -> 
     from memlm.data.corpus import read_documents
 
     return [document.text for document in read_documents(FileCorpus(paths=paths, errors=errors))]
+
+
+def _show_prediction(command: Command, result: Any) -> None:
+    by_chunk = ", ".join(f"{nats:.3f}" for nats in result.causal_nats_by_chunk)
+    command.say(f"next tokens: {result.causal_nats_per_token:.4f} nats/token; by chunks behind them: {by_chunk}")
+    if "retention" in result.measures:
+        command.say(f"its memories give back {result.retention['token_accuracy']:.4f} of the tokens")
 
 
 def _show_results(command: Command, results: list[Any]) -> None:

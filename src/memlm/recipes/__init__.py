@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping
 
-from memlm.config import LanguageModelRecipe, RecipeConfig
+from memlm.config import LanguageModelRecipe, MemoryModelRecipe, RecipeConfig
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.causal import causal, retrieval
 from memlm.recipes.demo import demo
 from memlm.recipes.density import density
 from memlm.recipes.english import english
+from memlm.recipes.memory_model import memory_model
 from memlm.recipes.reference import reference
 
 RECIPES: Mapping[str, Callable[..., RecipeConfig]] = {
@@ -21,3 +22,6 @@ RECIPES: Mapping[str, Callable[..., RecipeConfig]] = {
 
 LANGUAGE_MODELS: Mapping[str, Callable[..., LanguageModelRecipe]] = {"causal": causal, "retrieval": retrieval}
 """Language models' recipes, by the name they have on the command line."""
+
+MEMORY_MODELS: Mapping[str, Callable[..., MemoryModelRecipe]] = {"memory-model": memory_model}
+"""Memory models' recipes, by the name they have on the command line."""
