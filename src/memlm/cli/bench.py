@@ -87,6 +87,55 @@ class ProbeSpeed(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Substitution(Command):
+    """What a decoder saves that reads memories in place of tokens: time to first token, speed, cache and operations.
+
+    One past is read as tokens; as memories yet to be made of them (cold); and as memories kept from before (cached).
+    """
+
+    chunk_len: int = 256
+    """Tokens that one memory stands for."""
+    num_positions: int = 4
+    """Decoder positions that a memory takes."""
+    dim: int = 256
+    """Width of the decoder; the larger it is, the less of its time goes into attention."""
+    num_layers: int = 4
+    """Layers of the decoder."""
+    contexts: tuple[int, ...] = (1024, 2048, 4096, 8192, 16384)
+    """Lengths of the past in tokens, each a whole number of chunks."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """Matrix products' type; memories are fp32 either way."""
+
+    def run(self) -> Answer:
+        """Run the benchmark."""
+        from memlm.benchmarks.substitution import substitution
+
+        return substitution(
+            chunk_len=self.chunk_len,
+            num_positions=self.num_positions,
+            dim=self.dim,
+            num_layers=self.num_layers,
+            contexts=self.contexts,
+            precision=self.precision,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryTraining(Command):
+    """How much faster a memory model's training step is with all chunks at once than with a loop over chunks.
+
+    The loop is the paper's reference code's: one pass of encoder and decoder for each chunk and each objective. It has
+    the same weights and gives the same losses.
+    """
+
+    def run(self) -> Answer:
+        """Run the benchmark."""
+        from memlm.benchmarks.memory_training import memory_training
+
+        return memory_training()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bench:
     """Benchmarks: ratios of two things run side by side."""
 
@@ -94,6 +143,8 @@ class Bench:
         Annotated[Fidelity, tyro.conf.subcommand("fidelity")]
         | Annotated[Density, tyro.conf.subcommand("density")]
         | Annotated[Speed, tyro.conf.subcommand("speed")]
-        | Annotated[ProbeSpeed, tyro.conf.subcommand("probe")],
+        | Annotated[ProbeSpeed, tyro.conf.subcommand("probe")]
+        | Annotated[Substitution, tyro.conf.subcommand("substitution")]
+        | Annotated[MemoryTraining, tyro.conf.subcommand("train")],
         tyro.conf.arg(name=""),
     ]

@@ -29,7 +29,7 @@ def memory_model(
     chunk_len: int = 32,
     memory_dim: int = 256,
     window_chunks: int = 4,
-    insertion: Literal["prefix", "added_prefix", "cross_attention"] = "prefix",
+    insertion: Literal["prefix", "added_prefix", "cross_attention"] = "added_prefix",
     num_positions: int = 4,
     dim: int = 128,
     num_layers: int = 3,
@@ -54,7 +54,8 @@ def memory_model(
     reading = round(reading_fraction * num_tokens)
     if not 0 <= reading_fraction < 1:
         raise ValueError(f"reading_fraction must lie in [0, 1), not {reading_fraction}")
-    batch_tokens = 32 * window_chunks * chunk_len
+    # Small batches: on text this short, steps are what counts.
+    batch_tokens = 8 * window_chunks * chunk_len
     stretches = [(Weights(causal=0.0, retention=1.0), reading)] if reading else []
     phases = tuple(
         Phase(weights=weights, training=_training(tokens, batch_tokens, seed), encoder_frozen=frozen)
@@ -109,7 +110,7 @@ def _training(num_tokens: int, batch_tokens: int, seed: int) -> TrainingConfig:
     return TrainingConfig(
         num_tokens=num_tokens,
         batch_tokens=batch_tokens,
-        optimizer=Muon(learning_rate=0.02, momentum=0.95, adamw=AdamW(learning_rate=5e-3)),
+        optimizer=Muon(learning_rate=0.05, adamw=AdamW(learning_rate=1e-2)),
         warmup_tokens=min(10 * batch_tokens, num_tokens // 10),
         eval_tokens=max(batch_tokens, num_tokens // 10),
         checkpoint_tokens=max(batch_tokens, num_tokens // 4),

@@ -1,0 +1,136 @@
+"""A memory model's training step: all chunks of a batch at once, against a loop over them."""
+
+import time
+from dataclasses import asdict
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memlm.config import MemoryModelRecipe, Weights
+from memlm.models.memory_model import MemoryModel
+from memlm.models.parallel_decoder import Logits
+from memlm.objectives import Batch, Objective, combined, window_nats
+from memlm.recipes.memory_model import memory_model
+from memlm.results import Provenance
+from memlm.training.accelerator import build_accelerator
+from memlm.training.optimizers import build_optimizers
+from memlm.training.step import Stepper
+
+ROUNDS = 5
+STEPS = 3
+
+
+def memory_training() -> dict[str, Any]:
+    """The recipe's model trained on the combined objective, as we do it and as its twin does, in turn.
+
+    Medians over rounds; a step is forward, backward and update, on random tokens. Both start with the same weights.
+
+    Returns:
+        `combined_step_ratio`, the twin's seconds by ours; `tokens_per_second` and `seconds_per_step` of both;
+        `loss_difference`, by how much their losses differ, relatively, in fp32, with the same trained weights.
+    """
+    recipe = memory_model()
+    weights, batch = recipe.phases[-1].weights, random_windows(recipe)
+    objectives = {"ours": combined(weights), "chunk_by_chunk": chunk_by_chunk(weights)}
+    steppers = {name: _stepper(recipe, objective) for name, objective in objectives.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in steppers}
+    for number in range(ROUNDS + 1):
+        for name, stepper in steppers.items():
+            started = time.perf_counter()
+            for _ in range(STEPS):
+                stepper.step(batch)
+            if number:  # the first round warms up
+                seconds[name].append((time.perf_counter() - started) / STEPS)
+    step = {name: median(times) for name, times in seconds.items()}
+    cfg = recipe.phases[-1].training
+    return {
+        "combined_step_ratio": step["chunk_by_chunk"] / step["ours"],
+        "tokens_per_second": {name: batch.num_tokens / spent for name, spent in step.items()},
+        "seconds_per_step": step,
+        # A decoder that was not trained yet reads nothing of memories, and would hide a difference.
+        "loss_difference": loss_difference(steppers["ours"].model, batch, *objectives.values()),
+        "batch_tokens": batch.num_tokens,
+        "window_chunks": recipe.window_chunks,
+        "model": asdict(recipe.model),
+        "precision": cfg.precision,
+        "num_threads": torch.get_num_threads(),
+        "provenance": asdict(Provenance.here(seed=cfg.seed, precision=cfg.precision)),
+    }
+
+
+def chunk_by_chunk(weights: Weights) -> Objective:
+    """The combined objective's twin, which works as the paper's reference code does.
+
+    Chunks are encoded one after the other; the decoder runs once for every chunk, with the memories there are in front
+    of it; and encoder and decoder run once more for every chunk that is regenerated. Losses are `combined`'s, up to
+    rounding. There is no copy term.
+    """
+
+    def nats(model: nn.Module, batch: Batch) -> Tensor:
+        assert isinstance(model, MemoryModel)
+        return torch.stack([_causal_nats(model, batch), _retention_nats(model, batch)])
+
+    return Objective("chunk by chunk", nats, weights={"causal": weights.causal, "retention": weights.retention})
+
+
+def loss_difference(model: nn.Module, batch: Batch, one: Objective, other: Objective) -> float:
+    """The largest difference of two objectives' terms, in fp32 and relative to the first's."""
+    batch = batch.rows(slice(None), next(model.parameters()).device)
+    with torch.no_grad():
+        expected, found = one.nats(model, batch), other.nats(model, batch)
+    return float(((found - expected) / expected).abs().max())
+
+
+def random_windows(recipe: MemoryModelRecipe) -> Batch:
+    """A batch of the recipe's shape and of random tokens, which cost what any others do."""
+    cfg, shape = recipe.phases[-1].training, recipe.model.shape
+    num_windows = cfg.batch_tokens // (recipe.window_chunks * shape.chunk_len)
+    generator = torch.Generator().manual_seed(cfg.seed)
+    size = (num_windows, recipe.window_chunks, shape.chunk_len)
+    tokens = torch.randint(shape.vocab_size, size, generator=generator)
+    return Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
+
+
+def _causal_nats(model: MemoryModel, batch: Batch) -> Tensor:
+    """Predict every chunk after the memories of those before it, of which there is one more each time."""
+    num_chunks, most = batch.tokens.shape[1], model.config.max_memories
+    # Nobody reads the last one's.
+    memory = torch.stack([_encode(model, batch, chunk) for chunk in range(num_chunks - 1)], dim=1)
+    present, total = batch.mask.any(-1), memory.new_zeros(())
+    for chunk in range(num_chunks):
+        earlier = slice(max(0, chunk - most), chunk)
+        logits = model.predict(batch.tokens[:, chunk], memory[:, earlier], present[:, earlier])
+        total = total + _chunk_nats(logits, batch, chunk)
+    return total
+
+
+def _retention_nats(model: MemoryModel, batch: Batch) -> Tensor:
+    """Encode every chunk again, and regenerate it."""
+    return torch.stack(
+        [
+            _chunk_nats(model.regenerate(_encode(model, batch, chunk)), batch, chunk)
+            for chunk in range(batch.tokens.shape[1])
+        ]
+    ).sum()
+
+
+def _encode(model: MemoryModel, batch: Batch, chunk: int) -> Tensor:
+    """The memories [window slot memory_dim] of one chunk of every window."""
+    assert model.encoder is not None
+    return model.encoder(batch.tokens[:, chunk], batch.mask[:, chunk])
+
+
+def _chunk_nats(logits: Logits, batch: Batch, chunk: int) -> Tensor:
+    """The summed nats of one chunk of every window."""
+    one = slice(chunk, chunk + 1)
+    return window_nats(logits[:, None], Batch(batch.tokens[:, one], batch.mask[:, one])).sum()
+
+
+def _stepper(recipe: MemoryModelRecipe, objective: Objective) -> Stepper:
+    cfg = recipe.phases[-1].training
+    torch.manual_seed(cfg.seed)
+    model, accelerator = MemoryModel(recipe.model), build_accelerator(cfg)
+    optimizers = build_optimizers(model, cfg.optimizer)
+    return Stepper(accelerator.prepare_model(model), objective, cfg, accelerator, optimizers)
