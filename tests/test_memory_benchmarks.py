@@ -93,7 +93,7 @@ def test_training_steps_are_measured_both_ways(monkeypatch: pytest.MonkeyPatch) 
     assert answer["combined_step_ratio"] == pytest.approx(rates["ours"] / rates["chunk_by_chunk"])
     assert min(rates.values()) > 0
     assert answer["loss_difference"] < 1e-4
-    assert answer["batch_tokens"] == 32 * 3 * 8
+    assert answer["batch_tokens"] == 8 * 3 * 8
     assert answer["num_threads"] == answer["provenance"]["num_threads"]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from memlm import checkpoint_folder
 from memlm.config import MemoryModelConfig
-from memlm.data.chunks import Chunks, cut
+from memlm.data.chunks import cut
 from memlm.data.corpus import Document
 from memlm.data.token_store import TokenSplit, tokenize_documents
 from memlm.data.tokenizer import Tokenizer
@@ -20,7 +20,7 @@ from memlm.evaluation.metrics import measures, score
 from memlm.evaluation.prediction import predict, prediction_measures
 from memlm.models.memory_model import MemoryModel, Regenerator
 from memlm.progress import track
-from memlm.results import Interval, Provenance, Result
+from memlm.results import Provenance, Result
 
 WINDOW_CHUNKS = 4
 """Chunks of an evaluation window, unless the model's training had others."""
@@ -105,15 +105,13 @@ class TextMemoryModel:
             raise ValueError(f"no text is longer than a chunk of {shape.chunk_len} tokens; the longest has {longest}")
         recipe = self.provenance.get("recipe", {})
         num_chunks = window_chunks or recipe.get("window_chunks", WINDOW_CHUNKS)
-        chunks = cut(split, shape.chunk_len)
-        windows = all_windows(chunks, num_chunks)
+        windows = all_windows(cut(split, shape.chunk_len), num_chunks)
         total = int(windows.mask.sum())
         with track(f"Predicting {name}", total=total, unit="tokens", quiet=quiet) as advance:
             prediction = predict(self.model, windows, shape.vocab_size, device=self._device, advance=advance)
         values, intervals = prediction_measures(prediction)
         if self.model.encoder is not None:
-            kept, spread = self._retention(chunks, np.asarray(split.document_bytes), name, quiet)
-            values |= {"retention": {**kept, "intervals": {key: list(pair) for key, pair in spread.items()}}}
+            values["retention"] = self.evaluate_retention(split, name=name, quiet=quiet).to_dict()
         values |= {
             "chunk_len": shape.chunk_len,
             "memory_dim": shape.memory_dim,
@@ -124,20 +122,20 @@ class TextMemoryModel:
         made_by = Provenance.here(model=self.provenance, encoder=self.encoder_fingerprint)
         return Result(name=name, measures=values, intervals=intervals, provenance=made_by)
 
-    def _retention(
-        self, chunks: Chunks, document_bytes: np.ndarray, name: str, quiet: bool
-    ) -> tuple[dict[str, object], dict[str, Interval]]:
+    def evaluate_retention(self, split: TokenSplit, *, name: str, quiet: bool = True) -> Result:
         """How much of each chunk the decoder regenerates from its memory; one not trained to will do badly."""
-        shape, total = self.config.shape, int(chunks.mask.sum())
+        shape, chunks = self.config.shape, cut(split, self.config.shape.chunk_len)
+        total = int(chunks.mask.sum())
         with track(f"Regenerating {name}", total=total, unit="tokens", quiet=quiet) as advance:
             scores = score(Regenerator(self.model), chunks, shape.vocab_size, device=self._device, advance=advance)
-        return measures(
+        values, intervals = measures(
             scores,
             -self.unconditional.numpy()[chunks.tokens],
-            document_bytes,
+            np.asarray(split.document_bytes),
             vocab_size=shape.vocab_size,
             memory_dims=shape.num_slots * shape.memory_dim,
         )
+        return Result(name=name, measures=values, intervals=intervals)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a checkpoint folder (config, safetensors, tokenizer, provenance), all or nothing.

@@ -59,6 +59,11 @@ def causal(model: torch.nn.Module, tokens: Tensor, mask: Tensor) -> Tensor:
         return model(tokens, mask, terms=("causal",)).causal
 
 
+def chunks_that_differ(reads: torch.nn.Module, tokens: Tensor, mask: Tensor, other: Tensor) -> list[bool]:
+    difference = (causal(reads, tokens, mask) - causal(reads, other, mask)).abs()
+    return (difference.amax(dim=(0, 2, 3)) > 1e-5).tolist()
+
+
 def changed(tokens: Tensor, chunk: int, position: int) -> Tensor:
     other = tokens.clone()
     other[:, chunk, position] = (other[:, chunk, position] + 1) % VOCAB
@@ -86,7 +91,9 @@ def test_a_token_changes_what_comes_after_it_and_nothing_else(
 def test_only_the_last_memories_are_read(insertion: Insertion) -> None:
     reads = model(insertion, max_memories=2)
     tokens, mask = windows(1, num_chunks=5)
-    differs = (causal(reads, tokens, mask) - causal(reads, changed(tokens, 1, 2), mask)).abs().amax(dim=(0, 2, 3)) > 1e-5
+    differs = (causal(reads, tokens, mask) - causal(reads, changed(tokens, 1, 2), mask)).abs().amax(
+        dim=(0, 2, 3)
+    ) > 1e-5
     assert differs.tolist() == [False, True, True, True, False]
 
 
@@ -162,7 +169,9 @@ def test_without_an_encoder_chunks_are_blind_to_each_other() -> None:
     )
     blind = randomized(MemoryModel(cfg)).eval()
     tokens, mask = windows(7)
-    differs = (causal(blind, tokens, mask) - causal(blind, changed(tokens, 1, 0), mask)).abs().amax(dim=(0, 2, 3)) > 1e-6
+    differs = (causal(blind, tokens, mask) - causal(blind, changed(tokens, 1, 0), mask)).abs().amax(
+        dim=(0, 2, 3)
+    ) > 1e-6
     assert differs.tolist() == [False, True, False, False]
 
 

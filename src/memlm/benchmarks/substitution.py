@@ -11,7 +11,6 @@ import torch
 from einops import repeat
 from jaxtyping import Int
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from memlm.config import (
     DecoderConfig,
@@ -27,6 +26,7 @@ from memlm.nn.linear import to_compute_dtype
 from memlm.nn.mixers import Hidden
 from memlm.progress import Advance, track
 from memlm.results import Provenance
+from memlm.training.flops import flop_counter
 
 ROUNDS = 3
 NEW_TOKENS = 32
@@ -34,13 +34,6 @@ VOCAB_SIZE = 1024
 MEMORY_DIM = 512
 ENCODER_TOKENS = 16384
 """Tokens that are encoded at once."""
-
-_ATTENTION = (
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu,
-    torch.ops.aten._scaled_dot_product_flash_attention,
-    torch.ops.aten._scaled_dot_product_efficient_attention,
-    torch.ops.aten._scaled_dot_product_cudnn_attention,
-)
 
 Outcome = TypeVar("Outcome")
 
@@ -174,7 +167,7 @@ class _Way:
 
     def warm_up(self) -> None:
         """Read and write untimed; reading's operations are counted."""
-        with FlopCounterMode(display=False, custom_mapping=dict.fromkeys(_ATTENTION, _causal_flops)) as counter:
+        with flop_counter() as counter:
             reading = self.read()
         self.flops = counter.get_total_flops()
         self.cache_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in reading.cache.layers)
@@ -235,16 +228,6 @@ def _config(chunk_len: int, num_positions: int, dim: int, num_layers: int, max_m
         decoder=DecoderConfig(dim=dim, num_layers=num_layers),
         max_memories=max_memories,
     )
-
-
-def _causal_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:
-    """Operations of causal attention, given shapes [batch head token dim]; the queries are the last of the keys.
-
-    PyTorch's counter knows no attention on the CPU, and elsewhere counts what is masked as well, nearly half.
-    """
-    batch, heads, queries, dim = query
-    seen = queries * (key[2] - queries) + queries * (queries + 1) // 2
-    return 2 * batch * heads * seen * (dim + value[3])
 
 
 def _timed(work: Callable[[], Outcome]) -> tuple[Outcome, float]:

@@ -200,7 +200,7 @@ class MemoryModels(Command):
     """Decoder positions that a memory takes."""
     dim: int = 128
     """Width of the decoder."""
-    num_tokens: int = 2_000_000
+    num_tokens: int = 1_000_000
     """Causal tokens that every arm is trained on."""
     seed: int = 0
 

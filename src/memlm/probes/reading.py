@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from memlm.config import AdamW, MemoryShape, Muon, Reader, ReadingConfig, TrainingConfig
@@ -30,7 +30,7 @@ CONVERGED_FRACTION = 0.02
 _NUM_WATCHES = 8
 _MAX_WATCHED = 128
 """Validation chunks that a learning curve is measured on: greedy decoding takes long."""
-_MIN_STANDARD_ERRORS = 2.0
+_MIN_STANDARD_ERRORS = 3.0
 _PRIOR_COUNTS = (1.0, 10.0, 100.0, 1000.0, 10_000.0)
 """How many tokens the overall frequencies may count for at each position."""
 
@@ -97,7 +97,7 @@ def train_reader(
 
     Its probabilities are mixed with those of the same reader without a memory, λ : 1 - λ, as validation text says is
     best: predictors that ignore the embedding belong to the family over which V-information is defined (Xu et al.
-    2020, optional ignorance). λ is 0 unless it gains more than two standard errors there.
+    2020, optional ignorance). λ is 0 unless it gains more than three standard errors there.
 
     Args:
         material: the texts.
@@ -141,7 +141,7 @@ def train_reader(
         transform=transform,
         without=known,
         vocab_size=len(codes),
-        trust=_trust(nats, known(validation)),
+        trust=_trust(nats, known(validation), validation.document),
         curve=[{"tokens": (i + 1) * training.eval_tokens, **row} for i, row in enumerate(curve)],
         converged=_converged(curve, float(known(validation).mean())),
     )
@@ -220,7 +220,7 @@ def _counted(train: Chunks, validation: Chunks, log_probs: Float[np.ndarray, " v
         return -np.log(likelihood / (len(train.tokens) + prior))
 
     prior = min(_PRIOR_COUNTS, key=lambda prior: float(nats(validation, prior).mean()))
-    trust = _trust(nats(validation, prior), -log_probs[validation.tokens])
+    trust = _trust(nats(validation, prior), -log_probs[validation.tokens], validation.document)
     return lambda chunks: _mixed(nats(chunks, prior), -log_probs[chunks.tokens], trust)
 
 
@@ -231,12 +231,14 @@ def _mixed(nats: Nats, without: Nats, trust: float) -> Nats:
     return -np.logaddexp(np.log(trust) - nats, np.log1p(-trust) - without) if trust < 1 else nats
 
 
-def _trust(nats: Nats, without: Nats) -> float:
+def _trust(nats: Nats, without: Nats, document: Int[np.ndarray, " chunk"]) -> float:
     """The λ under which validation text costs the fewest nats, or 0 where that gains nothing to speak of."""
     candidates = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999]
     best = min(candidates, key=lambda trust: float(_mixed(nats, without, trust).mean()))
-    gain = (without - _mixed(nats, without, best)).mean(axis=1)  # a chunk's tokens stand or fall together
-    error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
+    gain = (without - _mixed(nats, without, best)).mean(axis=1)
+    # A document's chunks stand or fall together: the error of the mean is that of clusters.
+    by_document = np.bincount(document, weights=gain - gain.mean())
+    error = float(np.sqrt((by_document**2).sum())) / len(gain)
     return best if float(gain.mean()) > _MIN_STANDARD_ERRORS * error else 0.0
 
 

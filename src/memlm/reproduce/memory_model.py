@@ -57,7 +57,7 @@ class Plan:
     """Decoder positions that a memory takes."""
     dim: int = 128
     """Width of the decoder."""
-    num_tokens: int = 2_000_000
+    num_tokens: int = 1_000_000
     """Causal tokens that every arm is trained on; the curriculum reads memories for some of them first."""
     autoencoder_tokens: int = 1_000_000
     """Tokens of the autoencoder whose encoder the curriculum freezes."""
@@ -184,8 +184,8 @@ class _Work:
     def own_retention(self, arm: Arm) -> Row:
         """What the arm's own decoder gives back of its memories."""
         assert arm.trained is not None
-        result = arm.trained.evaluate_split(self.prepared.splits["test"], name="held-out", quiet=self.quiet)
-        return dict(result.measures["retention"])
+        split = self.prepared.splits["test"]
+        return arm.trained.evaluate_retention(split, name="held-out", quiet=self.quiet).to_dict()
 
     def autoencoder_flops(self) -> float:
         """What it took to train the autoencoder that the curriculum begins with, over all its stages."""
