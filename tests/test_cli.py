@@ -297,3 +297,38 @@ def test_what_cannot_be_probed_is_refused(memlm: Memlm, model: Path, text: Path,
     assert_refused(memlm("probe", model, "--text", text), "too little text", "are needed")
     assert_refused(memlm("probe", "no/such/model/anywhere", "--text", corpus), "no/such/model/anywhere")
     assert_refused(memlm("settle", model, "--text", corpus), "no causal language model")
+
+
+@pytest.mark.parametrize("claim", ["embeddings", "memory-model"])
+def test_every_claim_has_a_command(claim: str, memlm: Memlm) -> None:
+    outcome = memlm("reproduce", claim, "--help")
+    assert outcome.code == 0
+    assert "Claim:" in outcome.out
+
+
+def test_a_memory_model_is_trained_evaluated_and_written_with(
+    memlm: Memlm, corpus: str, text: Path, tmp_path: Path
+) -> None:
+    settings = [
+        "phases.0.training.num_tokens=3000",
+        "phases.0.training.precision=fp32",
+        "phases.0.training.eval_tokens=3000",
+        "data.validation_fraction=0.2",
+        "data.test_fraction=0.2",
+        "model.decoder.num_layers=1",
+    ]
+    options = ["--chunk-len", 8, "--memory-dim", 32, "--dim", 32, "--vocab-size", 300]
+    run = ["train", "memory-model", "--out", tmp_path / "run", "--text", corpus, *options, "--set", *settings, "--json"]
+    trained = memlm(*run).json()
+    assert trained["results"][0]["causal_nats_per_token"] > 0
+    model = trained["model"]
+    evaluated = memlm("evaluate", model, "--text", text, "--json").json()
+    assert {"causal_nats_per_token", "causal_nats_by_chunk", "retention", "chunk_len"} <= evaluated.keys()
+    assert CONTRACT - evaluated["retention"].keys() <= {"chunk_len", "memory_dim"}
+    command = ["generate", model, "--memory", text, "--prompt", "the memory", "--max-new-tokens", 12, "--json"]
+    written = memlm(*command).json()
+    assert written["text"] and written == memlm(*command).json()  # noqa: PT018
+    assert written["past_bytes"] == len(text.read_bytes())
+    refused = memlm("evaluate", model)
+    assert refused.code != 0
+    assert "give --text" in refused.err

@@ -80,7 +80,7 @@ class TextMemoryModel:
         Raises:
             ValueError: `max_new_tokens` is not positive.
         """
-        tokens = torch.tensor(self.tokenizer.encode(past) + self.tokenizer.encode(prompt), dtype=torch.long)
+        tokens = torch.from_numpy(np.concatenate([self.tokenizer.encode(text) for text in (past, prompt)])).long()
         written = generate(self.model, tokens, max_new_tokens=max_new_tokens, streamer=streamer, **options)
         return self.tokenizer.decode(written.tolist())
 

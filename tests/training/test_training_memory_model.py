@@ -1,0 +1,239 @@
+"""Memory models learn to remember, phases do what they say, and a run broken off ends in the same bits."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from memlm.config import (
+    AddedPrefix,
+    DecoderConfig,
+    MemoryModelConfig,
+    MemoryModelRecipe,
+    MemoryShape,
+    Phase,
+    Positional,
+    RecipeConfig,
+    Weights,
+)
+from memlm.data.chunks import cut
+from memlm.data.token_store import prepare
+from memlm.recipes.memory_model import memory_model, without_memory
+from memlm.results import read_json_lines
+from memlm.text_memory_model import TextMemoryModel
+from memlm.training import checkpoint
+from memlm.training.memory_model import encode_chunks, train_memory_model, window_sampler
+
+WEIGHTS = Path("model", "model.safetensors")
+COMBINED = Weights(causal=1.0, retention=1.0)
+READING = Weights(causal=0.0, retention=1.0)
+
+
+@pytest.fixture(scope="module")
+def combined(recipe: RecipeConfig) -> MemoryModelRecipe:
+    """The tiny autoencoder's encoder with a causal decoder."""
+    training = replace(recipe.training, num_tokens=12_000, checkpoint_tokens=2000, eval_tokens=4000)
+    return MemoryModelRecipe(
+        name="tiny memory model",
+        data=recipe.data,
+        model=MemoryModelConfig(
+            shape=recipe.model.shape,
+            encoder=recipe.model.encoder,
+            pooling=recipe.model.pooling,
+            insertion=AddedPrefix(num_positions=2, token_dim=8),
+            decoder=DecoderConfig(dim=32, num_layers=1, num_heads=2),
+            max_memories=2,
+        ),
+        window_chunks=3,
+        phases=(Phase(weights=COMBINED, training=training),),
+    )
+
+
+@pytest.fixture(scope="module")
+def curriculum(combined: MemoryModelRecipe, finished_run: Path) -> MemoryModelRecipe:
+    """A frozen encoder; first memories are read, then next tokens are learned too."""
+    (phase,) = combined.phases
+    reading = replace(phase, weights=READING, encoder_frozen=True, training=replace(phase.training, num_tokens=4000))
+    phases = (reading, replace(phase, encoder_frozen=True, training=replace(phase.training, num_tokens=4000)))
+    return replace(combined, phases=phases, encoder_from=str(finished_run / "model"))
+
+
+@pytest.fixture(scope="module")
+def combined_run(combined: MemoryModelRecipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("combined") / "run"
+    train_memory_model(combined, folder, quiet=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def curriculum_run(curriculum: MemoryModelRecipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("curriculum") / "run"
+    train_memory_model(curriculum, folder, quiet=True)
+    return folder
+
+
+def logged(folder: Path) -> list[dict[str, float]]:
+    rows = read_json_lines(folder / "metrics.jsonl")
+    return [{name: value for name, value in row.items() if "second" not in name} for row in rows]
+
+
+def test_every_term_is_reported_and_falls(combined_run: Path) -> None:
+    rows = [row for row in logged(combined_run) if "retention_nats" in row]
+    assert {"causal_nats", "retention_nats", "grad_norm"} <= rows[0].keys()
+    for term in ("causal_nats", "retention_nats"):
+        assert rows[-1][term] < rows[0][term]
+
+
+@pytest.mark.slow
+def test_combined_training_remembers_what_causal_training_does_not(combined: MemoryModelRecipe, tmp_path: Path) -> None:
+    (phase,) = combined.phases
+    training = replace(phase.training, num_tokens=60_000)
+    found = {}
+    for name, weights in (("causal", Weights()), ("combined", COMBINED)):
+        recipe = replace(combined, phases=(Phase(weights=weights, training=training),))
+        trained = train_memory_model(recipe, tmp_path / name, quiet=True)
+        split = prepare(recipe.data, quiet=True).splits["test"]
+        found[name] = trained.evaluate_split(split, name="test")
+    accuracy = {name: result.retention["token_accuracy"] for name, result in found.items()}
+    assert accuracy["combined"] > 0.5 > 0.2 > accuracy["causal"]  # the likeliest token alone is right on 0.1
+    assert found["combined"].causal_nats_per_token < 1.1 * found["causal"].causal_nats_per_token
+
+
+def test_a_frozen_encoder_stays_as_it_was(curriculum_run: Path, finished_run: Path) -> None:
+    before, after = load_file(finished_run / WEIGHTS), load_file(curriculum_run / WEIGHTS)
+    encoder = {name for name in before if name.startswith("encoder.")}
+    assert encoder
+    assert all(torch.equal(before[name], after[name]) for name in encoder)
+
+
+def test_phases_follow_each_other(curriculum_run: Path) -> None:
+    rows = [row for row in logged(curriculum_run) if "grad_norm" in row]
+    with_causal = ["causal_nats" in row for row in rows]
+    assert with_causal == sorted(with_causal)
+    assert 0 < sum(with_causal) < len(rows)
+
+
+def test_frozen_memories_are_made_once_and_are_the_encoders(
+    curriculum: MemoryModelRecipe, curriculum_run: Path
+) -> None:
+    model = TextMemoryModel.from_pretrained(curriculum_run / "model").model
+    assert model.encoder is not None
+    chunks = cut(prepare(curriculum.data, quiet=True).splits["train"], curriculum.model.shape.chunk_len)
+    batch = window_sampler(curriculum, curriculum.phases[0], chunks, model.encoder)(3)
+    assert batch.memory is not None
+    with torch.no_grad():
+        made = model.encode(batch.tokens, batch.mask)
+    present = batch.mask.any(-1)
+    torch.testing.assert_close(batch.memory[present], made[present], rtol=1e-4, atol=1e-5)
+    assert len(encode_chunks(model.encoder, chunks)) == len(chunks.tokens)
+
+
+@pytest.mark.parametrize("moments", [(1,), (2, 1), (3,)])
+def test_broken_off_and_run_again_it_ends_in_the_same_bits(
+    moments: tuple[int, ...],
+    curriculum: MemoryModelRecipe,
+    curriculum_run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "run"
+    for number in moments:
+        with monkeypatch.context() as patch:
+            saves, save = iter(range(number)), checkpoint.save
+
+            def fragile(*arguments: object, saves=saves, save=save) -> None:
+                if next(saves, None) is None:
+                    raise KeyboardInterrupt
+                save(*arguments)
+
+            patch.setattr(checkpoint, "save", fragile)
+            with pytest.raises(KeyboardInterrupt):
+                train_memory_model(curriculum, folder, quiet=True)
+    train_memory_model(curriculum, folder, quiet=True)
+    assert (folder / WEIGHTS).read_bytes() == (curriculum_run / WEIGHTS).read_bytes()
+    assert logged(folder) == logged(curriculum_run)
+
+
+def test_a_finished_run_is_loaded_and_another_curriculum_refused(
+    curriculum: MemoryModelRecipe, curriculum_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memlm.training.memory_model.fit", None)  # nothing is trained
+    train_memory_model(curriculum, curriculum_run, quiet=True)
+    other = replace(curriculum, phases=curriculum.phases[::-1])
+    with pytest.raises(ValueError, match="holds a model of another recipe or data"):
+        train_memory_model(other, curriculum_run, quiet=True)
+
+
+def test_an_encoder_can_be_had_from_a_memory_model(
+    combined: MemoryModelRecipe, combined_run: Path, tmp_path: Path
+) -> None:
+    (phase,) = combined.phases
+    short = replace(phase, encoder_frozen=True, training=replace(phase.training, num_tokens=1000))
+    recipe = replace(combined, phases=(short,), encoder_from=str(combined_run / "model"))
+    trained = train_memory_model(recipe, tmp_path / "run", quiet=True)
+    assert trained.encoder_fingerprint == TextMemoryModel.from_pretrained(combined_run / "model").encoder_fingerprint
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"shape": MemoryShape(vocab_size=300, chunk_len=8, memory_dim=32)}, "chunk_len 16 is not the model's 8"),
+        ({"shape": MemoryShape(vocab_size=300, chunk_len=16, memory_dim=16)}, "memory_dim 32 is not the model's 16"),
+        ({"pooling": Positional(token_dim=4)}, "pooling .*token_dim=8.* is not the model's .*token_dim=4"),
+    ],
+)
+def test_an_encoder_that_does_not_fit_is_refused_before_training(
+    change: dict, words: str, curriculum: MemoryModelRecipe, tmp_path: Path
+) -> None:
+    recipe = replace(curriculum, model=replace(curriculum.model, **change))
+    with pytest.raises(ValueError, match=f"the encoder of .* does not fit: {words}"):
+        train_memory_model(recipe, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_recipes_that_cannot_work_are_refused(combined: MemoryModelRecipe) -> None:
+    (phase,) = combined.phases
+    with pytest.raises(ValueError, match="give encoder_from"):
+        replace(combined, phases=(replace(phase, encoder_frozen=True),))
+    with pytest.raises(ValueError, match="nothing to regenerate a chunk from"):
+        replace(combined, model=replace(combined.model, encoder=None))
+    with pytest.raises(ValueError, match="at least one phase"):
+        replace(combined, phases=())
+    with pytest.raises(ValueError, match="batch_tokens 20 is less than one window of 48"):
+        replace(combined, phases=(replace(phase, training=replace(phase.training, batch_tokens=20)),))
+    with pytest.raises(ValueError, match="no term of the loss has a weight"):
+        Weights(causal=0.0)
+
+
+def test_text_too_short_to_have_a_past_is_refused(combined_run: Path) -> None:
+    model = TextMemoryModel.from_pretrained(combined_run / "model")
+    with pytest.raises(ValueError, match="no text is longer than a chunk of 16 tokens; the longest has"):
+        model.evaluate(["short"])
+
+
+def test_a_saved_model_writes_the_same(combined_run: Path, tmp_path: Path) -> None:
+    model = TextMemoryModel.from_pretrained(combined_run / "model")
+    model.save_pretrained(tmp_path / "copy")
+    again = TextMemoryModel.from_pretrained(tmp_path / "copy")
+    past = "the memory holds one long ünd text " * 10
+    written = [each.generate("the", past=past, max_new_tokens=24, do_sample=False) for each in (model, again)]
+    assert written[0] == written[1]
+    assert model.encoder_fingerprint == again.encoder_fingerprint
+
+
+def test_recipes_of_one_comparison_share_tokens_and_decoder() -> None:
+    ours, blind, whole = (
+        memory_model(),
+        without_memory(memory_model()),
+        without_memory(memory_model(), full_context=True),
+    )
+    for other in (blind, whole):
+        assert other.model.decoder == ours.model.decoder
+        assert [phase.training for phase in other.phases] == [phase.training for phase in ours.phases]
+        assert MemoryModelRecipe.from_json(other.to_json()) == other
+    assert whole.model.shape.chunk_len * whole.window_chunks == ours.model.shape.chunk_len * ours.window_chunks
+    taught = memory_model(encoder_from="somewhere", reading_fraction=0.25, num_tokens=1_000_000)
+    assert [phase.training.num_tokens for phase in taught.phases] == [250_000, 750_000]
+    assert all(phase.encoder_frozen for phase in taught.phases)
