@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from memlm.probes.probe import probe
     from memlm.probes.settle import settle
     from memlm.text_autoencoder import Memory, TextAutoencoder
+    from memlm.text_memory_model import TextMemoryModel
 
-__all__ = ["Memory", "TextAutoencoder", "load", "probe", "settle"]
+__all__ = ["Memory", "TextAutoencoder", "TextMemoryModel", "load", "probe", "settle"]
 
 
 def load(name_or_path: "str | Path", *, revision: str | None = None) -> "TextAutoencoder":
@@ -39,6 +40,7 @@ def load(name_or_path: "str | Path", *, revision: str | None = None) -> "TextAut
 _HOMES = {
     "Memory": "text_autoencoder",
     "TextAutoencoder": "text_autoencoder",
+    "TextMemoryModel": "text_memory_model",
     "probe": "probes.probe",
     "settle": "probes.settle",
 }
