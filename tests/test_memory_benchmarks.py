@@ -9,7 +9,6 @@ import torch
 from memlm.benchmarks import memory_training, substitution
 from memlm.cli.bench import MemoryTraining, Substitution
 from memlm.config import (
-    AddedPrefix,
     CrossAttention,
     DecoderConfig,
     Insertion,
@@ -20,6 +19,7 @@ from memlm.config import (
     Positional,
     Prefix,
     StackConfig,
+    Unpooled,
     Weights,
 )
 from memlm.models.memory_model import MemoryModel
@@ -29,7 +29,7 @@ from tiny import randomized
 
 VOCAB, LENGTH, CHUNKS = 50, 6, 4
 WEIGHTS = Weights(causal=1.0, retention=0.5)
-INSERTIONS: list[Insertion] = [Prefix(num_positions=2), AddedPrefix(token_dim=8), CrossAttention(num_parts=2)]
+INSERTIONS: list[Insertion] = [Prefix(num_positions=2), Unpooled(token_dim=8), CrossAttention(num_parts=2)]
 
 CHUNK_LEN, CONTEXTS = 8, (16, 64)
 

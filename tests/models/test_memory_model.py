@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from memlm.config import (
-    AddedPrefix,
     CrossAttention,
     DecoderConfig,
     Insertion,
@@ -18,6 +17,7 @@ from memlm.config import (
     Prefix,
     RecurrentConfig,
     StackConfig,
+    Unpooled,
     Weights,
 )
 from memlm.models.memory_model import MemoryModel, Regenerator
@@ -30,7 +30,7 @@ VOCAB, LENGTH, CHUNKS = 50, 6, 4
 INSERTIONS: list[Insertion] = [
     Prefix(num_positions=1),
     Prefix(num_positions=3),
-    AddedPrefix(num_positions=2, token_dim=8),
+    Unpooled(num_positions=2, token_dim=8),
     CrossAttention(num_parts=2),
 ]
 every_insertion = pytest.mark.parametrize("insertion", INSERTIONS, ids=lambda each: each.kind)
@@ -165,6 +165,7 @@ def test_without_an_encoder_chunks_are_blind_to_each_other() -> None:
     cfg = MemoryModelConfig(
         shape=MemoryShape(vocab_size=VOCAB, chunk_len=LENGTH, memory_dim=24),
         encoder=None,
+        insertion=Prefix(),
         decoder=DecoderConfig(dim=32, num_layers=2, num_heads=2),
     )
     blind = randomized(MemoryModel(cfg)).eval()

@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file
 
 from memlm.config import (
-    AddedPrefix,
     DecoderConfig,
     MemoryModelConfig,
     MemoryModelRecipe,
@@ -16,6 +15,7 @@ from memlm.config import (
     Phase,
     Positional,
     RecipeConfig,
+    Unpooled,
     Weights,
 )
 from memlm.data.chunks import cut
@@ -42,7 +42,7 @@ def combined(recipe: RecipeConfig) -> MemoryModelRecipe:
             shape=recipe.model.shape,
             encoder=recipe.model.encoder,
             pooling=recipe.model.pooling,
-            insertion=AddedPrefix(num_positions=2, token_dim=8),
+            insertion=Unpooled(num_positions=2, token_dim=8),
             decoder=DecoderConfig(dim=32, num_layers=1, num_heads=2),
             max_memories=2,
         ),
@@ -120,8 +120,9 @@ def test_frozen_memories_are_made_once_and_are_the_encoders(
 ) -> None:
     model = TextMemoryModel.from_pretrained(curriculum_run / "model").model
     assert model.encoder is not None
-    chunks = cut(prepare(curriculum.data, quiet=True).splits["train"], curriculum.model.shape.chunk_len)
-    batch = window_sampler(curriculum, curriculum.phases[0], chunks, model.encoder)(3)
+    prepared = prepare(curriculum.data, quiet=True)
+    chunks = cut(prepared.splits["train"], curriculum.model.shape.chunk_len)
+    batch = window_sampler(curriculum, curriculum.phases[0], chunks, prepared.tokenizer, model.encoder)(3)
     assert batch.memory is not None
     with torch.no_grad():
         made = model.encode(batch.tokens, batch.mask)

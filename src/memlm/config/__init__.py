@@ -19,7 +19,6 @@ from memlm.config.data import (
     Tokenizer,
 )
 from memlm.config.memory_model import (
-    AddedPrefix,
     CrossAttention,
     DecoderConfig,
     Insertion,
@@ -28,6 +27,7 @@ from memlm.config.memory_model import (
     Phase,
     Prefix,
     RecurrentConfig,
+    Unpooled,
     Weights,
 )
 from memlm.config.model import (
@@ -75,7 +75,6 @@ from memlm.config.training import (
 __all__ = [
     "READERS",
     "AdamW",
-    "AddedPrefix",
     "Attention",
     "AutoencoderConfig",
     "AutoregressiveReader",
@@ -125,6 +124,7 @@ __all__ = [
     "StatePooling",
     "Tokenizer",
     "TrainingConfig",
+    "Unpooled",
     "Unpooling",
     "Weights",
 ]

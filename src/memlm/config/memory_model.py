@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from memlm.config.base import KIND, Config, require, require_positive
+from memlm.config.base import KIND, Config, require, require_fraction, require_positive
 from memlm.config.data import BpeTokenizer, DataConfig
 from memlm.config.model import MemoryShape, Pooling, Positional, StackConfig
 from memlm.config.training import TrainingConfig
@@ -24,15 +24,15 @@ class Prefix(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AddedPrefix(Config):
-    """As `Prefix`; where a chunk is regenerated, its memory is also unpooled onto the blank inputs, as a parallel
-    decoder reads it."""
+class Unpooled(Config):
+    """A memory is unpooled: `token_dim` dimensions for each token. To regenerate, they are added to the blank inputs,
+    as a parallel decoder reads them; to predict, those of neighbouring tokens are joined to positions before the text.
+    """
 
-    kind: Annotated[Literal["added_prefix"], KIND] = "added_prefix"
-    num_positions: int = 1
-    """Decoder positions that a memory takes where next tokens are predicted; it takes none to be regenerated."""
+    kind: Annotated[Literal["unpooled"], KIND] = "unpooled"
+    num_positions: int = 4
+    """Decoder positions that a memory takes to predict; none to be regenerated."""
     token_dim: int = 16
-    """Dimensions that each blank input gets of the memory."""
 
     def __post_init__(self) -> None:
         require_positive(self, "num_positions", "token_dim")
@@ -50,7 +50,7 @@ class CrossAttention(Config):
         require_positive(self, "num_parts")
 
 
-Insertion = Annotated[Prefix | AddedPrefix | CrossAttention, pydantic.Discriminator("kind")]
+Insertion = Annotated[Prefix | Unpooled | CrossAttention, pydantic.Discriminator("kind")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +79,16 @@ class MemoryModelConfig(Config):
     encoder: StackConfig | None = field(default_factory=StackConfig)
     """None makes no memories: the decoder sees a chunk's own tokens alone."""
     pooling: Pooling = field(default_factory=Positional)
-    insertion: Insertion = field(default_factory=Prefix)
+    insertion: Insertion = field(default_factory=Unpooled)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     max_memories: int = 3
     """A chunk sees the memories of at most so many chunks before it."""
 
     def __post_init__(self) -> None:
         require_positive(self, "max_memories")
+        if isinstance(self.insertion, Unpooled):
+            positions, chunk_len = self.insertion.num_positions, self.shape.chunk_len
+            require(chunk_len % positions == 0, f"num_positions {positions} does not divide chunk_len {chunk_len}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +144,11 @@ class MemoryModelRecipe(Config):
     """The curriculum: one phase after the other."""
     encoder_from: str | None = None
     """Take the encoder of this autoencoder or memory model: a checkpoint folder, or a name in the box."""
+    recall_fraction: float = 0.0
+    """Share of training windows that hold a fact and a question about it (`data.recall`)."""
+    recall_chunk_len: int | None = None
+    """Tokens of the chunks that facts are placed in; the model's if None. One that reads whole windows as tokens has
+    longer chunks than the model it is compared with."""
 
     def __post_init__(self) -> None:
         require(len(self.phases) > 0, "a curriculum has at least one phase")
@@ -149,6 +157,13 @@ class MemoryModelRecipe(Config):
         for phase in self.phases:
             batch = phase.training.batch_tokens
             require(batch >= window, f"batch_tokens {batch} is less than one window of {window} tokens")
+        require_fraction(self, "recall_fraction")
+        if self.recall_fraction:
+            placed = self.recall_chunk_len or self.model.shape.chunk_len
+            fits = placed > 0 and window % placed == 0 and window // placed > 1
+            require(
+                fits, f"recall_fraction needs windows of several whole chunks; {window} tokens are not, of {placed}"
+            )
         if self.model.encoder is None:
             without = all(phase.weights.retention == phase.weights.copy == 0 for phase in self.phases)
             require(without, "a model without an encoder has nothing to regenerate a chunk from: weights.retention")

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from memlm import config
-from memlm.nn.linear import block_orthogonal, fp32, linear
+from memlm.nn.linear import block_orthogonal, fp32, linear, to_compute_dtype
 from memlm.nn.mixers import Hidden
 from memlm.nn.pooling import Memory
 from memlm.nn.unpooling import PositionalUnpooling
@@ -47,7 +47,7 @@ class Unfold(nn.Module):
 class PrefixInsertion(nn.Module):
     """Positions before the text (`config.Prefix`)."""
 
-    def __init__(self, cfg: config.Prefix | config.AddedPrefix, shape: config.MemoryShape, dim: int) -> None:
+    def __init__(self, cfg: config.Prefix, shape: config.MemoryShape, dim: int) -> None:
         super().__init__()
         self.num_positions = cfg.num_positions
         self.unfold = Unfold(cfg.num_positions, shape, dim)
@@ -62,12 +62,21 @@ class PrefixInsertion(nn.Module):
         return self(memory[:, None], memory.new_ones(len(memory), 1, dtype=torch.bool)), None
 
 
-class AddedPrefixInsertion(PrefixInsertion):
-    """Positions before the text to predict; unpooled onto the blank inputs to regenerate (`config.AddedPrefix`)."""
+class UnpooledInsertion(nn.Module):
+    """Unpooled onto the blank inputs to regenerate; to predict, neighbours' parts side by side as positions before the
+    text (`config.Unpooled`). What regenerating teaches, how to take a memory apart, serves both."""
 
-    def __init__(self, cfg: config.AddedPrefix, shape: config.MemoryShape, dim: int) -> None:
-        super().__init__(cfg, shape, dim)
+    def __init__(self, cfg: config.Unpooled, shape: config.MemoryShape, dim: int) -> None:
+        super().__init__()
+        self.num_positions = cfg.num_positions
         self.unpool = PositionalUnpooling(config.Positional(token_dim=cfg.token_dim), shape, dim)
+        self.join = linear(shape.chunk_len // cfg.num_positions * cfg.token_dim, dim)
+
+    def forward(self, memory: Memories, present: Present) -> Context:
+        """Positions of all memories."""
+        parts = self.unpool.parts(rearrange(memory, "r n s m -> (r n) s m"))
+        joined = rearrange(parts, "(r n) (k t) p -> r (n k) (t p)", r=len(memory), k=self.num_positions)
+        return Context(self.join(to_compute_dtype(joined)), repeat(present, "r n -> r (n k)", k=self.num_positions))
 
     def regenerating(self, memory: Memory) -> tuple[Context, Hidden | None]:
         """The memory unpooled, and no prefix."""
@@ -99,7 +108,7 @@ class CrossAttentionInsertion(nn.Module):
         return self(memory[:, None], memory.new_ones(len(memory), 1, dtype=torch.bool)), None
 
 
-Insertion = PrefixInsertion | CrossAttentionInsertion
+Insertion = PrefixInsertion | UnpooledInsertion | CrossAttentionInsertion
 
 
 def build_insertion(cfg: config.Insertion, shape: config.MemoryShape, dim: int) -> Insertion:
@@ -107,7 +116,7 @@ def build_insertion(cfg: config.Insertion, shape: config.MemoryShape, dim: int) 
     match cfg:
         case config.Prefix():
             return PrefixInsertion(cfg, shape, dim)
-        case config.AddedPrefix():
-            return AddedPrefixInsertion(cfg, shape, dim)
+        case config.Unpooled():
+            return UnpooledInsertion(cfg, shape, dim)
         case config.CrossAttention():
             return CrossAttentionInsertion(cfg, shape, dim)

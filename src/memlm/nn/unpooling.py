@@ -4,7 +4,7 @@ import math
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from memlm import config
@@ -55,10 +55,14 @@ class PositionalUnpooling(nn.Module):
         self.scatter.weight.data = gain * block_orthogonal(blocks, tokens * cfg.token_dim, memory_dims)
         self.widen = linear(cfg.token_dim, dim)
 
+    def parts(self, memory: Memory) -> Float[Tensor, "batch token token_dim"]:
+        """What each position gets of the memory."""
+        parts = fp32(self.scatter, rearrange(memory, "b s m -> b (s m)"))
+        return rearrange(parts, "b (t p) -> b t p", p=self.token_dim)
+
     def forward(self, memory: Memory) -> Hidden:
         """Unpool."""
-        parts = fp32(self.scatter, rearrange(memory, "b s m -> b (s m)"))
-        return self.widen(to_compute_dtype(rearrange(parts, "b (t p) -> b t p", p=self.token_dim)))
+        return self.widen(to_compute_dtype(self.parts(memory)))
 
 
 class AlignedUnpooling(nn.Module):

@@ -5,7 +5,6 @@ from typing import Literal
 
 from memlm.config import (
     AdamW,
-    AddedPrefix,
     BpeTokenizer,
     CrossAttention,
     DataConfig,
@@ -21,6 +20,7 @@ from memlm.config import (
     Prefix,
     StackConfig,
     TrainingConfig,
+    Unpooled,
     Weights,
 )
 
@@ -29,7 +29,7 @@ def memory_model(
     chunk_len: int = 32,
     memory_dim: int = 256,
     window_chunks: int = 4,
-    insertion: Literal["prefix", "added_prefix", "cross_attention"] = "added_prefix",
+    insertion: Literal["prefix", "unpooled", "cross_attention"] = "unpooled",
     num_positions: int = 4,
     dim: int = 128,
     num_layers: int = 3,
@@ -38,13 +38,15 @@ def memory_model(
     num_tokens: int = 2_000_000,
     encoder_from: str | None = None,
     reading_fraction: float = 0.0,
+    recall_fraction: float = 0.0,
     seed: int = 0,
 ) -> MemoryModelRecipe:
     """A causal decoder that reads one vector for each past chunk, trained on the combined objective.
 
     With `encoder_from`, a trained encoder is taken and frozen; with `reading_fraction`, that share of the tokens goes
     to reading memories alone, before next tokens are learned as well (the paper's curriculum). `retention` 0 is
-    causal training alone, which leaves memories poor.
+    causal training alone, which leaves memories poor. With `recall_fraction`, that share of the windows hide facts in
+    their text and end in a question about one of them, which is what `memlm bench recall` asks for.
 
     Claim (paper, §4): memories of combined training give back nearly all of their text, at the same next-token loss.
     Cost: two million tokens, about three minutes on two cores.
@@ -75,6 +77,7 @@ def memory_model(
         window_chunks=window_chunks,
         phases=phases,
         encoder_from=encoder_from,
+        recall_fraction=recall_fraction,
     )
 
 
@@ -93,13 +96,14 @@ def without_memory(recipe: MemoryModelRecipe, *, full_context: bool = False) -> 
         window_chunks=recipe.window_chunks // longer,
         phases=phases,
         encoder_from=None,
+        recall_chunk_len=recipe.recall_chunk_len or shape.chunk_len,
     )
 
 
 def _insertion(name: str, num_positions: int) -> Insertion:
     match name:
-        case "added_prefix":
-            return AddedPrefix(num_positions=num_positions)
+        case "unpooled":
+            return Unpooled(num_positions=num_positions)
         case "cross_attention":
             return CrossAttention(num_parts=num_positions)
         case _:
