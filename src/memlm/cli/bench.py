@@ -136,6 +136,52 @@ class MemoryTraining(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Recall(Command):
+    """How often a memory model gives back an exact string that stands anywhere in its past.
+
+    Facts are hidden in real text: a name's number or code, the words after a marker. The last chunk asks for one of
+    them, and the model answers from the memories of the chunks before. A model answers what it was trained to answer:
+
+    memlm train memory-model --out runs/recall --recall-fraction 0.5
+
+    memlm bench recall runs/recall/model --num-texts 200
+    """
+
+    model: tyro.conf.Positional[str]
+    """A memory model: a checkpoint folder, or a Hugging Face hub name."""
+    num_texts: int = 100
+    """Texts for each kind of fact, number of past chunks and distance."""
+    kinds: tuple[Literal["digits", "identifier", "words"], ...] = ("digits", "identifier", "words")
+    """What to ask for: five digits, eight hexadecimal digits, four words."""
+    num_facts: int = 2
+    """Facts in each past, of which one is asked for by its name."""
+    chunk_len: int | None = None
+    """Tokens of the chunks that facts are put in, for a model that reads whole windows as tokens; otherwise its own."""
+    text: tuple[str, ...] = ()
+    """Real text to put facts in: files, globs, or - for standard input; without any, a novel that comes with memlm."""
+    errors: Literal["strict", "replace"] = "strict"
+    """What to do with invalid UTF-8 in it: stop with the byte offset, or put U+FFFD in its place."""
+    seed: int = 0
+
+    def run(self) -> Answer:
+        """Run the benchmark."""
+        from memlm.benchmarks.recall import recall
+        from memlm.cli.jobs import read_texts
+        from memlm.text_memory_model import TextMemoryModel
+
+        texts = read_texts(self.text, self.errors) if self.text else ()
+        return recall(
+            TextMemoryModel.from_pretrained(self.model),
+            num_texts=self.num_texts,
+            kinds=self.kinds,
+            seed=self.seed,
+            num_facts=self.num_facts,
+            chunk_len=self.chunk_len,
+            texts=texts,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bench:
     """Benchmarks: ratios of two things run side by side."""
 
@@ -145,6 +191,7 @@ class Bench:
         | Annotated[Speed, tyro.conf.subcommand("speed")]
         | Annotated[ProbeSpeed, tyro.conf.subcommand("probe")]
         | Annotated[Substitution, tyro.conf.subcommand("substitution")]
-        | Annotated[MemoryTraining, tyro.conf.subcommand("train")],
+        | Annotated[MemoryTraining, tyro.conf.subcommand("train")]
+        | Annotated[Recall, tyro.conf.subcommand("recall")],
         tyro.conf.arg(name=""),
     ]

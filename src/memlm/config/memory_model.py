@@ -160,10 +160,8 @@ class MemoryModelRecipe(Config):
         require_fraction(self, "recall_fraction")
         if self.recall_fraction:
             placed = self.recall_chunk_len or self.model.shape.chunk_len
-            fits = placed > 0 and window % placed == 0 and window // placed > 1
-            require(
-                fits, f"recall_fraction needs windows of several whole chunks; {window} tokens are not, of {placed}"
-            )
+            several = placed > 0 and window % placed == 0 and window > placed
+            require(several, f"recall_fraction needs several chunks of {placed} tokens in a window of {window} tokens")
         if self.model.encoder is None:
             without = all(phase.weights.retention == phase.weights.copy == 0 for phase in self.phases)
             require(without, "a model without an encoder has nothing to regenerate a chunk from: weights.retention")

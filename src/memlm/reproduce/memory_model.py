@@ -166,7 +166,8 @@ class _Work:
         total, tokens = 0.0, 0
         for phase in recipe.phases:
             frozen = trained.model.encoder if phase.encoder_frozen else None
-            batch = window_sampler(recipe, phase, cut(self.prepared.splits["validation"], shape.chunk_len), frozen)(0)
+            chunks = cut(self.prepared.splits["validation"], shape.chunk_len)
+            batch = window_sampler(recipe, phase, chunks, self.prepared.tokenizer, frozen)(0)
             each = flops_per_token(trained.model, combined(phase.weights), batch)
             total, tokens = total + each * phase.training.num_tokens, tokens + phase.training.num_tokens
         return Arm(prediction, total / tokens, trained.provenance["tokens"], trained)
@@ -260,7 +261,7 @@ class _Work:
         model = RecurrentModel(cfg)
         objective = combined(Weights(causal=1.0))
         train = cut(self.prepared.splits["train"], self.plan.chunk_len)
-        sample = window_sampler(self.recipe, phase, train, None)
+        sample = window_sampler(self.recipe, phase, train, self.prepared.tokenizer, None)
         folder = self._folder("recurrent")
         run = fingerprint([cfg, self.recipe], self.prepared)
         home = Home(folder / "checkpoints", folder / "metrics.jsonl", run)

@@ -6,19 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from memlm.checkpoint_folder import kind_of
 from memlm.config import MemoryModelRecipe, Phase
 from memlm.data.chunks import Chunks, cut
+from memlm.data.recall import RecallTexts
 from memlm.data.token_store import PreparedData, prepare
+from memlm.data.tokenizer import Tokenizer
 from memlm.data.windows import all_windows, sample_windows
 from memlm.evaluation.information import unconditional_log_probs
 from memlm.evaluation.metrics import batch_chunks, batches, quick_measures, score
 from memlm.evaluation.prediction import predict
 from memlm.files import atomic_write
 from memlm.models.encoder import Encoder
-from memlm.models.memory_model import MemoryModel, Regenerator
+from memlm.models.memory_model import MemoryModel, Regenerator, WindowMemory
 from memlm.nn.pooling import Memory
 from memlm.objectives import Batch, combined
 from memlm.results import Provenance
@@ -115,8 +118,9 @@ def _tasks(recipe: MemoryModelRecipe, prepared: PreparedData, model: MemoryModel
         if model.encoder is not None:
             model.encoder.requires_grad_(not phase.encoder_frozen)
         title = f"Training {recipe.name}" + (f", phase {number} of {len(recipe.phases)}" * (len(recipe.phases) > 1))
+        frozen = model.encoder if phase.encoder_frozen else None
         task = Task(
-            sample=window_sampler(recipe, phase, chunks, model.encoder if phase.encoder_frozen else None),
+            sample=window_sampler(recipe, phase, chunks, prepared.tokenizer, frozen),
             objective=combined(phase.weights),
             evaluate=_validation(recipe, phase, prepared),
             title=title,
@@ -125,9 +129,14 @@ def _tasks(recipe: MemoryModelRecipe, prepared: PreparedData, model: MemoryModel
 
 
 def window_sampler(
-    recipe: MemoryModelRecipe, phase: Phase, chunks: Chunks, frozen: Encoder | None
+    recipe: MemoryModelRecipe, phase: Phase, chunks: Chunks, tokenizer: Tokenizer, frozen: Encoder | None
 ) -> Callable[[int], Batch]:
-    """Step → its batch of random windows; with a frozen encoder's memories, which are made once."""
+    """Step → its batch of random windows, the recipe's share of them for recall; with a frozen encoder's memories,
+    which are made once.
+
+    Raises:
+        ValueError: the chunks are too short for a kind of recall.
+    """
     cfg = phase.training
     num_windows = cfg.batch_tokens // (recipe.window_chunks * recipe.model.shape.chunk_len)
     memories = encode_chunks(frozen, chunks) if frozen is not None else None
@@ -137,7 +146,47 @@ def window_sampler(
         memory = None if memories is None else memories[torch.from_numpy(windows.chunk)]
         return Batch(torch.from_numpy(windows.tokens), torch.from_numpy(windows.mask), memory)
 
+    return _with_recall(batch, recipe, cfg.seed, chunks, tokenizer, frozen) if recipe.recall_fraction else batch
+
+
+def _with_recall(
+    sample: Callable[[int], Batch],
+    recipe: MemoryModelRecipe,
+    seed: int,
+    chunks: Chunks,
+    tokenizer: Tokenizer,
+    frozen: Encoder | None,
+) -> Callable[[int], Batch]:
+    """Recall windows in the place of a share of each batch; a frozen encoder's memories of them are made at once."""
+    model_len = recipe.model.shape.chunk_len
+    chunk_len = recipe.recall_chunk_len or model_len
+    texts = RecallTexts(tokenizer, chunks.tokens[chunks.mask], chunk_len=chunk_len)
+
+    def batch(step: int) -> Batch:
+        others = sample(step)
+        # Over many steps the share is exact, however few windows a batch has.
+        share = recipe.recall_fraction * len(others.tokens)
+        number = int((step + 1) * share) - int(step * share)
+        if number == 0:
+            return others
+        windows = texts.sample(number, recipe.window_chunks * model_len // chunk_len, seed=seed, step=step)
+        tokens = windows.tokens.reshape(number, recipe.window_chunks, model_len)
+        mask = windows.mask.reshape(tokens.shape)
+        memory = None if frozen is None else _encode_windows(frozen, tokens, mask)
+        ours, rest = Batch(torch.from_numpy(tokens), torch.from_numpy(mask), memory), others.rows(slice(number, None))
+        return Batch._make(
+            None if one is None or other is None else torch.cat([one, other])
+            for one, other in zip(ours, rest, strict=True)
+        )
+
     return batch
+
+
+def _encode_windows(encoder: Encoder, tokens: NDArray[np.int64], mask: NDArray[np.bool_]) -> WindowMemory:
+    """The memories of windows [window chunk token], on the CPU."""
+    rows = -1, tokens.shape[-1]
+    memory = encode_chunks(encoder, Chunks(tokens.reshape(rows), mask.reshape(rows), np.arange(mask[..., 0].size)))
+    return memory.view(*tokens.shape[:2], *memory.shape[1:])
 
 
 @torch.no_grad()

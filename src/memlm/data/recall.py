@@ -1,0 +1,210 @@
+"""Recall windows: real text in which facts stand, and at its end a question about one of them, with its answer.
+
+They need no download: facts are drawn from fixed lists, and the text between them is whatever text the caller has.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memlm.data.tokenizer import Tokenizer
+
+Use = Literal["training", "benchmark"]
+Tokens = NDArray[np.integer[Any]]
+
+# The third word of a generator's seed. Random numbers of other uses (chunks, windows: none; scrambling: 1), and of
+# training and the benchmark, are thus of different streams at every seed and step.
+_STREAMS: dict[Use, int] = {"training": 2, "benchmark": 3}
+_END = "."
+
+
+class Kind(NamedTuple):
+    """A kind of fact: a sentence with a key and a value, and a question that names the key."""
+
+    fact: str
+    """What stands before the value in the past; `{key}` stands for the key."""
+    question: str
+    """What stands before the value in the last chunk."""
+    keys: tuple[str, ...]
+    symbols: tuple[str, ...]
+    """What values are made of, each symbol drawn uniformly."""
+    num_symbols: int
+    separator: str = ""
+    """What stands between two symbols."""
+
+    def value(self, random: np.random.Generator) -> str:
+        """A random value as it stands in the text, with the period that ends it."""
+        drawn = random.integers(len(self.symbols), size=self.num_symbols)
+        return " " + self.separator.join(self.symbols[i] for i in drawn) + _END
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_NAMES = _listed(
+    "Adam Alice Anna Arthur Ben Brook Carl Carol Clara Dan David Dora Edward Ella Emma Eva Frank Fred George Grace "
+    "Hans Harry Helen Henry Ida Iris Ivan Jack Jane John Jose Kate Kurt Laura Leo Linda Lou Luke Mark Martha Mary Max "
+    "Mia Mona Ned Nina Nora Olga Oscar Otto Paul Peter Rosa Ruth Sam Sara Tom Vera Victor Will"
+)
+_COLORS, _ANIMALS = _listed("red blue grey pale dark cold soft wild"), _listed("fox owl hare crow wolf swan toad bear")
+# Each word stands in eight markers, so that both have to be matched.
+_MARKERS = tuple(f"{color} {animal}" for color in _COLORS for animal in _ANIMALS)
+_WORDS = _listed(
+    "air arm art bank bed bell bird boat body bread bridge child city coat corn cost day deed door dress ear earth eye "
+    "face farm fire fish foot form friend game gate gift glass gold grain ground hand hat head heart hill home horse "
+    "hour house ice iron island king lake land law leaf letter light line lord man meal milk mind moon month mother "
+    "name night oil order paper part pen place plan plant port price queen rain ring river road room root rule sail "
+    "salt sand sea seed ship side silk sky snow soil son song"
+)
+
+KINDS: dict[str, Kind] = {
+    "digits": Kind(" The number of {key} is", " What is the number of {key}?", _NAMES, tuple("0123456789"), 5),
+    "identifier": Kind(" The code of {key} is", " What is the code of {key}?", _NAMES, tuple("0123456789abcdef"), 8),
+    "words": Kind(" Remember {key}:", " Repeat the words after {key}:", _MARKERS, _WORDS, 4, " "),
+}
+"""A name's number of five digits, a name's code of eight hexadecimal digits, the four words after a marker."""
+
+
+class RecallWindows(NamedTuple):
+    """Windows whose last chunk asks for a string that stands in an earlier one; padding is token 0."""
+
+    tokens: NDArray[np.int64]
+    """[window chunk token]"""
+    mask: NDArray[np.bool_]
+    """[window chunk token], True for a real token: all of the past, and the last chunk as far as its answer's end."""
+    answer: NDArray[np.bool_]
+    """[window chunk token], True for the answer's tokens in the last chunk, the period among them."""
+    distance: NDArray[np.int64]
+    """[window], chunks from the fact to the question; 1 is the chunk right before."""
+    kind: NDArray[np.str_]
+    """[window], of `KINDS`."""
+
+
+class RecallTexts:
+    """Texts with facts in them, on one grid of chunks; each fact stands wholly inside one chunk."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        filler: Tokens,
+        *,
+        chunk_len: int,
+        kinds: Sequence[str] = tuple(KINDS),
+        num_facts: int = 2,
+    ) -> None:
+        """Check that every fact and every question of these kinds fits.
+
+        Args:
+            tokenizer: what facts, questions and answers are tokenized with.
+            filler: tokens [token] of real text; it is read in a circle, from a random token for each window.
+            chunk_len: tokens per chunk.
+            kinds: of `KINDS`; each window's is drawn uniformly from them.
+            num_facts: facts of a window, all of its kind, with different keys and in different chunks; there are
+                fewer where there are fewer past chunks. Only one is asked for, so that its key has to be matched.
+
+        Raises:
+            ValueError: `chunk_len` is too short for a kind, with the tokens that it needs; there is no such kind, no
+                kind or no filler; or `num_facts` is not positive.
+        """
+        unknown = [kind for kind in kinds if kind not in KINDS]
+        if unknown or not kinds:
+            raise ValueError(f"kinds of recall are {', '.join(KINDS)}, not {', '.join(unknown) or 'none'}")
+        if num_facts < 1:
+            raise ValueError(f"num_facts must be positive, not {num_facts}")
+        if len(filler) == 0:
+            raise ValueError("there is no text to put facts in")
+        for kind in kinds:
+            _require_room(chunk_len, kind, tokens_needed(tokenizer, kind))
+        self.tokenizer, self.filler, self.chunk_len = tokenizer, filler, chunk_len
+        self.kinds, self.num_facts = tuple(kinds), num_facts
+
+    def sample(
+        self,
+        num_windows: int,
+        num_chunks: int,
+        *,
+        seed: int,
+        step: int,
+        distance: int | None = None,
+        use: Use = "training",
+    ) -> RecallWindows:
+        """Random windows; a function of `seed` and `step`, so resuming needs no state.
+
+        Training and benchmark (`use`) draw from different streams of random numbers at every seed and step.
+
+        Args:
+            num_windows: how many, at least one.
+            num_chunks: chunks of a window, the one that asks among them.
+            seed: of the run, not negative.
+            step: of the run, not negative.
+            distance: chunks from the fact to the question; uniformly random if None.
+            use: what the windows are for.
+
+        Raises:
+            ValueError: a window without a past, a fact outside of it, or no windows.
+        """
+        if num_windows < 1 or num_chunks < 2:
+            raise ValueError(
+                f"{num_windows} windows of {num_chunks} chunks: there must be a window, and two chunks in it"
+            )
+        if distance is not None and not 1 <= distance < num_chunks:
+            raise ValueError(f"a window of {num_chunks} chunks has no fact at a distance of {distance}")
+        random = np.random.default_rng([seed, step, _STREAMS[use]])
+        windows = [self._window(random, num_chunks, distance) for _ in range(num_windows)]
+        return RecallWindows(*map(np.stack, zip(*windows, strict=True)))
+
+    def _window(self, random: np.random.Generator, num_chunks: int, distance: int | None) -> RecallWindows:
+        """One window, each field without its first axis."""
+        name = self.kinds[random.integers(len(self.kinds))]
+        kind, past = KINDS[name], num_chunks - 1
+        distance = distance or int(random.integers(1, num_chunks))
+        asked = past - distance
+        others = [chunk for chunk in random.permutation(past) if chunk != asked]
+        places = [asked, *others[: self.num_facts - 1]]
+        keys = [kind.keys[i] for i in random.permutation(len(kind.keys))[: len(places)]]
+        values = [kind.value(random) for _ in places]
+
+        tokens = np.zeros((num_chunks, self.chunk_len), dtype=np.int64)
+        begin = random.integers(len(self.filler))
+        tokens[:past] = self.filler[(begin + np.arange(past * self.chunk_len)) % len(self.filler)].reshape(past, -1)
+        for chunk, key, value in zip(places, keys, values, strict=True):
+            fact = np.concatenate(self._pieces(name, kind.fact.format(key=key), value))
+            at = random.integers(self.chunk_len - len(fact), endpoint=True)
+            tokens[chunk, at : at + len(fact)] = fact
+        question, answer = self._pieces(name, kind.question.format(key=keys[0]), values[0])
+        end = len(question) + len(answer)
+        tokens[past, :end] = np.concatenate([question, answer])
+        mask = np.ones(tokens.shape, dtype=bool)
+        mask[past, end:] = False
+        asks = np.zeros_like(mask)
+        asks[past, len(question) : end] = True
+        return RecallWindows(tokens, mask, asks, np.array(distance), np.array(name))
+
+    def _pieces(self, kind: str, before: str, value: str) -> list[NDArray[np.int32]]:
+        """Tokens of a value and of what stands before it, apart: so that a value's are the same after anything."""
+        pieces = self.tokenizer.encode_batch([before, value])
+        _require_room(self.chunk_len, kind, sum(map(len, pieces)))
+        return pieces
+
+
+def tokens_needed(tokenizer: Tokenizer, kind: str) -> int:
+    """The length in tokens of a chunk that has room for any fact and any question of a kind."""
+    fact, question, keys, symbols, num_symbols, separator = KINDS[kind]
+
+    def longest(texts: Sequence[str]) -> int:
+        return max(map(len, tokenizer.encode_batch(texts)))
+
+    before = longest([template.format(key=key) for template in (fact, question) for key in keys])
+    first, later = (longest([lead + symbol for symbol in symbols]) for lead in (" ", separator))
+    return before + first + (num_symbols - 1) * later + longest([_END])
+
+
+def _require_room(chunk_len: int, kind: str, needed: int) -> None:
+    if needed > chunk_len:
+        raise ValueError(
+            f"chunks of {chunk_len} tokens are too short for recall of {kind!r}: with this tokenizer a fact or a "
+            f"question with its answer takes as many as {needed}"
+        )
