@@ -29,7 +29,11 @@ from tiny import randomized
 
 VOCAB, LENGTH, CHUNKS = 50, 6, 4
 WEIGHTS = Weights(causal=1.0, retention=0.5)
-INSERTIONS: list[Insertion] = [Prefix(num_positions=2), Unpooled(num_positions=2, token_dim=8), CrossAttention(num_parts=2)]
+INSERTIONS: list[Insertion] = [
+    Prefix(num_positions=2),
+    Unpooled(num_positions=2, token_dim=8),
+    CrossAttention(num_parts=2),
+]
 
 CHUNK_LEN, CONTEXTS = 8, (16, 64)
 

@@ -2,9 +2,14 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from memlm.reproduce import arms
 from memlm.reproduce.embeddings import OBJECTIVES, Plan, reproduce_embeddings
+from memlm.reproduce.memory_model import ARMS, WITH_MEMORIES, reproduce_memory_model
 from memlm.training import language_model
+from memlm.training import memory_model as training_memory_model
 
 
 @pytest.mark.slow
@@ -35,3 +40,38 @@ def test_embeddings_are_compared_at_equal_tokens_and_remembered(
     monkeypatch.setattr(language_model, "fit", None)  # nothing is trained again
     again = reproduce_embeddings(tmp_path / "runs", plan, cache=tmp_path / "cache", quiet=True)
     assert again.measures == result.measures
+
+
+@pytest.mark.slow
+def test_memory_models_are_compared_at_equal_tokens_and_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = arms.Plan(
+        chunk_len=16,
+        memory_dim=64,
+        dim=32,
+        num_tokens=20_000,
+        autoencoder_tokens=60_000,
+        reading_steps=60,
+        reading_chunks=1000,
+    )
+    result = reproduce_memory_model(tmp_path / "runs", plan, cache=tmp_path / "cache", quiet=True)
+    json.dumps(result.to_dict())
+    assert tuple(result.causal_nats) == ARMS
+    assert tuple(result.retention_accuracy) == tuple(result.own_retention_accuracy) == WITH_MEMORIES
+    for name in set(ARMS) - {"curriculum"}:
+        assert result.tokens[name] == pytest.approx(20_000, rel=0.05)
+    assert result.train_flops["no_memory"] < result.train_flops["causal"] < result.train_flops["combined"]
+    assert result.own_retention_accuracy["curriculum"] > result.own_retention_accuracy["causal"]
+    low, high = result.gain["full_context"]["interval"]
+    assert low <= result.gain["full_context"]["value"] <= high
+    monkeypatch.setattr(training_memory_model, "fit", None)  # nothing is trained again
+    again = reproduce_memory_model(tmp_path / "runs", plan, cache=tmp_path / "cache", quiet=True)
+    assert again.measures == result.measures
+
+
+@given(num_tokens=st.integers(0, 300))
+def test_operations_add_up_over_phases(num_tokens: int) -> None:
+    arm = arms.Arm(None, [arms.Stretch(100, 2.0), arms.Stretch(50, 3.0)], 150, None)  # type: ignore[arg-type]
+    spent = sum(2.0 if token < 100 else 3.0 for token in range(num_tokens))
+    assert arm.flops_until(num_tokens) == pytest.approx(spent)

@@ -206,7 +206,8 @@ class MemoryModels(Command):
 
     def run(self) -> Answer:
         """Train, measure, compare."""
-        from memlm.reproduce.memory_model import Plan, reproduce_memory_model
+        from memlm.reproduce.arms import Plan
+        from memlm.reproduce.memory_model import reproduce_memory_model
 
         plan = Plan(
             chunk_len=self.chunk_len,
