@@ -140,7 +140,7 @@ class Past:
         return reading
 
     def _from(self, memory: WindowMemory) -> Reading:
-        return self._prefill(self.model.context(memory, torch.ones_like(memory[:, :, 0, 0], dtype=torch.bool)).prefix)
+        return self._prefill(self.model.insertion(memory, torch.ones_like(memory[:, :, 0, 0], dtype=torch.bool)).prefix)
 
     def _prefill(self, past: Hidden) -> Reading:
         """Read positions [1 position dim], and the one that a chunk starts with."""

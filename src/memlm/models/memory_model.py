@@ -18,7 +18,7 @@ from memlm.models.autoencoder import Regeneration
 from memlm.models.causal_decoder import build_decoder, decode
 from memlm.models.encoder import Encoder
 from memlm.models.parallel_decoder import Logits
-from memlm.nn.insertion import Context, Memories, Present, build_insertion
+from memlm.nn.insertion import Memories, Present, build_insertion
 from memlm.nn.pooling import Memory
 
 Term = Literal["causal", "retention", "copy"]
@@ -76,9 +76,10 @@ class MemoryModel(nn.Module):
             retention = rearrange(self.regenerate(own), "(w c) t v -> w c t v", c=num_chunks)
         if "copy" in terms:
             assert own is not None
-            context = self.insertion(own[:, None], own.new_ones(len(own), 1, dtype=torch.bool))
-            rows = decode(self.decoder, self._inputs(tokens.flatten(0, 1)), context)
-            copy = rearrange(rows, "(w c) t v -> w c t v", c=num_chunks)
+            present = own.new_ones(len(own), 1, dtype=torch.bool)
+            copy = rearrange(
+                self.predict(tokens.flatten(0, 1), own[:, None], present), "(w c) t v -> w c t v", c=num_chunks
+            )
         return Predictions(causal, retention, copy, memory)
 
     def encode(self, tokens: Windows, mask: WindowMask) -> WindowMemory:
@@ -96,10 +97,6 @@ class MemoryModel(nn.Module):
     def predict(self, tokens: Int[Tensor, "row token"], memory: Memories, present: Present) -> Logits:
         """Logits [row token vocab] of chunks after the memories of earlier ones, which stand in order, latest last."""
         return decode(self.decoder, self._inputs(tokens), self.insertion(memory, present))
-
-    def context(self, memory: Memories, present: Present) -> Context:
-        """What the decoder reads of memories."""
-        return self.insertion(memory, present)
 
     def _causal(self, tokens: Windows, mask: WindowMask, memory: WindowMemory | None) -> WindowLogits:
         windows, num_chunks = tokens.shape[:2]
