@@ -20,6 +20,7 @@ from memlm.config import (
 )
 from memlm.data.chunks import cut
 from memlm.data.token_store import prepare
+from memlm.probes.encoders import load_encoder
 from memlm.recipes.memory_model import memory_model, without_memory
 from memlm.results import read_json_lines
 from memlm.text_memory_model import TextMemoryModel
@@ -222,6 +223,17 @@ def test_a_saved_model_writes_the_same(combined_run: Path, tmp_path: Path) -> No
     written = [each.generate("the", past=past, max_new_tokens=24, do_sample=False) for each in (model, again)]
     assert written[0] == written[1]
     assert model.encoder_fingerprint == again.encoder_fingerprint
+
+
+def test_its_memories_can_be_probed(combined_run: Path) -> None:
+    model, encoder = TextMemoryModel.from_pretrained(combined_run / "model"), load_encoder(combined_run / "model")
+    assert encoder.default_view.pooling == "memory"
+    assert encoder.fingerprint == model.encoder_fingerprint
+    tokens = torch.arange(32).view(2, 16)
+    (memory,) = encoder.embed(tokens, torch.ones_like(tokens, dtype=torch.bool), [encoder.default_view])
+    with torch.no_grad():
+        expected = model.model.encode(tokens[:, None], torch.ones_like(tokens, dtype=torch.bool)[:, None])[:, 0]
+    torch.testing.assert_close(memory, expected)
 
 
 def test_recipes_of_one_comparison_share_tokens_and_decoder() -> None:
