@@ -151,7 +151,8 @@ def test_operations_are_those_of_all_products(substituted: dict[str, Any]) -> No
     head = 2 * dim * substitution.VOCAB_SIZE
     for row in substituted["rows"]:
         tokens, chunks = row["context_tokens"], row["context_tokens"] // CHUNK_LEN
-        unfolding = 2 * chunks * substitution.MEMORY_DIM * 2 * dim
+        # Every memory unfolded, and the latest told to the chunk's start.
+        unfolding = 2 * (2 * chunks + 1) * substitution.MEMORY_DIM * dim
         for name, positions, more in (("full", tokens + 1, 0), ("cached", 2 * chunks + 1, unfolding)):
             attention = layers * 4 * dim * positions * (positions + 1) // 2
             # Some versions of transformers make rotary angles by a product too, which is next to nothing.

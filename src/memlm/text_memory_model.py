@@ -209,9 +209,9 @@ def _within_chunk(
     model: MemoryModel, memories: Tensor, current: Tensor, room: int, streamer: Any, options: dict[str, Any]
 ) -> Tensor:
     """At most `room` new tokens of the current chunk."""
-    context = model.insertion(memories[None], torch.ones(1, len(memories), dtype=torch.bool, device=memories.device))
-    embedded = model.decoder.get_input_embeddings()(current[None])
-    inputs = torch.cat([context.prefix, model.start[None, None], embedded], dim=1)
+    present = torch.ones(1, len(memories), dtype=torch.bool, device=memories.device)
+    context = model.insertion(memories[None], present)
+    inputs = torch.cat([context.prefix, model.inputs(current[None], memories[None], present)], dim=1)
     crossed = {}
     if context.keys is not None and context.keys_mask is not None:
         crossed = {"encoder_hidden_states": context.keys, "encoder_attention_mask": context.keys_mask.long()}

@@ -123,7 +123,8 @@ class Past:
 
     def full(self) -> Reading:
         """Read the tokens."""
-        return self._prefill(self.model.decoder.get_input_embeddings()(self.chunks.flatten(1)))
+        start = repeat(self.model.start, "d -> 1 1 d")
+        return self._prefill(self.model.decoder.get_input_embeddings()(self.chunks.flatten(1)), start)
 
     def cold(self) -> Reading:
         """Make memories, and read them."""
@@ -140,11 +141,12 @@ class Past:
         return reading
 
     def _from(self, memory: WindowMemory) -> Reading:
-        return self._prefill(self.model.insertion(memory, torch.ones_like(memory[:, :, 0, 0], dtype=torch.bool)).prefix)
+        present = torch.ones_like(memory[:, :, 0, 0], dtype=torch.bool)
+        start = self.model.inputs(self.chunks[:, 0, :0], memory, present)
+        return self._prefill(self.model.insertion(memory, present).prefix, start)
 
-    def _prefill(self, past: Hidden) -> Reading:
+    def _prefill(self, past: Hidden, start: Hidden) -> Reading:
         """Read positions [1 position dim], and the one that a chunk starts with."""
-        start = repeat(self.model.start, "d -> 1 1 d")
         return self._next(torch.cat([past, start.to(past.dtype)], dim=1), None)
 
     def _next(self, inputs: Hidden, cache: Any) -> Reading:

@@ -19,6 +19,7 @@ from memlm.models.causal_decoder import build_decoder, decode
 from memlm.models.encoder import Encoder
 from memlm.models.parallel_decoder import Logits
 from memlm.nn.insertion import Memories, Present, build_insertion
+from memlm.nn.linear import fp32, linear
 from memlm.nn.pooling import Memory
 
 Term = Literal["causal", "retention", "copy"]
@@ -52,6 +53,9 @@ class MemoryModel(nn.Module):
         longest = cfg.shape.chunk_len if crosses else None
         self.decoder = build_decoder(cfg.decoder, cfg.shape.vocab_size, cross_attention_len=longest)
         self.start = nn.Parameter(torch.randn(cfg.decoder.dim) * 0.35)
+        # A chunk's first input stands where the last token before it would: it is told of the latest memory directly,
+        # at no cost in positions. Silent at first.
+        self.latest = linear(cfg.shape.num_slots * cfg.shape.memory_dim, cfg.decoder.dim, gain=0.0)
         self.blanks = nn.Parameter(torch.randn(cfg.shape.chunk_len, cfg.decoder.dim) * 0.35)
 
     @property
@@ -96,7 +100,7 @@ class MemoryModel(nn.Module):
 
     def predict(self, tokens: Int[Tensor, "row token"], memory: Memories, present: Present) -> Logits:
         """Logits [row token vocab] of chunks after the memories of earlier ones, which stand in order, latest last."""
-        return decode(self.decoder, self._inputs(tokens), self.insertion(memory, present))
+        return decode(self.decoder, self.inputs(tokens[:, :-1], memory, present), self.insertion(memory, present))
 
     def _causal(self, tokens: Windows, mask: WindowMask, memory: WindowMemory | None) -> WindowLogits:
         windows, num_chunks = tokens.shape[:2]
@@ -108,10 +112,15 @@ class MemoryModel(nn.Module):
         logits = self.predict(tokens.flatten(0, 1), earlier.flatten(0, 1), present.flatten(0, 1))
         return rearrange(logits, "(w c) t v -> w c t v", c=num_chunks)
 
-    def _inputs(self, tokens: Int[Tensor, "row token"]) -> Float[Tensor, "row token dim"]:
-        """Embeddings of the tokens before each token, in its chunk."""
-        embedded = self.decoder.get_input_embeddings()(tokens[:, :-1])
-        return torch.cat([repeat(self.start, "d -> r 1 d", r=len(tokens)), embedded], dim=1)
+    def inputs(
+        self, tokens: Int[Tensor, "row token"], memory: Memories, present: Present
+    ) -> Float[Tensor, "row token_more dim"]:
+        """What the decoder reads of a chunk: its start, then the embeddings of its tokens so far."""
+        start: Tensor = repeat(self.start, "d -> r d", r=len(tokens))
+        if memory.shape[1]:
+            told = fp32(self.latest, rearrange(memory[:, -1], "r s m -> r (s m)"))
+            start = start + told * present[:, -1:]
+        return torch.cat([start[:, None], self.decoder.get_input_embeddings()(tokens)], dim=1)
 
 
 class Regenerator(nn.Module):
