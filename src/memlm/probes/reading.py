@@ -93,7 +93,7 @@ def train_reader(
     title: str = "Reading",
     quiet: bool = False,
 ) -> TrainedReader:
-    """Train a reader to regenerate the training chunks from their embeddings.
+    """Train a reader to regenerate the training chunks from their embeddings; of its learning curve, the best is kept.
 
     Its probabilities are mixed with those of the same reader without a memory, λ : 1 - λ, as validation text says is
     best: predictors that ignore the embedding belong to the family over which V-information is defined (Xu et al.
@@ -121,9 +121,12 @@ def train_reader(
     few = slice(_MAX_WATCHED)
     glimpse = validation.rows(few)
     curve: list[dict[str, float]] = []
+    best: dict[str, Tensor] = {}
 
     def watch(model: nn.Module) -> dict[str, float]:
         curve.append(quick_measures(_score(model, glimpse, watched[few], len(codes))))
+        if curve[-1]["nats_per_token"] == min(point["nats_per_token"] for point in curve):
+            best.update({name: tensor.detach().clone() for name, tensor in model.state_dict().items()})
         return curve[-1]
 
     training = training_config(cfg, train.tokens.shape[1], seed)
@@ -134,6 +137,7 @@ def train_reader(
         title=title,
     )
     fit(module, task, training, build_accelerator(training), quiet=quiet)
+    module.load_state_dict(best)  # one that has learned its training chunks by heart reads others worse
     module.cpu()
     nats = _score(module, validation, watched, len(codes), only_nats=True).nats
     return TrainedReader(

@@ -26,7 +26,7 @@ from memlm.probes.reading import Embedded, TrainedReader, codes_of, train_reader
 from memlm.probes.transform import Transform
 
 CONTROLS = ("untrained", "shuffled", "constant", "random_tokens", "positive")
-_FORMAT = 5
+_FORMAT = 6
 _LM_BATCH = 64
 
 Row = dict[str, Any]
