@@ -200,6 +200,15 @@ def test_nothing_is_read_of_another_texts_memory(reader: Reader) -> None:
     assert -0.01 < values["retained_bits_per_token"] <= 0
 
 
+def test_of_a_reader_that_learns_by_heart_the_best_point_is_kept() -> None:
+    vectors = shuffled(embedded(mixed_codes))
+    trained, _ = read(PARALLEL, vectors, 160)
+    nats = [point["nats_per_token"] for point in trained.curve]
+    assert min(nats) < nats[-1] - 0.05
+    kept = trained.nats(material().vocabulary.number(material().validation), vectors.validation).mean()
+    assert kept == pytest.approx(min(nats), rel=0.003)  # watched in bf16, measured in fp32
+
+
 def test_the_same_seed_trains_the_same_reader() -> None:
     vectors = embedded(mixed_codes)
     cfg = ReadingConfig(num_steps=20)
