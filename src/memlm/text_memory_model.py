@@ -31,7 +31,7 @@ class TextMemoryModel:
 
     ```python
     model = TextMemoryModel.from_pretrained("runs/memory/model")
-    model.generate("Fellow citizens", past=[address], max_new_tokens=100, do_sample=True)
+    model.generate("Fellow citizens", past=address, max_new_tokens=100, do_sample=True)
     ```
     """
 
@@ -212,15 +212,12 @@ def _within_chunk(
     present = torch.ones(1, len(memories), dtype=torch.bool, device=memories.device)
     context = model.insertion(memories[None], present)
     inputs = torch.cat([context.prefix, model.inputs(current[None], memories[None], present)], dim=1)
-    crossed = {}
-    if context.keys is not None and context.keys_mask is not None:
-        crossed = {"encoder_hidden_states": context.keys, "encoder_attention_mask": context.keys_mask.long()}
     return model.decoder.generate(
         inputs_embeds=inputs,
         attention_mask=torch.ones(inputs.shape[:2], dtype=torch.long, device=inputs.device),
         max_new_tokens=room,
         streamer=streamer,
-        **crossed,
+        **context.crossed,
         **options,
     )[0]
 

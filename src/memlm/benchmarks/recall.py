@@ -14,13 +14,12 @@ from memlm.data.recall import KINDS, RecallTexts, RecallWindows
 from memlm.data.texts import evaluation_documents
 from memlm.data.tokenizer import Tokenizer
 from memlm.evaluation.bootstrap import bootstrap_interval
+from memlm.evaluation.metrics import batch_chunks
 from memlm.models.memory_model import MemoryModel
 from memlm.nn.insertion import Memories, Present
 from memlm.progress import track
 from memlm.results import Interval, Provenance
 from memlm.text_memory_model import TextMemoryModel
-
-_BATCH_LOGITS = 2**25
 
 
 class Outcome(NamedTuple):
@@ -154,7 +153,7 @@ class _Reader:
         answer = torch.from_numpy(windows.answer).to(device)
         tokens = torch.from_numpy(windows.tokens).to(device).masked_fill(answer, 0)
         mask = torch.from_numpy(windows.mask).to(device)
-        at_once = max(1, _BATCH_LOGITS // (tokens[0].numel() * self.model.config.shape.vocab_size))
+        at_once = batch_chunks(tokens[0].numel(), self.model.config.shape.vocab_size)
         for begin in range(0, len(tokens), at_once):
             batch = slice(begin, begin + at_once)
             self._answer(tokens[batch], mask[batch], answer[batch], blind)

@@ -189,7 +189,7 @@ class MemoryModels(Command):
 
     Claim: causal training leaves memories poor; combined training makes them rich (≥ 0.995 of tokens) at the same
     next-token loss; a frozen autoencoder's encoder with a curriculum makes that cheap.
-    Cost: under 20 minutes on two cores for one seed; what was trained before is not trained again.
+    Cost: three to five minutes an arm on one thread of a busy machine; what was trained before is not trained again.
     """
 
     out: Path = Path("runs/memory-model")

@@ -10,10 +10,9 @@ from torch import nn
 
 from memlm.data.windows import Windows
 from memlm.evaluation.bootstrap import bootstrap_interval
+from memlm.evaluation.metrics import batch_chunks
 from memlm.objectives import Batch, window_nats
 from memlm.results import Interval
-
-_BATCH_LOGITS = 2**25
 
 
 class Prediction(NamedTuple):
@@ -49,7 +48,7 @@ def predict(
     was_training = model.training
     model.eval()
     tokens, mask = torch.from_numpy(windows.tokens), torch.from_numpy(windows.mask)
-    step = max(1, _BATCH_LOGITS // (windows.tokens[0].size * vocab_size))
+    step = batch_chunks(windows.tokens[0].size, vocab_size)
     nats = []
     for begin in range(0, len(tokens), step):
         batch = Batch(tokens[begin : begin + step].to(device), mask[begin : begin + step].to(device))

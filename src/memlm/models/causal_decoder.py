@@ -20,8 +20,8 @@ def build_decoder(cfg: config.DecoderConfig, vocab_size: int, *, cross_attention
 
     Llama's kind; or GPT-2's, which can attend to memories in every layer, for texts of `cross_attention_len`.
     """
-    longest = cross_attention_len
-    decoder = _llama(cfg, vocab_size) if longest is None else _gpt2(cfg, vocab_size, longest)
+    max_len = cross_attention_len
+    decoder = _llama(cfg, vocab_size) if max_len is None else _gpt2(cfg, vocab_size, max_len)
     for name, parameter in decoder.named_parameters():
         if name.endswith(_SILENT):
             nn.init.zeros_(parameter)
@@ -38,15 +38,11 @@ def states(decoder: Any, inputs: Hidden, context: Context) -> Hidden:
     """Hidden states [row token dim] of inputs that stand after a context; a position sees none after it."""
     prefix = context.prefix.shape[1]
     text = context.prefix_mask.new_ones(inputs.shape[:2])
-    options: dict[str, Any] = {}
-    if context.keys is not None and context.keys_mask is not None:
-        options["encoder_hidden_states"] = to_compute_dtype(context.keys)
-        options["encoder_attention_mask"] = context.keys_mask.long()
     hidden: Hidden = decoder.base_model(
         inputs_embeds=to_compute_dtype(torch.cat([context.prefix.to(inputs.dtype), inputs], dim=1)),
         attention_mask=torch.cat([context.prefix_mask, text], dim=1).long(),
         use_cache=False,
-        **options,
+        **context.crossed,
     ).last_hidden_state
     return hidden[:, prefix:]
 

@@ -25,6 +25,13 @@ class Context(NamedTuple):
     keys: Float[Tensor, "row key dim"] | None = None
     keys_mask: Bool[Tensor, "row key"] | None = None
 
+    @property
+    def crossed(self) -> dict[str, Tensor]:
+        """What every layer attends to besides, as Hugging Face's decoders take it."""
+        if self.keys is None or self.keys_mask is None:
+            return {}
+        return {"encoder_hidden_states": to_compute_dtype(self.keys), "encoder_attention_mask": self.keys_mask.long()}
+
 
 class Unfold(nn.Module):
     """A memory → `num_parts` vectors, each a linear map of the whole memory."""

@@ -6,9 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from memlm.config import MaskedMixer, MemoryShape, ParallelReader, Positional, ReadingConfig, StackConfig
-from memlm.data.chunks import Chunks
 from memlm.evaluation.information import unconditional_log_probs
-from memlm.evaluation.metrics import batch_chunks, batches
 from memlm.models.autoencoder import Regeneration
 from memlm.models.encoder import Encoder, Tokens
 from memlm.models.readers import build_reader, token_dim
@@ -21,6 +19,7 @@ from memlm.probes.material import Material
 from memlm.probes.reading import Embedded, training_config
 from memlm.training.accelerator import build_accelerator
 from memlm.training.loop import Task, fit
+from memlm.training.memory_model import encode_chunks
 
 POSITIVE_DIMS, POSITIVE_DIMS_PER_TOKEN = 512, 4
 """Dimensions of the positive control's memories: at least, and at least for each token."""
@@ -95,11 +94,4 @@ def autoencoder_memories(
     training = training_config(cfg, train.tokens.shape[1], seed)
     task = Task(sample=batch, objective=RETENTION, title="Training the positive control")
     fit(model, task, training, build_accelerator(training), quiet=quiet)
-    return Embedded(*(_memories(encoder.eval(), part) for part in (train, validation, test)))
-
-
-@torch.no_grad()
-def _memories(encoder: nn.Module, chunks: Chunks) -> Vectors:
-    device = next(encoder.parameters()).device
-    parts = batches(chunks, device, batch_chunks(chunks.tokens.shape[1], 256))
-    return np.concatenate([encoder(batch.tokens, batch.mask).cpu().numpy() for batch in parts])
+    return Embedded(*(encode_chunks(encoder.eval(), part).numpy() for part in (train, validation, test)))

@@ -20,7 +20,7 @@ from memlm.training import checkpoint
 from memlm.training.accelerator import build_accelerator
 from memlm.training.checkpoint import Progress
 from memlm.training.loop import Home, Task, fit
-from memlm.training.run import check_vocabulary, fingerprint, stage_checkpoints, unwatched, validation_chunks
+from memlm.training.run import check_vocabulary, fingerprint, finished, stage_checkpoints, unwatched, validation_chunks
 
 
 def train_language_model(
@@ -38,8 +38,8 @@ def train_language_model(
     check_vocabulary(recipe.model.vocab_size, prepared)
     watched = [replace(recipe, training=unwatched(recipe.training))]
     run = fingerprint(watched, prepared)
-    if (folder / "model").exists():
-        return _finished(folder, run)
+    if done := finished(TextLanguageModel, folder, run):
+        return done
     checkpoint.find(stage_checkpoints(folder, 0), run)  # refuses another run's, before anything is written
     accelerator = build_accelerator(recipe.training, folder)
     atomic_write(folder / "recipe.json", recipe.to_json())
@@ -61,13 +61,6 @@ def _save(result: TextLanguageModel, folder: Path, accelerator: Accelerator) -> 
         result.save_pretrained(folder / "model")
     accelerator.wait_for_everyone()
     accelerator.end_training()
-
-
-def _finished(folder: Path, run: str) -> TextLanguageModel:
-    model = TextLanguageModel.from_pretrained(folder / "model")
-    if model.provenance.get("run") != run:
-        raise ValueError(f"{folder} holds a model of another recipe or data; give another folder, or delete it")
-    return model
 
 
 def _tasks(recipe: LanguageModelRecipe, prepared: PreparedData) -> list[tuple[Task, TrainingConfig]]:

@@ -31,9 +31,11 @@ from memlm.training import checkpoint
 from memlm.training.accelerator import build_accelerator
 from memlm.training.checkpoint import Progress
 from memlm.training.loop import Home, Task, fit
-from memlm.training.run import check_vocabulary, fingerprint, stage_checkpoints, unwatched, validation_chunks
+from memlm.training.run import check_vocabulary, fingerprint, finished, stage_checkpoints, unwatched, validation_chunks
 
 _WATCHED_WINDOWS = 64
+_ENCODER_WIDTH = 256
+"""What an encoder holds of each token at once, roughly; chunks are encoded in batches that fit."""
 
 
 def train_memory_model(
@@ -54,8 +56,8 @@ def train_memory_model(
     source = _take_encoder(model, recipe, prepared) if recipe.encoder_from else ""
     phases = tuple(replace(phase, training=unwatched(phase.training)) for phase in recipe.phases)
     run = fingerprint([replace(recipe, phases=phases)], prepared) + source
-    if (folder / "model").exists():
-        return _finished(folder, run)
+    if done := finished(TextMemoryModel, folder, run):
+        return done
     checkpoint.find(stage_checkpoints(folder, 0), run)  # refuses another run's, before anything is written
     accelerator = build_accelerator(recipe.phases[0].training, folder)
     if accelerator.is_main_process:
@@ -76,13 +78,6 @@ def train_memory_model(
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return result
-
-
-def _finished(folder: Path, run: str) -> TextMemoryModel:
-    model = TextMemoryModel.from_pretrained(folder / "model")
-    if model.provenance.get("run") != run:
-        raise ValueError(f"{folder} holds a model of another recipe or data; give another folder, or delete it")
-    return model
 
 
 def _take_encoder(model: MemoryModel, recipe: MemoryModelRecipe, prepared: PreparedData) -> str:
@@ -190,10 +185,10 @@ def _encode_windows(encoder: Encoder, tokens: NDArray[np.int64], mask: NDArray[n
 
 
 @torch.no_grad()
-def encode_chunks(encoder: Encoder, chunks: Chunks) -> Memory:
-    """The memories of all chunks, on the CPU."""
+def encode_chunks(encoder: nn.Module, chunks: Chunks) -> Memory:
+    """The memories of all chunks, on the CPU; an encoder takes tokens and mask."""
     device = next(encoder.parameters()).device
-    parts = batches(chunks, device, batch_chunks(chunks.tokens.shape[1], encoder.shape.memory_dim))
+    parts = batches(chunks, device, batch_chunks(chunks.tokens.shape[1], _ENCODER_WIDTH))
     return torch.cat([encoder(batch.tokens, batch.mask).cpu() for batch in parts])
 
 

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -46,9 +47,8 @@ def train_autoencoder(
     check_vocabulary(recipe.model.shape.vocab_size, prepared)
     stages(recipe)  # refuses what cannot grow, before anything is written
     fingerprint = fingerprint_of(recipe, prepared)
-    finished = _finished(folder, fingerprint)
-    if finished:
-        return finished
+    if done := finished(TextAutoencoder, folder, fingerprint):
+        return done
     checkpoint.find(stage_checkpoints(folder, 0), fingerprint)  # refuses another run's, before anything is written
     accelerator = build_accelerator(recipe.training, folder)
     if accelerator.is_main_process:
@@ -192,11 +192,27 @@ def fingerprint(configs: Sequence[Config], prepared: PreparedData) -> str:
     return hashlib.sha256((text + prepared.fingerprint).encode()).hexdigest()[:16]
 
 
-def _finished(folder: Path, fingerprint: str) -> TextAutoencoder | None:
-    """The model of a finished run of the same recipe and data, if `folder` holds one."""
+class _Trained(Protocol):
+    """What a run ends with."""
+
+    provenance: dict[str, Any]
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path) -> Self: ...
+
+
+Trained = TypeVar("Trained", bound=_Trained)
+
+
+def finished(kind: type[Trained], folder: Path, fingerprint: str) -> Trained | None:
+    """The model of a finished run of the same recipe and data, if `folder` holds one.
+
+    Raises:
+        ValueError: it holds another's.
+    """
     if not (folder / "model").exists():
         return None
-    model = TextAutoencoder.from_pretrained(folder / "model")
+    model = kind.from_pretrained(folder / "model")
     if model.provenance.get("run") != fingerprint:
         raise ValueError(f"{folder} holds a model of another recipe or data; give another folder, or delete it")
     return model
