@@ -36,6 +36,8 @@ INSERTIONS: list[Insertion] = [
 ]
 
 CHUNK_LEN, CONTEXTS = 8, (16, 64)
+OVERLAP = 4
+"""Of the default configuration."""
 
 
 def model(insertion: Insertion, seed: int, max_memories: int) -> MemoryModel:
@@ -139,7 +141,7 @@ def test_a_cache_has_as_many_bytes_as_positions(substituted: dict[str, Any]) -> 
     item = {"fp32": 4, "bf16": 2}[substituted["precision"]]
     for row in substituted["rows"]:
         tokens, chunks = row["context_tokens"], row["context_tokens"] // CHUNK_LEN
-        assert row["position_limit"] == (tokens + 1) / (2 * chunks + 1)
+        assert row["position_limit"] == (tokens + 1) / (2 * chunks + OVERLAP)
         assert row["cache_bytes_ratio"] == row["position_limit"]
         assert row["cache_bytes"]["full"] == (tokens + 1) * 2 * 2 * 32 * item  # keys and values of two layers
         assert row["memory_bytes"] == chunks * substitution.MEMORY_DIM * 4
@@ -151,12 +153,20 @@ def test_operations_are_those_of_all_products(substituted: dict[str, Any]) -> No
     head = 2 * dim * substitution.VOCAB_SIZE
     for row in substituted["rows"]:
         tokens, chunks = row["context_tokens"], row["context_tokens"] // CHUNK_LEN
-        # Every memory unfolded, and the latest told to the chunk's start.
-        unfolding = 2 * (2 * chunks + 1) * substitution.MEMORY_DIM * dim
-        for name, positions, more in (("full", tokens + 1, 0), ("cached", 2 * chunks + 1, unfolding)):
-            attention = layers * 4 * dim * positions * (positions + 1) // 2
+
+        def attention(positions: int) -> int:
+            return layers * 4 * dim * positions * (positions + 1) // 2
+
+        unfolding = 2 * 2 * chunks * substitution.MEMORY_DIM * dim
+        # The latest chunk regenerated, and its last tokens embedded.
+        blanks = 2 + CHUNK_LEN
+        recalling = blanks * a_position + attention(blanks) + 2 * 2 * substitution.MEMORY_DIM * dim + 2 * OVERLAP * head
+        cached = ("cached", 2 * chunks + OVERLAP, unfolding + recalling)
+        for name, positions, more in (("full", tokens + 1, 0), cached):
             # Some versions of transformers make rotary angles by a product too, which is next to nothing.
-            assert row["flops"][name] == pytest.approx(positions * a_position + attention + head + more, rel=1e-3)
+            assert row["flops"][name] == pytest.approx(
+                positions * a_position + attention(positions) + head + more, rel=1e-3
+            )
 
 
 def test_tokens_and_memories_are_read_as_the_model_reads_them() -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 import torch
 from torch import nn
 
@@ -22,6 +23,7 @@ from memlm.config import (
     StackConfig,
     TrainingConfig,
 )
+from memlm.training import checkpoint
 
 Module = TypeVar("Module", bound=nn.Module)
 SENTENCE = "the of and memory vector chunk token text holds reads writes long short one two ünd 漢字 → whole"
@@ -75,3 +77,15 @@ def randomized(module: Module, seed: int = 0) -> Module:
             fan_in = parameter.shape[-1]
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) / fan_in**0.5)
     return module
+
+
+def break_down_after(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a run save so many checkpoints, and fail before the next."""
+    saves, save = iter(range(number)), checkpoint.save
+
+    def fragile(*arguments: object) -> None:
+        if next(saves, None) is None:
+            raise KeyboardInterrupt
+        save(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(checkpoint, "save", fragile)

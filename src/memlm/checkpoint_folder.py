@@ -25,8 +25,6 @@ FORMATS: dict[Kind, str] = {
 }
 """What a folder calls itself, by what it holds."""
 FORMAT_VERSION = 1
-UNCONDITIONAL = "unconditional"
-"""Name of the unconditional reader's log-probabilities among a checkpoint's tensors."""
 _CONFIGS: dict[Kind, type[ModelConfig]] = {
     "autoencoder": AutoencoderConfig,
     "language_model": LanguageModelConfig,

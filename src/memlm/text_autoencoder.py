@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from memlm import checkpoint_folder
 from memlm.config import AutoencoderConfig
 from memlm.data.chunks import Chunks, cut
 from memlm.data.corpus import Document
@@ -21,6 +19,7 @@ from memlm.evaluation.metrics import Scores, batch_chunks, batches, measures, sc
 from memlm.models.autoencoder import Autoencoder
 from memlm.progress import track
 from memlm.results import Provenance, Result
+from memlm.text_model import TextModel, check_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +35,7 @@ class Memory:
     """Fingerprint of the encoder that made these vectors; no other's decoder can read them."""
 
 
-class TextAutoencoder:
+class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
     """Text → memory → text, with one memory vector per chunk and slot.
 
     ```python
@@ -48,6 +47,10 @@ class TextAutoencoder:
     ```
     """
 
+    kind = "autoencoder"
+    model_class = Autoencoder
+    tables = ("unconditional",)
+
     def __init__(
         self,
         model: Autoencoder,
@@ -56,22 +59,9 @@ class TextAutoencoder:
         provenance: dict[str, Any],
     ) -> None:
         """`unconditional` are a reader's log-probabilities, in nats, without a memory (`unconditional_log_probs`)."""
-        if tokenizer.vocab_size != model.config.shape.vocab_size:
-            raise ValueError(
-                f"the tokenizer has {tokenizer.vocab_size} types, the model {model.config.shape.vocab_size}: "
-                "they do not belong together"
-            )
-        table = (model.config.shape.vocab_size,)
-        if unconditional.shape != table:
-            raise ValueError(f"the unconditional reader's table is {list(unconditional.shape)}, not {list(table)}")
-        self.model, self.tokenizer = model.eval(), tokenizer
-        self.unconditional, self.provenance = unconditional, provenance
+        super().__init__(model, tokenizer, provenance)
+        self.unconditional = check_table(unconditional, self.config.vocab_size)
         self.encoder_fingerprint = model.encoder.fingerprint(tokenizer.fingerprint)
-
-    @property
-    def config(self) -> AutoencoderConfig:
-        """The model's configuration."""
-        return self.model.config
 
     def encode(self, texts: Sequence[str]) -> Memory:
         """One memory for each chunk of each text; an empty text has none.
@@ -81,7 +71,7 @@ class TextAutoencoder:
         """
         split = self._tokenize(texts)
         chunks = cut(split, self.config.shape.chunk_len)
-        parts = batches(chunks, self._device, self._batch_chunks)
+        parts = batches(chunks, self.device, self._batch_chunks)
         vectors = [self._encode_batch(batch.tokens, batch.mask) for batch in parts]
         shape = self.config.shape
         empty = torch.zeros(0, shape.num_slots, shape.memory_dim)
@@ -140,53 +130,11 @@ class TextAutoencoder:
     def score(self, chunks: Chunks, *, name: str = "", quiet: bool = True) -> Scores:
         """Regenerate chunks and score every token."""
         with track(f"Regenerating {name}", total=int(chunks.mask.sum()), unit="tokens", quiet=quiet) as advance:
-            return score(self.model, chunks, self.config.shape.vocab_size, device=self._device, advance=advance)
+            return score(self.model, chunks, self.config.shape.vocab_size, device=self.device, advance=advance)
 
     def unconditional_nats(self, chunks: Chunks) -> Float[np.ndarray, "chunk token"]:
         """What each token costs the reader that has no memory, in nats."""
         return -self.unconditional.numpy()[chunks.tokens]
-
-    def to(self, device: torch.device | str) -> "TextAutoencoder":
-        """Move the model to a device."""
-        self.model.to(device)
-        return self
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write a checkpoint folder (config, safetensors, tokenizer, provenance), all or nothing.
-
-        Raises:
-            OSError: the disk is full or not writable; what was in `folder` before still is.
-        """
-        tensors = {**self.model.state_dict(), checkpoint_folder.UNCONDITIONAL: self.unconditional}
-        checkpoint_folder.save(Path(folder), self.config, tensors, self.tokenizer, self.provenance)
-
-    @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, *, revision: str | None = None) -> "TextAutoencoder":
-        """Load a checkpoint: a folder, a model that ships with memlm (`english`), or a Hugging Face hub name.
-
-        Raises:
-            ValueError: no such model, or a folder that is not a whole memlm checkpoint; says which part is wrong.
-        """
-        folder = checkpoint_folder.locate(name_or_path, revision)
-        contents = checkpoint_folder.load(folder, "autoencoder")
-        assert isinstance(contents.config, AutoencoderConfig)
-        unconditional = contents.tensors.pop(checkpoint_folder.UNCONDITIONAL, None)
-        if unconditional is None:
-            raise ValueError(f"{folder} has no tensor {checkpoint_folder.UNCONDITIONAL!r}: not a memlm autoencoder")
-        model = Autoencoder(contents.config)
-        checkpoint_folder.load_weights(model, contents.tensors, folder)
-        try:
-            return cls(model, contents.tokenizer, unconditional, contents.provenance)
-        except ValueError as error:
-            raise ValueError(f"{folder}: {error}") from None
-
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Upload the checkpoint to the Hugging Face hub (options as for `HfApi.create_repo`); returns its address."""
-        return checkpoint_folder.push(self.save_pretrained, repo_id, **options)
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.model.parameters()).device
 
     @property
     def _batch_chunks(self) -> int:
@@ -197,7 +145,7 @@ class TextAutoencoder:
         return self.model.encoder(tokens, mask).cpu()
 
     def _decode_batch(self, vectors: Tensor) -> Tensor:
-        return self.model.decoder(vectors.to(self._device)).argmax(dim=-1).cpu()
+        return self.model.decoder(vectors.to(self.device)).argmax(dim=-1).cpu()
 
     def _tokenize(self, texts: Sequence[str]) -> TokenSplit:
         _refuse_one_string(texts)

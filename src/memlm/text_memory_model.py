@@ -1,7 +1,6 @@
 """A tokenizer and a memory model as one: text → memories; memories and a prompt → more text."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from memlm import checkpoint_folder
 from memlm.config import MemoryModelConfig
 from memlm.data.chunks import cut
 from memlm.data.corpus import Document
@@ -21,12 +19,13 @@ from memlm.evaluation.prediction import predict, prediction_measures
 from memlm.models.memory_model import MemoryModel, Regenerator
 from memlm.progress import track
 from memlm.results import Provenance, Result
+from memlm.text_model import TextModel, check_table
 
 WINDOW_CHUNKS = 4
 """Chunks of an evaluation window, unless the model's training had others."""
 
 
-class TextMemoryModel:
+class TextMemoryModel(TextModel[MemoryModel, MemoryModelConfig]):
     """Reads past text as one memory a chunk, and goes on from there.
 
     ```python
@@ -34,6 +33,10 @@ class TextMemoryModel:
     model.generate("Fellow citizens", past=address, max_new_tokens=100, do_sample=True)
     ```
     """
+
+    kind = "memory_model"
+    model_class = MemoryModel
+    tables = ("unconditional",)
 
     def __init__(
         self,
@@ -43,18 +46,8 @@ class TextMemoryModel:
         provenance: dict[str, Any],
     ) -> None:
         """`unconditional` are a reader's log-probabilities, in nats, without a memory (`unconditional_log_probs`)."""
-        if tokenizer.vocab_size != model.config.shape.vocab_size:
-            raise ValueError(
-                f"the tokenizer has {tokenizer.vocab_size} types, the model {model.config.shape.vocab_size}: "
-                "they do not belong together"
-            )
-        self.model, self.tokenizer = model.eval(), tokenizer
-        self.unconditional, self.provenance = unconditional, provenance
-
-    @property
-    def config(self) -> MemoryModelConfig:
-        """The model's configuration."""
-        return self.model.config
+        super().__init__(model, tokenizer, provenance)
+        self.unconditional = check_table(unconditional, self.config.vocab_size)
 
     @property
     def encoder_fingerprint(self) -> str:
@@ -108,7 +101,7 @@ class TextMemoryModel:
         windows = all_windows(cut(split, shape.chunk_len), num_chunks)
         total = int(windows.mask.sum())
         with track(f"Predicting {name}", total=total, unit="tokens", quiet=quiet) as advance:
-            prediction = predict(self.model, windows, shape.vocab_size, device=self._device, advance=advance)
+            prediction = predict(self.model, windows, shape.vocab_size, device=self.device, advance=advance)
         values, intervals = prediction_measures(prediction)
         if self.model.encoder is not None:
             values["retention"] = self.evaluate_retention(split, name=name, quiet=quiet).to_dict()
@@ -127,7 +120,7 @@ class TextMemoryModel:
         shape, chunks = self.config.shape, cut(split, self.config.shape.chunk_len)
         total = int(chunks.mask.sum())
         with track(f"Regenerating {name}", total=total, unit="tokens", quiet=quiet) as advance:
-            scores = score(Regenerator(self.model), chunks, shape.vocab_size, device=self._device, advance=advance)
+            scores = score(Regenerator(self.model), chunks, shape.vocab_size, device=self.device, advance=advance)
         values, intervals = measures(
             scores,
             -self.unconditional.numpy()[chunks.tokens],
@@ -136,36 +129,6 @@ class TextMemoryModel:
             memory_dims=shape.num_slots * shape.memory_dim,
         )
         return Result(name=name, measures=values, intervals=intervals)
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write a checkpoint folder (config, safetensors, tokenizer, provenance), all or nothing.
-
-        Raises:
-            OSError: the disk is full or not writable; what was in `folder` before still is.
-        """
-        tensors = {**self.model.state_dict(), checkpoint_folder.UNCONDITIONAL: self.unconditional}
-        checkpoint_folder.save(Path(folder), self.config, tensors, self.tokenizer, self.provenance)
-
-    @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, *, revision: str | None = None) -> "TextMemoryModel":
-        """Load a checkpoint: a folder, or a Hugging Face hub name.
-
-        Raises:
-            ValueError: no such model, or a folder that is not a whole memlm memory model; says which part is wrong.
-        """
-        folder = checkpoint_folder.locate(name_or_path, revision)
-        contents = checkpoint_folder.load(folder, "memory_model")
-        assert isinstance(contents.config, MemoryModelConfig)
-        unconditional = contents.tensors.pop(checkpoint_folder.UNCONDITIONAL, None)
-        if unconditional is None:
-            raise ValueError(f"{folder} has no tensor {checkpoint_folder.UNCONDITIONAL!r}: not a memlm memory model")
-        model = MemoryModel(contents.config)
-        checkpoint_folder.load_weights(model, contents.tensors, folder)
-        return cls(model, contents.tokenizer, unconditional, contents.provenance)
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.model.parameters()).device
 
 
 @torch.no_grad()
@@ -210,8 +173,8 @@ def _within_chunk(
 ) -> Tensor:
     """At most `room` new tokens of the current chunk."""
     present = torch.ones(1, len(memories), dtype=torch.bool, device=memories.device)
-    context = model.insertion(memories[None], present)
-    inputs = torch.cat([context.prefix, model.inputs(current[None], memories[None], present)], dim=1)
+    inputs, context = model.read(current[None], memories[None], present)
+    inputs = torch.cat([context.prefix, inputs], dim=1)
     return model.decoder.generate(
         inputs_embeds=inputs,
         attention_mask=torch.ones(inputs.shape[:2], dtype=torch.long, device=inputs.device),

@@ -20,7 +20,7 @@ from memlm.config import (
     Unpooled,
     Weights,
 )
-from memlm.models.memory_model import MemoryModel, Regenerator
+from memlm.models.memory_model import MemoryModel, Regenerator, Term
 from memlm.models.recurrent import RecurrentModel
 from memlm.objectives import Batch, combined
 from memlm.text_memory_model import generate
@@ -36,7 +36,7 @@ INSERTIONS: list[Insertion] = [
 every_insertion = pytest.mark.parametrize("insertion", INSERTIONS, ids=lambda each: each.kind)
 
 
-def model(insertion: Insertion, *, num_slots: int = 1, max_memories: int = CHUNKS - 1) -> MemoryModel:
+def model(insertion: Insertion, *, num_slots: int = 1, max_memories: int = CHUNKS - 1, overlap: int = 3) -> MemoryModel:
     stack = StackConfig(dim=32, num_layers=1, mlp_ratio=2.0, mixer=MaskedMixer(num_heads=2))
     cfg = MemoryModelConfig(
         shape=MemoryShape(vocab_size=VOCAB, chunk_len=LENGTH, memory_dim=24, num_slots=num_slots),
@@ -45,6 +45,7 @@ def model(insertion: Insertion, *, num_slots: int = 1, max_memories: int = CHUNK
         insertion=insertion,
         decoder=DecoderConfig(dim=32, num_layers=2, num_heads=2),
         max_memories=max_memories,
+        overlap=overlap,
     )
     return randomized(MemoryModel(cfg)).eval()
 
@@ -98,12 +99,15 @@ def test_only_the_last_memories_are_read(insertion: Insertion) -> None:
 
 
 @every_insertion
-@pytest.mark.parametrize("num_slots", [1, 2])
-def test_all_chunks_at_once_are_one_at_a_time(insertion: Insertion, num_slots: int) -> None:
-    reads = model(insertion, num_slots=num_slots)
+@pytest.mark.parametrize(("num_slots", "overlap"), [(1, 3), (2, 3), (1, 0), (1, 1), (1, LENGTH)])
+@pytest.mark.parametrize("terms", [("causal",), ("causal", "retention")])
+def test_all_chunks_at_once_are_one_at_a_time(
+    insertion: Insertion, num_slots: int, overlap: int, terms: tuple[Term, ...]
+) -> None:
+    reads = model(insertion, num_slots=num_slots, overlap=overlap)
     tokens, mask = windows(2)
-    together = causal(reads, tokens, mask)
     with torch.no_grad():
+        together = reads(tokens, mask, terms=terms).causal
         memory = reads.encode(tokens, mask)
         for chunk in range(CHUNKS):
             present = torch.ones(len(tokens), chunk, dtype=torch.bool)
@@ -123,6 +127,24 @@ def test_padding_changes_nothing(insertion: Insertion) -> None:
     absent[:, -1] = False  # a document that ends a chunk earlier
     expected = causal(reads, tokens[:, :-1], mask[:, :-1])
     torch.testing.assert_close(causal(reads, tokens, absent)[:, :-1], expected, rtol=1e-4, atol=1e-4)
+
+
+@every_insertion
+def test_the_end_of_the_latest_chunk_is_read_as_the_tokens_that_its_memory_gives_back(insertion: Insertion) -> None:
+    reads = model(insertion, overlap=2)
+    tokens, mask = windows(5)
+    with torch.no_grad():
+        reads.decoder.get_output_embeddings().weight *= 1e4  # a decoder that is sure of every token
+        memory = reads.encode(tokens, mask)[:, 0]
+        written = reads.regenerate(memory).argmax(-1)
+        embedded = reads.decoder.get_input_embeddings()(written[:, -2:])
+        torch.testing.assert_close(reads.recalled(memory), embedded)
+        inputs, context = reads.read(tokens[:, 1], memory[:, None], torch.ones(len(tokens), 1, dtype=torch.bool))
+        torch.testing.assert_close(context.prefix[:, -1], embedded[:, 0])
+        torch.testing.assert_close(inputs[:, 0], embedded[:, 1])
+        inputs, context = reads.read(tokens[:, 1], memory[:, None], torch.zeros(len(tokens), 1, dtype=torch.bool))
+        assert not context.prefix_mask.any()
+        torch.testing.assert_close(inputs[:, 0], reads.start.expand_as(inputs[:, 0]))
 
 
 @every_insertion

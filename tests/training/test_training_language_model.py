@@ -24,8 +24,8 @@ from memlm.recipes.causal import causal as causal_recipe
 from memlm.recipes.causal import retrieval as retrieval_recipe
 from memlm.results import read_json_lines
 from memlm.text_language_model import TextLanguageModel, causal_nats
-from memlm.training import checkpoint
 from memlm.training.language_model import train_language_model
+from tiny import break_down_after
 
 WEIGHTS = Path("model", "model.safetensors")
 CHUNK_LEN = 8
@@ -103,18 +103,6 @@ def test_a_run_says_what_made_it(causal: LanguageModelRecipe, causal_run: Path) 
     assert model.provenance["made_by"]["settings"]["seed"] == 0
     assert LanguageModelRecipe.read(causal_run / "recipe.json") == causal
     assert model.model.config == causal.model
-
-
-def break_down_after(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a run save so many checkpoints, and fail before the next."""
-    saves, save = iter(range(number)), checkpoint.save
-
-    def fragile(*arguments: object) -> None:
-        if next(saves, None) is None:
-            raise KeyboardInterrupt
-        save(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(checkpoint, "save", fragile)
 
 
 # Of the eight checkpoints and more of each stage: in the first, at its very end, and in the second.

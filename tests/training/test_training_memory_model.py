@@ -24,8 +24,8 @@ from memlm.probes.encoders import load_encoder
 from memlm.recipes.memory_model import memory_model, without_memory
 from memlm.results import read_json_lines
 from memlm.text_memory_model import TextMemoryModel
-from memlm.training import checkpoint
 from memlm.training.memory_model import encode_chunks, train_memory_model, window_sampler
+from tiny import break_down_after
 
 WEIGHTS = Path("model", "model.safetensors")
 COMBINED = Weights(causal=1.0, retention=1.0)
@@ -143,14 +143,7 @@ def test_broken_off_and_run_again_it_ends_in_the_same_bits(
     folder = tmp_path / "run"
     for number in moments:
         with monkeypatch.context() as patch:
-            saves, save = iter(range(number)), checkpoint.save
-
-            def fragile(*arguments: object, saves=saves, save=save) -> None:
-                if next(saves, None) is None:
-                    raise KeyboardInterrupt
-                save(*arguments)
-
-            patch.setattr(checkpoint, "save", fragile)
+            break_down_after(number, patch)
             with pytest.raises(KeyboardInterrupt):
                 train_memory_model(curriculum, folder, quiet=True)
     train_memory_model(curriculum, folder, quiet=True)

@@ -1,6 +1,7 @@
 """A memory model's training step: all chunks of a batch at once, against a loop over them."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from statistics import median
 from typing import Any
@@ -64,13 +65,14 @@ def chunk_by_chunk(weights: Weights) -> Objective:
     """The combined objective's twin, which works as the paper's reference code does.
 
     Chunks are encoded one after the other; the decoder runs once for every chunk, with the memories there are in front
-    of it; and encoder and decoder run once more for every chunk that is regenerated. Losses are `combined`'s, up to
-    rounding. There is no copy term.
+    of it; and encoder and decoder run once more for every chunk that is regenerated. What a chunk's end is given back
+    as comes of that, as in our own step. Losses are `combined`'s, up to rounding. There is no copy term.
     """
 
     def nats(model: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(model, MemoryModel)
-        return torch.stack([_causal_nats(model, batch), _retention_nats(model, batch)])
+        retention, ends = _retention_nats(model, batch)
+        return torch.stack([_causal_nats(model, batch, ends), retention])
 
     return Objective("chunk by chunk", nats, weights={"causal": weights.causal, "retention": weights.retention})
 
@@ -93,7 +95,7 @@ def random_windows(recipe: MemoryModelRecipe) -> Batch:
     return Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
 
 
-def _causal_nats(model: MemoryModel, batch: Batch) -> Tensor:
+def _causal_nats(model: MemoryModel, batch: Batch, ends: Sequence[Tensor]) -> Tensor:
     """Predict every chunk after the memories of those before it, of which there is one more each time."""
     num_chunks, most = batch.tokens.shape[1], model.config.max_memories
     # Nobody reads the last one's.
@@ -101,19 +103,20 @@ def _causal_nats(model: MemoryModel, batch: Batch) -> Tensor:
     present, total = batch.mask.any(-1), memory.new_zeros(())
     for chunk in range(num_chunks):
         earlier = slice(max(0, chunk - most), chunk)
-        logits = model.predict(batch.tokens[:, chunk], memory[:, earlier], present[:, earlier])
+        end = ends[chunk - 1] if chunk else None
+        logits = model.predict(batch.tokens[:, chunk], memory[:, earlier], present[:, earlier], end)
         total = total + _chunk_nats(logits, batch, chunk)
     return total
 
 
-def _retention_nats(model: MemoryModel, batch: Batch) -> Tensor:
-    """Encode every chunk again, and regenerate it."""
-    return torch.stack(
-        [
-            _chunk_nats(model.regenerate(_encode(model, batch, chunk)), batch, chunk)
-            for chunk in range(batch.tokens.shape[1])
-        ]
-    ).sum()
+def _retention_nats(model: MemoryModel, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+    """Encode every chunk again, and regenerate it; and what each chunk's end is given back as."""
+    total, ends = batch.mask.new_zeros((), dtype=torch.float32), []
+    for chunk in range(batch.tokens.shape[1]):
+        logits = model.regenerate(_encode(model, batch, chunk))
+        total = total + _chunk_nats(logits, batch, chunk)
+        ends.append(model.expected(logits[:, -model.config.overlap :]))
+    return total, ends
 
 
 def _encode(model: MemoryModel, batch: Batch, chunk: int) -> Tensor:

@@ -61,7 +61,7 @@ def substitution(
         - `cache_bytes_ratio`: bytes of the key-value caches after reading, tokens' by memories'. `memory_bytes` are
           those of the memories as vectors, which are all that has to be kept between texts.
         - `flops_ratio_cold`, `flops_ratio_cached`: floating-point operations to the first token, likewise.
-        - `position_limit`: the ratio of decoder positions, (N + 1) / (N / chunk_len · num_positions + 1). It is
+        - `position_limit`: the ratio of decoder positions, (N + 1) / (N / chunk_len · num_positions + overlap). It is
           `cache_bytes_ratio`, and what `ttft_ratio_cached` would tend to if a position cost the same in any context;
           attention makes it cost more in a longer one, and what every call costs makes short ones dearer.
         - `seconds`, `decode_tokens_per_second`, `cache_bytes` and `flops`, by way of reading.
@@ -142,8 +142,8 @@ class Past:
 
     def _from(self, memory: WindowMemory) -> Reading:
         present = torch.ones_like(memory[:, :, 0, 0], dtype=torch.bool)
-        start = self.model.inputs(self.chunks[:, 0, :0], memory, present)
-        return self._prefill(self.model.insertion(memory, present).prefix, start)
+        start, context = self.model.read(self.chunks[:, 0, :0], memory, present)
+        return self._prefill(context.prefix, start)
 
     def _prefill(self, past: Hidden, start: Hidden) -> Reading:
         """Read positions [1 position dim], and the one that a chunk starts with."""
@@ -211,7 +211,7 @@ def _row(model: MemoryModel, num_tokens: int, advance: Advance) -> dict[str, Any
         "cache_bytes_ratio": full.cache_bytes / cached.cache_bytes,
         "flops_ratio_cold": full.flops / cold.flops,
         "flops_ratio_cached": full.flops / cached.flops,
-        "position_limit": (num_tokens + 1) / (positions + 1),
+        "position_limit": (num_tokens + 1) / (positions + model.config.overlap),
         "memory_bytes": past.memory.nbytes,
         "seconds": {name: way.seconds for name, way in ways.items()},
         "decode_tokens_per_second": {name: way.tokens_per_second for name, way in ways.items()},

@@ -31,6 +31,7 @@ from memlm.config.memory_model import (
     Weights,
 )
 from memlm.config.model import (
+    Aligned,
     Attention,
     AutoencoderConfig,
     LanguageModelConfig,
@@ -75,6 +76,7 @@ from memlm.config.training import (
 __all__ = [
     "READERS",
     "AdamW",
+    "Aligned",
     "Attention",
     "AutoencoderConfig",
     "AutoregressiveReader",

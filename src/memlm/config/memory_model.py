@@ -43,11 +43,11 @@ class CrossAttention(Config):
     """Every layer attends to parts of the memories, which take no decoder positions; the decoder is GPT-2's kind."""
 
     kind: Annotated[Literal["cross_attention"], KIND] = "cross_attention"
-    num_parts: int = 4
-    """Keys that a memory is unfolded into, each a linear map of the whole memory."""
+    num_parts: int | None = 4
+    """Keys that a memory is unfolded into, each a linear map of the whole memory; None makes each of its slots one."""
 
     def __post_init__(self) -> None:
-        require_positive(self, "num_parts")
+        require(self.num_parts is None or self.num_parts > 0, f"num_parts must be positive, not {self.num_parts}")
 
 
 Insertion = Annotated[Prefix | Unpooled | CrossAttention, pydantic.Discriminator("kind")]
@@ -83,12 +83,24 @@ class MemoryModelConfig(Config):
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     max_memories: int = 3
     """A chunk sees the memories of at most so many chunks before it."""
+    overlap: int = 4
+    """The last tokens of the chunk before, as its memory gives them back, which the decoder reads as if they were
+    tokens. 0 adds a linear map of that memory to the chunk's first input instead: for memories that nobody learns to
+    regenerate."""
 
     def __post_init__(self) -> None:
         require_positive(self, "max_memories")
+        self.shape.require_fits(self.pooling)
+        fits = 0 <= self.overlap <= self.shape.chunk_len
+        require(fits, f"overlap must lie in [0, {self.shape.chunk_len}], a chunk's tokens, not {self.overlap}")
         if isinstance(self.insertion, Unpooled):
             positions, chunk_len = self.insertion.num_positions, self.shape.chunk_len
             require(chunk_len % positions == 0, f"num_positions {positions} does not divide chunk_len {chunk_len}")
+
+    @property
+    def vocab_size(self) -> int:
+        """Token types."""
+        return self.shape.vocab_size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,6 +97,13 @@ class LearnedQuery(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Aligned(Config):
+    """Every token's hidden state in a slot of its own: nothing is pooled, as in a standard encoder-decoder."""
+
+    kind: Annotated[Literal["aligned"], KIND] = "aligned"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Repeat(Config):
     """The memory, projected to the width, repeated at every position (the paper's plain unpooling)."""
 
@@ -111,7 +118,7 @@ class SlidingWindow(Config):
     kind: Annotated[Literal["sliding_window"], KIND] = "sliding_window"
 
 
-Pooling = Annotated[LastToken | Mean | Positional | LearnedQuery, pydantic.Discriminator("kind")]
+Pooling = Annotated[LastToken | Mean | Positional | LearnedQuery | Aligned, pydantic.Discriminator("kind")]
 Unpooling = Annotated[Repeat | SlidingWindow | Positional | LearnedQuery, pydantic.Discriminator("kind")]
 
 
@@ -130,6 +137,12 @@ class MemoryShape(Config):
     def __post_init__(self) -> None:
         require_positive(self, "vocab_size", "chunk_len", "memory_dim", "num_slots")
 
+    def require_fits(self, pooling: Pooling) -> None:
+        """Raise ValueError where a pooling cannot make such memories."""
+        slots, tokens = self.num_slots, self.chunk_len
+        fits = not isinstance(pooling, Aligned) or slots == tokens
+        require(fits, f"aligned pooling has a slot for each of {tokens} tokens, not num_slots {slots}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderConfig(Config):
@@ -145,6 +158,7 @@ class AutoencoderConfig(Config):
 
     def __post_init__(self) -> None:
         require(self.memory_noise >= 0, f"memory_noise must not be negative, not {self.memory_noise}")
+        self.shape.require_fits(self.pooling)
         width = self.shape.memory_dim
         for name, stack, pool in (("pooling", self.encoder, self.pooling), ("unpooling", self.decoder, self.unpooling)):
             if isinstance(pool, LearnedQuery):
@@ -158,6 +172,11 @@ class AutoencoderConfig(Config):
                 )
         if isinstance(self.unpooling, SlidingWindow):
             require(width % 2 == 0, f"sliding_window needs an even memory_dim, not {width}")
+
+    @property
+    def vocab_size(self) -> int:
+        """Token types."""
+        return self.shape.vocab_size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Prediction measured: what next tokens cost a memory model, by how many chunks it has behind it."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -41,10 +41,12 @@ def predict(
     windows: Windows,
     vocab_size: int,
     *,
+    term: Literal["causal", "copy"] = "causal",
     device: torch.device | str = "cpu",
     advance: Callable[[int], None] | None = None,
 ) -> Prediction:
-    """Score every token of windows under a memory model's next-token probabilities."""
+    """Score every token of windows under a memory model's next-token probabilities: after the memories of earlier
+    chunks, or, for `copy`, after that of the chunk itself."""
     was_training = model.training
     model.eval()
     tokens, mask = torch.from_numpy(windows.tokens), torch.from_numpy(windows.mask)
@@ -52,7 +54,7 @@ def predict(
     nats = []
     for begin in range(0, len(tokens), step):
         batch = Batch(tokens[begin : begin + step].to(device), mask[begin : begin + step].to(device))
-        logits = model(batch.tokens, batch.mask, terms=("causal",)).causal
+        logits = getattr(model(batch.tokens, batch.mask, terms=(term,)), term)
         nats.append(window_nats(logits, batch).cpu().numpy())
         if advance:
             advance(batch.num_tokens)

@@ -44,7 +44,12 @@ class Encoder(nn.Module):
         """A short hash of weights, configuration and tokenizer (its own fingerprint)."""
         # By way of JSON, so that a ratio of 4 and one of 4.0 are the same, as they are after loading.
         configs = [type(cfg).from_json(cfg.to_json()) for cfg in self.configs]
-        digest = hashlib.sha256(f"{configs} {tokenizer}".encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return weights_fingerprint(self, f"{configs} {tokenizer}")
+
+
+def weights_fingerprint(model: nn.Module, about: str) -> str:
+    """A short hash of a model's weights and of what else there is to say about it."""
+    digest = hashlib.sha256(about.encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

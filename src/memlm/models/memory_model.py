@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from memlm import config
 from memlm.models.autoencoder import Regeneration
-from memlm.models.causal_decoder import build_decoder, decode
+from memlm.models.causal_decoder import build_decoder, decode, states
 from memlm.models.encoder import Encoder
 from memlm.models.parallel_decoder import Logits
-from memlm.nn.insertion import Memories, Present, build_insertion
+from memlm.nn.insertion import Context, Memories, Present, build_insertion
 from memlm.nn.linear import fp32, linear
+from memlm.nn.mixers import Hidden
 from memlm.nn.pooling import Memory
 
 Term = Literal["causal", "retention", "copy"]
@@ -48,14 +49,14 @@ class MemoryModel(nn.Module):
         super().__init__()
         self.config = cfg
         self.encoder = Encoder(cfg.shape, cfg.encoder, cfg.pooling) if cfg.encoder else None
-        self.insertion = build_insertion(cfg.insertion, cfg.shape, cfg.decoder.dim)
+        self.insertion = build_insertion(cfg)
         crosses = isinstance(cfg.insertion, config.CrossAttention)
-        longest = cfg.shape.chunk_len if crosses else None
+        longest = max(cfg.overlap - 1, 0) + cfg.shape.chunk_len if crosses else None
         self.decoder = build_decoder(cfg.decoder, cfg.shape.vocab_size, cross_attention_len=longest)
         self.start = nn.Parameter(torch.randn(cfg.decoder.dim) * 0.35)
-        # A chunk's first input stands where the last token before it would: it is told of the latest memory directly,
-        # at no cost in positions. Silent at first.
-        self.latest = linear(cfg.shape.num_slots * cfg.shape.memory_dim, cfg.decoder.dim, gain=0.0)
+        if not cfg.overlap:
+            # The start is told of the latest memory directly; silent at first.
+            self.latest = linear(cfg.shape.num_slots * cfg.shape.memory_dim, cfg.decoder.dim, gain=0.0)
         self.blanks = nn.Parameter(torch.randn(cfg.shape.chunk_len, cfg.decoder.dim) * 0.35)
 
     @property
@@ -72,12 +73,12 @@ class MemoryModel(nn.Module):
             # Nobody reads the last chunk's memory but those who regenerate it.
             needed = num_chunks if {"retention", "copy"} & set(terms) else num_chunks - 1
             memory = self.encode(tokens[:, :needed], mask[:, :needed])
-        causal = self._causal(tokens, mask, memory) if "causal" in terms else None
         own = rearrange(memory, "w c s m -> (w c) s m") if memory is not None else None
         retention = copy = None
         if "retention" in terms:
             assert own is not None
             retention = rearrange(self.regenerate(own), "(w c) t v -> w c t v", c=num_chunks)
+        causal = self._causal(tokens, mask, memory, retention) if "causal" in terms else None
         if "copy" in terms:
             assert own is not None
             present = own.new_ones(len(own), 1, dtype=torch.bool)
@@ -94,33 +95,77 @@ class MemoryModel(nn.Module):
 
     def regenerate(self, memory: Memory) -> Logits:
         """Logits [chunk token vocab] of chunks, each from its memory alone (the paper's blank copy)."""
+        return self.decoder.get_output_embeddings()(self._regenerated(memory))
+
+    def predict(
+        self,
+        tokens: Int[Tensor, "row token"],
+        memory: Memories,
+        present: Present,
+        ends: Float[Tensor, "row overlap dim"] | None = None,
+    ) -> Logits:
+        """Logits [row token vocab] of chunks after the memories of earlier ones, which stand in order, latest last.
+
+        `ends` is what `recalled` gives of the latest memories, where it is known.
+        """
+        inputs, context = self.read(tokens[:, :-1], memory, present, ends)
+        return decode(self.decoder, inputs, context)
+
+    def read(
+        self,
+        tokens: Int[Tensor, "row token"],
+        memory: Memories,
+        present: Present,
+        ends: Float[Tensor, "row overlap dim"] | None = None,
+    ) -> tuple[Hidden, Context]:
+        """What the decoder reads of a chunk so far, one input more than tokens, and what stands before it."""
+        context = self.insertion(memory, present)
+        start: Tensor = repeat(self.start, "d -> r 1 d", r=len(tokens))
+        if memory.shape[1]:
+            # The chunk's first input stands where the last token before it would.
+            latest, there = memory[:, -1], present[:, -1:]
+            if self.config.overlap:
+                ends = self.recalled(latest) if ends is None else ends
+                start = torch.where(there[..., None], ends[:, -1:], start)
+                context = context.followed_by(ends[:, :-1], there)
+            else:
+                start = start + fp32(self.latest, rearrange(latest, "r s m -> r 1 (s m)")) * there[..., None]
+        return torch.cat([start, self.decoder.get_input_embeddings()(tokens)], dim=1), context
+
+    def recalled(self, memory: Memory) -> Float[Tensor, "row overlap dim"]:
+        """The last tokens of chunks as their memories give them back: expected token embeddings."""
+        last = self._regenerated(memory)[:, -self.config.overlap :]
+        return self.expected(self.decoder.get_output_embeddings()(last))
+
+    def _regenerated(self, memory: Memory) -> Hidden:
         context, added = self.insertion.regenerating(memory)
         blanks = repeat(self.blanks, "t d -> r t d", r=len(memory))
-        return decode(self.decoder, blanks if added is None else blanks + added, context)
+        return states(self.decoder, blanks if added is None else blanks + added, context)
 
-    def predict(self, tokens: Int[Tensor, "row token"], memory: Memories, present: Present) -> Logits:
-        """Logits [row token vocab] of chunks after the memories of earlier ones, which stand in order, latest last."""
-        return decode(self.decoder, self.inputs(tokens[:, :-1], memory, present), self.insertion(memory, present))
+    def expected(self, logits: Logits) -> Float[Tensor, "row token dim"]:
+        """Token embeddings, expected under the probabilities that logits give."""
+        return logits.softmax(-1) @ self.decoder.get_input_embeddings().weight
 
-    def _causal(self, tokens: Windows, mask: WindowMask, memory: WindowMemory | None) -> WindowLogits:
+    def _causal(
+        self, tokens: Windows, mask: WindowMask, memory: WindowMemory | None, retention: WindowLogits | None
+    ) -> WindowLogits:
         windows, num_chunks = tokens.shape[:2]
         shape = self.config.shape
         if memory is None:
             memory = self.start.new_zeros(windows, 0, shape.num_slots, shape.memory_dim)
         seen = min(self.config.max_memories, memory.shape[1], num_chunks - 1)
         earlier, present = _earlier(memory, mask, num_chunks, seen)
-        logits = self.predict(tokens.flatten(0, 1), earlier.flatten(0, 1), present.flatten(0, 1))
+        ends = None
+        if seen and self.config.overlap:
+            # Every chunk's end is recalled once, by the pass that regenerates it where there is one.
+            before = memory[:, : num_chunks - 1]
+            if retention is None:
+                ends = rearrange(self.recalled(before.flatten(0, 1)), "(w c) o d -> w c o d", w=windows)
+            else:
+                ends = self.expected(retention[:, : num_chunks - 1, -self.config.overlap :])
+            ends = F.pad(ends, (0, 0, 0, 0, 1, 0)).flatten(0, 1)
+        logits = self.predict(tokens.flatten(0, 1), earlier.flatten(0, 1), present.flatten(0, 1), ends)
         return rearrange(logits, "(w c) t v -> w c t v", c=num_chunks)
-
-    def inputs(
-        self, tokens: Int[Tensor, "row token"], memory: Memories, present: Present
-    ) -> Float[Tensor, "row token_more dim"]:
-        """What the decoder reads of a chunk: its start, then the embeddings of its tokens so far."""
-        start: Tensor = repeat(self.start, "d -> r d", r=len(tokens))
-        if memory.shape[1]:
-            told = fp32(self.latest, rearrange(memory[:, -1], "r s m -> r (s m)"))
-            start = start + told * present[:, -1:]
-        return torch.cat([start[:, None], self.decoder.get_input_embeddings()(tokens)], dim=1)
 
 
 class Regenerator(nn.Module):

@@ -32,6 +32,12 @@ class Context(NamedTuple):
             return {}
         return {"encoder_hidden_states": to_compute_dtype(self.keys), "encoder_attention_mask": self.keys_mask.long()}
 
+    def followed_by(self, more: Hidden, there: Bool[Tensor, "row 1"]) -> "Context":
+        """With more positions after these."""
+        prefix = torch.cat([self.prefix, more.to(self.prefix.dtype)], dim=1)
+        mask = torch.cat([self.prefix_mask, there.expand(more.shape[:2])], dim=1)
+        return self._replace(prefix=prefix, prefix_mask=mask)
+
 
 class Unfold(nn.Module):
     """A memory → `num_parts` vectors, each a linear map of the whole memory."""
@@ -49,6 +55,18 @@ class Unfold(nn.Module):
         """Unfold every memory; its parts stand side by side."""
         parts = fp32(self.project, rearrange(memory, "r n s m -> r n (s m)"))
         return rearrange(parts, "r n (k d) -> r (n k) d", k=self.num_parts)
+
+
+class PerSlot(nn.Module):
+    """Every slot of a memory → a vector, through one linear map."""
+
+    def __init__(self, shape: config.MemoryShape, dim: int) -> None:
+        super().__init__()
+        self.project = linear(shape.memory_dim, dim)
+
+    def forward(self, memory: Memories) -> Float[Tensor, "row part dim"]:
+        """Project; slots stand side by side."""
+        return rearrange(fp32(self.project, memory), "r n s d -> r (n s) d")
 
 
 class PrefixInsertion(nn.Module):
@@ -95,20 +113,24 @@ class CrossAttentionInsertion(nn.Module):
 
     num_positions = 0
 
-    def __init__(self, cfg: config.CrossAttention, shape: config.MemoryShape, dim: int) -> None:
+    def __init__(self, cfg: config.CrossAttention, shape: config.MemoryShape, dim: int, max_memories: int) -> None:
         super().__init__()
-        self.num_parts = cfg.num_parts
-        self.unfold = Unfold(cfg.num_parts, shape, dim)
+        self.num_parts = cfg.num_parts or shape.num_slots
+        self.unfold = Unfold(cfg.num_parts, shape, dim) if cfg.num_parts else PerSlot(shape, dim)
+        # Attention to keys knows nothing of their order: which memory it is, the latest last, and which part.
+        self.ages = nn.Parameter(torch.randn(max_memories, 1, dim) * 0.3)
+        self.parts = nn.Parameter(torch.randn(self.num_parts, dim) * 0.3)
         # What a chunk attends to that has no memories before it; softmax needs something.
-        self.queries = nn.Parameter(torch.randn(1, dim) * 0.3)
+        self.nothing = nn.Parameter(torch.randn(1, dim) * 0.3)
 
     def forward(self, memory: Memories, present: Present) -> Context:
         """Unfold the memories into keys."""
-        rows = len(memory)
-        keys = torch.cat([repeat(self.queries, "k d -> r k d", r=rows), self.unfold(memory)], dim=1)
+        rows, number = memory.shape[:2]
+        places = rearrange(self.ages[len(self.ages) - number :] + self.parts, "n k d -> (n k) d")
+        keys = torch.cat([repeat(self.nothing, "k d -> r k d", r=rows), self.unfold(memory) + places], dim=1)
         mask = repeat(present, "r n -> r (n k)", k=self.num_parts)
-        nothing = keys.new_zeros(rows, 0, keys.shape[-1])
-        return Context(nothing, mask[:, :0], keys, torch.cat([mask.new_ones(rows, 1), mask], dim=1))
+        none = keys.new_zeros(rows, 0, keys.shape[-1])
+        return Context(none, mask[:, :0], keys, torch.cat([mask.new_ones(rows, 1), mask], dim=1))
 
     def regenerating(self, memory: Memory) -> tuple[Context, Hidden | None]:
         """The one memory's keys."""
@@ -118,12 +140,13 @@ class CrossAttentionInsertion(nn.Module):
 Insertion = PrefixInsertion | UnpooledInsertion | CrossAttentionInsertion
 
 
-def build_insertion(cfg: config.Insertion, shape: config.MemoryShape, dim: int) -> Insertion:
-    """The insertion that a configuration names."""
-    match cfg:
+def build_insertion(cfg: config.MemoryModelConfig) -> Insertion:
+    """The insertion that a memory model's configuration names."""
+    shape, dim = cfg.shape, cfg.decoder.dim
+    match cfg.insertion:
         case config.Prefix():
-            return PrefixInsertion(cfg, shape, dim)
+            return PrefixInsertion(cfg.insertion, shape, dim)
         case config.Unpooled():
-            return UnpooledInsertion(cfg, shape, dim)
+            return UnpooledInsertion(cfg.insertion, shape, dim)
         case config.CrossAttention():
-            return CrossAttentionInsertion(cfg, shape, dim)
+            return CrossAttentionInsertion(cfg.insertion, shape, dim, cfg.max_memories)

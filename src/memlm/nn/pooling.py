@@ -84,6 +84,18 @@ class LearnedQueryPooling(nn.Module):
         return rearrange(fp32(self.narrow, answers), "b (s q) m -> b s (q m)", s=self.num_slots)
 
 
+class AlignedPooling(nn.Module):
+    """Each token's state, projected, in the slot of its position; padding's is zero."""
+
+    def __init__(self, shape: config.MemoryShape, dim: int) -> None:
+        super().__init__()
+        self.project = linear(dim, shape.memory_dim)
+
+    def forward(self, hidden: Hidden, mask: Mask) -> Memory:
+        """Pool nothing."""
+        return fp32(self.project, hidden) * mask[..., None]
+
+
 def build_pooling(cfg: config.Pooling, shape: config.MemoryShape, dim: int) -> nn.Module:
     """The pooling that a configuration names."""
     match cfg:
@@ -95,3 +107,5 @@ def build_pooling(cfg: config.Pooling, shape: config.MemoryShape, dim: int) -> n
             return PositionalPooling(cfg, shape, dim)
         case config.LearnedQuery():
             return LearnedQueryPooling(cfg, shape, dim)
+        case config.Aligned():
+            return AlignedPooling(shape, dim)

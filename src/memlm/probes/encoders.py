@@ -1,6 +1,5 @@
 """Frozen encoders: any model, seen as chunks of tokens → embeddings."""
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -259,7 +258,4 @@ def language_model_encoder(model: LanguageModel, tokenizer: Tokenizer, *, name: 
 
 
 def _hash(model: torch.nn.Module) -> str:
-    digest = hashlib.sha256(repr(getattr(model, "config", "")).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return weights_fingerprint(model, repr(getattr(model, "config", "")))

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memlm.config import ReadingConfig
+from memlm.config import DataConfig, ReadingConfig
 from memlm.data.chunks import Chunks, cut
-from memlm.data.corpus import MAX_DOCUMENT_BYTES, Document
+from memlm.data.corpus import MAX_DOCUMENT_BYTES, Document, read_documents, split_of
 from memlm.data.corpus import cut as cut_bytes
 from memlm.data.token_store import TokenSplit, tokenize_documents
 from memlm.data.tokenizer import Tokenizer
@@ -86,6 +86,16 @@ class Texts:
         """
         self.tokenizer, self.documents, self.held_out = tokenizer, documents, held_out
         self.test_fraction = test_fraction
+
+    @classmethod
+    def of_splits(cls, data: DataConfig, tokenizer: Tokenizer, test_fraction: float) -> "Texts":
+        """For encoders that were trained on this corpus: readers learn from what the encoders learned from, and are
+        measured on what neither has seen."""
+        everything = list(read_documents(data.corpus))
+        learned, held_out = (
+            [document for document in everything if split_of(document, data) == name] for name in ("train", "test")
+        )
+        return cls(tokenizer, learned, test_fraction, held_out=held_out)
 
     def cut(self, chunk_len: int, cfg: ReadingConfig) -> Material:
         """Whole chunks of each split.

@@ -5,6 +5,7 @@ from typing import Literal
 
 from memlm.config import (
     AdamW,
+    Aligned,
     BpeTokenizer,
     CrossAttention,
     DataConfig,
@@ -31,6 +32,7 @@ def memory_model(
     window_chunks: int = 4,
     insertion: Literal["prefix", "unpooled", "cross_attention"] = "unpooled",
     num_positions: int = 4,
+    overlap: int = 4,
     dim: int = 128,
     num_layers: int = 3,
     vocab_size: int = 1024,
@@ -73,6 +75,8 @@ def memory_model(
             insertion=_insertion(insertion, num_positions),
             decoder=DecoderConfig(dim=dim, num_layers=num_layers),
             max_memories=window_chunks - 1,
+            # Without retention nobody learns to give tokens back.
+            overlap=overlap if retention else 0,
         ),
         window_chunks=window_chunks,
         phases=phases,
@@ -98,6 +102,29 @@ def without_memory(recipe: MemoryModelRecipe, *, full_context: bool = False) -> 
         encoder_from=None,
         recall_chunk_len=recipe.recall_chunk_len or shape.chunk_len,
     )
+
+
+def oracle(recipe: MemoryModelRecipe) -> MemoryModelRecipe:
+    """The same model, which predicts each chunk from the memory of that very chunk: more than any past can tell."""
+    phases = tuple(replace(phase, weights=Weights(causal=0.0, copy=1.0)) for phase in recipe.phases)
+    model = replace(recipe.model, overlap=0)
+    return replace(recipe, name=f"oracle of {recipe.name}", model=model, phases=phases)
+
+
+def encoder_decoder(recipe: MemoryModelRecipe) -> MemoryModelRecipe:
+    """A standard encoder-decoder with the same encoder and a decoder of the same size: every layer attends to the
+    states of all past tokens, and nothing is pooled."""
+    shape = recipe.model.shape
+    model = replace(
+        recipe.model,
+        shape=replace(shape, memory_dim=recipe.model.decoder.dim, num_slots=shape.chunk_len),
+        pooling=Aligned(),
+        insertion=CrossAttention(num_parts=None),
+        overlap=0,
+    )
+    causal = Weights(causal=1.0)
+    phases = tuple(replace(phase, weights=causal) for phase in recipe.phases)
+    return replace(recipe, name=f"encoder-decoder of {recipe.name}", model=model, phases=phases)
 
 
 def _insertion(name: str, num_positions: int) -> Insertion:

@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
 from memlm.config import MemoryModelRecipe, Phase, ProbeConfig, ReadingConfig, RecipeConfig, RecurrentConfig, Weights
 from memlm.data.chunks import cut
-from memlm.data.corpus import read_documents, split_of
 from memlm.data.token_store import prepare
 from memlm.data.windows import all_windows
 from memlm.evaluation.prediction import Prediction, predict
@@ -20,7 +19,7 @@ from memlm.probes.encoders import MemoryEncoder
 from memlm.probes.material import Texts
 from memlm.probes.readings import Readings
 from memlm.recipes.autoencoder import autoencoder
-from memlm.recipes.memory_model import memory_model, without_memory
+from memlm.recipes.memory_model import encoder_decoder, memory_model, oracle, without_memory
 from memlm.recipes.scale import Scale
 from memlm.results import read_json_lines
 from memlm.text_memory_model import TextMemoryModel
@@ -90,15 +89,8 @@ class Arms:
         self.out, self.plan, self.cache, self.quiet = out, plan, cache, quiet
         self.recipe = self._recipe()
         self.prepared = prepare(self.recipe.data, quiet=quiet)
-        everything = list(read_documents(self.recipe.data.corpus))
-        by_split = {
-            name: [document for document in everything if split_of(document, self.recipe.data) == name]
-            for name in ("train", "test")
-        }
         self.reading = ReadingConfig(num_steps=plan.reading_steps, max_chunks=plan.reading_chunks)
-        self.texts = Texts(
-            self.prepared.tokenizer, by_split["train"], self.reading.test_fraction, held_out=by_split["test"]
-        )
+        self.texts = Texts.of_splits(self.recipe.data, self.prepared.tokenizer, self.reading.test_fraction)
 
     def arm(self, name: str) -> Arm:
         """Train an arm, or load it, and predict the held-out text."""
@@ -108,7 +100,8 @@ class Arms:
         trained = train_memory_model(recipe, self._folder(name), prepared=self.prepared, quiet=self.quiet)
         shape = recipe.model.shape
         windows = all_windows(cut(self.prepared.splits["test"], shape.chunk_len), recipe.window_chunks)
-        prediction = predict(trained.model, windows, shape.vocab_size).chunked(self.plan.chunk_len)
+        term: Literal["causal", "copy"] = "copy" if name == "oracle" else "causal"
+        prediction = predict(trained.model, windows, shape.vocab_size, term=term).chunked(self.plan.chunk_len)
         stretches = [self._stretch(recipe, phase, trained.model) for phase in recipe.phases]
         return Arm(prediction, stretches, trained.provenance["tokens"], trained)
 
@@ -173,6 +166,10 @@ class Arms:
                 return without_memory(self.recipe, full_context=name == "full_context")
             case "causal":
                 return self._recipe(retention=0.0)
+            case "oracle":
+                return oracle(self.recipe)
+            case "encoder_decoder":
+                return encoder_decoder(self.recipe)
             case "curriculum":
                 tokens = round(self.plan.num_tokens * (1 + self.plan.reading_fraction))
                 fraction = self.plan.reading_fraction / (1 + self.plan.reading_fraction)

@@ -14,7 +14,6 @@ import numpy as np
 
 from memlm.config import LanguageModelRecipe, LastToken, Mean, ProbeConfig, ReadingConfig, RecipeConfig
 from memlm.data.cache import default_cache
-from memlm.data.corpus import read_documents, split_of
 from memlm.data.token_store import PreparedData, prepare
 from memlm.evaluation.regression import Slopes, fit_slopes
 from memlm.probes.encoders import FrozenEncoder, MemoryEncoder, language_model_encoder
@@ -115,12 +114,8 @@ class _Work:
         self.out, self.plan, self.cache, self.quiet = out, plan, cache, quiet
         recipe = self._autoencoder()
         self.prepared: PreparedData = prepare(recipe.data, quiet=quiet)
-        # Readers learn from what the encoders learned from, and are measured on what neither has seen.
-        everything = list(read_documents(recipe.data.corpus))
-        learned = [document for document in everything if split_of(document, recipe.data) == "train"]
-        held_out = [document for document in everything if split_of(document, recipe.data) == "test"]
         self.reading = ReadingConfig(num_steps=plan.reading_steps, max_chunks=plan.reading_chunks)
-        self.texts = Texts(self.prepared.tokenizer, learned, self.reading.test_fraction, held_out=held_out)
+        self.texts = Texts.of_splits(recipe.data, self.prepared.tokenizer, self.reading.test_fraction)
 
     def compare(self, mixer: LanguageMixer) -> Iterator[Row]:
         """The four objectives, each with the embedding it gives: last token, or memory."""

@@ -2,7 +2,8 @@
 loss; a frozen autoencoder's encoder and a curriculum make that cheap.
 
 Arms of one decoder, trained on equal causal tokens: no memory, memories by causal training, by combined training, from
-a frozen autoencoder with a curriculum, the whole context as tokens, and recurrent memory tokens.
+a frozen autoencoder with a curriculum, the whole context as tokens, recurrent memory tokens, attention to the states of
+all past tokens, and the memory of the very chunk that is predicted.
 """
 
 from pathlib import Path
@@ -16,7 +17,16 @@ from memlm.evaluation.prediction import prediction_measures
 from memlm.reproduce.arms import Arm, Arms, Plan, Row
 from memlm.results import Interval, Provenance, Result
 
-ARMS = ("no_memory", "causal", "combined", "curriculum", "full_context", "recurrent")
+ARMS = (
+    "no_memory",
+    "causal",
+    "combined",
+    "curriculum",
+    "full_context",
+    "recurrent",
+    "encoder_decoder",
+    "oracle",
+)
 WITH_MEMORIES = ("causal", "combined", "curriculum")
 
 

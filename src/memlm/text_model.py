@@ -1,0 +1,93 @@
+"""A model and its tokenizer as one: what can be saved, loaded and shared."""
+
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from memlm import checkpoint_folder
+from memlm.checkpoint_folder import Kind, ModelConfig
+from memlm.data.tokenizer import Tokenizer
+
+Model = TypeVar("Model", bound=nn.Module)
+Configuration = TypeVar("Configuration", bound=ModelConfig)
+
+
+class TextModel(Generic[Model, Configuration]):
+    """A model and its tokenizer, that can be saved and loaded."""
+
+    kind: ClassVar[Kind]
+    """What its checkpoint folders hold."""
+    model_class: ClassVar[type[nn.Module]]
+    """Built of a configuration alone."""
+    tables: ClassVar[tuple[str, ...]] = ()
+    """What is kept beside the model's own tensors, under these names: arguments and attributes of the class."""
+
+    def __init__(self, model: Model, tokenizer: Tokenizer, provenance: dict[str, Any]) -> None:
+        """Raise ValueError where model and tokenizer do not belong together."""
+        self.model, self.tokenizer, self.provenance = model.eval(), tokenizer, provenance
+        if tokenizer.vocab_size != self.config.vocab_size:
+            raise ValueError(
+                f"the tokenizer has {tokenizer.vocab_size} types, the model {self.config.vocab_size}: "
+                "they do not belong together"
+            )
+
+    @property
+    def config(self) -> Configuration:
+        """The model's configuration."""
+        return self.model.config  # type: ignore[return-value]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the model to a device."""
+        self.model.to(device)
+        return self
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a checkpoint folder (config, safetensors, tokenizer, provenance), all or nothing.
+
+        Raises:
+            OSError: the disk is full or not writable; what was in `folder` before still is.
+        """
+        tensors = {**self.model.state_dict(), **{name: getattr(self, name) for name in self.tables}}
+        checkpoint_folder.save(Path(folder), self.config, tensors, self.tokenizer, self.provenance)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, *, revision: str | None = None) -> Self:
+        """Load a checkpoint: a folder, a model that ships with memlm (`english`), or a Hugging Face hub name.
+
+        Raises:
+            ValueError: no such model, or a folder that is not a whole memlm checkpoint; says which part is wrong.
+        """
+        folder = checkpoint_folder.locate(name_or_path, revision)
+        config, tensors, tokenizer, provenance = checkpoint_folder.load(folder, cls.kind)
+        if missing := [name for name in cls.tables if name not in tensors]:
+            raise ValueError(f"{folder} has no tensor {missing[0]!r}: not a {checkpoint_folder.FORMATS[cls.kind]}")
+        tables = {name: tensors.pop(name) for name in cls.tables}
+        model = cls.model_class(config)
+        checkpoint_folder.load_weights(model, tensors, folder)
+        try:
+            return cls(model, tokenizer, provenance=provenance, **tables)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise ValueError(f"{folder}: {error}") from None
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload the checkpoint to the Hugging Face hub (options as for `HfApi.create_repo`); returns its address."""
+        return checkpoint_folder.push(self.save_pretrained, repo_id, **options)
+
+
+def check_table(unconditional: Float[Tensor, " vocab"], vocab_size: int) -> Float[Tensor, " vocab"]:
+    """The unconditional reader's log-probabilities.
+
+    Raises:
+        ValueError: they are not one for each token type.
+    """
+    if unconditional.shape != (vocab_size,):
+        raise ValueError(f"the unconditional reader's table is {list(unconditional.shape)}, not {[vocab_size]}")
+    return unconditional
