@@ -202,6 +202,9 @@ class MemoryModels(Command):
     """Width of the decoder."""
     num_tokens: int = 1_000_000
     """Causal tokens that every arm is trained on."""
+    full: bool = False
+    """Also an encoder-decoder and an oracle, and, at half the tokens, sweeps over the weight of retention, the size of
+    the decoder and the ways in which a memory may enter it; takes three times as long."""
     seed: int = 0
 
     def run(self) -> Answer:
@@ -215,6 +218,8 @@ class MemoryModels(Command):
             num_positions=self.num_positions,
             dim=self.dim,
             num_tokens=self.num_tokens,
+            full=self.full,
+            sweep_tokens=self.num_tokens // 2,
             seed=self.seed,
         )
         result = reproduce_memory_model(self.out, plan)

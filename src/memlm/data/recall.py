@@ -156,6 +156,36 @@ class RecallTexts:
         windows = [self._window(random, num_chunks, distance) for _ in range(num_windows)]
         return RecallWindows(*map(np.stack, zip(*windows, strict=True)))
 
+    def practice(self, num_windows: int, num_chunks: int, *, seed: int, step: int) -> NDArray[np.int64]:
+        """Windows [window chunk token] to learn recall from; a function of `seed` and `step`.
+
+        There is more to learn in them than in those of the benchmark: the first chunk holds a fact, and each one after
+        it another fact or a question about one of those before, the last a question. So some have a single fact behind
+        them, and little to be told apart.
+        """
+        random = np.random.default_rng([seed, step, _STREAMS["training"]])
+        return np.stack([self._practice(random, num_chunks) for _ in range(num_windows)])
+
+    def _practice(self, random: np.random.Generator, num_chunks: int) -> NDArray[np.int64]:
+        name = self.kinds[random.integers(len(self.kinds))]
+        kind = KINDS[name]
+        keys = random.permutation(kind.keys)[:num_chunks]
+        begin = random.integers(len(self.filler))
+        text = self.filler[(begin + np.arange(num_chunks * self.chunk_len)) % len(self.filler)]
+        tokens = text.reshape(num_chunks, self.chunk_len).astype(np.int64)
+        known: list[tuple[str, str]] = []
+        for chunk in range(num_chunks):
+            if known and (chunk == num_chunks - 1 or random.random() < 0.5):
+                key, value = known[random.integers(len(known))]
+                told, at = np.concatenate(self._pieces(name, kind.question.format(key=key), value)), 0
+            else:
+                key, value = keys[chunk], kind.value(random)
+                known.append((key, value))
+                told = np.concatenate(self._pieces(name, kind.fact.format(key=key), value))
+                at = int(random.integers(self.chunk_len - len(told), endpoint=True))
+            tokens[chunk, at : at + len(told)] = told
+        return tokens
+
     def _window(self, random: np.random.Generator, num_chunks: int, distance: int | None) -> RecallWindows:
         """One window, each field without its first axis."""
         name = self.kinds[random.integers(len(self.kinds))]

@@ -1,6 +1,6 @@
 """Arms of the comparison of memory models: what each is trained on, and how each is measured."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -55,6 +55,16 @@ class Plan:
     reading_steps: int = 600
     """Steps of the readers that memories are probed with."""
     reading_chunks: int = 20_000
+    full: bool = False
+    """Also train bounds and sweeps."""
+    sweep_tokens: int = 500_000
+    """Tokens of each arm of a sweep."""
+    weights: tuple[float, ...] = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0)
+    """Of the retention term beside the causal one."""
+    dims: tuple[int, ...] = (64, 128, 256)
+    """Decoder widths."""
+    insertions: tuple[tuple[str, int], ...] = (("prefix", 1), ("prefix", 4), ("cross_attention", 4), ("unpooled", 4))
+    """How a memory enters the decoder, and as how many positions or keys."""
     seed: int = 0
 
 
@@ -82,6 +92,16 @@ class Arm(NamedTuple):
         return total + left * self.stretches[-1].flops_per_token  # a last batch may go beyond the budget
 
 
+class Swept(NamedTuple):
+    """One arm of a sweep."""
+
+    values: Row
+    """What it differs in."""
+    arm: Arm
+    against: Arm | None = None
+    """What its next tokens are compared with."""
+
+
 class Arms:
     """Arms trained into a folder, and their measures."""
 
@@ -96,7 +116,30 @@ class Arms:
         """Train an arm, or load it, and predict the held-out text."""
         if name == "recurrent":
             return self._recurrent()
-        recipe = self._recipe_of(name)
+        return self._train(self._recipe_of(name), name)
+
+    def by_weight(self) -> Iterator[Swept]:
+        """Combined training with more or less weight on retention."""
+        for weight in self.plan.weights:
+            yield Swept({"retention_weight": weight}, self._sweep(f"retention-{weight:g}", retention=weight))
+
+    def by_size(self) -> Iterator[Swept]:
+        """Decoders of several widths, by combined and by causal training."""
+        for dim in self.plan.dims:
+            causal = self._sweep(f"causal-{dim}", dim=dim, retention=0.0)
+            yield Swept({"dim": dim, "objective": "causal"}, causal)
+            yield Swept({"dim": dim, "objective": "combined"}, self._sweep(f"combined-{dim}", dim=dim), causal)
+
+    def by_insertion(self) -> Iterator[Swept]:
+        """Every way in which a memory may enter the decoder."""
+        for kind, number in self.plan.insertions:
+            arm = self._sweep(f"{kind}-{number}", insertion=kind, num_positions=number)
+            yield Swept({"insertion": kind, "number": number}, arm)
+
+    def _sweep(self, name: str, **changes: Any) -> Arm:
+        return self._train(self._recipe(num_tokens=self.plan.sweep_tokens, **changes), f"sweep-{name}")
+
+    def _train(self, recipe: MemoryModelRecipe, name: str) -> Arm:
         trained = train_memory_model(recipe, self._folder(name), prepared=self.prepared, quiet=self.quiet)
         shape = recipe.model.shape
         windows = all_windows(cut(self.prepared.splits["test"], shape.chunk_len), recipe.window_chunks)

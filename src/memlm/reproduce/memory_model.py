@@ -2,8 +2,7 @@
 loss; a frozen autoencoder's encoder and a curriculum make that cheap.
 
 Arms of one decoder, trained on equal causal tokens: no memory, memories by causal training, by combined training, from
-a frozen autoencoder with a curriculum, the whole context as tokens, recurrent memory tokens, attention to the states of
-all past tokens, and the memory of the very chunk that is predicted.
+a frozen autoencoder with a curriculum, the whole context as tokens, and recurrent memory tokens.
 """
 
 from pathlib import Path
@@ -14,19 +13,12 @@ from jaxtyping import Float
 from memlm.data.cache import default_cache
 from memlm.evaluation.bootstrap import bootstrap_interval
 from memlm.evaluation.prediction import prediction_measures
-from memlm.reproduce.arms import Arm, Arms, Plan, Row
+from memlm.reproduce.arms import Arm, Arms, Plan, Row, Swept
 from memlm.results import Interval, Provenance, Result
 
-ARMS = (
-    "no_memory",
-    "causal",
-    "combined",
-    "curriculum",
-    "full_context",
-    "recurrent",
-    "encoder_decoder",
-    "oracle",
-)
+ARMS = ("no_memory", "causal", "combined", "curriculum", "full_context", "recurrent")
+BOUNDS = ("encoder_decoder", "oracle")
+"""Arms that read more of the past, or of the very chunk, than memories hold; of a full comparison."""
 WITH_MEMORIES = ("causal", "combined", "curriculum")
 
 
@@ -39,11 +31,13 @@ def reproduce_memory_model(
         `causal_nats` by arm, on chunks that have a past to read; `gain` over no memory and `gap` to causal training,
         with paired intervals; `retention_accuracy` of the arms with memories, by the same reader trained on each, and
         `own_retention_accuracy` by their own decoders; `train_flops` of each arm, and `flops_to_rich`, what it took to
-        give back 99.5% of tokens; `decoder_positions_per_chunk`.
+        give back 99.5% of tokens; `decoder_positions_per_chunk`. Of a full plan also bounds (an encoder-decoder, an
+        oracle), and, at fewer tokens, `trade_off` over the weight of retention, `by_size` of the decoder, with its
+        gap to causal training, and `by_insertion`.
     """
     plan = plan or Plan()
     work = Arms(out, plan, cache or default_cache(), quiet)
-    arms = {name: work.arm(name) for name in ARMS}
+    arms = {name: work.arm(name) for name in (*ARMS, *(BOUNDS if plan.full else ()))}
     nats = {name: prediction_measures(arm.prediction) for name, arm in arms.items()}
     probed = {name: work.probed(arms[name]) for name in WITH_MEMORIES}
     own = {name: work.own_retention(arms[name]) for name in WITH_MEMORIES}
@@ -58,12 +52,15 @@ def reproduce_memory_model(
         "causal_nats_intervals": {
             name: list(spread["causal_nats_per_token"]) for name, (_, spread) in nats.items() if spread
         },
-        "gain": {name: _paired(arms["no_memory"], arms[name]) for name in ARMS[1:]},
+        "gain": {name: _paired(arms["no_memory"], arm) for name, arm in arms.items() if name != "no_memory"},
         "gap": {name: _paired(arms[name], arms["causal"], relative=True) for name in ("combined", "curriculum")},
         "train_flops": {**flops, "autoencoder": work.autoencoder_flops()},
         "flops_to_rich": {name: work.flops_to_rich(name, arms[name]) for name in ("combined", "curriculum")},
         "tokens": {name: arm.num_tokens for name, arm in arms.items()},
         "probes": probed,
+        "trade_off": [_swept(work, arm) for arm in work.by_weight()] if plan.full else [],
+        "by_size": [_swept(work, arm) for arm in work.by_size()] if plan.full else [],
+        "by_insertion": [_swept(work, arm) for arm in work.by_insertion()] if plan.full else [],
         "decoder_positions_per_chunk": reads.model.decoder_positions_per_chunk,
         "chunk_len": plan.chunk_len,
         "window_chunks": plan.window_chunks,
@@ -71,6 +68,27 @@ def reproduce_memory_model(
     }
     made_by = Provenance.here(plan=vars(plan), data=work.prepared.fingerprint)
     return Result(name="memory model", measures=values, provenance=made_by)
+
+
+def _swept(work: Arms, swept: Swept) -> Row:
+    """What came of one arm of a sweep."""
+    found, spread = prediction_measures(swept.arm.prediction)
+    nats = {"causal_nats": found["causal_nats_per_token"], "interval": list(spread["causal_nats_per_token"])}
+    gap = {"gap": _paired(swept.arm, swept.against, relative=True)} if swept.against else {}
+    reads = swept.arm.trained
+    assert reads is not None
+    retained = (
+        {} if reads.model.encoder is None else {"retention_accuracy": work.own_retention(swept.arm)["token_accuracy"]}
+    )
+    positions = {"decoder_positions_per_chunk": reads.model.decoder_positions_per_chunk}
+    return {
+        **swept.values,
+        **nats,
+        **gap,
+        **retained,
+        **positions,
+        "train_flops": swept.arm.flops_until(swept.arm.num_tokens),
+    }
 
 
 def _paired(one: Arm, other: Arm, *, relative: bool = False) -> Row:

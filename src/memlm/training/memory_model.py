@@ -164,9 +164,9 @@ def _with_recall(
         number = int((step + 1) * share) - int(step * share)
         if number == 0:
             return others
-        windows = texts.sample(number, recipe.window_chunks * model_len // chunk_len, seed=seed, step=step)
-        tokens = windows.tokens.reshape(number, recipe.window_chunks, model_len)
-        mask = windows.mask.reshape(tokens.shape)
+        windows = texts.practice(number, recipe.window_chunks * model_len // chunk_len, seed=seed, step=step)
+        tokens = windows.reshape(number, recipe.window_chunks, model_len)
+        mask = np.ones_like(tokens, dtype=bool)
         memory = None if frozen is None else _encode_windows(frozen, tokens, mask)
         ours, rest = Batch(torch.from_numpy(tokens), torch.from_numpy(mask), memory), others.rows(slice(number, None))
         return Batch._make(
