@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memlm.data.recall import KINDS, RecallTexts, RecallWindows, tokens_needed
+from memlm.data.recall import KINDS, Kind, RecallTexts, RecallWindows, tokens_needed
 from memlm.data.texts import evaluation_documents
 from memlm.data.tokenizer import Tokenizer
 from memlm.recipes.memory_model import memory_model
@@ -159,3 +159,37 @@ def test_what_cannot_be_is_refused(options: dict, message: str) -> None:
 def test_facts_need_a_text_to_stand_in() -> None:
     with pytest.raises(ValueError, match="no text to put facts in"):
         RecallTexts(TOKENIZER, FILLER[:0], chunk_len=32)
+
+
+@given(seed=st.integers(0, 50), num_chunks=st.integers(2, 6))
+def test_practice_asks_for_what_stands_before(seed: int, num_chunks: int) -> None:
+    texts = RecallTexts(TOKENIZER, FILLER, chunk_len=32)
+    windows = texts.practice(3, num_chunks, seed=seed, step=1)
+    assert windows.shape == (3, num_chunks, 32)
+    np.testing.assert_array_equal(windows, texts.practice(3, num_chunks, seed=seed, step=1))
+    for window in windows:
+        chunks = [TOKENIZER.decode(chunk) for chunk in window]
+        (kind,) = [each for each in KINDS.values() if _told(each, chunks[-1])]
+        assert any(kind.fact.split("{key}")[0] in chunk for chunk in chunks[:1])
+        facts: dict[str, str] = {}
+        for number, chunk in enumerate(chunks):
+            asked = _told(kind, chunk)
+            if asked:
+                key, answer = asked
+                assert facts[key] == answer
+            else:
+                assert number < num_chunks - 1  # the last one asks
+                before, after = kind.fact.split("{key}")
+                key = next(key for key in kind.keys if before + key + after in chunk)
+                rest = chunk.split(before + key + after)[1]
+                facts[key] = rest[: rest.index(".") + 1]
+
+
+def _told(kind: Kind, chunk: str) -> tuple[str, str] | None:
+    """The key that a chunk asks for and the answer that it gives, if it asks."""
+    for key in kind.keys:
+        question = kind.question.format(key=key)
+        if chunk.startswith(question):
+            rest = chunk[len(question) :]
+            return key, rest[: rest.index(".") + 1]
+    return None

@@ -209,6 +209,7 @@ class MemoryModels(Command):
 
     def run(self) -> Answer:
         """Train, measure, compare."""
+        from memlm.report.memory_model import write_memory_report
         from memlm.reproduce.arms import Plan
         from memlm.reproduce.memory_model import reproduce_memory_model
 
@@ -223,9 +224,51 @@ class MemoryModels(Command):
             seed=self.seed,
         )
         result = reproduce_memory_model(self.out, plan)
+        atomic_write(self.out / f"memory-model-seed-{self.seed}.json", json.dumps(result.to_dict(), indent=2) + "\n")
         for name, nats in result.causal_nats.items():
             retained = result.retention_accuracy.get(name)
             self.say(f"{name}: {nats:.4f} nats/token" + (f", retention {retained:.4f}" if retained else ""))
+        self.say(f"The whole report: {write_memory_report(self.out)}")
+        return result.to_dict()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecallOfFacts(Command):
+    """Exact strings from anywhere in the past: memories by combined and by causal training, and the tokens themselves.
+
+    Claim: combined memories give back facts that are asked for by their keys (≥ 0.95 of the strings, at every
+    distance); causal training's do not.
+    """
+
+    out: Path = Path("runs/memory-model")
+    """Folder of the trained models."""
+    num_positions: int = 8
+    """Decoder positions that a memory takes."""
+    num_tokens: int = 8_000_000
+    """Tokens that every model is trained on."""
+    num_texts: int = 100
+    """Texts for each kind of fact, number of past chunks and distance."""
+    models: tuple[Literal["combined", "causal", "full_context"], ...] = ("combined", "causal", "full_context")
+    seed: int = 0
+
+    def run(self) -> Answer:
+        """Train and ask."""
+        from memlm.report.memory_model import write_memory_report
+        from memlm.reproduce.recall import RecallPlan, reproduce_recall
+
+        plan = RecallPlan(
+            num_positions=self.num_positions,
+            num_tokens=self.num_tokens,
+            num_texts=self.num_texts,
+            models=self.models,
+            seed=self.seed,
+        )
+        result = reproduce_recall(self.out, plan)
+        atomic_write(self.out / f"recall-seed-{self.seed}.json", json.dumps(result.to_dict(), indent=2) + "\n")
+        for name, by_distance in result.recall.items():
+            shown = ", ".join(f"{rate:.3f} at {far}" for far, rate in by_distance.items())
+            self.say(f"{name}: {shown} chunks; blind {result.chance[name]:.3f}")
+        self.say(f"The whole report: {write_memory_report(self.out)}")
         return result.to_dict()
 
 
@@ -235,6 +278,7 @@ class Reproduce:
 
     claim: Annotated[
         Annotated[Embeddings, tyro.conf.subcommand("embeddings")]
-        | Annotated[MemoryModels, tyro.conf.subcommand("memory-model")],
+        | Annotated[MemoryModels, tyro.conf.subcommand("memory-model")]
+        | Annotated[RecallOfFacts, tyro.conf.subcommand("recall")],
         tyro.conf.arg(name=""),
     ]

@@ -58,8 +58,9 @@ def memory_model(
     reading = round(reading_fraction * num_tokens)
     if not 0 <= reading_fraction < 1:
         raise ValueError(f"reading_fraction must lie in [0, 1), not {reading_fraction}")
-    # Small batches: on text this short, steps are what counts.
-    batch_tokens = 8 * window_chunks * chunk_len
+    # Small batches: on text this short, steps are what counts. But attention that finds a fact by its key is not
+    # learned from small ones.
+    batch_tokens = (32 if recall_fraction else 8) * window_chunks * chunk_len
     stretches = [(Weights(causal=0.0, retention=1.0), reading)] if reading else []
     phases = tuple(
         Phase(weights=weights, training=_training(tokens, batch_tokens, seed), encoder_frozen=frozen)
@@ -102,6 +103,13 @@ def without_memory(recipe: MemoryModelRecipe, *, full_context: bool = False) -> 
         encoder_from=None,
         recall_chunk_len=recipe.recall_chunk_len or shape.chunk_len,
     )
+
+
+def causal_alone(recipe: MemoryModelRecipe) -> MemoryModelRecipe:
+    """The same model, trained for next tokens alone, so that nobody learns to give tokens back."""
+    phases = tuple(replace(phase, weights=Weights(causal=1.0)) for phase in recipe.phases)
+    model = replace(recipe.model, overlap=0)
+    return replace(recipe, name=f"causal training of {recipe.name}", model=model, phases=phases)
 
 
 def oracle(recipe: MemoryModelRecipe) -> MemoryModelRecipe:
