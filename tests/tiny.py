@@ -1,6 +1,10 @@
 """A corpus, a recipe and modules small enough to train in a second."""
 
+import os
 import random
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +27,7 @@ from memlm.config import (
     StackConfig,
     TrainingConfig,
 )
+from memlm.config.base import Config
 from memlm.training import checkpoint
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -89,3 +94,21 @@ def break_down_after(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
         save(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(checkpoint, "save", fragile)
+
+
+def launch(train: Callable[..., Any], recipe: Config, folder: Path, num_processes: int) -> Path:
+    """Train a recipe on several processes; returns the run's folder."""
+    folder.mkdir()
+    (folder / "recipe.json").write_text(recipe.to_json(), encoding="utf-8")
+    kind = type(recipe).__name__
+    program = (
+        f"import sys, pathlib; from memlm.config import {kind}; from {train.__module__} import {train.__name__};"
+        f"{train.__name__}({kind}.read(pathlib.Path(sys.argv[1])), pathlib.Path(sys.argv[2]), quiet=True)"
+    )
+    (folder / "program.py").write_text(program, encoding="utf-8")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(num_processes)]
+    arguments = [str(folder / "program.py"), str(folder / "recipe.json"), str(folder / "run")]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([*launcher, *arguments], env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"

@@ -3,11 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from memlm.config import (
+    AdamW,
     DecoderConfig,
     MemoryModelConfig,
     MemoryModelRecipe,
@@ -25,7 +27,7 @@ from memlm.recipes.memory_model import memory_model, without_memory
 from memlm.results import read_json_lines
 from memlm.text_memory_model import TextMemoryModel
 from memlm.training.memory_model import encode_chunks, train_memory_model, window_sampler
-from tiny import break_down_after
+from tiny import break_down_after, launch
 
 WEIGHTS = Path("model", "model.safetensors")
 COMBINED = Weights(causal=1.0, retention=1.0)
@@ -149,6 +151,26 @@ def test_broken_off_and_run_again_it_ends_in_the_same_bits(
     train_memory_model(curriculum, folder, quiet=True)
     assert (folder / WEIGHTS).read_bytes() == (curriculum_run / WEIGHTS).read_bytes()
     assert logged(folder) == logged(curriculum_run)
+
+
+def test_two_processes_log_the_same_losses_as_one(curriculum: MemoryModelRecipe, tmp_path: Path) -> None:
+    # AdamW, for PyTorch's Muon rounds to bf16. A phase that only reads memories leaves weights of the decoder unused.
+    one, two = (
+        replace(curriculum, phases=tuple(_on(phase, num_processes) for phase in curriculum.phases))
+        for num_processes in (None, 2)
+    )
+    train_memory_model(one, tmp_path / "one", quiet=True)
+    folders = tmp_path / "one", launch(train_memory_model, two, tmp_path / "two", 2)
+    found = [[row for row in logged(folder) if "grad_norm" in row] for folder in folders]
+    assert len(found[0]) == len(found[1]) >= 2  # one and more of each phase
+    for term in ("causal_nats", "retention_nats"):
+        nats = [[row[term] for row in rows if term in row] for rows in found]
+        np.testing.assert_allclose(*nats, rtol=1e-3)
+
+
+def _on(phase: Phase, num_processes: int | None) -> Phase:
+    training = replace(phase.training, optimizer=AdamW(learning_rate=5e-3), num_tokens=2000)
+    return replace(phase, training=replace(training, num_processes=num_processes or training.num_processes))
 
 
 def test_a_finished_run_is_loaded_and_another_curriculum_refused(

@@ -27,6 +27,7 @@ from memlm.training.checkpoint import Progress
 from memlm.training.log import MetricsLog
 from memlm.training.optimizers import build_optimizers
 from memlm.training.run import train_autoencoder
+from tiny import launch
 
 WEIGHTS = Path("model", "model.safetensors")
 
@@ -218,29 +219,13 @@ def test_a_run_that_fills_the_disk_says_so(recipe: RecipeConfig, tmp_path: Path)
 # --- processes ---
 
 
-def launch(recipe: RecipeConfig, folder: Path, num_processes: int) -> Path:
-    folder.mkdir()
-    (folder / "recipe.json").write_text(recipe.to_json(), encoding="utf-8")
-    program = (
-        "import sys, pathlib; from memlm.config import RecipeConfig; from memlm.training.run import train_autoencoder;"
-        "train_autoencoder(RecipeConfig.read(pathlib.Path(sys.argv[1])), pathlib.Path(sys.argv[2]), quiet=True)"
-    )
-    (folder / "program.py").write_text(program, encoding="utf-8")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(num_processes)]
-    arguments = [str(folder / "program.py"), str(folder / "recipe.json"), str(folder / "run")]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([*launcher, *arguments], env=env, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return folder / "run"
-
-
 def test_two_processes_log_the_same_losses_as_one(recipe: RecipeConfig, tmp_path: Path) -> None:
     # AdamW, for PyTorch's Muon rounds to bf16; a strong rate, so that a wrong gradient would show.
     training = replace(recipe.training, optimizer=AdamW(learning_rate=5e-3), short_fraction=0.5)
     train_autoencoder(replace(recipe, training=training), tmp_path / "one", quiet=True)
     # Unequal portions on purpose: 16 chunks for two processes in three micro-batches.
     training = replace(training, num_processes=2, num_micro_batches=3)
-    folder = launch(replace(recipe, training=training), tmp_path / "two", 2)
+    folder = launch(train_autoencoder, replace(recipe, training=training), tmp_path / "two", 2)
     both = [losses(folder), losses(tmp_path / "one")]
     assert [row[:2] for row in both[0]] == [row[:2] for row in both[1]]
     assert len(both[0]) > 4

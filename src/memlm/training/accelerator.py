@@ -5,13 +5,14 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 
 from memlm.config import TrainingConfig
 from memlm.training.allocator import keep_freed_memory
 
 
-def build_accelerator(cfg: TrainingConfig, folder: Path | None = None) -> Accelerator:
-    """An accelerator for devices, processes and trackers.
+def build_accelerator(cfg: TrainingConfig, folder: Path | None = None, *, all_used: bool = True) -> Accelerator:
+    """An accelerator for devices, processes and trackers; unless `all_used`, a step may leave weights out.
 
     Precision is `autocast`'s: accelerate's own would copy all logits to fp32 on their way out of the model.
 
@@ -19,7 +20,10 @@ def build_accelerator(cfg: TrainingConfig, folder: Path | None = None) -> Accele
         ValueError: there are not as many processes as were asked for, by `num_processes` or by the launcher; or a
             tracker is unknown or not installed.
     """
-    accelerator = Accelerator(mixed_precision="no", log_with=list(cfg.trackers) or None, project_dir=folder)
+    parallel = DistributedDataParallelKwargs(find_unused_parameters=not all_used)
+    accelerator = Accelerator(
+        mixed_precision="no", log_with=list(cfg.trackers) or None, project_dir=folder, kwargs_handlers=[parallel]
+    )
     wanted = cfg.num_processes or int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != wanted:
         raise ValueError(

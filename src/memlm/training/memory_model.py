@@ -59,7 +59,8 @@ def train_memory_model(
     if done := finished(TextMemoryModel, folder, run):
         return done
     checkpoint.find(stage_checkpoints(folder, 0), run)  # refuses another run's, before anything is written
-    accelerator = build_accelerator(recipe.phases[0].training, folder)
+    # To read memories is not to predict from them: a phase may have no use for some weights.
+    accelerator = build_accelerator(recipe.phases[0].training, folder, all_used=False)
     if accelerator.is_main_process:
         atomic_write(folder / "recipe.json", recipe.to_json())
     progress = Progress()
