@@ -94,7 +94,9 @@ def small_recipe() -> MemoryModelRecipe:
 def test_training_steps_are_measured_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_training, "memory_model", small_recipe)
     monkeypatch.setattr(memory_training, "ROUNDS", 1)
-    answer = MemoryTraining().run()
+    answer = MemoryTraining(window_chunks=(3, 6)).run()
+    assert [row["window_chunks"] for row in answer["rows"]] == [3, 6]
+    assert max(row["loss_difference"] for row in answer["rows"]) < 1e-4
     rates = answer["tokens_per_second"]
     assert answer["combined_step_ratio"] == pytest.approx(rates["ours"] / rates["chunk_by_chunk"])
     assert min(rates.values()) > 0

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from statistics import median
 from typing import Any
 
@@ -23,16 +23,39 @@ ROUNDS = 5
 STEPS = 3
 
 
-def memory_training() -> dict[str, Any]:
+def memory_training(window_chunks: tuple[int, ...] = ()) -> dict[str, Any]:
     """The recipe's model trained on the combined objective, as we do it and as its twin does, in turn.
 
     Medians over rounds; a step is forward, backward and update, on random tokens. Both start with the same weights.
 
+    Args:
+        window_chunks: chunks of a window, each measured with as many tokens a batch as the recipe has, and with a
+            memory of every earlier chunk; the recipe's own if none are given.
+
     Returns:
         `combined_step_ratio`, the twin's seconds by ours; `tokens_per_second` and `seconds_per_step` of both;
-        `loss_difference`, by how much their losses differ, relatively, in fp32, with the same trained weights.
+        `loss_difference`, by how much their losses differ, relatively, in fp32, with the same trained weights: of the
+        first number of chunks, and in `rows` of all.
     """
     recipe = memory_model()
+    rows = [_compared(_in_windows(recipe, chunks)) for chunks in window_chunks or (recipe.window_chunks,)]
+    cfg = recipe.phases[-1].training
+    return {
+        **rows[0],
+        "rows": rows,
+        "model": asdict(recipe.model),
+        "precision": cfg.precision,
+        "num_threads": torch.get_num_threads(),
+        "provenance": asdict(Provenance.here(seed=cfg.seed, precision=cfg.precision)),
+    }
+
+
+def _in_windows(recipe: MemoryModelRecipe, num_chunks: int) -> MemoryModelRecipe:
+    return replace(recipe, window_chunks=num_chunks, model=replace(recipe.model, max_memories=num_chunks - 1))
+
+
+def _compared(recipe: MemoryModelRecipe) -> dict[str, Any]:
+    """Steps of both in turn, round after round, so that noise of the machine meets both."""
     weights, batch = recipe.phases[-1].weights, random_windows(recipe)
     objectives = {"ours": combined(weights), "chunk_by_chunk": chunk_by_chunk(weights)}
     steppers = {name: _stepper(recipe, objective) for name, objective in objectives.items()}
@@ -45,19 +68,14 @@ def memory_training() -> dict[str, Any]:
             if number:  # the first round warms up
                 seconds[name].append((time.perf_counter() - started) / STEPS)
     step = {name: median(times) for name, times in seconds.items()}
-    cfg = recipe.phases[-1].training
     return {
+        "window_chunks": recipe.window_chunks,
         "combined_step_ratio": step["chunk_by_chunk"] / step["ours"],
         "tokens_per_second": {name: batch.num_tokens / spent for name, spent in step.items()},
         "seconds_per_step": step,
         # A decoder that was not trained yet reads nothing of memories, and would hide a difference.
         "loss_difference": loss_difference(steppers["ours"].model, batch, *objectives.values()),
         "batch_tokens": batch.num_tokens,
-        "window_chunks": recipe.window_chunks,
-        "model": asdict(recipe.model),
-        "precision": cfg.precision,
-        "num_threads": torch.get_num_threads(),
-        "provenance": asdict(Provenance.here(seed=cfg.seed, precision=cfg.precision)),
     }
 
 

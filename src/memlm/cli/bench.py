@@ -128,11 +128,14 @@ class MemoryTraining(Command):
     the same weights and gives the same losses.
     """
 
+    window_chunks: tuple[int, ...] = (4, 8, 16, 32)
+    """Chunks of a window; the answer's own numbers are those of the first."""
+
     def run(self) -> Answer:
         """Run the benchmark."""
         from memlm.benchmarks.memory_training import memory_training
 
-        return memory_training()
+        return memory_training(self.window_chunks)
 
 
 @dataclass(frozen=True, kw_only=True)
