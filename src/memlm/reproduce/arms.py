@@ -52,9 +52,9 @@ class Plan:
     """Tokens of the autoencoder whose encoder the curriculum freezes."""
     reading_fraction: float = 0.25
     """Share of `num_tokens` that the curriculum spends on reading memories, on top of them."""
-    reading_steps: int = 600
+    reading_steps: int = 1000
     """Steps of the readers that memories are probed with."""
-    reading_chunks: int = 20_000
+    reading_chunks: int = 40_000
     full: bool = False
     """Also train bounds and sweeps."""
     sweep_tokens: int = 500_000
