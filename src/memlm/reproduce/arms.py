@@ -121,23 +121,32 @@ class Arms:
     def by_weight(self) -> Iterator[Swept]:
         """Combined training with more or less weight on retention."""
         for weight in self.plan.weights:
-            yield Swept({"retention_weight": weight}, self._sweep(f"retention-{weight:g}", retention=weight))
+            yield Swept({"retention_weight": weight}, self._sweep(retention=weight))
 
     def by_size(self) -> Iterator[Swept]:
         """Decoders of several widths, by combined and by causal training."""
         for dim in self.plan.dims:
-            causal = self._sweep(f"causal-{dim}", dim=dim, retention=0.0)
+            causal = self._sweep(dim=dim, retention=0.0)
             yield Swept({"dim": dim, "objective": "causal"}, causal)
-            yield Swept({"dim": dim, "objective": "combined"}, self._sweep(f"combined-{dim}", dim=dim), causal)
+            yield Swept({"dim": dim, "objective": "combined"}, self._sweep(dim=dim), causal)
 
     def by_insertion(self) -> Iterator[Swept]:
         """Every way in which a memory may enter the decoder."""
         for kind, number in self.plan.insertions:
-            arm = self._sweep(f"{kind}-{number}", insertion=kind, num_positions=number)
+            arm = self._sweep(insertion=kind, num_positions=number)
             yield Swept({"insertion": kind, "number": number}, arm)
 
-    def _sweep(self, name: str, **changes: Any) -> Arm:
-        return self._train(self._recipe(num_tokens=self.plan.sweep_tokens, **changes), f"sweep-{name}")
+    def _sweep(self, **changes: Any) -> Arm:
+        """An arm of fewer tokens; where sweeps meet, it is trained once."""
+        usual = {
+            "retention": 1.0,
+            "dim": self.plan.dim,
+            "insertion": "unpooled",
+            "num_positions": self.plan.num_positions,
+        }
+        changes = {name: value for name, value in changes.items() if value != usual[name]}
+        name = "-".join(["sweep", *(f"{name}-{value}" for name, value in changes.items())])
+        return self._train(self._recipe(num_tokens=self.plan.sweep_tokens, **changes), name)
 
     def _train(self, recipe: MemoryModelRecipe, name: str) -> Arm:
         trained = train_memory_model(recipe, self._folder(name), prepared=self.prepared, quiet=self.quiet)
