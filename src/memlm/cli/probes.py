@@ -10,6 +10,7 @@ import tyro
 from memlm.cli.command import Answer, Command
 from memlm.cli.jobs import read_texts
 from memlm.config import ProbeConfig, ReadingConfig, SettleConfig, StatePooling
+from memlm.files import atomic_write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,6 @@ class Probe(_Reads):
         from rich.console import Console
 
         import memlm
-        from memlm.files import atomic_write
         from memlm.report.probe import write_probe_report
         from memlm.report.terminal import print_probe
 
