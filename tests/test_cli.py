@@ -15,7 +15,9 @@ import pytest
 from memlm import cli
 from memlm.config import RecipeConfig
 from memlm.report.measures import MEASURES
-from memlm.results import read_json_lines
+from memlm.reproduce.recall import RecallPlan
+from memlm.results import Result, read_json_lines
+from tiny import made_up_comparison
 
 CONTRACT = {
     "token_accuracy",
@@ -299,11 +301,36 @@ def test_what_cannot_be_probed_is_refused(memlm: Memlm, model: Path, text: Path,
     assert_refused(memlm("settle", model, "--text", corpus), "no causal language model")
 
 
-@pytest.mark.parametrize("claim", ["embeddings", "memory-model"])
+@pytest.mark.parametrize("claim", ["embeddings", "memory-model", "recall"])
 def test_every_claim_has_a_command(claim: str, memlm: Memlm) -> None:
     outcome = memlm("reproduce", claim, "--help")
     assert outcome.code == 0
     assert "Claim:" in outcome.out
+
+
+def test_what_is_reproduced_is_kept_and_shown(memlm: Memlm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # The claims take minutes to measure, and have tests of their own; these are the commands alone.
+    recalled = {"recall": {"combined": {"1": 0.5}}, "chance": {"combined": 0.0}}
+    asked: list[RecallPlan] = []
+
+    def measured(out: Path, plan: RecallPlan) -> Result:
+        asked.append(plan)
+        return Result(name="recall", measures=recalled)
+
+    monkeypatch.setattr("memlm.reproduce.recall.reproduce_recall", measured)
+    answer = memlm("reproduce", "recall", "--out", tmp_path, "--seed", 3, "--models", "combined", "--json").json()
+    assert answer["recall"] == recalled["recall"]
+    assert (asked[0].seed, asked[0].models) == (3, ("combined",))
+    assert json.loads((tmp_path / "recall-seed-3.json").read_text()) == answer
+    assert "Recall of exact strings" in (tmp_path / "report.html").read_text()
+
+    compared = made_up_comparison()
+    monkeypatch.setattr("memlm.reproduce.memory_model.reproduce_memory_model", lambda out, plan: compared)
+    outcome = memlm("reproduce", "memory-model", "--out", tmp_path, "--json")
+    assert outcome.json()["causal_nats"] == compared.causal_nats
+    assert "combined: 3." in outcome.err
+    assert json.loads((tmp_path / "memory-model-seed-0.json").read_text()) == outcome.json()
+    assert "Next tokens" in (tmp_path / "report.html").read_text()
 
 
 def test_a_memory_model_is_trained_evaluated_and_written_with(

@@ -28,6 +28,8 @@ from memlm.config import (
     TrainingConfig,
 )
 from memlm.config.base import Config
+from memlm.report.memory_model import ARMS
+from memlm.results import Result
 from memlm.training import checkpoint
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -112,3 +114,24 @@ def launch(train: Callable[..., Any], recipe: Config, folder: Path, num_processe
     done = subprocess.run([*launcher, *arguments], env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return folder / "run"
+
+
+def made_up_comparison(seed: int = 0, *, full: bool = False) -> Result:
+    """What a comparison of memory models gives."""
+    names = [name for name in ARMS if full or name not in ("encoder_decoder", "oracle")]
+    nats = {name: 3.0 + index / 10 + seed / 100 for index, name in enumerate(names)}
+    swept = {"causal_nats": 3.2, "interval": [3.1, 3.3], "decoder_positions_per_chunk": 4, "retention_accuracy": 0.5}
+    gap = {"value": 0.011, "interval": [0.01, 0.012]}
+    measures = {
+        "retention_accuracy": {"causal": 0.05, "combined": 0.9987, "curriculum": 1.0},
+        "causal_nats": nats,
+        "causal_nats_by_chunk": {name: [value + 0.1, value, value, value] for name, value in nats.items()},
+        "gain": {name: {"value": 0.123, "interval": [0.1, 0.14]} for name in names[1:]},
+        "gap": {"combined": gap, "curriculum": gap},
+        "train_flops": {**dict.fromkeys(names, 1e12), "autoencoder": 5e11},
+        "flops_to_rich": {"combined": 8e11, "curriculum": None if seed else 1e11},
+        "trade_off": [{"retention_weight": weight, **swept} for weight in (0.0, 1.0)] if full else [],
+        "by_size": [{"dim": 64, "objective": "combined", "gap": gap, **swept}] if full else [],
+        "by_insertion": [{"insertion": "cross_attention", "number": 4, **swept}] if full else [],
+    }
+    return Result(name="memory model", measures=measures)

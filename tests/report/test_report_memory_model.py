@@ -7,29 +7,7 @@ from typing import Any
 import pytest
 
 from memlm.report.memory_model import ARMS, write_memory_report
-
-MEMORIES = {"causal": 0.05, "combined": 0.9987, "curriculum": 1.0}
-
-
-def compared(seed: int, *, full: bool) -> dict[str, Any]:
-    names = [name for name in ARMS if full or name not in ("encoder_decoder", "oracle")]
-    nats = {name: 3.0 + index / 10 + seed / 100 for index, name in enumerate(names)}
-    swept = {"causal_nats": 3.2, "interval": [3.1, 3.3], "decoder_positions_per_chunk": 4, "retention_accuracy": 0.5}
-    gap = {"value": 0.011, "interval": [0.01, 0.012]}
-    return {
-        "name": "memory model",
-        "retention_accuracy": MEMORIES,
-        "causal_nats": nats,
-        "causal_nats_by_chunk": {name: [value + 0.1, value, value, value] for name, value in nats.items()},
-        "gain": {name: {"value": 0.123, "interval": [0.1, 0.14]} for name in names[1:]},
-        "gap": {"combined": gap, "curriculum": gap},
-        "train_flops": {**dict.fromkeys(names, 1e12), "autoencoder": 5e11},
-        "flops_to_rich": {"combined": 8e11, "curriculum": None if seed else 1e11},
-        "trade_off": [{"retention_weight": weight, **swept} for weight in (0.0, 1.0)] if full else [],
-        "by_size": [{"dim": 64, "objective": "combined", "gap": gap, **swept}] if full else [],
-        "by_insertion": [{"insertion": "cross_attention", "number": 4, **swept}] if full else [],
-        "provenance": None,
-    }
+from tiny import made_up_comparison
 
 
 def recalled(seed: int) -> dict[str, Any]:
@@ -43,7 +21,7 @@ def write(folder: Path, name: str, row: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("full", [False, True])
 def test_one_seed_is_shown_with_its_intervals(tmp_path: Path, full: bool) -> None:
-    write(tmp_path, "memory-model-seed-0.json", compared(0, full=full))
+    write(tmp_path, "memory-model-seed-0.json", made_up_comparison(0, full=full).to_dict())
     page = write_memory_report(tmp_path).read_text()
     for name in ARMS:
         assert (name.replace("_", " ") in page) == (full or name not in ("encoder_decoder", "oracle"))
@@ -57,7 +35,7 @@ def test_one_seed_is_shown_with_its_intervals(tmp_path: Path, full: bool) -> Non
 
 def test_several_seeds_are_shown_as_mean_and_range(tmp_path: Path) -> None:
     for seed in (0, 1, 2):
-        write(tmp_path, f"memory-model-seed-{seed}.json", compared(seed, full=False))
+        write(tmp_path, f"memory-model-seed-{seed}.json", made_up_comparison(seed).to_dict())
         write(tmp_path, f"recall-seed-{seed}.json", recalled(seed))
     page = write_memory_report(tmp_path).read_text()
     assert "3.010" in page

@@ -133,7 +133,7 @@ def _retention_nats(model: MemoryModel, batch: Batch) -> tuple[Tensor, list[Tens
     for chunk in range(batch.tokens.shape[1]):
         logits = model.regenerate(_encode(model, batch, chunk))
         total = total + _chunk_nats(logits, batch, chunk)
-        ends.append(model.expected(logits[:, -model.config.overlap :]))
+        ends.append(model.expected(logits[:, None, -model.config.overlap :]))
     return total, ends
 
 

@@ -33,6 +33,9 @@ class Unpooled(Config):
     num_positions: int = 4
     """Decoder positions that a memory takes to predict; none to be regenerated."""
     token_dim: int = 16
+    recollect: bool = False
+    """Join the tokens that the memory gives back, as expected embeddings, instead of its parts. What is read is then as
+    clear as tokens are; but a memory has to be regenerated, all tokens at once, before it is first read."""
 
     def __post_init__(self) -> None:
         require_positive(self, "num_positions", "token_dim")

@@ -18,7 +18,7 @@ from memlm.models.autoencoder import Regeneration
 from memlm.models.causal_decoder import build_decoder, decode, states
 from memlm.models.encoder import Encoder
 from memlm.models.parallel_decoder import Logits
-from memlm.nn.insertion import Context, Memories, Present, build_insertion
+from memlm.nn.insertion import Context, Memories, Present, Recalled, build_insertion
 from memlm.nn.linear import fp32, linear
 from memlm.nn.mixers import Hidden
 from memlm.nn.pooling import Memory
@@ -102,13 +102,13 @@ class MemoryModel(nn.Module):
         tokens: Int[Tensor, "row token"],
         memory: Memories,
         present: Present,
-        ends: Float[Tensor, "row overlap dim"] | None = None,
+        recalled: Recalled | None = None,
     ) -> Logits:
         """Logits [row token vocab] of chunks after the memories of earlier ones, which stand in order, latest last.
 
-        `ends` is what `recalled` gives of the latest memories, where it is known.
+        `recalled` is what `recall` gives of the memories, where it is known.
         """
-        inputs, context = self.read(tokens[:, :-1], memory, present, ends)
+        inputs, context = self.read(tokens[:, :-1], memory, present, recalled)
         return decode(self.decoder, inputs, context)
 
     def read(
@@ -116,33 +116,45 @@ class MemoryModel(nn.Module):
         tokens: Int[Tensor, "row token"],
         memory: Memories,
         present: Present,
-        ends: Float[Tensor, "row overlap dim"] | None = None,
+        recalled: Recalled | None = None,
     ) -> tuple[Hidden, Context]:
         """What the decoder reads of a chunk so far, one input more than tokens, and what stands before it."""
-        context = self.insertion(memory, present)
+        if recalled is None and self._recalls:
+            recalled = self.recall(memory if self.insertion.recollects else memory[:, -1:])
+        context = self.insertion(memory, present, recalled)
         start: Tensor = repeat(self.start, "d -> r 1 d", r=len(tokens))
         if memory.shape[1]:
             # The chunk's first input stands where the last token before it would.
-            latest, there = memory[:, -1], present[:, -1:]
+            there = present[:, -1:]
             if self.config.overlap:
-                ends = self.recalled(latest) if ends is None else ends
+                assert recalled is not None
+                ends = recalled[:, -1, -self.config.overlap :]
                 start = torch.where(there[..., None], ends[:, -1:], start)
                 context = context.followed_by(ends[:, :-1], there)
             else:
-                start = start + fp32(self.latest, rearrange(latest, "r s m -> r 1 (s m)")) * there[..., None]
+                told = fp32(self.latest, rearrange(memory[:, -1], "r s m -> r 1 (s m)"))
+                start = start + told * there[..., None]
         return torch.cat([start, self.decoder.get_input_embeddings()(tokens)], dim=1), context
 
-    def recalled(self, memory: Memory) -> Float[Tensor, "row overlap dim"]:
-        """The last tokens of chunks as their memories give them back: expected token embeddings."""
-        last = self._regenerated(memory)[:, -self.config.overlap :]
-        return self.expected(self.decoder.get_output_embeddings()(last))
+    def recall(self, memory: Memories) -> Recalled:
+        """Tokens of chunks as their memories give them back, as expected token embeddings: those that are read."""
+        if memory.shape[1] == 0:
+            return memory.new_zeros(*memory.shape[:2], self._recalls, self.config.decoder.dim)
+        hidden = self._regenerated(memory.flatten(0, 1))[:, -self._recalls :]
+        expected = self.expected(self.decoder.get_output_embeddings()(hidden))
+        return rearrange(expected, "(r n) t d -> r n t d", r=len(memory))
+
+    @property
+    def _recalls(self) -> int:
+        """How many of a chunk's last tokens are read as its memory gives them back."""
+        return self.config.shape.chunk_len if self.insertion.recollects else self.config.overlap
 
     def _regenerated(self, memory: Memory) -> Hidden:
         context, added = self.insertion.regenerating(memory)
         blanks = repeat(self.blanks, "t d -> r t d", r=len(memory))
         return states(self.decoder, blanks if added is None else blanks + added, context)
 
-    def expected(self, logits: Logits) -> Float[Tensor, "row token dim"]:
+    def expected(self, logits: Float[Tensor, "*row vocab"]) -> Float[Tensor, "*row dim"]:
         """Token embeddings, expected under the probabilities that logits give."""
         return logits.softmax(-1) @ self.decoder.get_input_embeddings().weight
 
@@ -155,16 +167,15 @@ class MemoryModel(nn.Module):
             memory = self.start.new_zeros(windows, 0, shape.num_slots, shape.memory_dim)
         seen = min(self.config.max_memories, memory.shape[1], num_chunks - 1)
         earlier, present = _earlier(memory, mask, num_chunks, seen)
-        ends = None
-        if seen and self.config.overlap:
-            # Every chunk's end is recalled once, by the pass that regenerates it where there is one.
-            before = memory[:, : num_chunks - 1]
+        recalled = None
+        if seen and self._recalls:
+            # Every chunk is recalled once, by the pass that regenerates it where there is one.
             if retention is None:
-                ends = rearrange(self.recalled(before.flatten(0, 1)), "(w c) o d -> w c o d", w=windows)
+                once = self.recall(memory[:, : num_chunks - 1])
             else:
-                ends = self.expected(retention[:, : num_chunks - 1, -self.config.overlap :])
-            ends = F.pad(ends, (0, 0, 0, 0, 1, 0)).flatten(0, 1)
-        logits = self.predict(tokens.flatten(0, 1), earlier.flatten(0, 1), present.flatten(0, 1), ends)
+                once = self.expected(retention[:, : num_chunks - 1, -self._recalls :])
+            recalled = _earlier(once, mask, num_chunks, seen if self.insertion.recollects else 1)[0].flatten(0, 1)
+        logits = self.predict(tokens.flatten(0, 1), earlier.flatten(0, 1), present.flatten(0, 1), recalled)
         return rearrange(logits, "(w c) t v -> w c t v", c=num_chunks)
 
 
@@ -184,9 +195,9 @@ class Regenerator(nn.Module):
 
 
 def _earlier(
-    memory: WindowMemory, mask: WindowMask, num_chunks: int, seen: int
-) -> tuple[Float[Tensor, "window chunk memory slot memory_dim"], Bool[Tensor, "window chunk memory"]]:
-    """The `seen` memories before each chunk, the latest last, and which of them there are."""
+    memory: Float[Tensor, "window chunk part dim"], mask: WindowMask, num_chunks: int, seen: int
+) -> tuple[Float[Tensor, "window chunk memory part dim"], Bool[Tensor, "window chunk memory"]]:
+    """The `seen` memories (or what is recalled of them) before each chunk, the latest last, and which there are."""
     if seen == 0:
         shape = (len(memory), num_chunks, 0, *memory.shape[2:])
         return memory.new_zeros(shape), mask.new_zeros(shape[:3])
