@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from memlm.reproduce import arms
 from memlm.reproduce.embeddings import OBJECTIVES, Plan, reproduce_embeddings
 from memlm.reproduce.memory_model import ARMS, BOUNDS, WITH_MEMORIES, reproduce_memory_model
+from memlm.reproduce.recall import RecallPlan, reproduce_recall
 from memlm.training import language_model
 from memlm.training import memory_model as training_memory_model
 
@@ -78,6 +79,18 @@ def test_memory_models_are_compared_at_equal_tokens_and_remembered(
     monkeypatch.setattr(training_memory_model, "fit", None)  # nothing is trained again
     again = reproduce_memory_model(tmp_path / "runs", plan, cache=tmp_path / "cache", quiet=True)
     assert again.measures == result.measures
+
+
+@pytest.mark.slow
+def test_models_are_asked_for_what_they_have_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = RecallPlan(memory_dim=64, dim=32, num_positions=2, num_tokens=8_000, num_texts=2)
+    result = reproduce_recall(tmp_path, plan, quiet=True)
+    json.dumps(result.to_dict())
+    assert tuple(result.recall) == tuple(result.chance) == plan.models
+    for by_distance in result.recall.values():
+        assert list(by_distance) == ["1", "2", "3"]
+    monkeypatch.setattr(training_memory_model, "fit", None)  # nothing is trained again
+    assert reproduce_recall(tmp_path, plan, quiet=True).measures == result.measures
 
 
 @given(num_tokens=st.integers(0, 300))

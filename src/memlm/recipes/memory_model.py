@@ -105,13 +105,6 @@ def without_memory(recipe: MemoryModelRecipe, *, full_context: bool = False) -> 
     )
 
 
-def causal_alone(recipe: MemoryModelRecipe) -> MemoryModelRecipe:
-    """The same model, trained for next tokens alone, so that nobody learns to give tokens back."""
-    phases = tuple(replace(phase, weights=Weights(causal=1.0)) for phase in recipe.phases)
-    model = replace(recipe.model, overlap=0)
-    return replace(recipe, name=f"causal training of {recipe.name}", model=model, phases=phases)
-
-
 def oracle(recipe: MemoryModelRecipe) -> MemoryModelRecipe:
     """The same model, which predicts each chunk from the memory of that very chunk: more than any past can tell."""
     phases = tuple(replace(phase, weights=Weights(causal=0.0, copy=1.0)) for phase in recipe.phases)

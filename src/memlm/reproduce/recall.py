@@ -5,12 +5,13 @@ on the same windows with facts and questions in them, are asked for facts that n
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from memlm.benchmarks.recall import recall
 from memlm.data.token_store import prepare
-from memlm.recipes.memory_model import causal_alone, memory_model, without_memory
+from memlm.recipes.memory_model import memory_model, without_memory
 from memlm.results import Provenance, Result
 from memlm.training.memory_model import train_memory_model
 
@@ -45,7 +46,8 @@ def reproduce_recall(out: Path, plan: RecallPlan | None = None, *, quiet: bool =
         `chance`, when nothing of the past is read; `rows` with every kind, distance and number of chunks.
     """
     plan = plan or RecallPlan()
-    recipe = memory_model(
+    recipe = partial(
+        memory_model,
         chunk_len=plan.chunk_len,
         memory_dim=plan.memory_dim,
         window_chunks=plan.window_chunks,
@@ -55,12 +57,13 @@ def reproduce_recall(out: Path, plan: RecallPlan | None = None, *, quiet: bool =
         recall_fraction=plan.recall_fraction,
         seed=plan.seed,
     )
+    combined, causal = recipe(), recipe(retention=0.0)
     recipes = {
-        "combined": recipe,
-        "causal": causal_alone(recipe),
-        "full_context": without_memory(recipe, full_context=True),
+        "combined": combined,
+        "causal": causal,
+        "full_context": without_memory(combined, full_context=True),
     }
-    prepared = prepare(recipe.data, quiet=quiet)
+    prepared = prepare(combined.data, quiet=quiet)
     asked: dict[str, dict[str, Any]] = {}
     for name in plan.models:
         folder = out / f"recall-{name}-seed-{plan.seed}"
