@@ -158,11 +158,15 @@ class Arms:
         return Arm(prediction, stretches, trained.provenance["tokens"], trained)
 
     def _stretch(self, recipe: MemoryModelRecipe, phase: Phase, model: MemoryModel) -> Stretch:
-        """What a phase takes: a frozen encoder's memories come along, and cost nothing."""
+        """What a phase takes. A frozen encoder is counted as if it encoded every window when its turn comes: it is run
+        forwards, and once for each chunk, unless there are more turns than text."""
         chunks = cut(self.prepared.splits["validation"], recipe.model.shape.chunk_len)
-        frozen = model.encoder if phase.encoder_frozen else None
-        batch = window_sampler(recipe, phase, chunks, self.prepared.tokenizer, frozen)(0)
-        return Stretch(phase.training.num_tokens, flops_per_token(model, combined(phase.weights), batch))
+        batch = window_sampler(recipe, phase, chunks, self.prepared.tokenizer, None)(0)
+        if model.encoder is not None:
+            model.encoder.requires_grad_(not phase.encoder_frozen)
+        spent = flops_per_token(model, combined(phase.weights), batch)
+        model.requires_grad_(True)
+        return Stretch(phase.training.num_tokens, spent)
 
     def probed(self, arm: Arm) -> Row:
         """A reader trained on the arm's frozen memories: the same budget for every arm."""
