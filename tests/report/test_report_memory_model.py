@@ -35,13 +35,14 @@ def test_one_seed_is_shown_with_its_intervals(tmp_path: Path, full: bool) -> Non
 
 def test_several_seeds_are_shown_as_mean_and_range(tmp_path: Path) -> None:
     for seed in (0, 1, 2):
-        write(tmp_path, f"memory-model-seed-{seed}.json", made_up_comparison(seed).to_dict())
+        write(tmp_path, f"memory-model-seed-{seed}.json", made_up_comparison(seed, full=seed == 1).to_dict())
         write(tmp_path, f"recall-seed-{seed}.json", recalled(seed))
     page = write_memory_report(tmp_path).read_text()
     assert "3.010" in page
     assert "[3.000, 3.020]" in page
     assert "[0.9600, 0.9800]" in page
     assert "Recall of exact strings" in page
+    assert "encoder decoder" in page  # of the one seed that has it
 
 
 def test_recall_alone_has_a_page(tmp_path: Path) -> None:

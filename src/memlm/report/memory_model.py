@@ -72,6 +72,15 @@ def _read(folder: Path, pattern: str) -> list[Result]:
     return found
 
 
+def _names(seeds: Sequence[Row]) -> list[str]:
+    """All arms; a full comparison has more of them than another seed's."""
+    return list(dict.fromkeys(name for seed in seeds for name in seed["causal_nats"]))
+
+
+def _with(seeds: Sequence[Row], name: str) -> list[Row]:
+    return [seed for seed in seeds if name in seed["causal_nats"]]
+
+
 def _over(seeds: Sequence[Row], get: Callable[[Row], Any], show: Callable[[Any], str]) -> str:
     """The mean over seeds, and below it their range; a dash where a seed lacks it."""
     values = [get(seed) for seed in seeds]
@@ -93,9 +102,9 @@ def _in_short(seeds: Sequence[Row]) -> Section:
 
 
 def _arms(seeds: Sequence[Row]) -> Section:
-    names = list(seeds[0]["causal_nats"])
+    names = _names(seeds)
     header = ["trained", "next-token nats", "gain over no memory", "memories give back", "training FLOPs"]
-    rows = [[human(name), *_arm(seeds, name)] for name in names]
+    rows = [[human(name), *_arm(_with(seeds, name), name)] for name in names]
     caption = (
         "Nats of chunks that have a past to read. Below a number: the range over seeds; of a gain, with one seed, its "
         "95% interval over documents. Memories are read by the same reader, trained on each arm's."
@@ -116,9 +125,9 @@ def _arm(seeds: Sequence[Row], name: str) -> Iterator[str]:
 
 def _by_chunk(seeds: Sequence[Row]) -> Section:
     lines = []
-    for name in seeds[0]["causal_nats_by_chunk"]:
+    for name in _names(seeds):
         if name != "oracle":  # far below the others
-            curves = [seed["causal_nats_by_chunk"][name] for seed in seeds]
+            curves = [seed["causal_nats_by_chunk"][name] for seed in _with(seeds, name)]
             past = range(len(curves[0]))
             lines.append(_line(human(name), list(past), list(zip(*curves, strict=True))))
     ticks = {float(past): str(past) for past in range(len(lines[0].x))}
