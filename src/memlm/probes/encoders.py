@@ -14,7 +14,7 @@ from memlm import config
 from memlm.checkpoint_folder import kind_of
 from memlm.config import StatePooling
 from memlm.data.tokenizer import Tokenizer
-from memlm.models.encoder import Encoder, Tokens
+from memlm.models.encoder import Encoder, Tokens, weights_fingerprint
 from memlm.models.language_model import LanguageModel
 from memlm.models.layered import LayeredModel
 from memlm.models.load_pretrained import load_pretrained
