@@ -11,6 +11,7 @@ from memlm.cli.command import Answer, Command
 from memlm.cli.jobs import read_texts
 from memlm.config import ProbeConfig, ReadingConfig, SettleConfig, StatePooling
 from memlm.files import atomic_write
+from memlm.results import Result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,7 @@ class Probe(_Reads):
         result = memlm.probe(self.encoder, self.texts(), cfg=cfg, precision=self.precision, quiet=False)
         print_probe(Console(stderr=self.json), result)
         if self.out:
-            atomic_write(self.out / "probe.json", json.dumps(result.to_dict(), indent=2) + "\n")
+            _keep(result, self.out / "probe.json")
             self.say(f"The whole report: {write_probe_report(self.out)}")
         return result.to_dict()
 
@@ -224,7 +225,7 @@ class MemoryModels(Command):
             seed=self.seed,
         )
         result = reproduce_memory_model(self.out, plan)
-        atomic_write(self.out / f"memory-model-seed-{self.seed}.json", json.dumps(result.to_dict(), indent=2) + "\n")
+        _keep(result, self.out / f"memory-model-seed-{self.seed}.json")
         for name, nats in result.causal_nats.items():
             retained = result.retention_accuracy.get(name)
             self.say(f"{name}: {nats:.4f} nats/token" + (f", retention {retained:.4f}" if retained else ""))
@@ -265,7 +266,7 @@ class RecallOfFacts(Command):
             seed=self.seed,
         )
         result = reproduce_recall(self.out, plan)
-        atomic_write(self.out / f"recall-seed-{self.seed}.json", json.dumps(result.to_dict(), indent=2) + "\n")
+        _keep(result, self.out / f"recall-seed-{self.seed}.json")
         for name, by_distance in result.recall.items():
             shown = ", ".join(f"{rate:.3f} at {far}" for far, rate in by_distance.items())
             self.say(f"{name}: {shown} chunks; blind {result.chance[name]:.3f}")
@@ -283,3 +284,8 @@ class Reproduce:
         | Annotated[RecallOfFacts, tyro.conf.subcommand("recall")],
         tyro.conf.arg(name=""),
     ]
+
+
+def _keep(result: Result, path: Path) -> None:
+    """Write a result to a file, whole or not at all."""
+    atomic_write(path, json.dumps(result.to_dict(), indent=2) + "\n")

@@ -97,7 +97,7 @@ def _in_short(seeds: Sequence[Row]) -> Section:
         (_over(seeds, lambda seed: seed["gain"]["combined"]["value"], _nats), "nats a token gained over no memory"),
         (_over(seeds, lambda seed: seed["gap"]["combined"]["value"], percent), "dearer than by causal training"),
     ]
-    text = f"Means over {len(seeds)} seeds, and their range." if len(seeds) > 1 else ""
+    text = f"Means over {len(seeds)} seeds." if len(seeds) > 1 else ""
     return Section("In short", text, [KeyNumbers([(value.split("\n")[0], what) for value, what in items])])
 
 
