@@ -1,7 +1,7 @@
 """A tokenizer and a memory model as one: text → memories; memories and a prompt → more text."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from memlm.data.windows import all_windows
 from memlm.evaluation.metrics import measures, score
 from memlm.evaluation.prediction import predict, prediction_measures
 from memlm.models.memory_model import MemoryModel, Regenerator
+from memlm.nn.insertion import Memories
+from memlm.nn.pointer import Recalled
 from memlm.progress import track
 from memlm.results import Provenance, Result
 from memlm.text_model import TextModel, check_table
@@ -143,46 +145,62 @@ def generate(
         raise ValueError(f"max_new_tokens must be positive, not {max_new_tokens}")
     device, chunk_len = next(model.parameters()).device, model.config.shape.chunk_len
     whole = len(tokens) // chunk_len * chunk_len
-    memories = _remember(model, tokens[:whole].to(device))
+    past = _remember(model, tokens[:whole].to(device))
     current, written = tokens[whole:].to(device), tokens[:0].to(device)
     while len(written) < max_new_tokens:
         room = min(chunk_len - len(current), max_new_tokens - len(written))
-        new = _within_chunk(model, memories, current, room, _Unending(streamer) if streamer else None, options)
+        new = _within_chunk(model, past, current, room, _Unending(streamer) if streamer else None, options)
         current, written = torch.cat([current, new]), torch.cat([written, new])
         if len(new) < room:  # something has stopped it
             break
         if len(current) == chunk_len:
-            memories = torch.cat([memories, _remember(model, current)])[-model.config.max_memories :]
+            past = past.followed_by(_remember(model, current), model.config.max_memories)
             current = current[:0]
     if streamer:
         streamer.end()
     return written.cpu()
 
 
-def _remember(model: MemoryModel, tokens: Tensor) -> Tensor:
-    """Memories [chunk slot memory_dim] of whole chunks; none of a model without an encoder."""
+class _Past(NamedTuple):
+    """Chunks that were read, the latest last, of one row."""
+
+    memory: Memories
+    recalled: Recalled
+
+    def followed_by(self, later: "_Past", most: int) -> "_Past":
+        """At most so many of these and later chunks."""
+        memory = torch.cat([self.memory, later.memory], dim=1)[:, -most:]
+        parts = zip(self.recalled, later.recalled, strict=True)
+        return _Past(memory, Recalled(*(torch.cat(both, dim=1)[:, -most:] for both in parts)))
+
+
+def _remember(model: MemoryModel, tokens: Tensor) -> _Past:
+    """Whole chunks [token] as memories; none in a model without an encoder."""
     shape = model.config.shape
+    chunks = tokens.view(1, -1, shape.chunk_len)[:, -model.config.max_memories :]
     if model.encoder is None or len(tokens) == 0:
-        return tokens.new_zeros(0, shape.num_slots, shape.memory_dim, dtype=torch.float32)
-    chunks = tokens.view(-1, shape.chunk_len)[-model.config.max_memories :]
-    return model.encoder(chunks, torch.ones_like(chunks, dtype=torch.bool))
+        memory = model.start.new_zeros(1, 0, shape.num_slots, shape.memory_dim)
+    else:
+        memory = model.encode(chunks, torch.ones_like(chunks, dtype=torch.bool))
+    return _Past(memory, model.recall(memory))
 
 
 def _within_chunk(
-    model: MemoryModel, memories: Tensor, current: Tensor, room: int, streamer: Any, options: dict[str, Any]
+    model: MemoryModel, past: _Past, current: Tensor, room: int, streamer: Any, options: dict[str, Any]
 ) -> Tensor:
     """At most `room` new tokens of the current chunk."""
-    present = torch.ones(1, len(memories), dtype=torch.bool, device=memories.device)
-    inputs, context = model.read(current[None], memories[None], present)
+    present = torch.ones(past.memory.shape[:2], dtype=torch.bool, device=past.memory.device)
+    inputs, context = model.read(current[None], past.memory, present, past.recalled)
     inputs = torch.cat([context.prefix, inputs], dim=1)
-    return model.decoder.generate(
-        inputs_embeds=inputs,
-        attention_mask=torch.ones(inputs.shape[:2], dtype=torch.long, device=inputs.device),
-        max_new_tokens=room,
-        streamer=streamer,
-        **context.crossed,
-        **options,
-    )[0]
+    with model.pointing(past.recalled, present):
+        return model.decoder.generate(
+            inputs_embeds=inputs,
+            attention_mask=torch.ones(inputs.shape[:2], dtype=torch.long, device=inputs.device),
+            max_new_tokens=room,
+            streamer=streamer,
+            **context.crossed,
+            **options,
+        )[0]
 
 
 class _Unending:

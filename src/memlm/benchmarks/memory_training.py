@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from memlm.config import MemoryModelRecipe, Weights
 from memlm.models.memory_model import MemoryModel
 from memlm.models.parallel_decoder import Logits
+from memlm.nn.pointer import Recalled
 from memlm.objectives import Batch, Objective, combined, window_nats
 from memlm.recipes.memory_model import memory_model
 from memlm.results import Provenance
@@ -89,8 +90,8 @@ def chunk_by_chunk(weights: Weights) -> Objective:
 
     def nats(model: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(model, MemoryModel)
-        retention, ends = _retention_nats(model, batch)
-        return torch.stack([_causal_nats(model, batch, ends), retention])
+        retention, recalled = _retention_nats(model, batch)
+        return torch.stack([_causal_nats(model, batch, recalled), retention])
 
     return Objective("chunk by chunk", nats, weights={"causal": weights.causal, "retention": weights.retention})
 
@@ -113,7 +114,7 @@ def random_windows(recipe: MemoryModelRecipe) -> Batch:
     return Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
 
 
-def _causal_nats(model: MemoryModel, batch: Batch, ends: Sequence[Tensor]) -> Tensor:
+def _causal_nats(model: MemoryModel, batch: Batch, recalled: Sequence[Recalled]) -> Tensor:
     """Predict every chunk after the memories of those before it, of which there is one more each time."""
     num_chunks, most = batch.tokens.shape[1], model.config.max_memories
     # Nobody reads the last one's.
@@ -121,20 +122,20 @@ def _causal_nats(model: MemoryModel, batch: Batch, ends: Sequence[Tensor]) -> Te
     present, total = batch.mask.any(-1), memory.new_zeros(())
     for chunk in range(num_chunks):
         earlier = slice(max(0, chunk - most), chunk)
-        end = ends[chunk - 1] if chunk else None
-        logits = model.predict(batch.tokens[:, chunk], memory[:, earlier], present[:, earlier], end)
+        latest = recalled[chunk - 1] if chunk else None
+        logits = model.predict(batch.tokens[:, chunk], memory[:, earlier], present[:, earlier], latest)
         total = total + _chunk_nats(logits, batch, chunk)
     return total
 
 
-def _retention_nats(model: MemoryModel, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-    """Encode every chunk again, and regenerate it; and what each chunk's end is given back as."""
-    total, ends = batch.mask.new_zeros((), dtype=torch.float32), []
+def _retention_nats(model: MemoryModel, batch: Batch) -> tuple[Tensor, list[Recalled]]:
+    """Encode every chunk again, and regenerate it; and what each is given back as."""
+    total, recalled = batch.mask.new_zeros((), dtype=torch.float32), []
     for chunk in range(batch.tokens.shape[1]):
         logits = model.regenerate(_encode(model, batch, chunk))
         total = total + _chunk_nats(logits, batch, chunk)
-        ends.append(model.expected(logits[:, None, -model.config.overlap :]))
-    return total, ends
+        recalled.append(model.recalled(logits[:, None]))
+    return total, recalled
 
 
 def _encode(model: MemoryModel, batch: Batch, chunk: int) -> Tensor:

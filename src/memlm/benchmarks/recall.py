@@ -17,6 +17,7 @@ from memlm.evaluation.bootstrap import bootstrap_interval
 from memlm.evaluation.metrics import batch_chunks
 from memlm.models.memory_model import MemoryModel
 from memlm.nn.insertion import Memories, Present
+from memlm.nn.pointer import Recalled
 from memlm.progress import track
 from memlm.results import Interval, Provenance
 from memlm.text_memory_model import TextMemoryModel
@@ -183,10 +184,12 @@ def greedy(
 ) -> Int[Tensor, "row token"]:
     """The tokens, where `asked` (a stretch of each row) the likeliest, each after those before it."""
     tokens, begin, length = tokens.clone(), asked.int().argmax(-1), asked.sum(-1)
+    recalled = model.recall(memory)
     for place in range(int(length.max())):
         row = torch.nonzero(length > place).flatten()
         at = begin[row] + place
-        logits = model.predict(tokens[row, : int(at.max()) + 1], memory[row], present[row])
+        known = Recalled(*(part[row] for part in recalled))
+        logits = model.predict(tokens[row, : int(at.max()) + 1], memory[row], present[row], known)
         tokens[row, at] = logits[torch.arange(len(row), device=row.device), at].argmax(-1)
     return tokens
 

@@ -24,6 +24,7 @@ from memlm.config import (
 from memlm.models.memory_model import MemoryModel, WindowMemory
 from memlm.nn.linear import to_compute_dtype
 from memlm.nn.mixers import Hidden
+from memlm.nn.pointer import Recalled
 from memlm.progress import Advance, track
 from memlm.results import Provenance
 from memlm.training.flops import flop_counter
@@ -114,12 +115,17 @@ class Past:
             shape.vocab_size, (1, num_tokens // shape.chunk_len, shape.chunk_len), device=device
         )
         self.memory = self.encode()
+        self.recalled = self.recall(self.memory)
 
     def encode(self) -> WindowMemory:
         """The memories of all chunks, a batch of chunks at a time."""
         at_once = max(1, ENCODER_TOKENS // self.chunks.shape[2])
         parts = self.chunks.split(at_once, dim=1)  # type: ignore[no-untyped-call]
         return torch.cat([self.model.encode(part, torch.ones_like(part, dtype=torch.bool)) for part in parts], dim=1)
+
+    def recall(self, memory: WindowMemory) -> Recalled:
+        """The latest chunk as its memory gives it back; of the others nothing is read."""
+        return self.model.recall(memory[:, -1:])
 
     def full(self) -> Reading:
         """Read the tokens."""
@@ -128,11 +134,12 @@ class Past:
 
     def cold(self) -> Reading:
         """Make memories, and read them."""
-        return self._from(self.encode())
+        memory = self.encode()
+        return self._from(memory, self.recall(memory))
 
     def cached(self) -> Reading:
-        """Read the memories that were made before."""
-        return self._from(self.memory)
+        """Read the memories that were made before; what the latest gives back is known as well."""
+        return self._from(self.memory, self.recalled)
 
     def write(self, reading: Reading) -> Reading:
         """`NEW_TOKENS` more tokens, each the likeliest, one after the other."""
@@ -140,9 +147,9 @@ class Past:
             reading = self._next(self.model.decoder.get_input_embeddings()(reading.token), reading.cache)
         return reading
 
-    def _from(self, memory: WindowMemory) -> Reading:
+    def _from(self, memory: WindowMemory, recalled: Recalled) -> Reading:
         present = torch.ones_like(memory[:, :, 0, 0], dtype=torch.bool)
-        start, context = self.model.read(self.chunks[:, 0, :0], memory, present)
+        start, context = self.model.read(self.chunks[:, 0, :0], memory, present, recalled)
         return self._prefill(context.prefix, start)
 
     def _prefill(self, past: Hidden, start: Hidden) -> Reading:

@@ -33,9 +33,6 @@ class Unpooled(Config):
     num_positions: int = 4
     """Decoder positions that a memory takes to predict; none to be regenerated."""
     token_dim: int = 16
-    recollect: bool = False
-    """Join the tokens that the memory gives back, as expected embeddings, instead of its parts. What is read is then as
-    clear as tokens are; but a memory has to be regenerated, all tokens at once, before it is first read."""
 
     def __post_init__(self) -> None:
         require_positive(self, "num_positions", "token_dim")
@@ -90,12 +87,19 @@ class MemoryModelConfig(Config):
     """The last tokens of the chunk before, as its memory gives them back, which the decoder reads as if they were
     tokens. 0 adds a linear map of that memory to the chunk's first input instead: for memories that nobody learns to
     regenerate."""
+    pointer_span: int = 0
+    """Let the decoder point at tokens that memories give back, each found by so many tokens before it, and copy them;
+    0 does not. For exact strings; every memory that is read is regenerated once, all tokens at once."""
 
     def __post_init__(self) -> None:
         require_positive(self, "max_memories")
         self.shape.require_fits(self.pooling)
         fits = 0 <= self.overlap <= self.shape.chunk_len
         require(fits, f"overlap must lie in [0, {self.shape.chunk_len}], a chunk's tokens, not {self.overlap}")
+        fits = 0 <= self.pointer_span <= self.shape.chunk_len
+        require(fits, f"pointer_span must lie in [0, {self.shape.chunk_len}], not {self.pointer_span}")
+        points_somewhere = self.encoder is not None or not self.pointer_span
+        require(points_somewhere, "a model without an encoder has no memories to point into: set pointer_span to 0")
         if isinstance(self.insertion, Unpooled):
             positions, chunk_len = self.insertion.num_positions, self.shape.chunk_len
             require(chunk_len % positions == 0, f"num_positions {positions} does not divide chunk_len {chunk_len}")

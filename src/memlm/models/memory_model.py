@@ -4,13 +4,14 @@ All chunks of a window are encoded in one batch and decoded in one batch: no loo
 through time.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from memlm import config
@@ -18,9 +19,10 @@ from memlm.models.autoencoder import Regeneration
 from memlm.models.causal_decoder import build_decoder, decode, states
 from memlm.models.encoder import Encoder
 from memlm.models.parallel_decoder import Logits
-from memlm.nn.insertion import Context, Memories, Present, Recalled, build_insertion
+from memlm.nn.insertion import Context, Memories, Present, build_insertion
 from memlm.nn.linear import fp32, linear
 from memlm.nn.mixers import Hidden
+from memlm.nn.pointer import Pointer, Recalled
 from memlm.nn.pooling import Memory
 
 Term = Literal["causal", "retention", "copy"]
@@ -58,6 +60,7 @@ class MemoryModel(nn.Module):
             # The start is told of the latest memory directly; silent at first.
             self.latest = linear(cfg.shape.num_slots * cfg.shape.memory_dim, cfg.decoder.dim, gain=0.0)
         self.blanks = nn.Parameter(torch.randn(cfg.shape.chunk_len, cfg.decoder.dim) * 0.35)
+        self.pointer = Pointer(cfg.pointer_span, cfg.decoder.dim) if cfg.pointer_span else None
 
     @property
     def decoder_positions_per_chunk(self) -> int:
@@ -106,57 +109,74 @@ class MemoryModel(nn.Module):
     ) -> Logits:
         """Logits [row token vocab] of chunks after the memories of earlier ones, which stand in order, latest last.
 
-        `recalled` is what `recall` gives of the memories, where it is known.
+        `recalled` is what `recall` gives of the memories (of the latest alone, if the decoder does not point), where it
+        is known.
         """
+        recalled = recalled or self.recall(memory if self.pointer else memory[:, -1:])
         inputs, context = self.read(tokens[:, :-1], memory, present, recalled)
-        return decode(self.decoder, inputs, context)
+        with self.pointing(recalled, present):
+            return decode(self.decoder, inputs, context)
 
     def read(
-        self,
-        tokens: Int[Tensor, "row token"],
-        memory: Memories,
-        present: Present,
-        recalled: Recalled | None = None,
+        self, tokens: Int[Tensor, "row token"], memory: Memories, present: Present, recalled: Recalled
     ) -> tuple[Hidden, Context]:
         """What the decoder reads of a chunk so far, one input more than tokens, and what stands before it."""
-        if recalled is None and self._recalls:
-            recalled = self.recall(memory if self.insertion.recollects else memory[:, -1:])
-        context = self.insertion(memory, present, recalled)
+        context = self.insertion(memory, present)
+        embed = self.decoder.get_input_embeddings()
         start: Tensor = repeat(self.start, "d -> r 1 d", r=len(tokens))
         if memory.shape[1]:
             # The chunk's first input stands where the last token before it would.
             there = present[:, -1:]
             if self.config.overlap:
-                assert recalled is not None
-                ends = recalled[:, -1, -self.config.overlap :]
+                ends = embed(recalled.tokens[:, -1, -self.config.overlap :])
                 start = torch.where(there[..., None], ends[:, -1:], start)
                 context = context.followed_by(ends[:, :-1], there)
             else:
                 told = fp32(self.latest, rearrange(memory[:, -1], "r s m -> r 1 (s m)"))
                 start = start + told * there[..., None]
-        return torch.cat([start, self.decoder.get_input_embeddings()(tokens)], dim=1), context
+        return torch.cat([start, embed(tokens)], dim=1), context
 
-    def recall(self, memory: Memories) -> Recalled:
-        """Tokens of chunks as their memories give them back, as expected token embeddings: those that are read."""
-        if memory.shape[1] == 0:
-            return memory.new_zeros(*memory.shape[:2], self._recalls, self.config.decoder.dim)
-        hidden = self._regenerated(memory.flatten(0, 1))[:, -self._recalls :]
-        expected = self.expected(self.decoder.get_output_embeddings()(hidden))
-        return rearrange(expected, "(r n) t d -> r n t d", r=len(memory))
+    @contextmanager
+    def pointing(self, recalled: Recalled, present: Present) -> Iterator[None]:
+        """Within this, the decoder's logits are log-probabilities, and of what it points at, too, if it can point.
+
+        The decoder's own `generate` is to know of it as well, so it is its head that is told.
+        """
+        if self.pointer is None:
+            yield
+            return
+        pointer = self.pointer
+        head = self.decoder.get_output_embeddings()
+        hook = head.register_forward_hook(lambda _, inputs, logits: pointer(inputs[0], logits, recalled, present))
+        try:
+            yield
+        finally:
+            hook.remove()
 
     @property
-    def _recalls(self) -> int:
-        """How many of a chunk's last tokens are read as its memory gives them back."""
-        return self.config.shape.chunk_len if self.insertion.recollects else self.config.overlap
+    def _recalls(self) -> bool:
+        """Whether the decoder reads anything as its memory gives it back."""
+        return self.config.overlap > 0 or self.pointer is not None
+
+    def recall(self, memory: Memories) -> Recalled:
+        """Chunks as their memories give them back; nothing if the decoder reads none so."""
+        if memory.shape[1] == 0 or not self._recalls:
+            return self.recalled(memory.new_zeros(len(memory), 0, self.config.shape.chunk_len, self.config.vocab_size))
+        with torch.no_grad():
+            logits = self.regenerate(memory.flatten(0, 1))
+        return self.recalled(rearrange(logits, "(r n) t v -> r n t v", r=len(memory)))
+
+    def recalled(self, logits: Float[Tensor, "row memory token vocab"]) -> Recalled:
+        """Chunks as they are given back, by the logits of regenerating them."""
+        tokens = logits.argmax(-1)
+        if self.pointer is None:
+            return Recalled(tokens, logits.new_zeros(*tokens.shape, 0))
+        return Recalled(tokens, self.pointer.keys(self.decoder.get_input_embeddings()(tokens)))
 
     def _regenerated(self, memory: Memory) -> Hidden:
         context, added = self.insertion.regenerating(memory)
         blanks = repeat(self.blanks, "t d -> r t d", r=len(memory))
         return states(self.decoder, blanks if added is None else blanks + added, context)
-
-    def expected(self, logits: Float[Tensor, "*row vocab"]) -> Float[Tensor, "*row dim"]:
-        """Token embeddings, expected under the probabilities that logits give."""
-        return logits.softmax(-1) @ self.decoder.get_input_embeddings().weight
 
     def _causal(
         self, tokens: Windows, mask: WindowMask, memory: WindowMemory | None, retention: WindowLogits | None
@@ -170,11 +190,10 @@ class MemoryModel(nn.Module):
         recalled = None
         if seen and self._recalls:
             # Every chunk is recalled once, by the pass that regenerates it where there is one.
-            if retention is None:
-                once = self.recall(memory[:, : num_chunks - 1])
-            else:
-                once = self.expected(retention[:, : num_chunks - 1, -self._recalls :])
-            recalled = _earlier(once, mask, num_chunks, seen if self.insertion.recollects else 1)[0].flatten(0, 1)
+            past = slice(0, num_chunks - 1)
+            once = self.recall(memory[:, past]) if retention is None else self.recalled(retention[:, past])
+            read = seen if self.pointer else 1
+            recalled = Recalled(*(_earlier(part, mask, num_chunks, read)[0].flatten(0, 1) for part in once))
         logits = self.predict(tokens.flatten(0, 1), earlier.flatten(0, 1), present.flatten(0, 1), recalled)
         return rearrange(logits, "(w c) t v -> w c t v", c=num_chunks)
 
@@ -195,12 +214,13 @@ class Regenerator(nn.Module):
 
 
 def _earlier(
-    memory: Float[Tensor, "window chunk part dim"], mask: WindowMask, num_chunks: int, seen: int
-) -> tuple[Float[Tensor, "window chunk memory part dim"], Bool[Tensor, "window chunk memory"]]:
+    part: Shaped[Tensor, "window chunk *part"], mask: WindowMask, num_chunks: int, seen: int
+) -> tuple[Shaped[Tensor, "window chunk memory *part"], Bool[Tensor, "window chunk memory"]]:
     """The `seen` memories (or what is recalled of them) before each chunk, the latest last, and which there are."""
     if seen == 0:
-        shape = (len(memory), num_chunks, 0, *memory.shape[2:])
-        return memory.new_zeros(shape), mask.new_zeros(shape[:3])
-    earlier = F.pad(memory[:, : num_chunks - 1], (0, 0, 0, 0, seen, 0)).unfold(1, seen, 1)
+        shape = (len(part), num_chunks, 0, *part.shape[2:])
+        return part.new_zeros(shape), mask.new_zeros(shape[:3])
+    before = (0, 0) * (part.ndim - 2) + (seen, 0)
+    earlier = F.pad(part[:, : num_chunks - 1], before).unfold(1, seen, 1).movedim(-1, 2)
     present = F.pad(mask[:, : num_chunks - 1].any(-1), (seen, 0)).unfold(1, seen, 1)
-    return rearrange(earlier, "w c s m n -> w c n s m"), present
+    return earlier, present

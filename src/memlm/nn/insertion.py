@@ -15,8 +15,6 @@ from memlm.nn.unpooling import PositionalUnpooling
 
 Memories = Float[Tensor, "row memory slot memory_dim"]
 Present = Bool[Tensor, "row memory"]
-Recalled = Float[Tensor, "row memory token dim"]
-"""Tokens that memories give back, as expected embeddings: a chunk's last ones or all, of all memories or the latest."""
 
 
 class Context(NamedTuple):
@@ -74,14 +72,12 @@ class PerSlot(nn.Module):
 class PrefixInsertion(nn.Module):
     """Positions before the text (`config.Prefix`)."""
 
-    recollects = False
-
     def __init__(self, cfg: config.Prefix, shape: config.MemoryShape, dim: int) -> None:
         super().__init__()
         self.num_positions = cfg.num_positions
         self.unfold = Unfold(cfg.num_positions, shape, dim)
 
-    def forward(self, memory: Memories, present: Present, recalled: Recalled | None = None) -> Context:
+    def forward(self, memory: Memories, present: Present) -> Context:
         """Unfold the memories into positions."""
         return Context(self.unfold(memory), repeat(present, "r n -> r (n k)", k=self.num_positions))
 
@@ -98,17 +94,12 @@ class UnpooledInsertion(nn.Module):
     def __init__(self, cfg: config.Unpooled, shape: config.MemoryShape, dim: int) -> None:
         super().__init__()
         self.num_positions = cfg.num_positions
-        self.recollects = cfg.recollect
         self.unpool = PositionalUnpooling(config.Positional(token_dim=cfg.token_dim), shape, dim)
-        self.join = linear(shape.chunk_len // cfg.num_positions * (dim if cfg.recollect else cfg.token_dim), dim)
+        self.join = linear(shape.chunk_len // cfg.num_positions * cfg.token_dim, dim)
 
-    def forward(self, memory: Memories, present: Present, recalled: Recalled | None = None) -> Context:
+    def forward(self, memory: Memories, present: Present) -> Context:
         """Positions of all memories."""
-        if self.recollects:
-            assert recalled is not None
-            parts = rearrange(recalled, "r n t p -> (r n) t p")
-        else:
-            parts = self.unpool.parts(rearrange(memory, "r n s m -> (r n) s m"))
+        parts = self.unpool.parts(rearrange(memory, "r n s m -> (r n) s m"))
         joined = rearrange(parts, "(r n) (k t) p -> r (n k) (t p)", r=len(memory), k=self.num_positions)
         return Context(self.join(to_compute_dtype(joined)), repeat(present, "r n -> r (n k)", k=self.num_positions))
 
@@ -122,7 +113,6 @@ class CrossAttentionInsertion(nn.Module):
     """Keys that every layer attends to (`config.CrossAttention`)."""
 
     num_positions = 0
-    recollects = False
 
     def __init__(self, cfg: config.CrossAttention, shape: config.MemoryShape, dim: int, max_memories: int) -> None:
         super().__init__()
@@ -134,7 +124,7 @@ class CrossAttentionInsertion(nn.Module):
         # What a chunk attends to that has no memories before it; softmax needs something.
         self.nothing = nn.Parameter(torch.randn(1, dim) * 0.3)
 
-    def forward(self, memory: Memories, present: Present, recalled: Recalled | None = None) -> Context:
+    def forward(self, memory: Memories, present: Present) -> Context:
         """Unfold the memories into keys."""
         rows, number = memory.shape[:2]
         places = rearrange(self.ages[len(self.ages) - number :] + self.parts, "n k d -> (n k) d")

@@ -33,6 +33,7 @@ def memory_model(
     insertion: Literal["prefix", "unpooled", "cross_attention"] = "unpooled",
     num_positions: int = 4,
     overlap: int = 4,
+    pointer_span: int = 0,
     dim: int = 128,
     num_layers: int = 3,
     vocab_size: int = 1024,
@@ -78,6 +79,7 @@ def memory_model(
             max_memories=window_chunks - 1,
             # Without retention nobody learns to give tokens back.
             overlap=overlap if retention else 0,
+            pointer_span=pointer_span,
         ),
         window_chunks=window_chunks,
         phases=phases,
@@ -91,7 +93,8 @@ def without_memory(recipe: MemoryModelRecipe, *, full_context: bool = False) -> 
     reading whole windows as tokens."""
     shape = recipe.model.shape
     longer = recipe.window_chunks if full_context else 1
-    model = replace(recipe.model, shape=replace(shape, chunk_len=shape.chunk_len * longer), encoder=None)
+    longer_shape = replace(shape, chunk_len=shape.chunk_len * longer)
+    model = replace(recipe.model, shape=longer_shape, encoder=None, pointer_span=0)
     causal = Weights(causal=1.0)
     phases = tuple(replace(phase, weights=causal, encoder_frozen=False) for phase in recipe.phases)
     return replace(
@@ -108,7 +111,7 @@ def without_memory(recipe: MemoryModelRecipe, *, full_context: bool = False) -> 
 def oracle(recipe: MemoryModelRecipe) -> MemoryModelRecipe:
     """The same model, which predicts each chunk from the memory of that very chunk: more than any past can tell."""
     phases = tuple(replace(phase, weights=Weights(causal=0.0, copy=1.0)) for phase in recipe.phases)
-    model = replace(recipe.model, overlap=0)
+    model = replace(recipe.model, overlap=0, pointer_span=0)
     return replace(recipe, name=f"oracle of {recipe.name}", model=model, phases=phases)
 
 
@@ -122,6 +125,7 @@ def encoder_decoder(recipe: MemoryModelRecipe) -> MemoryModelRecipe:
         pooling=Aligned(),
         insertion=CrossAttention(num_parts=None),
         overlap=0,
+        pointer_span=0,
     )
     causal = Weights(causal=1.0)
     phases = tuple(replace(phase, weights=causal) for phase in recipe.phases)

@@ -25,11 +25,13 @@ class RecallPlan:
     chunk_len: int = 32
     memory_dim: int = 256
     window_chunks: int = 4
-    num_positions: int = 8
+    num_positions: int = 4
     """Decoder positions that a memory takes."""
+    pointer_span: int = 12
+    """Tokens by which a decoder with memories finds what it copies of them."""
     dim: int = 128
     """Width of the decoder."""
-    num_tokens: int = 8_000_000
+    num_tokens: int = 6_000_000
     recall_fraction: float = 0.8
     """Share of training windows with facts and questions."""
     num_texts: int = 100
@@ -52,6 +54,7 @@ def reproduce_recall(out: Path, plan: RecallPlan | None = None, *, quiet: bool =
         memory_dim=plan.memory_dim,
         window_chunks=plan.window_chunks,
         num_positions=plan.num_positions,
+        pointer_span=plan.pointer_span,
         dim=plan.dim,
         num_tokens=plan.num_tokens,
         recall_fraction=plan.recall_fraction,
