@@ -301,7 +301,7 @@ def test_what_cannot_be_probed_is_refused(memlm: Memlm, model: Path, text: Path,
     assert_refused(memlm("settle", model, "--text", corpus), "no causal language model")
 
 
-@pytest.mark.parametrize("claim", ["embeddings", "memory-model", "recall"])
+@pytest.mark.parametrize("claim", ["embeddings", "memory-model", "recall", "non-invertible"])
 def test_every_claim_has_a_command(claim: str, memlm: Memlm) -> None:
     outcome = memlm("reproduce", claim, "--help")
     assert outcome.code == 0
@@ -323,6 +323,11 @@ def test_what_is_reproduced_is_kept_and_shown(memlm: Memlm, monkeypatch: pytest.
     assert (asked[0].seed, asked[0].models) == (3, ("combined",))
     assert json.loads((tmp_path / "recall-seed-3.json").read_text()) == answer
     assert "Recall of exact strings" in (tmp_path / "report.html").read_text()
+
+    options = ("--chunk-lens", 8, "--steps", 2, "--reading-steps", 2, "--num-windows", 8)
+    outcome = memlm("reproduce", "non-invertible", "--out", tmp_path, *options, "--json")
+    assert json.loads((tmp_path / "non-invertible-seed-0.json").read_text()) == outcome.json()
+    assert "uniform 8, 8 tokens, causal:" in outcome.err
 
     compared = made_up_comparison()
     monkeypatch.setattr("memlm.reproduce.memory_model.reproduce_memory_model", lambda out, plan: compared)

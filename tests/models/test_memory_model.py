@@ -260,6 +260,20 @@ def test_generation_stops_where_it_is_told() -> None:
     assert stopped.tolist() == written[: first + 1].tolist()
 
 
+def test_beams_are_searched_with_a_pointer_too() -> None:
+    reads = model(Prefix(num_positions=1), pointer_span=2)
+    tokens = windows(10)[0][0].flatten()[:-2]
+    written = generate(reads, tokens, max_new_tokens=2, do_sample=False, num_beams=VOCAB)
+
+    def nats(new: Tensor) -> float:
+        whole = torch.cat([tokens, new]).view(1, CHUNKS, LENGTH)
+        batch = Batch(whole, torch.ones_like(whole, dtype=torch.bool))
+        return float(combined(Weights()).nats(reads, batch).detach())
+
+    greedy = generate(reads, tokens, max_new_tokens=2, do_sample=False)
+    assert nats(written) <= nats(greedy) + 1e-4
+
+
 def test_no_tokens_cannot_be_asked_for() -> None:
     with pytest.raises(ValueError, match="max_new_tokens must be positive, not 0"):
         generate(model(Prefix(num_positions=1)), torch.zeros(0, dtype=torch.long), max_new_tokens=0)

@@ -54,3 +54,15 @@ def test_with_nothing_to_point_at_the_decoder_speaks_alone() -> None:
         absent = points(hidden, logits, recalled(points, [[1, 2], [3, 4]]), torch.zeros(1, 2, dtype=torch.bool))
     torch.testing.assert_close(alone, logits.log_softmax(-1))
     torch.testing.assert_close(absent, logits.log_softmax(-1))
+
+
+def test_every_beam_points_into_its_own_rows_past() -> None:
+    points = pointer(span=1)
+    past = Recalled(*(torch.cat([part, part.flip(2)]) for part in recalled(points, [[3, 7, 4]])))
+    hidden, logits, present = torch.randn(4, 2, VOCAB), torch.randn(4, 2, VOCAB), torch.ones(2, 1, dtype=torch.bool)
+    with torch.no_grad():
+        together = points(hidden, logits, past, present)
+        for row in range(4):
+            own, one = slice(row, row + 1), slice(row // 2, row // 2 + 1)
+            alone = points(hidden[own], logits[own], Recalled(*(part[one] for part in past)), present[one])
+            torch.testing.assert_close(together[own], alone)

@@ -57,7 +57,8 @@ def substitution(
         `rows`, one for each context, and the configuration. Of a row, ratios are above 1 where memories cost less:
 
         - `ttft_ratio_cold`, `ttft_ratio_cached`: seconds to the first token after the past as tokens, divided by
-          those after memories that have yet to be made of the tokens (cold), or that are there already (cached).
+          those after memories that have yet to be made of the tokens (cold), or that are there already, and with them
+          what the latest gives back (cached).
         - `decode_ratio`: tokens a second of `NEW_TOKENS` further tokens with the key-value cache, memories' by tokens'.
         - `cache_bytes_ratio`: bytes of the key-value caches after reading, tokens' by memories'. `memory_bytes` are
           those of the memories as vectors, which are all that has to be kept between texts.

@@ -34,6 +34,8 @@ class Muon(Config):
     """Of the gradient, Nesterov's. Short runs want less than the customary 0.95."""
     num_newton_schulz: int = 3
     """Newton-Schulz iterations that orthogonalize an update."""
+    weight_decay: float = 0.0
+    """Share of a matrix that is lost each step, times the learning rate."""
     adamw: AdamW = field(default_factory=AdamW)
 
     def __post_init__(self) -> None:

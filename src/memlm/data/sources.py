@@ -146,17 +146,17 @@ class Unifilar:
             joint = weights[:, None, None] * np.einsum("bs,xst->bxt", beliefs, self._moves)
             beliefs, weights = _merged(joint.reshape(-1, self.num_states))
 
-    def log_probs(self, tokens: Int[np.ndarray, "chunk token"]) -> Float[np.ndarray, "chunk token"]:
-        """ln P of each token given those before it in its chunk; -inf of what cannot be."""
+    def log_probs(self, tokens: Int[np.ndarray, "text ..."]) -> Float[np.ndarray, "text ..."]:
+        """ln P of each token given those before it in its text, which may stand in chunks; -inf of what cannot be."""
         belief = np.repeat(self.stationary[None], len(tokens), axis=0)
-        nats = np.empty(tokens.shape)
-        for place, token in enumerate(tokens.T):
+        nats = np.empty((len(tokens), math.prod(tokens.shape[1:])))
+        for place, token in enumerate(tokens.reshape(nats.shape).T):
             joint = np.einsum("bs,bst->bt", belief, self._moves[token])
             likely = joint.sum(1)
             with np.errstate(divide="ignore", invalid="ignore"):
                 nats[:, place] = np.log(likely)
                 belief = np.where(likely[:, None] > 0, joint / likely[:, None], self.stationary)
-        return nats
+        return nats.reshape(tokens.shape)
 
     def draw(self, num_windows: int, chunk_len: int, random: np.random.Generator) -> Drawn:
         """Random stretches of 2 · `chunk_len` tokens."""

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -48,13 +48,17 @@ class Pointer(nn.Module):
         recalled: Recalled,
         present: Bool[Tensor, "row memory"],
     ) -> Float[Tensor, "row token vocab"]:
-        """Log-probabilities of next tokens after states [row token dim], whose logits alone are given."""
-        keys = rearrange(recalled.keys, "r n t d -> r (n t) d")
-        there = repeat(present, "r n -> r 1 (n t)", t=recalled.tokens.shape[2])
+        """Log-probabilities of next tokens after states [row token dim], whose logits alone are given.
+
+        Where beams are searched there are several rows of states for each of what is recalled, side by side.
+        """
+        beams = len(hidden) // len(present)
+        keys = repeat(recalled.keys, "r n t d -> (r b) (n t) d", b=beams)
+        there = repeat(present, "r n -> (r b) 1 (n t)", b=beams, t=recalled.tokens.shape[2])
         query = self.query(hidden) * hidden.shape[-1] ** -0.5
         scores = (query @ keys.to(query.dtype).mT).float().masked_fill(~there, -torch.inf)
         nowhere = query.float() @ self.sentinel
         shares = torch.cat([nowhere[..., None], scores], dim=-1).softmax(dim=-1)
-        tokens = repeat(recalled.tokens, "r n t -> r q (n t)", q=hidden.shape[1])
+        tokens = repeat(recalled.tokens, "r n t -> (r b) q (n t)", b=beams, q=hidden.shape[1])
         mixed = (shares[..., :1] * logits.float().softmax(dim=-1)).scatter_add(-1, tokens, shares[..., 1:])
         return mixed.clamp_min(torch.finfo(mixed.dtype).tiny).log()

@@ -49,7 +49,8 @@ def memory_model(
     With `encoder_from`, a trained encoder is taken and frozen; with `reading_fraction`, that share of the tokens goes
     to reading memories alone, before next tokens are learned as well (the paper's curriculum). `retention` 0 is
     causal training alone, which leaves memories poor. With `recall_fraction`, that share of the windows hide facts in
-    their text and end in a question about one of them, which is what `memlm bench recall` asks for.
+    their text and end in a question about one of them, which is what `memlm bench recall` asks for; with
+    `pointer_span`, the decoder finds the answer by the tokens before it and copies it.
 
     Claim (paper, §4): memories of combined training give back nearly all of their text, at the same next-token loss.
     Cost: one million tokens, two and a half minutes on two cores.

@@ -31,7 +31,10 @@ class RecallPlan:
     """Tokens by which a decoder with memories finds what it copies of them."""
     dim: int = 128
     """Width of the decoder."""
-    num_tokens: int = 6_000_000
+    reading_fraction: float = 0.25
+    """Share of the tokens that the combined model first learns to read memories from: what is not given back cannot be
+    pointed at."""
+    num_tokens: int = 8_000_000
     recall_fraction: float = 0.8
     """Share of training windows with facts and questions."""
     num_texts: int = 100
@@ -60,13 +63,12 @@ def reproduce_recall(out: Path, plan: RecallPlan | None = None, *, quiet: bool =
         recall_fraction=plan.recall_fraction,
         seed=plan.seed,
     )
-    combined, causal = recipe(), recipe(retention=0.0)
     recipes = {
-        "combined": combined,
-        "causal": causal,
-        "full_context": without_memory(combined, full_context=True),
+        "combined": recipe(reading_fraction=plan.reading_fraction),
+        "causal": recipe(retention=0.0),
+        "full_context": without_memory(recipe(), full_context=True),
     }
-    prepared = prepare(combined.data, quiet=quiet)
+    prepared = prepare(recipes["combined"].data, quiet=quiet)
     asked: dict[str, dict[str, Any]] = {}
     for name in plan.models:
         folder = out / f"recall-{name}-seed-{plan.seed}"

@@ -35,7 +35,7 @@ def build_optimizers(model: nn.Module, cfg: config.Optimizer) -> list[Optimizer]
             muon = torch.optim.Muon(
                 matrices,
                 lr=cfg.learning_rate,
-                weight_decay=0.0,
+                weight_decay=cfg.weight_decay,
                 momentum=cfg.momentum,
                 ns_steps=cfg.num_newton_schulz,
                 adjust_lr_fn="original",
