@@ -34,6 +34,7 @@ from memlm.data.texts import evaluation_documents
 from memlm.data.token_store import PreparedData, prepare
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.memory_model import MemoryModel
+from memlm.nn.pointer import Recalled
 from memlm.objectives import combined
 from memlm.recipes.memory_model import without_memory
 from memlm.text_memory_model import TextMemoryModel, generate
@@ -81,7 +82,7 @@ class Oracle(MemoryModel):
     def encode(self, tokens: Tensor, mask: Tensor) -> Tensor:
         return torch.where(mask, tokens, 0)[:, :, None].float()
 
-    def predict(self, tokens: Tensor, memory: Tensor, present: Tensor) -> Tensor:
+    def predict(self, tokens: Tensor, memory: Tensor, present: Tensor, recalled: Recalled | None = None) -> Tensor:
         logits = torch.zeros(*tokens.shape, VOCAB)
         for row, own, past, there in zip(logits, tokens, memory, present, strict=True):
             begin, value = self._answer(own.tolist(), past[there].flatten().long().tolist())
@@ -123,7 +124,7 @@ def test_an_answer_with_a_wrong_end_is_wrong(cfg: MemoryModelConfig) -> None:
 class Forgetful(Oracle):
     """It remembers one chunk."""
 
-    def predict(self, tokens: Tensor, memory: Tensor, present: Tensor) -> Tensor:
+    def predict(self, tokens: Tensor, memory: Tensor, present: Tensor, recalled: Recalled | None = None) -> Tensor:
         return super().predict(tokens, memory[:, -1:], present[:, -1:])
 
 

@@ -145,7 +145,7 @@ class _Cell:
             "capacity_bits": capacity / _BITS,
             **values,
             "state_share": values["retained_state_bits"] / (needed / _BITS) if needed else None,
-            "rest_share": rest / ((entropy - needed) / _BITS),
+            "rest_share": rest / ((entropy - needed) / _BITS) if entropy > needed else None,
             "intervals": intervals,
             "violations": sum(impossible),
         }
