@@ -135,3 +135,48 @@ def made_up_comparison(seed: int = 0, *, full: bool = False) -> Result:
         "by_insertion": [{"insertion": "cross_attention", "number": 4, **swept}] if full else [],
     }
     return Result(name="memory model", measures=measures)
+
+
+def made_up_known_sources(seed: int = 0) -> Result:
+    """A result of `memlm reproduce non-invertible`."""
+    rows = [
+        {
+            "source": source,
+            "objective": objective,
+            "num_tokens": 8,
+            "entropy_bits": 24.0,
+            "state_bits": state,
+            "retained_bits": 20.0 - seed,
+            "share": (20.0 - seed) / 24,
+            "retained_state_bits": state,
+            "state_share": 1.0 if state else None,
+            "rest_share": 0.1 + seed / 10,
+            "next_token_excess_bits": 0.01,
+            "intervals": {"retained_bits": [19.5, 20.5]},
+            "violations": 0,
+        }
+        for source, state in (("Markov 8, order 1", 3.0), ("uniform 8", 0.0))
+        for objective in ("causal", "combined")
+    ]
+    stored = {"method": "rounded afterwards", "num_tokens": 8, "least_error": 0.0}
+    calibrated = {"exact_bits": 12.0, "estimated_bits": 11.9, "coverage_of_truth": 0.9, "coverage_of_estimate": 0.95}
+    return Result(
+        name="non-invertible",
+        measures={
+            "rows": rows,
+            "distortion": [{**stored, "stored_bits": 24, "token_error": 0.02}],
+            "distortion_limit": [{"bits_per_token": 0.0, "error": 0.875}, {"bits_per_token": 3.0, "error": 0.0}],
+            "ideal_over_stored": {"rounded afterwards": 0.321 if seed else None},
+            "calibration": [
+                {
+                    "source": "uniform 8",
+                    "channel": "half erased",
+                    "num_tokens": 8,
+                    "bias": -0.008,
+                    "missed_bits": 0.1,
+                    **calibrated,
+                }
+            ],
+            "oracle": [{"source": "uniform 8", "entropy_rate_nats": 2.0794415, "oracle_nats": 2.0794415}],
+        },
+    )

@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from memlm.config import Degradation, Noise, Quantization
-from memlm.probes.transform import Transform, quantized
+from memlm.probes.transform import Transform
 
 DIM = 6
 bits = st.integers(1, 16)
@@ -25,42 +24,6 @@ def covariance(read: Tensor) -> Tensor:
 
 
 # --- quantization ---
-
-
-@settings(deadline=None)
-@given(values, bits)
-def test_no_value_is_further_from_its_level_than_half_a_step(numbers: list[float], num_bits: int) -> None:
-    standard = torch.tensor(numbers)
-    error = (quantized(standard, num_bits) - standard).abs()
-    assert float(error.max()) <= 3 / 2**num_bits + 1e-6
-
-
-@pytest.mark.parametrize("num_bits", [1, 2, 3, 5, 8, 11])
-def test_there_are_as_many_levels_as_the_bits_can_tell_apart(num_bits: int) -> None:
-    levels = quantized(torch.linspace(-50, 50, 200_001), num_bits).unique()
-    assert len(levels) == 2**num_bits
-    assert torch.equal(levels, -levels.flip(0))
-    torch.testing.assert_close(levels.diff(), torch.full((2**num_bits - 1,), 6 / 2**num_bits), rtol=0, atol=1e-5)
-    assert levels[-1] < 3
-
-
-@settings(deadline=None)
-@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=50), bits)
-def test_any_value_is_put_on_one_of_the_levels_in_order(numbers: list[float], num_bits: int) -> None:
-    standard = torch.tensor(sorted(numbers))
-    rounded = quantized(standard, num_bits)
-    step = 6 / 2**num_bits
-    index = (rounded + 3) / step - 0.5
-    torch.testing.assert_close(index, index.round(), rtol=0, atol=0.02)
-    assert 0 <= index.round().min() <= index.round().max() < 2**num_bits
-    assert torch.all(rounded.diff() >= 0)
-    assert torch.equal(quantized(rounded, num_bits), rounded)
-
-
-@given(values)
-def test_one_bit_is_the_sign(numbers: list[float]) -> None:
-    standard = torch.tensor([number for number in numbers if abs(number) > 1e-6] or [1.0])
-    assert torch.equal(quantized(standard, 1), 1.5 * standard.sign())
 
 
 def test_a_quantized_embedding_takes_no_more_values_than_its_bits_can_tell_apart() -> None:

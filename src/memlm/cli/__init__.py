@@ -10,7 +10,8 @@ import tyro
 from memlm.cli.bench import Bench
 from memlm.cli.command import Command
 from memlm.cli.jobs import Demo, Evaluate, Generate, Recipes, Regenerate, Train
-from memlm.cli.probes import Probe, Reproduce, Settle
+from memlm.cli.probes import Probe, Settle
+from memlm.cli.reproduce import Reproduce
 
 # Options may follow a subcommand's name, where people look for them: memlm train demo --out runs/mine
 CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs)

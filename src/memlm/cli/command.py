@@ -1,9 +1,14 @@
 """What every command has."""
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from memlm.files import atomic_write
+from memlm.results import Result
 
 Answer = Mapping[str, Any]
 
@@ -22,3 +27,8 @@ class Command:
     def say(self, text: str) -> None:
         """A line for people."""
         print(text, file=sys.stderr if self.json else sys.stdout)
+
+
+def keep(result: Result, path: Path) -> None:
+    """Write a result to a file, whole or not at all."""
+    atomic_write(path, json.dumps(result.to_dict(), indent=2) + "\n")

@@ -133,9 +133,12 @@ class MemoryShape(Config):
     """Dimensions of one memory vector."""
     num_slots: int = 1
     """Memory vectors per chunk."""
+    num_bits: int | None = None
+    """That every dimension of a memory is rounded to, in training too; by default memories are not rounded."""
 
     def __post_init__(self) -> None:
         require_positive(self, "vocab_size", "chunk_len", "memory_dim", "num_slots")
+        require(self.num_bits is None or 1 <= self.num_bits <= 16, f"num_bits must be 1 to 16, not {self.num_bits}")
 
     def require_fits(self, pooling: Pooling) -> None:
         """Raise ValueError where a pooling cannot make such memories."""

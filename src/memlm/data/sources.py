@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
+from memlm.data.channels import Channel
 from memlm.data.token_store import TokenSplit
 from memlm.data.tokenizer import Tokenizer
 
@@ -146,17 +147,29 @@ class Unifilar:
             joint = weights[:, None, None] * np.einsum("bs,xst->bxt", beliefs, self._moves)
             beliefs, weights = _merged(joint.reshape(-1, self.num_states))
 
-    def log_probs(self, tokens: Int[np.ndarray, "text ..."]) -> Float[np.ndarray, "text ..."]:
-        """ln P of each token given those before it in its text, which may stand in chunks; -inf of what cannot be."""
+    def log_probs(
+        self, tokens: Int[np.ndarray, "text ..."], channel: Channel | None = None
+    ) -> Float[np.ndarray, "text ..."]:
+        """ln P of each token given those before it in its text, which may stand in chunks; -inf of what cannot be.
+
+        With a channel, of each symbol that it makes of a token, given the symbols before.
+        """
+        moves = self._moves if channel is None else np.einsum("tsn,to->osn", self._moves, channel)
         belief = np.repeat(self.stationary[None], len(tokens), axis=0)
         nats = np.empty((len(tokens), math.prod(tokens.shape[1:])))
         for place, token in enumerate(tokens.reshape(nats.shape).T):
-            joint = np.einsum("bs,bst->bt", belief, self._moves[token])
+            joint = np.einsum("bs,bst->bt", belief, moves[token])
             likely = joint.sum(1)
             with np.errstate(divide="ignore", invalid="ignore"):
                 nats[:, place] = np.log(likely)
                 belief = np.where(likely[:, None] > 0, joint / likely[:, None], self.stationary)
         return nats.reshape(tokens.shape)
+
+    def information(
+        self, tokens: Int[np.ndarray, "text token"], symbols: Int[np.ndarray, "text token"], channel: Channel
+    ) -> Float[np.ndarray, " text"]:
+        """What symbols tell of their texts, ln P(symbols | tokens) / P(symbols): in the mean, I(tokens; symbols)."""
+        return np.log(channel[tokens, symbols]).sum(1) - self.log_probs(symbols, channel).sum(1)
 
     def draw(self, num_windows: int, chunk_len: int, random: np.random.Generator) -> Drawn:
         """Random stretches of 2 · `chunk_len` tokens."""

@@ -73,7 +73,7 @@ def least_error(nats: float, vocab_size: int) -> float:
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         low, high = (middle, high) if fano_nats(middle, vocab_size) < nats else (low, middle)
-    return high
+    return low  # a bound must not be above itself, not even by rounding
 
 
 def hamming_rate(distortion: float, vocab_size: int) -> float:

@@ -11,13 +11,17 @@ from memlm import config
 from memlm.nn.linear import to_compute_dtype
 from memlm.nn.mixers import Mask
 from memlm.nn.pooling import Memory, build_pooling
+from memlm.nn.quantization import quantized
 from memlm.nn.stack import Stack
 
 Tokens = Int[Tensor, "batch token"]
 
 
 class Encoder(nn.Module):
-    """Token embeddings and learned positions, a stack, and pooling; each memory vector's root mean square is 1."""
+    """Token embeddings and learned positions, a stack, and pooling.
+
+    Each memory vector's root mean square is 1; where the shape says so, its dimensions are then rounded.
+    """
 
     def __init__(self, shape: config.MemoryShape, stack: config.StackConfig, pooling: config.Pooling) -> None:
         super().__init__()
@@ -38,7 +42,8 @@ class Encoder(nn.Module):
             raise ValueError(f"this encoder reads chunks of {self.shape.chunk_len} tokens, not {tokens.shape[1]}")
         hidden = to_compute_dtype(self.embed(tokens) + self.positions)
         memory = self.pooling(self.stack(hidden, mask), mask).float()
-        return F.rms_norm(memory, memory.shape[-1:], eps=1e-8)
+        memory = F.rms_norm(memory, memory.shape[-1:], eps=1e-8)
+        return memory if self.shape.num_bits is None else quantized(memory, self.shape.num_bits)
 
     def fingerprint(self, tokenizer: str) -> str:
         """A short hash of weights, configuration and tokenizer (its own fingerprint)."""

@@ -6,13 +6,12 @@ from torch import Tensor
 
 from memlm.config import Degradation, Noise, Quantization
 from memlm.nn.pooling import Memory
+from memlm.nn.quantization import quantized
 from memlm.probes.embed import Vectors
 
 _SAMPLE = 20_000
 _MIN_FLOOR = 1e-6
 _MIN_RELATIVE_STD = 1e-5
-
-_CLIP = 3.0
 
 
 class Transform:
@@ -50,14 +49,6 @@ class Transform:
                 return quantized(standard, num_bits)
             case None:
                 return standard
-
-
-def quantized(standard: Tensor, num_bits: int) -> Tensor:
-    """Standardized values → the middles of 2^`num_bits` equal steps between -3 and 3; what lies outside is clipped."""
-    levels = 2**num_bits
-    step = 2 * _CLIP / levels
-    index = ((standard + _CLIP) / step).floor().clamp(0, levels - 1)
-    return (index + 0.5) * step - _CLIP
 
 
 def _generator() -> torch.Generator:

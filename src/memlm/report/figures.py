@@ -53,6 +53,8 @@ class Line:
     y: Sequence[float]
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
+    marked: bool = False
+    """Each point is one measurement."""
 
 
 def line_figure(
@@ -94,8 +96,10 @@ def line_figure(
 
 def _draw(axes: "Axes", lines: Sequence[Line]) -> None:
     for line, colour, dashes in zip(lines, cycle(_SERIES), islice(cycle(_DASHES), len(lines)), strict=False):
-        marker = "o" if len(line.x) < 2 else None
-        axes.plot(line.x, line.y, color=colour, linestyle=dashes, linewidth=1.8, marker=marker, clip_on=False)
+        marker = "o" if line.marked or len(line.x) < 2 else None
+        axes.plot(
+            line.x, line.y, color=colour, linestyle=dashes, linewidth=1.8, marker=marker, markersize=4.5, clip_on=False
+        )
         if line.low is not None and line.high is not None:
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
         axes.lines[-1].set_label(_plain(line.label))
@@ -119,7 +123,7 @@ def _dress(axes: "Axes", x_label: str, y_label: str, log_x: bool, log_y: bool) -
 
 def _mark(axes: "Axes", x_ticks: Mapping[float, str]) -> None:
     for line in axes.lines:
-        line.set(marker="o", markersize=4.5)
+        line.set_marker("o")
     axes.minorticks_off()
     axes.set_xticks(list(x_ticks), [_plain(label) for label in x_ticks.values()])
 
