@@ -68,6 +68,9 @@ def test_what_was_measured_is_not_measured_again(monkeypatch: pytest.MonkeyPatch
     other = DistortionPlan(chunk_len=4, dims=(8,), steps=2, num_chunks=8, seed=1)
     measured(other.cells()[:1], tmp_path / "rows.jsonl", quiet=True)
     assert len(again) == len(cells) - 2 + 1
+    (tmp_path / "rows.jsonl").write_text("[1, 2]\n")
+    with pytest.raises(ValueError, match=r"rows.jsonl holds no measured rows.*remove it"):
+        measured(cells, tmp_path / "rows.jsonl", quiet=True)
 
 
 def test_cells_side_by_side_measure_the_same(tmp_path: Path) -> None:

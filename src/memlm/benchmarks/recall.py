@@ -108,24 +108,33 @@ def recall(
             answers = reader.answers(windows, blind=distance is None)
             outcomes[setting] = judge(model.tokenizer, windows, answers)
             advance(windows.tokens.size)
-    seeing = {setting: outcome for setting, outcome in outcomes.items() if setting.distance is not None}
-    blind = {setting: outcome for setting, outcome in outcomes.items() if setting.distance is None}
-    by_distance = {str(far): _exact(_of(seeing, distance=far)) for far in numbers}
-    of_kind = {kind: _exact(_of(seeing, kind=kind)) for kind in by_kind}
     made_by = Provenance.here(seed=seed, model=model.provenance, encoder=model.encoder_fingerprint)
     return {
-        "recall": {far: rate for far, (rate, _) in by_distance.items()},
-        "recall_intervals": {far: list(interval) for far, (_, interval) in by_distance.items()},
-        "recall_by_kind": {kind: rate for kind, (rate, _) in of_kind.items()},
-        "recall_by_kind_intervals": {kind: list(interval) for kind, (_, interval) in of_kind.items()},
-        "chance": _exact(_of(blind))[0],
-        "chance_by_kind": {kind: _exact(_of(blind, kind=kind))[0] for kind in by_kind},
-        "rows": [_row(setting, outcome) for setting, outcome in seeing.items()],
+        **_summary(outcomes),
         "chunk_len": reader.chunk_len,
         "full_context": reader.full_context,
         "num_facts": num_facts,
         "num_texts": num_texts,
         "provenance": asdict(made_by),
+    }
+
+
+def _summary(outcomes: Mapping[_Setting, Outcome]) -> dict[str, Any]:
+    """Exact matches by distance and by kind, blind ones as chance, and every setting's row."""
+    seeing = {setting: outcome for setting, outcome in outcomes.items() if setting.distance is not None}
+    blind = {setting: outcome for setting, outcome in outcomes.items() if setting.distance is None}
+    distances = sorted({setting.distance for setting in seeing if setting.distance is not None})
+    kinds = list(dict.fromkeys(setting.kind for setting in outcomes))
+    by_distance = {str(far): _exact(_of(seeing, distance=far)) for far in distances}
+    by_kind = {kind: _exact(_of(seeing, kind=kind)) for kind in kinds}
+    return {
+        "recall": {far: rate for far, (rate, _) in by_distance.items()},
+        "recall_intervals": {far: list(interval) for far, (_, interval) in by_distance.items()},
+        "recall_by_kind": {kind: rate for kind, (rate, _) in by_kind.items()},
+        "recall_by_kind_intervals": {kind: list(interval) for kind, (_, interval) in by_kind.items()},
+        "chance": _exact(_of(blind))[0],
+        "chance_by_kind": {kind: _exact(_of(blind, kind=kind))[0] for kind in kinds},
+        "rows": [_row(setting, outcome) for setting, outcome in seeing.items()],
     }
 
 

@@ -352,7 +352,7 @@ def _entropy(probabilities: Float[np.ndarray, "*row outcome"]) -> Float[np.ndarr
     """Nats of each distribution."""
     with np.errstate(divide="ignore"):
         logs = np.where(probabilities > 0, np.log(probabilities), 0.0)
-    return -(probabilities * logs).sum(-1)
+    return 0.0 - (probabilities * logs).sum(-1)
 
 
 def _groups(rows: NDArray[np.generic]) -> NDArray[np.int64]:

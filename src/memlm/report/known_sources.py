@@ -136,8 +136,8 @@ def _by_source(seeds: Sequence[Sequence[Row]]) -> Section:
         )
     caption = (
         "Kept: bits that trained readers find in a memory, a lower bound. Excess: bits a token that predictions of "
-        "the next chunk cost above what they cost one who knows everything before it. Below a number: its range over "
-        "seeds; with one seed, its 95% interval over texts, where there is one."
+        "the next chunk cost above what they cost one who knows everything before it (an autoencoder was never asked "
+        "to predict). Below a number: its range over seeds; with one seed, its 95% interval over texts, if it has one."
     )
     told = Definitions(
         [
@@ -228,7 +228,8 @@ def _distortion(results: Sequence[Result]) -> Section:
     svg = line_figure(lines, x_label="stored bits for each token", y_label="share of wrong tokens", y_limits=(0.0, 0.9))
     text = (
         "Uniform, independent tokens cannot be guessed, so the least share of wrong ones that so many stored bits "
-        "allow is known exactly: the rate-distortion curve. A point below it would be a bug."
+        "allow is known exactly: the rate-distortion curve, which here is Fano's inequality too. A point below it "
+        "would be a bug."
     )
     reached = {method: [result.ideal_over_stored[method] for result in results] for method in methods}
     table = [

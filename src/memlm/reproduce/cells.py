@@ -43,9 +43,15 @@ def measured(
             than from all cores together. More than one need the caller's main module to be importable.
         title: what is being done.
         quiet: show no progress.
+
+    Raises:
+        ValueError: `kept` is not such a file.
     """
     keys = [hashlib.sha256(f"{version('memlm')} {cell!r}".encode()).hexdigest()[:16] for cell in cells]
-    rows = {found["key"]: found["rows"] for found in read_json_lines(kept)}
+    try:
+        rows = {found["key"]: found["rows"] for found in read_json_lines(kept)}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{kept} holds no measured rows: {error!r}; remove it to measure again") from None
     todo = {key: cell for key, cell in zip(keys, cells, strict=True) if key not in rows}
     total, left = (sum(cell.num_tokens for cell in some) for some in (cells, todo.values()))
     with track(title, total=total, unit="tokens", completed=total - left, quiet=quiet) as advance:
