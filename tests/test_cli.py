@@ -301,11 +301,23 @@ def test_what_cannot_be_probed_is_refused(memlm: Memlm, model: Path, text: Path,
     assert_refused(memlm("settle", model, "--text", corpus), "no causal language model")
 
 
-@pytest.mark.parametrize("claim", ["embeddings", "memory-model", "recall", "non-invertible"])
+@pytest.mark.parametrize("claim", ["embeddings", "memory-model", "recall", "non-invertible", "claims"])
 def test_every_claim_has_a_command(claim: str, memlm: Memlm) -> None:
     outcome = memlm("reproduce", claim, "--help")
     assert outcome.code == 0
     assert "Claim:" in outcome.out
+
+
+def test_results_decide_claims(memlm: Memlm, tmp_path: Path) -> None:
+    (tmp_path / "memory-training.json").write_text('{"combined_step_ratio": 1.5}')
+    outcome = memlm("reproduce", "claims", tmp_path, "--out", tmp_path, "--json")
+    (decided,) = outcome.json()["claims"]
+    assert (decided["name"], decided["verdict"]) == ("memory-models-are-parallel", "fails")
+    assert "fails: All chunks at once" in outcome.err
+    assert "memory-models-are-parallel" in (tmp_path / "claims.html").read_text()
+    assert_refused(memlm("reproduce", "claims", tmp_path / "nowhere"), "no folder")
+    (tmp_path / "memory-training.json").unlink()
+    assert_refused(memlm("reproduce", "claims", tmp_path), "none of embeddings.json")
 
 
 def test_what_is_reproduced_is_kept_and_shown(memlm: Memlm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -50,6 +50,16 @@ def test_recall_alone_has_a_page(tmp_path: Path) -> None:
     assert "Recall of exact strings" in write_memory_report(tmp_path).read_text()
 
 
+def test_a_seed_may_lack_a_model(tmp_path: Path) -> None:
+    write(tmp_path, "recall-seed-0.json", recalled(0))
+    without = recalled(1)
+    del without["recall"]["causal"]
+    write(tmp_path, "recall-seed-1.json", without)
+    page = write_memory_report(tmp_path).read_text()
+    assert "[0.9700, 0.9800]" in page
+    assert "causal" in page
+
+
 def test_what_is_missing_or_broken_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"has no memory-model-seed-\*.json; `memlm reproduce memory-model` makes it"):
         write_memory_report(tmp_path)

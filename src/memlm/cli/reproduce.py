@@ -43,6 +43,7 @@ class Embeddings(Command):
             seed=self.seed,
         )
         result = reproduce_embeddings(self.out, plan)
+        keep(result, self.out / f"embeddings-seed-{self.seed}.json")
         for name, accuracy in result.token_accuracy.items():
             self.say(f"{name}: token accuracy {accuracy:.4f}, retained fraction {result.retained_fraction[name]:.4f}")
         for name in ("slope_compute", "slope_data"):
@@ -203,6 +204,52 @@ class NonInvertible(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Claims(Command):
+    """What results say of every claim: the number that decides it, its threshold, and whether it holds.
+
+    Claim: all of them, as far as there are results; nothing is trained here.
+
+    memlm reproduce claims runs/embeddings runs/memory-model runs/non-invertible --out runs
+    """
+
+    results: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of results, which `memlm reproduce` has written; a benchmark's output counts as <its name>.json."""
+    out: Path | None = None
+    """Folder for claims.html and claims.md."""
+
+    def run(self) -> Answer:
+        """Read, decide, show."""
+        from memlm.claims import CLAIMS, decide
+        from memlm.report.claims import read_results, write_claims_report
+
+        decisions = decide(read_results(self.results))
+        if not decisions:
+            wanted = ", ".join(dict.fromkeys(f"{claim.experiment}.json" for claim in CLAIMS))
+            raise ValueError(f"no results in {', '.join(map(str, self.results))} that decide a claim: none of {wanted}")
+        for claim, measured, verdict, _ in decisions:
+            bound = "at least" if claim.at_least else "at most"
+            self.say(
+                f"{verdict}: {claim.statement} {claim.quantity}: {measured.value:.4f}, {bound} {claim.threshold:g}"
+            )
+        if self.out:
+            self.say(f"The whole report: {write_claims_report(decisions, self.out)}")
+        return {
+            "claims": [
+                {
+                    "name": claim.name,
+                    "verdict": verdict,
+                    "value": measured.value,
+                    "interval": [measured.low, measured.high],
+                    "threshold": claim.threshold,
+                    "at_least": claim.at_least,
+                    "num_seeds": num_seeds,
+                }
+                for claim, measured, verdict, num_seeds in decisions
+            ]
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reproduce:
     """The paper's claims, each measured by one command."""
 
@@ -210,6 +257,7 @@ class Reproduce:
         Annotated[Embeddings, tyro.conf.subcommand("embeddings")]
         | Annotated[MemoryModels, tyro.conf.subcommand("memory-model")]
         | Annotated[RecallOfFacts, tyro.conf.subcommand("recall")]
-        | Annotated[NonInvertible, tyro.conf.subcommand("non-invertible")],
+        | Annotated[NonInvertible, tyro.conf.subcommand("non-invertible")]
+        | Annotated[Claims, tyro.conf.subcommand("claims")],
         tyro.conf.arg(name=""),
     ]

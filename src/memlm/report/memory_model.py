@@ -210,21 +210,25 @@ def _drawn(key: str, swept: Sequence[Sequence[Row]]) -> Iterator[Block]:
 
 
 def _recall(seeds: Sequence[Row]) -> Section:
-    names = list(seeds[0]["recall"])
-    distances = list(seeds[0]["recall"][names[0]])
+    # Not every seed has to have every model.
+    of_model = {
+        name: [seed for seed in seeds if name in seed["recall"]]
+        for name in dict.fromkeys(name for seed in seeds for name in seed["recall"])
+    }
+    distances = list(next(iter(seeds[0]["recall"].values())))
     lines = [
         _line(
             human(name),
             [float(far) for far in distances],
-            [[seed["recall"][name][far] for seed in seeds] for far in distances],
+            [[seed["recall"][name][far] for seed in having] for far in distances],
         )
-        for name in names
+        for name, having in of_model.items()
     ]
     ticks = {float(far): far for far in distances}
     svg = line_figure(
         lines, x_label="chunks from fact to question", y_label="exact answers", x_ticks=ticks, y_limits=(0.0, 1.02)
     )
-    rows = [[human(name), *_recalled(seeds, name, distances)] for name in names]
+    rows = [[human(name), *_recalled(having, name, distances)] for name, having in of_model.items()]
     header = ["trained", *(f"at {far}" for far in distances), "blind"]
     text = "A fact stands in an earlier chunk and is asked for by its key; the answer is decoded greedily."
     blocks: list[Block] = [Figure(svg, "Exact answers by distance, a line for each model."), Table(header, rows)]
