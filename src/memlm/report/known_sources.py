@@ -231,10 +231,10 @@ def _distortion(results: Sequence[Result]) -> Section:
         "allow is known exactly: the rate-distortion curve, which here is Fano's inequality too. A point below it "
         "would be a bug."
     )
-    reached = {method: [result.ideal_over_stored[method] for result in results] for method in methods}
+    reached = [[result.ideal_over_stored[method] for result in results] for method in methods]
     table = [
-        [method, "not reached" if None in found else ", ".join(share(ratio, 3) for ratio in found)]
-        for method, found in reached.items()
+        [method, ", ".join("not reached" if ratio is None else share(ratio, 3) for ratio in found)]
+        for method, found in zip(methods, reached, strict=True)
     ]
     caption = "The bits that 1% of wrong tokens need at least, over the fewest bits stored that had no more; by seed."
     return Section(
