@@ -76,24 +76,20 @@ def _point(value: float) -> Measured:
     return Measured(value, value, value)
 
 
-def _embedding(objective: str) -> Callable[[Row], Measured]:
-    def measure(result: Row) -> Measured:
-        row = next(row for row in result["rows"] if row["objective"] == objective)
-        return Measured(row["token_accuracy"], *row["intervals"]["token_accuracy"])
+def _given(row: Row, name: str) -> Measured:
+    return Measured(row[name], *row["intervals"][name])
 
-    return measure
+
+def _embedding(objective: str) -> Callable[[Row], Measured]:
+    return lambda result: _given(next(row for row in result["rows"] if row["objective"] == objective), "token_accuracy")
 
 
 def _slope(name: str) -> Callable[[Row], Measured]:
-    return lambda result: Measured(result[name], *result["intervals"][name])
+    return lambda result: _given(result, name)
 
 
 def _probed(arm: str) -> Callable[[Row], Measured]:
-    def measure(result: Row) -> Measured:
-        row = result["probes"][arm]
-        return Measured(row["token_accuracy"], *row["intervals"]["token_accuracy"])
-
-    return measure
+    return lambda result: _given(result["probes"][arm], "token_accuracy")
 
 
 def _paired(name: str, arm: str) -> Callable[[Row], Measured]:
@@ -131,17 +127,14 @@ def _chain(objective: str, name: str, part: str) -> Callable[[Row], Measured]:
             "rest": row["entropy_bits"] - row["state_bits"],
             "all": row["entropy_bits"],
         }
-        whole = parts[part]
-        low, high = row["intervals"][name]
-        return Measured(row[name] / whole, low / whole, high / whole)
+        return Measured(*(bits / parts[part] for bits in _given(row, name)))
 
     return measure
 
 
 def _best_attack(result: Row) -> Measured:
     attacks = [attack for attack in result["attacks"] if attack["given"].startswith("one vector")]
-    best = max(attacks, key=lambda attack: attack["token_accuracy"])
-    return Measured(best["token_accuracy"], *best["intervals"]["token_accuracy"])
+    return _given(max(attacks, key=lambda attack: attack["token_accuracy"]), "token_accuracy")
 
 
 CLAIMS = (

@@ -13,7 +13,7 @@ from torch import Tensor
 from memlm.data.recall import KINDS, RecallTexts, RecallWindows
 from memlm.data.texts import evaluation_documents
 from memlm.data.tokenizer import Tokenizer
-from memlm.evaluation.bootstrap import bootstrap_interval
+from memlm.evaluation.bootstrap import ratio_interval
 from memlm.evaluation.metrics import batch_chunks
 from memlm.models.memory_model import MemoryModel
 from memlm.nn.insertion import Memories, Present
@@ -242,7 +242,7 @@ def _row(setting: _Setting, outcome: Outcome) -> dict[str, Any]:
 def _share(part: NDArray[Any], whole: NDArray[Any]) -> tuple[float, Interval]:
     """The one's total as a share of the other's, over texts, with its interval."""
     sums: Float[np.ndarray, "text sum"] = np.column_stack((part, whole)).astype(np.float64)
-    return float(part.sum() / whole.sum()), bootstrap_interval(sums, lambda rows: rows[:, 0] / rows[:, 1])
+    return float(part.sum() / whole.sum()), ratio_interval(sums)
 
 
 def _novel() -> list[str]:

@@ -20,10 +20,8 @@ def symmetric(vocab_size: int, probability: float) -> Channel:
     return np.full((vocab_size, vocab_size), others) + (1 - probability - others) * np.eye(vocab_size)
 
 
-def through(
-    channel: Channel, tokens: Int[np.ndarray, "text token"], random: np.random.Generator
-) -> Int[np.ndarray, "text token"]:
-    """The symbols that a channel makes of tokens."""
+def through(channel: Channel, tokens: Int[np.ndarray, "..."], random: np.random.Generator) -> Int[np.ndarray, "..."]:
+    """The symbols that a channel makes of tokens, of any shape."""
     passed = random.random((*tokens.shape, 1)) > channel.cumsum(1)[tokens]
     return passed.sum(-1).clip(max=channel.shape[1] - 1)
 

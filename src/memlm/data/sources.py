@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from memlm.data.channels import Channel
+from memlm.data.channels import Channel, through
 from memlm.data.token_store import TokenSplit
 from memlm.data.tokenizer import Tokenizer
 
@@ -175,11 +175,9 @@ class Unifilar:
         """Random stretches of 2 · `chunk_len` tokens."""
         state = random.choice(self.num_states, size=num_windows, p=self.stationary)
         tokens, between = np.empty((num_windows, 2 * chunk_len), dtype=np.int64), state
-        limits = self.emission.cumsum(1)
         for place in range(2 * chunk_len):
             between = state if place == chunk_len else between
-            drawn = (random.random((num_windows, 1)) > limits[state]).sum(1)
-            tokens[:, place] = drawn.clip(max=self.vocab_size - 1)
+            tokens[:, place] = through(self.emission, state, random)
             state = self.next_state[state, tokens[:, place]]
         return Drawn(tokens.reshape(num_windows, 2, chunk_len), self.causal_state[between][:, None])
 
@@ -200,9 +198,8 @@ class Unifilar:
 class Lookup:
     """A chunk of independent, uniformly random values; then questions about random places of it, each answered.
 
-    Only the first `num_asked` places are ever asked about, so that the future needs just these: 0 asks for nothing, the
-    whole chunk for everything. Answers are certain for one who remembers. Questions name their place by a token of its
-    own.
+    Only the first `num_asked` places are ever asked about, so that the future needs just these. Answers are certain for
+    one who remembers. Questions name their place by a token of its own.
     """
 
     num_values: int

@@ -32,3 +32,8 @@ def bootstrap_interval(
     tail = (1 - level) / 2
     low, high = np.nanquantile(values, [tail, 1 - tail])
     return Interval(float(low), float(high))
+
+
+def ratio_interval(sums: Float[np.ndarray, "unit 2"]) -> Interval:
+    """`bootstrap_interval` of the first quantity's total over the second's."""
+    return bootstrap_interval(sums, lambda rows: rows[:, 0] / rows[:, 1])

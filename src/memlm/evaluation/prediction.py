@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import nn
 
 from memlm.data.windows import Windows
-from memlm.evaluation.bootstrap import bootstrap_interval
+from memlm.evaluation.bootstrap import ratio_interval
 from memlm.evaluation.metrics import batch_chunks
 from memlm.objectives import Batch, window_nats
 from memlm.results import Interval
@@ -77,5 +77,5 @@ def prediction_measures(prediction: Prediction) -> tuple[dict[str, object], dict
     kept = sums[sums[:, 1] > 0]
     intervals = {}
     if len(kept) > 1:
-        intervals["causal_nats_per_token"] = bootstrap_interval(kept, lambda rows: rows[:, 0] / rows[:, 1])
+        intervals["causal_nats_per_token"] = ratio_interval(kept)
     return values, intervals

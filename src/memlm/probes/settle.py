@@ -17,7 +17,7 @@ from torch import Tensor
 from memlm.config import READERS, ProbeConfig, SettleConfig
 from memlm.data.cache import default_cache
 from memlm.data.corpus import Document
-from memlm.evaluation.bootstrap import bootstrap_interval
+from memlm.evaluation.bootstrap import ratio_interval
 from memlm.probes.encoders import FrozenEncoder, StateEncoder, load_encoder
 from memlm.probes.material import Texts
 from memlm.probes.positions import invert_positions
@@ -205,7 +205,7 @@ class _Attack:
         hits = np.array([[row.mean(), row.all()] for row in right])
         sums = np.column_stack((hits, np.ones(len(hits))))
         intervals = {
-            name: list(bootstrap_interval(sums[:, [column, 2]], lambda rows: rows[:, 0] / rows[:, 1]))
+            name: list(ratio_interval(sums[:, [column, 2]]))
             for column, name in enumerate(("token_accuracy", "exact_match"))
             if len(sums) > 1
         }

@@ -1,7 +1,6 @@
 """The page on known sources: what each objective keeps of a past whose every bit is counted, and where bounds lie."""
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,6 +11,7 @@ from memlm.report.figures import Line, line_figure
 from memlm.report.page import Page, Section
 from memlm.report.provenance import made_by
 from memlm.report.run import Run
+from memlm.report.seeds import line_over_seeds, over_seeds, read_seeds
 from memlm.report.text import number, percent, share
 from memlm.results import Result
 
@@ -27,12 +27,7 @@ def write_known_sources_report(folder: Path) -> Path:
     Raises:
         ValueError: there is no result, or the file that is broken.
     """
-    results = []
-    for path in sorted(folder.glob(MEASURED)):
-        try:
-            results.append(Result.from_dict(json.loads(path.read_text(encoding="utf-8"))))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: not a result that memlm wrote: {error!r}") from None
+    results = read_seeds(folder, MEASURED)
     if not results:
         raise ValueError(f"{folder} has no {MEASURED}; `memlm reproduce non-invertible` makes it")
     path = folder / "report.html"
@@ -44,7 +39,7 @@ def known_sources_page(results: Sequence[Result]) -> Page:
     """The page of one seed or several."""
     sections = [
         _in_short(results),
-        *_argument(),
+        _argument(),
         _by_length([result.rows for result in results]),
         _by_source([result.rows for result in results]),
         _distortion(results),
@@ -99,8 +94,7 @@ def _by_length(seeds: Sequence[Sequence[Row]]) -> Section:
             ]
             for length in lengths
         ]
-        ends = ([min(each) for each in values], [max(each) for each in values]) if len(seeds) > 1 else (None, None)
-        return Line(label, lengths, [fmean(each) for each in values], *ends)
+        return line_over_seeds(label, lengths, values)
 
     lines = [
         line("all there is to know", "entropy_bits", "causal"),
@@ -151,12 +145,7 @@ def _by_source(seeds: Sequence[Sequence[Row]]) -> Section:
 
 
 def _over(same: Sequence[Row], name: str, show: Callable[[Any], str]) -> str:
-    values = [row[name] for row in same]
-    if any(value is None for value in values):
-        return "—"
-    ends = (min(values), max(values)) if len(same) > 1 else same[0]["intervals"].get(name)
-    below = "\n[{}, {}]".format(*map(show, ends)) if ends else ""
-    return show(fmean(values)) + below
+    return over_seeds([row[name] for row in same], show, same[0]["intervals"].get(name))
 
 
 def _objectives(seeds: Sequence[Sequence[Row]]) -> list[str]:
@@ -166,8 +155,8 @@ def _objectives(seeds: Sequence[Sequence[Row]]) -> list[str]:
 # --- the argument ------------------------------------------------------------------------------------------------
 
 
-def _argument() -> Iterator[Section]:
-    yield Section(
+def _argument() -> Section:
+    return Section(
         "The argument",
         """
         A text, the past, is followed by a future. A memory is made of the text, and whatever comes after sees the text

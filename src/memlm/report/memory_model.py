@@ -1,6 +1,5 @@
 """The page on memory models: what memories are worth to next tokens, what they give back, and what they cost."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -8,10 +7,11 @@ from typing import Any
 
 from memlm.files import atomic_write
 from memlm.report.blocks import Block, Definitions, Figure, KeyNumbers, Table
-from memlm.report.figures import Line, line_figure
+from memlm.report.figures import line_figure
 from memlm.report.page import Page, Section
 from memlm.report.provenance import made_by
 from memlm.report.run import Run
+from memlm.report.seeds import line_over_seeds, over_seeds, read_seeds
 from memlm.report.text import human, number, percent, share
 from memlm.results import Result
 
@@ -37,7 +37,7 @@ def write_memory_report(folder: Path) -> Path:
     Raises:
         ValueError: there is no result, or the file that is broken.
     """
-    compared, recalled = _read(folder, COMPARED), _read(folder, RECALLED)
+    compared, recalled = read_seeds(folder, COMPARED), read_seeds(folder, RECALLED)
     if not compared and not recalled:
         raise ValueError(f"{folder} has no {COMPARED}; `memlm reproduce memory-model` makes it")
     path = folder / "report.html"
@@ -62,16 +62,6 @@ def memory_page(compared: Sequence[Result], recalled: Sequence[Result]) -> Page:
     return Page("Memory models", lead, sections)
 
 
-def _read(folder: Path, pattern: str) -> list[Result]:
-    found = []
-    for path in sorted(folder.glob(pattern)):
-        try:
-            found.append(Result.from_dict(json.loads(path.read_text(encoding="utf-8"))))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: not a result that memlm wrote: {error!r}") from None
-    return found
-
-
 def _names(seeds: Sequence[Row]) -> list[str]:
     """All arms; a full comparison has more of them than another seed's."""
     return list(dict.fromkeys(name for seed in seeds for name in seed["causal_nats"]))
@@ -82,12 +72,7 @@ def _with(seeds: Sequence[Row], name: str) -> list[Row]:
 
 
 def _over(seeds: Sequence[Row], get: Callable[[Row], Any], show: Callable[[Any], str]) -> str:
-    """The mean over seeds, and below it their range; a dash where a seed lacks it."""
-    values = [get(seed) for seed in seeds]
-    if any(value is None for value in values):
-        return show(None)
-    below = f"\n[{show(min(values))}, {show(max(values))}]" if len(values) > 1 else ""
-    return show(fmean(values)) + below
+    return over_seeds([get(seed) for seed in seeds], show)
 
 
 def _in_short(seeds: Sequence[Row]) -> Section:
@@ -129,7 +114,7 @@ def _by_chunk(seeds: Sequence[Row]) -> Section:
         if name != "oracle":  # far below the others
             curves = [seed["causal_nats_by_chunk"][name] for seed in _with(seeds, name)]
             past = range(len(curves[0]))
-            lines.append(_line(human(name), list(past), list(zip(*curves, strict=True))))
+            lines.append(line_over_seeds(human(name), list(past), list(zip(*curves, strict=True))))
     ticks = {float(past): str(past) for past in range(len(lines[0].x))}
     svg = line_figure(lines, x_label="chunks behind the one that is predicted", y_label="nats a token", x_ticks=ticks)
     figure = Figure(svg, "Next-token nats by the number of chunks behind, a line for each arm.")
@@ -203,7 +188,7 @@ def _drawn(key: str, swept: Sequence[Sequence[Row]]) -> Iterator[Block]:
         return
     points = sorted(zip(*swept, strict=True), key=lambda same: fmean(row["retention_accuracy"] for row in same))
     x = [fmean(row["retention_accuracy"] for row in same) for same in points]
-    line = _line("", x, [[row["causal_nats"] for row in same] for same in points])
+    line = line_over_seeds("", x, [[row["causal_nats"] for row in same] for same in points])
     ticks = {0.0: "0", 0.25: "0.25", 0.5: "0.5", 0.75: "0.75", 1.0: "1"}
     svg = line_figure([line], x_label="share of tokens that memories give back", y_label="nats a token", x_ticks=ticks)
     yield Figure(svg, "Next-token nats against retention, a point for each weight of retention.")
@@ -217,7 +202,7 @@ def _recall(seeds: Sequence[Row]) -> Section:
     }
     distances = list(next(iter(seeds[0]["recall"].values())))
     lines = [
-        _line(
+        line_over_seeds(
             human(name),
             [float(far) for far in distances],
             [[seed["recall"][name][far] for seed in having] for far in distances],
@@ -247,13 +232,6 @@ def _limits() -> Section:
         ("Regeneration is not use", "A memory that gives back its text need not be read for next tokens; see recall."),
     ]
     return Section("What this does not say", "", [Definitions(items)])
-
-
-def _line(label: str, x: Sequence[float], values: Sequence[Sequence[float]]) -> Line:
-    """The mean over seeds at each x, and their range."""
-    band = len(values[0]) > 1
-    low, high = ([end(each) for each in values] if band else None for end in (min, max))
-    return Line(label, x, [fmean(each) for each in values], low, high)
 
 
 def _nats(value: Any) -> str:

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from memlm.config import MemoryShape
 from memlm.data.channels import Channel, erasure, symmetric, through
 from memlm.data.sources import Unifilar, even_process, random_markov, uniform, zipf
+from memlm.evaluation.information import retained_bits
 from memlm.nn.linear import orthogonal
 from memlm.objectives import Batch
 from memlm.reproduce.cells import Cell, Row
@@ -84,7 +85,7 @@ class CalibrationCell:
         without = self.read(None).paid
         for name, channel in CHANNELS.items():
             paid, exact, least = self.read(channel(self.source.vocab_size))
-            found, missed = (without - paid) / BITS, (paid - least) / BITS
+            found, missed = retained_bits(paid, without), (paid - least) / BITS
             intervals = np.array([mean_interval(each) for each in found.reshape(self.plan.num_sets, -1)])
             truth, estimate = float(exact.mean()) / BITS, float(found.mean())
             covered = {

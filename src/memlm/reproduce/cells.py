@@ -39,8 +39,9 @@ def measured(
     Args:
         cells: what to measure.
         kept: a file of JSON lines.
-        num_workers: processes, each of one thread; 1 measures in this one. Small models gain more from a core each
-            than from all cores together. More than one need the caller's main module to be importable.
+        num_workers: processes, each of one thread; 1 measures in this one, 0 is one for each core. Small models gain
+            more from a core each than from all cores together. Others than 1 need the caller's main module to be
+            importable.
         title: what is being done.
         quiet: show no progress.
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from memlm.config import AdamW, AutoregressiveReader, MemoryShape, Muon, TrainingConfig
-from memlm.evaluation.bootstrap import bootstrap_interval
+from memlm.evaluation.bootstrap import ratio_interval
 from memlm.models.readers import build_reader
 from memlm.objectives import RETENTION, Batch, Objective
 from memlm.training.accelerator import build_accelerator
@@ -67,4 +67,4 @@ def text_nats(logits: Tensor, tokens: Tensor) -> Float[np.ndarray, " text"]:
 def mean_interval(values: Float[np.ndarray, " text"]) -> list[float]:
     """Of the mean, over texts."""
     sums = np.column_stack([values, np.ones(len(values))])
-    return list(bootstrap_interval(sums, lambda rows: rows[:, 0] / rows[:, 1]))
+    return list(ratio_interval(sums))
