@@ -15,7 +15,7 @@ from memlm.data.chunks import Chunks
 from memlm.models.autoencoder import Autoencoder
 from memlm.objectives import RETENTION, Batch
 from memlm.recipes import RECIPES
-from memlm.training.accelerator import build_accelerator
+from memlm.training.accelerator import build_accelerator, precision_on
 from memlm.training.loop import Task, fit
 from memlm.training.optimizers import build_optimizers, hidden_matrices, learning_rate_scale, set_learning_rate
 from memlm.training.step import Stepper, TrainingDivergedError
@@ -87,6 +87,22 @@ def test_both_precisions_train_in_one_process() -> None:
     assert all(weight.dtype == torch.float32 for weight in half.values())
     assert any(not torch.equal(full[name], half[name]) for name in full)
     assert_same(full, weights_after(precision="fp32"), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("can", [{"amx_bf16": True}, {"avx512_bf16": False, "avx2": True}, None])
+def test_products_are_bf16_where_the_processor_has_them(
+    can: dict[str, bool] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if can is None:  # a torch that does not tell
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    else:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can, raising=False)
+    expected = "bf16" if can and can.get("amx_bf16") else "fp32"
+    cpu = torch.device("cpu")
+    assert precision_on(cpu) == expected
+    assert (precision_on(cpu, "fp32"), precision_on(cpu, "bf16")) == ("fp32", "bf16")
+    products = weights_after(precision="auto")
+    assert_same(products, weights_after(precision=expected), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("part", ["encoder.embed.weight", "decoder.head.weight"])

@@ -16,7 +16,7 @@ from memlm.nn.pointer import Recalled
 from memlm.objectives import Batch, Objective, combined, window_nats
 from memlm.recipes.memory_model import memory_model
 from memlm.results import Provenance
-from memlm.training.accelerator import build_accelerator
+from memlm.training.accelerator import build_accelerator, precision_on
 from memlm.training.optimizers import build_optimizers
 from memlm.training.step import Stepper
 
@@ -41,13 +41,14 @@ def memory_training(window_chunks: tuple[int, ...] = ()) -> dict[str, Any]:
     recipe = memory_model()
     rows = [_compared(_in_windows(recipe, chunks)) for chunks in window_chunks or (recipe.window_chunks,)]
     cfg = recipe.phases[-1].training
+    precision = precision_on(build_accelerator(cfg).device, cfg.precision)
     return {
         **rows[0],
         "rows": rows,
         "model": asdict(recipe.model),
-        "precision": cfg.precision,
+        "precision": precision,
         "num_threads": torch.get_num_threads(),
-        "provenance": asdict(Provenance.here(seed=cfg.seed, precision=cfg.precision)),
+        "provenance": asdict(Provenance.here(seed=cfg.seed, precision=precision)),
     }
 
 

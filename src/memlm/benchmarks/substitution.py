@@ -27,6 +27,7 @@ from memlm.nn.mixers import Hidden
 from memlm.nn.pointer import Recalled
 from memlm.progress import Advance, track
 from memlm.results import Provenance
+from memlm.training.accelerator import precision_on
 from memlm.training.flops import flop_counter
 
 ROUNDS = 3
@@ -46,7 +47,7 @@ def substitution(
     dim: int,
     num_layers: int,
     contexts: tuple[int, ...],
-    precision: Literal["fp32", "bf16"] = "bf16",
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
     seed: int = 0,
 ) -> dict[str, Any]:
     """Read pasts of so many tokens with the same decoder, as tokens and as memories; medians over rounds.
@@ -76,6 +77,7 @@ def substitution(
             raise ValueError(f"a context of {context} tokens is not a whole number of chunks of {chunk_len}")
     cfg = _config(chunk_len, num_positions, dim, num_layers, max_memories=max(contexts) // chunk_len)
     device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    precision = precision_on(device, precision)
     torch.manual_seed(seed)
     model = MemoryModel(cfg).eval().to(device)
     total = (ROUNDS + 1) * sum(contexts)

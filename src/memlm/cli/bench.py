@@ -103,8 +103,8 @@ class Substitution(Command):
     """Layers of the decoder."""
     contexts: tuple[int, ...] = (1024, 2048, 4096, 8192, 16384)
     """Lengths of the past in tokens, each a whole number of chunks."""
-    precision: Literal["fp32", "bf16"] = "bf16"
-    """Matrix products' type; memories are fp32 either way."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Matrix products' type (auto: bf16 where the processor multiplies in it); memories are fp32 either way."""
 
     def run(self) -> Answer:
         """Run the benchmark."""

@@ -67,8 +67,9 @@ class TrainingConfig(Config):
     scrambled_fraction: float = 0.0
     """Share of training chunks in which tokens, from none to all, are replaced by uniformly random ones, so that a
     memory holds rare strings (names, digits, code) too and not only what the corpus says often."""
-    precision: Literal["bf16", "fp32"] = "bf16"
-    """Matrix products' type; weights and optimizer state are fp32."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Matrix products' type; weights and optimizer state are fp32. `auto` is bf16 where the processor multiplies in it,
+    and fp32 where it would have to be emulated, which is many times slower."""
     seed: int = 0
     eval_tokens: int = 1_000_000
     """Measure held-out accuracy each time this many tokens were trained on."""

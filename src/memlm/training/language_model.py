@@ -17,7 +17,7 @@ from memlm.objectives import CAUSAL, Batch, retrieval
 from memlm.results import Provenance
 from memlm.text_language_model import TextLanguageModel, causal_nats
 from memlm.training import checkpoint
-from memlm.training.accelerator import build_accelerator
+from memlm.training.accelerator import build_accelerator, precision_on
 from memlm.training.checkpoint import Progress
 from memlm.training.loop import Home, Task, fit
 from memlm.training.run import check_vocabulary, fingerprint, finished, stage_checkpoints, unwatched, validation_chunks
@@ -49,7 +49,8 @@ def train_language_model(
     for number, (task, cfg) in enumerate(_tasks(recipe, prepared)):
         home = Home(stage_checkpoints(folder, number), folder / "metrics.jsonl", run, progress)
         progress += fit(model, task, cfg, accelerator, home=home, quiet=quiet)
-    made_by = asdict(Provenance.here(dtype=recipe.training.precision, seed=recipe.training.seed))
+    dtype = precision_on(accelerator.device, recipe.training.precision)
+    made_by = asdict(Provenance.here(dtype=dtype, seed=recipe.training.seed))
     provenance = {"run": run, "recipe": asdict(recipe), "data": prepared.fingerprint, **asdict(progress)}
     result = TextLanguageModel(model.cpu(), prepared.tokenizer, {**provenance, "made_by": made_by})
     _save(result, folder, accelerator)

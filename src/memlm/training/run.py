@@ -23,7 +23,7 @@ from memlm.objectives import RETENTION, Batch
 from memlm.results import Provenance
 from memlm.text_autoencoder import TextAutoencoder
 from memlm.training import checkpoint
-from memlm.training.accelerator import build_accelerator
+from memlm.training.accelerator import build_accelerator, precision_on
 from memlm.training.checkpoint import Progress
 from memlm.training.loop import Home, Task, fit
 
@@ -57,7 +57,8 @@ def train_autoencoder(
     log_probs = unconditional_log_probs(prepared.splits["train"].tokens, recipe.model.shape.vocab_size)
     unconditional = torch.from_numpy(log_probs).float()
     provenance = {"run": fingerprint, "recipe": asdict(recipe), "data": prepared.fingerprint, **asdict(progress)}
-    made_by = asdict(Provenance.here(dtype=recipe.training.precision, seed=recipe.training.seed))
+    dtype = precision_on(accelerator.device, recipe.training.precision)
+    made_by = asdict(Provenance.here(dtype=dtype, seed=recipe.training.seed))
     result = TextAutoencoder(model.cpu(), prepared.tokenizer, unconditional, {**provenance, "made_by": made_by})
     if accelerator.is_main_process:
         result.save_pretrained(folder / "model")
