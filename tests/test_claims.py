@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from memlm.claims import CLAIMS, Claim, Measured, decide
+from memlm.report.blocks import Figure
 from memlm.report.claims import claims_page, claims_table, read_results
-from memlm.report.markdown import block
+from memlm.report.markdown import block, escaped
+from memlm.report.page import Page, Section
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -43,11 +45,36 @@ def test_what_has_no_results_is_not_decided() -> None:
     assert decide({"other": [{"value": 1.0}]}, [claim(at_least=True)]) == []
 
 
+def test_a_result_without_the_number_does_not_decide() -> None:
+    results = {"experiment": [{"value": 0.9}, {"another": 1.0}]}
+    (found,) = decide(results, [claim(at_least=True)])
+    assert (found.measured.value, found.num_seeds) == (0.9, 1)
+    assert decide({"experiment": [{"another": 1.0}]}, [claim(at_least=True)]) == []
+
+
+def test_what_seeds_took_is_added_up_if_all_say_it() -> None:
+    timed, untimed = {"value": 0.9, "seconds": 2.0}, {"value": 0.9}
+    (both,) = decide({"experiment": [timed, timed]}, [claim(at_least=True)])
+    (one,) = decide({"experiment": [timed, untimed]}, [claim(at_least=True)])
+    assert (both.seconds, one.seconds) == (4.0, None)
+    assert both.to_dict()["interval"] == [pytest.approx(0.8), pytest.approx(1.0)]
+
+
 def test_the_committed_results_decide_every_claim_and_the_documents_say_so() -> None:
-    decisions = decide(read_results([DOCS / "results"]))
+    results = read_results([DOCS / "results"])
+    decisions = decide(results)
     assert [decision.claim for decision in decisions] == list(CLAIMS)
     assert block(claims_table(decisions)) in (DOCS / "results.md").read_text(encoding="utf-8")
-    assert all(decision.claim.quantity in claims_page(decisions).to_markdown() for decision in decisions)
+    page = claims_page(decisions, results)
+    markdown = page.to_markdown()
+    for decision in decisions:
+        assert decision.claim.quantity in markdown
+        assert markdown.count(escaped(f"{decision.measured.value:.4f}".replace("-", "−"))) >= 1
+        assert any(isinstance(part, Figure) for part in section_of(page, decision.claim).content)
+
+
+def section_of(page: Page, asked: Claim) -> Section:
+    return next(found for found in page.sections if found.title.lower() == asked.name.replace("-", " "))
 
 
 def test_what_is_no_result_is_named(tmp_path: Path) -> None:

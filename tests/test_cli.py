@@ -13,8 +13,11 @@ from typing import NamedTuple
 import pytest
 
 from memlm import cli
+from memlm.cli.reproduce import EXPERIMENTS
 from memlm.config import RecipeConfig
 from memlm.report.measures import MEASURES
+from memlm.reproduce import run
+from memlm.reproduce.experiments import Experiment
 from memlm.reproduce.recall import RecallPlan
 from memlm.results import Result, read_json_lines
 from tiny import made_up_comparison, made_up_known_sources
@@ -301,23 +304,56 @@ def test_what_cannot_be_probed_is_refused(memlm: Memlm, model: Path, text: Path,
     assert_refused(memlm("settle", model, "--text", corpus), "no causal language model")
 
 
-@pytest.mark.parametrize("claim", ["embeddings", "memory-model", "recall", "non-invertible", "claims"])
-def test_every_claim_has_a_command(claim: str, memlm: Memlm) -> None:
-    outcome = memlm("reproduce", claim, "--help")
+@pytest.mark.parametrize("name", sorted(EXPERIMENTS - {"claims"}))
+def test_every_experiment_has_a_command(name: str, memlm: Memlm) -> None:
+    outcome = memlm("reproduce", name, "--help")
     assert outcome.code == 0
     assert "Claim:" in outcome.out
 
 
+STEPS = {"window_chunks": 4, "combined_step_ratio": 1.5, "recurrent_step_ratio": 2.0, "encoder_decoder_step_ratio": 0.5}
+
+
+def test_claims_are_measured_and_decided(memlm: Memlm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def measure(_: Path, plan: int) -> Result:
+        return Result(name="memory-training", measures={**STEPS, "rows": [STEPS]})
+
+    steps = [Experiment("memory-training", "steps", 1, measure, seeded=False)]
+    monkeypatch.setattr(run, "PRESETS", {"quick": lambda _: steps})
+    asked = "memory-models-are-parallel", "faster-than-recurrent-memory", "--out", tmp_path / "out"
+    outcome = memlm("reproduce", *asked, "--json")
+    answer = outcome.json()
+    assert [(row["name"], row["verdict"]) for row in answer["claims"]] == [
+        ("memory-models-are-parallel", "fails"),
+        ("faster-than-recurrent-memory", "holds"),
+    ]
+    assert answer["claims"][0].keys() == {
+        *("name", "verdict", "value", "interval", "threshold", "at_least", "seconds", "num_seeds")
+    }
+    assert answer["claims"][0]["seconds"] >= 0
+    assert "Measuring memory-training" in outcome.err
+    page = Path(answer["report"]).read_text()
+    assert answer["report"] == str(tmp_path / "out" / "report.html")
+    assert "Faster than recurrent memory" in page
+    again = memlm("reproduce", *asked)
+    assert "Measuring" not in again.err + again.out
+    assert "fails: memory-models-are-parallel" in again.out
+    everything = memlm("reproduce", "--out", tmp_path / "out")  # no claim named: all of them
+    assert "not decided, for want of results: causal-embeddings-hold-little" in everything.out
+    assert_refused(memlm("reproduce", "memory-models-are-paralel"), "did you mean memory-models-are-parallel?")
+
+
 def test_results_decide_claims(memlm: Memlm, tmp_path: Path) -> None:
-    (tmp_path / "memory-training.json").write_text('{"combined_step_ratio": 1.5}')
-    outcome = memlm("reproduce", "claims", tmp_path, "--out", tmp_path, "--json")
-    (decided,) = outcome.json()["claims"]
+    (tmp_path / "memory-training.json").write_text(json.dumps({**STEPS, "rows": [STEPS]}))
+    outcome = memlm("report", tmp_path, "--out", tmp_path, "--json")
+    decided, *_ = outcome.json()["claims"]
     assert (decided["name"], decided["verdict"]) == ("memory-models-are-parallel", "fails")
-    assert "fails: All chunks at once" in outcome.err
-    assert "memory-models-are-parallel" in (tmp_path / "claims.html").read_text()
-    assert_refused(memlm("reproduce", "claims", tmp_path / "nowhere"), "no folder")
+    assert "fails: memory-models-are-parallel. All chunks at once" in outcome.err
+    assert "Memory models are parallel" in (tmp_path / "report.html").read_text()
+    assert "Memory models are parallel" in (tmp_path / "report.md").read_text()
+    assert_refused(memlm("report", tmp_path / "nowhere"), "no folder")
     (tmp_path / "memory-training.json").unlink()
-    assert_refused(memlm("reproduce", "claims", tmp_path), "none of embeddings.json")
+    assert_refused(memlm("report", tmp_path), "none of embeddings.json")
 
 
 def test_what_is_reproduced_is_kept_and_shown(memlm: Memlm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

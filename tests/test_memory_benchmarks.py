@@ -99,6 +99,8 @@ def test_training_steps_are_measured_both_ways(monkeypatch: pytest.MonkeyPatch) 
     assert max(row["loss_difference"] for row in answer["rows"]) < 1e-4
     rates = answer["tokens_per_second"]
     assert answer["combined_step_ratio"] == pytest.approx(rates["ours"] / rates["chunk_by_chunk"])
+    assert answer["recurrent_step_ratio"] == pytest.approx(rates["causal"] / rates["recurrent"])
+    assert answer["encoder_decoder_step_ratio"] == pytest.approx(rates["causal"] / rates["encoder_decoder"])
     assert min(rates.values()) > 0
     assert answer["loss_difference"] < 1e-4
     assert answer["batch_tokens"] == 8 * 3 * 8

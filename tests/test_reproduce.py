@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from memlm.reproduce import arms
 from memlm.reproduce.embeddings import OBJECTIVES, Plan, reproduce_embeddings
-from memlm.reproduce.memory_model import ARMS, BOUNDS, WITH_MEMORIES, reproduce_memory_model
+from memlm.reproduce.memory_model import BOUNDS, WITH_MEMORIES, reproduce_memory_model
 from memlm.reproduce.recall import RecallPlan, reproduce_recall
 from memlm.training import language_model
 from memlm.training import memory_model as training_memory_model
@@ -63,14 +63,14 @@ def test_memory_models_are_compared_at_equal_tokens_and_remembered(
     )
     result = reproduce_memory_model(tmp_path / "runs", plan, cache=tmp_path / "cache", quiet=True)
     json.dumps(result.to_dict())
-    assert tuple(result.causal_nats) == (*ARMS, *BOUNDS)
+    assert tuple(result.causal_nats) == (*plan.arms, *BOUNDS)
     assert [row["retention_weight"] for row in result.trade_off] == [0.0, 0.5]
     assert [(row["dim"], row["objective"], "gap" in row) for row in result.by_size] == [
         (dim, objective, objective == "combined") for dim in (32, 48) for objective in ("causal", "combined")
     ]
     assert [row["decoder_positions_per_chunk"] for row in result.by_insertion] == [1, 0]
     assert tuple(result.retention_accuracy) == tuple(result.own_retention_accuracy) == WITH_MEMORIES
-    for name in {*ARMS, *BOUNDS} - {"curriculum"}:
+    for name in {*plan.arms, *BOUNDS} - {"curriculum"}:
         assert result.tokens[name] == pytest.approx(20_000, rel=0.05)
     assert result.train_flops["no_memory"] < result.train_flops["causal"] < result.train_flops["combined"]
     assert result.own_retention_accuracy["curriculum"] > result.own_retention_accuracy["causal"]

@@ -33,6 +33,14 @@ class Claim:
     """Whether the claim asks for at least the threshold, or for at most."""
     measure: Callable[[Row], Measured]
 
+    def is_measured(self, result: Row) -> bool:
+        """Whether a result has the number."""
+        try:
+            self.measure(result)
+        except (KeyError, StopIteration, ValueError):
+            return False
+        return True
+
     def measured(self, results: Sequence[Row]) -> Measured:
         """Over the results of all seeds."""
         found = [self.measure(result) for result in results]
@@ -56,16 +64,36 @@ class Decision(NamedTuple):
     measured: Measured
     verdict: Verdict
     num_seeds: int
+    seconds: float | None
+    """That the experiment took, over all seeds; None if nobody wrote it down."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As one JSON object."""
+        return {
+            "name": self.claim.name,
+            "verdict": self.verdict,
+            "value": self.measured.value,
+            "interval": [self.measured.low, self.measured.high],
+            "threshold": self.claim.threshold,
+            "at_least": self.claim.at_least,
+            "seconds": self.seconds,
+            "num_seeds": self.num_seeds,
+        }
 
 
 def decide(results: Mapping[str, Sequence[Row]], claims: Sequence[Claim] | None = None) -> list[Decision]:
-    """What results, by experiment and seed, say of every claim that they can decide."""
+    """What results, by experiment and seed, say of every claim that they can decide.
+
+    A result of an older or a smaller experiment, which has not measured what a claim asks for, does not decide it.
+    """
     decisions = []
     for claim in CLAIMS if claims is None else claims:
-        of_claim = results.get(claim.experiment, ())
+        of_claim = [row for row in results.get(claim.experiment, ()) if claim.is_measured(row)]
         if of_claim:
             measured = claim.measured(of_claim)
-            decisions.append(Decision(claim, measured, claim.verdict(measured), len(of_claim)))
+            seconds = [row["seconds"] for row in of_claim if isinstance(row.get("seconds"), float | int)]
+            took = sum(seconds) if len(seconds) == len(of_claim) else None
+            decisions.append(Decision(claim, measured, claim.verdict(measured), len(of_claim), took))
     return decisions
 
 
@@ -111,8 +139,25 @@ def _recall(result: Row) -> Measured:
     return min(distances)
 
 
-def _longest_past(result: Row) -> Measured:
-    return _point(max(result["rows"], key=lambda row: row["context_tokens"])["ttft_ratio_cold"])
+def _longest_past(name: str) -> Callable[[Row], Measured]:
+    return lambda result: _point(max(result["rows"], key=lambda row: row["context_tokens"])[name])
+
+
+def _most_chunks(name: str) -> Callable[[Row], Measured]:
+    return lambda result: _point(max(result["rows"], key=lambda row: row["window_chunks"])[name])
+
+
+def _regenerated(mixer: str, text: str) -> Callable[[Row], Measured]:
+    return lambda result: _given(_of_text(result, mixer, text), "token_accuracy")
+
+
+def _random_tokens(result: Row) -> Measured:
+    text, noise = (_of_text(result, "masked_mixer", name) for name in ("held_out", "random_tokens"))
+    return Measured(*(found / text["token_accuracy"] for found in _given(noise, "token_accuracy")))
+
+
+def _of_text(result: Row, mixer: str, text: str) -> Row:
+    return next(row for row in result["rows"] if (row["mixer"], row["text"]) == (mixer, text))
 
 
 def _chain(objective: str, name: str, part: str) -> Callable[[Row], Measured]:
@@ -175,6 +220,34 @@ CLAIMS = (
         measure=_embedding("autoencoder"),
     ),
     Claim(
+        name="attention-autoencoders-hold-more",
+        statement="So does one of attention, though it is slower to learn: more than any language model's last state.",
+        experiment="foreign-text",
+        quantity="token accuracy of its own decoder",
+        threshold=0.15,
+        at_least=True,
+        measure=_regenerated("attention", "held_out"),
+    ),
+    Claim(
+        name="memories-hold-foreign-text",
+        statement="Memories hold text of a kind that was never trained on: a novel, after addresses.",
+        experiment="foreign-text",
+        quantity="token accuracy of its own decoder",
+        threshold=0.95,
+        at_least=True,
+        measure=_regenerated("masked_mixer", "novel"),
+    ),
+    Claim(
+        name="memories-are-no-trivial-codes",
+        statement="Memories lean on what text is like: uniformly random tokens, which a mere code would keep as well, "
+        "they keep worse.",
+        experiment="foreign-text",
+        quantity="share of random tokens given back, over the share of held-out text's",
+        threshold=0.9,
+        at_least=False,
+        measure=_random_tokens,
+    ),
+    Claim(
         name="causal-memories-are-poor",
         statement="A memory model trained on next tokens alone forms poor memories.",
         experiment="memory-model",
@@ -235,7 +308,25 @@ CLAIMS = (
         quantity="seconds to the first token of the longest past, as tokens over as memories",
         threshold=3.0,
         at_least=True,
-        measure=_longest_past,
+        measure=_longest_past("ttft_ratio_cold"),
+    ),
+    Claim(
+        name="memories-save-compute",
+        statement="They take fewer operations, encoding included.",
+        experiment="substitution",
+        quantity="operations to the first token of the longest past, as tokens over as memories",
+        threshold=3.0,
+        at_least=True,
+        measure=_longest_past("flops_ratio_cold"),
+    ),
+    Claim(
+        name="memories-save-cache",
+        statement="They leave a smaller cache.",
+        experiment="substitution",
+        quantity="bytes of keys and values of the longest past, as tokens over as memories",
+        threshold=10.0,
+        at_least=True,
+        measure=_longest_past("cache_bytes_ratio"),
     ),
     Claim(
         name="memory-models-are-parallel",
@@ -245,6 +336,24 @@ CLAIMS = (
         threshold=2.5,
         at_least=True,
         measure=lambda result: _point(result["combined_step_ratio"]),
+    ),
+    Claim(
+        name="faster-than-recurrent-memory",
+        statement="Memories of many chunks train faster than memory that is carried from chunk to chunk.",
+        experiment="memory-training",
+        quantity="seconds of a next-token step of recurrent memory over ours, most chunks",
+        threshold=1.0,
+        at_least=True,
+        measure=_most_chunks("recurrent_step_ratio"),
+    ),
+    Claim(
+        name="faster-than-encoder-decoders",
+        statement="And faster than a decoder that attends to the states of all past tokens.",
+        experiment="memory-training",
+        quantity="seconds of a next-token step of an encoder-decoder over ours, most chunks",
+        threshold=1.0,
+        at_least=True,
+        measure=_most_chunks("encoder_decoder_step_ratio"),
     ),
     Claim(
         name="prediction-keeps-the-state",

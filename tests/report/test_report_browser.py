@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from memlm.claims import decide
+from memlm.report.claims import claims_page, read_results
 from memlm.report.demo import demo_page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -39,6 +41,16 @@ def widths(page: str, width: int, folder: Path) -> list[int]:
 @pytest.mark.parametrize("width", [360, 1280])
 def test_the_page_does_not_scroll_sideways(folder: Path, recorded: Path, width: int) -> None:
     inner, page, box, table = widths(demo_page(folder, recorded).to_html(), width, folder)
+    assert inner == width
+    assert page <= inner
+    assert (table > box) == (width == 360)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_claims_do_not_scroll_sideways(width: int, tmp_path: Path) -> None:
+    results = read_results([Path(__file__).parents[2] / "docs" / "results"])
+    inner, page, box, table = widths(claims_page(decide(results), results).to_html(), width, tmp_path)
     assert inner == width
     assert page <= inner
     assert (table > box) == (width == 360)

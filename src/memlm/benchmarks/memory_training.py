@@ -1,4 +1,4 @@
-"""A memory model's training step: all chunks of a batch at once, against a loop over them."""
+"""A memory model's training step: all chunks of a batch at once, against loops over them and against other models."""
 
 import time
 from collections.abc import Sequence
@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memlm.config import MemoryModelRecipe, Weights
+from memlm.config import MemoryModelConfig, MemoryModelRecipe, RecurrentConfig, Weights
 from memlm.models.memory_model import MemoryModel
 from memlm.models.parallel_decoder import Logits
+from memlm.models.recurrent import RecurrentModel
 from memlm.nn.pointer import Recalled
 from memlm.objectives import Batch, Objective, combined, window_nats
-from memlm.recipes.memory_model import memory_model
+from memlm.recipes.memory_model import encoder_decoder, memory_model
 from memlm.results import Provenance
 from memlm.training.accelerator import build_accelerator, precision_on
 from memlm.training.optimizers import build_optimizers
@@ -25,16 +26,18 @@ STEPS = 3
 
 
 def memory_training(window_chunks: tuple[int, ...] = ()) -> dict[str, Any]:
-    """The recipe's model trained on the combined objective, as we do it and as its twin does, in turn.
+    """The recipe's model trained on the combined objective, as we do it and as its twin does, in turn; and, on next
+    tokens alone, beside recurrent memory and an encoder-decoder with the same decoder.
 
-    Medians over rounds; a step is forward, backward and update, on random tokens. Both start with the same weights.
+    Medians over rounds; a step is forward, backward and update, on random tokens. Twins start with the same weights.
 
     Args:
         window_chunks: chunks of a window, each measured with as many tokens a batch as the recipe has, and with a
             memory of every earlier chunk; the recipe's own if none are given.
 
     Returns:
-        `combined_step_ratio`, the twin's seconds by ours; `tokens_per_second` and `seconds_per_step` of both;
+        `combined_step_ratio`, the twin's seconds by ours; `recurrent_step_ratio` and `encoder_decoder_step_ratio`,
+        those of the other models by ours on next tokens; `tokens_per_second` and `seconds_per_step` of all;
         `loss_difference`, by how much their losses differ, relatively, in fp32, with the same trained weights: of the
         first number of chunks, and in `rows` of all.
     """
@@ -57,10 +60,18 @@ def _in_windows(recipe: MemoryModelRecipe, num_chunks: int) -> MemoryModelRecipe
 
 
 def _compared(recipe: MemoryModelRecipe) -> dict[str, Any]:
-    """Steps of both in turn, round after round, so that noise of the machine meets both."""
+    """Steps of all in turn, round after round, so that noise of the machine meets all."""
     weights, batch = recipe.phases[-1].weights, random_windows(recipe)
     objectives = {"ours": combined(weights), "chunk_by_chunk": chunk_by_chunk(weights)}
-    steppers = {name: _stepper(recipe, objective) for name, objective in objectives.items()}
+    steppers = {name: _stepper(recipe, recipe.model, objective) for name, objective in objectives.items()}
+    next_tokens = combined(Weights(causal=1.0))
+    # Without retention nobody learns to give tokens back, and the decoder reads none.
+    others: dict[str, MemoryModelConfig | RecurrentConfig] = {
+        "causal": replace(recipe.model, overlap=0),
+        "recurrent": RecurrentConfig(vocab_size=recipe.model.shape.vocab_size, decoder=recipe.model.decoder),
+        "encoder_decoder": encoder_decoder(recipe).model,
+    }
+    steppers |= {name: _stepper(recipe, model, next_tokens) for name, model in others.items()}
     seconds: dict[str, list[float]] = {name: [] for name in steppers}
     for number in range(ROUNDS + 1):
         for name, stepper in steppers.items():
@@ -73,6 +84,8 @@ def _compared(recipe: MemoryModelRecipe) -> dict[str, Any]:
     return {
         "window_chunks": recipe.window_chunks,
         "combined_step_ratio": step["chunk_by_chunk"] / step["ours"],
+        "recurrent_step_ratio": step["recurrent"] / step["causal"],
+        "encoder_decoder_step_ratio": step["encoder_decoder"] / step["causal"],
         "tokens_per_second": {name: batch.num_tokens / spent for name, spent in step.items()},
         "seconds_per_step": step,
         # A decoder that was not trained yet reads nothing of memories, and would hide a difference.
@@ -151,9 +164,10 @@ def _chunk_nats(logits: Logits, batch: Batch, chunk: int) -> Tensor:
     return window_nats(logits[:, None], Batch(batch.tokens[:, one], batch.mask[:, one])).sum()
 
 
-def _stepper(recipe: MemoryModelRecipe, objective: Objective) -> Stepper:
+def _stepper(recipe: MemoryModelRecipe, shape: MemoryModelConfig | RecurrentConfig, objective: Objective) -> Stepper:
     cfg = recipe.phases[-1].training
     torch.manual_seed(cfg.seed)
-    model, accelerator = MemoryModel(recipe.model), build_accelerator(cfg)
+    model = RecurrentModel(shape) if isinstance(shape, RecurrentConfig) else MemoryModel(shape)
+    accelerator = build_accelerator(cfg)
     optimizers = build_optimizers(model, cfg.optimizer)
     return Stepper(accelerator.prepare_model(model), objective, cfg, accelerator, optimizers)

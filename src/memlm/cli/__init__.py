@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import tyro
@@ -11,7 +12,7 @@ from memlm.cli.bench import Bench
 from memlm.cli.command import Command
 from memlm.cli.jobs import Demo, Evaluate, Generate, Recipes, Regenerate, Train
 from memlm.cli.probes import Probe, Settle
-from memlm.cli.reproduce import Reproduce
+from memlm.cli.reproduce import EXPERIMENTS, Report, Reproduce
 
 # Options may follow a subcommand's name, where people look for them: memlm train demo --out runs/mine
 CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs)
@@ -25,6 +26,7 @@ Commands = (
     | Annotated[Probe, tyro.conf.subcommand("probe")]
     | Annotated[Settle, tyro.conf.subcommand("settle")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
 )
 
@@ -34,7 +36,8 @@ def main() -> None:
     # Read when torch is loaded. Threads that spin while they wait make a core that is shared ten times as slow.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        chosen = tyro.cli(Commands, prog="memlm", description=main.__doc__, config=CONFIG)
+        arguments = _arguments(sys.argv[1:])
+        chosen = tyro.cli(Commands, prog="memlm", description=main.__doc__, config=CONFIG, args=arguments)
         command: Command = _within(chosen)
         answer = command.run()
         if command.json and answer:
@@ -50,6 +53,15 @@ def main() -> None:
         _fail(ValueError(f"this model does not fit in memory; make it smaller ({str(error).splitlines()[0]})"))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _arguments(given: Sequence[str]) -> list[str]:
+    """What was typed, with the word that `memlm reproduce CLAIM` leaves out."""
+    match given:
+        case ["reproduce", word, *_] if word not in EXPERIMENTS and not word.startswith("-"):
+            return ["reproduce", "claims", *given[1:]]
+        case _:
+            return list(given)
 
 
 def _within(chosen: Any) -> Command:

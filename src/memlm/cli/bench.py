@@ -125,7 +125,8 @@ class MemoryTraining(Command):
     """How much faster a memory model's training step is with all chunks at once than with a loop over chunks.
 
     The loop is the paper's reference code's: one pass of encoder and decoder for each chunk and each objective. It has
-    the same weights and gives the same losses.
+    the same weights and gives the same losses. Beside it, on next tokens alone: recurrent memory, which carries memory
+    tokens from chunk to chunk, and an encoder-decoder, which attends to all past tokens' states.
     """
 
     window_chunks: tuple[int, ...] = (4, 8, 16, 32)

@@ -1,12 +1,16 @@
 """The commands that reproduce the paper's claims."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from memlm.claims import CLAIMS, Claim, decide
 from memlm.cli.command import Answer, Command, keep
+
+_NAMES = f"Claims to decide: {', '.join(claim.name for claim in CLAIMS)}. Without any, all of them."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,59 +209,93 @@ class NonInvertible(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Claims(Command):
-    """What results say of every claim: the number that decides it, its threshold, and whether it holds.
+    """Measure what decides the paper's claims, and say of each whether it holds: of all of them, or of those named.
 
-    Claim: all of them, as far as there are results; nothing is trained here.
+    memlm reproduce --preset quick
 
-    memlm reproduce claims runs/embeddings runs/memory-model runs/non-invertible --out runs
+    memlm reproduce memories-help combined-memories-are-rich --preset standard --out runs/mine
+
+    What was measured into the folder before is not measured again; interrupted and started again, it goes on where it
+    was. The page that says it all is report.html there.
+    """
+
+    names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CLAIM", help=_NAMES)] = ()
+    preset: Literal["quick", "standard", "paper"] = "quick"
+    """quick: as small as a claim can be decided, one seed, half an hour on two cores that multiply in bf16, a few times
+    that where they do not. standard: what docs/results.md says, three seeds, a night. paper: the paper's sizes, on
+    GPUs, by torchrun."""
+    out: Path | None = None
+    """Folder of results, of what is trained on the way, and of the report; by default runs/ and the preset's name."""
+    seeds: tuple[int, ...] = ()
+    """By default 0, and with the standard preset 0, 1 and 2."""
+
+    def run(self) -> Answer:
+        """Measure, decide, show."""
+        from memlm.reproduce.run import RESULTS, reproduce_claims
+
+        out = self.out or Path("runs") / self.preset
+        seeds = self.seeds or ((0, 1, 2) if self.preset == "standard" else (0,))
+        claims = reproduce_claims(out, self.preset, self.names, seeds=seeds, say=self.say)
+        return decided(self, [out / RESULTS], out, claims)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Command):
+    """Decide the claims from results that are there already, and make the page again; nothing is measured.
+
+    memlm report runs/quick/results --out runs/quick
     """
 
     results: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of results, which `memlm reproduce` has written; a benchmark's output counts as <its name>.json."""
     out: Path | None = None
-    """Folder for claims.html and claims.md."""
+    """Folder for report.html and report.md."""
 
     def run(self) -> Answer:
         """Read, decide, show."""
-        from memlm.claims import CLAIMS, decide
-        from memlm.report.claims import read_results, write_claims_report
+        return decided(self, self.results, self.out)
 
-        decisions = decide(read_results(self.results))
-        if not decisions:
-            wanted = ", ".join(dict.fromkeys(f"{claim.experiment}.json" for claim in CLAIMS))
-            raise ValueError(f"no results in {', '.join(map(str, self.results))} that decide a claim: none of {wanted}")
-        for claim, measured, verdict, _ in decisions:
-            bound = "at least" if claim.at_least else "at most"
-            self.say(
-                f"{verdict}: {claim.statement} {claim.quantity}: {measured.value:.4f}, {bound} {claim.threshold:g}"
-            )
-        if self.out:
-            self.say(f"The whole report: {write_claims_report(decisions, self.out)}")
-        return {
-            "claims": [
-                {
-                    "name": claim.name,
-                    "verdict": verdict,
-                    "value": measured.value,
-                    "interval": [measured.low, measured.high],
-                    "threshold": claim.threshold,
-                    "at_least": claim.at_least,
-                    "num_seeds": num_seeds,
-                }
-                for claim, measured, verdict, num_seeds in decisions
-            ]
-        }
+
+def decided(command: Command, results: Sequence[Path], out: Path | None, claims: Sequence[Claim] = CLAIMS) -> Answer:
+    """What results say of claims: told, answered, and if there is a folder for it written as a page."""
+    from memlm.report.claims import read_results, write_claims_report
+
+    rows = read_results(results)
+    decisions = decide(rows, claims)
+    if not decisions:
+        wanted = ", ".join(dict.fromkeys(f"{claim.experiment}.json" for claim in claims))
+        raise ValueError(f"no results in {', '.join(map(str, results))} that decide a claim: none of {wanted}")
+    for found in decisions:
+        claim, bound = found.claim, "at least" if found.claim.at_least else "at most"
+        command.say(
+            f"{found.verdict}: {claim.name}. {claim.statement} {claim.quantity}: {found.measured.value:.4f}, "
+            f"{bound} {claim.threshold:g}"
+        )
+    missing = [claim.name for claim in claims if claim not in [found.claim for found in decisions]]
+    if missing:
+        command.say(f"not decided, for want of results: {', '.join(missing)}")
+    report = write_claims_report(decisions, rows, out) if out else None
+    if report:
+        command.say(f"The whole report: {report}")
+    return {
+        "claims": [found.to_dict() for found in decisions],
+        "report": str(report) if report else None,
+    }
+
+
+EXPERIMENTS = {"claims", "embeddings", "memory-model", "recall", "non-invertible"}
+"""What may follow `memlm reproduce`; any other word is a claim's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduce:
-    """The paper's claims, each measured by one command."""
+    """The paper's claims, decided one by one; or one of the experiments behind them, with all its settings."""
 
     claim: Annotated[
-        Annotated[Embeddings, tyro.conf.subcommand("embeddings")]
+        Annotated[Claims, tyro.conf.subcommand("claims")]
+        | Annotated[Embeddings, tyro.conf.subcommand("embeddings")]
         | Annotated[MemoryModels, tyro.conf.subcommand("memory-model")]
         | Annotated[RecallOfFacts, tyro.conf.subcommand("recall")]
-        | Annotated[NonInvertible, tyro.conf.subcommand("non-invertible")]
-        | Annotated[Claims, tyro.conf.subcommand("claims")],
+        | Annotated[NonInvertible, tyro.conf.subcommand("non-invertible")],
         tyro.conf.arg(name=""),
-    ]
+    ] = field(default_factory=Claims)

@@ -7,7 +7,8 @@ data gives the same bytes.
 import io
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from memlm.report.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as MatplotlibFigure
 
 _INK, _GRID = "#010101", "#010102"
 _SERIES = {f"#0102{index:02x}": index for index in range(1, 7)}
@@ -71,14 +73,7 @@ def line_figure(
 
     `x_ticks` are for curves measured at a few places only: these are marked, and the axis has these labels alone.
     """
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(5.6, 3.3 + 0.22 * _legend_rows(lines)), layout="constrained")
-        FigureCanvasSVG(figure)
-        axes = figure.subplots()
+    with _canvas(3.3 + 0.22 * _legend_rows(lines)) as (figure, axes, drawn):
         _draw(axes, lines)
         _dress(axes, x_label, y_label, log_x, log_y)
         if x_ticks is not None:
@@ -87,11 +82,42 @@ def line_figure(
             axes.set_ylim(*y_limits)
         if len(lines) > 1:
             figure.legend(*_legend(axes), loc="outside lower left", ncols=_legend_columns(lines), handlelength=2.6)
-        buffer = io.StringIO()
+    return _themed(drawn.getvalue())
+
+
+def interval_figure(
+    names: Sequence[str], intervals: Sequence[tuple[float, float, float]], *, threshold: float, x_label: str
+) -> str:
+    """Values with their intervals, (value, low, high), one below the other, beside a threshold; as SVG."""
+    with _canvas(1.1 + 0.26 * len(names)) as (_, axes, drawn):
+        (colour, index), dashes = next(iter(_SERIES.items())), _DASHES[1]
+        for place, (value, low, high) in enumerate(intervals):
+            axes.plot([low, high], [place, place], color=colour, linewidth=1.8, solid_capstyle="butt")
+            axes.plot([value], [place], color=colour, marker="o", markersize=5)
+        axes.axvline(threshold, color=list(_SERIES)[index], linestyle=dashes, linewidth=1.4)
+        axes.set_yticks(range(len(names)), [_plain(name) for name in names])
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(length=3)
+        axes.set_title(_plain(x_label))
+        axes.margins(x=0.08)
+    return _themed(drawn.getvalue())
+
+
+@contextmanager
+def _canvas(height: float) -> "Iterator[tuple[MatplotlibFigure, Axes, io.StringIO]]":
+    """A figure in our style, its axes, and the buffer that holds its SVG afterwards; height in inches."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):
+        figure, buffer = Figure(figsize=(5.6, height), layout="constrained"), io.StringIO()
+        FigureCanvasSVG(figure)
+        yield figure, figure.subplots(), buffer
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph")  # the reader's browser draws the text, with its own fonts
             figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return _themed(buffer.getvalue())
 
 
 def _draw(axes: "Axes", lines: Sequence[Line]) -> None:

@@ -40,11 +40,7 @@ def known_sources_page(results: Sequence[Result]) -> Page:
     sections = [
         _in_short(results),
         _argument(),
-        _by_length([result.rows for result in results]),
-        _by_source([result.rows for result in results]),
-        _distortion(results),
-        _calibration([result.calibration for result in results]),
-        _oracle(results[0].oracle),
+        *measurements(results),
         _limits(),
         made_by(Run(results={result.name: result for result in results}, metrics=[])),
     ]
@@ -54,6 +50,17 @@ def known_sources_page(results: Sequence[Result]) -> Page:
         "can be counted, in bits, what a memory keeps."
     )
     return Page("Why next-token prediction forgets", lead, sections)
+
+
+def measurements(results: Sequence[Result]) -> list[Section]:
+    """What was found on known sources, by seed."""
+    return [
+        _by_length([result.rows for result in results]),
+        _by_source([result.rows for result in results]),
+        _distortion(results),
+        _calibration([result.calibration for result in results]),
+        _oracle(results[0].oracle),
+    ]
 
 
 # --- what was found ----------------------------------------------------------------------------------------------

@@ -49,10 +49,9 @@ def memory_page(compared: Sequence[Result], recalled: Sequence[Result]) -> Page:
     """The page of a comparison of memory models, of one seed or several, and of their recall."""
     sections: list[Section] = []
     if compared:
-        seeds = [result.measures for result in compared]
-        sections += [_in_short(seeds), _arms(seeds), _by_chunk(seeds), _compute(seeds), *_sweeps(seeds)]
+        sections += [_in_short([result.measures for result in compared]), *comparison(compared)]
     if recalled:
-        sections.append(_recall([result.measures for result in recalled]))
+        sections += recall(recalled)
     last = (compared or recalled)[-1]
     sections += [_limits(), made_by(Run(results={last.name: last}, metrics=[]))]
     lead = (
@@ -60,6 +59,17 @@ def memory_page(compared: Sequence[Result], recalled: Sequence[Result]) -> Page:
         "was trained in several ways on the same tokens, and measured on documents kept apart."
     )
     return Page("Memory models", lead, sections)
+
+
+def comparison(results: Sequence[Result]) -> list[Section]:
+    """What a comparison of memory models found, by seed."""
+    seeds = [result.measures for result in results]
+    return [_arms(seeds), _by_chunk(seeds), _compute(seeds), *_sweeps(seeds)]
+
+
+def recall(results: Sequence[Result]) -> list[Section]:
+    """What recall of exact strings found, by seed."""
+    return [_recall([result.measures for result in results])]
 
 
 def _names(seeds: Sequence[Row]) -> list[str]:

@@ -55,6 +55,8 @@ class Plan:
     reading_steps: int = 1000
     """Steps of the readers that memories are probed with."""
     reading_chunks: int = 40_000
+    arms: tuple[str, ...] = ("no_memory", "causal", "combined", "curriculum", "full_context", "recurrent")
+    """What is trained; the first four are always compared."""
     full: bool = False
     """Also train bounds and sweeps."""
     sweep_tokens: int = 500_000
@@ -100,6 +102,13 @@ class Swept(NamedTuple):
     arm: Arm
     against: Arm | None = None
     """What its next tokens are compared with."""
+
+
+def trained_encoder(recipe: RecipeConfig, out: Path, *, quiet: bool) -> str:
+    """Where the autoencoder is, to take its encoder from; trained if it is not there yet."""
+    folder = out / f"autoencoder-seed-{recipe.training.seed}"
+    train_autoencoder(recipe, folder, quiet=quiet)
+    return str(folder / "model")
 
 
 class Arms:
@@ -230,22 +239,20 @@ class Arms:
                 tokens = round(self.plan.num_tokens * (1 + self.plan.reading_fraction))
                 fraction = self.plan.reading_fraction / (1 + self.plan.reading_fraction)
                 return self._recipe(
-                    num_tokens=tokens, reading_fraction=fraction, encoder_from=self._trained_autoencoder()
+                    num_tokens=tokens,
+                    reading_fraction=fraction,
+                    encoder_from=trained_encoder(self._autoencoder(), self.out, quiet=self.quiet),
                 )
             case _:
                 return self.recipe
 
     def _autoencoder(self) -> RecipeConfig:
         plan = self.plan
-        scale = Scale(
-            chunk_len=plan.chunk_len, memory_dim=plan.memory_dim, num_tokens=plan.autoencoder_tokens, seed=plan.seed
+        return autoencoder(
+            Scale(
+                chunk_len=plan.chunk_len, memory_dim=plan.memory_dim, num_tokens=plan.autoencoder_tokens, seed=plan.seed
+            )
         )
-        return autoencoder(scale)
-
-    def _trained_autoencoder(self) -> str:
-        folder = self._folder("autoencoder")
-        train_autoencoder(self._autoencoder(), folder, prepared=self.prepared, quiet=self.quiet)
-        return str(folder / "model")
 
     def _folder(self, name: str) -> Path:
         return self.out / f"{name}-seed-{self.plan.seed}"

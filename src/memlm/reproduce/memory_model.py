@@ -16,7 +16,6 @@ from memlm.evaluation.prediction import prediction_measures
 from memlm.reproduce.arms import Arm, Arms, Plan, Row, Swept
 from memlm.results import Interval, Provenance, Result
 
-ARMS = ("no_memory", "causal", "combined", "curriculum", "full_context", "recurrent")
 BOUNDS = ("encoder_decoder", "oracle")
 """Arms that read more of the past, or of the very chunk, than memories hold; of a full comparison."""
 WITH_MEMORIES = ("causal", "combined", "curriculum")
@@ -37,7 +36,7 @@ def reproduce_memory_model(
     """
     plan = plan or Plan()
     work = Arms(out, plan, cache or default_cache(), quiet)
-    arms = {name: work.arm(name) for name in (*ARMS, *(BOUNDS if plan.full else ()))}
+    arms = {name: work.arm(name) for name in (*plan.arms, *(BOUNDS if plan.full else ()))}
     nats = {name: prediction_measures(arm.prediction) for name, arm in arms.items()}
     probed = {name: work.probed(arms[name]) for name in WITH_MEMORIES}
     own = {name: work.own_retention(arms[name]) for name in WITH_MEMORIES}

@@ -11,7 +11,10 @@ from typing import Any
 
 from memlm.benchmarks.recall import recall
 from memlm.data.token_store import prepare
+from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.memory_model import memory_model, without_memory
+from memlm.recipes.scale import Scale
+from memlm.reproduce.arms import trained_encoder
 from memlm.results import Provenance, Result
 from memlm.training.memory_model import train_memory_model
 
@@ -35,6 +38,9 @@ class RecallPlan:
     """Share of the tokens that the combined model first learns to read memories from: what is not given back cannot be
     pointed at."""
     num_tokens: int = 8_000_000
+    autoencoder_tokens: int | None = None
+    """Train an autoencoder on so many tokens first (`reproduce.memory_model` has the same), take its encoder, and leave
+    that as it is: memories are good from the first step on. None trains the encoder with the rest."""
     recall_fraction: float = 0.8
     """Share of training windows with facts and questions."""
     num_texts: int = 100
@@ -63,8 +69,14 @@ def reproduce_recall(out: Path, plan: RecallPlan | None = None, *, quiet: bool =
         recall_fraction=plan.recall_fraction,
         seed=plan.seed,
     )
+    encoder = None
+    if plan.autoencoder_tokens:
+        scale = Scale(
+            chunk_len=plan.chunk_len, memory_dim=plan.memory_dim, num_tokens=plan.autoencoder_tokens, seed=plan.seed
+        )
+        encoder = trained_encoder(autoencoder(scale), out, quiet=quiet)
     recipes = {
-        "combined": recipe(reading_fraction=plan.reading_fraction),
+        "combined": recipe(reading_fraction=plan.reading_fraction, encoder_from=encoder),
         "causal": recipe(retention=0.0),
         "full_context": without_memory(recipe(), full_context=True),
     }

@@ -47,8 +47,8 @@ class StatePlan:
 
     chunk_lens: tuple[int, ...] = (64, 32, 16)
     """Of the Markov chain."""
-    chunk_len: int = 32
-    """Of the other sources."""
+    chunk_len: int | None = 32
+    """Of the other sources; None leaves them out."""
     dims_per_token: int = 6
     """Memory dimensions for each token of a chunk."""
     noise_std: float = 0.6
@@ -66,8 +66,11 @@ class StatePlan:
     def sources(self) -> list[tuple[Source, int]]:
         """Every source with a chunk length."""
         chain = random_markov(8, concentration=0.2)
+        of_chain: list[tuple[Source, int]] = [(chain, length) for length in self.chunk_lens]
+        if self.chunk_len is None:
+            return of_chain
         others: list[Source] = [uniform(8), even_process(), Lookup(8, 4), Lookup(8, 8)]
-        return [*((chain, length) for length in self.chunk_lens), *((source, self.chunk_len) for source in others)]
+        return [*of_chain, *((source, self.chunk_len) for source in others)]
 
     def cells(self) -> list[Cell]:
         """A model for each source, length and objective."""
