@@ -126,9 +126,13 @@ def _paired(name: str, arm: str) -> Callable[[Row], Measured]:
 
 def _curriculum_cost(result: Row) -> Measured:
     spent, whole = result["flops_to_rich"], result["train_flops"]
-    if spent["curriculum"] is None or spent["combined"] is None:
+    if spent["curriculum"] is None:
         return _point(float("inf"))  # it never got there
-    return _point((spent["curriculum"] + whole["autoencoder"]) / spent["combined"])
+    curriculum = spent["curriculum"] + whole["autoencoder"]
+    if spent["combined"] is None:  # the other never did: more than all it was given
+        most = curriculum / whole["combined"]
+        return Measured(most, 0.0, most)
+    return _point(curriculum / spent["combined"])
 
 
 def _recall(result: Row) -> Measured:

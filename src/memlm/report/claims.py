@@ -69,7 +69,7 @@ def claims_page(decisions: Sequence[Decision], results: Results) -> Page:
 
 def claims_table(decisions: Sequence[Decision]) -> Table:
     """A row for each claim."""
-    header = ["claim", "measured", "interval", "wanted", "verdict", "seeds"]
+    header = ["claim", "measured", "interval", "wanted", "verdict", "seeds", "took"]
     rows = [
         [
             found.claim.name,
@@ -78,12 +78,13 @@ def claims_table(decisions: Sequence[Decision]) -> Table:
             _wanted(found),
             found.verdict,
             str(found.num_seeds),
+            duration(found.seconds),
         ]
         for found in decisions
     ]
     caption = (
         "Measured: the mean over seeds; the interval holds the 95% intervals of all of them. A claim holds, or fails, "
-        "if the whole interval does."
+        "if the whole interval does. What an experiment took is said of each claim that it decides."
     )
     return Table(header, rows, caption)
 
