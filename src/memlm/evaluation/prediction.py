@@ -1,7 +1,7 @@
 """Prediction measured: what next tokens cost a memory model, by how many chunks it has behind it."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import nn
 
 from memlm.data.windows import Windows
-from memlm.evaluation.bootstrap import ratio_interval
+from memlm.evaluation.bootstrap import bootstrap_interval, ratio_interval
 from memlm.evaluation.metrics import batch_chunks
 from memlm.objectives import Batch, window_nats
 from memlm.results import Interval
@@ -79,3 +79,19 @@ def prediction_measures(prediction: Prediction) -> tuple[dict[str, object], dict
     if len(kept) > 1:
         intervals["causal_nats_per_token"] = ratio_interval(kept)
     return values, intervals
+
+
+def excess(one: Prediction, other: Prediction, *, relative: bool = False) -> dict[str, Any]:
+    """How much more the one's next tokens cost than the other's on the same windows, in nats a token or as a share of
+    the other's: the `value`, and its paired 95% `interval` over documents."""
+    both = np.column_stack((one.later_sums(), other.later_sums()))
+    both = both[both[:, 1] > 0]
+
+    def difference(rows: Float[np.ndarray, "resample sum"]) -> Float[np.ndarray, " resample"]:
+        more = rows[:, 0] / rows[:, 1] - rows[:, 2] / rows[:, 3]
+        return more / (rows[:, 2] / rows[:, 3]) if relative else more
+
+    return {
+        "value": float(difference(both.sum(axis=0)[None])[0]),
+        "interval": list(bootstrap_interval(both, difference)),
+    }

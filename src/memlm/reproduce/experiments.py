@@ -30,8 +30,9 @@ class Experiment:
     """Where what it trains is kept; experiments that share a folder share what they train."""
     plan: Any
     """What is measured, and how large; its `repr` says all."""
-    measure: Callable[[Path, Any], Result]
-    """Folder and plan → result. What was made in the folder before is not made again."""
+    measure: Callable[[Path, Any], Result | None]
+    """Folder and plan → result, or None where one of several processes only trains. What was made in the folder before
+    is not made again."""
     seeded: bool = True
     """Whether another seed is another measurement."""
 
@@ -69,7 +70,15 @@ def standard(seed: int) -> list[Experiment]:
     )
 
 
-PRESETS: Mapping[str, Callable[[int], list[Experiment]]] = {"quick": quick, "standard": standard}
+def paper(seed: int) -> list[Experiment]:
+    """What claims need of models of the paper's sizes: trained on GPUs by torchrun, then measured in one process."""
+    return [
+        Experiment("embeddings", "embeddings", _of_seed(PaperEmbeddings(), seed), reproduce_paper_embeddings),
+        Experiment("memory-model", "memory-model", _of_seed(PaperMemoryModels(), seed), reproduce_paper_memory_models),
+    ]
+
+
+PRESETS: Mapping[str, Callable[[int], list[Experiment]]] = {"quick": quick, "standard": standard, "paper": paper}
 """Seed → experiments, in the order of the argument."""
 
 

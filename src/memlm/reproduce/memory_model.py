@@ -7,14 +7,10 @@ a frozen autoencoder with a curriculum, the whole context as tokens, and recurre
 
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Float
-
 from memlm.data.cache import default_cache
-from memlm.evaluation.bootstrap import bootstrap_interval
-from memlm.evaluation.prediction import prediction_measures
+from memlm.evaluation.prediction import excess, prediction_measures
 from memlm.reproduce.arms import Arm, Arms, Plan, Row, Swept
-from memlm.results import Interval, Provenance, Result
+from memlm.results import Provenance, Result
 
 BOUNDS = ("encoder_decoder", "oracle")
 """Arms that read more of the past, or of the very chunk, than memories hold; of a full comparison."""
@@ -51,8 +47,8 @@ def reproduce_memory_model(
         "causal_nats_intervals": {
             name: list(spread["causal_nats_per_token"]) for name, (_, spread) in nats.items() if spread
         },
-        "gain": {name: _paired(arms["no_memory"], arm) for name, arm in arms.items() if name != "no_memory"},
-        "gap": {name: _paired(arms[name], arms["causal"], relative=True) for name in ("combined", "curriculum")},
+        "gain": {name: excess(arms["no_memory"].prediction, arm.prediction) for name, arm in arms.items() if name != "no_memory"},
+        "gap": {name: excess(arms[name].prediction, arms["causal"].prediction, relative=True) for name in ("combined", "curriculum")},
         "train_flops": {**flops, "autoencoder": work.autoencoder_flops()},
         "flops_to_rich": {name: work.flops_to_rich(name, arms[name]) for name in ("combined", "curriculum")},
         "tokens": {name: arm.num_tokens for name, arm in arms.items()},
@@ -73,7 +69,7 @@ def _swept(work: Arms, swept: Swept) -> Row:
     """What came of one arm of a sweep."""
     found, spread = prediction_measures(swept.arm.prediction)
     nats = {"causal_nats": found["causal_nats_per_token"], "interval": list(spread["causal_nats_per_token"])}
-    gap = {"gap": _paired(swept.arm, swept.against, relative=True)} if swept.against else {}
+    gap = {"gap": excess(swept.arm.prediction, swept.against.prediction, relative=True)} if swept.against else {}
     reads = swept.arm.trained
     assert reads is not None
     retained = (
@@ -89,17 +85,3 @@ def _swept(work: Arms, swept: Swept) -> Row:
         "train_flops": swept.arm.flops_until(swept.arm.num_tokens),
     }
 
-
-def _paired(one: Arm, other: Arm, *, relative: bool = False) -> Row:
-    """How much less the other's next tokens cost, in nats a token, or as a share of the other's; over documents."""
-    both: Float[np.ndarray, "document sum"] = np.column_stack(
-        (one.prediction.later_sums(), other.prediction.later_sums())
-    )
-    both = both[both[:, 1] > 0]
-
-    def difference(rows: Float[np.ndarray, "resample sum"]) -> Float[np.ndarray, " resample"]:
-        gain = rows[:, 0] / rows[:, 1] - rows[:, 2] / rows[:, 3]
-        return gain / (rows[:, 2] / rows[:, 3]) if relative else gain
-
-    interval: Interval = bootstrap_interval(both, difference)
-    return {"value": float(difference(both.sum(axis=0)[None])[0]), "interval": list(interval)}

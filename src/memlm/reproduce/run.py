@@ -5,14 +5,17 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from memlm.claims import CLAIMS, Claim
 from memlm.files import atomic_write
 from memlm.reproduce.experiments import PRESETS, Experiment
+from memlm.training.accelerator import is_main_process, world_size
 
 RESULTS = "results"
 """Folder of the results, in that of a reproduction."""
@@ -38,15 +41,22 @@ def reproduce_claims(
     claims = named(names)
     if preset not in PRESETS:
         raise ValueError(f"there is no preset {preset!r}; there are {', '.join(PRESETS)}")
+    if world_size() > 1 and preset != "paper":
+        raise ValueError(f"the preset {preset} runs in one process, not in {world_size()}: leave out torchrun")
     out.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(out / ".lock", timeout=0):
+        with _mine(out):
             _take(out, preset)
             for experiment, seed in _wanted(preset, claims, seeds):
                 _measure(experiment, seed, out, say)
     except Timeout:
         raise ValueError(f"another run is at work in {out}; wait for it, or give another folder") from None
     return claims
+
+
+def _mine(out: Path) -> AbstractContextManager[Any]:
+    """The folder for this run alone; of several processes the first holds it for all."""
+    return FileLock(out / ".lock", timeout=0) if is_main_process() else nullcontext()
 
 
 def named(names: Sequence[str]) -> list[Claim]:
@@ -72,7 +82,8 @@ def _take(out: Path, preset: str) -> None:
         found = None
     if found != mark:
         raise ValueError(f"{path} says {found}, this is {mark}; give another folder, or delete {out}")
-    atomic_write(path, json.dumps(mark) + "\n")
+    if is_main_process():
+        atomic_write(path, json.dumps(mark) + "\n")
 
 
 def _wanted(preset: str, claims: Sequence[Claim], seeds: Sequence[int]) -> list[tuple[Experiment, int]]:
@@ -99,6 +110,9 @@ def _measure(experiment: Experiment, seed: int, out: Path, say: Callable[[str], 
         return
     say(f"Measuring {name}")
     started = time.monotonic()
-    row = experiment.measure(out / experiment.folder, experiment.plan).to_dict()
-    row |= {"seconds": time.monotonic() - started, "plan": key}
+    result = experiment.measure(out / experiment.folder, experiment.plan)
+    if result is None:
+        say(f"Trained what {name} needs; the same command without torchrun measures it")
+        return
+    row = {**result.to_dict(), "seconds": time.monotonic() - started, "plan": key}
     atomic_write(path, json.dumps(row, indent=2) + "\n")
