@@ -1,5 +1,6 @@
 """A corpus, a recipe and modules small enough to train in a second."""
 
+import inspect
 import os
 import random
 import subprocess
@@ -110,7 +111,9 @@ def launch(train: Callable[..., Any], recipe: Config, folder: Path, num_processe
     (folder / "program.py").write_text(program, encoding="utf-8")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(num_processes)]
     arguments = [str(folder / "program.py"), str(folder / "recipe.json"), str(folder / "run")]
+    own = [str(Path(inspect.getfile(train)).parent), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1", "CUDA_VISIBLE_DEVICES": ""}
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, own))
     done = subprocess.run([*launcher, *arguments], env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return folder / "run"

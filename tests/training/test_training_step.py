@@ -192,7 +192,9 @@ OUTSIDE = {
 }
 
 
-@pytest.mark.parametrize("cfg", [tiny_model(), PAPERS, QUERIES, *(make().model for make in RECIPES.values())])
+@pytest.mark.parametrize(
+    "cfg", [tiny_model(), PAPERS, QUERIES, *(make().model for name, make in RECIPES.items() if "paper" not in name)]
+)
 def test_muon_gets_the_maps_between_hidden_states_and_adamw_the_rest(cfg: AutoencoderConfig) -> None:
     model = Autoencoder(cfg)
     names = {parameter: name for name, parameter in model.named_parameters()}

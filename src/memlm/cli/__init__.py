@@ -42,7 +42,7 @@ def main() -> None:
         answer = command.run()
         if command.json and answer:
             print(json.dumps(answer))
-        elif isinstance(chosen, Bench):
+        elif isinstance(chosen, Bench) and answer:
             print(json.dumps(answer, indent=2))
         sys.stdout.flush()
     except (ValueError, OSError, FloatingPointError) as error:

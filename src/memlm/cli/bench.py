@@ -186,6 +186,24 @@ class Recall(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Paper(Command):
+    """What training at the paper's sizes takes: parameters, memory, operations, GPU hours.
+
+    Measured on the GPUs this runs on (torchrun --nproc_per_node 8 -m memlm bench paper); without any, computed for
+    so many H100, and marked so.
+    """
+
+    num_gpus: int = 8
+    """GPUs to compute for, where there are none to measure on."""
+
+    def run(self) -> Answer:
+        """Run the benchmark."""
+        from memlm.benchmarks.paper import paper
+
+        return paper(self.num_gpus)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bench:
     """Benchmarks: ratios of two things run side by side."""
 
@@ -196,6 +214,7 @@ class Bench:
         | Annotated[ProbeSpeed, tyro.conf.subcommand("probe")]
         | Annotated[Substitution, tyro.conf.subcommand("substitution")]
         | Annotated[MemoryTraining, tyro.conf.subcommand("train")]
-        | Annotated[Recall, tyro.conf.subcommand("recall")],
+        | Annotated[Recall, tyro.conf.subcommand("recall")]
+        | Annotated[Paper, tyro.conf.subcommand("paper")],
         tyro.conf.arg(name=""),
     ]

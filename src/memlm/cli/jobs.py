@@ -64,7 +64,7 @@ class Train(Command):
 
     memlm train autoencoder --out runs/noisy --set model.memory_noise=0.1 training.precision=fp32
 
-    Several processes: torchrun --nproc_per_node 2 -m memlm train ...
+    Several processes: torchrun --nproc_per_node 2 -m memlm train ... (--set training.sharded=true divides the model)
     """
 
     recipe: Recipe = field(default_factory=RECIPES["autoencoder"])
@@ -83,8 +83,10 @@ class Train(Command):
         """Train, then evaluate on held-out and foreign text."""
         from memlm.data.token_store import prepare
         from memlm.demo import train_and_evaluate
+        from memlm.training.footprint import require_fits
 
         recipe = _with_corpus(self.recipe, self.text, self.dataset, self.errors).with_values(self.set)
+        require_fits(recipe)
         match recipe:
             case LanguageModelRecipe():
                 return self._language_model(recipe)
@@ -98,18 +100,24 @@ class Train(Command):
         return {"model": str(self.out / "model"), "results": [result.to_dict() for result in results]}
 
     def _language_model(self, recipe: LanguageModelRecipe) -> Answer:
+        from memlm.training.accelerator import is_main_process
         from memlm.training.language_model import train_language_model
 
         trained = train_language_model(recipe, self.out)
+        if not is_main_process():
+            return {}
         self.say(f"The model: {self.out / 'model'}; memlm probe or memlm settle tell what its states hold")
         return {"model": str(self.out / "model"), "tokens_trained": trained.provenance["tokens"]}
 
     def _memory_model(self, recipe: MemoryModelRecipe) -> Answer:
         from memlm.data.token_store import prepare
+        from memlm.training.accelerator import is_main_process
         from memlm.training.memory_model import train_memory_model
 
         prepared = prepare(recipe.data)
         trained = train_memory_model(recipe, self.out, prepared=prepared)
+        if not is_main_process():
+            return {}
         result = trained.evaluate_split(prepared.splits["test"], name="held-out", quiet=False)
         _show_prediction(self, result)
         self.say(f"The model: {self.out / 'model'}")

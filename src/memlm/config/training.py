@@ -77,6 +77,8 @@ class TrainingConfig(Config):
     """Save a checkpoint each time this many tokens were trained on."""
     num_processes: int | None = None
     """Refuse to run unless there are exactly this many processes."""
+    sharded: bool = False
+    """Divide weights, gradients and optimizer state over the processes (FSDP2), instead of each holding them all."""
     trackers: tuple[str, ...] = ()
     """Also report to these accelerate trackers, such as tensorboard or wandb."""
 

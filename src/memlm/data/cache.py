@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import BinaryIO
 
+from filelock import FileLock
+
 from memlm.config import Corpus, FileCorpus, HubCorpus, NamedCorpus
 from memlm.data.corpus import list_files, speech_files
 
@@ -46,6 +48,12 @@ def temporary_folder(cache: Path) -> Iterator[Path]:
             raise
         message = "no space left for prepared data; free some, or set MEMLM_HOME to a folder elsewhere"
         raise OSError(error.errno, message, str(cache)) from error
+
+
+def alone(folder: Path) -> AbstractContextManager[object]:
+    """Within this, no other process on this machine makes the same folder; whoever comes second waits."""
+    digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    return FileLock(Path(tempfile.gettempdir(), f"memlm-{os.getuid()}-{digest}.lock"))
 
 
 def publish(temporary: Path, folder: Path) -> None:

@@ -23,6 +23,22 @@ class Chunks(NamedTuple):
         return Chunks(self.tokens[index], self.mask[index], self.document[index])
 
 
+class Grid(NamedTuple):
+    """Chunks that are yet to be read: where each begins. A corpus larger than memory can be had so."""
+
+    split: TokenSplit
+    chunk_len: int
+    document: NDArray[np.int64]
+    """[chunk], the index of the document it comes from."""
+    begin: NDArray[np.int64]
+    """[chunk], its first token in the split."""
+
+    def rows(self, index: slice | NDArray[np.int64]) -> Chunks:
+        """Some of the chunks, read."""
+        document, begin = self.document[index], self.begin[index]
+        return _gather(self.split, document, begin, np.full_like(begin, self.chunk_len), self.chunk_len)
+
+
 def cut(split: TokenSplit, chunk_len: int, *, max_chunks: int | None = None) -> Chunks:
     """All consecutive chunks of every document, in order.
 
@@ -31,6 +47,11 @@ def cut(split: TokenSplit, chunk_len: int, *, max_chunks: int | None = None) -> 
         chunk_len: tokens per chunk.
         max_chunks: take no more than this, and only whole documents; but at least the first.
     """
+    return grid(split, chunk_len, max_chunks=max_chunks).rows(slice(None))
+
+
+def grid(split: TokenSplit, chunk_len: int, *, max_chunks: int | None = None) -> Grid:
+    """The same, not yet read."""
     lengths = np.diff(split.document_starts)
     num_chunks = -(-lengths // chunk_len)
     if max_chunks is not None:
@@ -40,8 +61,7 @@ def cut(split: TokenSplit, chunk_len: int, *, max_chunks: int | None = None) -> 
     document = np.repeat(np.arange(len(num_chunks)), num_chunks)
     first_chunk = np.cumsum(num_chunks) - num_chunks
     place = np.arange(len(document)) - first_chunk[document]
-    begin = split.document_starts[document] + place * chunk_len
-    return _gather(split, document, begin, np.full_like(begin, chunk_len), chunk_len)
+    return Grid(split, chunk_len, document, split.document_starts[document] + place * chunk_len)
 
 
 def sample(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlm.config import BpeTokenizer, Corpus, DataConfig, FileCorpus, HubCorpus, NamedCorpus, PretrainedTokenizer
-from memlm.data.cache import default_cache, folder_stamps, identified, publish, temporary_folder
+from memlm.data.cache import alone, default_cache, folder_stamps, identified, publish, temporary_folder
 from memlm.data.corpus import Document, list_files, read_documents, speech_files, split_of
 from memlm.data.split_writer import SplitWriter, starts_of
 from memlm.data.tokenizer import Tokenizer
@@ -87,9 +87,12 @@ def prepare(config: DataConfig, *, cache: Path | None = None, quiet: bool = Fals
             identity = [*identity, *folder_stamps(config.tokenizer.name)]
         folder = cache / _short_hash([_FORMAT, config.to_json(), identity])
         if not folder.exists():
-            with temporary_folder(cache) as temporary:
-                _build(replace(config, corpus=corpus), temporary, quiet=quiet)
-                publish(temporary, folder)
+            with alone(folder):
+                # Whoever waited finds it made.
+                if not folder.exists():
+                    with temporary_folder(cache) as temporary:
+                        _build(replace(config, corpus=corpus), temporary, quiet=quiet)
+                        publish(temporary, folder)
     return PreparedData.open(folder)
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memlm.data.chunks import Chunks
+from memlm.data.chunks import Chunks, Grid
 
 
 class Windows(NamedTuple):
@@ -25,18 +25,19 @@ class Windows(NamedTuple):
         return Windows._make(part[index] for part in self)
 
 
-def gather_windows(chunks: Chunks, first: NDArray[np.int64], num_chunks: int) -> Windows:
+def gather_windows(chunks: Chunks | Grid, first: NDArray[np.int64], num_chunks: int) -> Windows:
     """The windows that begin with these of a text's chunks, which `cut` has put in order."""
-    index = np.minimum(first[:, None] + np.arange(num_chunks), len(chunks.tokens) - 1)
+    index = np.minimum(first[:, None] + np.arange(num_chunks), len(chunks.document) - 1)
     follows = first[:, None] + np.arange(num_chunks) == index
     present = follows & (chunks.document[index] == chunks.document[first][:, None])
-    mask = chunks.mask[index] & present[..., None]
-    return Windows(np.where(mask, chunks.tokens[index], 0), mask, index, chunks.document[first])
+    tokens, mask, _ = chunks.rows(index.ravel())
+    mask = mask.reshape(*index.shape, -1) & present[..., None]
+    return Windows(np.where(mask, tokens.reshape(mask.shape), 0), mask, index, chunks.document[first])
 
 
-def sample_windows(chunks: Chunks, num_chunks: int, num_windows: int, *, seed: int, step: int) -> Windows:
+def sample_windows(chunks: Chunks | Grid, num_chunks: int, num_windows: int, *, seed: int, step: int) -> Windows:
     """Windows that begin at uniformly random chunks; a function of `seed` and `step`, so resuming needs no state."""
-    first = np.random.default_rng([seed, step]).integers(len(chunks.tokens), size=num_windows)
+    first = np.random.default_rng([seed, step]).integers(len(chunks.document), size=num_windows)
     return gather_windows(chunks, first, num_chunks)
 
 

@@ -209,8 +209,11 @@ class Regenerator(nn.Module):
         self, tokens: Int[Tensor, "chunk token"], mask: Bool[Tensor, "chunk token"], memory: Memory | None = None
     ) -> Regeneration:
         """Regenerate chunks from their memories, which are made here unless they come along."""
-        memory = self.model.encode(tokens[:, None], mask[:, None])[:, 0] if memory is None else memory
-        return Regeneration(self.model.regenerate(memory), memory)
+        given = None if memory is None else memory[:, None]
+        made: Predictions = self.model(tokens[:, None], mask[:, None], given, terms=("retention",))
+        assert made.retention is not None
+        assert made.memory is not None
+        return Regeneration(made.retention[:, 0], made.memory[:, 0])
 
 
 def _earlier(

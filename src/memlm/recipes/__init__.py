@@ -9,6 +9,7 @@ from memlm.recipes.demo import demo
 from memlm.recipes.density import density
 from memlm.recipes.english import english
 from memlm.recipes.memory_model import memory_model
+from memlm.recipes.paper import paper_autoencoder, paper_causal, paper_memory_model
 from memlm.recipes.reference import reference
 
 RECIPES: Mapping[str, Callable[..., RecipeConfig]] = {
@@ -17,11 +18,19 @@ RECIPES: Mapping[str, Callable[..., RecipeConfig]] = {
     "demo": demo,
     "english": english,
     "density": density,
+    "paper-autoencoder": paper_autoencoder,
 }
 """Autoencoders' recipes, by the name they have on the command line."""
 
-LANGUAGE_MODELS: Mapping[str, Callable[..., LanguageModelRecipe]] = {"causal": causal, "retrieval": retrieval}
+LANGUAGE_MODELS: Mapping[str, Callable[..., LanguageModelRecipe]] = {
+    "causal": causal,
+    "retrieval": retrieval,
+    "paper-causal": paper_causal,
+}
 """Language models' recipes, by the name they have on the command line."""
 
-MEMORY_MODELS: Mapping[str, Callable[..., MemoryModelRecipe]] = {"memory-model": memory_model}
+MEMORY_MODELS: Mapping[str, Callable[..., MemoryModelRecipe]] = {
+    "memory-model": memory_model,
+    "paper-memory-model": paper_memory_model,
+}
 """Memory models' recipes, by the name they have on the command line."""

@@ -29,7 +29,7 @@ def build_accelerator(cfg: TrainingConfig, folder: Path | None = None, *, all_us
     accelerator = Accelerator(
         mixed_precision="no", log_with=list(cfg.trackers) or None, project_dir=folder, kwargs_handlers=[parallel]
     )
-    wanted = cfg.num_processes or int(os.environ.get("WORLD_SIZE", "1"))
+    wanted = cfg.num_processes or world_size()
     if accelerator.num_processes != wanted:
         raise ValueError(
             f"{wanted} processes were asked for, but {accelerator.num_processes} are running together; "
@@ -48,6 +48,20 @@ def build_accelerator(cfg: TrainingConfig, folder: Path | None = None, *, all_us
 def is_main_process() -> bool:
     """Whether this is the first of the launcher's processes (or the only one): the one that evaluates and speaks."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def world_size() -> int:
+    """Processes that the launcher started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def memory_per_process() -> int:
+    """Bytes of memory that each of the launcher's processes can have at most: its GPU's, or its share of the RAM."""
+    if torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "0").lower() not in ("1", "true", "yes"):
+        device = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    ram = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return ram // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def autocast(cfg: TrainingConfig, accelerator: Accelerator) -> torch.autocast:

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from memlm.files import atomic_folder
+from memlm.training.accelerator import is_main_process
+from memlm.training.sharding import part_of, whole
 
 
 @dataclass
@@ -32,14 +34,17 @@ class Progress:
 
 
 def save(folder: Path, fingerprint: str, progress: Progress, model: nn.Module, optimizers: list[Optimizer]) -> None:
-    """Save a checkpoint atomically, then remove the older ones.
+    """Save a checkpoint atomically, then remove the older ones. Every process calls this, the first one writes.
 
     Raises:
         OSError: the disk is full; the older checkpoints are still there.
     """
+    weights, moments = _gathered(model.state_dict()), _gathered(_optimizer_tensors(optimizers))
+    if not is_main_process():
+        return
     with atomic_folder(folder / f"step-{progress.step:08d}") as temporary:
-        save_file(_plain(model.state_dict()), temporary / "model.safetensors")
-        save_file(_plain(_optimizer_tensors(optimizers)), temporary / "optimizer.safetensors")
+        save_file(weights, temporary / "model.safetensors")
+        save_file(moments, temporary / "optimizer.safetensors")
         (temporary / "state.json").write_text(json.dumps({"fingerprint": fingerprint, **asdict(progress)}))
     for old in _steps(folder)[:-1]:
         shutil.rmtree(old)
@@ -60,7 +65,8 @@ def restore(folder: Path, fingerprint: str, model: nn.Module, optimizers: list[O
         weights, moments = load_file(newest / "model.safetensors"), load_file(newest / "optimizer.safetensors")
     except (OSError, SafetensorError) as error:
         raise _damaged(newest, error) from None
-    model.load_state_dict(weights)
+    held = model.state_dict()
+    model.load_state_dict({name: part_of(weight, held[name]) for name, weight in weights.items()})
     _load_optimizer_tensors(optimizers, moments)
     return _read_state(newest)[1]
 
@@ -96,8 +102,14 @@ def _steps(folder: Path) -> list[Path]:
     return sorted(path for path in found if re.fullmatch(r"step-\d+", path.name))
 
 
-def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+def _gathered(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Whole tensors on the CPU, of whatever parts; on the first process, for the others keep nothing."""
+    kept = {}
+    for name, tensor in tensors.items():
+        gathered = whole(tensor.detach())
+        if is_main_process():
+            kept[name] = gathered.cpu().contiguous()
+    return kept
 
 
 def _optimizer_tensors(optimizers: list[Optimizer]) -> dict[str, Tensor]:
@@ -111,9 +123,10 @@ def _optimizer_tensors(optimizers: list[Optimizer]) -> dict[str, Tensor]:
 
 def _load_optimizer_tensors(optimizers: list[Optimizer], tensors: dict[str, Tensor]) -> None:
     for number, optimizer in enumerate(optimizers):
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             owner, index, name = key.split(".", 2)
             if int(owner) == number:
-                state.setdefault(int(index), {})[name] = value
+                state.setdefault(int(index), {})[name] = part_of(value, parameters[int(index)])
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

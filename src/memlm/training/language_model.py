@@ -42,7 +42,10 @@ def train_language_model(
         return done
     checkpoint.find(stage_checkpoints(folder, 0), run)  # refuses another run's, before anything is written
     accelerator = build_accelerator(recipe.training, folder)
-    atomic_write(folder / "recipe.json", recipe.to_json())
+    if recipe.retrieval and accelerator.num_processes > 1:
+        raise ValueError("retrieval tells a text from the whole rest of its batch: train it in one process")
+    if accelerator.is_main_process:
+        atomic_write(folder / "recipe.json", recipe.to_json())
     torch.manual_seed(recipe.training.seed)
     model = LanguageModel(recipe.model)
     progress = Progress()

@@ -15,8 +15,10 @@ from memlm.progress import track
 from memlm.training import checkpoint
 from memlm.training.accelerator import autocast
 from memlm.training.checkpoint import Progress
+from memlm.training.footprint import require_memory
 from memlm.training.log import MetricsLog
 from memlm.training.optimizers import build_optimizers, learning_rate_scale, set_learning_rate
+from memlm.training.sharding import is_sharded, shard, unshard
 from memlm.training.step import Stepper
 
 LOG_STEPS = 20
@@ -62,9 +64,21 @@ def fit(
 
     Raises:
         TrainingDivergedError: a loss is NaN or infinite; earlier checkpoints are kept.
-        ValueError: the checkpoint found is another run's.
+        ValueError: the checkpoint found is another run's, or there is not enough memory.
     """
-    model.to(accelerator.device)
+    require_memory(model, cfg)
+    if not is_sharded(cfg, accelerator):
+        return _fit(model.to(accelerator.device), task, cfg, accelerator, home, quiet)
+    sharded = shard(model, accelerator.device)
+    progress = _fit(sharded, task, cfg, accelerator, home, quiet)
+    unshard(sharded, model)
+    return progress
+
+
+def _fit(
+    model: nn.Module, task: Task, cfg: TrainingConfig, accelerator: Accelerator, home: Home | None, quiet: bool
+) -> Progress:
+    """Train a model that is where it is to be trained, whole or sharded."""
     optimizers = build_optimizers(model, cfg.optimizer)
     progress = Progress()
     if home:
@@ -72,7 +86,8 @@ def fit(
     if _done(cfg, progress):
         return progress
     log = MetricsLog(home.metrics if home else None, accelerator, progress, home.before if home else Progress())
-    stepper = Stepper(accelerator.prepare_model(model), task.objective, cfg, accelerator, optimizers)
+    prepared = model if is_sharded(cfg, accelerator) else accelerator.prepare_model(model)
+    stepper = Stepper(prepared, task.objective, cfg, accelerator, optimizers)
     watch = _Watch(task, cfg, log)
     due_checkpoint = _Due(cfg.checkpoint_tokens, progress.tokens)
     quiet = quiet or not accelerator.is_main_process
@@ -91,8 +106,7 @@ def fit(
             stopped = watch.after_step(model, progress, values)
             if home and (due_checkpoint(progress.tokens) or _done(cfg, progress) or stopped):
                 accelerator.wait_for_everyone()
-                if accelerator.is_main_process:
-                    checkpoint.save(home.checkpoints, home.fingerprint, progress, model, optimizers)
+                checkpoint.save(home.checkpoints, home.fingerprint, progress, model, optimizers)
             advance(num_tokens, note=watch.note)
     return progress
 

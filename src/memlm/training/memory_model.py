@@ -11,13 +11,13 @@ from torch import nn
 
 from memlm.checkpoint_folder import kind_of
 from memlm.config import MemoryModelRecipe, Phase
-from memlm.data.chunks import Chunks, cut
+from memlm.data.chunks import Chunks, Grid, cut, grid
 from memlm.data.recall import RecallTexts
 from memlm.data.token_store import PreparedData, prepare
 from memlm.data.tokenizer import Tokenizer
 from memlm.data.windows import all_windows, sample_windows
 from memlm.evaluation.information import unconditional_log_probs
-from memlm.evaluation.metrics import batch_chunks, batches, quick_measures, score
+from memlm.evaluation.metrics import batch_chunks, quick_measures, score
 from memlm.evaluation.prediction import predict
 from memlm.files import atomic_write
 from memlm.models.encoder import Encoder
@@ -64,7 +64,7 @@ def train_memory_model(
     if accelerator.is_main_process:
         atomic_write(folder / "recipe.json", recipe.to_json())
     progress = Progress()
-    for number, (task, phase) in enumerate(_tasks(recipe, prepared, model)):
+    for number, (task, phase) in enumerate(_tasks(recipe, prepared, model, accelerator.device)):
         home = Home(stage_checkpoints(folder, number), folder / "metrics.jsonl", run, progress)
         progress += fit(model, task, phase.training, accelerator, home=home, quiet=quiet)
     log_probs = unconditional_log_probs(prepared.splits["train"].tokens, recipe.model.shape.vocab_size)
@@ -107,14 +107,17 @@ def _take_encoder(model: MemoryModel, recipe: MemoryModelRecipe, prepared: Prepa
     return f" {other.encoder_fingerprint}"
 
 
-def _tasks(recipe: MemoryModelRecipe, prepared: PreparedData, model: MemoryModel) -> Iterator[tuple[Task, Phase]]:
+def _tasks(
+    recipe: MemoryModelRecipe, prepared: PreparedData, model: MemoryModel, device: torch.device
+) -> Iterator[tuple[Task, Phase]]:
     """The curriculum; each phase's task is made when its turn comes, of the model as it then is."""
-    chunks = cut(prepared.splits["train"], recipe.model.shape.chunk_len)
+    chunks = grid(prepared.splits["train"], recipe.model.shape.chunk_len)
     for number, phase in enumerate(recipe.phases, 1):
         if model.encoder is not None:
             model.encoder.requires_grad_(not phase.encoder_frozen)
         title = f"Training {recipe.name}" + (f", phase {number} of {len(recipe.phases)}" * (len(recipe.phases) > 1))
-        frozen = model.encoder if phase.encoder_frozen else None
+        # It encodes before training begins, and what is sharded is a copy: where it is now, it stays.
+        frozen = model.encoder.to(device) if model.encoder is not None and phase.encoder_frozen else None
         task = Task(
             sample=window_sampler(recipe, phase, chunks, prepared.tokenizer, frozen),
             objective=combined(phase.weights),
@@ -125,7 +128,7 @@ def _tasks(recipe: MemoryModelRecipe, prepared: PreparedData, model: MemoryModel
 
 
 def window_sampler(
-    recipe: MemoryModelRecipe, phase: Phase, chunks: Chunks, tokenizer: Tokenizer, frozen: Encoder | None
+    recipe: MemoryModelRecipe, phase: Phase, chunks: Chunks | Grid, tokenizer: Tokenizer, frozen: Encoder | None
 ) -> Callable[[int], Batch]:
     """Step → its batch of random windows, the recipe's share of them for recall; with a frozen encoder's memories,
     which are made once.
@@ -142,7 +145,9 @@ def window_sampler(
         memory = None if memories is None else memories[torch.from_numpy(windows.chunk)]
         return Batch(torch.from_numpy(windows.tokens), torch.from_numpy(windows.mask), memory)
 
-    return _with_recall(batch, recipe, cfg.seed, chunks, tokenizer, frozen) if recipe.recall_fraction else batch
+    if not recipe.recall_fraction:
+        return batch
+    return _with_recall(batch, recipe, cfg.seed, chunks.rows(slice(None)), tokenizer, frozen)
 
 
 def _with_recall(
@@ -186,10 +191,12 @@ def _encode_windows(encoder: Encoder, tokens: NDArray[np.int64], mask: NDArray[n
 
 
 @torch.no_grad()
-def encode_chunks(encoder: nn.Module, chunks: Chunks) -> Memory:
+def encode_chunks(encoder: nn.Module, chunks: Chunks | Grid) -> Memory:
     """The memories of all chunks, on the CPU; an encoder takes tokens and mask."""
     device = next(encoder.parameters()).device
-    parts = batches(chunks, device, batch_chunks(chunks.tokens.shape[1], _ENCODER_WIDTH))
+    step = batch_chunks(chunks.rows(slice(1)).tokens.shape[1], _ENCODER_WIDTH)
+    starts = range(0, len(chunks.document), step)
+    parts = (Batch.of(chunks.rows(slice(start, start + step))).rows(slice(None), device) for start in starts)
     return torch.cat([encoder(batch.tokens, batch.mask).cpu() for batch in parts])
 
 

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from memlm.config import TrainingConfig
 from memlm.objectives import Batch, Objective
 from memlm.training.accelerator import autocast
+from memlm.training.sharding import whole
 
 
 class TrainingDivergedError(FloatingPointError):
@@ -47,7 +48,7 @@ class Stepper:
         """
         count = self.objective.count(batch)
         nats = {name: total / count for name, total in self._backward(batch, count).items()}
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.max_grad_norm))
+        norm = float(whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.max_grad_norm)))
         if not all(map(math.isfinite, (*nats.values(), norm))):
             losses = ", ".join(f"the {name} loss is {value} nats" for name, value in nats.items())
             raise TrainingDivergedError(
@@ -66,6 +67,7 @@ class Stepper:
         portions = list(self._portions(batch))
         for number, portion in enumerate(portions):
             last = number == len(portions) - 1
+            # A sharded model's gradients are divided after every micro-batch: no process holds them all.
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
                 with autocast(self.cfg, self.accelerator):
                     nats = self.objective.nats(self.model, portion).reshape(len(terms))

@@ -1,0 +1,152 @@
+"""The paper's sizes, as complete configurations: for several GPUs, by torchrun."""
+
+from dataclasses import replace
+from typing import Literal
+
+from memlm.config import (
+    BpeTokenizer,
+    DataConfig,
+    HubCorpus,
+    LanguageModelConfig,
+    LanguageModelRecipe,
+    LastToken,
+    MemoryModelRecipe,
+    RecipeConfig,
+    TrainingConfig,
+)
+from memlm.recipes.memory_model import memory_model
+from memlm.recipes.reference import reference
+from memlm.recipes.scale import Scale
+
+Corpus = Literal["fineweb-edu", "finemath"]
+Mixer = Literal["attention", "masked_mixer"]
+
+VOCAB_SIZE = 8000
+BATCH_TOKENS = 2**16
+NUM_TOKENS = 200_000 * BATCH_TOKENS
+"""200,000 steps: 13.1 billion."""
+
+
+def paper_autoencoder(
+    mixer: Mixer = "masked_mixer",
+    corpus: Corpus = "fineweb-edu",
+    dim: int = 1024,
+    num_layers: int = 16,
+    num_tokens: int = NUM_TOKENS,
+    seed: int = 0,
+) -> RecipeConfig:
+    """The paper's autoencoder at the paper's size: 512 tokens in one vector of `dim` (512 to 1024) dimensions.
+
+    As `reference`, with `num_layers` in the encoder and as many in the decoder.
+
+    Claim (paper, §3): token accuracy 0.77 with masked mixers, 0.39 with attention. Cost: `memlm bench paper`.
+    """
+    scale = Scale(
+        chunk_len=512,
+        memory_dim=dim,
+        dim=dim,
+        encoder_layers=num_layers,
+        decoder_layers=num_layers,
+        vocab_size=VOCAB_SIZE,
+        num_tokens=num_tokens,
+        batch_chunks=BATCH_TOKENS // 512,
+        seed=seed,
+    )
+    recipe = reference(scale, mixer=mixer)
+    return replace(
+        recipe, name=f"paper's autoencoder, {mixer}", data=_data(corpus), training=_training(recipe.training)
+    )
+
+
+def paper_causal(
+    mixer: Mixer = "attention",
+    corpus: Corpus = "fineweb-edu",
+    dim: int = 1024,
+    num_layers: int = 16,
+    num_tokens: int = NUM_TOKENS,
+    seed: int = 0,
+) -> LanguageModelRecipe:
+    """The paper's causal language model at the paper's size, of the same blocks as its autoencoder's encoder.
+
+    Claim (paper, §3): its last token's state gives back 0.05 of 512 tokens. Cost: `memlm bench paper`.
+    """
+    same = paper_autoencoder(mixer, corpus, dim, num_layers, num_tokens, seed)
+    return LanguageModelRecipe(
+        name=f"paper's causal model, {mixer}",
+        data=same.data,
+        model=LanguageModelConfig(vocab_size=VOCAB_SIZE, chunk_len=512, stack=same.model.encoder),
+        training=same.training,
+    )
+
+
+def paper_memory_model(
+    mixer: Mixer = "masked_mixer",
+    corpus: Corpus = "fineweb-edu",
+    encoder_dim: int = 512,
+    dim: int = 1024,
+    num_layers: int = 16,
+    retention: float = 1.0,
+    num_tokens: int = NUM_TOKENS,
+    encoder_from: str | None = None,
+    reading_fraction: float = 0.0,
+    seed: int = 0,
+) -> MemoryModelRecipe:
+    """The paper's memory model at the paper's size: windows of 4 chunks of 256 tokens, a vector of `encoder_dim` each.
+
+    The encoder is the autoencoder's, of `mixer`; the decoder a Llama of width `dim`, which reads a memory in one
+    position before the text. With `encoder_from` the encoder is frozen; the paper's curriculum is `reading_fraction`
+    0.5. `retention` 0 is causal training alone.
+
+    Claim (paper, §4): combined training gives memories that can be copied (0.947 of tokens), causal training does not.
+    Cost: `memlm bench paper`.
+    """
+    encoder = paper_autoencoder(mixer, corpus, encoder_dim, num_layers)
+    recipe = memory_model(
+        chunk_len=256,
+        memory_dim=encoder_dim,
+        window_chunks=4,
+        insertion="prefix",
+        num_positions=1,
+        overlap=0,
+        dim=dim,
+        num_layers=num_layers,
+        vocab_size=VOCAB_SIZE,
+        retention=retention,
+        num_tokens=num_tokens,
+        encoder_from=encoder_from,
+        reading_fraction=reading_fraction,
+        seed=seed,
+    )
+    phases = tuple(
+        replace(phase, training=replace(encoder.training, num_tokens=phase.training.num_tokens, seed=seed))
+        for phase in recipe.phases
+    )
+    return replace(
+        recipe,
+        name=f"paper's memory model, {mixer}",
+        data=encoder.data,
+        model=replace(recipe.model, encoder=encoder.model.encoder, pooling=LastToken()),
+        phases=phases,
+    )
+
+
+def _data(corpus: Corpus) -> DataConfig:
+    names = {
+        "fineweb-edu": HubCorpus(name="HuggingFaceFW/fineweb-edu", subset="sample-10BT", max_bytes=60_000_000_000),
+        "finemath": HubCorpus(name="HuggingFaceTB/finemath", subset="finemath-4plus", max_bytes=60_000_000_000),
+    }
+    tokenizer = BpeTokenizer(vocab_size=VOCAB_SIZE, train_bytes=1_000_000_000)
+    # Of ten million documents, thousands are enough to measure on.
+    return DataConfig(corpus=names[corpus], tokenizer=tokenizer, validation_fraction=5e-4, test_fraction=1e-3)
+
+
+def _training(reference: TrainingConfig) -> TrainingConfig:
+    """The reference's optimizer and schedule, sharded, watched and saved every few thousand steps."""
+    return replace(
+        reference,
+        short_fraction=0.0,
+        num_micro_batches=4,
+        sharded=True,
+        eval_tokens=4000 * BATCH_TOKENS,
+        checkpoint_tokens=8000 * BATCH_TOKENS,
+    )

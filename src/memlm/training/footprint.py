@@ -1,0 +1,149 @@
+"""What training a model holds in memory and computes, told from shapes: nothing is allocated."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from memlm import config
+from memlm.models.autoencoder import Autoencoder
+from memlm.models.language_model import LanguageModel
+from memlm.models.memory_model import MemoryModel
+from memlm.objectives import Batch, Objective
+from memlm.training.accelerator import memory_per_process, world_size
+from memlm.training.flops import flop_counter
+from memlm.training.optimizers import hidden_matrices
+
+ModelConfig = config.AutoencoderConfig | config.LanguageModelConfig | config.MemoryModelConfig
+_STEP_BYTES = 4
+"""AdamW counts each parameter's steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """Bytes that stay from step to step, on one process."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.weights + self.gradients + self.optimizer
+
+
+def build(cfg: ModelConfig) -> nn.Module:
+    """The model that a configuration describes, freshly initialized."""
+    match cfg:
+        case config.AutoencoderConfig():
+            return Autoencoder(cfg)
+        case config.LanguageModelConfig():
+            return LanguageModel(cfg)
+        case config.MemoryModelConfig():
+            return MemoryModel(cfg)
+
+
+def footprint(model: nn.Module, optimizer: config.Optimizer, num_shares: int = 1) -> Footprint:
+    """What a model's training keeps, on the process that holds the most where weights are divided by `num_shares`."""
+    matrices = {id(matrix) for matrix in hidden_matrices(model)} if isinstance(optimizer, config.Muon) else set()
+    parameters = list(model.parameters())
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    moments = sum(
+        _share(parameter, num_shares) if id(parameter) in matrices else 2 * _share(parameter, num_shares) + _STEP_BYTES
+        for parameter in trained
+    )
+    return Footprint(
+        weights=sum(_share(parameter, num_shares) for parameter in parameters)
+        + sum(buffer.nbytes for buffer in model.buffers()),
+        gradients=sum(_share(parameter, num_shares) for parameter in trained),
+        optimizer=moments,
+    )
+
+
+def _share(parameter: Tensor, num_shares: int) -> int:
+    """Bytes of the largest part of a parameter, which is cut along its first axis."""
+    rows = len(parameter)
+    return parameter.nbytes // rows * -(-rows // num_shares)
+
+
+def require_memory(model: nn.Module, cfg: config.TrainingConfig) -> None:
+    """Refuse a model whose training cannot fit, whatever the batch.
+
+    Raises:
+        ValueError: says what it needs at the least, what there is, and the way out.
+    """
+    world, there = world_size(), memory_per_process()
+    need = footprint(model, cfg.optimizer, world if cfg.sharded else 1).total
+    if need <= there:
+        return
+    fitting = math.ceil(footprint(model, cfg.optimizer).total / there)
+    raise ValueError(
+        f"training this model takes at least {need / 1e9:.1f} GB of memory in each process (weights, gradients and "
+        f"optimizer state), and each of {world} has {there / 1e9:.1f} GB; make the model smaller, or divide it over at "
+        f"least {fitting} processes that have as much: training.sharded=true, and torchrun"
+    )
+
+
+def require_fits(recipe: config.RecipeConfig | config.LanguageModelRecipe | config.MemoryModelRecipe) -> None:
+    """The same of a recipe, before its data is prepared and anything of its size is built.
+
+    Raises:
+        ValueError: as `require_memory`.
+    """
+    with torch.device("meta"):
+        model: Any = build(recipe.model)
+    if not isinstance(recipe, config.MemoryModelRecipe):
+        require_memory(model, recipe.training)
+        return
+    for phase in recipe.phases:
+        if model.encoder is not None:
+            model.encoder.requires_grad_(not phase.encoder_frozen)
+        require_memory(model, phase.training)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What one micro-batch takes."""
+
+    flops_per_token: float
+    """Forward and backward."""
+    fixed_bytes: float
+    """Kept for the backward pass whatever the batch: weights in bf16."""
+    bytes_per_token: float
+    """Kept for the backward pass, of each token."""
+
+
+def work(cfg: ModelConfig, objective: Objective, row_shape: tuple[int, ...]) -> Work:
+    """What training on rows of this shape takes under bf16, by the kernels of a CPU.
+
+    A GPU keeps less of attention, and more of the logits. Temporary tensors come on top.
+    """
+    (flops, one), (_, two) = (_traced(cfg, objective, (rows, *row_shape)) for rows in (1, 2))
+    tokens = math.prod(row_shape)
+    return Work(flops_per_token=flops / tokens, fixed_bytes=2 * one - two, bytes_per_token=(two - one) / tokens)
+
+
+def _traced(cfg: ModelConfig, objective: Objective, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Operations of a step on a batch of this shape, and bytes that it keeps for the backward pass."""
+    with FakeTensorMode():
+        model = build(cfg)
+        own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+        kept: dict[int, Any] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in own:
+                kept[storage._cdata] = storage  # so that no other takes its address
+            return tensor
+
+        batch = Batch(torch.empty(shape, dtype=torch.int64), torch.empty(shape, dtype=torch.bool))
+        hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+        with flop_counter() as counter:
+            with hooks, torch.autocast("cpu", torch.bfloat16):
+                nats = objective.nats(model, batch).sum()
+            nats.backward()  # type: ignore[no-untyped-call]
+        return counter.get_total_flops(), sum(storage.nbytes() for storage in kept.values())
