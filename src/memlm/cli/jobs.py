@@ -84,7 +84,7 @@ class Train(Command):
         from memlm.data.token_store import prepare
         from memlm.demo import train_and_evaluate
 
-        recipe = _with_corpus(self.recipe, self.text, self.dataset, self.errors).with_values(self.set)
+        recipe = with_corpus(self.recipe, self.text, self.dataset, self.errors).with_values(self.set)
         match recipe:
             case LanguageModelRecipe():
                 return self._language_model(recipe)
@@ -237,12 +237,13 @@ class Generate(Command):
         return {"prompt": self.prompt, "text": text, "past_bytes": len(past.encode())}
 
 
-def _with_corpus(
+def with_corpus(
     recipe: RecipeConfig | LanguageModelRecipe | MemoryModelRecipe,
     text: tuple[str, ...],
     dataset: str | None,
     errors: Literal["strict", "replace"],
 ) -> RecipeConfig | LanguageModelRecipe | MemoryModelRecipe:
+    """The recipe on another corpus, if one is given."""
     if text and dataset:
         raise ValueError("give --text or --dataset, not both")
     if text:
