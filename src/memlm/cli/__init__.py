@@ -33,6 +33,8 @@ Commands = (
 
 def main() -> None:
     """memlm: measure, make and use vectors that hold a whole chunk of text."""
+    # Read when torch is loaded. Threads that spin while they wait make a core that is shared ten times as slow.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         chosen = tyro.cli(Commands, prog="memlm", description=main.__doc__, config=CONFIG)
         command: Command = _within(chosen)

@@ -5,6 +5,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from memlm import config
+from memlm.training.accelerator import precision_on
+from memlm.training.muon import Fp32Muon
 
 NOT_HIDDEN = {"embed", "head", "positions", "part_positions", "queries", "blanks"}
 """Parameters that do not map hidden states to hidden states."""
@@ -32,7 +34,8 @@ def build_optimizers(model: nn.Module, cfg: config.Optimizer) -> list[Optimizer]
             matrices = hidden_matrices(model)
             chosen = {id(matrix) for matrix in matrices}
             rest = [parameter for parameter in parameters if id(parameter) not in chosen]
-            muon = torch.optim.Muon(
+            native = all(precision_on(matrix.device) == "bf16" for matrix in matrices)
+            muon = (torch.optim.Muon if native else Fp32Muon)(
                 matrices,
                 lr=cfg.learning_rate,
                 weight_decay=cfg.weight_decay,
