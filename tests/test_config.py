@@ -16,6 +16,7 @@ from memlm.config import (
     HubCorpus,
     LastToken,
     LearnedQuery,
+    MaskedMixer,
     MemoryShape,
     PretrainedTokenizer,
     RecipeConfig,
@@ -141,6 +142,7 @@ HEAVY = {"torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy
         "import memlm.config, memlm.results, memlm.recipes, memlm.cli",
         "import sys, memlm.cli; sys.argv = ['memlm', '--help']; memlm.cli.main()",
         "import sys, memlm.cli; sys.argv = ['memlm', 'train', '--help']; memlm.cli.main()",
+        "import sys, memlm.cli; sys.argv = ['memlm', 'sweep', '--help']; memlm.cli.main()",
     ],
 )
 def test_importing_and_asking_for_help_loads_nothing_heavy(statement: str) -> None:
@@ -165,9 +167,36 @@ def test_any_field_can_be_set_by_its_path() -> None:
     assert changed.with_values([]) == changed
 
 
+def test_a_variant_may_be_chosen_by_its_kind_alone() -> None:
+    recipe = RECIPES["reference"]()
+    assert recipe.with_values(["model.encoder.mixer=masked_mixer"]).model.encoder.mixer == MaskedMixer()
+    eight = recipe.with_values(["model.encoder.mixer=masked_mixer", "model.encoder.mixer.num_heads=2"])
+    assert eight.model.encoder.mixer == MaskedMixer(num_heads=2)
+    # One that is of that kind stays as it was told to be.
+    two = recipe.with_values(["model.encoder.mixer.num_heads=2"])
+    assert two.with_values(["model.encoder.mixer=attention"]) == two
+    assert recipe.with_values(["name=attention"]).name == "attention"
+
+
+def test_every_field_has_a_path() -> None:
+    recipe = RECIPES["autoencoder"]()
+    paths = recipe.field_paths()
+    assert {"growth.0.training.seed", "training.optimizer.adamw.betas.1", "model.encoder.mixer.kind"} < set(paths)
+    assert len(set(paths)) == len(paths)
+    for path in paths:
+        value = json.loads(recipe.to_json())
+        for key in path.split("."):
+            value = value[int(key) if isinstance(value, list) else key]
+        assert recipe.with_values([f"{path}={json.dumps(value)}"]) == recipe
+
+
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
+        ("optimizer.momentum=1", r"did you mean training.optimizer.momentum\?"),
+        ("growth.0.training.sed=1", r"did you mean growth.0.training.seed\?"),
+        ("model.encoder.mixer=convolution", "'convolution'.*expected tags: 'attention', 'masked_mixer'"),
+        ("model.pooling=mean.x", "'mean.x'"),
         ("training", "expected path.to.field=value"),
         ("training.foo=1", "no field 'training.foo'"),
         ("growth.1.chunk_len=3", "at '1' there are only 0"),

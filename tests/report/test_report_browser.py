@@ -7,10 +7,12 @@ from html import escape
 from pathlib import Path
 
 import pytest
+from test_report_sweep import MIXERS, RATES, made_up
 
 from memlm.claims import decide
 from memlm.report.claims import claims_page, read_results
 from memlm.report.demo import demo_page
+from memlm.report.sweep import sweep_page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MEASURE = """<script>
@@ -54,3 +56,11 @@ def test_the_claims_do_not_scroll_sideways(width: int, tmp_path: Path) -> None:
     assert inner == width
     assert page <= inner
     assert (table > box) == (width == 360)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
+@pytest.mark.parametrize("width", [360, 1280])
+def test_a_sweeps_long_names_do_not_make_its_page_scroll(tmp_path: Path, width: int) -> None:
+    swept = made_up(MIXERS, RATES, missing=1)
+    inner, page, _, _ = widths(sweep_page(swept).to_html(), width, tmp_path)
+    assert page <= inner == width

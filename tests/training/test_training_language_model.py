@@ -96,6 +96,17 @@ def test_training_lowers_what_held_out_text_costs(causal: LanguageModelRecipe, c
     assert held_out[-1] < frequencies - 0.3
 
 
+def test_held_out_documents_are_measured_with_an_interval(causal: LanguageModelRecipe, causal_run: Path) -> None:
+    model = TextLanguageModel.from_pretrained(causal_run / "model")
+    validation = prepare(causal.data, quiet=True).splits["validation"]
+    result = model.evaluate_split(validation, name="validation")
+    assert result.causal_nats_per_token == pytest.approx(validation_nats(causal, model), rel=1e-5)
+    low, high = result.intervals["causal_nats_per_token"]
+    assert low < result.causal_nats_per_token < high
+    chunks = cut(validation, CHUNK_LEN)
+    assert result.num_scored_tokens == chunks.mask.sum() - len(chunks.mask)  # none is asked for a chunk's first
+
+
 def test_a_run_says_what_made_it(causal: LanguageModelRecipe, causal_run: Path) -> None:
     model = TextLanguageModel.from_pretrained(causal_run / "model")
     assert model.provenance["recipe"]["name"] == "tiny causal"

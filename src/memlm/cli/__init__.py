@@ -13,6 +13,7 @@ from memlm.cli.command import Command
 from memlm.cli.jobs import Demo, Evaluate, Generate, Recipes, Regenerate, Train
 from memlm.cli.probes import Probe, Settle
 from memlm.cli.reproduce import EXPERIMENTS, Report, Reproduce
+from memlm.cli.sweep import Sweep
 
 # Options may follow a subcommand's name, where people look for them: memlm train demo --out runs/mine
 CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs)
@@ -27,6 +28,7 @@ Commands = (
     | Annotated[Settle, tyro.conf.subcommand("settle")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Sweep, tyro.conf.subcommand("sweep")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
 )
 

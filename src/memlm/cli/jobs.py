@@ -85,7 +85,7 @@ class Train(Command):
         from memlm.demo import train_and_evaluate
         from memlm.training.footprint import require_fits
 
-        recipe = _with_corpus(self.recipe, self.text, self.dataset, self.errors).with_values(self.set)
+        recipe = with_corpus(self.recipe, self.text, self.dataset, self.errors).with_values(self.set)
         require_fits(recipe)
         match recipe:
             case LanguageModelRecipe():
@@ -245,12 +245,13 @@ class Generate(Command):
         return {"prompt": self.prompt, "text": text, "past_bytes": len(past.encode())}
 
 
-def _with_corpus(
+def with_corpus(
     recipe: RecipeConfig | LanguageModelRecipe | MemoryModelRecipe,
     text: tuple[str, ...],
     dataset: str | None,
     errors: Literal["strict", "replace"],
 ) -> RecipeConfig | LanguageModelRecipe | MemoryModelRecipe:
+    """The recipe on another corpus, if one is given."""
     if text and dataset:
         raise ValueError("give --text or --dataset, not both")
     if text:

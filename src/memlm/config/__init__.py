@@ -62,6 +62,7 @@ from memlm.config.probe import (
     SettleConfig,
     StatePooling,
 )
+from memlm.config.sweep import Axis, Cell, Recipe, SweepConfig
 from memlm.config.training import (
     AdamW,
     GrowthStage,
@@ -80,7 +81,9 @@ __all__ = [
     "Attention",
     "AutoencoderConfig",
     "AutoregressiveReader",
+    "Axis",
     "BpeTokenizer",
+    "Cell",
     "Config",
     "Corpus",
     "CrossAttention",
@@ -116,6 +119,7 @@ __all__ = [
     "Quantization",
     "Reader",
     "ReadingConfig",
+    "Recipe",
     "RecipeConfig",
     "RecurrentConfig",
     "Repeat",
@@ -124,6 +128,7 @@ __all__ = [
     "SlidingWindow",
     "StackConfig",
     "StatePooling",
+    "SweepConfig",
     "Tokenizer",
     "TrainingConfig",
     "Unpooled",

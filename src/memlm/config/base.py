@@ -1,8 +1,10 @@
 """What every configuration is: checked on the way in, plain JSON on the way out."""
 
 import dataclasses
+import difflib
+import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -31,12 +33,15 @@ class Config:
             ValueError: naming every offending key and value.
         """
         try:
-            return pydantic.TypeAdapter(cls).validate_json(text)
+            return _adapter(cls).validate_json(text)  # type: ignore[arg-type]  # a class is hashable
         except pydantic.ValidationError as error:
             raise ValueError(f"not a valid {cls.__name__}: " + "; ".join(map(_fault, error.errors()))) from None
 
     def with_values(self, assignments: Iterable[str]) -> Self:
         """This configuration with fields set anew, each as `path.to.field=value`, the value as JSON or plain text.
+
+        A variant may be chosen by its kind alone (`model.encoder.mixer=attention`): it is then as by default, or stays
+        as it is if it is of that kind.
 
         Raises:
             ValueError: there is no such field, or the value does not fit; names it, and the fields there are.
@@ -47,6 +52,10 @@ class Config:
             require(bool(equals), f"expected path.to.field=value, not {assignment!r}")
             _set(values, path, value)
         return self.from_json(json.dumps(values))
+
+    def field_paths(self) -> list[str]:
+        """The path of every field, as `with_values` takes it."""
+        return list(_paths(json.loads(self.to_json())))
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -61,6 +70,11 @@ class Config:
             raise ValueError(f"{path}: {error}") from None
 
 
+@functools.cache
+def _adapter(cls: Any) -> pydantic.TypeAdapter[Any]:
+    return pydantic.TypeAdapter(cls)
+
+
 def _fault(row: Any) -> str:
     """One of pydantic's errors: the key, what is wrong, and the value unless it is a whole object."""
     value = row["input"]
@@ -68,20 +82,50 @@ def _fault(row: Any) -> str:
     return f"{'.'.join(map(str, row['loc'])) or 'JSON'}: {row['msg']}{shown}"
 
 
-def _set(values: Any, path: str, value: str) -> None:
+def _set(whole: Any, path: str, value: str) -> None:
     """Set a field deep in nested dictionaries and lists; a list's items go by their number."""
-    keys = path.split(".")
+    values, keys = whole, path.split(".")
     for depth, key in enumerate(keys):
-        fields = list(values) if isinstance(values, dict) else []
-        fields = [str(number) for number in range(len(values))] if isinstance(values, list) else fields
-        require(key in fields, f"no field {path!r}: at {key!r} there are only {', '.join(fields) or 'none'}")
+        fields = _fields(values)
+        last = depth == len(keys) - 1
+        # A variant just chosen by its kind has all of its fields yet to be filled in.
+        if key not in fields and not (last and fields == ["kind"]):
+            raise ValueError(_no_field(whole, keys, depth, fields))
         index = int(key) if isinstance(values, list) else key
-        if depth < len(keys) - 1:
+        if not last:
             values = values[index]
     try:
         values[index] = json.loads(value)
     except json.JSONDecodeError:
-        values[index] = value
+        values[index] = _of_kind(values.get(index), value) if isinstance(values, dict) else value
+
+
+def _of_kind(before: Any, value: str) -> Any:
+    """A variant by its kind, where a variant was before; any other text as it is."""
+    if not isinstance(before, dict) or "kind" not in before:
+        return value
+    return before if before["kind"] == value else {"kind": value}
+
+
+def _fields(values: Any) -> list[str]:
+    if isinstance(values, list):
+        return [str(number) for number in range(len(values))]
+    return list(values) if isinstance(values, dict) else []
+
+
+def _paths(values: Any, before: str = "") -> Iterator[str]:
+    for field in _fields(values):
+        yield before + field
+        yield from _paths(values[int(field) if isinstance(values, list) else field], f"{before}{field}.")
+
+
+def _no_field(whole: Any, keys: list[str], depth: int, fields: list[str]) -> str:
+    """What is wrong with a path, and which was probably meant: one that ends like it, or is spelt alike."""
+    path, key = ".".join(keys), keys[depth]
+    alike = [".".join([*keys[:depth], field]) for field in difflib.get_close_matches(key, fields)]
+    meant = [known for known in _paths(whole) if known.endswith(f".{path}")] or alike
+    hint = f"; did you mean {meant[0]}?" if meant else ""
+    return f"no field {path!r}: at {key!r} there are only {', '.join(fields) or 'none'}{hint}"
 
 
 def require(holds: bool, message: str) -> None:

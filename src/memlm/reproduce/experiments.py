@@ -13,6 +13,12 @@ from memlm.reproduce.embeddings import reproduce_embeddings
 from memlm.reproduce.foreign_text import ForeignTextPlan, reproduce_foreign_text
 from memlm.reproduce.memory_model import reproduce_memory_model
 from memlm.reproduce.non_invertible import NonInvertiblePlan, reproduce_non_invertible
+from memlm.reproduce.paper_size import (
+    PaperEmbeddings,
+    PaperMemoryModels,
+    reproduce_paper_embeddings,
+    reproduce_paper_memory_models,
+)
 from memlm.reproduce.rate_distortion import DistortionPlan
 from memlm.reproduce.recall import RecallPlan, reproduce_recall
 from memlm.reproduce.retained_state import StatePlan
@@ -73,8 +79,8 @@ def standard(seed: int) -> list[Experiment]:
 def paper(seed: int) -> list[Experiment]:
     """What claims need of models of the paper's sizes: trained on GPUs by torchrun, then measured in one process."""
     return [
-        Experiment("embeddings", "embeddings", _of_seed(PaperEmbeddings(), seed), reproduce_paper_embeddings),
-        Experiment("memory-model", "memory-model", _of_seed(PaperMemoryModels(), seed), reproduce_paper_memory_models),
+        Experiment("embeddings", "embeddings", PaperEmbeddings.of_seed(seed), reproduce_paper_embeddings),
+        Experiment("memory-model", "memory-model", PaperMemoryModels.of_seed(seed), reproduce_paper_memory_models),
     ]
 
 

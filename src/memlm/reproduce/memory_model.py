@@ -9,7 +9,7 @@ from pathlib import Path
 
 from memlm.data.cache import default_cache
 from memlm.evaluation.prediction import excess, prediction_measures
-from memlm.reproduce.arms import Arm, Arms, Plan, Row, Swept
+from memlm.reproduce.arms import Arms, Plan, Row, Swept
 from memlm.results import Provenance, Result
 
 BOUNDS = ("encoder_decoder", "oracle")
@@ -47,8 +47,15 @@ def reproduce_memory_model(
         "causal_nats_intervals": {
             name: list(spread["causal_nats_per_token"]) for name, (_, spread) in nats.items() if spread
         },
-        "gain": {name: excess(arms["no_memory"].prediction, arm.prediction) for name, arm in arms.items() if name != "no_memory"},
-        "gap": {name: excess(arms[name].prediction, arms["causal"].prediction, relative=True) for name in ("combined", "curriculum")},
+        "gain": {
+            name: excess(arms["no_memory"].prediction, arm.prediction)
+            for name, arm in arms.items()
+            if name != "no_memory"
+        },
+        "gap": {
+            name: excess(arms[name].prediction, arms["causal"].prediction, relative=True)
+            for name in ("combined", "curriculum")
+        },
         "train_flops": {**flops, "autoencoder": work.autoencoder_flops()},
         "flops_to_rich": {name: work.flops_to_rich(name, arms[name]) for name in ("combined", "curriculum")},
         "tokens": {name: arm.num_tokens for name, arm in arms.items()},
@@ -84,4 +91,3 @@ def _swept(work: Arms, swept: Swept) -> Row:
         **positions,
         "train_flops": swept.arm.flops_until(swept.arm.num_tokens),
     }
-

@@ -45,20 +45,31 @@ Row = dict[str, Any]
 class PaperEmbeddings:
     """Autoencoder and causal model to compare, and how they are read."""
 
-    autoencoder: RecipeConfig = field(default_factory=paper_autoencoder)
-    causal: LanguageModelRecipe = field(default_factory=lambda: paper_causal("masked_mixer"))
+    autoencoder: RecipeConfig
+    causal: LanguageModelRecipe
     reading: ReadingConfig = field(default_factory=lambda: ReadingConfig(num_steps=10_000, max_chunks=500_000))
     seed: int = 0
+
+    @classmethod
+    def of_seed(cls, seed: int) -> "PaperEmbeddings":
+        """The paper's."""
+        return cls(autoencoder=paper_autoencoder(seed=seed), causal=paper_causal("masked_mixer", seed=seed), seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaperMemoryModels:
     """Memory models to compare, and how their memories are read."""
 
-    causal: MemoryModelRecipe = field(default_factory=lambda: paper_memory_model(retention=0.0))
-    combined: MemoryModelRecipe = field(default_factory=paper_memory_model)
+    causal: MemoryModelRecipe
+    combined: MemoryModelRecipe
     reading: ReadingConfig = field(default_factory=lambda: ReadingConfig(num_steps=10_000, max_chunks=500_000))
     seed: int = 0
+
+    @classmethod
+    def of_seed(cls, seed: int) -> "PaperMemoryModels":
+        """The paper's."""
+        causal = paper_memory_model(retention=0.0, seed=seed)
+        return cls(causal=causal, combined=paper_memory_model(seed=seed), seed=seed)
 
 
 def reproduce_paper_embeddings(out: Path, plan: PaperEmbeddings) -> Result | None:

@@ -1,7 +1,6 @@
 """A recipe → a trained autoencoder, saved."""
 
 import hashlib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -192,8 +191,6 @@ def fingerprint(configs: Sequence[Config], prepared: PreparedData) -> str:
     """A short hash of configurations and data."""
     # By way of JSON, so that a ratio of 4 and one of 4.0 are the same, as they are in a recipe file.
     text = "".join(type(cfg).from_json(cfg.to_json()).to_json() for cfg in configs)
-    # The field is younger than many a run, and says nothing of what is trained: theirs stay valid.
-    text = re.sub(r'\n *"sharded": (true|false),', "", text)
     return hashlib.sha256((text + prepared.fingerprint).encode()).hexdigest()[:16]
 
 
