@@ -1,25 +1,129 @@
-"""What the documents show is run."""
+"""What the documents show is run: each page's blocks in order, in one namespace and one folder.
 
+A block below `<!-- skip: next "why" -->` is not run; that its commands and options exist is checked all the same.
+"""
+
+import os
 import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from unittest import SkipTest
 
 import pytest
+import tyro
+from sybil import Example, Sybil
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
+
+from memlm.cli import CONFIG, Commands
 
 ROOT = Path(__file__).parents[1]
-BLOCKS = [
-    pytest.param(block, id=f"{path.name}-{number}")
-    for path in sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
-    for number, block in enumerate(re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL))
-]
+UNRUN = {"results.md", "log.md"}
+"""What was measured, with the commands of that day."""
+PAGES = [ROOT / "README.md", *sorted(path for path in ROOT.glob("docs/**/*.md") if path.name not in UNRUN)]
+CHECKOUT = ("docs", "src")
+"""What of a checkout the blocks may read."""
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-def test_python_blocks_run(block: str, capsys: pytest.CaptureFixture[str]) -> None:
-    exec(compile(block, "document", "exec"), {})
-    assert capsys.readouterr().out.strip()
+@each_page
+def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in CHECKOUT:
+        (tmp_path / name).symlink_to(ROOT / name)
+    for example in Sybil([PythonCodeBlockParser(), CodeBlockParser("bash", in_a_shell), SkipParser()]).parse(page):
+        with suppress(SkipTest):
+            example.evaluate()
+
+
+def in_a_shell(example: Example) -> str | None:
+    """What went wrong, if anything."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    options = {"env": {**os.environ, "PATH": path}, "capture_output": True, "text": True, "timeout": 600}
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", example.parsed], check=False, **options)
+    return done.stderr[-3000:] or "no word" if done.returncode else None
+
+
+@each_page
+def test_commands_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in commands(page):
+        try:
+            tyro.cli(Commands, args=arguments, config=CONFIG)
+        except SystemExit:
+            pytest.fail(f"{page.name} shows memlm {shlex.join(arguments)}\n{capsys.readouterr().err}")
+
+
+@each_page
+def test_commands_in_sentences_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They may leave out what is required, but have no option that does not exist."""
+    for command in re.findall(r"`memlm ([a-z][^`]*)`", page.read_text(encoding="utf-8")):
+        words = shlex.split(command.replace("...", ""))
+        options = [word for word in words if word.startswith("--")]
+        before = words[: words.index(options[0])] if options else words
+        for arguments in (before, [*before, "--help"]):
+            with suppress(SystemExit):
+                tyro.cli(Commands, args=arguments, config=CONFIG)
+        said = capsys.readouterr()
+        assert "Unrecognized" not in said.err, f"{page.name} names memlm {command}"
+        shown = re.findall(r"--[a-z][a-z-]*", said.out)
+        assert set(options) <= set(shown), f"{page.name} names memlm {command}"
+
+
+@each_page
+def test_targets_exist(page: Path) -> None:
+    targets = set(re.findall(r"^(\S+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(re.findall(r"(?:^|`)make (\S+?)(?=`|\s|$)", page.read_text(encoding="utf-8"), re.MULTILINE)) <= targets
+
+
+@each_page
+def test_every_block_says_what_it_is(page: Path) -> None:
+    """One that does not would not be looked at."""
+    fences = re.findall(r"^ *```(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(fences[::2]) <= {"python", "bash"}
+    assert set(fences[1::2]) <= {""}
+
+
+def test_what_is_not_run_is_the_exception() -> None:
+    blocks = [found for page in PAGES for found in page_blocks(page)]
+    unrun = [(page, why) for page in PAGES for why in re.findall(r"<!-- skip: next(.*) -->", page.read_text("utf-8"))]
+    assert all(re.fullmatch(r' "\S.*"', why) for _, why in unrun), "each says why"
+    assert len(unrun) < len(blocks) / 2, [f"{page.name}:{why}" for page, why in unrun]
+
+
+def test_the_command_line_page_has_every_command() -> None:
+    page = (ROOT / "docs/reference/command-line.md").read_text(encoding="utf-8")
+    for command in Commands.__args__:
+        kind = command.__origin__
+        assert f"::: {kind.__module__}\n" in page or f"::: {kind.__module__}.{kind.__name__}\n" in page
 
 
 def test_files_named_in_links_exist() -> None:
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{path.name} names {target}"
+
+
+def page_blocks(page: Path) -> Iterator[Example]:
+    """Every block that a page shows, run or not."""
+    return iter(Sybil([CodeBlockParser("python", str), CodeBlockParser("bash", str)]).parse(page))
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The arguments of every memlm that a page's shell blocks call."""
+    for example in page_blocks(page):
+        if example.region.lexemes["arguments"] != "bash":
+            continue
+        for line in example.parsed.replace("\\\n", " ").splitlines():
+            lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+            lexer.whitespace_split = True
+            command: list[str] = []
+            for word in [*lexer, ";"]:
+                if set(word) <= set("();<>|&"):
+                    if "memlm" in command:
+                        yield command[command.index("memlm") + 1 :]
+                    command = []
+                else:
+                    command.append(word)
