@@ -19,21 +19,19 @@ from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
 from memlm.cli import CONFIG, Commands
+from memlm.cli.jobs import Train
 
 ROOT = Path(__file__).parents[1]
 UNRUN = {"results.md", "log.md"}
 """What was measured, with the commands of that day."""
 PAGES = [ROOT / "README.md", *sorted(path for path in ROOT.glob("docs/**/*.md") if path.name not in UNRUN)]
-CHECKOUT = ("docs", "src")
-"""What of a checkout the blocks may read."""
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 @each_page
 def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in CHECKOUT:
-        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
     for example in Sybil([PythonCodeBlockParser(), CodeBlockParser("bash", in_a_shell), SkipParser()]).parse(page):
         with suppress(SkipTest):
             example.evaluate()
@@ -51,9 +49,11 @@ def in_a_shell(example: Example) -> str | None:
 def test_commands_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in commands(page):
         try:
-            tyro.cli(Commands, args=arguments, config=CONFIG)
+            command = tyro.cli(Commands, args=arguments, config=CONFIG)
         except SystemExit:
             pytest.fail(f"{page.name} shows memlm {shlex.join(arguments)}\n{capsys.readouterr().err}")
+        if isinstance(command, Train):
+            command.recipe.with_values(command.set)  # raises where there is no such field
 
 
 @each_page
