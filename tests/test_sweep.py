@@ -14,7 +14,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memlm.cli.sweep import Sweep
@@ -101,6 +101,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Recipe]]:
 # --- what the cells are ---
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sets(st.integers(1, 99), min_size=1, max_size=4), min_size=1, max_size=3), st.sets(st.integers(0, 9))
 )
@@ -338,6 +339,7 @@ def test_workers_that_are_killed_repeat_no_finished_cell(four: SweepConfig, whol
     assert rows(tmp_path) == rows(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc to see who is at work")
 def test_what_a_killed_worker_was_at_is_done_by_another(four: SweepConfig, whole: Path, tmp_path: Path) -> None:
     errors: list[BaseException] = []

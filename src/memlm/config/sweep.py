@@ -5,7 +5,8 @@ import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from functools import cached_property
+from typing import Self
 
 from memlm.config.base import Config, require
 from memlm.config.memory_model import MemoryModelRecipe
@@ -46,7 +47,8 @@ class Axis(Config):
         return cls(name=name, options={value: tuple(f"{field}={value}" for field in fields) for value in values})
 
 
-class Cell(NamedTuple):
+@dataclass(frozen=True)
+class Cell:
     """One combination of values."""
 
     values: Mapping[str, str]
@@ -55,7 +57,7 @@ class Cell(NamedTuple):
     fault: str = ""
     """Why there is no such recipe."""
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Sixteen hexadecimal digits of the recipe: the same in every sweep that has this cell."""
         text = self.recipe.to_json() if self.recipe else json.dumps(dict(self.values))
