@@ -14,11 +14,10 @@ from pathlib import Path
 from unittest import SkipTest
 
 import pytest
-import tyro
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
-from memlm.cli import CONFIG, Commands
+from memlm.cli import Commands, parse
 from memlm.cli.jobs import Train
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +48,7 @@ def in_a_shell(example: Example) -> str | None:
 def test_commands_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in commands(page):
         try:
-            command = tyro.cli(Commands, args=arguments, config=CONFIG)
+            command = parse(arguments)
         except SystemExit:
             pytest.fail(f"{page.name} shows memlm {shlex.join(arguments)}\n{capsys.readouterr().err}")
         if isinstance(command, Train):
@@ -65,7 +64,7 @@ def test_commands_in_sentences_exist(page: Path, capsys: pytest.CaptureFixture[s
         before = words[: words.index(options[0])] if options else words
         for arguments in (before, [*before, "--help"]):
             with suppress(SystemExit):
-                tyro.cli(Commands, args=arguments, config=CONFIG)
+                parse(arguments)
         said = capsys.readouterr()
         assert "Unrecognized" not in said.err, f"{page.name} names memlm {command}"
         shown = re.findall(r"--[a-z][a-z-]*", said.out)

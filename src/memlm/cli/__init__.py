@@ -38,8 +38,7 @@ def main() -> None:
     # Read when torch is loaded. Threads that spin while they wait make a core that is shared ten times as slow.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        arguments = _arguments(sys.argv[1:])
-        chosen = tyro.cli(Commands, prog="memlm", description=main.__doc__, config=CONFIG, args=arguments)
+        chosen = parse(sys.argv[1:])
         command: Command = _within(chosen)
         answer = command.run()
         if command.json and answer:
@@ -57,13 +56,12 @@ def main() -> None:
         sys.exit(130)
 
 
-def _arguments(given: Sequence[str]) -> list[str]:
-    """What was typed, with the word that `memlm reproduce CLAIM` leaves out."""
-    match given:
+def parse(arguments: Sequence[str]) -> Any:
+    """The command that was typed; what is wrong with it, or its help, is printed, and the process ends."""
+    match arguments:
         case ["reproduce", word, *_] if word not in EXPERIMENTS and not word.startswith("-"):
-            return ["reproduce", "claims", *given[1:]]
-        case _:
-            return list(given)
+            arguments = ["reproduce", "claims", *arguments[1:]]  # a claim's name
+    return tyro.cli(Commands, prog="memlm", description=main.__doc__, config=CONFIG, args=arguments)
 
 
 def _within(chosen: Any) -> Command:
