@@ -9,6 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from memlm.benchmarks.paper import GPU, GPU_FLOPS, UTILIZATION, Recipe, training_of
 from memlm.config import (
     DataConfig,
     HubCorpus,
@@ -30,11 +33,13 @@ from memlm.probes.readings import Readings
 from memlm.recipes.paper import paper_autoencoder, paper_causal, paper_memory_model
 from memlm.results import Provenance, Result
 from memlm.training.accelerator import world_size
-from memlm.training.footprint import require_fits
+from memlm.training.footprint import require_fits, work
 from memlm.training.language_model import train_language_model
 from memlm.training.memory_model import train_memory_model
 from memlm.training.run import train_autoencoder
 
+_MOST_WITHOUT_GPU = 1e17
+"""Operations: a day or two of a good processor's."""
 _READ_BYTES = 1_000_000_000
 """Of text that readers are trained and measured on."""
 
@@ -76,10 +81,11 @@ def reproduce_paper_embeddings(out: Path, plan: PaperEmbeddings) -> Result | Non
     """`rows`, what a reader finds in each embedding, as `reproduce.embeddings` has them; None if it was to train only.
 
     Raises:
-        ValueError: a model does not fit into memory; says what it needs, before anything is begun.
+        ValueError: a model that is yet to be trained does not fit into memory, or would take years without a GPU; says
+            what it needs, before anything is begun.
     """
-    require_fits(plan.autoencoder)
-    require_fits(plan.causal)
+    _require_machine(plan.autoencoder, out / "autoencoder")
+    _require_machine(plan.causal, out / "causal")
     autoencoder = train_autoencoder(plan.autoencoder, out / "autoencoder")
     causal = train_language_model(plan.causal, out / "causal")
     if world_size() > 1:
@@ -105,8 +111,8 @@ def reproduce_paper_memory_models(out: Path, plan: PaperMemoryModels) -> Result 
         ValueError: as `reproduce_paper_embeddings`.
     """
     recipes = {"causal": plan.causal, "combined": plan.combined}
-    for recipe in recipes.values():
-        require_fits(recipe)
+    for name, recipe in recipes.items():
+        _require_machine(recipe, out / name)
     trained = {name: train_memory_model(recipe, out / name) for name, recipe in recipes.items()}
     if world_size() > 1:
         return None
@@ -129,6 +135,21 @@ def reproduce_paper_memory_models(out: Path, plan: PaperMemoryModels) -> Result 
         "seed": plan.seed,
     }
     return Result(name="memory-model", measures=values, provenance=_made_by(plan))
+
+
+def _require_machine(recipe: Recipe, folder: Path) -> None:
+    if (folder / "model").exists():
+        return
+    require_fits(recipe)
+    cfg, objective, row_shape = training_of(recipe)
+    operations = work(recipe.model, objective, row_shape).flops_per_token * cfg.num_tokens
+    if operations > _MOST_WITHOUT_GPU and not torch.accelerator.is_available():
+        hours = operations / (GPU_FLOPS * UTILIZATION) / 3600
+        raise ValueError(
+            f"{recipe.name} takes {operations:.1e} operations, some {hours:,.0f} hours of one {GPU}, and this "
+            "machine has no GPU: run it where there are some (torchrun --nproc_per_node 8 -m memlm reproduce --preset paper), or "
+            "take another preset; memlm bench paper tells what each model takes"
+        )
 
 
 def _texts(data: DataConfig, tokenizer: Tokenizer, reading: ReadingConfig) -> Texts:

@@ -1,0 +1,116 @@
+"""The experiments of the paper's sizes, at sizes that a test can train."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from memlm.claims import CLAIMS
+from memlm.config import (
+    DecoderConfig,
+    LanguageModelConfig,
+    LanguageModelRecipe,
+    MemoryModelConfig,
+    MemoryModelRecipe,
+    Phase,
+    ReadingConfig,
+    RecipeConfig,
+    Unpooled,
+    Weights,
+)
+from memlm.reproduce import paper_size
+from memlm.reproduce.experiments import PRESETS
+from memlm.reproduce.paper_size import (
+    PaperEmbeddings,
+    PaperMemoryModels,
+    reproduce_paper_embeddings,
+    reproduce_paper_memory_models,
+)
+from memlm.reproduce.run import reproduce_claims
+
+READING = ReadingConfig(num_steps=5, max_chunks=100, test_chunks=20)
+
+
+@pytest.fixture
+def embeddings(recipe: RecipeConfig) -> PaperEmbeddings:
+    shape, stack = recipe.model.shape, replace(recipe.model.encoder, causal=True)
+    causal = LanguageModelRecipe(
+        name="tiny causal",
+        data=recipe.data,
+        model=LanguageModelConfig(vocab_size=shape.vocab_size, chunk_len=shape.chunk_len, stack=stack),
+        training=recipe.training,
+    )
+    return PaperEmbeddings(autoencoder=recipe, causal=causal, reading=READING)
+
+
+@pytest.fixture
+def memory_models(recipe: RecipeConfig) -> PaperMemoryModels:
+    def trained_for(weights: Weights) -> MemoryModelRecipe:
+        return MemoryModelRecipe(
+            name="tiny memory model",
+            data=recipe.data,
+            model=MemoryModelConfig(
+                shape=recipe.model.shape,
+                encoder=recipe.model.encoder,
+                pooling=recipe.model.pooling,
+                insertion=Unpooled(num_positions=2, token_dim=8),
+                decoder=DecoderConfig(dim=32, num_layers=1, num_heads=2),
+                max_memories=2,
+                overlap=0,
+            ),
+            window_chunks=3,
+            phases=(Phase(weights=weights, training=recipe.training),),
+        )
+
+    both = Weights(causal=1.0, retention=1.0)
+    return PaperMemoryModels(causal=trained_for(Weights(causal=1.0)), combined=trained_for(both), reading=READING)
+
+
+def test_embeddings_are_read_and_decide_claims(embeddings: PaperEmbeddings, tmp_path: Path) -> None:
+    result = reproduce_paper_embeddings(tmp_path, embeddings)
+    assert result is not None
+    row = json.loads(json.dumps(result.to_dict()))
+    decided = {claim.name for claim in CLAIMS if claim.experiment == "embeddings" and claim.is_measured(row)}
+    assert decided == {"causal-embeddings-hold-little", "autoencoders-hold-nearly-all"}
+    accuracy = {found["objective"]: found["token_accuracy"] for found in row["rows"]}
+    assert 0 < accuracy["causal"] < accuracy["autoencoder"] <= 1
+
+
+def test_memory_models_are_read_and_decide_claims(memory_models: PaperMemoryModels, tmp_path: Path) -> None:
+    result = reproduce_paper_memory_models(tmp_path, memory_models)
+    assert result is not None
+    row = json.loads(json.dumps(result.to_dict()))
+    decided = {claim.name for claim in CLAIMS if claim.experiment == "memory-model" and claim.is_measured(row)}
+    assert decided == {"causal-memories-are-poor", "combined-memories-are-rich", "rich-memories-cost-no-prediction"}
+    relative = row["causal_nats"]["combined"] / row["causal_nats"]["causal"] - 1
+    assert row["gap"]["combined"]["value"] == pytest.approx(relative)
+
+
+def test_several_processes_only_train(
+    embeddings: PaperEmbeddings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paper_size, "world_size", lambda: 2)
+    assert reproduce_paper_embeddings(tmp_path, embeddings) is None
+    assert {path.name for path in tmp_path.iterdir()} == {"autoencoder", "causal"}
+
+
+@pytest.mark.parametrize("name", ["causal-embeddings-hold-little", "combined-memories-are-rich"])
+def test_without_a_gpu_it_says_what_it_would_take(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paper_size.torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(paper_size, "require_fits", lambda _: None)
+    with pytest.raises(ValueError, match=r"takes .*e\+\d\d operations, some [\d,]+ hours of one H100.* no GPU"):
+        reproduce_claims(tmp_path, "paper", [name], say=lambda _: None)
+
+
+def test_other_presets_run_in_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="preset quick runs in one process, not in 2: leave out torchrun"):
+        reproduce_claims(tmp_path / "out", say=lambda _: None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_papers_models_differ_by_seed() -> None:
+    made: Callable[[int], list[str]] = lambda seed: [repr(each.plan) for each in PRESETS["paper"](seed)]  # noqa: E731
+    assert set(made(0)).isdisjoint(made(1))
