@@ -91,7 +91,7 @@ def test_seeds_are_a_mean_and_a_range() -> None:
 def test_next_tokens_come_first_and_less_is_better() -> None:
     page = sweep_page(made_up(RATES, causal=True))
     (table,) = blocks(page, Table)
-    assert table.header[1:3] == ["nats/token of a language model", "token accuracy"]
+    assert table.header[1:3] == ["next-token nats", "token accuracy"]
     assert [row[0] for row in table.rows] == ["0.1", "0.02", "0.01"]
     assert len(blocks(page, Figure)) == 2
 

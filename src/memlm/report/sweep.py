@@ -13,15 +13,18 @@ from memlm.config import Axis
 from memlm.files import atomic_write
 from memlm.report.blocks import Block, Definitions, Figure, KeyNumbers, Table
 from memlm.report.figures import Line, line_figure
-from memlm.report.measures import measure
+from memlm.report.measures import Measure, measure
 from memlm.report.page import Page, Section
 from memlm.report.seeds import over_seeds
-from memlm.report.sweep_rows import HEADLINES, Combination, Swept, read_sweep, seeds_of
+from memlm.report.sweep_rows import HEADLINES, LESS_IS_BETTER, Combination, Swept, read_sweep, seeds_of
 from memlm.report.text import duration, human, quantity
 
 _MAX_LINES = 6
 """In one figure; beyond it a line is the mean over all other fields."""
 _SHOWN = (*HEADLINES, "exact_match", "retained_bits_per_token")
+_NEXT_TOKENS = Measure(
+    "next-token nats", "Cross-entropy of each token given those before it, and memories of earlier text if it has them."
+)
 _TICK_LETTERS = 56
 """That fit below a figure, side by side."""
 
@@ -58,9 +61,8 @@ def best_of(swept: Swept) -> str:
     if not swept.rows:
         return ""
     best, name = swept.combinations()[0], swept.headlines[0]
-    return (
-        f"{_said(best.values, _names(swept.sweep.axes))}: {measure(name).header} {measure(name).show(best.mean(name))}"
-    )
+    shown = _measure(name)
+    return f"{_said(best.values, _names(swept.sweep.axes))}: {shown.header} {shown.show(best.mean(name))}"
 
 
 def failures(swept: Swept) -> list[str]:
@@ -69,13 +71,17 @@ def failures(swept: Swept) -> list[str]:
     return [f"{_said(row['values'], short)}: {row['failed']}" for row in swept.failed]
 
 
+def _measure(name: str) -> Measure:
+    return _NEXT_TOKENS if name == LESS_IS_BETTER else measure(name)
+
+
 def _in_short(swept: Swept) -> Section:
     counts = [(str(len(swept.rows)), "cells measured")]
     counts += [(str(count), what) for count, what in ((len(swept.failed), "failed"), (swept.num_left, "left")) if count]
     if not swept.rows:
         return Section("In short", "", [KeyNumbers(counts)])
     best = swept.combinations()[0]
-    values = [(measure(name).show(best.mean(name)), f"{measure(name).header}, best cell") for name in swept.headlines]
+    values = [(_measure(name).show(best.mean(name)), f"{_measure(name).header}, best cell") for name in swept.headlines]
     home = "cells/{}/model".format(best.rows[0]["key"])
     told = [("best cell", _said(best.values, _names(swept.sweep.axes)) or "the recipe"), ("its model", home)]
     return Section("In short", "", [KeyNumbers([*values, *counts]), Definitions(told)])
@@ -84,13 +90,13 @@ def _in_short(swept: Swept) -> Section:
 def _cells(swept: Swept) -> Section:
     names = _names(swept.sweep.axes)
     shown = [name for name in _SHOWN if any(name in row for row in swept.rows)]
-    header = [*names.values(), *(measure(name).header for name in shown), "parameters", "tokens", "training"]
+    header = [*names.values(), *(_measure(name).header for name in shown), "parameters", "tokens", "training"]
     rows = []
     for each in swept.combinations():
         rows.append(
             [
                 *(_label(value) for value in each.values.values()),
-                *(over_seeds(each.all(name), measure(name).show, each.interval(name)) for name in shown),
+                *(over_seeds(each.all(name), _measure(name).show, each.interval(name)) for name in shown),
                 quantity(each.rows[0]["parameters"]),
                 quantity(each.rows[0]["tokens_trained"]),
                 duration(each.mean("seconds")),
@@ -98,7 +104,7 @@ def _cells(swept: Swept) -> Section:
         )
     seeds = len(seeds_of(swept.rows))
     below = f"the range over {seeds} seeds" if seeds > 1 else "its 95% interval over documents"
-    meanings = [(measure(name).header, measure(name).meaning) for name in shown]
+    meanings = [(_measure(name).header, _measure(name).meaning) for name in shown]
     return Section("Cells, best first", "", [Table(header, rows, f"Below a number: {below}."), Definitions(meanings)])
 
 
@@ -112,8 +118,8 @@ def _effects(swept: Swept, axis: Axis) -> Iterator[Section]:
     blocks: list[Block] = []
     for name in swept.headlines:
         lines, caption = _lines(combinations, axis, dict(zip(labels, places, strict=True)), name, short)
-        svg = line_figure(lines, x_label=short[axis.name], y_label=measure(name).header, x_ticks=ticks, log_x=log_x)
-        blocks.append(Figure(svg, f"{measure(name).header} by {short[axis.name]}.", caption))
+        svg = line_figure(lines, x_label=short[axis.name], y_label=_measure(name).header, x_ticks=ticks, log_x=log_x)
+        blocks.append(Figure(svg, f"{_measure(name).header} by {short[axis.name]}.", caption))
     yield Section(f"By {short[axis.name]}", "", blocks)
 
 
