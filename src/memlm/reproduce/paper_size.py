@@ -147,8 +147,8 @@ def _require_machine(recipe: Recipe, folder: Path) -> None:
         hours = operations / (GPU_FLOPS * UTILIZATION) / 3600
         raise ValueError(
             f"{recipe.name} takes {operations:.1e} operations, some {hours:,.0f} hours of one {GPU}, and this "
-            "machine has no GPU: run it where there are some (torchrun --nproc_per_node 8 -m memlm reproduce --preset paper), or "
-            "take another preset; memlm bench paper tells what each model takes"
+            "machine has no GPU; run it where there are some, torchrun --nproc_per_node 8 -m memlm reproduce --preset "
+            "paper, or take another preset (memlm bench paper tells what each model takes)"
         )
 
 
