@@ -189,7 +189,7 @@ def _best_attack(result: Row) -> Measured:
 CLAIMS = (
     Claim(
         name="causal-embeddings-hold-little",
-        statement="The last state of a model trained on next tokens gives back few of 64 tokens.",
+        statement="The last state of a model trained on next tokens gives back few tokens of its text.",
         experiment="embeddings",
         quantity="token accuracy of a trained reader",
         threshold=0.15,
@@ -216,7 +216,7 @@ CLAIMS = (
     ),
     Claim(
         name="autoencoders-hold-nearly-all",
-        statement="An autoencoder's one vector gives back nearly all of 64 tokens, at equal tokens of training.",
+        statement="An autoencoder's one vector gives back nearly all of them, at equal tokens of training.",
         experiment="embeddings",
         quantity="token accuracy of a trained reader",
         threshold=0.98,

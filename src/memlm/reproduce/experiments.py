@@ -49,14 +49,22 @@ def quick(seed: int) -> list[Experiment]:
     distortion = DistortionPlan(dims=(96,), seed=seed)
     calibration = CalibrationPlan(chunk_lens=(8,), num_sets=20, seed=seed)
     return _experiments(
-        embeddings=embeddings.Plan(seed=seed),
+        embeddings=embeddings.Plan(
+            chunk_len=32,
+            dim=128,
+            num_tokens=300_000,
+            dims=(32, 64, 128),
+            budgets=(75_000, 150_000, 300_000),
+            reading_chunks=6000,
+            seed=seed,
+        ),
         memory_model=arms.Plan(num_tokens=800_000, arms=("no_memory", "causal", "combined", "curriculum"), seed=seed),
         recall=RecallPlan(
             num_tokens=3_000_000, autoencoder_tokens=1_000_000, models=("combined",), num_texts=300, seed=seed
         ),
         non_invertible=NonInvertiblePlan(state=chain, distortion=distortion, calibration=calibration),
-        settling=SettlingPlan(seed=seed),
-        foreign_text=ForeignTextPlan(seed=seed),
+        settling=SettlingPlan(num_tokens=500_000, num_texts=4, seed=seed),
+        foreign_text=ForeignTextPlan(chunk_len=32, memory_dim=128, num_tokens=300_000, seed=seed),
         window_chunks=(4, 32),
     )
 
