@@ -62,7 +62,7 @@ def test_what_seeds_took_is_added_up_if_all_say_it() -> None:
 
 def test_the_committed_results_decide_every_claim_and_the_documents_say_so() -> None:
     results = read_results([DOCS / "results"])
-    decisions = decide(results)
+    decisions = decide(results, CLAIMS)
     assert [decision.claim for decision in decisions] == list(CLAIMS)
     assert block(claims_table(decisions)) in (DOCS.parent / "README.md").read_text(encoding="utf-8")
     page = claims_page(decisions, results)

@@ -9,15 +9,11 @@ import pytest
 
 from memlm.claims import CLAIMS
 from memlm.config import (
-    DecoderConfig,
     LanguageModelConfig,
     LanguageModelRecipe,
-    MemoryModelConfig,
     MemoryModelRecipe,
-    Phase,
     ReadingConfig,
     RecipeConfig,
-    Unpooled,
     Weights,
 )
 from memlm.reproduce import paper_size
@@ -29,6 +25,7 @@ from memlm.reproduce.paper_size import (
     reproduce_paper_memory_models,
 )
 from memlm.reproduce.run import reproduce_claims
+from tiny import tiny_memory_recipe
 
 READING = ReadingConfig(num_steps=5, max_chunks=100, test_chunks=20)
 
@@ -48,21 +45,7 @@ def embeddings(recipe: RecipeConfig) -> PaperEmbeddings:
 @pytest.fixture
 def memory_models(recipe: RecipeConfig) -> PaperMemoryModels:
     def trained_for(weights: Weights) -> MemoryModelRecipe:
-        return MemoryModelRecipe(
-            name="tiny memory model",
-            data=recipe.data,
-            model=MemoryModelConfig(
-                shape=recipe.model.shape,
-                encoder=recipe.model.encoder,
-                pooling=recipe.model.pooling,
-                insertion=Unpooled(num_positions=2, token_dim=8),
-                decoder=DecoderConfig(dim=32, num_layers=1, num_heads=2),
-                max_memories=2,
-                overlap=0,
-            ),
-            window_chunks=3,
-            phases=(Phase(weights=weights, training=recipe.training),),
-        )
+        return tiny_memory_recipe(recipe, weights, overlap=0)
 
     both = Weights(causal=1.0, retention=1.0)
     return PaperMemoryModels(causal=trained_for(Weights(causal=1.0)), combined=trained_for(both), reading=READING)

@@ -21,18 +21,14 @@ from memlm.cli.sweep import Sweep
 from memlm.config import (
     Attention,
     Axis,
-    DecoderConfig,
     LanguageModelConfig,
     LanguageModelRecipe,
     MaskedMixer,
-    MemoryModelConfig,
     MemoryModelRecipe,
-    Phase,
     Recipe,
     RecipeConfig,
     StackConfig,
     SweepConfig,
-    Unpooled,
     Weights,
 )
 from memlm.recipes import LANGUAGE_MODELS, MEMORY_MODELS, RECIPES
@@ -40,7 +36,7 @@ from memlm.report.sweep_rows import Swept, read_sweep
 from memlm.results import Interval, Result
 from memlm.sweep import measure
 from memlm.sweep.run import Shard, run_sweep
-from tiny import break_down_after, tiny_recipe
+from tiny import break_down_after, tiny_memory_recipe, tiny_recipe
 
 TINY = tiny_recipe("*.txt")
 NOISE, DIM = "model.memory_noise=0,0.5", "model.encoder.dim=16,32"
@@ -358,17 +354,8 @@ def test_what_a_killed_worker_was_at_is_done_by_another(four: SweepConfig, whole
 
 
 def memory_recipe(recipe: RecipeConfig) -> MemoryModelRecipe:
-    model = MemoryModelConfig(
-        shape=recipe.model.shape,
-        encoder=recipe.model.encoder,
-        pooling=recipe.model.pooling,
-        insertion=Unpooled(num_positions=2, token_dim=8),
-        decoder=DecoderConfig(dim=32, num_layers=1, num_heads=2),
-        max_memories=1,
-    )
     training = replace(recipe.training, num_tokens=1000, eval_tokens=1000)
-    phases = (Phase(weights=Weights(causal=1.0, retention=1.0), training=training),)
-    return MemoryModelRecipe(name="tiny memory", data=recipe.data, model=model, window_chunks=2, phases=phases)
+    return tiny_memory_recipe(replace(recipe, training=training), Weights(causal=1.0, retention=1.0))
 
 
 def test_memory_models_are_swept_by_what_they_predict_and_give_back(recipe: RecipeConfig, tmp_path: Path) -> None:

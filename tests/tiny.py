@@ -19,14 +19,20 @@ from memlm.config import (
     AutoencoderConfig,
     BpeTokenizer,
     DataConfig,
+    DecoderConfig,
     FileCorpus,
     MaskedMixer,
+    MemoryModelConfig,
+    MemoryModelRecipe,
     MemoryShape,
     Muon,
+    Phase,
     Positional,
     RecipeConfig,
     StackConfig,
     TrainingConfig,
+    Unpooled,
+    Weights,
 )
 from memlm.config.base import Config
 from memlm.report.memory_model import ARMS
@@ -74,6 +80,25 @@ def tiny_recipe(pattern: str, *, model: AutoencoderConfig | None = None, **train
         ),
         model=model or tiny_model(),
         training=replace(cfg, **training),
+    )
+
+
+def tiny_memory_recipe(recipe: RecipeConfig, weights: Weights, **changes: Any) -> MemoryModelRecipe:
+    """An autoencoder's encoder with a causal decoder, on windows of three chunks; `changes` are of the model."""
+    model = MemoryModelConfig(
+        shape=recipe.model.shape,
+        encoder=recipe.model.encoder,
+        pooling=recipe.model.pooling,
+        insertion=Unpooled(num_positions=2, token_dim=8),
+        decoder=DecoderConfig(dim=32, num_layers=1, num_heads=2),
+        max_memories=2,
+    )
+    return MemoryModelRecipe(
+        name="tiny memory model",
+        data=recipe.data,
+        model=replace(model, **changes),
+        window_chunks=3,
+        phases=(Phase(weights=weights, training=recipe.training),),
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from test_report_sweep import MIXERS, RATES, made_up
 
-from memlm.claims import decide
+from memlm.claims import CLAIMS, decide
 from memlm.report.claims import claims_page, read_results
 from memlm.report.demo import demo_page
 from memlm.report.sweep import sweep_page
@@ -52,7 +52,7 @@ def test_the_page_does_not_scroll_sideways(folder: Path, recorded: Path, width: 
 @pytest.mark.parametrize("width", [360, 1280])
 def test_the_claims_do_not_scroll_sideways(width: int, tmp_path: Path) -> None:
     results = read_results([Path(__file__).parents[2] / "docs" / "results"])
-    inner, page, box, table = widths(claims_page(decide(results), results).to_html(), width, tmp_path)
+    inner, page, box, table = widths(claims_page(decide(results, CLAIMS), results).to_html(), width, tmp_path)
     assert inner == width
     assert page <= inner
     assert (table > box) == (width == 360)

@@ -10,14 +10,11 @@ from safetensors.torch import load_file
 
 from memlm.config import (
     AdamW,
-    DecoderConfig,
-    MemoryModelConfig,
     MemoryModelRecipe,
     MemoryShape,
     Phase,
     Positional,
     RecipeConfig,
-    Unpooled,
     Weights,
 )
 from memlm.data.chunks import cut
@@ -27,7 +24,7 @@ from memlm.recipes.memory_model import memory_model, without_memory
 from memlm.results import read_json_lines
 from memlm.text_memory_model import TextMemoryModel
 from memlm.training.memory_model import encode_chunks, train_memory_model, window_sampler
-from tiny import break_down_after, launch
+from tiny import break_down_after, launch, tiny_memory_recipe
 
 WEIGHTS = Path("model", "model.safetensors")
 COMBINED = Weights(causal=1.0, retention=1.0)
@@ -38,20 +35,7 @@ READING = Weights(causal=0.0, retention=1.0)
 def combined(recipe: RecipeConfig) -> MemoryModelRecipe:
     """The tiny autoencoder's encoder with a causal decoder."""
     training = replace(recipe.training, num_tokens=12_000, checkpoint_tokens=2000, eval_tokens=4000)
-    return MemoryModelRecipe(
-        name="tiny memory model",
-        data=recipe.data,
-        model=MemoryModelConfig(
-            shape=recipe.model.shape,
-            encoder=recipe.model.encoder,
-            pooling=recipe.model.pooling,
-            insertion=Unpooled(num_positions=2, token_dim=8),
-            decoder=DecoderConfig(dim=32, num_layers=1, num_heads=2),
-            max_memories=2,
-        ),
-        window_chunks=3,
-        phases=(Phase(weights=COMBINED, training=training),),
-    )
+    return tiny_memory_recipe(replace(recipe, training=training), COMBINED)
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import tyro
 
 from memlm.cli.bench import Bench
+from memlm.cli.claims import Report
 from memlm.cli.command import Command
 from memlm.cli.jobs import Demo, Evaluate, Generate, Recipes, Regenerate, Train
 from memlm.cli.probes import Probe, Settle
-from memlm.cli.reproduce import EXPERIMENTS, Report, Reproduce
+from memlm.cli.reproduce import EXPERIMENTS, Reproduce
 from memlm.cli.sweep import Sweep
 
 # Options may follow a subcommand's name, where people look for them: memlm train demo --out runs/mine
