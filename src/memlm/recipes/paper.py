@@ -146,6 +146,7 @@ def _training(reference: TrainingConfig) -> TrainingConfig:
         reference,
         short_fraction=0.0,
         num_micro_batches=4,
+        precision="bf16",
         sharded=True,
         eval_tokens=4000 * BATCH_TOKENS,
         checkpoint_tokens=8000 * BATCH_TOKENS,
