@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from memlm.claims import CLAIMS
+from memlm.cli.claims import Claims
 from memlm.config import (
     LanguageModelConfig,
     LanguageModelRecipe,
@@ -16,8 +17,8 @@ from memlm.config import (
     RecipeConfig,
     Weights,
 )
-from memlm.reproduce import paper_size
-from memlm.reproduce.experiments import PRESETS
+from memlm.reproduce import paper_size, run
+from memlm.reproduce.experiments import PRESETS, Experiment
 from memlm.reproduce.paper_size import (
     PaperEmbeddings,
     PaperMemoryModels,
@@ -71,20 +72,34 @@ def test_memory_models_are_read_and_decide_claims(memory_models: PaperMemoryMode
     assert row["gap"]["combined"]["value"] == pytest.approx(relative)
 
 
-def test_several_processes_only_train(
-    embeddings: PaperEmbeddings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(paper_size, "world_size", lambda: 2)
-    assert reproduce_paper_embeddings(tmp_path, embeddings) is None
-    assert {path.name for path in tmp_path.iterdir()} == {"autoencoder", "causal"}
-
-
 @pytest.mark.parametrize("name", ["causal-embeddings-hold-little", "combined-memories-are-rich"])
 def test_without_a_gpu_it_says_what_it_would_take(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paper_size.torch.accelerator, "is_available", lambda: False)
     monkeypatch.setattr(paper_size, "require_fits", lambda _: None)
     with pytest.raises(ValueError, match=r"takes .*e\+\d\d operations, some [\d,]+ hours of one H100.* no GPU"):
         reproduce_claims(tmp_path, "paper", [name], say=lambda _: None)
+
+
+def test_what_a_preset_does_not_measure_is_not_begun(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="preset paper measures nothing that decides memories-save-time"):
+        reproduce_claims(tmp_path / "out", "paper", ["memories-save-time"], say=lambda _: None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_processes_answer_nothing(
+    embeddings: PaperEmbeddings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paper_size, "world_size", lambda: 2)
+    monkeypatch.setattr(run, "world_size", lambda: 2)
+    trained = [Experiment("embeddings", "embeddings", embeddings, reproduce_paper_embeddings)]
+    monkeypatch.setattr(run, "PRESETS", {"paper": lambda _: trained})
+    out = tmp_path / "out"
+    assert Claims(names=("causal-embeddings-hold-little",), preset="paper", out=out).run() == {}
+    assert not (out / "results").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(run, "PRESETS", {"paper": lambda _: trained})
+    answer = Claims(names=("causal-embeddings-hold-little",), preset="paper", out=out).run()
+    assert [row["name"] for row in answer["claims"]] == ["causal-embeddings-hold-little"]
 
 
 def test_other_presets_run_in_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ class Claims(Command):
         out = self.out or Path("runs") / self.preset
         seeds = self.seeds or ((0, 1, 2) if self.preset == "standard" else (0,))
         claims = reproduce_claims(out, self.preset, self.names, seeds=seeds, say=self.say)
-        return decided(self, [out / RESULTS], out, claims)
+        return decided(self, [out / RESULTS], out, claims) if claims else {}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,29 +29,33 @@ def reproduce_claims(
     seeds: Sequence[int] = (0,),
     say: Callable[[str], None] = print,
 ) -> list[Claim]:
-    """Measure what decides claims, all of them or those named, into `out`; returns the claims.
+    """Measure what decides claims, all of them or those named, into `out`; returns the claims that can be decided now,
+    which are none where several processes have only trained.
 
     What was measured before is not measured again. An experiment that was interrupted goes on where it was: what it
     trains is in `out` too, and shared between experiments. `say` is told what is begun.
 
     Raises:
-        ValueError: an unknown claim or preset; another run is at work in the folder; it holds results of another
-            preset or version.
+        ValueError: an unknown claim or preset, or one that does not decide any of these claims; another run is at work
+            in the folder; it holds results of another preset or version.
     """
     claims = named(names)
     if preset not in PRESETS:
         raise ValueError(f"there is no preset {preset!r}; there are {', '.join(PRESETS)}")
     if world_size() > 1 and preset != "paper":
         raise ValueError(f"the preset {preset} runs in one process, not in {world_size()}: leave out torchrun")
+    wanted = _wanted(preset, claims, seeds)
+    if not wanted:
+        raise ValueError(f"the preset {preset} measures nothing that decides {', '.join(names)}; take another preset")
     out.mkdir(parents=True, exist_ok=True)
     try:
         with _mine(out):
             _take(out, preset)
-            for experiment, seed in _wanted(preset, claims, seeds):
+            for experiment, seed in wanted:
                 _measure(experiment, seed, out, say)
     except Timeout:
         raise ValueError(f"another run is at work in {out}; wait for it, or give another folder") from None
-    return claims
+    return claims if world_size() == 1 else []
 
 
 def _mine(out: Path) -> AbstractContextManager[Any]:
