@@ -16,14 +16,19 @@ Row = Mapping[str, Any]
 
 
 def evidence(experiment: str, results: Sequence[Result]) -> list[Section]:
-    """The sections that show what an experiment found; none for one that nobody knows."""
+    """The sections that show what an experiment found; none for one that nobody knows.
+
+    The paper's sizes are measured with less beside them, and then less is shown.
+    """
+    has = results[0].measures
     match experiment:
         case "embeddings":
-            return [_objectives(results), _budgets(results), _controls(results)]
+            parts = [_budgets] * ("cells" in has) + [_controls] * ("controls" in has)
+            return [_objectives(results), *(part(results) for part in parts)]
         case "foreign-text":
             return [_kinds_of_text(results), *_samples(results[0])]
         case "memory-model":
-            return comparison(results)
+            return comparison(results) if "train_flops" in has else []
         case "recall":
             return recall(results)
         case "substitution":
