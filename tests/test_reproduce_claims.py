@@ -10,6 +10,7 @@ import pytest
 from filelock import FileLock
 
 from memlm.claims import CLAIMS
+from memlm.config import ReadingConfig
 from memlm.reproduce import run
 from memlm.reproduce.experiments import PRESETS, Experiment
 from memlm.reproduce.foreign_text import ForeignTextPlan, reproduce_foreign_text
@@ -174,7 +175,8 @@ def test_autoencoders_meet_foreign_text(tmp_path: Path, nothing_is_trained: Call
 
 @pytest.mark.slow
 def test_a_causal_model_is_settled(tmp_path: Path, nothing_is_trained: Callable[[], None]) -> None:
-    plan = SettlingPlan(chunk_len=8, num_tokens=20_000, num_texts=1, search_steps=1)
+    reading = ReadingConfig(num_steps=5, max_chunks=100, test_chunks=20)
+    plan = SettlingPlan(chunk_len=8, num_tokens=20_000, reading=reading, num_texts=2, search_steps=1)
     result = reproduce_settling(tmp_path, plan, quiet=True)
     assert result.chunk_len == 8
     (claim,) = [claim for claim in CLAIMS if claim.experiment == "settle-causal"]
