@@ -69,14 +69,14 @@ def claims_page(decisions: Sequence[Decision], results: Results) -> Page:
 
 def claims_table(decisions: Sequence[Decision]) -> Table:
     """A row for each claim."""
-    header = ["claim", "measured", "interval", "wanted", "verdict", "seeds", "took"]
+    header = ["claim", "verdict", "measured", "interval", "wanted", "seeds", "took"]
     rows = [
         [
             found.claim.name,
+            found.verdict,
             number(found.measured.value, 4),
             _interval(found.measured.low, found.measured.high),
             _wanted(found),
-            found.verdict,
             str(found.num_seeds),
             duration(found.seconds),
         ]
