@@ -298,4 +298,4 @@ def _belonging(opened: Store, model: TextAutoencoder) -> TextAutoencoder:
 
 def _refuse_existing(path: Path) -> None:
     if path.exists():
-        raise ValueError(f"{path} exists; append to it, or choose another name")
+        raise ValueError(f"{path} exists; append to it (--append), or choose another name")

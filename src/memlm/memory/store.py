@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from memlm.files import atomic_file
 from memlm.memory.kept import DIGEST_BYTES, Kept, digest
@@ -57,7 +57,8 @@ class Store:
         if not path.is_file():
             raise ValueError(f"there is no memory file {path}")
         try:
-            self._handle: Any = safe_open(path, framework="numpy")
+            # Of no type: safetensors' own methods have none.
+            self._handle: Any = cast(Any, safe_open)(path, framework="numpy")
             found: Mapping[str, str] = self._handle.metadata() or {}
         except (SafetensorError, OSError) as error:
             raise ValueError(
@@ -150,11 +151,10 @@ def write(path: Path, about: About, arrays: Arrays) -> None:
     found = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "memlm": metadata.version("memlm")}
     found |= {field.name: str(getattr(about, field.name)) for field in fields(About)}
     found["checksum"] = _checksum(found, arrays)
+    # In memory first: safetensors' own file writing leaves a file of its own when it is killed.
+    data = save({name: np.ascontiguousarray(arrays[name]) for name in _NAMES}, metadata=found)
     with atomic_file(path) as temporary:
-        temporary.touch()  # with the permissions that the user's umask gives; safetensors would let nobody else read
-        mode = temporary.stat().st_mode
-        save_file({name: np.ascontiguousarray(arrays[name]) for name in _NAMES}, temporary, metadata=found)
-        temporary.chmod(mode)
+        temporary.write_bytes(data)
 
 
 def arrays_of(named: Iterable[tuple[str, Sequence[Kept]]], empty_row: NDArray[Any]) -> Arrays:
