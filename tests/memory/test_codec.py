@@ -91,17 +91,17 @@ def test_what_a_vector_cannot_hold_is_raw_and_says_so(untrained: TextAutoencoder
     assert len(raw) < len(SENTENCES) / 40, "neighbours are kept together"
 
 
-def test_tokens_that_lead_by_too_little_are_patched(trained: TextAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = SENTENCES[:60]
-    sure = [chunk for chunk in Codec(trained, target=0).write(text) if not chunk.payload]
-    assert sure
-    monkeypatch.setattr("memlm.memory.codec._LEAST_MARGIN", 1e9)
-    (raw,) = codec.write(text)  # every token patched would be larger
-    assert raw.vector is None
-    monkeypatch.setattr("memlm.memory.codec._LEAST_MARGIN", 15.0)
-    (unsure,) = codec.write(text)
-    assert unsure.payload
-    assert unsure.num_wrong == 0, "it is right all the same"
+def test_tokens_that_lead_by_too_little_are_patched(english: TextAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = evaluation_documents("novel")[1].text[:400]
+    whole = []
+    for margin in (0.01, 12.0, 1e9):
+        monkeypatch.setattr("memlm.memory.codec._LEAST_MARGIN", margin)
+        whole.append(list(Codec(english).write(text)))
+    sure, unsure, all_unsure = whole
+    assert not any(chunk.payload for chunk in sure)
+    assert any(chunk.payload for chunk in unsure)
+    assert not any(chunk.num_wrong for chunk in unsure if chunk.vector is not None), "they are right all the same"
+    assert all(chunk.vector is None for chunk in all_unsure), "every token as a patch would be larger than the text"
 
 
 def test_a_tokenizer_that_loses_something_leaves_the_text_raw(english: TextAutoencoder) -> None:
@@ -112,7 +112,7 @@ def test_a_tokenizer_that_loses_something_leaves_the_text_raw(english: TextAutoe
     for text in ("The Memory " * 100, "the memory " * 100):
         kept = list(codec.write(text))
         assert b"".join(codec.read(kept)) == text.encode()
-        assert {chunk.vector is None for chunk in kept} == {text != text.lower()}
+        assert all(chunk.vector is None for chunk in kept) == (text != text.lower())
 
 
 def test_lone_surrogates_and_tiny_chunks_are_refused(trained: TextAutoencoder) -> None:
