@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from memlm.memory.file import MemoryFile
     from memlm.probes.probe import probe
     from memlm.probes.settle import settle
     from memlm.text_autoencoder import Memory, TextAutoencoder
     from memlm.text_memory_model import TextMemoryModel
 
-__all__ = ["Memory", "TextAutoencoder", "TextMemoryModel", "load", "probe", "settle"]
+__all__ = ["Memory", "MemoryFile", "TextAutoencoder", "TextMemoryModel", "load", "probe", "settle"]
 
 
 def load(name_or_path: "str | Path", *, revision: str | None = None) -> "TextAutoencoder":
@@ -39,6 +40,7 @@ def load(name_or_path: "str | Path", *, revision: str | None = None) -> "TextAut
 
 _HOMES = {
     "Memory": "text_autoencoder",
+    "MemoryFile": "memory.file",
     "TextAutoencoder": "text_autoencoder",
     "TextMemoryModel": "text_memory_model",
     "probe": "probes.probe",

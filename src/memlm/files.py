@@ -47,8 +47,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise
 
 
-def atomic_write(path: Path, text: str) -> None:
-    """Write a text file, all or nothing.
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """The name of a file that becomes `path` (replacing what was there) when the block, which writes it, ends well.
 
     Raises:
         OSError: as `atomic_folder`.
@@ -56,12 +57,25 @@ def atomic_write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        yield temporary
         _sync(temporary)
         temporary.replace(path)
-    except OSError as error:
+        _sync(path.parent)
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
-        raise OSError(_FAILED.format(path=path, error=error)) from error
+        if isinstance(error, OSError) or "I/O error" in str(error):
+            raise OSError(_FAILED.format(path=path, error=error)) from error
+        raise
+
+
+def atomic_write(path: Path, text: str) -> None:
+    """Write a text file, all or nothing.
+
+    Raises:
+        OSError: as `atomic_folder`.
+    """
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _sync(path: Path) -> None:

@@ -12,6 +12,7 @@ from memlm.cli.bench import Bench
 from memlm.cli.claims import Report
 from memlm.cli.command import Command
 from memlm.cli.jobs import Demo, Evaluate, Generate, Recipes, Regenerate, Train
+from memlm.cli.memory import Inspect, Recall, Remember
 from memlm.cli.probes import Probe, Settle
 from memlm.cli.reproduce import EXPERIMENTS, Reproduce
 from memlm.cli.sweep import Sweep
@@ -25,6 +26,9 @@ Commands = (
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Regenerate, tyro.conf.subcommand("regenerate")]
     | Annotated[Generate, tyro.conf.subcommand("generate")]
+    | Annotated[Remember, tyro.conf.subcommand("remember")]
+    | Annotated[Recall, tyro.conf.subcommand("recall")]
+    | Annotated[Inspect, tyro.conf.subcommand("inspect")]
     | Annotated[Probe, tyro.conf.subcommand("probe")]
     | Annotated[Settle, tyro.conf.subcommand("settle")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +16,11 @@ _FILE_NAME = "tokenizer.json"
 _MIN_PAIR_COUNT = 2
 # Learning takes time quadratic in the length of a word, and text without spaces (DNA, base64) is one word.
 _LONG_RUN = re.compile(r"(\S{256})")
+# Byte-level vocabularies spell each byte as one printable character: itself, or one from U+0100 on.
+_PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_BYTE_OF = {chr(byte): byte for byte in _PRINTABLE} | {
+    chr(0x100 + place): byte for place, byte in enumerate(sorted(set(range(0x100)) - set(_PRINTABLE)))
+}
 
 
 class Tokenizer:
@@ -125,6 +131,18 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids; bytes that are not UTF-8, which a model may well predict, become U+FFFD."""
         return str(self._backend.decode([int(i) for i in ids], skip_special_tokens=False))
+
+    @cached_property
+    def token_bytes(self) -> list[bytes]:
+        """What each id of a byte-level vocabulary stands for; joined, a text's are its UTF-8.
+
+        Other vocabularies' tokens are spelled out as they are, and do not join to the text.
+        """
+        table = [b""] * self.vocab_size
+        for token, number in self._backend.get_vocab(with_added_tokens=True).items():
+            known = all(character in _BYTE_OF for character in token)
+            table[number] = bytes(_BYTE_OF[character] for character in token) if known else token.encode()
+        return table
 
     def is_lossless(self, text: str) -> bool:
         """Whether this text survives text → tokens → text."""

@@ -10,10 +10,18 @@ def quantized(standard: Tensor, num_bits: int) -> Tensor:
 
     Gradients pass as if nothing were rounded (the straight-through estimator, Bengio et al. 2013).
     """
-    step = quantization_step(num_bits)
-    index = ((standard.detach() + _CLIP) / step).floor().clamp(0, 2**num_bits - 1)
-    rounded = (index + 0.5) * step - _CLIP
+    rounded = level_values(level_indices(standard.detach(), num_bits), num_bits)
     return rounded + (standard - standard.detach())
+
+
+def level_indices(standard: Tensor, num_bits: int) -> Tensor:
+    """Standardized values → the whole numbers, from 0 to 2^`num_bits` - 1, of the levels they are rounded to."""
+    return ((standard + _CLIP) / quantization_step(num_bits)).floor().clamp(0, 2**num_bits - 1)
+
+
+def level_values(index: Tensor, num_bits: int) -> Tensor:
+    """The levels of these numbers."""
+    return (index + 0.5) * quantization_step(num_bits) - _CLIP
 
 
 def quantization_step(num_bits: int) -> float:

@@ -1,0 +1,215 @@
+"""The commands for files of memories."""
+
+import sys
+import time
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from memlm.cli.command import Answer, Command
+
+if TYPE_CHECKING:
+    from memlm.memory.file import MemoryFile
+
+_BINS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remember(Command):
+    """Write texts into a file of memories, one vector a chunk, each checked as it is made.
+
+    memlm remember notes.txt 'chapters/*.txt' -o notes.memory
+
+    What a vector does not give back is kept beside it, so that memlm recall writes the texts byte for byte.
+    """
+
+    files: tyro.conf.Positional[tuple[str, ...]]
+    """Files, globs, or - for standard input; UTF-8. Each is a document."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """The file of memories to make."""
+    append: bool = False
+    """Add to a file that exists; by its encoder, with its bits."""
+    model: str = "english"
+    """An autoencoder in the box (english), a checkpoint folder, or a Hugging Face hub name."""
+    bits: Literal[32, 16, 8, 6, 4] = 8
+    """Of each dimension of a memory."""
+    target: float = 0.9
+    """Chunks of which a vector gives back less than this share of tokens are made shorter."""
+
+    def run(self) -> Answer:
+        """Write it."""
+        from memlm.memory.file import MemoryFile
+        from memlm.progress import track
+
+        documents = list(_read(self.files))
+        num_bytes = sum(len(text.encode()) for _, text in documents)
+        before, begin = 0, time.monotonic()
+        with track("Remembering", total=num_bytes, unit="bytes") as advance:
+            if self.append:
+                notes = MemoryFile.open(self.out)
+                before = len(notes)
+                notes.append_all(documents, target=self.target, advance=advance)
+            else:
+                notes = MemoryFile.create(
+                    self.out, self.model, documents, bits=self.bits, target=self.target, advance=advance
+                )
+        seconds = time.monotonic() - begin
+        answer = _sizes(notes) | {"added_chunks": len(notes) - before, "mb_per_second": num_bytes / 1e6 / seconds}
+        self.say(
+            f"{answer['fidelity']:.4f} of the tokens come back from the vectors alone, {answer['exact_chunks']} of "
+            f"{answer['chunks']} chunks are exact; {answer['file_bytes']} bytes for {answer['text_bytes']} of text"
+        )
+        return answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recall(Command):
+    """Write the text of a file of memories to standard output, byte for byte, and nothing else.
+
+    memlm recall notes.memory --chunks 10:20
+    """
+
+    file: tyro.conf.Positional[Path]
+    """What memlm remember has made."""
+    chunks: str = ":"
+    """Which chunks, as 10:20, 10: or :20; of the rest nothing is read."""
+    vectors_only: bool = False
+    """Only what the vectors give back, without patches and without what is kept as raw text."""
+    model: str | None = None
+    """The encoder, if it is no longer where the file says."""
+
+    def run(self) -> Answer:
+        """Write it."""
+        from memlm.memory.file import MemoryFile
+
+        notes = MemoryFile.open(self.file, self.model)
+        start, stop = _range(self.chunks, len(notes))
+        num_bytes = 0
+        out = sys.stderr.buffer if self.json else sys.stdout.buffer
+        for piece in notes.vectors_only(start, stop) if self.vectors_only else notes.pieces(start, stop):
+            num_bytes += out.write(piece)
+        out.flush()
+        return {"chunks": [start, stop], "bytes": num_bytes}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspect(Command):
+    """Show what a file of memories holds, how much of it its vectors alone give back, and whether it is whole.
+
+    memlm inspect notes.memory
+    """
+
+    file: tyro.conf.Positional[Path]
+    """What memlm remember has made."""
+    model: str | None = None
+    """The encoder, if it is no longer where the file says."""
+
+    def run(self) -> Answer:
+        """Read all of it, and show."""
+        from memlm.memory.file import MemoryFile
+
+        notes = MemoryFile.open(self.file, self.model)
+        damaged = notes.damaged()
+        packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS + 16)  # gzip's own format
+        gzip_bytes = None
+        if not damaged:
+            gzip_bytes = sum(len(packer.compress(piece)) for piece in notes.pieces()) + len(packer.flush())
+        answer = _sizes(notes) | {
+            "gzip_bytes": gzip_bytes,
+            "damaged_chunks": damaged,
+            "encoder": notes.about.encoder,
+            "fingerprint": notes.about.fingerprint,
+            "bits": notes.about.bits,
+            "documents": [document._asdict() for document in notes.documents],
+            "fidelity_histogram": _histogram(notes),
+            "spans": list(_spans(notes)),
+        }
+        self._show(answer)
+        return answer
+
+    def _show(self, answer: dict[str, Any]) -> None:
+        self.say(f"encoder {answer['encoder']} ({answer['fingerprint']}), {answer['bits']} bits a dimension")
+        self.say(f"{answer['chunks']} chunks of {len(answer['documents'])} documents")
+        self.say(f"{answer['fidelity']:.4f} of the tokens come back from the vectors alone")
+        for low, count in answer["fidelity_histogram"].items():
+            self.say(f"  fidelity {low}: {count} chunks")
+        self.say("bytes: " + ", ".join(f"{name} {answer[f'{name}_bytes']}" for name in _SHOWN))
+        for span in answer["spans"]:
+            self.say(
+                f"  chunks {span['start_chunk']}:{span['stop_chunk']} {span['kind']}, {span['payload_bytes']} bytes"
+            )
+        if answer["damaged_chunks"]:
+            self.say(f"DAMAGED: chunks {', '.join(map(str, answer['damaged_chunks']))}; the others can be read")
+
+
+_SHOWN = ("text", "gzip", "file", "memory", "patch", "raw")
+
+
+def _sizes(notes: "MemoryFile") -> dict[str, Any]:
+    """How much of a file is what, and how much its vectors hold."""
+    chunks = notes.chunks
+    num_tokens = sum(chunk.num_tokens for chunk in chunks)
+    num_vectors = sum(chunk.kind != "raw" for chunk in chunks)
+    return {
+        "chunks": len(chunks),
+        "fidelity": 1 - sum(chunk.num_wrong for chunk in chunks) / num_tokens if num_tokens else 1.0,
+        "exact_chunks": sum(chunk.num_wrong == 0 for chunk in chunks),
+        "patched_chunks": sum(chunk.kind == "patched" for chunk in chunks),
+        "raw_chunks": len(chunks) - num_vectors,
+        "text_bytes": sum(chunk.num_bytes for chunk in chunks),
+        "memory_bytes": num_vectors * notes.vector_bytes,
+        "patch_bytes": sum(chunk.payload_bytes for chunk in chunks if chunk.kind == "patched"),
+        "raw_bytes": sum(chunk.payload_bytes for chunk in chunks if chunk.kind == "raw"),
+        "file_bytes": notes.path.stat().st_size,
+    }
+
+
+def _histogram(notes: "MemoryFile") -> dict[str, int]:
+    """Chunks by what their vectors give back: exactly 1 apart, the rest in tenths."""
+    places = Counter(-1 if chunk.num_wrong == 0 else int(chunk.fidelity * _BINS) for chunk in notes.chunks)
+    bins = {f"{place / _BINS:.1f} to {(place + 1) / _BINS:.1f}": places[place] for place in reversed(range(_BINS))}
+    return {"1": places[-1], **bins}
+
+
+def _spans(notes: "MemoryFile") -> Iterator[dict[str, Any]]:
+    """Neighbouring chunks that needed the same: a patch, or raw text."""
+    chunks = notes.chunks
+    start = 0
+    for stop in range(1, len(chunks) + 1):
+        kind = chunks[start].kind
+        if stop < len(chunks) and chunks[stop].kind == kind:
+            continue
+        if kind != "exact":
+            payload = sum(chunk.payload_bytes for chunk in chunks[start:stop])
+            yield {"start_chunk": start, "stop_chunk": stop, "kind": kind, "payload_bytes": payload}
+        start = stop
+
+
+def _read(paths: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Each file whole, and named."""
+    from memlm.config import FileCorpus
+    from memlm.data.corpus import list_files
+
+    if not paths:
+        raise ValueError("nothing to remember: name files, or - for standard input")
+    for path in list_files(FileCorpus(paths=paths)):
+        name = "standard input" if path == "-" else path
+        try:
+            yield name, (sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()).decode()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{name}: invalid UTF-8 at byte {error.start}; memories are of text") from None
+        except OSError as error:
+            raise ValueError(f"cannot read {name}: {error.strerror}") from error
+
+
+def _range(chunks: str, num_chunks: int) -> tuple[int, int]:
+    """What `10:20`, `10:` and `:20` mean."""
+    start, colon, stop = chunks.partition(":")
+    if not colon or not all(end.isdecimal() or not end for end in (start, stop)):
+        raise ValueError(f"--chunks {chunks!r} is no range; write 10:20, 10: or :20")
+    return int(start or 0), int(stop) if stop else num_chunks

@@ -1,0 +1,301 @@
+"""A file of memories: text is appended, any span is read back byte for byte, and what is damaged is named."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from memlm.memory import store
+from memlm.memory.codec import Codec
+from memlm.memory.kept import Kept, digest
+from memlm.memory.lock import only_writer
+from memlm.memory.packing import Bits, row_bytes
+from memlm.memory.store import About, Document, Store
+from memlm.progress import Advance
+from memlm.text_autoencoder import Memory, TextAutoencoder
+
+_READ_CHUNKS = 256
+"""Chunks read at once."""
+_SCALE_BYTES = 4
+
+
+class ChunkInfo(NamedTuple):
+    """What is known of a chunk without reading it."""
+
+    num_tokens: int
+    num_bytes: int
+    """Of its text."""
+    num_wrong: int
+    """Tokens that the vector alone does not give back."""
+    kind: Literal["exact", "patched", "raw"]
+    payload_bytes: int
+    """Of the patch, or of raw text, compressed."""
+
+    @property
+    def fidelity(self) -> float:
+        """The share of its tokens that the vector alone gives back."""
+        return 1 - self.num_wrong / self.num_tokens
+
+
+class MemoryFile:
+    """Texts as memories, in one file.
+
+    ```python
+    notes = memlm.MemoryFile.create("notes.memory", "english")
+    notes.append("Call me Ishmael. ...", name="moby")
+    notes.text() == "Call me Ishmael. ..."  # exact: what the vectors miss is kept as a patch
+    notes.memories(0, 10)  # the vectors, for a decoder or a memory model
+    ```
+    """
+
+    def __init__(self, opened: Store, model: TextAutoencoder | None) -> None:
+        """By `open` or `create`."""
+        self._store, self._model = opened, model
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        model: str | Path | TextAutoencoder,
+        documents: Iterable[tuple[str, str]] = (),
+        *,
+        name: str = "",
+        bits: Bits = 8,
+        target: float = 0.9,
+        advance: Advance | None = None,
+    ) -> Self:
+        """Write a new file.
+
+        Args:
+            path: where.
+            model: an autoencoder, or what `memlm.load` takes: then its name is kept, and `open` loads it.
+            documents: names and texts to begin with.
+            name: what `open` is to load, where `model` is one already.
+            bits: of each dimension of a memory: 32, 16, 8, 6 or 4.
+            target: chunks of which a vector gives back less than this share of tokens are made shorter.
+            advance: hears of bytes written.
+
+        Raises:
+            ValueError: the file exists; there is no such model; a text holds a lone surrogate.
+            OSError: the disk is full or not writable, or somebody else is writing this file.
+        """
+        path = Path(path)
+        _refuse_existing(path)
+        if not isinstance(model, TextAutoencoder):
+            name = str(Path(model).resolve()) if Path(model).is_dir() else str(model)
+            model = TextAutoencoder.from_pretrained(model)
+        shape = model.config.shape
+        dims = shape.num_slots * shape.memory_dim
+        about = About(encoder=name, fingerprint=model.encoder_fingerprint, bits=bits, memory_dims=dims)
+        arrays = _written(model, about, documents, target, advance)
+        with only_writer(path):
+            _refuse_existing(path)
+            store.write(path, about, arrays)
+        return cls(Store(path), model)
+
+    @classmethod
+    def open(cls, path: str | Path, model: str | Path | TextAutoencoder | None = None) -> Self:
+        """Open a file; only its index is read. Without a `model`, the one it names is loaded when first needed.
+
+        Raises:
+            ValueError: no such file; no memory file, or a newer, damaged or truncated one; another encoder's.
+        """
+        opened = Store(Path(path))
+        if model is not None and not isinstance(model, TextAutoencoder):
+            model = TextAutoencoder.from_pretrained(model)
+        return cls(opened, None if model is None else _belonging(opened, model))
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self._store.path
+
+    @property
+    def about(self) -> About:
+        """Which encoder made the memories, and how they are kept."""
+        return self._store.about
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        """Its texts: name, range of chunks, bytes."""
+        return self._store.documents
+
+    @property
+    def vector_bytes(self) -> int:
+        """Of one memory, with its scale."""
+        return row_bytes(cast(Bits, self.about.bits), self.about.memory_dims) + _SCALE_BYTES
+
+    @property
+    def chunks(self) -> list[ChunkInfo]:
+        """What is known of each chunk."""
+        return [
+            ChunkInfo(tokens, size, wrong, "raw" if raw else "patched" if payload else "exact", payload)
+            for tokens, size, wrong, raw, payload in self._store.chunks.tolist()
+        ]
+
+    def __len__(self) -> int:
+        """Its chunks."""
+        return len(self._store)
+
+    @property
+    def model(self) -> TextAutoencoder:
+        """The autoencoder that made the memories.
+
+        Raises:
+            ValueError: it is nowhere to be found, or is another by now.
+        """
+        if self._model is None:
+            about = self.about
+            if not about.encoder:
+                raise ValueError(f"{self.path} does not name its encoder ({about.fingerprint}): open it with the model")
+            try:
+                model = TextAutoencoder.from_pretrained(about.encoder)
+            except ValueError as error:
+                raise ValueError(
+                    f"{self.path} needs encoder {about.encoder!r} ({about.fingerprint}): {error}"
+                ) from None
+            self._model = _belonging(self._store, model)
+        return self._model
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def text(self, start: int = 0, stop: int | None = None) -> str:
+        """The exact text of chunks `start` to `stop`, and of nothing else is anything read.
+
+        Raises:
+            ValueError: there are no such chunks; one of them is damaged, with its number.
+        """
+        return b"".join(self.pieces(start, stop)).decode()
+
+    def pieces(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """The same as bytes, chunk by chunk, as they are read."""
+        for first, kept in self._kept(start, stop):
+            for number, (chunk, data) in enumerate(zip(kept, self._codec.read(kept), strict=True), first):
+                if digest(data) != chunk.text_digest:
+                    raise ValueError(
+                        f"{self._named(number)} is not regenerated as when it was written, though the file is whole: "
+                        "this machine computes otherwise"
+                    )
+                yield data
+
+    def vectors_only(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """What the vectors alone give back, without patches; of raw chunks, nothing. It need not be UTF-8."""
+        for _, kept in self._kept(start, stop):
+            yield from self._codec.read_vectors(kept)
+
+    def memories(self, start: int = 0, stop: int | None = None) -> Memory:
+        """The vectors of some chunks, as one text's, for a decoder or a memory model.
+
+        Raw chunks have no vector and are left out (`chunks` says which they are); same errors as `text`.
+        """
+        kept = [chunk for _, chunks in self._kept(start, stop) for chunk in chunks if chunk.vector is not None]
+        return Memory(
+            vectors=self._codec.vectors(kept),
+            num_tokens=torch.tensor([chunk.num_tokens for chunk in kept], dtype=torch.int64),
+            num_chunks=(len(kept),),
+            encoder=self.about.fingerprint,
+        )
+
+    def damaged(self) -> list[int]:
+        """The chunks that are not as they were written; needs no encoder, and reads everything."""
+        starts = range(0, len(self), _READ_CHUNKS)
+        checked = (self._store.kept(start, min(start + _READ_CHUNKS, len(self))) for start in starts)
+        return [number for number, (_, whole) in enumerate(pair for pairs in checked for pair in pairs) if not whole]
+
+    def _kept(self, start: int, stop: int | None) -> Iterator[tuple[int, list[Kept]]]:
+        """Chunks, so many at a time, and the number of the first."""
+        start, stop = self._range(start, stop)
+        for first in range(start, stop, _READ_CHUNKS):
+            pairs = self._store.kept(first, min(first + _READ_CHUNKS, stop))
+            for number, (_, whole) in enumerate(pairs, first):
+                if not whole:
+                    raise ValueError(
+                        f"{self._named(number)} is damaged; the others can be read: give a range without it"
+                    )
+            yield first, [chunk for chunk, _ in pairs]
+
+    def _range(self, start: int, stop: int | None) -> tuple[int, int]:
+        stop = len(self) if stop is None else stop
+        if not 0 <= start <= stop <= len(self):
+            raise ValueError(f"{self.path} has chunks 0:{len(self)}, not {start}:{stop}")
+        return start, stop
+
+    def _named(self, number: int) -> str:
+        document = next(one for one in self.documents if one.start_chunk <= number < one.stop_chunk)
+        return f"{self.path}: chunk {number} (of {document.name!r})"
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    def append(self, text: str, *, name: str = "", target: float = 0.9) -> None:
+        """Add a text, as a document of its own: wholly, or not at all.
+
+        Raises:
+            ValueError: the text holds a lone surrogate.
+            OSError: the disk is full or not writable, or somebody else is writing; what was there still is.
+        """
+        self.append_all([(name, text)], target=target)
+
+    def append_all(
+        self, documents: Iterable[tuple[str, str]], *, target: float = 0.9, advance: Advance | None = None
+    ) -> None:
+        """Add documents, as names and texts: all of them, or none; same errors as `append`."""
+        arrays = _written(self.model, self.about, documents, target, advance)
+        with only_writer(self.path):
+            current = self._current()
+            store.write(self.path, self.about, store.joined(current.arrays(), arrays))
+            self._store = Store(self.path)
+
+    def forget(self, start: int, stop: int) -> None:
+        """Rewrite the file without some chunks; documents stay, if empty. Same errors as `append` and `text`."""
+        with only_writer(self.path):
+            self._store = self._current()
+            start, stop = self._range(start, stop)
+            store.write(self.path, self.about, self._store.without(start, stop))
+            self._store = Store(self.path)
+
+    def _current(self) -> Store:
+        """What is in the file now, perhaps by another writer."""
+        current = Store(self.path)
+        if current.about != self.about:
+            raise ValueError(f"{self.path} was replaced by memories of another kind since it was opened")
+        return current
+
+    @property
+    def _codec(self) -> Codec:
+        return Codec(self.model, cast(Bits, self.about.bits))
+
+
+def _written(
+    model: TextAutoencoder,
+    about: About,
+    documents: Iterable[tuple[str, str]],
+    target: float,
+    advance: Advance | None,
+) -> store.Arrays:
+    codec = Codec(model, cast(Bits, about.bits), target)
+    named: Sequence[tuple[str, list[Kept]]] = [(name, list(codec.write(text, advance))) for name, text in documents]
+    return store.arrays_of(named, _empty_row(about))
+
+
+def _empty_row(about: About) -> NDArray[Any]:
+    if about.bits >= 16:
+        return np.zeros(about.memory_dims, np.float32 if about.bits == 32 else np.float16)
+    return np.zeros(row_bytes(cast(Bits, about.bits), about.memory_dims), np.uint8)
+
+
+def _belonging(opened: Store, model: TextAutoencoder) -> TextAutoencoder:
+    about = opened.about
+    if model.encoder_fingerprint != about.fingerprint:
+        raise ValueError(
+            f"{opened.path} was made by encoder {about.encoder or 'without a name'} ({about.fingerprint}), not by this "
+            f"one ({model.encoder_fingerprint}); load the model that made it"
+        )
+    return model
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise ValueError(f"{path} exists; append to it (--append), or choose another name")

@@ -1,0 +1,145 @@
+"""remember, recall and inspect, as they are typed."""
+
+import gzip
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from memlm import MemoryFile, cli
+from memlm.data.texts import evaluation_documents
+
+KEYS = {"fidelity", "exact_chunks", "patch_bytes", "memory_bytes", "raw_bytes", "file_bytes", "chunks"}
+
+
+class Outcome(NamedTuple):
+    code: object
+    out: bytes
+    err: str
+
+
+Memlm = Callable[..., Outcome]
+
+
+@pytest.fixture
+def memlm(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Memlm:
+    def run(*arguments: object, stdin: bytes = b"") -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["memlm", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        code: object = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code
+        sys.stdout.flush()
+        out, err = capfdbinary.readouterr()
+        return Outcome(code, out, err.decode())
+
+    return run
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> bytes:
+    data = evaluation_documents("novel")[0].text[:3000].encode() + "\r\n漢字 ünd\0 ".encode() * 20
+    (tmp_path / "a.txt").write_bytes(data)
+    return data
+
+
+def test_what_is_remembered_is_recalled_byte_for_byte(memlm: Memlm, text: bytes, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.memory"
+    done = memlm("remember", tmp_path / "*.txt", "-", "-o", notes, "--json", stdin="from ünd".encode())
+    assert done.code == 0, done.err
+    answer = json.loads(done.out)
+    assert answer.keys() >= KEYS | {"mb_per_second"}
+    assert answer["text_bytes"] == len(text) + len("from ünd".encode())
+    assert answer["file_bytes"] == notes.stat().st_size
+    assert answer["memory_bytes"] + answer["patch_bytes"] + answer["raw_bytes"] < answer["file_bytes"]
+    assert answer["fidelity"] > 0.95
+    recalled = memlm("recall", notes)
+    assert (recalled.code, recalled.out, recalled.err) == (0, text + "from ünd".encode(), "")
+    halves = [memlm("recall", notes, "--chunks", chunks).out for chunks in (":4", "4:")]
+    assert b"".join(halves) == recalled.out
+    assert all(halves)
+    alone = memlm("recall", notes, "--chunks", ":2", "--vectors-only").out
+    assert alone == b"".join(MemoryFile.open(notes).vectors_only(0, 2))
+
+
+def test_text_is_added_to_a_file_that_exists(memlm: Memlm, text: bytes, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.memory"
+    assert memlm("remember", tmp_path / "a.txt", "--out", notes, "--bits", 4).code == 0
+    refused = memlm("remember", "-", "-o", notes, stdin=b"more")
+    assert refused.code == 2
+    assert "exists" in refused.err
+    assert "--append" in refused.err
+    done = memlm("remember", "-", "-o", notes, "--append", "--json", stdin=b"more")
+    assert json.loads(done.out)["added_chunks"] == 1
+    assert memlm("recall", notes).out == text + b"more"
+    assert MemoryFile.open(notes).about.bits == 4
+
+
+def test_inspect_says_what_is_where(memlm: Memlm, text: bytes, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.memory"
+    memlm("remember", tmp_path / "a.txt", "-o", notes, "--bits", 4)
+    answer = json.loads(memlm("inspect", notes, "--json").out)
+    assert answer.keys() >= KEYS
+    assert answer["encoder"] == "english"
+    assert abs(answer["gzip_bytes"] - len(gzip.compress(text))) < 20
+    assert sum(answer["fidelity_histogram"].values()) == answer["chunks"]
+    assert answer["fidelity_histogram"]["1"] == answer["exact_chunks"]
+    assert answer["damaged_chunks"] == []
+    spans = {kind: [span for span in answer["spans"] if span["kind"] == kind] for kind in ("patched", "raw")}
+    assert spans["patched"]
+    for kind, size in (("patched", "patch_bytes"), ("raw", "raw_bytes")):
+        assert sum(span["payload_bytes"] for span in spans[kind]) == answer[size]
+        covered = sum(span["stop_chunk"] - span["start_chunk"] for span in spans[kind])
+        assert covered == answer[f"{kind}_chunks"]
+    shown = memlm("inspect", notes).out.decode()
+    assert all(str(answer[size]) in shown for size in ("file_bytes", "gzip_bytes", "patch_bytes"))
+
+
+def test_inspect_names_what_is_damaged(memlm: Memlm, text: bytes, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.memory"
+    memlm("remember", tmp_path / "a.txt", "-o", notes)
+    data = bytearray(notes.read_bytes())
+    vector = MemoryFile.open(notes)._store._slice("vectors", slice(3, 4)).tobytes()
+    data[data.index(vector)] ^= 1
+    notes.write_bytes(data)
+    answer = json.loads(memlm("inspect", notes, "--json").out)
+    assert answer["damaged_chunks"] == [3]
+    assert "DAMAGED: chunks 3;" in memlm("inspect", notes).out.decode()
+    failed = memlm("recall", notes)
+    assert failed.code == 2
+    assert "chunk 3 (of" in failed.err
+    assert memlm("recall", notes, "--chunks", "4:").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["remember", "bad.txt", "-o", "x.memory"], "bad.txt: invalid UTF-8 at byte 5"),
+        (["remember", "nowhere.txt", "-o", "x.memory"], "there is no file nowhere.txt"),
+        (["remember", "good.txt", "-o", "x.memory", "--model", "nobody"], "no model 'nobody'"),
+        (["remember", "good.txt", "-o", "x.memory", "--append"], "there is no memory file x.memory"),
+        (["recall", "good.txt"], "good.txt is no memory file"),
+        (["recall", "nowhere.memory"], "there is no memory file nowhere.memory"),
+        (["recall", "notes.memory", "--chunks", "3"], "'3' is no range"),
+        (["recall", "notes.memory", "--chunks", "0:99"], "has chunks 0:1, not 0:99"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(
+    arguments: list[str], message: str, memlm: Memlm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.txt").write_bytes(b"good \xff")
+    Path("good.txt").write_text("good")
+    memlm("remember", "good.txt", "-o", "notes.memory")
+    done = memlm(*arguments)
+    assert done.code == 2
+    assert message in done.err
+    assert done.err.count("\n") == 1
+    assert done.out == b""
+    assert not Path("x.memory").exists()

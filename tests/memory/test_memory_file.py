@@ -1,0 +1,335 @@
+"""A file of memories: any span is exact, nothing is lost, and what is damaged is named."""
+
+import errno
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+import memlm
+from memlm import MemoryFile, TextAutoencoder, files
+from memlm.memory import lock, store
+from memlm.memory.store import Store
+
+TEXTS = [
+    ("one", "the memory holds one long text and the vector reads short chunk whole text. " * 4),
+    ("empty", ""),
+    ("zwei ünd 漢", "漢字 → ünd 👩‍👩‍👧\0\r\n" * 10),
+    ("three", "the vector " * 20),
+]
+WHOLE = "".join(text for _, text in TEXTS)
+
+
+@pytest.fixture
+def notes(trained: TextAutoencoder, tmp_path: Path) -> MemoryFile:
+    return MemoryFile.create(tmp_path / "notes.memory", trained, TEXTS)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {".notes.memory.lock"}
+
+
+def contents(file: MemoryFile) -> list[tuple[str, str]]:
+    return [(one.name, file.text(one.start_chunk, one.stop_chunk)) for one in file.documents]
+
+
+def test_opened_again_it_holds_the_same(notes: MemoryFile, trained: TextAutoencoder) -> None:
+    again = MemoryFile.open(notes.path, trained)
+    assert contents(notes) == contents(again) == TEXTS
+    assert again.text() == WHOLE
+    assert [one.num_bytes for one in again.documents] == [len(text.encode()) for _, text in TEXTS]
+    assert again.chunks == notes.chunks
+    assert again.damaged() == []
+    assert names(notes.path.parent) == {"notes.memory"}
+
+
+@pytest.mark.parametrize("bits", [32, 16, 8, 6, 4])
+def test_the_encoder_is_found_by_its_name(bits: int, finished_run: Path, tmp_path: Path) -> None:
+    MemoryFile.create(tmp_path / "notes.memory", finished_run / "model", TEXTS, bits=bits)
+    again = MemoryFile.open(tmp_path / "notes.memory")
+    assert contents(again) == TEXTS
+    assert again.about.bits == bits
+
+
+@settings(max_examples=15, deadline=None)
+@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=4), split=st.integers(0, 4))
+def test_appended_one_by_one_is_all_at_once(
+    trained: TextAutoencoder, tmp_path_factory: pytest.TempPathFactory, texts: list[str], split: int
+) -> None:
+    folder, named = tmp_path_factory.mktemp("appended"), [(f"text {number}", text) for number, text in enumerate(texts)]
+    whole = MemoryFile.create(folder / "whole", trained, named)
+    grown = MemoryFile.create(folder / "grown", trained, named[:split])
+    for name, text in named[split:]:
+        grown.append(text, name=name)
+    assert contents(grown) == contents(MemoryFile.open(folder / "grown", trained)) == contents(whole) == named
+    assert grown.chunks == whole.chunks
+    assert grown.documents == whole.documents
+    torch.testing.assert_close(grown.memories().vectors, whole.memories().vectors, atol=0.05, rtol=0)
+
+
+def test_any_range_is_the_slice_of_the_whole(notes: MemoryFile, trained: TextAutoencoder) -> None:
+    pieces = [notes.text(number, number + 1) for number in range(len(notes))]
+    vectors = notes.memories()
+    assert "".join(pieces) == WHOLE
+    with_vector = np.cumsum([0] + [chunk.kind != "raw" for chunk in notes.chunks])
+    for start in range(0, len(notes) + 1, 3):
+        for stop in range(start, len(notes) + 1, 5):
+            assert notes.text(start, stop) == "".join(pieces[start:stop])
+            part = notes.memories(start, stop)
+            assert torch.equal(part.vectors, vectors.vectors[with_vector[start] : with_vector[stop]])
+            assert len(trained.regenerate(part)) == 1
+
+
+def test_memories_are_what_the_decoder_reads(notes: MemoryFile, trained: TextAutoencoder) -> None:
+    memory = notes.memories()
+    chunks = notes.chunks
+    assert memory.num_tokens.tolist() == [chunk.num_tokens for chunk in chunks if chunk.kind != "raw"]
+    alone = b"".join(notes.vectors_only())
+    assert trained.regenerate(memory) == [alone.decode(errors="replace")]
+    exact = next(number for number, chunk in enumerate(chunks) if chunk.num_wrong == 0)
+    assert trained.regenerate(notes.memories(exact, exact + 1)) == [notes.text(exact, exact + 1)]
+
+
+def test_a_chunk_is_read_without_the_rest(notes: MemoryFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[tuple[str, int]] = []
+    inner = Store._slice
+
+    def noted(self: Store, name: str, places: slice) -> np.ndarray:
+        read.append((name, places.stop - places.start))
+        return inner(self, name, places)
+
+    monkeypatch.setattr(Store, "_slice", noted)
+    number = next(number for number, chunk in enumerate(notes.chunks) if chunk.kind != "raw" and number > 5)
+    assert notes.text(number, number + 1)
+    expected = {"vectors": 1, "scales": 1, "digests": 1, "payloads": notes.chunks[number].payload_bytes}
+    assert dict(read) == expected
+    assert len(read) == len(expected)
+
+
+def test_what_is_forgotten_is_gone(notes: MemoryFile, trained: TextAutoencoder) -> None:
+    pieces = [notes.text(number, number + 1) for number in range(len(notes))]
+    before = notes.path.stat().st_size
+    notes.forget(2, 7)
+    for opened in (notes, MemoryFile.open(notes.path, trained)):
+        assert opened.text() == "".join(pieces[:2] + pieces[7:])
+        assert [one.name for one in opened.documents] == [name for name, _ in TEXTS]
+        assert opened.damaged() == []
+    assert notes.path.stat().st_size < before
+    notes.forget(0, len(notes))
+    assert (len(notes), notes.text(), len(notes.documents)) == (0, "", len(TEXTS))
+    notes.append("the memory", name="again")
+    assert notes.text() == "the memory"
+
+
+def test_a_writer_adds_to_what_another_wrote_meanwhile(notes: MemoryFile, trained: TextAutoencoder) -> None:
+    other = MemoryFile.open(notes.path, trained)
+    other.append("by the other", name="other")
+    assert notes.text() == WHOLE, "an open file is as it was"
+    notes.append("by the one", name="one more")
+    assert contents(notes) == [*TEXTS, ("other", "by the other"), ("one more", "by the one")]
+
+
+# --- damage ----------------------------------------------------------------------------------------------------------
+
+
+def flipped(path: Path, byte: int, bit: int) -> Path:
+    data = bytearray(path.read_bytes())
+    data[byte] ^= 1 << bit
+    broken = path.with_name("broken.memory")
+    broken.write_bytes(data)
+    return broken
+
+
+def test_a_flipped_bit_anywhere_is_detected_and_located(notes: MemoryFile, trained: TextAutoencoder) -> None:
+    size = notes.path.stat().st_size
+    header = 8 + int.from_bytes(notes.path.read_bytes()[:8], "little")
+    rng = random.Random(0)
+    pieces = [notes.text(number, number + 1) for number in range(len(notes))]
+    refused: list[str] = []
+    in_chunks = 0
+    for byte in [*range(0, header, 7), *rng.sample(range(header, size), 300)]:
+        path = flipped(notes.path, byte, rng.randrange(8))
+        try:
+            broken = MemoryFile.open(path, trained)
+        except ValueError as error:
+            refused.append(str(error))
+            continue
+        assert byte >= header, "the header has a checksum of its own"
+        (damaged,) = broken.damaged()
+        in_chunks += 1
+        with pytest.raises(ValueError, match=rf"chunk {damaged} \(of .*\) is damaged"):
+            broken.text()
+        assert broken.text(0, damaged) == "".join(pieces[:damaged])
+        assert broken.text(damaged + 1) == "".join(pieces[damaged + 1 :])
+    assert in_chunks > 100
+    assert all("broken.memory" in message for message in refused)
+
+
+def test_a_chunk_that_is_regenerated_otherwise_is_named(notes: MemoryFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = next(number for number, chunk in enumerate(notes.chunks) if chunk.kind == "exact")
+    decoder = notes.model.model.decoder
+    monkeypatch.setattr(decoder, "forward", lambda memory: -type(decoder).forward(decoder, memory))
+    with pytest.raises(ValueError, match=f"chunk {number} .*not regenerated"):
+        notes.text(number, number + 1)
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.5, 0.999])
+def test_a_truncated_file_is_refused(share: float, notes: MemoryFile) -> None:
+    data = notes.path.read_bytes()
+    notes.path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(ValueError, match=r"notes\.memory is no memory file, or .*cut short"):
+        MemoryFile.open(notes.path)
+
+
+def rewritten(path: Path, **changes: str) -> None:
+    with safe_open(path, framework="numpy") as file:
+        found = {**file.metadata(), **changes}
+    save_file(load_file(path), path, metadata=found)
+
+
+def test_foreign_and_newer_files_are_refused(notes: MemoryFile, tmp_path: Path) -> None:
+    (tmp_path / "text.memory").write_text("Call me Ishmael. " * 100)
+    with pytest.raises(ValueError, match=r"text\.memory is no memory file"):
+        MemoryFile.open(tmp_path / "text.memory")
+    save_file({"weight": np.zeros(3)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="but no memory file"):
+        MemoryFile.open(tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="there is no memory file"):
+        MemoryFile.open(tmp_path / "nowhere.memory")
+    rewritten(notes.path, format_version=str(store.FORMAT_VERSION + 1))
+    with pytest.raises(ValueError, match=r"format version 2; .*upgrade memlm"):
+        MemoryFile.open(notes.path)
+    rewritten(notes.path, format_version=str(store.FORMAT_VERSION), bits="4")
+    with pytest.raises(ValueError, match="damaged in its header"):
+        MemoryFile.open(notes.path)
+
+
+def test_another_encoder_is_refused_by_name(
+    finished_run: Path, untrained: TextAutoencoder, tmp_path: Path, trained: TextAutoencoder
+) -> None:
+    path = tmp_path / "notes.memory"
+    trained.save_pretrained(tmp_path / "model")
+    MemoryFile.create(path, tmp_path / "model", TEXTS)
+    for fingerprint in (trained.encoder_fingerprint, untrained.encoder_fingerprint):
+        with pytest.raises(ValueError, match=rf"was made by encoder .*model \(.*{fingerprint}"):
+            MemoryFile.open(path, untrained)
+    untrained.save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match="was made by encoder"):
+        MemoryFile.open(path).text()
+    (tmp_path / "model").rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match=rf"needs encoder .*{trained.encoder_fingerprint}.*no model"):
+        MemoryFile.open(path).text()
+    assert MemoryFile.open(path, finished_run / "model").text() == WHOLE
+
+
+def test_a_file_that_names_no_encoder_says_so(notes: MemoryFile) -> None:
+    with pytest.raises(ValueError, match=r"does not name its encoder .*open it with the model"):
+        MemoryFile.open(notes.path).text()
+    assert MemoryFile.open(notes.path).damaged() == [], "that takes no encoder"
+
+
+def test_ranges_outside_of_it_are_refused(notes: MemoryFile) -> None:
+    for start, stop in ((-1, 2), (0, len(notes) + 1), (5, 3), (len(notes) + 1, None)):
+        for use in (notes.text, notes.memories):
+            with pytest.raises(ValueError, match=f"has chunks 0:{len(notes)}, not {start}:"):
+                use(start, stop)
+    with pytest.raises(ValueError, match="has chunks"):
+        notes.forget(0, len(notes) + 1)
+    assert notes.text() == WHOLE
+
+
+def test_an_existing_file_is_not_written_over(notes: MemoryFile, trained: TextAutoencoder) -> None:
+    with pytest.raises(ValueError, match="exists; append to it"):
+        MemoryFile.create(notes.path, trained)
+    assert notes.text() == WHOLE
+
+
+# --- writers ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_writer_hears_who_is_writing(notes: MemoryFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "PATIENCE", 0)
+    with lock.only_writer(notes.path):
+        for write in (lambda: notes.append("more"), lambda: notes.forget(0, 1)):
+            with pytest.raises(OSError, match=f"is being written by process {os.getpid()} on "):
+                write()
+    notes.append("more", name="more")
+    with FileLock(notes.path.with_name(".notes.memory.lock")), pytest.raises(OSError, match="another process"):
+        notes.append("and more")
+    assert contents(notes) == [*TEXTS, ("more", "more")]
+
+
+def full(path: Path) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+
+@pytest.mark.parametrize("write", [lambda notes: notes.append("more"), lambda notes: notes.forget(0, 3)])
+def test_a_full_disk_loses_nothing(
+    write: Callable[[MemoryFile], None], notes: MemoryFile, trained: TextAutoencoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = notes.path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_sync", full)
+        with pytest.raises(OSError, match=r"could not write .*notes\.memory: .*No space left"):
+            write(notes)
+    assert notes.path.read_bytes() == before
+    assert names(notes.path.parent) == {"notes.memory"}
+    assert notes.text() == MemoryFile.open(notes.path, trained).text() == WHOLE
+
+
+def test_what_killed_writers_left_is_cleared_away(notes: MemoryFile) -> None:
+    for name in (".notes.memory.12345", ".other.memory.12345", ".notes.memory.backup"):
+        (notes.path.parent / name).write_bytes(b"half")
+    notes.append("more")
+    assert names(notes.path.parent) == {"notes.memory", ".other.memory.12345", ".notes.memory.backup"}
+
+
+KILLED = """
+import os, random, signal, sys, time
+from pathlib import Path
+from memlm import MemoryFile
+path, model, kills = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+rng = random.Random(0)
+def line(number): return f"the memory {number} holds ünd 漢字 " * (1 + number % 7)
+opened = MemoryFile.open(path, model)
+opened.text()
+for _ in range(kills):
+    child = os.fork()
+    if child == 0:
+        while True:
+            opened.append(line(len(opened.documents)), name="line")
+    time.sleep(rng.uniform(0, 0.15))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    before, opened = len(opened.documents), MemoryFile.open(path, opened.model)
+    assert len(opened.documents) >= before
+    assert opened.damaged() == []
+    for number, document in enumerate(opened.documents):
+        assert opened.text(document.start_chunk, document.stop_chunk) == line(number), number
+opened.append(line(len(opened.documents)), name="line")
+print(len(opened.documents))
+"""
+
+
+@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_it_keeps_what_it_had(kills: int, finished_run: Path, tmp_path: Path) -> None:
+    path, model = tmp_path / "notes.memory", finished_run / "model"
+    MemoryFile.create(path, model)
+    command = [sys.executable, "-c", KILLED, str(path), str(model), str(kills)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    documents = int(done.stdout)
+    assert documents > kills / 4, "appends went on between the kills"
+    assert names(tmp_path) == {"notes.memory"}, "and what they left was cleared away"
+    assert len(memlm.MemoryFile.open(path).documents) == documents
