@@ -28,7 +28,7 @@ def fidelity(kept: list[Kept]) -> float:
 
 
 @settings(max_examples=80, deadline=None)
-@given(text=any_text, bits=st.sampled_from([32, 8, 4]), target=st.sampled_from([0.0, 0.9, 1.1]))
+@given(text=any_text, bits=st.sampled_from([32, 8, 4]), target=st.sampled_from([0.0, 0.9, 1.0]))
 @pytest.mark.parametrize("which", ["trained", "untrained"])
 def test_any_text_comes_back_byte_for_byte(
     which: str, text: str, bits: int, target: float, request: pytest.FixtureRequest
@@ -116,6 +116,9 @@ def test_a_tokenizer_that_loses_something_leaves_the_text_raw(english: TextAutoe
 
 
 def test_lone_surrogates_and_tiny_chunks_are_refused(trained: TextAutoencoder) -> None:
+    for target in (-0.1, 90, float("nan")):
+        with pytest.raises(ValueError, match="target fidelity"):
+            Codec(trained, target=target)
     with pytest.raises(ValueError, match="lone surrogate"):
         list(Codec(trained).write("a\ud800"))
     shape = tiny_model().shape

@@ -79,6 +79,9 @@ def test_text_is_added_to_a_file_that_exists(memlm: Memlm, text: bytes, tmp_path
     assert json.loads(done.out)["added_chunks"] == 1
     assert memlm("recall", notes).out == text + b"more"
     assert MemoryFile.open(notes).about.bits == 4
+    other = memlm("remember", "-", "-o", notes, "--append", "--bits", 8, stdin=b"more")
+    assert other.code == 2
+    assert "keeps 4 bits, not 8" in other.err
 
 
 def test_inspect_says_what_is_where(memlm: Memlm, text: bytes, tmp_path: Path) -> None:

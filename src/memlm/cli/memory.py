@@ -33,11 +33,11 @@ class Remember(Command):
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The file of memories to make."""
     append: bool = False
-    """Add to a file that exists; by its encoder, with its bits."""
-    model: str = "english"
-    """An autoencoder in the box (english), a checkpoint folder, or a Hugging Face hub name."""
-    bits: Literal[32, 16, 8, 6, 4] = 8
-    """Of each dimension of a memory."""
+    """Add to a file that exists, with its encoder and its bits."""
+    model: str | None = None
+    """An autoencoder in the box (english, the default), a checkpoint folder, or a Hugging Face hub name."""
+    bits: Literal[32, 16, 8, 6, 4] | None = None
+    """Of each dimension of a memory; by default 8."""
     target: float = 0.9
     """Chunks of which a vector gives back less than this share of tokens are made shorter."""
 
@@ -51,12 +51,19 @@ class Remember(Command):
         before, begin = 0, time.monotonic()
         with track("Remembering", total=num_bytes, unit="bytes") as advance:
             if self.append:
-                notes = MemoryFile.open(self.out)
+                notes = MemoryFile.open(self.out, self.model)
+                if self.bits not in (None, notes.about.bits):
+                    raise ValueError(f"{self.out} keeps {notes.about.bits} bits, not {self.bits}; leave out --bits")
                 before = len(notes)
                 notes.append_all(documents, target=self.target, advance=advance)
             else:
                 notes = MemoryFile.create(
-                    self.out, self.model, documents, bits=self.bits, target=self.target, advance=advance
+                    self.out,
+                    self.model or "english",
+                    documents,
+                    bits=self.bits or 8,
+                    target=self.target,
+                    advance=advance,
                 )
         seconds = time.monotonic() - begin
         answer = _sizes(notes) | {"added_chunks": len(notes) - before, "mb_per_second": num_bytes / 1e6 / seconds}

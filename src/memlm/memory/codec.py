@@ -51,7 +51,7 @@ class Codec:
     What they miss is patched, or all of it kept as raw text, if that is smaller.
 
     Raises:
-        ValueError: the model's chunks are shorter than `MIN_CHUNK`.
+        ValueError: the model's chunks are shorter than `MIN_CHUNK`, or `target` is no share.
     """
 
     model: TextAutoencoder
@@ -63,6 +63,8 @@ class Codec:
             raise ValueError(
                 f"chunks of {self._chunk_len} tokens may end inside a character; at least {MIN_CHUNK} do not"
             )
+        if not 0 <= self.target <= 1:
+            raise ValueError(f"the target fidelity is a share of tokens, from 0 to 1, not {self.target}")
 
     def write(self, text: str, advance: Callable[[int], None] | None = None) -> Iterator[Kept]:
         """The chunks of a text, in order, each whole characters; `advance` hears of bytes done.

@@ -42,6 +42,9 @@ def only_writer(path: Path) -> Iterator[None]:
 
 def _clean(path: Path) -> None:
     """Remove what writers that were killed have left."""
+    prefix = f".{path.name}."
     for rest in path.parent.iterdir():
-        if rest.name.startswith(f".{path.name}.") and rest.suffix[1:].isdecimal():
+        if (
+            rest.name.startswith(prefix) and rest.name.removeprefix(prefix).isdecimal()
+        ):  # as `files.atomic_file` names it
             rest.unlink(missing_ok=True)
