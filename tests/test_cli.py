@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from memlm import cli
+from memlm import MemoryFile, cli
 from memlm.cli.reproduce import EXPERIMENTS
 from memlm.config import RecipeConfig
 from memlm.report.measures import MEASURES
@@ -414,3 +414,29 @@ def test_a_memory_model_is_trained_evaluated_and_written_with(
     refused = memlm("evaluate", model)
     assert refused.code != 0
     assert "give --text" in refused.err
+
+
+def test_a_file_of_memories_is_gone_on_from(memlm: Memlm, corpus: str, model: Path, text: Path, tmp_path: Path) -> None:
+    settings = ["phases.0.training.num_tokens=600", "data.validation_fraction=0.2", "data.test_fraction=0.2"]
+    settings += ["model.encoder.dim=32", "model.encoder.mlp_ratio=2.0", "model.encoder.mixer.num_heads=2"]
+    settings += ["model.pooling.token_dim=8"]
+    options = ["--encoder-from", model, "--chunk-len", 16, "--memory-dim", 32, "--dim", 32, "--vocab-size", 300]
+    run = ["train", "memory-model", "--out", tmp_path / "run", "--text", corpus, *options, "--set", *settings, "--json"]
+    reads = memlm(*run).json()["model"]
+    notes = tmp_path / "notes.memory"
+    assert memlm("remember", text, "-o", notes, "--model", model, "--bits", 32).code == 0
+    command = ["generate", reads, "--prompt", "the memory", "--max-new-tokens", 12, "--json"]
+    written = memlm(*command, "--memory", notes).json()
+    assert written["text"]
+    assert written["past_chunks"] + written["raw_chunks"] == len(MemoryFile.open(notes))
+    part = memlm(*command, "--memory", notes, "--chunks", "2:4").json()
+    assert part["past_chunks"] + part["raw_chunks"] == 2
+    assert_refused(memlm(*command, "--chunks", "2:4"), "--memory names none")
+    assert_refused(memlm(*command, "--memory", notes, text), "give it alone")
+    assert_refused(memlm(*command, "--memory", notes, "--chunks", "0:999"), "has chunks")
+    run = ["train", "memory-model", "--out", tmp_path / "other", "--text", corpus, *options[2:], "--set", *settings]
+    assert memlm(*run).code == 0
+    other = memlm("generate", tmp_path / "other" / "model", "--memory", notes)
+    assert other.code == 2
+    assert other.out == ""
+    assert "was made by encoder" in other.err

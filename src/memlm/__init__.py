@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from memlm.memory.file import MemoryFile
+    from memlm.memory.session import MemorySession
     from memlm.probes.probe import probe
     from memlm.probes.settle import settle
-    from memlm.text_autoencoder import Memory, TextAutoencoder
+    from memlm.text_autoencoder import TextAutoencoder
     from memlm.text_memory_model import TextMemoryModel
+    from memlm.text_model import Memory
 
-__all__ = ["Memory", "MemoryFile", "TextAutoencoder", "TextMemoryModel", "load", "probe", "settle"]
+__all__ = ["Memory", "MemoryFile", "MemorySession", "TextAutoencoder", "TextMemoryModel", "load", "probe", "settle"]
 
 
 def load(name_or_path: "str | Path", *, revision: str | None = None) -> "TextAutoencoder":
@@ -39,8 +41,9 @@ def load(name_or_path: "str | Path", *, revision: str | None = None) -> "TextAut
 
 
 _HOMES = {
-    "Memory": "text_autoencoder",
+    "Memory": "text_model",
     "MemoryFile": "memory.file",
+    "MemorySession": "memory.session",
     "TextAutoencoder": "text_autoencoder",
     "TextMemoryModel": "text_memory_model",
     "probe": "probes.probe",

@@ -2,12 +2,11 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from memlm.config import AutoencoderConfig
@@ -19,20 +18,7 @@ from memlm.evaluation.metrics import Scores, batch_chunks, batches, measures, sc
 from memlm.models.autoencoder import Autoencoder
 from memlm.progress import track
 from memlm.results import Provenance, Result
-from memlm.text_model import TextModel, check_table
-
-
-@dataclass(frozen=True, kw_only=True)
-class Memory:
-    """The memories of some texts, and what is needed to read them back."""
-
-    vectors: Float[Tensor, "chunk slot memory_dim"]
-    num_tokens: Int[Tensor, " chunk"]
-    """Real tokens in each chunk; only a text's last chunk may be short."""
-    num_chunks: tuple[int, ...]
-    """Chunks of each text."""
-    encoder: str
-    """Fingerprint of the encoder that made these vectors; no other's decoder can read them."""
+from memlm.text_model import Memory, TextModel, check_table, require_own
 
 
 class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
@@ -89,11 +75,7 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
         Raises:
             ValueError: the memory was made by another encoder.
         """
-        if memory.encoder != self.encoder_fingerprint:
-            raise ValueError(
-                f"this memory was made by encoder {memory.encoder}, not by this one ({self.encoder_fingerprint}); "
-                "load the model that made it"
-            )
+        require_own(memory, self.encoder_fingerprint)
         tokens = torch.cat([self._decode_batch(vectors) for vectors in torch.split(memory.vectors, self._batch_chunks)])
         chunks = iter([row[:count].tolist() for row, count in zip(tokens, memory.num_tokens, strict=True)])
         per_text = (itertools.islice(chunks, count) for count in memory.num_chunks)

@@ -21,7 +21,7 @@ from memlm.nn.insertion import Memories
 from memlm.nn.pointer import Recalled
 from memlm.progress import track
 from memlm.results import Provenance, Result
-from memlm.text_model import TextModel, check_table
+from memlm.text_model import Memory, TextModel, check_table, require_own
 
 WINDOW_CHUNKS = 4
 """Chunks of an evaluation window, unless the model's training had others."""
@@ -58,7 +58,13 @@ class TextMemoryModel(TextModel[MemoryModel, MemoryModelConfig]):
 
     @torch.no_grad()
     def generate(
-        self, prompt: str, *, past: str = "", max_new_tokens: int = 100, streamer: Any = None, **options: Any
+        self,
+        prompt: str,
+        *,
+        past: str | Memory = "",
+        max_new_tokens: int = 100,
+        streamer: Any = None,
+        **options: Any,
     ) -> str:
         """Go on from a prompt, with the text before it as memories.
 
@@ -66,17 +72,21 @@ class TextMemoryModel(TextModel[MemoryModel, MemoryModelConfig]):
 
         Args:
             prompt: text to go on from; its whole chunks become memories as well.
-            past: text before it.
+            past: text before it; or its memories (`MemoryFile.memories`, `TextAutoencoder.encode`), if the encoder that
+                this model was trained with made them.
             max_new_tokens: how many tokens to write.
             streamer: a transformers streamer, which hears of every token as it is written.
             options: as transformers' `generate` takes them (do_sample, temperature, top_p, eos_token_id,
                 stopping_criteria, ...).
 
         Raises:
-            ValueError: `max_new_tokens` is not positive.
+            ValueError: `max_new_tokens` is not positive; another encoder made the memories.
         """
-        tokens = torch.from_numpy(np.concatenate([self.tokenizer.encode(text) for text in (past, prompt)])).long()
-        written = generate(self.model, tokens, max_new_tokens=max_new_tokens, streamer=streamer, **options)
+        made, before = (past, "") if isinstance(past, Memory) else (None, past)
+        if made is not None:
+            require_own(made, self.encoder_fingerprint)
+        tokens = torch.from_numpy(np.concatenate([self.tokenizer.encode(text) for text in (before, prompt)])).long()
+        written = generate(self.model, tokens, made, max_new_tokens=max_new_tokens, streamer=streamer, **options)
         return self.tokenizer.decode(written.tolist())
 
     def evaluate(self, texts: Sequence[str], *, name: str = "texts", quiet: bool = True) -> Result:
@@ -135,9 +145,16 @@ class TextMemoryModel(TextModel[MemoryModel, MemoryModelConfig]):
 
 @torch.no_grad()
 def generate(
-    model: MemoryModel, tokens: Tensor, *, max_new_tokens: int, streamer: Any = None, **options: Any
+    model: MemoryModel,
+    tokens: Tensor,
+    made: Memory | None = None,
+    *,
+    max_new_tokens: int,
+    streamer: Any = None,
+    **options: Any,
 ) -> Tensor:
-    """New tokens [token] after these [token]: whole chunks as memories, the rest as a prefix of the current chunk.
+    """New tokens [token] after these [token]: whole chunks as memories, the rest as a prefix of the current chunk;
+    before them, memories that were made elsewhere.
 
     Within a chunk this is transformers' own `generate`, with its cache; a chunk that is complete becomes a memory.
     """
@@ -146,6 +163,8 @@ def generate(
     device, chunk_len = next(model.parameters()).device, model.config.shape.chunk_len
     whole = len(tokens) // chunk_len * chunk_len
     past = _remember(model, tokens[:whole].to(device))
+    if made is not None:
+        past = _given(model, made).followed_by(past, model.config.max_memories)
     current, written = tokens[whole:].to(device), tokens[:0].to(device)
     while len(written) < max_new_tokens:
         room = min(chunk_len - len(current), max_new_tokens - len(written))
@@ -183,6 +202,13 @@ def _remember(model: MemoryModel, tokens: Tensor) -> _Past:
     else:
         memory = model.encode(chunks, torch.ones_like(chunks, dtype=torch.bool))
     return _Past(memory, model.recall(memory))
+
+
+def _given(model: MemoryModel, made: Memory) -> _Past:
+    """Memories from elsewhere, those of them that are read; their chunks need not be full."""
+    read = slice(max(0, len(made.vectors) - model.config.max_memories), None)
+    memory = made.vectors[None, read].to(model.start)
+    return _Past(memory, model.recall(memory, made.num_tokens[None, read].to(memory.device)))
 
 
 def _within_chunk(

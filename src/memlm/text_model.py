@@ -1,10 +1,11 @@
-"""A model and its tokenizer as one: what can be saved, loaded and shared."""
+"""A model and its tokenizer as one: what can be saved, loaded and shared; and memories, apart from who made them."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from memlm import checkpoint_folder
@@ -13,6 +14,19 @@ from memlm.data.tokenizer import Tokenizer
 
 Model = TypeVar("Model", bound=nn.Module)
 Configuration = TypeVar("Configuration", bound=ModelConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """The memories of some texts, and what is needed to read them back."""
+
+    vectors: Float[Tensor, "chunk slot memory_dim"]
+    num_tokens: Int[Tensor, " chunk"]
+    """Real tokens in each chunk; only a text's last chunk may be short."""
+    num_chunks: tuple[int, ...]
+    """Chunks of each text."""
+    encoder: str
+    """Fingerprint of the encoder that made these vectors; no other's decoder can read them."""
 
 
 class TextModel(Generic[Model, Configuration]):
@@ -91,3 +105,12 @@ def check_table(unconditional: Float[Tensor, " vocab"], vocab_size: int) -> Floa
     if unconditional.shape != (vocab_size,):
         raise ValueError(f"the unconditional reader's table is {list(unconditional.shape)}, not {[vocab_size]}")
     return unconditional
+
+
+def require_own(memory: Memory, fingerprint: str) -> None:
+    """Raise ValueError where another encoder made the memory: its vectors would be read as anything."""
+    if memory.encoder != fingerprint:
+        raise ValueError(
+            f"this memory was made by encoder {memory.encoder}, not by this one ({fingerprint or 'none'}); "
+            "load the model that made it"
+        )

@@ -1,5 +1,6 @@
 """Whatever the encoder misses, text comes back byte for byte; and how much the vectors hold is said truthfully."""
 
+import io
 import random
 import uuid
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memlm import TextAutoencoder
+from memlm.data.corpus import cut
 from memlm.data.texts import evaluation_documents
 from memlm.data.tokenizer import Tokenizer
 from memlm.memory.codec import Codec
@@ -178,3 +180,26 @@ def test_reading_does_not_depend_on_the_batch(trained: TextAutoencoder, monkeypa
     kept = list(codec.write(SENTENCES))
     monkeypatch.setattr("memlm.memory.codec.batch_chunks", lambda *_: 1)
     assert b"".join(codec.read(kept)) == SENTENCES.encode()
+
+
+def test_a_text_is_tokenized_in_pieces(trained: TextAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memlm.memory.codec._PIECE_BYTES", 100)
+    codec, text = Codec(trained), SENTENCES + "ünd漢" * 100
+    heard: list[int] = []
+    kept = list(codec.write(text, heard.append))
+    assert b"".join(codec.read(kept)) == text.encode()
+    assert sum(heard) == len(text.encode())
+    ends = np.cumsum([chunk.num_bytes for chunk in kept])
+    pieces = np.cumsum([len(piece) for piece in cut(io.BytesIO(text.encode()), 100)])
+    assert set(pieces) <= set(ends), "each is remembered for itself"
+
+
+@settings(max_examples=30, deadline=None)
+@given(text=any_text)
+def test_whole_chunks_are_all_but_the_last(trained: TextAutoencoder, text: str) -> None:
+    codec = Codec(trained)
+    kept = list(codec.write(text, whole_chunks=True))
+    begun = b"".join(codec.read(kept))
+    assert text.encode().startswith(begun)
+    assert bool(text) == (len(begun) < len(text.encode())), "the last chunk may become fuller"
+    assert len(trained.tokenizer.encode(text.encode()[len(begun) :].decode())) <= 2 * codec.chunk_len

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import zstandard
 
 from memlm import MemoryFile, cli
 from memlm.data.texts import evaluation_documents
@@ -91,6 +92,10 @@ def test_inspect_says_what_is_where(memlm: Memlm, text: bytes, tmp_path: Path) -
     assert answer.keys() >= KEYS
     assert answer["encoder"] == "english"
     assert abs(answer["gzip_bytes"] - len(gzip.compress(text))) < 20
+    assert abs(answer["zstd_bytes"] - len(zstandard.compress(text, level=19))) < 20
+    sizes = {"file": notes.stat().st_size, "text": len(text)}
+    sizes |= {name: answer[f"{name}_bytes"] for name in ("gzip", "zstd")}
+    assert answer["bits_per_character"] == {name: 8 * size / len(text.decode()) for name, size in sizes.items()}
     assert sum(answer["fidelity_histogram"].values()) == answer["chunks"]
     assert answer["fidelity_histogram"]["1"] == answer["exact_chunks"]
     assert answer["damaged_chunks"] == []
@@ -101,7 +106,8 @@ def test_inspect_says_what_is_where(memlm: Memlm, text: bytes, tmp_path: Path) -
         covered = sum(span["stop_chunk"] - span["start_chunk"] for span in spans[kind])
         assert covered == answer[f"{kind}_chunks"]
     shown = memlm("inspect", notes).out.decode()
-    assert all(str(answer[size]) in shown for size in ("file_bytes", "gzip_bytes", "patch_bytes"))
+    assert str(answer["patch_bytes"]) in shown
+    assert all(f"{name} {bits:.2f}" in shown for name, bits in answer["bits_per_character"].items())
 
 
 def test_inspect_names_what_is_damaged(memlm: Memlm, text: bytes, tmp_path: Path) -> None:

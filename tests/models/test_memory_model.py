@@ -288,3 +288,20 @@ def test_the_recurrent_baseline_reads_the_past_and_not_the_future() -> None:
     differs = (before - after).abs().amax(dim=(0, 2)) > 1e-6
     assert not differs[: LENGTH + 4].any()
     assert differs[LENGTH + 4 :].all()
+
+
+@pointing_or_not
+def test_a_short_chunk_is_recalled_as_it_ends(pointer_span: int) -> None:
+    reads = model(Unpooled(num_positions=2, token_dim=8), pointer_span=pointer_span)
+    tokens, mask = windows(4)
+    with torch.no_grad():
+        memory = reads.encode(tokens, mask)
+        full = reads.recall(memory)
+        lengths = torch.full(memory.shape[:2], LENGTH)
+        for one, other in zip(full, reads.recall(memory, lengths), strict=True):
+            assert torch.equal(one, other)
+        lengths[:, 1] = 2
+        short = reads.recall(memory, lengths)
+    assert torch.equal(short.tokens[:, 1, -2:], full.tokens[:, 1, :2])
+    assert torch.equal(short.tokens[:, 1, :-2], full.tokens[:, 1, 2:])
+    assert torch.equal(short.tokens[:, [0, 2, 3]], full.tokens[:, [0, 2, 3]])

@@ -43,7 +43,7 @@ def speed() -> dict[str, Any]:
     return {
         "training_tokens_per_second": {name: _median(rates) for name, rates in training.items()},
         "encoding_tokens_per_second": {name: _median(rates) for name, rates in encoding.items()},
-        "step_share": subjects["ours"].profile(),
+        "step_share": operation_shares(subjects["ours"].train),
         "num_threads": torch.get_num_threads(),
     }
 
@@ -71,15 +71,16 @@ class _Subject:
             with autocast(self.stepper.cfg, self.stepper.accelerator):
                 self.model.encoder(batch.tokens, batch.mask)
 
-    def profile(self) -> dict[str, float]:
-        """Shares of a training step's time on the CPU, by kind of operation, largest first."""
-        with profile(activities=[ProfilerActivity.CPU]) as profiler:
-            self.train()
-        times = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
-        total = sum(times.values())
-        products = sum(spent for key, spent in times.items() if key in MATRIX_PRODUCTS)
-        others = sorted(((spent, key) for key, spent in times.items() if key not in MATRIX_PRODUCTS), reverse=True)
-        return {"matrix products": products / total} | {key: spent / total for spent, key in others[:8]}
+
+def operation_shares(work: Callable[[], object]) -> dict[str, float]:
+    """Shares of the time that work takes on the CPU, by kind of operation: matrix products, then what takes most."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        work()
+    times = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
+    total = sum(times.values())
+    products = sum(spent for key, spent in times.items() if key in MATRIX_PRODUCTS)
+    others = sorted(((spent, key) for key, spent in times.items() if key not in MATRIX_PRODUCTS), reverse=True)
+    return {"matrix products": products / total} | {key: spent / total for spent, key in others[:8]}
 
 
 def _tokens_per_second(work: Callable[[], None], tokens: int) -> float:

@@ -11,7 +11,8 @@ import tyro
 from memlm.cli.bench import Bench
 from memlm.cli.claims import Report
 from memlm.cli.command import Command
-from memlm.cli.jobs import Demo, Evaluate, Generate, Recipes, Regenerate, Train
+from memlm.cli.generate import Generate
+from memlm.cli.jobs import Demo, Evaluate, Recipes, Regenerate, Train
 from memlm.cli.memory import Inspect, Recall, Remember
 from memlm.cli.probes import Probe, Settle
 from memlm.cli.reproduce import EXPERIMENTS, Reproduce

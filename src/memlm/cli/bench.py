@@ -186,6 +186,32 @@ class Recall(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MemoryFiles(Command):
+    """How fast text is remembered and recalled, how much of that is matrix products, and what rounding memories costs.
+
+    memlm bench memory --json
+
+    memlm bench memory runs/mine/model --text novel.txt
+    """
+
+    model: tyro.conf.Positional[str] = "english"
+    """An autoencoder: one in the box, a checkpoint folder, or a Hugging Face hub name."""
+    text: tuple[str, ...] = ()
+    """Files, globs, or - for standard input; without any, a novel that comes with memlm."""
+    errors: Literal["strict", "replace"] = "strict"
+    """What to do with invalid UTF-8 in them: stop with the byte offset, or put U+FFFD in its place."""
+
+    def run(self) -> Answer:
+        """Run the benchmark."""
+        from memlm.benchmarks.memory_files import memory_files
+        from memlm.cli.jobs import read_texts
+        from memlm.text_autoencoder import TextAutoencoder
+
+        texts = read_texts(self.text, self.errors) if self.text else ()
+        return memory_files(TextAutoencoder.from_pretrained(self.model), texts)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Paper(Command):
     """What training at the paper's sizes takes: parameters, memory, operations, GPU hours.
 
@@ -215,6 +241,7 @@ class Bench:
         | Annotated[Substitution, tyro.conf.subcommand("substitution")]
         | Annotated[MemoryTraining, tyro.conf.subcommand("train")]
         | Annotated[Recall, tyro.conf.subcommand("recall")]
+        | Annotated[MemoryFiles, tyro.conf.subcommand("memory")]
         | Annotated[Paper, tyro.conf.subcommand("paper")],
         tyro.conf.arg(name=""),
     ]

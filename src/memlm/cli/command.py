@@ -24,9 +24,9 @@ class Command:
         """Do it; returns what `--json` prints."""
         raise NotImplementedError
 
-    def say(self, text: str) -> None:
-        """A line for people."""
-        print(text, file=sys.stderr if self.json else sys.stdout)
+    def say(self, text: str, *, aside: bool = False) -> None:
+        """A line for people; one that is no part of what was asked for, aside, never stands on standard output."""
+        print(text, file=sys.stderr if self.json or aside else sys.stdout)
 
 
 def keep(result: Result, path: Path) -> None:

@@ -207,44 +207,6 @@ class Regenerate(Command):
         return {"samples": samples}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Generate(Command):
-    """Go on from a prompt, with past text read as one vector a chunk.
-
-    memlm generate runs/memory/model --memory address.txt --prompt 'My fellow citizens,' --max-new-tokens 200
-    """
-
-    model: tyro.conf.Positional[str]
-    """A memory model: a checkpoint folder, or a Hugging Face hub name."""
-    prompt: str = ""
-    """Text to go on from."""
-    memory: tuple[str, ...] = ()
-    """Files (globs, or - for standard input) of the text before it, which is read as memories."""
-    max_new_tokens: int = 100
-    temperature: float = 0.8
-    """0 always takes the likeliest token."""
-    top_p: float = 0.95
-    """Draw among the likeliest tokens that have this probability together."""
-    seed: int = 0
-    errors: Literal["strict", "replace"] = "strict"
-    """What to do with invalid UTF-8: stop with the byte offset, or put U+FFFD in its place."""
-
-    def run(self) -> Answer:
-        """Generate and show."""
-        import torch
-
-        from memlm.text_memory_model import TextMemoryModel
-
-        model = TextMemoryModel.from_pretrained(self.model)
-        past = "".join(read_texts(self.memory, self.errors)) if self.memory else ""
-        torch.manual_seed(self.seed)
-        drawn = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
-        options = drawn if self.temperature else {"do_sample": False}
-        text = model.generate(self.prompt, past=past, max_new_tokens=self.max_new_tokens, **options)
-        self.say(self.prompt + text)
-        return {"prompt": self.prompt, "text": text, "past_bytes": len(past.encode())}
-
-
 def with_corpus(
     recipe: RecipeConfig | LanguageModelRecipe | MemoryModelRecipe,
     text: tuple[str, ...],

@@ -95,7 +95,7 @@ class Recall(Command):
         from memlm.memory.file import MemoryFile
 
         notes = MemoryFile.open(self.file, self.model)
-        start, stop = _range(self.chunks, len(notes))
+        start, stop = chunk_range(self.chunks, len(notes))
         num_bytes = 0
         out = sys.stderr.buffer if self.json else sys.stdout.buffer
         for piece in notes.vectors_only(start, stop) if self.vectors_only else notes.pieces(start, stop):
@@ -122,12 +122,8 @@ class Inspect(Command):
 
         notes = MemoryFile.open(self.file, self.model)
         damaged = notes.damaged()
-        packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS + 16)  # gzip's own format
-        gzip_bytes = None
-        if not damaged:
-            gzip_bytes = sum(len(packer.compress(piece)) for piece in notes.pieces()) + len(packer.flush())
         answer = _sizes(notes) | {
-            "gzip_bytes": gzip_bytes,
+            **({} if damaged else _compared(notes)),
             "damaged_chunks": damaged,
             "encoder": notes.about.encoder,
             "fingerprint": notes.about.fingerprint,
@@ -145,16 +141,16 @@ class Inspect(Command):
         self.say(f"{answer['fidelity']:.4f} of the tokens come back from the vectors alone")
         for low, count in answer["fidelity_histogram"].items():
             self.say(f"  fidelity {low}: {count} chunks")
-        self.say("bytes: " + ", ".join(f"{name} {answer[f'{name}_bytes']}" for name in _SHOWN))
+        self.say("bytes: " + ", ".join(f"{name} {answer[f'{name}_bytes']}" for name in ("memory", "patch", "raw")))
+        if "bits_per_character" in answer:
+            shares = (f"{name} {bits:.2f}" for name, bits in answer["bits_per_character"].items())
+            self.say("bits a character: " + ", ".join(shares))
         for span in answer["spans"]:
             self.say(
                 f"  chunks {span['start_chunk']}:{span['stop_chunk']} {span['kind']}, {span['payload_bytes']} bytes"
             )
         if answer["damaged_chunks"]:
             self.say(f"DAMAGED: chunks {', '.join(map(str, answer['damaged_chunks']))}; the others can be read")
-
-
-_SHOWN = ("text", "gzip", "file", "memory", "patch", "raw")
 
 
 def _sizes(notes: "MemoryFile") -> dict[str, Any]:
@@ -173,6 +169,32 @@ def _sizes(notes: "MemoryFile") -> dict[str, Any]:
         "patch_bytes": sum(chunk.payload_bytes for chunk in chunks if chunk.kind == "patched"),
         "raw_bytes": sum(chunk.payload_bytes for chunk in chunks if chunk.kind == "raw"),
         "file_bytes": notes.path.stat().st_size,
+    }
+
+
+def _compared(notes: "MemoryFile") -> dict[str, Any]:
+    """What the whole file takes beside the text itself, and the text compressed as one stream."""
+    import zstandard
+
+    packers: dict[str, Any] = {
+        "gzip": zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS + 16),  # gzip's own format
+        "zstd": zstandard.ZstdCompressor(level=19).compressobj(),
+    }
+    sizes, num_characters = Counter[str](), 0
+    for piece in notes.pieces():
+        sizes["text"] += len(piece)
+        num_characters += len(piece.decode())
+        for name, packer in packers.items():
+            sizes[name] += len(packer.compress(piece))
+    for name, packer in packers.items():
+        sizes[name] += len(packer.flush())
+    sizes["file"] = notes.path.stat().st_size
+    return {
+        "gzip_bytes": sizes["gzip"],
+        "zstd_bytes": sizes["zstd"],
+        "bits_per_character": {
+            name: 8 * sizes[name] / max(1, num_characters) for name in ("file", "text", "gzip", "zstd")
+        },
     }
 
 
@@ -214,8 +236,12 @@ def _read(paths: tuple[str, ...]) -> Iterator[tuple[str, str]]:
             raise ValueError(f"cannot read {name}: {error.strerror}") from error
 
 
-def _range(chunks: str, num_chunks: int) -> tuple[int, int]:
-    """What `10:20`, `10:` and `:20` mean."""
+def chunk_range(chunks: str, num_chunks: int) -> tuple[int, int]:
+    """What `10:20`, `10:` and `:20` mean.
+
+    Raises:
+        ValueError: it is none of these.
+    """
     start, colon, stop = chunks.partition(":")
     if not colon or not all(end.isdecimal() or not end for end in (start, stop)):
         raise ValueError(f"--chunks {chunks!r} is no range; write 10:20, 10: or :20")

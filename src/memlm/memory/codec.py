@@ -16,6 +16,7 @@ from memlm.data.corpus import cut
 from memlm.evaluation.metrics import batch_chunks
 from memlm.memory.kept import Kept, deflated, digest, inflated, patch_of, patched
 from memlm.memory.packing import Bits, Packed, pack, unpack
+from memlm.memory.tokenized import Span, Tokenized
 from memlm.text_autoencoder import TextAutoencoder
 
 MIN_CHUNK = 4
@@ -24,9 +25,8 @@ _LEAST_MARGIN = 1e-2
 """Nats by which the right token must lead: less might be lost to rounding on another machine, and is patched."""
 _RAW_CHUNKS = 8
 """Raw text is kept in pieces of so many chunks' tokens, since longer ones compress better."""
-
-Span = tuple[int, int]
-"""First token, and the one after the last."""
+_PIECE_BYTES = 1 << 20
+"""Text is tokenized in pieces of at most so many bytes, so that a huge one needs no more memory."""
 
 
 class _Tried(NamedTuple):
@@ -59,29 +59,41 @@ class Codec:
     target: float = 0.9
 
     def __post_init__(self) -> None:
-        if self._chunk_len < MIN_CHUNK:
+        if self.chunk_len < MIN_CHUNK:
             raise ValueError(
-                f"chunks of {self._chunk_len} tokens may end inside a character; at least {MIN_CHUNK} do not"
+                f"chunks of {self.chunk_len} tokens may end inside a character; at least {MIN_CHUNK} do not"
             )
         if not 0 <= self.target <= 1:
             raise ValueError(f"the target fidelity is a share of tokens, from 0 to 1, not {self.target}")
 
-    def write(self, text: str, advance: Callable[[int], None] | None = None) -> Iterator[Kept]:
+    @property
+    def chunk_len(self) -> int:
+        """Tokens of a full chunk."""
+        return self.model.config.shape.chunk_len
+
+    def write(
+        self, text: str, advance: Callable[[int], None] | None = None, *, whole_chunks: bool = False
+    ) -> Iterator[Kept]:
         """The chunks of a text, in order, each whole characters; `advance` hears of bytes done.
+
+        With `whole_chunks` the last one is left out, which more text might make fuller.
 
         Raises:
             ValueError: the text holds a lone surrogate.
         """
-        tokenized = _Tokenized.of(self.model, text)
-        if tokenized is None:
-            yield from self._raw_text(text, advance)
-            return
-        spans = tokenized.spans(0, len(tokenized.tokens), self._chunk_len)
-        for start in range(0, len(spans), self._batch):
-            some = spans[start : start + self._batch]
-            yield from self._keep(tokenized, self._ladder(tokenized, some))
-            if advance:
-                advance(len(tokenized.text(some[0][0], some[-1][1])))
+        pieces = list(cut(io.BytesIO(_encoded(text)), _PIECE_BYTES))
+        for number, piece in enumerate(pieces, 1):
+            unfinished = whole_chunks and number == len(pieces)
+            tokenized = Tokenized.of(self.model.tokenizer, piece)
+            if tokenized is None:
+                yield from self._raw_text(piece, advance, unfinished)
+                continue
+            spans = tokenized.spans(0, len(tokenized.tokens), self.chunk_len)[: -1 if unfinished else None]
+            for start in range(0, len(spans), self._batch):
+                some = spans[start : start + self._batch]
+                yield from self._keep(tokenized, self._ladder(tokenized, some))
+                if advance:
+                    advance(len(tokenized.text(some[0][0], some[-1][1])))
 
     def read(self, kept: Sequence[Kept]) -> list[bytes]:
         """The text of chunks, which is only as sure as their checksums."""
@@ -108,10 +120,10 @@ class Codec:
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
-    def _ladder(self, tokenized: "_Tokenized", spans: list[Span]) -> list[_Tried]:
+    def _ladder(self, tokenized: Tokenized, spans: list[Span]) -> list[_Tried]:
         """Each stretch as the longest chunks that reach the target, else the shortest."""
         done: list[_Tried] = []
-        for shorter in (self._chunk_len // 2, self._chunk_len // 4, 0):
+        for shorter in (self.chunk_len // 2, self.chunk_len // 4, 0):
             tried = [row for batch in self._batches(spans) for row in self._try(tokenized, batch)]
             poor = [row.fidelity < self.target and shorter >= MIN_CHUNK for row in tried]
             done += itertools.compress(tried, (not is_poor for is_poor in poor))
@@ -119,9 +131,9 @@ class Codec:
         return sorted(done, key=lambda row: row.span)
 
     @torch.no_grad()
-    def _try(self, tokenized: "_Tokenized", spans: list[Span]) -> Iterator[_Tried]:
+    def _try(self, tokenized: Tokenized, spans: list[Span]) -> Iterator[_Tried]:
         """Encode one batch, round, regenerate and compare."""
-        tokens, mask = tokenized.chunks(spans, self._chunk_len)
+        tokens, mask = tokenized.chunks(spans, self.chunk_len)
         device = self.model.device
         memory = self.model.model.encoder(tokens.to(device), mask.to(device)).cpu()
         packed = pack(memory.flatten(1), self.bits)
@@ -136,7 +148,7 @@ class Codec:
                 span, packed.rows[row], float(packed.scales[row]), wrong[row, :length], (unsure | wrong)[row, :length]
             )
 
-    def _keep(self, tokenized: "_Tokenized", tried: list[_Tried]) -> Iterator[Kept]:
+    def _keep(self, tokenized: Tokenized, tried: list[_Tried]) -> Iterator[Kept]:
         """Patch each, or keep it raw where that is smaller, and neighbours that are raw together."""
         patches = [patch_of(tokenized.tokens[slice(*row.span)], np.flatnonzero(row.unsure)) for row in tried]
         raw = [
@@ -146,16 +158,16 @@ class Codec:
         for is_raw, group in itertools.groupby(range(len(tried)), key=lambda place: raw[place]):
             places = list(group)
             if is_raw:
-                per_piece = _RAW_CHUNKS * self._chunk_len
+                per_piece = _RAW_CHUNKS * self.chunk_len
                 for span in tokenized.spans(tried[places[0]].span[0], tried[places[-1]].span[1], per_piece):
                     yield _raw(tokenized.text(*span), span[1] - span[0])
                 continue
             for place in places:
                 yield _with_vector(tried[place], patches[place], tokenized.text(*tried[place].span))
 
-    def _raw_text(self, text: str, advance: Callable[[int], None] | None) -> Iterator[Kept]:
+    def _raw_text(self, data: bytes, advance: Callable[[int], None] | None, unfinished: bool) -> Iterator[Kept]:
         """All of it raw: this tokenizer does not give it back."""
-        for piece in cut(io.BytesIO(text.encode()), _RAW_CHUNKS * self._chunk_len):
+        for piece in list(cut(io.BytesIO(data), _RAW_CHUNKS * self.chunk_len))[: -1 if unfinished else None]:
             yield _raw(piece, len(self.model.tokenizer.encode(piece.decode())))
             if advance:
                 advance(len(piece))
@@ -180,75 +192,25 @@ class Codec:
     # --- sizes -----------------------------------------------------------------------------------------------------
 
     @property
-    def _chunk_len(self) -> int:
-        return self.model.config.shape.chunk_len
-
-    @property
     def _dim(self) -> int:
         shape = self.model.config.shape
         return shape.num_slots * shape.memory_dim
 
     @property
     def _batch(self) -> int:
-        return batch_chunks(self._chunk_len, self.model.config.vocab_size)
+        return batch_chunks(self.chunk_len, self.model.config.vocab_size)
 
     def _batches(self, spans: list[Span]) -> Iterator[list[Span]]:
         return (spans[start : start + self._batch] for start in range(0, len(spans), self._batch))
 
 
-class _Tokenized(NamedTuple):
-    """A text's tokens, and where its bytes and its characters begin among them."""
-
-    data: bytes
-    tokens: NDArray[np.int64]
-    offsets: NDArray[np.int64]
-    """[token + 1], in bytes."""
-    whole: Bool[np.ndarray, " token_plus_1"]
-    """Whether a character begins there."""
-
-    @classmethod
-    def of(cls, model: TextAutoencoder, text: str) -> "_Tokenized | None":
-        """None, where the tokens do not spell the text."""
-        tokenizer = model.tokenizer
-        try:
-            data = text.encode()
-        except UnicodeEncodeError:
-            tokenizer.encode(text)  # refuses it with a better message
-            raise
-        # In pieces, for all cores, and so that a line of megabytes is no single word.
-        pieces = [piece.decode() for piece in cut(io.BytesIO(data))]
-        tokens = np.concatenate([np.zeros(0, np.int32), *tokenizer.encode_batch(pieces)]).astype(np.int64)
-        spelled = [tokenizer.token_bytes[token] for token in tokens.tolist()]
-        sizes = np.array([len(token) for token in spelled], dtype=np.int64)
-        if b"".join(spelled) != data or not sizes.all():
-            return None
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
-        # A byte 0b10xxxxxx goes on with a character; at the very end, one would begin.
-        begins = (np.frombuffer(data + b"\0", np.uint8) & 0xC0) != 0x80
-        return cls(data, tokens, offsets, begins[offsets])
-
-    def text(self, start: int, stop: int) -> bytes:
-        """The bytes of some tokens."""
-        return self.data[self.offsets[start] : self.offsets[stop]]
-
-    def spans(self, start: int, stop: int, length: int) -> list[Span]:
-        """Cut tokens into spans of at most `length`, each whole characters."""
-        spans = []
-        while start < stop:
-            end = min(start + length, stop)
-            while not self.whole[end]:
-                end -= 1
-            spans.append((start, end))
-            start = end
-        return spans
-
-    def chunks(self, spans: list[Span], chunk_len: int) -> tuple[Tensor, Tensor]:
-        """Padded tokens [chunk token], and their mask."""
-        starts, stops = np.array(spans).T
-        index = starts[:, None] + np.arange(chunk_len)
-        mask = index < stops[:, None]
-        tokens = np.where(mask, self.tokens[np.minimum(index, len(self.tokens) - 1)], 0)
-        return torch.from_numpy(tokens), torch.from_numpy(mask)
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"the text holds a lone surrogate at character {error.start}, which UTF-8 cannot say"
+        ) from None
 
 
 def _with_vector(tried: _Tried, patch: bytes, text: bytes) -> Kept:

@@ -1,43 +1,26 @@
 """A file of memories: text is appended, any span is read back byte for byte, and what is damaged is named."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, cast
+from typing import Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from memlm.memory import store
 from memlm.memory.codec import Codec
 from memlm.memory.kept import Kept, digest
 from memlm.memory.lock import only_writer
 from memlm.memory.packing import Bits, row_bytes
-from memlm.memory.store import About, Document, Store
+from memlm.memory.session import MemorySession
+from memlm.memory.store import About, ChunkInfo, Document, Store
 from memlm.progress import Advance
-from memlm.text_autoencoder import Memory, TextAutoencoder
+from memlm.text_autoencoder import TextAutoencoder
+from memlm.text_model import Memory
 
 _READ_CHUNKS = 256
 """Chunks read at once."""
 _SCALE_BYTES = 4
-
-
-class ChunkInfo(NamedTuple):
-    """What is known of a chunk without reading it."""
-
-    num_tokens: int
-    num_bytes: int
-    """Of its text."""
-    num_wrong: int
-    """Tokens that the vector alone does not give back."""
-    kind: Literal["exact", "patched", "raw"]
-    payload_bytes: int
-    """Of the patch, or of raw text, compressed."""
-
-    @property
-    def fidelity(self) -> float:
-        """The share of its tokens that the vector alone gives back."""
-        return 1 - self.num_wrong / self.num_tokens
 
 
 class MemoryFile:
@@ -90,7 +73,7 @@ class MemoryFile:
         shape = model.config.shape
         dims = shape.num_slots * shape.memory_dim
         about = About(encoder=name, fingerprint=model.encoder_fingerprint, bits=bits, memory_dims=dims)
-        arrays = _written(model, about, documents, target, advance)
+        arrays = _written(Codec(model, bits, target), about, documents, advance)
         with only_writer(path):
             _refuse_existing(path)
             store.write(path, about, arrays)
@@ -126,15 +109,12 @@ class MemoryFile:
     @property
     def vector_bytes(self) -> int:
         """Of one memory, with its scale."""
-        return row_bytes(cast(Bits, self.about.bits), self.about.memory_dims) + _SCALE_BYTES
+        return row_bytes(self.about.bits, self.about.memory_dims) + _SCALE_BYTES
 
     @property
     def chunks(self) -> list[ChunkInfo]:
         """What is known of each chunk."""
-        return [
-            ChunkInfo(tokens, size, wrong, "raw" if raw else "patched" if payload else "exact", payload)
-            for tokens, size, wrong, raw, payload in self._store.chunks.tolist()
-        ]
+        return self._store.chunks
 
     def __len__(self) -> int:
         """Its chunks."""
@@ -173,7 +153,7 @@ class MemoryFile:
     def pieces(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """The same as bytes, chunk by chunk, as they are read."""
         for first, kept in self._kept(start, stop):
-            for number, (chunk, data) in enumerate(zip(kept, self._codec.read(kept), strict=True), first):
+            for number, (chunk, data) in enumerate(zip(kept, self._codec().read(kept), strict=True), first):
                 if digest(data) != chunk.text_digest:
                     raise ValueError(
                         f"{self._named(number)} is not regenerated as when it was written, though the file is whole: "
@@ -184,7 +164,7 @@ class MemoryFile:
     def vectors_only(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """What the vectors alone give back, without patches; of raw chunks, nothing. It need not be UTF-8."""
         for _, kept in self._kept(start, stop):
-            yield from self._codec.read_vectors(kept)
+            yield from self._codec().read_vectors(kept)
 
     def memories(self, start: int = 0, stop: int | None = None) -> Memory:
         """The vectors of some chunks, as one text's, for a decoder or a memory model.
@@ -193,7 +173,7 @@ class MemoryFile:
         """
         kept = [chunk for _, chunks in self._kept(start, stop) for chunk in chunks if chunk.vector is not None]
         return Memory(
-            vectors=self._codec.vectors(kept),
+            vectors=self._codec().vectors(kept),
             num_tokens=torch.tensor([chunk.num_tokens for chunk in kept], dtype=torch.int64),
             num_chunks=(len(kept),),
             encoder=self.about.fingerprint,
@@ -242,48 +222,67 @@ class MemoryFile:
         self, documents: Iterable[tuple[str, str]], *, target: float = 0.9, advance: Advance | None = None
     ) -> None:
         """Add documents, as names and texts: all of them, or none; same errors as `append`."""
-        arrays = _written(self.model, self.about, documents, target, advance)
+        arrays = _written(self._codec(target), self.about, documents, advance)
         with only_writer(self.path):
-            current = self._current()
-            store.write(self.path, self.about, store.joined(current.arrays(), arrays))
-            self._store = Store(self.path)
+            self._rewrite(lambda now: store.joined(now.arrays(), arrays))
+
+    @contextmanager
+    def session(self, name: str = "", *, target: float = 0.9) -> Iterator[MemorySession]:
+        """Append a document as its text streams in; nobody else writes the file meanwhile. Same errors as `append`.
+
+        What is pending is written when the block ends, by an error too.
+        """
+        join = store.joined
+
+        def write(kept: list[Kept]) -> None:
+            nonlocal join
+            arrays = store.arrays_of([(name, kept)], self.about)
+            self._rewrite(lambda now: join(now.arrays(), arrays))
+            join = store.continued
+
+        with only_writer(self.path):
+            session = MemorySession(self._codec(target), write)
+            try:
+                yield session
+            finally:
+                session.flush()
+
+    def extend(self, other: "MemoryFile") -> None:
+        """Add another file's documents, as they are kept there; nothing is encoded anew. Same errors as `append`.
+
+        Raises:
+            ValueError: the other file was made by another encoder, or keeps other bits; one of its chunks is damaged.
+        """
+        if other.about.kind != self.about.kind:
+            raise ValueError(
+                f"{other.path} keeps {other.about.kind}, {self.path} {self.about.kind}: remember its text anew"
+            )
+        if damaged := other.damaged():
+            raise ValueError(f"{other.path}: chunk {damaged[0]} is damaged; forget it first")
+        arrays = other._store.arrays()
+        with only_writer(self.path):
+            self._rewrite(lambda now: store.joined(now.arrays(), arrays))
 
     def forget(self, start: int, stop: int) -> None:
         """Rewrite the file without some chunks; documents stay, if empty. Same errors as `append` and `text`."""
         with only_writer(self.path):
-            self._store = self._current()
-            start, stop = self._range(start, stop)
-            store.write(self.path, self.about, self._store.without(start, stop))
-            self._store = Store(self.path)
+            self._rewrite(lambda now: now.without(*self._range(start, stop)))
 
-    def _current(self) -> Store:
-        """What is in the file now, perhaps by another writer."""
+    def _rewrite(self, change: Callable[[Store], store.Arrays]) -> None:
+        """Write what becomes of the file, all or nothing, and of what is in it now, perhaps by another writer."""
         current = Store(self.path)
         if current.about != self.about:
             raise ValueError(f"{self.path} was replaced by memories of another kind since it was opened")
-        return current
+        self._store = current
+        store.write(self.path, self.about, change(current))
+        self._store = Store(self.path)
 
-    @property
-    def _codec(self) -> Codec:
-        return Codec(self.model, cast(Bits, self.about.bits))
-
-
-def _written(
-    model: TextAutoencoder,
-    about: About,
-    documents: Iterable[tuple[str, str]],
-    target: float,
-    advance: Advance | None,
-) -> store.Arrays:
-    codec = Codec(model, cast(Bits, about.bits), target)
-    named: Sequence[tuple[str, list[Kept]]] = [(name, list(codec.write(text, advance))) for name, text in documents]
-    return store.arrays_of(named, _empty_row(about))
+    def _codec(self, target: float = 0.9) -> Codec:
+        return Codec(self.model, self.about.bits, target)
 
 
-def _empty_row(about: About) -> NDArray[Any]:
-    if about.bits >= 16:
-        return np.zeros(about.memory_dims, np.float32 if about.bits == 32 else np.float16)
-    return np.zeros(row_bytes(cast(Bits, about.bits), about.memory_dims), np.uint8)
+def _written(codec: Codec, about: About, documents: Iterable[tuple[str, str]], advance: Advance | None) -> store.Arrays:
+    return store.arrays_of([(name, list(codec.write(text, advance))) for name, text in documents], about)
 
 
 def _belonging(opened: Store, model: TextAutoencoder) -> TextAutoencoder:

@@ -47,6 +47,13 @@ def unpack(packed: Packed, bits: Bits, dim: int) -> Float[Tensor, "chunk dim"]:
     return levels * torch.from_numpy(np.array(packed.scales))[:, None]
 
 
+def empty_row(bits: Bits, dim: int) -> NDArray[Any]:
+    """One of `Packed.rows`, of zeros."""
+    if bits >= 16:
+        return np.zeros(dim, np.float32 if bits == 32 else np.float16)
+    return np.zeros(row_bytes(bits, dim), np.uint8)
+
+
 def row_bytes(bits: Bits, dim: int) -> int:
     """Bytes that a vector takes, without its scale."""
     return -(-dim * bits // 8)

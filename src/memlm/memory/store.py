@@ -1,11 +1,11 @@
 """The file itself: one safetensors file, whose chunks are read one by one, and whose every bit is checked."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from safetensors.numpy import save
 
 from memlm.files import atomic_file
 from memlm.memory.kept import DIGEST_BYTES, Kept, digest
+from memlm.memory.packing import Bits, empty_row
 
 FORMAT = "memlm memory"
 FORMAT_VERSION = 1
@@ -21,6 +22,13 @@ _INDEX = ("chunks", "documents", "names")
 """What says where everything is: read whole, under one checksum. Each chunk has its own."""
 _NAMES = (*_INDEX, "digests", "vectors", "scales", "payloads")
 Arrays = dict[str, NDArray[Any]]
+
+
+def is_memory_file(path: Path) -> bool:
+    """Whether it looks like one: a text cannot begin as a safetensors file does, with a length that fits in it."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
 
 
 class Document(NamedTuple):
@@ -32,6 +40,24 @@ class Document(NamedTuple):
     num_bytes: int
 
 
+class ChunkInfo(NamedTuple):
+    """What is known of a chunk without reading it."""
+
+    num_tokens: int
+    num_bytes: int
+    """Of its text."""
+    num_wrong: int
+    """Tokens that the vector alone does not give back."""
+    kind: Literal["exact", "patched", "raw"]
+    payload_bytes: int
+    """Of the patch, or of raw text, compressed."""
+
+    @property
+    def fidelity(self) -> float:
+        """The share of its tokens that the vector alone gives back."""
+        return 1 - self.num_wrong / self.num_tokens
+
+
 @dataclass(frozen=True, kw_only=True)
 class About:
     """Which encoder made the memories, and how they are kept."""
@@ -39,9 +65,14 @@ class About:
     encoder: str
     """Its name or folder; empty where it had none."""
     fingerprint: str
-    bits: int
+    bits: Bits
     memory_dims: int
     """Of all slots of a chunk."""
+
+    @property
+    def kind(self) -> str:
+        """What files have to have in common to be joined, in words."""
+        return f"{self.bits} bits for each of {self.memory_dims} dimensions of encoder {self.fingerprint}"
 
 
 class Store:
@@ -68,11 +99,10 @@ class Store:
         index = {name: self._handle.get_tensor(name) for name in _INDEX}
         if _checksum(found, index) != found.get("checksum"):
             raise ValueError(f"{path} is damaged in its header or its index of chunks: the checksum is another")
-        self.chunks: NDArray[np.int32] = index["chunks"]
+        self._numbers: NDArray[np.int32] = index["chunks"]
         self.documents = _documents(index)
-        has_vector = self.chunks[:, _RAW] == 0
-        self._row = _starts(has_vector)
-        self._payload = _starts(self.chunks[:, _PAYLOAD])
+        self._row = _starts(self._numbers[:, _RAW] == 0)
+        self._payload = _starts(self._numbers[:, _PAYLOAD])
 
     def _about(self, found: Mapping[str, str]) -> About:
         if found.get("format") != FORMAT:
@@ -90,12 +120,20 @@ class Store:
         return About(
             encoder=found["encoder"],
             fingerprint=found["fingerprint"],
-            bits=_number(found["bits"]),
+            bits=cast(Bits, _number(found["bits"])),
             memory_dims=_number(found["memory_dims"]),
         )
 
     def __len__(self) -> int:
-        return len(self.chunks)
+        return len(self._numbers)
+
+    @property
+    def chunks(self) -> list[ChunkInfo]:
+        """What is known of each chunk."""
+        return [
+            ChunkInfo(tokens, size, wrong, "raw" if raw else "patched" if payload else "exact", payload)
+            for tokens, size, wrong, raw, payload in self._numbers.tolist()
+        ]
 
     def kept(self, start: int, stop: int) -> list[tuple[Kept, bool]]:
         """Chunks, and of each whether it is as it was written; nothing else of the file is read."""
@@ -104,7 +142,7 @@ class Store:
         blob = self._slice("payloads", slice(int(payload[0]), int(payload[-1]))).tobytes()
         digests = self._slice("digests", slice(start, stop))
         chunks = []
-        for place, (numbers, digests_of) in enumerate(zip(self.chunks[start:stop], digests, strict=True)):
+        for place, (numbers, digests_of) in enumerate(zip(self._numbers[start:stop], digests, strict=True)):
             own, text = digests_of[:DIGEST_BYTES].tobytes(), digests_of[DIGEST_BYTES:].tobytes()
             part = blob[payload[place] - payload[0] : payload[place + 1] - payload[0]]
             vector, scale = (None, 0.0) if numbers[_RAW] else (next(vectors), float(next(scales)))
@@ -157,9 +195,8 @@ def write(path: Path, about: About, arrays: Arrays) -> None:
         temporary.write_bytes(data)
 
 
-def arrays_of(named: Iterable[tuple[str, Sequence[Kept]]], empty_row: NDArray[Any]) -> Arrays:
-    """Documents' chunks as arrays; `empty_row` is a packed vector of the right type and length."""
-    documents = list(named)
+def arrays_of(documents: Sequence[tuple[str, Sequence[Kept]]], about: About) -> Arrays:
+    """Documents' names and chunks as arrays."""
     chunks = [chunk for _, kept in documents for chunk in kept]
     with_vector = [chunk for chunk in chunks if chunk.vector is not None]
     numbers = [(*chunk[:3], int(chunk.vector is None), len(chunk.payload)) for chunk in chunks]
@@ -167,7 +204,12 @@ def arrays_of(named: Iterable[tuple[str, Sequence[Kept]]], empty_row: NDArray[An
     return {
         "chunks": np.array(numbers, np.int32).reshape(-1, 5),
         "digests": np.frombuffer(digests, np.uint8).reshape(-1, 2 * DIGEST_BYTES),
-        "vectors": np.stack([empty_row, *(chunk.vector for chunk in with_vector if chunk.vector is not None)])[1:],
+        "vectors": np.stack(
+            [
+                empty_row(about.bits, about.memory_dims),
+                *(chunk.vector for chunk in with_vector if chunk.vector is not None),
+            ]
+        )[1:],
         "scales": np.array([chunk.scale for chunk in with_vector], np.float32),
         "payloads": np.frombuffer(b"".join(chunk.payload for chunk in chunks), np.uint8),
         "documents": np.array([len(kept) for _, kept in documents], np.int64),
@@ -179,6 +221,13 @@ def joined(first: Arrays, second: Arrays) -> Arrays:
     """One after the other."""
     arrays = {name: np.concatenate([first[name], second[name]]) for name in _NAMES if name != "names"}
     return arrays | {"names": _as_bytes([*_as_names(first["names"]), *_as_names(second["names"])])}
+
+
+def continued(first: Arrays, second: Arrays) -> Arrays:
+    """One after the other, where the second is of one document: the first's last one goes on with it."""
+    arrays = joined(first, second)
+    documents = np.append(first["documents"][:-1], first["documents"][-1] + second["documents"].sum())
+    return arrays | {"documents": documents, "names": first["names"]}
 
 
 def _documents(index: Arrays) -> tuple[Document, ...]:

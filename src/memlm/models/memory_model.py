@@ -158,13 +158,17 @@ class MemoryModel(nn.Module):
         """Whether the decoder reads anything as its memory gives it back."""
         return self.config.overlap > 0 or self.pointer is not None
 
-    def recall(self, memory: Memories) -> Recalled:
-        """Chunks as their memories give them back; nothing if the decoder reads none so."""
+    def recall(self, memory: Memories, num_tokens: Int[Tensor, "row memory"] | None = None) -> Recalled:
+        """Chunks as their memories give them back; nothing if the decoder reads none so.
+
+        The decoder reads what a chunk ends with. Of chunks that are not full, `num_tokens` says where that is.
+        """
         if memory.shape[1] == 0 or not self._recalls:
             return self.recalled(memory.new_zeros(len(memory), 0, self.config.shape.chunk_len, self.config.vocab_size))
         with torch.no_grad():
             logits = self.regenerate(memory.flatten(0, 1))
-        return self.recalled(rearrange(logits, "(r n) t v -> r n t v", r=len(memory)))
+        logits = rearrange(logits, "(r n) t v -> r n t v", r=len(memory))
+        return self.recalled(logits if num_tokens is None else _ending_last(logits, num_tokens))
 
     def recalled(self, logits: Float[Tensor, "row memory token vocab"]) -> Recalled:
         """Chunks as they are given back, by the logits of regenerating them."""
@@ -214,6 +218,15 @@ class Regenerator(nn.Module):
         assert made.retention is not None
         assert made.memory is not None
         return Regeneration(made.retention[:, 0], made.memory[:, 0])
+
+
+def _ending_last(
+    logits: Float[Tensor, "row memory token vocab"], num_tokens: Int[Tensor, "row memory"]
+) -> Float[Tensor, "row memory token vocab"]:
+    """Turn each chunk, so that what lies beyond its end comes before it."""
+    length = logits.shape[2]
+    index = (torch.arange(length, device=logits.device) + num_tokens[..., None]) % length
+    return logits.gather(2, index[..., None].expand_as(logits))
 
 
 def _earlier(

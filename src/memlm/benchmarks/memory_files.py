@@ -1,0 +1,118 @@
+"""Files of memories: how fast text is written and read, what bounds that, and what rounding costs."""
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from memlm.benchmarks.speed import operation_shares
+from memlm.data.texts import evaluation_documents
+from memlm.memory.codec import Codec
+from memlm.memory.file import MemoryFile
+from memlm.memory.packing import Bits
+from memlm.results import Provenance
+from memlm.text_autoencoder import TextAutoencoder
+
+ROUNDS = 5
+ALL_BITS: tuple[Bits, ...] = (32, 16, 8, 6, 4)
+MANY_CHUNKS = 10_000
+
+
+def memory_files(model: TextAutoencoder, texts: Sequence[str] = ()) -> dict[str, Any]:
+    """Measure on some texts; on a novel that comes with memlm, without any.
+
+    Returns:
+        `mb_per_second` of text (10⁶ bytes), medians over rounds in turn: of the encoder alone and of the decoder alone,
+        of `remember` and `recall` from text to file and back; `matrix_product_share` of the time of the first two, with
+        what else takes it in `operation_shares`; `random_access_ratio`, seconds to read all of a file of 10,000 chunks
+        over those for its last; `by_bits`, what files of each number of bits keep and take.
+    """
+    texts = [*texts] or [document.text for document in evaluation_documents("novel")]
+    work = _Work(model, texts)
+    with tempfile.TemporaryDirectory() as folder:
+        notes = work.written(Path(folder) / "bench.memory", 8)
+        jobs: dict[str, Callable[[], object]] = {
+            "encode": work.encode,
+            "regenerate": work.regenerate,
+            "remember": work.remember,
+            "recall": notes.text,
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in jobs}
+        for _ in range(ROUNDS):
+            for name, job in jobs.items():
+                seconds[name].append(_seconds(job))
+        shares = {name: operation_shares(jobs[name]) for name in ("encode", "regenerate")}
+        return {
+            "mb_per_second": {name: work.num_bytes / 1e6 / _median(taken) for name, taken in seconds.items()},
+            "matrix_product_share": {name: share["matrix products"] for name, share in shares.items()},
+            "operation_shares": shares,
+            "by_bits": [_row(work.written(Path(folder) / f"{bits}.memory", bits), bits, work) for bits in ALL_BITS],
+            "num_bytes": work.num_bytes,
+            **_random_access(notes),
+            "provenance": asdict(Provenance.here(model=model.provenance, encoder=model.encoder_fingerprint)),
+        }
+
+
+class _Work:
+    """A model, the texts, and their memories."""
+
+    def __init__(self, model: TextAutoencoder, texts: Sequence[str]) -> None:
+        self.model, self.texts = model, texts
+        self.num_bytes = sum(len(text.encode()) for text in texts)
+        self.num_characters = sum(map(len, texts))
+        self.memory = model.encode(texts)
+
+    def encode(self) -> None:
+        self.model.encode(self.texts)
+
+    def regenerate(self) -> None:
+        self.model.regenerate(self.memory)
+
+    def remember(self) -> None:
+        codec = Codec(self.model)
+        for text in self.texts:
+            list(codec.write(text))
+
+    def written(self, path: Path, bits: Bits) -> MemoryFile:
+        documents = [(f"text {number}", text) for number, text in enumerate(self.texts)]
+        return MemoryFile.create(path, self.model, documents, bits=bits)
+
+
+def _row(notes: MemoryFile, bits: Bits, work: _Work) -> dict[str, Any]:
+    chunks = notes.chunks
+    num_tokens = sum(chunk.num_tokens for chunk in chunks)
+    assert notes.text() == "".join(work.texts)
+    return {
+        "bits": bits,
+        "token_accuracy": 1 - sum(chunk.num_wrong for chunk in chunks) / num_tokens,
+        "exact_chunks": sum(chunk.num_wrong == 0 for chunk in chunks) / len(chunks),
+        "chunks": len(chunks),
+        "patch_bytes": sum(chunk.payload_bytes for chunk in chunks),
+        "file_bytes": notes.path.stat().st_size,
+        "bits_per_character": 8 * notes.path.stat().st_size / work.num_characters,
+    }
+
+
+def _random_access(notes: MemoryFile) -> dict[str, Any]:
+    """The last chunk of many, in a file that was just opened."""
+    while len(notes) < MANY_CHUNKS:
+        notes.extend(notes)
+    last = [_seconds(lambda: MemoryFile.open(notes.path, notes.model).text(len(notes) - 1)) for _ in range(ROUNDS)]
+    everything = _seconds(notes.text)
+    return {
+        "random_access_ratio": everything / _median(last),
+        "random_access_seconds": _median(last),
+        "random_access_chunks": len(notes),
+    }
+
+
+def _seconds(job: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    job()
+    return time.perf_counter() - started
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]

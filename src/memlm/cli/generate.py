@@ -1,0 +1,77 @@
+"""The command that goes on from memories."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+from memlm.cli.command import Answer, Command
+from memlm.cli.jobs import read_texts
+from memlm.cli.memory import chunk_range
+
+if TYPE_CHECKING:
+    from memlm.text_model import Memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(Command):
+    """Go on from a prompt, with past text read as one vector a chunk.
+
+    memlm generate runs/memory/model --memory address.txt --prompt 'My fellow citizens,' --max-new-tokens 200
+
+    memlm generate runs/memory/model --memory notes.memory --chunks 10:20
+    """
+
+    model: tyro.conf.Positional[str]
+    """A memory model: a checkpoint folder, or a Hugging Face hub name."""
+    prompt: str = ""
+    """Text to go on from."""
+    memory: tuple[str, ...] = ()
+    """Files (globs, or - for standard input) of the text before it, which is read as memories; or one that memlm
+    remember has made with this model's encoder, whose vectors are read as they are."""
+    chunks: str = ":"
+    """Which chunks of a file of memories, as 10:20, 10: or :20; the model reads the last of them."""
+    max_new_tokens: int = 100
+    temperature: float = 0.8
+    """0 always takes the likeliest token."""
+    top_p: float = 0.95
+    """Draw among the likeliest tokens that have this probability together."""
+    seed: int = 0
+    errors: Literal["strict", "replace"] = "strict"
+    """What to do with invalid UTF-8: stop with the byte offset, or put U+FFFD in its place."""
+
+    def run(self) -> Answer:
+        """Generate and show."""
+        import torch
+
+        from memlm.text_memory_model import TextMemoryModel
+
+        model = TextMemoryModel.from_pretrained(self.model)
+        past, told = self._past()
+        torch.manual_seed(self.seed)
+        drawn = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
+        options = drawn if self.temperature else {"do_sample": False}
+        text = model.generate(self.prompt, past=past, max_new_tokens=self.max_new_tokens, **options)
+        self.say(self.prompt + text)
+        return {"prompt": self.prompt, "text": text, **told}
+
+    def _past(self) -> "tuple[str | Memory, Answer]":
+        """What stands before the prompt, and what there is to say of it."""
+        from memlm.memory.file import MemoryFile
+        from memlm.memory.store import is_memory_file
+
+        files = [path for path in map(Path, self.memory) if path.is_file() and is_memory_file(path)]
+        if not files:
+            if self.chunks != ":":
+                raise ValueError("--chunks is of a file of memories, and --memory names none")
+            past = "".join(read_texts(self.memory, self.errors)) if self.memory else ""
+            return past, {"past_bytes": len(past.encode())}
+        if len(self.memory) > 1:
+            raise ValueError(f"{files[0]} is a file of memories: give it alone")
+        notes = MemoryFile.open(files[0])
+        start, stop = chunk_range(self.chunks, len(notes))
+        memory = notes.memories(start, stop)
+        if raw := stop - start - len(memory.vectors):
+            self.say(f"{raw} of {stop - start} chunks are raw text: they have no memory, and are not read", aside=True)
+        return memory, {"past_chunks": len(memory.vectors), "raw_chunks": raw}

@@ -1,0 +1,65 @@
+"""A text as tokens that end between characters where spans of them do."""
+
+import io
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from numpy.typing import NDArray
+from torch import Tensor
+
+from memlm.data.corpus import cut
+from memlm.data.tokenizer import Tokenizer
+
+Span = tuple[int, int]
+"""First token, and the one after the last."""
+
+
+class Tokenized(NamedTuple):
+    """A text's tokens, and where its bytes and its characters begin among them."""
+
+    data: bytes
+    tokens: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    """[token + 1], in bytes."""
+    whole: Bool[np.ndarray, " token_plus_1"]
+    """Whether a character begins there."""
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, data: bytes) -> Self | None:
+        """None, where the tokens do not spell the text."""
+        # In pieces, for all cores, and so that a line of megabytes is no single word.
+        pieces = [piece.decode() for piece in cut(io.BytesIO(data))]
+        tokens = np.concatenate([np.zeros(0, np.int32), *tokenizer.encode_batch(pieces)]).astype(np.int64)
+        spelled = [tokenizer.token_bytes[token] for token in tokens.tolist()]
+        sizes = np.array([len(token) for token in spelled], dtype=np.int64)
+        if b"".join(spelled) != data or not sizes.all():
+            return None
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+        # A byte 0b10xxxxxx goes on with a character; at the very end, one would begin.
+        begins = (np.frombuffer(data + b"\0", np.uint8) & 0xC0) != 0x80
+        return cls(data, tokens, offsets, begins[offsets])
+
+    def text(self, start: int, stop: int) -> bytes:
+        """The bytes of some tokens."""
+        return self.data[self.offsets[start] : self.offsets[stop]]
+
+    def spans(self, start: int, stop: int, length: int) -> list[Span]:
+        """Cut tokens into spans of at most `length`, each whole characters."""
+        spans = []
+        while start < stop:
+            end = min(start + length, stop)
+            while not self.whole[end]:
+                end -= 1
+            spans.append((start, end))
+            start = end
+        return spans
+
+    def chunks(self, spans: list[Span], chunk_len: int) -> tuple[Tensor, Tensor]:
+        """Padded tokens [chunk token], and their mask."""
+        starts, stops = np.array(spans).T
+        index = starts[:, None] + np.arange(chunk_len)
+        mask = index < stops[:, None]
+        tokens = np.where(mask, self.tokens[np.minimum(index, len(self.tokens) - 1)], 0)
+        return torch.from_numpy(tokens), torch.from_numpy(mask)
