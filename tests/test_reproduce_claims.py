@@ -1,17 +1,23 @@
 """A reproduction measures what decides the claims asked for, each experiment once, whatever stops it on the way."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from filelock import FileLock
 
 from memlm.claims import CLAIMS
 from memlm.config import ReadingConfig
-from memlm.reproduce import run
+from memlm.reproduce import lanes, run
 from memlm.reproduce.experiments import PRESETS, Experiment
 from memlm.reproduce.foreign_text import ForeignTextPlan, reproduce_foreign_text
 from memlm.reproduce.run import RESULTS, named, reproduce_claims
@@ -86,6 +92,109 @@ def test_stopped_and_started_again_it_ends_as_if_never_stopped(
     reproduce()
     assert counted.measured == [f"{name} 0" for name in EXPERIMENTS]
     assert len(rows(tmp_path)) == len(EXPERIMENTS)
+
+
+def measure_beside(out: Path, plan: tuple[str, Path]) -> Result:
+    """Begin, and end when another lane has begun; what is timed does not wait."""
+    name, marks = plan
+    (marks / f"{name} began").touch()
+    other = {"embeddings": "memory-model", "memory-model": "embeddings"}.get(name, name)
+    wait_until(lambda: (marks / f"{other} began").exists())
+    if name == "recall" and (marks.parent / "broken").exists():
+        raise ValueError("the disk of recall is full")
+    (marks / f"{name} ended").touch()
+    began, ended = ({path.name.split()[0] for path in marks.glob(f"* {what}")} for what in ("began", "ended"))
+    values = {"process": os.getpid(), "threads": torch.get_num_threads(), "beside": sorted(began - ended)}
+    return Result(name=name, measures=values)
+
+
+TIMED = {"substitution", "memory-training"}
+FOLDERS = {"foreign-text": "embeddings", "recall": "memory-model"}
+
+
+@pytest.fixture
+def side_by_side(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
+    (tmp_path / "marks").mkdir()
+
+    def preset(seed: int) -> list[Experiment]:
+        return [
+            Experiment(name, FOLDERS.get(name, name), (name, tmp_path / "marks"), measure_beside, timed=name in TIMED)
+            for name in EXPERIMENTS
+        ]
+
+    monkeypatch.setattr(run, "PRESETS", {"quick": preset})
+    return partial(reproduce_claims, tmp_path / "out", num_workers=2)
+
+
+def test_what_shares_nothing_is_measured_side_by_side(side_by_side: Callable[..., Any], tmp_path: Path) -> None:
+    side_by_side()
+    found = rows(tmp_path)
+    assert len(found) == len(EXPERIMENTS)
+    process = {row["name"]: row["process"] for row in found.values()}
+    assert process["embeddings"] == process["foreign-text"] != process["memory-model"] == process["recall"]
+    here = {name for name, number in process.items() if number == os.getpid()}
+    assert here == TIMED, "what is timed is measured alone, with all cores"
+    assert {row["threads"] for row in found.values() if row["name"] not in TIMED} == {max(1, os.cpu_count() // 2)}
+    assert not any(row["beside"] for row in found.values() if row["name"] in TIMED)
+
+
+def test_what_fails_in_a_worker_is_said_here(side_by_side: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "broken").touch()
+    with pytest.raises(ValueError, match="the disk of recall is full"):
+        side_by_side()
+    assert not {row["name"] for row in rows(tmp_path).values()} & TIMED
+    (tmp_path / "broken").unlink()
+    side_by_side()
+    assert len(rows(tmp_path)) == len(EXPERIMENTS)
+
+
+def kill_itself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_is_told_of() -> None:
+    with pytest.raises(OSError, match="exit code -9"):
+        lanes.side_by_side([[kill_itself], [partial(time.sleep, 60)]], 2)
+
+
+ABANDONED = """
+import os, sys, time
+from functools import partial
+from pathlib import Path
+from memlm.reproduce.lanes import side_by_side
+from test_reproduce_claims import write_on
+if __name__ == "__main__":
+    side_by_side([[partial(write_on, Path(sys.argv[1]) / name)] for name in "ab"], 2)
+"""
+
+
+def write_on(path: Path) -> None:
+    for number in range(1200):
+        path.write_text(str(number))
+        time.sleep(0.05)
+
+
+def test_workers_end_with_whoever_started_them(tmp_path: Path) -> None:
+    (tmp_path / "abandoned.py").write_text(ABANDONED)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    with subprocess.Popen([sys.executable, tmp_path / "abandoned.py", tmp_path], env=env) as parent:
+        wait_until(lambda: (tmp_path / "a").exists() and (tmp_path / "b").exists())
+        parent.kill()
+
+    def at_rest() -> bool:
+        before = [(tmp_path / name).read_text() for name in "ab"]
+        time.sleep(0.5)
+        return before == [(tmp_path / name).read_text() for name in "ab"]
+
+    wait_until(at_rest)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.05)
+    pytest.fail("waited for a minute")
 
 
 def test_only_what_decides_the_claims_asked_for_is_measured(counted: Counted, reproduce: Callable[..., Any]) -> None:

@@ -1,9 +1,10 @@
-"""Progress on standard error: a bar on a terminal, a plain line now and then anywhere else."""
+"""Progress on standard error: a bar on a terminal, a plain line now and then anywhere else, as in a worker process."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from multiprocessing import parent_process
 from typing import Literal, Protocol
 
 from rich.console import Console
@@ -36,7 +37,7 @@ def track(title: str, *, total: int | None, unit: Unit, completed: int = 0, quie
     """
     console = Console(stderr=True, quiet=quiet)
     meter = _Meter(title, total=total, unit=unit, completed=completed)
-    if console.is_terminal:
+    if console.is_terminal and not parent_process():  # several bars of several workers would write over one another
         yield from _bar(console, meter)
     else:
         yield from _plain_lines(console, meter)

@@ -1,5 +1,6 @@
 """The commands that decide the paper's claims."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,9 @@ class Claims(Command):
     """Folder of results, of what is trained on the way, and of the report; by default runs/ and the preset's name."""
     seeds: tuple[int, ...] = ()
     """By default 0, and with the standard preset 0, 1 and 2."""
+    workers: int = 0
+    """Processes that measure side by side what shares nothing; 0 is one for each core, or a single one where there is a
+    GPU. What is timed is measured alone."""
 
     def run(self) -> Answer:
         """Measure, decide, show."""
@@ -41,8 +45,18 @@ class Claims(Command):
 
         out = self.out or Path("runs") / self.preset
         seeds = self.seeds or ((0, 1, 2) if self.preset == "standard" else (0,))
-        claims = reproduce_claims(out, self.preset, self.names, seeds=seeds, say=self.say)
+        claims = reproduce_claims(
+            out, self.preset, self.names, seeds=seeds, num_workers=self._num_workers(), say=self.say
+        )
         return decided(self, [out / RESULTS], out, claims) if claims else {}
+
+    def _num_workers(self) -> int:
+        import torch
+
+        if self.workers < 0:
+            raise ValueError(f"there cannot be {self.workers} workers; 0 is one for each core")
+        whole_machine = self.preset == "paper" or torch.accelerator.is_available()
+        return self.workers or (1 if whole_machine else os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, kw_only=True)
