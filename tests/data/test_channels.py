@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from memlm.data.channels import Channel, erasure, symmetric, through
-from memlm.data.sources import Unifilar, even_process, random_markov, uniform, zipf
+from memlm.data.sources import even_process, random_markov, uniform, zipf
+from memlm.data.unifilar import Unifilar
 
 CHANNELS = [erasure(3, 0.4), symmetric(3, 0.2), symmetric(3, 0.0)]
 every_channel = pytest.mark.parametrize("channel", CHANNELS, ids=["erasure", "symmetric", "everything"])

@@ -8,7 +8,6 @@ import pytest
 
 from memlm.data.sources import (
     Lookup,
-    Unifilar,
     even_process,
     golden_mean,
     independent,
@@ -18,6 +17,7 @@ from memlm.data.sources import (
     uniform,
     zipf,
 )
+from memlm.data.unifilar import Unifilar
 
 SOURCES = [
     uniform(4),
@@ -144,6 +144,6 @@ def test_beliefs_that_are_too_many_to_follow_cost_no_more_than_what_they_leave_o
 ) -> None:
     source = random_unifilar(4, 3, seed=1)
     exact = source.block_entropy(12)
-    monkeypatch.setattr("memlm.data.sources._MAX_BELIEFS", 400)
+    monkeypatch.setattr("memlm.data.unifilar._MAX_BELIEFS", 400)
     assert source.block_entropy(12) == pytest.approx(exact, rel=0.01)
     assert 12 * source.entropy_rate < source.block_entropy(12) < exact

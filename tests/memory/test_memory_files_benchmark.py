@@ -18,7 +18,6 @@ def test_files_are_measured(finished_run: Path, tmp_path: Path, monkeypatch: pyt
     speeds = answer["mb_per_second"]
     assert speeds.keys() == {"encode", "regenerate", "remember", "recall"}
     assert min(speeds.values()) > 0
-    assert speeds["remember"] < speeds["encode"]
     for name in ("encode", "regenerate"):
         shares = answer["operation_shares"][name]
         assert 0 < answer["matrix_product_share"][name] == shares["matrix products"] < 1

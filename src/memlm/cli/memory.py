@@ -16,7 +16,9 @@ from memlm.cli.command import Answer, Command
 if TYPE_CHECKING:
     from memlm.memory.file import MemoryFile
 
-_BINS = 10
+_BINS, _BAR = 10, 40
+_LONG_BYTES = 1_000_000
+"""Of text that is worth a progress bar."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,13 +95,19 @@ class Recall(Command):
     def run(self) -> Answer:
         """Write it."""
         from memlm.memory.file import MemoryFile
+        from memlm.progress import track
 
         notes = MemoryFile.open(self.file, self.model)
         start, stop = chunk_range(self.chunks, len(notes))
+        total = sum(chunk.num_bytes for chunk in notes.chunks[start:stop])
         num_bytes = 0
         out = sys.stderr.buffer if self.json else sys.stdout.buffer
-        for piece in notes.vectors_only(start, stop) if self.vectors_only else notes.pieces(start, stop):
-            num_bytes += out.write(piece)
+        # A bar is of use where the text itself does not show how far it is.
+        quiet = total < _LONG_BYTES or self.json or sys.stdout.isatty()
+        with track("Recalling", total=total, unit="bytes", quiet=quiet) as advance:
+            for piece in notes.vectors_only(start, stop) if self.vectors_only else notes.pieces(start, stop):
+                num_bytes += out.write(piece)
+                advance(len(piece))
         out.flush()
         return {"chunks": [start, stop], "bytes": num_bytes}
 
@@ -139,8 +147,9 @@ class Inspect(Command):
         self.say(f"encoder {answer['encoder']} ({answer['fingerprint']}), {answer['bits']} bits a dimension")
         self.say(f"{answer['chunks']} chunks of {len(answer['documents'])} documents")
         self.say(f"{answer['fidelity']:.4f} of the tokens come back from the vectors alone")
-        for low, count in answer["fidelity_histogram"].items():
-            self.say(f"  fidelity {low}: {count} chunks")
+        for fidelity, count in answer["fidelity_histogram"].items():
+            bar = "█" * -(-_BAR * count // max(1, answer["chunks"]))
+            self.say(f"  fidelity {fidelity:<10} {count:>7} chunks {bar}".rstrip())
         self.say("bytes: " + ", ".join(f"{name} {answer[f'{name}_bytes']}" for name in ("memory", "patch", "raw")))
         if "bits_per_character" in answer:
             shares = (f"{name} {bits:.2f}" for name, bits in answer["bits_per_character"].items())

@@ -133,20 +133,16 @@ class Codec:
     @torch.no_grad()
     def _try(self, tokenized: Tokenized, spans: list[Span]) -> Iterator[_Tried]:
         """Encode one batch, round, regenerate and compare."""
-        tokens, mask = tokenized.chunks(spans, self.chunk_len)
-        device = self.model.device
-        memory = self.model.model.encoder(tokens.to(device), mask.to(device)).cpu()
+        tokens, mask = (part.to(self.model.device) for part in tokenized.chunks(spans, self.chunk_len))
+        memory = self.model.model.encoder(tokens, mask).cpu()
         packed = pack(memory.flatten(1), self.bits)
-        logits = self._logits(unpack(packed, self.bits, self._dim).reshape(memory.shape)).cpu()
-        right = logits.gather(-1, tokens[..., None])
-        rest = logits.scatter(-1, tokens[..., None], -torch.inf).amax(dim=-1, keepdim=True)
-        unsure = ~(right - rest > _LEAST_MARGIN)[..., 0].numpy()  # NaN is unsure as well
-        wrong = (logits.argmax(dim=-1) != tokens).numpy()
+        logits, place = self._logits(unpack(packed, self.bits, self._dim).reshape(memory.shape)), tokens[..., None]
+        right = logits.gather(-1, place)
+        lead = (right - logits.scatter_(-1, place, -torch.inf).amax(dim=-1, keepdim=True))[..., 0].cpu().numpy()
+        wrong, unsure = ~(lead > 0), ~(lead > _LEAST_MARGIN)  # NaN is both
         for row, span in enumerate(spans):
             length = span[1] - span[0]
-            yield _Tried(
-                span, packed.rows[row], float(packed.scales[row]), wrong[row, :length], (unsure | wrong)[row, :length]
-            )
+            yield _Tried(span, packed.rows[row], float(packed.scales[row]), wrong[row, :length], unsure[row, :length])
 
     def _keep(self, tokenized: Tokenized, tried: list[_Tried]) -> Iterator[Kept]:
         """Patch each, or keep it raw where that is smaller, and neighbours that are raw together."""

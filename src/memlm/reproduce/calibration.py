@@ -15,7 +15,8 @@ from jaxtyping import Float, Int
 
 from memlm.config import MemoryShape
 from memlm.data.channels import Channel, erasure, symmetric, through
-from memlm.data.sources import Unifilar, even_process, random_markov, uniform, zipf
+from memlm.data.sources import even_process, random_markov, uniform, zipf
+from memlm.data.unifilar import Unifilar
 from memlm.evaluation.information import retained_bits
 from memlm.nn.linear import orthogonal
 from memlm.objectives import Batch

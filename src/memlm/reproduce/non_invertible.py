@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from memlm.data.sources import Unifilar, golden_mean, random_unifilar
+from memlm.data.sources import golden_mean, random_unifilar
+from memlm.data.unifilar import Unifilar
 from memlm.reproduce.calibration import CalibrationPlan
 from memlm.reproduce.cells import Cell, Row, measured
 from memlm.reproduce.rate_distortion import DistortionPlan, ideal_over_stored, limit
