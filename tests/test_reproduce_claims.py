@@ -140,7 +140,7 @@ def test_what_shares_nothing_is_measured_side_by_side(side_by_side: Callable[...
 
 def test_what_fails_in_a_worker_is_said_here(side_by_side: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "broken").touch()
-    with pytest.raises(ValueError, match="the disk of recall is full"):
+    with pytest.raises(OSError, match="the disk of recall is full"):
         side_by_side()
     assert not {row["name"] for row in rows(tmp_path).values()} & TIMED
     (tmp_path / "broken").unlink()

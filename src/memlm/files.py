@@ -58,14 +58,17 @@ def atomic_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary
+        if path.exists():
+            shutil.copymode(path, temporary)
         _sync(temporary)
         temporary.replace(path)
-        _sync(path.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) or "I/O error" in str(error):
             raise OSError(_FAILED.format(path=path, error=error)) from error
         raise
+    with contextlib.suppress(OSError):  # it is written; some file systems cannot make sure of a folder
+        _sync(path.parent)
 
 
 def atomic_write(path: Path, text: str) -> None:

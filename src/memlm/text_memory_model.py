@@ -77,7 +77,7 @@ class TextMemoryModel(TextModel[MemoryModel, MemoryModelConfig]):
             max_new_tokens: how many tokens to write.
             streamer: a transformers streamer, which hears of every token as it is written.
             options: as transformers' `generate` takes them (do_sample, temperature, top_p, eos_token_id,
-                stopping_criteria, ...).
+                stopping_criteria, ...); what counts tokens or looks back knows the current chunk alone.
 
         Raises:
             ValueError: `max_new_tokens` is not positive; another encoder made the memories.
@@ -170,7 +170,7 @@ def generate(
         room = min(chunk_len - len(current), max_new_tokens - len(written))
         new = _within_chunk(model, past, current, room, _Unending(streamer) if streamer else None, options)
         current, written = torch.cat([current, new]), torch.cat([written, new])
-        if len(new) < room:  # something has stopped it
+        if len(new) < room or _is_end(model, new[-1:], options):
             break
         if len(current) == chunk_len:
             past = past.followed_by(_remember(model, current), model.config.max_memories)
@@ -209,6 +209,12 @@ def _given(model: MemoryModel, made: Memory) -> _Past:
     read = slice(max(0, len(made.vectors) - model.config.max_memories), None)
     memory = made.vectors[None, read].to(model.start)
     return _Past(memory, model.recall(memory, made.num_tokens[None, read].to(memory.device)))
+
+
+def _is_end(model: MemoryModel, last: Tensor, options: dict[str, Any]) -> bool:
+    """Whether text ends with this token [1]: where it fills a chunk, that it was the last does not show."""
+    ends = options.get("eos_token_id", model.decoder.generation_config.eos_token_id)
+    return ends is not None and bool(torch.isin(last, torch.as_tensor(ends, device=last.device)))
 
 
 def _within_chunk(

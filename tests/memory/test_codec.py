@@ -7,6 +7,7 @@ import uuid
 import numpy as np
 import pytest
 import tokenizers
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -117,6 +118,31 @@ def test_a_tokenizer_that_loses_something_leaves_the_text_raw(english: TextAutoe
         assert all(chunk.vector is None for chunk in kept) == (text != text.lower())
 
 
+def test_tokens_that_straddle_characters_are_not_cut(trained: TextAutoencoder) -> None:
+    rng = random.Random(0)
+    text = "".join(rng.choice([chr(0x4E00 + 64 * number) for number in range(128)]) for _ in range(4000))
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE())
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = tokenizers.decoders.ByteLevel()
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False)
+    backend.train_from_iterator([text], trainer)
+    straddling = TextAutoencoder(trained.model, Tokenizer(backend), trained.unconditional, {})
+    kept = list(Codec(straddling).write(text))
+    assert b"".join(Codec(straddling).read(kept)) == text.encode()
+    assert all(chunk.vector is None for chunk in kept)
+
+
+def test_nothing_is_kept_for_a_gradient(trained: TextAutoencoder) -> None:
+    graded: list[bool] = []
+    hook = trained.model.decoder.register_forward_hook(lambda *_: graded.append(torch.is_grad_enabled()))
+    codec = Codec(trained)
+    codec.read(list(codec.write(SENTENCES)))
+    hook.remove()
+    assert len(graded) >= 2
+    assert not any(graded)
+
+
 def test_lone_surrogates_and_tiny_chunks_are_refused(trained: TextAutoencoder) -> None:
     for target in (-0.1, 90, float("nan")):
         with pytest.raises(ValueError, match="target fidelity"):
@@ -169,6 +195,7 @@ def test_english_holds_english_and_says_what_it_does_not_hold(english: TextAutoe
         measured[name] = fidelity(kept)
     assert measured["novel"] >= 0.99
     assert measured["chinese"] <= measured["novel"]
+    assert measured["uuids"] <= measured["novel"]
     poor = Codec(codec.model, 4, target=0)
     kept = list(poor.write(chinese))
     assert fidelity(kept) < 0.99

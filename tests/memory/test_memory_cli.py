@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -108,6 +109,19 @@ def test_inspect_says_what_is_where(memlm: Memlm, text: bytes, tmp_path: Path) -
     shown = memlm("inspect", notes).out.decode()
     assert str(answer["patch_bytes"]) in shown
     assert all(f"{name} {bits:.2f}" in shown for name, bits in answer["bits_per_character"].items())
+
+
+def test_inspect_does_without_the_encoder(memlm: Memlm, finished_run: Path, text: bytes, tmp_path: Path) -> None:
+    model, notes = tmp_path / "model", tmp_path / "notes.memory"
+    shutil.copytree(finished_run / "model", model)
+    memlm("remember", tmp_path / "a.txt", "-o", notes, "--model", model)
+    model.rename(tmp_path / "elsewhere")
+    done = memlm("inspect", notes, "--json")
+    answer = json.loads(done.out)
+    assert answer["text_bytes"] == len(text)
+    assert "gzip_bytes" not in answer
+    assert "sizes are not compared" in done.err
+    assert json.loads(memlm("inspect", notes, "--model", tmp_path / "elsewhere", "--json").out)["gzip_bytes"]
 
 
 def test_inspect_names_what_is_damaged(memlm: Memlm, text: bytes, tmp_path: Path) -> None:

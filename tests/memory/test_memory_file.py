@@ -88,7 +88,8 @@ def test_any_range_is_the_slice_of_the_whole(notes: MemoryFile, trained: TextAut
             assert notes.text(start, stop) == "".join(pieces[start:stop])
             part = notes.memories(start, stop)
             assert torch.equal(part.vectors, vectors.vectors[with_vector[start] : with_vector[stop]])
-            assert len(trained.regenerate(part)) == 1
+            alone = b"".join(notes.vectors_only(start, stop)).decode(errors="replace")
+            assert trained.regenerate(part) == [alone]
 
 
 def test_memories_are_what_the_decoder_reads(notes: MemoryFile, trained: TextAutoencoder) -> None:
@@ -130,6 +131,36 @@ def test_what_is_forgotten_is_gone(notes: MemoryFile, trained: TextAutoencoder) 
     assert (len(notes), notes.text(), len(notes.documents)) == (0, "", len(TEXTS))
     notes.append("the memory", name="again")
     assert notes.text() == "the memory"
+
+
+def test_what_is_forgotten_is_what_was_meant(notes: MemoryFile, trained: TextAutoencoder) -> None:
+    other = MemoryFile.open(notes.path, trained)
+    pieces = [notes.text(number, number + 1) for number in range(len(notes))]
+    other.append("more")
+    notes.forget(2, 3)  # that another has appended since changes nothing of these
+    with pytest.raises(ValueError, match=r"chunks 3:4 of .* are others than when it was opened: open it again"):
+        other.forget(3, 4)
+    with pytest.raises(ValueError, match="open it again"):
+        other.forget(len(other) - 1, len(other))
+    assert MemoryFile.open(notes.path, trained).text() == "".join(pieces[:2] + pieces[3:]) + "more"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and modes")
+def test_links_and_permissions_stay(notes: MemoryFile, trained: TextAutoencoder) -> None:
+    link = notes.path.with_name("link.memory")
+    link.symlink_to(notes.path.name)
+    notes.path.chmod(0o600)
+    MemoryFile.open(link, trained).append("more")
+    assert link.is_symlink()
+    assert MemoryFile.open(notes.path, trained).text() == WHOLE + "more"
+    assert notes.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_memories_are_read_without_the_encoder(notes: MemoryFile) -> None:
+    alone = MemoryFile.open(notes.path)
+    assert torch.equal(alone.memories(1, 5).vectors, notes.memories(1, 5).vectors)
+    with pytest.raises(ValueError, match="does not name its encoder"):
+        alone.text()
 
 
 def test_a_writer_adds_to_what_another_wrote_meanwhile(notes: MemoryFile, trained: TextAutoencoder) -> None:

@@ -83,7 +83,7 @@ def test_a_flushed_session_goes_on_in_the_same_document(notes: MemoryFile) -> No
 def test_a_lone_surrogate_is_refused_and_nothing_else(notes: MemoryFile) -> None:
     with notes.session() as session:
         session.append("the memory ")
-        with pytest.raises(ValueError, match="surrogate"):
+        with pytest.raises(ValueError, match="the text holds a lone surrogate at character 1,"):
             session.append("a\ud800")
         session.append("holds")
     assert notes.text() == "the text before. the memory holds"
@@ -98,6 +98,39 @@ def test_a_full_disk_leaves_text_pending(notes: MemoryFile, monkeypatch: pytest.
                 session.flush()
         assert session.pending == "the memory "
     assert notes.text() == "the text before. the memory "
+
+
+@pytest.mark.parametrize("after", [0, 1], ids=["before the file is renamed", "after it"])
+def test_an_interrupted_write_is_kept_once(
+    after: int, notes: MemoryFile, trained: TextAutoencoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = iter(range(100))
+
+    def interrupt(path: Path) -> None:
+        if next(calls) == after:
+            raise KeyboardInterrupt
+
+    def streaming() -> None:
+        with notes.session("stream") as session:
+            session.append("streamed once. ")
+            monkeypatch.setattr(files, "_sync", interrupt)
+            session.flush()
+
+    with pytest.raises(KeyboardInterrupt):
+        streaming()
+    assert MemoryFile.open(notes.path, trained).text() == "the text before. streamed once. "
+    assert [one.name for one in MemoryFile.open(notes.path).documents] == ["before", "stream"]
+
+
+def test_a_long_file_is_not_rewritten_for_every_few_chunks(trained: TextAutoencoder, tmp_path: Path) -> None:
+    notes = MemoryFile.create(tmp_path / "long.memory", trained, [("long", STREAM)])
+    while len(notes) < 5000:
+        notes.extend(notes)
+    with notes.session("more") as session:
+        for _ in range(40):
+            session.append("the memory holds one long text ")
+        assert len(session.pending) == 40 * 31, "a share of the file, not sixteen chunks"
+    assert notes.text().endswith("one long text ")
 
 
 def test_a_session_is_the_only_writer(notes: MemoryFile, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -250,11 +250,13 @@ def test_streamed_tokens_are_those_returned_and_end_once() -> None:
     assert (len(written), streamer.ends) == (15, 1)
 
 
-def test_generation_stops_where_it_is_told() -> None:
-    reads = model(Prefix(num_positions=1))
+@pytest.mark.parametrize("place", [8, 5, 11], ids=["within a chunk", "at a chunk's end", "at another's"])
+@pytest.mark.parametrize("seed", range(5))
+def test_generation_stops_where_it_is_told(place: int, seed: int) -> None:
+    reads = randomized(model(Prefix(num_positions=1)), seed)
     tokens = windows(10)[0][0, 0]
     written = generate(reads, tokens, max_new_tokens=40, do_sample=False)
-    stop = int(written[8])
+    stop = int(written[place])
     stopped = generate(reads, tokens, max_new_tokens=40, do_sample=False, eos_token_id=stop, pad_token_id=0)
     first = written.tolist().index(stop)
     assert stopped.tolist() == written[: first + 1].tolist()
@@ -303,5 +305,21 @@ def test_a_short_chunk_is_recalled_as_it_ends(pointer_span: int) -> None:
         lengths[:, 1] = 2
         short = reads.recall(memory, lengths)
     assert torch.equal(short.tokens[:, 1, -2:], full.tokens[:, 1, :2])
-    assert torch.equal(short.tokens[:, 1, :-2], full.tokens[:, 1, 2:])
+    assert short.real[:, 1].tolist() == [[False] * (LENGTH - 2) + [True] * 2] * len(tokens)
+    assert short.real[:, [0, 2, 3]].all()
     assert torch.equal(short.tokens[:, [0, 2, 3]], full.tokens[:, [0, 2, 3]])
+
+
+@pointing_or_not
+def test_what_lies_beyond_a_short_chunks_end_is_not_read(pointer_span: int) -> None:
+    reads = model(Unpooled(num_positions=2, token_dim=8), pointer_span=pointer_span)
+    tokens, mask = windows(5, num_windows=1)
+    present = torch.ones(1, CHUNKS, dtype=torch.bool)
+    lengths = torch.tensor([[LENGTH, LENGTH, 4, 1]])
+    with torch.no_grad():
+        memory = reads.encode(tokens, mask)
+        recalled = reads.recall(memory, lengths)
+        junk = recalled._replace(tokens=torch.where(recalled.real, recalled.tokens, 7))
+        one, other = (reads.predict(tokens[:, 0], memory, present, each) for each in (recalled, junk))
+    torch.testing.assert_close(one, other)
+    assert (recalled.tokens != junk.tokens).any()

@@ -9,7 +9,7 @@ VOCAB = 20
 
 def recalled(pointer: Pointer, chunks: list[list[int]]) -> Recalled:
     tokens = torch.tensor(chunks)[None]
-    return Recalled(tokens, pointer.keys(torch.eye(VOCAB)[tokens]))
+    return Recalled(tokens, pointer.keys(torch.eye(VOCAB)[tokens]), torch.ones_like(tokens, dtype=torch.bool))
 
 
 def pointer(span: int) -> Pointer:
@@ -48,7 +48,9 @@ def test_what_went_on_from_the_word_before_is_copied_from_whichever_chunk_it_sta
 def test_with_nothing_to_point_at_the_decoder_speaks_alone() -> None:
     points = pointer(span=2)
     hidden, logits = torch.randn(1, 3, VOCAB), torch.randn(1, 3, VOCAB)
-    empty = Recalled(torch.zeros(1, 0, 5, dtype=torch.long), torch.zeros(1, 0, 5, VOCAB))
+    empty = Recalled(
+        torch.zeros(1, 0, 5, dtype=torch.long), torch.zeros(1, 0, 5, VOCAB), torch.zeros(1, 0, 5, dtype=torch.bool)
+    )
     with torch.no_grad():
         alone = points(hidden, logits, empty, torch.zeros(1, 0, dtype=torch.bool))
         absent = points(hidden, logits, recalled(points, [[1, 2], [3, 4]]), torch.zeros(1, 2, dtype=torch.bool))

@@ -87,7 +87,7 @@ def _row(notes: MemoryFile, bits: Bits, work: _Work) -> dict[str, Any]:
     return {
         "bits": bits,
         "token_accuracy": 1 - sum(chunk.num_wrong for chunk in chunks) / num_tokens,
-        "exact_chunks": sum(chunk.num_wrong == 0 for chunk in chunks) / len(chunks),
+        "exact_chunks": sum(chunk.is_exact for chunk in chunks) / len(chunks),
         "chunks": len(chunks),
         "patch_bytes": sum(chunk.payload_bytes for chunk in chunks),
         "file_bytes": notes.path.stat().st_size,

@@ -48,7 +48,7 @@ class Generate(Command):
         from memlm.text_memory_model import TextMemoryModel
 
         model = TextMemoryModel.from_pretrained(self.model)
-        past, told = self._past()
+        past, told = self._past(model.config.max_memories)
         torch.manual_seed(self.seed)
         drawn = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
         options = drawn if self.temperature else {"do_sample": False}
@@ -56,8 +56,8 @@ class Generate(Command):
         self.say(self.prompt + text)
         return {"prompt": self.prompt, "text": text, **told}
 
-    def _past(self) -> "tuple[str | Memory, Answer]":
-        """What stands before the prompt, and what there is to say of it."""
+    def _past(self, most: int) -> "tuple[str | Memory, Answer]":
+        """What stands before the prompt, `most` memories of it, and what there is to say of it."""
         from memlm.memory.file import MemoryFile
         from memlm.memory.store import is_memory_file
 
@@ -71,7 +71,9 @@ class Generate(Command):
             raise ValueError(f"{files[0]} is a file of memories: give it alone")
         notes = MemoryFile.open(files[0])
         start, stop = chunk_range(self.chunks, len(notes))
-        memory = notes.memories(start, stop)
-        if raw := stop - start - len(memory.vectors):
-            self.say(f"{raw} of {stop - start} chunks are raw text: they have no memory, and are not read", aside=True)
-        return memory, {"past_chunks": len(memory.vectors), "raw_chunks": raw}
+        kinds = [chunk.kind for chunk in notes.chunks[start:stop]]
+        with_memory = [number for number, kind in enumerate(kinds, start) if kind != "raw"]
+        memory = notes.memories(with_memory[-most] if len(with_memory) > most else start, stop)
+        if raw := kinds.count("raw"):
+            self.say(f"{raw} of {len(kinds)} chunks are raw text: they have no memory, and are not read", aside=True)
+        return memory, {"past_chunks": len(with_memory), "raw_chunks": raw}

@@ -4,7 +4,7 @@ import sys
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -48,10 +48,9 @@ class Remember(Command):
         from memlm.memory.file import MemoryFile
         from memlm.progress import track
 
-        documents = list(_read(self.files))
-        num_bytes = sum(len(text.encode()) for _, text in documents)
+        documents = _read(paths := _paths(self.files))
         before, begin = 0, time.monotonic()
-        with track("Remembering", total=num_bytes, unit="bytes") as advance:
+        with track("Remembering", total=_num_bytes(paths), unit="bytes") as advance:
             if self.append:
                 notes = MemoryFile.open(self.out, self.model)
                 if self.bits not in (None, notes.about.bits):
@@ -68,6 +67,7 @@ class Remember(Command):
                     advance=advance,
                 )
         seconds = time.monotonic() - begin
+        num_bytes = sum(chunk.num_bytes for chunk in notes.chunks[before:])
         answer = _sizes(notes) | {"added_chunks": len(notes) - before, "mb_per_second": num_bytes / 1e6 / seconds}
         self.say(
             f"{answer['fidelity']:.4f} of the tokens come back from the vectors alone, {answer['exact_chunks']} of "
@@ -130,8 +130,13 @@ class Inspect(Command):
 
         notes = MemoryFile.open(self.file, self.model)
         damaged = notes.damaged()
+        try:
+            compared = {} if damaged else _compared(notes)
+        except ValueError as error:  # all else can be told without the text
+            self.say(f"sizes are not compared with those of the text: {error}", aside=True)
+            compared = {}
         answer = _sizes(notes) | {
-            **({} if damaged else _compared(notes)),
+            **compared,
             "damaged_chunks": damaged,
             "encoder": notes.about.encoder,
             "fingerprint": notes.about.fingerprint,
@@ -170,7 +175,7 @@ def _sizes(notes: "MemoryFile") -> dict[str, Any]:
     return {
         "chunks": len(chunks),
         "fidelity": 1 - sum(chunk.num_wrong for chunk in chunks) / num_tokens if num_tokens else 1.0,
-        "exact_chunks": sum(chunk.num_wrong == 0 for chunk in chunks),
+        "exact_chunks": sum(chunk.is_exact for chunk in chunks),
         "patched_chunks": sum(chunk.kind == "patched" for chunk in chunks),
         "raw_chunks": len(chunks) - num_vectors,
         "text_bytes": sum(chunk.num_bytes for chunk in chunks),
@@ -209,7 +214,7 @@ def _compared(notes: "MemoryFile") -> dict[str, Any]:
 
 def _histogram(notes: "MemoryFile") -> dict[str, int]:
     """Chunks by what their vectors give back: exactly 1 apart, the rest in tenths."""
-    places = Counter(-1 if chunk.num_wrong == 0 else int(chunk.fidelity * _BINS) for chunk in notes.chunks)
+    places = Counter(-1 if chunk.is_exact else int(chunk.fidelity * _BINS) for chunk in notes.chunks)
     bins = {f"{place / _BINS:.1f} to {(place + 1) / _BINS:.1f}": places[place] for place in reversed(range(_BINS))}
     return {"1": places[-1], **bins}
 
@@ -228,14 +233,24 @@ def _spans(notes: "MemoryFile") -> Iterator[dict[str, Any]]:
         start = stop
 
 
-def _read(paths: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Each file whole, and named."""
+def _paths(files: tuple[str, ...]) -> list[str]:
+    """What files, globs and - name."""
     from memlm.config import FileCorpus
     from memlm.data.corpus import list_files
 
-    if not paths:
+    if not files:
         raise ValueError("nothing to remember: name files, or - for standard input")
-    for path in list_files(FileCorpus(paths=paths)):
+    return list_files(FileCorpus(paths=files))
+
+
+def _num_bytes(paths: Sequence[str]) -> int | None:
+    """Of all files; not known of standard input."""
+    return None if "-" in paths else sum(Path(path).stat().st_size for path in paths)
+
+
+def _read(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Each file whole, and named, when its turn comes."""
+    for path in paths:
         name = "standard input" if path == "-" else path
         try:
             yield name, (sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()).decode()

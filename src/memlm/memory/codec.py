@@ -14,19 +14,17 @@ from torch import Tensor
 
 from memlm.data.corpus import cut
 from memlm.evaluation.metrics import batch_chunks
-from memlm.memory.kept import Kept, deflated, digest, inflated, patch_of, patched
-from memlm.memory.packing import Bits, Packed, pack, unpack
-from memlm.memory.tokenized import Span, Tokenized
+from memlm.memory.kept import Kept, deflated, digest, inflated, patch_of, patched, vectors_of
+from memlm.memory.packing import Bits, pack, unpack
+from memlm.memory.tokenized import MIN_CHUNK, Span, Tokenized, encoded
 from memlm.text_autoencoder import TextAutoencoder
 
-MIN_CHUNK = 4
-"""No character takes more byte-level tokens; a shorter chunk might have to end inside of one."""
 _LEAST_MARGIN = 1e-2
 """Nats by which the right token must lead: less might be lost to rounding on another machine, and is patched."""
 _RAW_CHUNKS = 8
 """Raw text is kept in pieces of so many chunks' tokens, since longer ones compress better."""
 _PIECE_BYTES = 1 << 20
-"""Text is tokenized in pieces of at most so many bytes, so that a huge one needs no more memory."""
+"""Text is tokenized in pieces of at most so many bytes: the tokens of a huge one would need many times its memory."""
 
 
 class _Tried(NamedTuple):
@@ -81,7 +79,7 @@ class Codec:
         Raises:
             ValueError: the text holds a lone surrogate.
         """
-        pieces = list(cut(io.BytesIO(_encoded(text)), _PIECE_BYTES))
+        pieces = list(cut(io.BytesIO(encoded(text)), _PIECE_BYTES))
         for number, piece in enumerate(pieces, 1):
             unfinished = whole_chunks and number == len(pieces)
             tokenized = Tokenized.of(self.model.tokenizer, piece)
@@ -111,12 +109,7 @@ class Codec:
     def vectors(self, kept: Sequence[Kept]) -> Float[Tensor, "chunk slot memory_dim"]:
         """The memories of those chunks that have one."""
         shape = self.model.config.shape
-        rows = [chunk.vector for chunk in kept if chunk.vector is not None]
-        scales = [chunk.scale for chunk in kept if chunk.vector is not None]
-        if not rows:
-            return torch.zeros(0, shape.num_slots, shape.memory_dim)
-        packed = Packed(np.stack(rows), np.array(scales, np.float32))
-        return unpack(packed, self.bits, self._dim).reshape(len(rows), shape.num_slots, shape.memory_dim)
+        return vectors_of(kept, self.bits, shape.num_slots, shape.memory_dim)
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -162,7 +155,7 @@ class Codec:
                 yield _with_vector(tried[place], patches[place], tokenized.text(*tried[place].span))
 
     def _raw_text(self, data: bytes, advance: Callable[[int], None] | None, unfinished: bool) -> Iterator[Kept]:
-        """All of it raw: this tokenizer does not give it back."""
+        """All of it raw: these tokens do not give it back."""
         for piece in list(cut(io.BytesIO(data), _RAW_CHUNKS * self.chunk_len))[: -1 if unfinished else None]:
             yield _raw(piece, len(self.model.tokenizer.encode(piece.decode())))
             if advance:
@@ -170,7 +163,6 @@ class Codec:
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def _regenerated(self, kept: Sequence[Kept]) -> Iterator[NDArray[np.int64]]:
         """The tokens that each vector gives back."""
         lengths = [chunk.num_tokens for chunk in kept if chunk.vector is not None]
@@ -178,6 +170,7 @@ class Codec:
         rows = (row for vectors in batches for row in self._logits(vectors).argmax(dim=-1).cpu().numpy())
         return (row[:length] for row, length in zip(rows, lengths, strict=False))
 
+    @torch.no_grad()
     def _logits(self, vectors: Tensor) -> Tensor:
         return self.model.model.decoder(vectors.to(self.model.device))
 
@@ -198,15 +191,6 @@ class Codec:
 
     def _batches(self, spans: list[Span]) -> Iterator[list[Span]]:
         return (spans[start : start + self._batch] for start in range(0, len(spans), self._batch))
-
-
-def _encoded(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"the text holds a lone surrogate at character {error.start}, which UTF-8 cannot say"
-        ) from None
 
 
 def _with_vector(tried: _Tried, patch: bytes, text: bytes) -> Kept:

@@ -5,11 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import torch
 
 from memlm.memory import store
 from memlm.memory.codec import Codec
-from memlm.memory.kept import Kept, digest
+from memlm.memory.kept import Kept, digest, vectors_of
 from memlm.memory.lock import only_writer
 from memlm.memory.packing import Bits, row_bytes
 from memlm.memory.session import MemorySession
@@ -65,18 +66,22 @@ class MemoryFile:
             ValueError: the file exists; there is no such model; a text holds a lone surrogate.
             OSError: the disk is full or not writable, or somebody else is writing this file.
         """
-        path = Path(path)
+        path = _followed(Path(path))
         _refuse_existing(path)
         if not isinstance(model, TextAutoencoder):
             name = str(Path(model).resolve()) if Path(model).is_dir() else str(model)
             model = TextAutoencoder.from_pretrained(model)
         shape = model.config.shape
-        dims = shape.num_slots * shape.memory_dim
-        about = About(encoder=name, fingerprint=model.encoder_fingerprint, bits=bits, memory_dims=dims)
-        arrays = _written(Codec(model, bits, target), about, documents, advance)
-        with only_writer(path):
+        about = About(
+            encoder=name,
+            fingerprint=model.encoder_fingerprint,
+            bits=bits,
+            num_slots=shape.num_slots,
+            memory_dim=shape.memory_dim,
+        )
+        with only_writer(path):  # from the start: that it cannot be written should not turn out at the end
             _refuse_existing(path)
-            store.write(path, about, arrays)
+            store.write(path, about, _written(Codec(model, bits, target), about, documents, advance))
         return cls(Store(path), model)
 
     @classmethod
@@ -86,7 +91,7 @@ class MemoryFile:
         Raises:
             ValueError: no such file; no memory file, or a newer, damaged or truncated one; another encoder's.
         """
-        opened = Store(Path(path))
+        opened = Store(_followed(Path(path)))
         if model is not None and not isinstance(model, TextAutoencoder):
             model = TextAutoencoder.from_pretrained(model)
         return cls(opened, None if model is None else _belonging(opened, model))
@@ -109,7 +114,7 @@ class MemoryFile:
     @property
     def vector_bytes(self) -> int:
         """Of one memory, with its scale."""
-        return row_bytes(self.about.bits, self.about.memory_dims) + _SCALE_BYTES
+        return row_bytes(self.about.bits, self.about.row_dims) + _SCALE_BYTES
 
     @property
     def chunks(self) -> list[ChunkInfo]:
@@ -167,16 +172,19 @@ class MemoryFile:
             yield from self._codec().read_vectors(kept)
 
     def memories(self, start: int = 0, stop: int | None = None) -> Memory:
-        """The vectors of some chunks, as one text's, for a decoder or a memory model.
+        """The vectors of some chunks, as one text's, for a decoder or a memory model; needs no encoder.
 
         Raw chunks have no vector and are left out (`chunks` says which they are); same errors as `text`.
         """
-        kept = [chunk for _, chunks in self._kept(start, stop) for chunk in chunks if chunk.vector is not None]
+        about, parts, num_tokens = self.about, [torch.zeros(0, self.about.num_slots, self.about.memory_dim)], []
+        for _, kept in self._kept(start, stop):
+            parts.append(vectors_of(kept, about.bits, about.num_slots, about.memory_dim))
+            num_tokens += [chunk.num_tokens for chunk in kept if chunk.vector is not None]
         return Memory(
-            vectors=self._codec().vectors(kept),
-            num_tokens=torch.tensor([chunk.num_tokens for chunk in kept], dtype=torch.int64),
-            num_chunks=(len(kept),),
-            encoder=self.about.fingerprint,
+            vectors=torch.cat(parts),
+            num_tokens=torch.tensor(num_tokens, dtype=torch.int64),
+            num_chunks=(len(num_tokens),),
+            encoder=about.fingerprint,
         )
 
     def damaged(self) -> list[int]:
@@ -232,16 +240,17 @@ class MemoryFile:
 
         What is pending is written when the block ends, by an error too.
         """
-        join = store.joined
 
         def write(kept: list[Kept]) -> None:
-            nonlocal join
             arrays = store.arrays_of([(name, kept)], self.about)
-            self._rewrite(lambda now: join(now.arrays(), arrays))
-            join = store.continued
+            self._rewrite(
+                lambda now: (store.continued if len(now.documents) > before else store.joined)(now.arrays(), arrays)
+            )
 
         with only_writer(self.path):
-            session = MemorySession(self._codec(target), write)
+            self._store = self._current()
+            before = len(self.documents)
+            session = MemorySession(self._codec(target), write, lambda: len(Store(self.path)))
             try:
                 yield session
             finally:
@@ -264,18 +273,31 @@ class MemoryFile:
             self._rewrite(lambda now: store.joined(now.arrays(), arrays))
 
     def forget(self, start: int, stop: int) -> None:
-        """Rewrite the file without some chunks; documents stay, if empty. Same errors as `append` and `text`."""
+        """Rewrite the file without some chunks; documents stay, if empty. Same errors as `append` and `text`.
+
+        Raises:
+            ValueError: these chunks are others by now, since somebody has forgotten some.
+        """
+        start, stop = self._range(start, stop)
+        meant = self._store.digests(start, stop)
         with only_writer(self.path):
-            self._rewrite(lambda now: now.without(*self._range(start, stop)))
+            now = self._current()
+            if stop > len(now) or not np.array_equal(now.digests(start, stop), meant):
+                raise ValueError(
+                    f"chunks {start}:{stop} of {self.path} are others than when it was opened: open it again"
+                )
+            self._rewrite(lambda now: now.without(start, stop))
 
     def _rewrite(self, change: Callable[[Store], store.Arrays]) -> None:
         """Write what becomes of the file, all or nothing, and of what is in it now, perhaps by another writer."""
+        store.write(self.path, self.about, change(self._current()))
+        self._store = Store(self.path)
+
+    def _current(self) -> Store:
         current = Store(self.path)
         if current.about != self.about:
             raise ValueError(f"{self.path} was replaced by memories of another kind since it was opened")
-        self._store = current
-        store.write(self.path, self.about, change(current))
-        self._store = Store(self.path)
+        return current
 
     def _codec(self, target: float = 0.9) -> Codec:
         return Codec(self.model, self.about.bits, target)
@@ -293,6 +315,11 @@ def _belonging(opened: Store, model: TextAutoencoder) -> TextAutoencoder:
             f"one ({model.encoder_fingerprint}); load the model that made it"
         )
     return model
+
+
+def _followed(path: Path) -> Path:
+    """What a link leads to: a new file in its place would leave the old one behind."""
+    return path.resolve() if path.is_symlink() else path
 
 
 def _refuse_existing(path: Path) -> None:

@@ -3,10 +3,16 @@
 import hashlib
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
+from torch import Tensor
+
+from memlm.memory.packing import Bits, Packed, unpack
 
 DIGEST_BYTES = 8
 
@@ -33,6 +39,18 @@ class Kept(NamedTuple):
         numbers = struct.pack("<iii?f", *self[:3], self.vector is None, self.scale)
         vector = b"" if self.vector is None else self.vector.tobytes()
         return digest(numbers, vector, self.payload, self.text_digest)
+
+
+def vectors_of(
+    kept: Sequence[Kept], bits: Bits, num_slots: int, memory_dim: int
+) -> Float[Tensor, "chunk {num_slots} {memory_dim}"]:
+    """The memories of those chunks that have one, as they are read."""
+    rows = [chunk.vector for chunk in kept if chunk.vector is not None]
+    scales = [chunk.scale for chunk in kept if chunk.vector is not None]
+    if not rows:
+        return torch.zeros(0, num_slots, memory_dim)
+    packed = Packed(np.stack(rows), np.array(scales, np.float32))
+    return unpack(packed, bits, num_slots * memory_dim).reshape(len(rows), num_slots, memory_dim)
 
 
 def digest(*parts: bytes) -> bytes:

@@ -41,8 +41,10 @@ def unpack(packed: Packed, bits: Bits, dim: int) -> Float[Tensor, "chunk dim"]:
     """The vectors that were kept, [chunk dim]."""
     if bits >= 16:
         return torch.from_numpy(packed.rows.astype(np.float32))
-    each_bit = np.unpackbits(packed.rows, axis=-1, count=dim * bits).reshape(len(packed.rows), dim, bits)
-    index = each_bit @ (1 << np.arange(bits)[::-1])
+    index = np.array(packed.rows)
+    if bits < 8:
+        each_bit = np.unpackbits(index, axis=-1, count=dim * bits).reshape(len(index), dim, bits)
+        index = np.packbits(np.pad(each_bit, ((0, 0), (0, 0), (8 - bits, 0))), axis=-1)[..., 0]
     levels = level_values(torch.from_numpy(index).float(), bits)
     return levels * torch.from_numpy(np.array(packed.scales))[:, None]
 

@@ -4,9 +4,12 @@ from collections.abc import Callable
 
 from memlm.memory.codec import Codec
 from memlm.memory.kept import Kept
+from memlm.memory.tokenized import encoded
 
-_TRIED_CHUNKS = 16
-"""Text is looked at again when there is as much more of it as this many chunks have at a byte a token."""
+_LEAST_CHUNKS = 16
+"""Text is looked at again when there is as much more of it as this many chunks have at a character a token,"""
+_REWRITES = 64
+"""or a share of all chunks, so that a file is not rewritten more often than this while it grows by its own length."""
 
 
 class MemorySession:
@@ -18,16 +21,16 @@ class MemorySession:
             session.append(piece)
     ```
 
-    Full chunks are written as they come, all or nothing; a process that is killed loses `pending` and no more.
+    Full chunks are written as they come, all or nothing; the longer the file, the more at a time, for it is rewritten.
+    A process that is killed loses `pending` and no more.
     """
 
-    def __init__(self, codec: Codec, write: Callable[[list[Kept]], None]) -> None:
-        """`write` is given chunks, in order, and keeps them."""
-        self._codec, self._write = codec, write
-        self._step = _TRIED_CHUNKS * codec.chunk_len
-        self._enough = self._step
+    def __init__(self, codec: Codec, write: Callable[[list[Kept]], None], num_chunks: Callable[[], int]) -> None:
+        """`write` is given chunks, in order, and keeps them; `num_chunks` counts all that are kept."""
+        self._codec, self._write, self._num_chunks = codec, write, num_chunks
+        self._enough = self._step()
         self.pending = ""
-        """Text that does not fill a chunk yet."""
+        """Text that does not fill a chunk yet, or too few."""
 
     def append(self, text: str) -> None:
         """Add text; writes the chunks that it fills, several at a time.
@@ -36,11 +39,11 @@ class MemorySession:
             ValueError: the text holds a lone surrogate; it is left out.
             OSError: the disk is full or not writable; what could not be written is still `pending`.
         """
-        text.encode()
+        encoded(text)
         self.pending += text
         if len(self.pending) >= self._enough:
             self._keep(whole_chunks=True)
-            self._enough = len(self.pending) + self._step
+            self._enough = len(self.pending) + self._step()
 
     def flush(self) -> None:
         """Write all of it, if the last chunk is not full either. Same errors as `append`."""
@@ -48,7 +51,15 @@ class MemorySession:
 
     def _keep(self, *, whole_chunks: bool) -> None:
         kept = list(self._codec.write(self.pending, whole_chunks=whole_chunks))
-        if kept:
+        if not kept:
+            return
+        before, rest = self._num_chunks(), self.pending.encode()[sum(chunk.num_bytes for chunk in kept) :].decode()
+        try:
             self._write(kept)
-            num_bytes = sum(chunk.num_bytes for chunk in kept)
-            self.pending = self.pending.encode()[num_bytes:].decode()
+        finally:
+            if self._num_chunks() > before:  # an interruption may come when all is written
+                self.pending = rest
+
+    def _step(self) -> int:
+        """Characters of text to wait for."""
+        return max(_LEAST_CHUNKS, self._num_chunks() // _REWRITES) * self._codec.chunk_len

@@ -54,8 +54,13 @@ class ChunkInfo(NamedTuple):
 
     @property
     def fidelity(self) -> float:
-        """The share of its tokens that the vector alone gives back."""
-        return 1 - self.num_wrong / self.num_tokens
+        """The share of its tokens that the vector alone gives back; of raw text, none."""
+        return 0.0 if self.kind == "raw" else 1 - self.num_wrong / self.num_tokens
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the vector alone gives it back."""
+        return self.kind != "raw" and self.num_wrong == 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +71,20 @@ class About:
     """Its name or folder; empty where it had none."""
     fingerprint: str
     bits: Bits
-    memory_dims: int
-    """Of all slots of a chunk."""
+    num_slots: int
+    """Vectors of a chunk."""
+    memory_dim: int
+    """Of each."""
 
     @property
     def kind(self) -> str:
         """What files have to have in common to be joined, in words."""
-        return f"{self.bits} bits for each of {self.memory_dims} dimensions of encoder {self.fingerprint}"
+        return f"{self.bits} bits a dimension of encoder {self.fingerprint}"
+
+    @property
+    def row_dims(self) -> int:
+        """Dimensions of all vectors of a chunk."""
+        return self.num_slots * self.memory_dim
 
 
 class Store:
@@ -121,7 +133,8 @@ class Store:
             encoder=found["encoder"],
             fingerprint=found["fingerprint"],
             bits=cast(Bits, _number(found["bits"])),
-            memory_dims=_number(found["memory_dims"]),
+            num_slots=_number(found["num_slots"]),
+            memory_dim=_number(found["memory_dim"]),
         )
 
     def __len__(self) -> int:
@@ -140,7 +153,7 @@ class Store:
         rows, payload = slice(*self._row[[start, stop]].tolist()), self._payload[start : stop + 1]
         vectors, scales = iter(self._slice("vectors", rows)), iter(self._slice("scales", rows))
         blob = self._slice("payloads", slice(int(payload[0]), int(payload[-1]))).tobytes()
-        digests = self._slice("digests", slice(start, stop))
+        digests = self.digests(start, stop)
         chunks = []
         for place, (numbers, digests_of) in enumerate(zip(self._numbers[start:stop], digests, strict=True)):
             own, text = digests_of[:DIGEST_BYTES].tobytes(), digests_of[DIGEST_BYTES:].tobytes()
@@ -150,6 +163,10 @@ class Store:
             chunk = Kept(tokens, size, wrong, vector, scale, part, text)
             chunks.append((chunk, chunk.digest == own))
         return chunks
+
+    def digests(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """What chunks are told apart by, a row each."""
+        return self._slice("digests", slice(start, stop))
 
     def arrays(self) -> Arrays:
         """All of it, to be written again with changes."""
@@ -206,7 +223,7 @@ def arrays_of(documents: Sequence[tuple[str, Sequence[Kept]]], about: About) -> 
         "digests": np.frombuffer(digests, np.uint8).reshape(-1, 2 * DIGEST_BYTES),
         "vectors": np.stack(
             [
-                empty_row(about.bits, about.memory_dims),
+                empty_row(about.bits, about.row_dims),
                 *(chunk.vector for chunk in with_vector if chunk.vector is not None),
             ]
         )[1:],

@@ -12,6 +12,10 @@ from torch import Tensor
 from memlm.data.corpus import cut
 from memlm.data.tokenizer import Tokenizer
 
+MIN_CHUNK = 4
+"""Tokens within which a character ends: none takes more bytes. A shorter chunk might have to end inside of one. Where
+tokens go over from one character to the next, as some tokenizers have them, it may be more, and they are not cut."""
+
 Span = tuple[int, int]
 """First token, and the one after the last."""
 
@@ -28,7 +32,7 @@ class Tokenized(NamedTuple):
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, data: bytes) -> Self | None:
-        """None, where the tokens do not spell the text."""
+        """None, where the tokens do not spell the text, or too many in a row end inside of characters."""
         # In pieces, for all cores, and so that a line of megabytes is no single word.
         pieces = [piece.decode() for piece in cut(io.BytesIO(data))]
         tokens = np.concatenate([np.zeros(0, np.int32), *tokenizer.encode_batch(pieces)]).astype(np.int64)
@@ -39,7 +43,10 @@ class Tokenized(NamedTuple):
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
         # A byte 0b10xxxxxx goes on with a character; at the very end, one would begin.
         begins = (np.frombuffer(data + b"\0", np.uint8) & 0xC0) != 0x80
-        return cls(data, tokens, offsets, begins[offsets])
+        whole = begins[offsets]
+        if np.diff(np.flatnonzero(whole)).max(initial=0) > MIN_CHUNK:
+            return None
+        return cls(data, tokens, offsets, whole)
 
     def text(self, start: int, stop: int) -> bytes:
         """The bytes of some tokens."""
@@ -63,3 +70,17 @@ class Tokenized(NamedTuple):
         mask = index < stops[:, None]
         tokens = np.where(mask, self.tokens[np.minimum(index, len(self.tokens) - 1)], 0)
         return torch.from_numpy(tokens), torch.from_numpy(mask)
+
+
+def encoded(text: str) -> bytes:
+    """A text's bytes.
+
+    Raises:
+        ValueError: it holds a lone surrogate.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"the text holds a lone surrogate at character {error.start}, which UTF-8 cannot say"
+        ) from None

@@ -130,7 +130,7 @@ class MemoryModel(nn.Module):
             if self.config.overlap:
                 ends = embed(recalled.tokens[:, -1, -self.config.overlap :])
                 start = torch.where(there[..., None], ends[:, -1:], start)
-                context = context.followed_by(ends[:, :-1], there)
+                context = context.followed_by(ends[:, :-1], there & recalled.real[:, -1, -self.config.overlap : -1])
             else:
                 told = fp32(self.latest, rearrange(memory[:, -1], "r s m -> r 1 (s m)"))
                 start = start + told * there[..., None]
@@ -168,14 +168,20 @@ class MemoryModel(nn.Module):
         with torch.no_grad():
             logits = self.regenerate(memory.flatten(0, 1))
         logits = rearrange(logits, "(r n) t v -> r n t v", r=len(memory))
-        return self.recalled(logits if num_tokens is None else _ending_last(logits, num_tokens))
+        if num_tokens is None:
+            return self.recalled(logits)
+        place, length = torch.arange(logits.shape[2], device=logits.device), num_tokens[..., None]
+        index = (place + length) % logits.shape[2]  # what lies beyond a chunk's end comes before it
+        ending_last = logits.gather(2, index[..., None].expand_as(logits))
+        return self.recalled(ending_last)._replace(real=place >= logits.shape[2] - length)
 
     def recalled(self, logits: Float[Tensor, "row memory token vocab"]) -> Recalled:
         """Chunks as they are given back, by the logits of regenerating them."""
         tokens = logits.argmax(-1)
+        real = torch.ones_like(tokens, dtype=torch.bool)
         if self.pointer is None:
-            return Recalled(tokens, logits.new_zeros(*tokens.shape, 0))
-        return Recalled(tokens, self.pointer.keys(self.decoder.get_input_embeddings()(tokens)))
+            return Recalled(tokens, logits.new_zeros(*tokens.shape, 0), real)
+        return Recalled(tokens, self.pointer.keys(self.decoder.get_input_embeddings()(tokens)), real)
 
     def _regenerated(self, memory: Memory) -> Hidden:
         context, added = self.insertion.regenerating(memory)
@@ -218,15 +224,6 @@ class Regenerator(nn.Module):
         assert made.retention is not None
         assert made.memory is not None
         return Regeneration(made.retention[:, 0], made.memory[:, 0])
-
-
-def _ending_last(
-    logits: Float[Tensor, "row memory token vocab"], num_tokens: Int[Tensor, "row memory"]
-) -> Float[Tensor, "row memory token vocab"]:
-    """Turn each chunk, so that what lies beyond its end comes before it."""
-    length = logits.shape[2]
-    index = (torch.arange(length, device=logits.device) + num_tokens[..., None]) % length
-    return logits.gather(2, index[..., None].expand_as(logits))
 
 
 def _earlier(

@@ -19,6 +19,8 @@ class Recalled(NamedTuple):
     """The likeliest."""
     keys: Float[Tensor, "row memory token dim"]
     """What a pointer finds each by; of no dimensions where nothing points."""
+    real: Bool[Tensor, "row memory token"]
+    """Whether the chunk has so many tokens; others are neither read nor pointed at."""
 
 
 class Pointer(nn.Module):
@@ -54,7 +56,7 @@ class Pointer(nn.Module):
         """
         beams = len(hidden) // len(present)
         keys = repeat(recalled.keys, "r n t d -> (r b) (n t) d", b=beams)
-        there = repeat(present, "r n -> (r b) 1 (n t)", b=beams, t=recalled.tokens.shape[2])
+        there = repeat(present[..., None] & recalled.real, "r n t -> (r b) 1 (n t)", b=beams)
         query = self.query(hidden) * hidden.shape[-1] ** -0.5
         scores = (query @ keys.to(query.dtype).mT).float().masked_fill(~there, -torch.inf)
         nowhere = query.float() @ self.sentinel

@@ -9,10 +9,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from memlm.files import atomic_write
 from memlm.progress import track
+from memlm.reproduce.lanes import begin_worker
 from memlm.results import json_lines, read_json_lines
 
 Row = dict[str, Any]
@@ -69,7 +68,7 @@ def _each(todo: Mapping[str, Cell], num_workers: int) -> Iterator[tuple[str, lis
         yield from ((key, cell.rows()) for key, cell in todo.items())
         return
     num_workers = num_workers or os.cpu_count() or 1
-    with ProcessPoolExecutor(num_workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(num_workers, get_context("spawn"), begin_worker, (1,)) as pool:
         try:
             keys = {pool.submit(cell.rows): key for key, cell in todo.items()}
             for done in as_completed(keys):

@@ -14,6 +14,14 @@ Lane = Sequence[Callable[[], None]]
 """One task after the other."""
 
 
+_KILLED = (
+    "a worker ended with exit code {} (-9 is killed, as when memory runs out: then give fewer --workers; of 1 it has "
+    "told above); run it again to go on"
+)
+_LONGEST = 4000
+"""Characters of a message, which a pipe holds without being read."""
+
+
 def side_by_side(lanes: Sequence[Lane], num_workers: int = 1) -> None:
     """Do all lanes, at most so many at once, the first ones first; whatever fails ends all of them.
 
@@ -24,7 +32,7 @@ def side_by_side(lanes: Sequence[Lane], num_workers: int = 1) -> None:
         num_workers: processes at a time; 1 does everything in this one.
 
     Raises:
-        OSError: a worker was killed.
+        OSError: a worker was killed, or what it says has gone wrong.
     """
     num_workers = min(num_workers, len(lanes))
     if num_workers <= 1:
@@ -47,40 +55,35 @@ def side_by_side(lanes: Sequence[Lane], num_workers: int = 1) -> None:
                 worker, failure = running.pop(sentinel)
                 worker.join()
                 if worker.exitcode:
-                    raise _failed(failure, worker.exitcode)
+                    raise ChildProcessError(failure.recv() if failure.poll() else _KILLED.format(worker.exitcode))
     finally:
         for worker, _ in running.values():
             worker.kill()
 
 
-def _failed(failure: Connection, exitcode: int) -> BaseException:
-    try:
-        return failure.recv()
-    except EOFError:
-        return ChildProcessError(
-            f"a worker ended with exit code {exitcode} (-9 is killed, as when memory runs out: then give fewer "
-            "--workers); run it again to go on"
-        )
+def begin_worker(num_threads: int) -> None:
+    """Give this process so many threads, and end it with its parent: nobody else may find a folder free that it works
+    on in."""
+    torch.set_num_threads(num_threads)
+    parent = parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=end_with_parent, daemon=True).start()
 
 
 def _worker(lane: Lane, num_threads: int, failure: Connection) -> None:
-    torch.set_num_threads(num_threads)
-    Thread(target=_end_with_parent, daemon=True).start()
+    begin_worker(num_threads)
     try:
         _work(lane)
-    except Exception as error:
-        failure.send(error)  # it is raised where the lanes began
+    except (ValueError, OSError, FloatingPointError) as error:  # of users' making, and told in a line
+        failure.send(str(error)[:_LONGEST])
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def _end_with_parent() -> None:
-    """Nobody else may find the folder free while this works on in it."""
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _work(lane: Lane) -> None:
