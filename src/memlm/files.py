@@ -71,6 +71,14 @@ def atomic_file(path: Path) -> Iterator[Path]:
         _sync(path.parent)
 
 
+def remove_leftovers(path: Path) -> None:
+    """Remove what writers of a file that were killed have left beside it."""
+    prefix = f".{path.name}."
+    for rest in path.parent.iterdir():
+        if rest.name.startswith(prefix) and rest.name.removeprefix(prefix).isdecimal():
+            rest.unlink(missing_ok=True)
+
+
 def atomic_write(path: Path, text: str) -> None:
     """Write a text file, all or nothing.
 

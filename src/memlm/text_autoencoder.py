@@ -18,7 +18,7 @@ from memlm.evaluation.metrics import Scores, batch_chunks, batches, measures, sc
 from memlm.models.autoencoder import Autoencoder
 from memlm.progress import track
 from memlm.results import Provenance, Result
-from memlm.text_model import Memory, TextModel, check_table, require_own
+from memlm.text_model import Memory, TextModel, check_table, refuse_one_string, require_own
 
 
 class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
@@ -89,7 +89,7 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
         Raises:
             ValueError: no text, or none with anything but white space in it.
         """
-        _refuse_one_string(texts)
+        refuse_one_string(texts)
         if not any(text.strip() for text in texts):
             raise ValueError("nothing to evaluate: the text is empty or all white space")
         return self.evaluate_split(self._tokenize([text for text in texts if text]), name=name, quiet=quiet)
@@ -130,11 +130,6 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
         return self.model.decoder(vectors.to(self.device)).argmax(dim=-1).cpu()
 
     def _tokenize(self, texts: Sequence[str]) -> TokenSplit:
-        _refuse_one_string(texts)
+        refuse_one_string(texts)
         documents = (Document(f"text {i}", text, None) for i, text in enumerate(texts))
         return tokenize_documents(self.tokenizer, documents)
-
-
-def _refuse_one_string(texts: Sequence[str]) -> None:
-    if isinstance(texts, str):
-        raise ValueError("expected a list of texts, not one string; wrap it: [text]")

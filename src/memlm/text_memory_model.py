@@ -21,7 +21,7 @@ from memlm.nn.insertion import Memories
 from memlm.nn.pointer import Recalled
 from memlm.progress import track
 from memlm.results import Provenance, Result
-from memlm.text_model import Memory, TextModel, check_table, require_own
+from memlm.text_model import Memory, TextModel, check_table, refuse_one_string, require_own
 
 WINDOW_CHUNKS = 4
 """Chunks of an evaluation window, unless the model's training had others."""
@@ -97,6 +97,7 @@ class TextMemoryModel(TextModel[MemoryModel, MemoryModelConfig]):
         Raises:
             ValueError: no text is longer than a chunk.
         """
+        refuse_one_string(texts)
         documents = (Document(f"text {i}", text, None) for i, text in enumerate(texts) if text)
         return self.evaluate_split(tokenize_documents(self.tokenizer, documents), name=name, quiet=quiet)
 

@@ -1,5 +1,6 @@
 """A model and its tokenizer as one: what can be saved, loaded and shared; and memories, apart from who made them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -114,3 +115,9 @@ def require_own(memory: Memory, fingerprint: str) -> None:
             f"this memory was made by encoder {memory.encoder}, not by this one ({fingerprint or 'none'}); "
             "load the model that made it"
         )
+
+
+def refuse_one_string(texts: Sequence[str]) -> None:
+    """Raise ValueError where texts are one text, which would be read letter by letter."""
+    if isinstance(texts, str):
+        raise ValueError("expected a list of texts, not one string; wrap it: [text]")

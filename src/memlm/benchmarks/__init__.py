@@ -1,1 +1,1 @@
-"""Benchmarks: ratios of two things run side by side, in one process, on the same data."""
+"""Benchmarks: what things cost and hold; where it can be, as a ratio of two, side by side on the same data."""

@@ -1,12 +1,14 @@
 """The density table: held-out fidelity by chunk length and tokens per dimension, at one token budget."""
 
 import itertools
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from memlm.data.token_store import prepare
 from memlm.evaluation_sets import HELD_OUT
 from memlm.recipes.density import density
+from memlm.results import Provenance
 from memlm.training.run import train_autoencoder
 
 MEASURES = ("chunk_len", "memory_dim", "token_accuracy", "exact_match", "retained_bits_per_token", "bits_per_dim")
@@ -22,7 +24,8 @@ def density_table(
 ) -> dict[str, Any]:
     """Train and evaluate every cell, each in its own folder of `out`; finished cells are not trained again."""
     grid = itertools.product(chunk_lens, tokens_per_dim)
-    return {"rows": [_cell(out, *cell, num_tokens=num_tokens, seed=seed) for cell in grid]}
+    rows = [_cell(out, *cell, num_tokens=num_tokens, seed=seed) for cell in grid]
+    return {"rows": rows, "provenance": asdict(Provenance.here(seed=seed))}
 
 
 def _cell(out: Path, chunk_len: int, tokens_per_dim: float, *, num_tokens: int, seed: int) -> dict[str, Any]:

@@ -1,15 +1,16 @@
 """Files of memories: how fast text is written and read, what bounds that, and what rounding costs."""
 
+import itertools
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from memlm.benchmarks.speed import operation_shares
+from memlm.benchmarks.steps import timed
 from memlm.data.texts import evaluation_documents
-from memlm.memory.codec import Codec
 from memlm.memory.file import MemoryFile
 from memlm.memory.packing import Bits
 from memlm.results import Provenance
@@ -33,22 +34,23 @@ def memory_files(model: TextAutoencoder, texts: Sequence[str] = ()) -> dict[str,
     work = _Work(model, texts)
     with tempfile.TemporaryDirectory() as folder:
         notes = work.written(Path(folder) / "bench.memory", 8)
+        numbers = itertools.count()
         jobs: dict[str, Callable[[], object]] = {
             "encode": work.encode,
             "regenerate": work.regenerate,
-            "remember": work.remember,
+            "remember": lambda: work.written(Path(folder) / f"{next(numbers)}.memory", 8),
             "recall": notes.text,
         }
         seconds: dict[str, list[float]] = {name: [] for name in jobs}
         for _ in range(ROUNDS):
             for name, job in jobs.items():
-                seconds[name].append(_seconds(job))
+                seconds[name].append(timed(job)[1])
         shares = {name: operation_shares(jobs[name]) for name in ("encode", "regenerate")}
         return {
-            "mb_per_second": {name: work.num_bytes / 1e6 / _median(taken) for name, taken in seconds.items()},
+            "mb_per_second": {name: work.num_bytes / 1e6 / median(taken) for name, taken in seconds.items()},
             "matrix_product_share": {name: share["matrix products"] for name, share in shares.items()},
             "operation_shares": shares,
-            "by_bits": [_row(work.written(Path(folder) / f"{bits}.memory", bits), bits, work) for bits in ALL_BITS],
+            "by_bits": [_row(work, bits, Path(folder) / f"{bits}-bits.memory") for bits in ALL_BITS],
             "num_bytes": work.num_bytes,
             **_random_access(notes),
             "provenance": asdict(Provenance.here(model=model.provenance, encoder=model.encoder_fingerprint)),
@@ -70,17 +72,13 @@ class _Work:
     def regenerate(self) -> None:
         self.model.regenerate(self.memory)
 
-    def remember(self) -> None:
-        codec = Codec(self.model)
-        for text in self.texts:
-            list(codec.write(text))
-
     def written(self, path: Path, bits: Bits) -> MemoryFile:
         documents = [(f"text {number}", text) for number, text in enumerate(self.texts)]
         return MemoryFile.create(path, self.model, documents, bits=bits)
 
 
-def _row(notes: MemoryFile, bits: Bits, work: _Work) -> dict[str, Any]:
+def _row(work: _Work, bits: Bits, path: Path) -> dict[str, Any]:
+    notes = work.written(path, bits)
     chunks = notes.chunks
     num_tokens = sum(chunk.num_tokens for chunk in chunks)
     assert notes.text() == "".join(work.texts)
@@ -99,20 +97,10 @@ def _random_access(notes: MemoryFile) -> dict[str, Any]:
     """The last chunk of many, in a file that was just opened."""
     while len(notes) < MANY_CHUNKS:
         notes.extend(notes)
-    last = [_seconds(lambda: MemoryFile.open(notes.path, notes.model).text(len(notes) - 1)) for _ in range(ROUNDS)]
-    everything = _seconds(notes.text)
+    last = [timed(lambda: MemoryFile.open(notes.path, notes.model).text(len(notes) - 1))[1] for _ in range(ROUNDS)]
+    _, everything = timed(notes.text)
     return {
-        "random_access_ratio": everything / _median(last),
-        "random_access_seconds": _median(last),
+        "random_access_ratio": everything / median(last),
+        "random_access_seconds": median(last),
         "random_access_chunks": len(notes),
     }
-
-
-def _seconds(job: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    job()
-    return time.perf_counter() - started
-
-
-def _median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]

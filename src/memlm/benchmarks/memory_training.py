@@ -1,14 +1,15 @@
 """A memory model's training step: all chunks of a batch at once, against loops over them and against other models."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from memlm.benchmarks.steps import build_stepper, random_batch, timed
 from memlm.config import MemoryModelConfig, MemoryModelRecipe, RecurrentConfig, Weights
 from memlm.models.memory_model import MemoryModel
 from memlm.models.parallel_decoder import Logits
@@ -18,7 +19,6 @@ from memlm.objectives import Batch, Objective, combined, window_nats
 from memlm.recipes.memory_model import encoder_decoder, memory_model
 from memlm.results import Provenance
 from memlm.training.accelerator import build_accelerator, precision_on
-from memlm.training.optimizers import build_optimizers
 from memlm.training.step import Stepper
 
 ROUNDS = 5
@@ -74,12 +74,10 @@ def _compared(recipe: MemoryModelRecipe) -> dict[str, Any]:
     steppers |= {name: _stepper(recipe, model, next_tokens) for name, model in others.items()}
     seconds: dict[str, list[float]] = {name: [] for name in steppers}
     for number in range(ROUNDS + 1):
-        for name, stepper in steppers.items():
-            started = time.perf_counter()
-            for _ in range(STEPS):
-                stepper.step(batch)
+        for name, each in steppers.items():
+            _, spent = timed(partial(_take_steps, each, batch))
             if number:  # the first round warms up
-                seconds[name].append((time.perf_counter() - started) / STEPS)
+                seconds[name].append(spent / STEPS)
     step = {name: median(times) for name, times in seconds.items()}
     return {
         "window_chunks": recipe.window_chunks,
@@ -92,6 +90,11 @@ def _compared(recipe: MemoryModelRecipe) -> dict[str, Any]:
         "loss_difference": loss_difference(steppers["ours"].model, batch, *objectives.values()),
         "batch_tokens": batch.num_tokens,
     }
+
+
+def _take_steps(stepper: Stepper, batch: Batch) -> None:
+    for _ in range(STEPS):
+        stepper.step(batch)
 
 
 def chunk_by_chunk(weights: Weights) -> Objective:
@@ -119,13 +122,9 @@ def loss_difference(model: nn.Module, batch: Batch, one: Objective, other: Objec
 
 
 def random_windows(recipe: MemoryModelRecipe) -> Batch:
-    """A batch of the recipe's shape and of random tokens, which cost what any others do."""
+    """A batch of the recipe's shape."""
     cfg, shape = recipe.phases[-1].training, recipe.model.shape
-    num_windows = cfg.batch_tokens // (recipe.window_chunks * shape.chunk_len)
-    generator = torch.Generator().manual_seed(cfg.seed)
-    size = (num_windows, recipe.window_chunks, shape.chunk_len)
-    tokens = torch.randint(shape.vocab_size, size, generator=generator)
-    return Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
+    return random_batch(cfg.batch_tokens, (recipe.window_chunks, shape.chunk_len), shape.vocab_size, seed=cfg.seed)
 
 
 def _causal_nats(model: MemoryModel, batch: Batch, recalled: Sequence[Recalled]) -> Tensor:
@@ -168,6 +167,4 @@ def _stepper(recipe: MemoryModelRecipe, shape: MemoryModelConfig | RecurrentConf
     cfg = recipe.phases[-1].training
     torch.manual_seed(cfg.seed)
     model = RecurrentModel(shape) if isinstance(shape, RecurrentConfig) else MemoryModel(shape)
-    accelerator = build_accelerator(cfg)
-    optimizers = build_optimizers(model, cfg.optimizer)
-    return Stepper(accelerator.prepare_model(model), objective, cfg, accelerator, optimizers)
+    return build_stepper(model, objective, cfg)

@@ -6,17 +6,14 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import torch
-from torch import nn
 
+from memlm.benchmarks.steps import build_stepper, random_batch
 from memlm.config import LanguageModelRecipe, MemoryModelRecipe, RecipeConfig, TrainingConfig
-from memlm.objectives import CAUSAL, RETENTION, Batch, Objective, combined
+from memlm.objectives import CAUSAL, RETENTION, Objective, combined
 from memlm.recipes.paper import paper_autoencoder, paper_causal, paper_memory_model
 from memlm.results import Provenance
-from memlm.training.accelerator import build_accelerator, is_main_process, world_size
+from memlm.training.accelerator import is_main_process, world_size
 from memlm.training.footprint import ModelConfig, build, footprint, work
-from memlm.training.optimizers import build_optimizers
-from memlm.training.sharding import is_sharded, shard
-from memlm.training.step import Stepper
 
 Recipe = RecipeConfig | LanguageModelRecipe | MemoryModelRecipe
 RECIPES: tuple[Recipe, ...] = (
@@ -56,7 +53,8 @@ def paper(num_gpus: int = 8) -> dict[str, Any]:
 
 
 def training_of(recipe: Recipe) -> tuple[TrainingConfig, Objective, tuple[int, ...]]:
-    """How a recipe's last phase is trained, on what objective, and the shape of a row of its batches."""
+    """How a recipe's last phase is trained, on what objective, and the shape of a row of its batches; of a language
+    model, that of next tokens."""
     match recipe:
         case RecipeConfig():
             return recipe.training, RETENTION, (recipe.model.shape.chunk_len,)
@@ -96,8 +94,8 @@ def _row(recipe: Recipe, num_gpus: int) -> dict[str, Any]:
 def _measured_step(recipe: Recipe) -> dict[str, Any]:
     """Whole steps as training makes them, on the GPUs there are."""
     cfg, objective, shape = training_of(recipe)
-    stepper = _stepper(build(recipe.model), objective, cfg)
-    batch = _random_batch(cfg.batch_tokens, shape, recipe.model.vocab_size)
+    stepper = build_stepper(build(recipe.model), objective, cfg)
+    batch = random_batch(cfg.batch_tokens, shape, recipe.model.vocab_size)
     torch.cuda.reset_peak_memory_stats()
     for number in range(2 * STEPS):
         if number == STEPS:
@@ -121,8 +119,8 @@ def shortened_step(recipe: Recipe) -> dict[str, Any]:
     cfg, objective, shape = training_of(recipe)
     model = build(one_layer(recipe.model))
     # Many a CPU multiplies bf16 a hundred times as slowly.
-    stepper = _stepper(model, objective, replace(cfg, num_micro_batches=1, precision="fp32"))
-    values = stepper.step(_random_batch(world_size() * math.prod(shape), shape, recipe.model.vocab_size))
+    stepper = build_stepper(model, objective, replace(cfg, num_micro_batches=1, precision="fp32"))
+    values = stepper.step(random_batch(world_size() * math.prod(shape), shape, recipe.model.vocab_size))
     return {"parameters": sum(parameter.numel() for parameter in model.parameters()), **values}
 
 
@@ -130,20 +128,3 @@ def one_layer(cfg: ModelConfig) -> ModelConfig:
     """The same widths, and one layer in every stack."""
     stacks = {name: getattr(cfg, name) for name in ("encoder", "decoder", "stack") if hasattr(cfg, name)}
     return replace(cfg, **{name: stack and replace(stack, num_layers=1) for name, stack in stacks.items()})
-
-
-def _stepper(model: nn.Module, objective: Objective, cfg: TrainingConfig) -> Stepper:
-    """As `fit` makes it."""
-    accelerator = build_accelerator(cfg, all_used=False)
-    if is_sharded(cfg, accelerator):
-        prepared = model = shard(model, accelerator.device)
-    else:
-        prepared = accelerator.prepare_model(model)
-    return Stepper(prepared, objective, cfg, accelerator, build_optimizers(model, cfg.optimizer))
-
-
-def _random_batch(num_tokens: int, shape: tuple[int, ...], vocab_size: int) -> Batch:
-    """Rows of random tokens, which cost what any others do."""
-    size = (num_tokens // math.prod(shape), *shape)
-    tokens = torch.randint(vocab_size, size, generator=torch.Generator().manual_seed(0))
-    return Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))

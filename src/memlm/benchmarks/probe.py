@@ -1,12 +1,14 @@
 """What the cache of embeddings saves: a reader's steps from the cache, and encoding anew at every step."""
 
-import time
 from dataclasses import asdict
+from functools import partial
+from statistics import median
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from memlm.benchmarks.steps import timed
 from memlm.config import NamedCorpus, ParallelReader, ReadingConfig
 from memlm.data.corpus import read_documents
 from memlm.probes.embed import Vectors, embed_chunks
@@ -37,11 +39,11 @@ def probe_speed(encoder: str, *, chunk_len: int, precision: Literal["fp32", "bf1
     seconds: dict[str, list[float]] = {"cached": [], "encoded": []}
     for number in range(ROUNDS + 1):
         for name, embedded in (("cached", cached), ("encoded", live)):
-            started = time.perf_counter()
-            train_reader(material, embedded, codes, ParallelReader(), cfg, transform=transform, quiet=True)
+            given = material, embedded, codes, ParallelReader(), cfg
+            _, spent = timed(partial(train_reader, *given, transform=transform, quiet=True))
             if number:  # the first round warms up
-                seconds[name].append((time.perf_counter() - started) / STEPS)
-    step = {name: sorted(times)[len(times) // 2] for name, times in seconds.items()}
+                seconds[name].append(spent / STEPS)
+    step = {name: median(times) for name, times in seconds.items()}
     return {
         "cache_speedup": step["encoded"] / step["cached"],
         "seconds_per_step": step,

@@ -1,21 +1,22 @@
 """Tokens per second of training and encoding, ours against the reference, and where a training step's time goes."""
 
-import time
 from collections.abc import Callable
+from dataclasses import asdict
+from statistics import median
 from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from memlm.benchmarks.steps import build_stepper, timed
 from memlm.config import RecipeConfig
 from memlm.data.token_store import PreparedData, prepare
 from memlm.objectives import RETENTION
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.reference import reference
-from memlm.training.accelerator import autocast, build_accelerator
-from memlm.training.optimizers import build_optimizers
+from memlm.results import Provenance
+from memlm.training.accelerator import autocast
 from memlm.training.run import batch_sampler, seeded_autoencoder
-from memlm.training.step import Stepper
 
 ROUNDS = 5
 STEPS = 10
@@ -38,13 +39,14 @@ def speed() -> dict[str, Any]:
     encoding: dict[str, list[float]] = {name: [] for name in subjects}
     for _ in range(ROUNDS):
         for name, subject in subjects.items():
-            training[name].append(_tokens_per_second(subject.train, subject.tokens))
-            encoding[name].append(_tokens_per_second(subject.encode, subject.tokens))
+            training[name].append(subject.tokens / timed(subject.train)[1])
+            encoding[name].append(subject.tokens / timed(subject.encode)[1])
     return {
-        "training_tokens_per_second": {name: _median(rates) for name, rates in training.items()},
-        "encoding_tokens_per_second": {name: _median(rates) for name, rates in encoding.items()},
+        "training_tokens_per_second": {name: median(rates) for name, rates in training.items()},
+        "encoding_tokens_per_second": {name: median(rates) for name, rates in encoding.items()},
         "step_share": operation_shares(subjects["ours"].train),
         "num_threads": torch.get_num_threads(),
+        "provenance": asdict(Provenance.here(data=prepared.fingerprint)),
     }
 
 
@@ -53,10 +55,8 @@ class _Subject:
 
     def __init__(self, recipe: RecipeConfig, prepared: PreparedData) -> None:
         cfg = recipe.training
-        accelerator = build_accelerator(cfg)
         self.model = seeded_autoencoder(recipe)
-        optimizers = build_optimizers(self.model, cfg.optimizer)
-        self.stepper = Stepper(accelerator.prepare_model(self.model), RETENTION, cfg, accelerator, optimizers)
+        self.stepper = build_stepper(self.model, RETENTION, cfg)
         self.batch = batch_sampler(cfg, prepared, recipe.model.shape.chunk_len)(0)
         self.tokens = STEPS * int(self.batch.mask.sum())
 
@@ -81,15 +81,3 @@ def operation_shares(work: Callable[[], object]) -> dict[str, float]:
     products = sum(spent for key, spent in times.items() if key in MATRIX_PRODUCTS)
     others = sorted(((spent, key) for key, spent in times.items() if key not in MATRIX_PRODUCTS), reverse=True)
     return {"matrix products": products / total} | {key: spent / total for spent, key in others[:8]}
-
-
-def _tokens_per_second(work: Callable[[], None], tokens: int) -> float:
-    started = time.perf_counter()
-    work()
-    if torch.accelerator.is_available():
-        torch.accelerator.synchronize()
-    return tokens / (time.perf_counter() - started)
-
-
-def _median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]

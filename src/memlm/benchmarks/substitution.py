@@ -1,17 +1,17 @@
 """What memories in place of tokens save a decoder: one past, read as tokens and as memories, side by side."""
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from statistics import median
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import torch
 from einops import repeat
 from jaxtyping import Int
 from torch import Tensor
 
+from memlm.benchmarks.steps import timed
 from memlm.config import (
     DecoderConfig,
     MaskedMixer,
@@ -36,8 +36,6 @@ VOCAB_SIZE = 1024
 MEMORY_DIM = 512
 ENCODER_TOKENS = 16384
 """Tokens that are encoded at once."""
-
-Outcome = TypeVar("Outcome")
 
 
 def substitution(
@@ -187,9 +185,9 @@ class _Way:
 
     def measure(self) -> None:
         """Read and write once."""
-        reading, seconds = _timed(self.read)
+        reading, seconds = timed(self.read)
         self.read_seconds.append(seconds)
-        _, seconds = _timed(partial(self.past.write, reading))
+        _, seconds = timed(partial(self.past.write, reading))
         self.write_seconds.append(seconds)
 
     @property
@@ -240,12 +238,3 @@ def _config(chunk_len: int, num_positions: int, dim: int, num_layers: int, max_m
         decoder=DecoderConfig(dim=dim, num_layers=num_layers),
         max_memories=max_memories,
     )
-
-
-def _timed(work: Callable[[], Outcome]) -> tuple[Outcome, float]:
-    """What some work gives, and the seconds it takes."""
-    started = time.perf_counter()
-    outcome = work()
-    if torch.accelerator.is_available():
-        torch.accelerator.synchronize()
-    return outcome, time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""`memlm bench`: ratios of two things run side by side."""
+"""`memlm bench`: what things cost and hold; where it can be, as a ratio of two, side by side."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -231,7 +231,7 @@ class Paper(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Benchmarks: ratios of two things run side by side."""
+    """Benchmarks: what things cost and hold; where it can be, as a ratio of two, side by side."""
 
     benchmark: Annotated[
         Annotated[Fidelity, tyro.conf.subcommand("fidelity")]

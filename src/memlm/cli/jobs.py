@@ -100,17 +100,27 @@ class Train(Command):
         return {"model": str(self.out / "model"), "results": [result.to_dict() for result in results]}
 
     def _language_model(self, recipe: LanguageModelRecipe) -> Answer:
+        from memlm.data.token_store import prepare
+        from memlm.evaluation_sets import HELD_OUT
         from memlm.training.accelerator import is_main_process
         from memlm.training.language_model import train_language_model
 
-        trained = train_language_model(recipe, self.out)
+        prepared = prepare(recipe.data)
+        trained = train_language_model(recipe, self.out, prepared=prepared)
         if not is_main_process():
             return {}
+        result = trained.evaluate_split(prepared.splits["test"], name=HELD_OUT)
+        self.say(f"next tokens of held-out text: {result.causal_nats_per_token:.4f} nats/token")
         self.say(f"The model: {self.out / 'model'}; memlm probe or memlm settle tell what its states hold")
-        return {"model": str(self.out / "model"), "tokens_trained": trained.provenance["tokens"]}
+        return {
+            "model": str(self.out / "model"),
+            "tokens_trained": trained.provenance["tokens"],
+            "results": [result.to_dict()],
+        }
 
     def _memory_model(self, recipe: MemoryModelRecipe) -> Answer:
         from memlm.data.token_store import prepare
+        from memlm.evaluation_sets import HELD_OUT
         from memlm.training.accelerator import is_main_process
         from memlm.training.memory_model import train_memory_model
 
@@ -118,7 +128,7 @@ class Train(Command):
         trained = train_memory_model(recipe, self.out, prepared=prepared)
         if not is_main_process():
             return {}
-        result = trained.evaluate_split(prepared.splits["test"], name="held-out", quiet=False)
+        result = trained.evaluate_split(prepared.splits["test"], name=HELD_OUT, quiet=False)
         _show_prediction(self, result)
         self.say(f"The model: {self.out / 'model'}")
         return {"model": str(self.out / "model"), "results": [result.to_dict()]}

@@ -210,7 +210,7 @@ EXPERIMENTS = {"claims", "embeddings", "memory-model", "recall", "non-invertible
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduce:
-    """The paper's claims, decided one by one; or one of the experiments behind them, with all its settings."""
+    """The paper's claims, decided one by one; or one of the experiments behind them, with its main settings."""
 
     claim: Annotated[
         Annotated[Claims, tyro.conf.subcommand("claims")]

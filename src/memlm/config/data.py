@@ -91,3 +91,9 @@ class DataConfig(Config):
         require_fraction(self, "validation_fraction", "test_fraction")
         total = self.validation_fraction + self.test_fraction
         require(total < 1, f"validation_fraction + test_fraction must leave something to train on, not {total}")
+
+    def require_vocabulary(self, vocab_size: int) -> None:
+        """Raise ValueError where the tokenizer has another vocabulary than a model of so many types."""
+        if isinstance(self.tokenizer, BpeTokenizer):
+            own = self.tokenizer.vocab_size
+            require(own == vocab_size, f"the tokenizer's vocab_size {own} is not the model's {vocab_size}")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import pydantic
 
 from memlm.config.base import KIND, Config, require, require_fraction, require_positive
-from memlm.config.data import BpeTokenizer, DataConfig
+from memlm.config.data import DataConfig
 from memlm.config.model import MemoryShape, Pooling, Positional, StackConfig
 from memlm.config.training import TrainingConfig
 
@@ -189,9 +189,4 @@ class MemoryModelRecipe(Config):
                 self.model.encoder is not None and self.encoder_from is not None,
                 "the first phase freezes the encoder, which has learned nothing yet: give encoder_from",
             )
-        tokenizer = self.data.tokenizer
-        if isinstance(tokenizer, BpeTokenizer):
-            require(
-                tokenizer.vocab_size == self.model.shape.vocab_size,
-                f"the tokenizer's vocab_size {tokenizer.vocab_size} is not the model's {self.model.shape.vocab_size}",
-            )
+        self.data.require_vocabulary(self.model.shape.vocab_size)

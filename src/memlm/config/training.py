@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import pydantic
 
 from memlm.config.base import KIND, Config, require, require_fraction, require_positive
-from memlm.config.data import BpeTokenizer, DataConfig
+from memlm.config.data import DataConfig
 from memlm.config.model import AutoencoderConfig, LanguageModelConfig
 
 
@@ -120,12 +120,7 @@ class RecipeConfig(Config):
         for chunk_len, training in lengths:
             batch = training.batch_tokens
             require(batch >= chunk_len, f"batch_tokens {batch} is less than one chunk of chunk_len {chunk_len}")
-        tokenizer = self.data.tokenizer
-        if isinstance(tokenizer, BpeTokenizer):
-            require(
-                tokenizer.vocab_size == shape.vocab_size,
-                f"the tokenizer's vocab_size {tokenizer.vocab_size} is not the model's {shape.vocab_size}",
-            )
+        self.data.require_vocabulary(shape.vocab_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,3 +155,4 @@ class LanguageModelRecipe(Config):
         for training in (self.training, *([self.retrieval.training] if self.retrieval else [])):
             batch, chunk_len = training.batch_tokens, self.model.chunk_len
             require(batch >= 2 * chunk_len, f"batch_tokens {batch} is less than two chunks of chunk_len {chunk_len}")
+        self.data.require_vocabulary(self.model.vocab_size)

@@ -9,19 +9,16 @@ import numpy as np
 import torch
 
 from memlm.memory import store
+from memlm.memory.arrays import Arrays, arrays_of, continued, joined
 from memlm.memory.codec import Codec
 from memlm.memory.kept import Kept, digest, vectors_of
 from memlm.memory.lock import only_writer
-from memlm.memory.packing import Bits, row_bytes
+from memlm.memory.packing import Bits
 from memlm.memory.session import MemorySession
 from memlm.memory.store import About, ChunkInfo, Document, Store
 from memlm.progress import Advance
 from memlm.text_autoencoder import TextAutoencoder
 from memlm.text_model import Memory
-
-_READ_CHUNKS = 256
-"""Chunks read at once."""
-_SCALE_BYTES = 4
 
 
 class MemoryFile:
@@ -114,7 +111,7 @@ class MemoryFile:
     @property
     def vector_bytes(self) -> int:
         """Of one memory, with its scale."""
-        return row_bytes(self.about.bits, self.about.row_dims) + _SCALE_BYTES
+        return self.about.vector_bytes
 
     @property
     def chunks(self) -> list[ChunkInfo]:
@@ -157,18 +154,18 @@ class MemoryFile:
 
     def pieces(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """The same as bytes, chunk by chunk, as they are read."""
-        for first, kept in self._kept(start, stop):
+        for first, kept in self._store.read(start, stop):
             for number, (chunk, data) in enumerate(zip(kept, self._codec().read(kept), strict=True), first):
                 if digest(data) != chunk.text_digest:
                     raise ValueError(
-                        f"{self._named(number)} is not regenerated as when it was written, though the file is whole: "
+                        f"{self._store.named(number)} is not regenerated as when it was written, though it is whole: "
                         "this machine computes otherwise"
                     )
                 yield data
 
     def vectors_only(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """What the vectors alone give back, without patches; of raw chunks, nothing. It need not be UTF-8."""
-        for _, kept in self._kept(start, stop):
+        for _, kept in self._store.read(start, stop):
             yield from self._codec().read_vectors(kept)
 
     def memories(self, start: int = 0, stop: int | None = None) -> Memory:
@@ -177,7 +174,7 @@ class MemoryFile:
         Raw chunks have no vector and are left out (`chunks` says which they are); same errors as `text`.
         """
         about, parts, num_tokens = self.about, [torch.zeros(0, self.about.num_slots, self.about.memory_dim)], []
-        for _, kept in self._kept(start, stop):
+        for _, kept in self._store.read(start, stop):
             parts.append(vectors_of(kept, about.bits, about.num_slots, about.memory_dim))
             num_tokens += [chunk.num_tokens for chunk in kept if chunk.vector is not None]
         return Memory(
@@ -189,31 +186,7 @@ class MemoryFile:
 
     def damaged(self) -> list[int]:
         """The chunks that are not as they were written; needs no encoder, and reads everything."""
-        starts = range(0, len(self), _READ_CHUNKS)
-        checked = (self._store.kept(start, min(start + _READ_CHUNKS, len(self))) for start in starts)
-        return [number for number, (_, whole) in enumerate(pair for pairs in checked for pair in pairs) if not whole]
-
-    def _kept(self, start: int, stop: int | None) -> Iterator[tuple[int, list[Kept]]]:
-        """Chunks, so many at a time, and the number of the first."""
-        start, stop = self._range(start, stop)
-        for first in range(start, stop, _READ_CHUNKS):
-            pairs = self._store.kept(first, min(first + _READ_CHUNKS, stop))
-            for number, (_, whole) in enumerate(pairs, first):
-                if not whole:
-                    raise ValueError(
-                        f"{self._named(number)} is damaged; the others can be read: give a range without it"
-                    )
-            yield first, [chunk for chunk, _ in pairs]
-
-    def _range(self, start: int, stop: int | None) -> tuple[int, int]:
-        stop = len(self) if stop is None else stop
-        if not 0 <= start <= stop <= len(self):
-            raise ValueError(f"{self.path} has chunks 0:{len(self)}, not {start}:{stop}")
-        return start, stop
-
-    def _named(self, number: int) -> str:
-        document = next(one for one in self.documents if one.start_chunk <= number < one.stop_chunk)
-        return f"{self.path}: chunk {number} (of {document.name!r})"
+        return self._store.damaged()
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -232,7 +205,7 @@ class MemoryFile:
         """Add documents, as names and texts: all of them, or none; same errors as `append`."""
         arrays = _written(self._codec(target), self.about, documents, advance)
         with only_writer(self.path):
-            self._rewrite(lambda now: store.joined(now.arrays(), arrays))
+            self._rewrite(lambda now: joined(now.arrays(), arrays))
 
     @contextmanager
     def session(self, name: str = "", *, target: float = 0.9) -> Iterator[MemorySession]:
@@ -242,10 +215,8 @@ class MemoryFile:
         """
 
         def write(kept: list[Kept]) -> None:
-            arrays = store.arrays_of([(name, kept)], self.about)
-            self._rewrite(
-                lambda now: (store.continued if len(now.documents) > before else store.joined)(now.arrays(), arrays)
-            )
+            arrays = arrays_of([(name, kept)], self.about.empty_row)
+            self._rewrite(lambda now: (continued if len(now.documents) > before else joined)(now.arrays(), arrays))
 
         with only_writer(self.path):
             self._store = self._current()
@@ -270,7 +241,7 @@ class MemoryFile:
             raise ValueError(f"{other.path}: chunk {damaged[0]} is damaged; forget it first")
         arrays = other._store.arrays()
         with only_writer(self.path):
-            self._rewrite(lambda now: store.joined(now.arrays(), arrays))
+            self._rewrite(lambda now: joined(now.arrays(), arrays))
 
     def forget(self, start: int, stop: int) -> None:
         """Rewrite the file without some chunks; documents stay, if empty. Same errors as `append` and `text`.
@@ -278,7 +249,7 @@ class MemoryFile:
         Raises:
             ValueError: these chunks are others by now, since somebody has forgotten some.
         """
-        start, stop = self._range(start, stop)
+        start, stop = self._store.ends(start, stop)
         meant = self._store.digests(start, stop)
         with only_writer(self.path):
             now = self._current()
@@ -288,7 +259,7 @@ class MemoryFile:
                 )
             self._rewrite(lambda now: now.without(start, stop))
 
-    def _rewrite(self, change: Callable[[Store], store.Arrays]) -> None:
+    def _rewrite(self, change: Callable[[Store], Arrays]) -> None:
         """Write what becomes of the file, all or nothing, and of what is in it now, perhaps by another writer."""
         store.write(self.path, self.about, change(self._current()))
         self._store = Store(self.path)
@@ -303,8 +274,8 @@ class MemoryFile:
         return Codec(self.model, self.about.bits, target)
 
 
-def _written(codec: Codec, about: About, documents: Iterable[tuple[str, str]], advance: Advance | None) -> store.Arrays:
-    return store.arrays_of([(name, list(codec.write(text, advance))) for name, text in documents], about)
+def _written(codec: Codec, about: About, documents: Iterable[tuple[str, str]], advance: Advance | None) -> Arrays:
+    return arrays_of([(name, list(codec.write(text, advance))) for name, text in documents], about.empty_row)
 
 
 def _belonging(opened: Store, model: TextAutoencoder) -> TextAutoencoder:

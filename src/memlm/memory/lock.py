@@ -8,6 +8,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from memlm.files import remove_leftovers
+
 PATIENCE = 10.0
 """Seconds to wait for another writer."""
 
@@ -33,18 +35,8 @@ def only_writer(path: Path) -> Iterator[None]:
     try:
         with suppress(OSError):  # a full disk is for the file itself to report
             holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-        _clean(path)
+        remove_leftovers(path)
         yield
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
-
-
-def _clean(path: Path) -> None:
-    """Remove what writers that were killed have left."""
-    prefix = f".{path.name}."
-    for rest in path.parent.iterdir():
-        if (
-            rest.name.startswith(prefix) and rest.name.removeprefix(prefix).isdecimal()
-        ):  # as `files.atomic_file` names it
-            rest.unlink(missing_ok=True)

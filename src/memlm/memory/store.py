@@ -1,7 +1,7 @@
 """The file itself: one safetensors file, whose chunks are read one by one, and whose every bit is checked."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
@@ -13,15 +13,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from memlm.files import atomic_file
+from memlm.memory.arrays import INDEX, NAMES, PAYLOAD, RAW, Arrays, names_of
 from memlm.memory.kept import DIGEST_BYTES, Kept, digest
-from memlm.memory.packing import Bits, empty_row
+from memlm.memory.packing import Bits, empty_row, row_bytes
 
 FORMAT = "memlm memory"
 FORMAT_VERSION = 1
-_INDEX = ("chunks", "documents", "names")
-"""What says where everything is: read whole, under one checksum. Each chunk has its own."""
-_NAMES = (*_INDEX, "digests", "vectors", "scales", "payloads")
-Arrays = dict[str, NDArray[Any]]
+_READ_CHUNKS = 256
+"""Chunks read at once."""
+_SCALE_BYTES = 4
 
 
 def is_memory_file(path: Path) -> bool:
@@ -82,9 +82,14 @@ class About:
         return f"{self.bits} bits a dimension of encoder {self.fingerprint}"
 
     @property
-    def row_dims(self) -> int:
-        """Dimensions of all vectors of a chunk."""
-        return self.num_slots * self.memory_dim
+    def vector_bytes(self) -> int:
+        """Of a chunk's vectors, with their scale."""
+        return row_bytes(self.bits, self.num_slots * self.memory_dim) + _SCALE_BYTES
+
+    @property
+    def empty_row(self) -> NDArray[Any]:
+        """A chunk's vectors, packed, if they were zeros."""
+        return empty_row(self.bits, self.num_slots * self.memory_dim)
 
 
 class Store:
@@ -108,13 +113,13 @@ class Store:
                 f"{path} is no memory file, or its header is damaged or it is cut short: {error}"
             ) from None
         self.about = self._about(found)
-        index = {name: self._handle.get_tensor(name) for name in _INDEX}
+        index = {name: self._handle.get_tensor(name) for name in INDEX}
         if _checksum(found, index) != found.get("checksum"):
             raise ValueError(f"{path} is damaged in its header or its index of chunks: the checksum is another")
         self._numbers: NDArray[np.int32] = index["chunks"]
         self.documents = _documents(index)
-        self._row = _starts(self._numbers[:, _RAW] == 0)
-        self._payload = _starts(self._numbers[:, _PAYLOAD])
+        self._row = _starts(self._numbers[:, RAW] == 0)
+        self._payload = _starts(self._numbers[:, PAYLOAD])
 
     def _about(self, found: Mapping[str, str]) -> About:
         if found.get("format") != FORMAT:
@@ -124,7 +129,7 @@ class Store:
             raise ValueError(
                 f"{self.path} has format version {version}; this memlm reads {FORMAT_VERSION}: upgrade memlm"
             )
-        missing = sorted({*_NAMES} - set(self._handle.keys())) + [
+        missing = sorted({*NAMES} - set(self._handle.keys())) + [
             field.name for field in fields(About) if field.name not in found
         ]
         if missing:
@@ -148,6 +153,45 @@ class Store:
             for tokens, size, wrong, raw, payload in self._numbers.tolist()
         ]
 
+    def read(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, list[Kept]]]:
+        """Chunks, so many at a time, and the number of the first; nothing else of the file is read.
+
+        Raises:
+            ValueError: there are no such chunks; one of them is damaged, with its number.
+        """
+        for first, pairs in self._checked(*self.ends(start, stop)):
+            for number, (_, whole) in enumerate(pairs, first):
+                if not whole:
+                    raise ValueError(
+                        f"{self.named(number)} is damaged; the others can be read: give a range without it"
+                    )
+            yield first, [chunk for chunk, _ in pairs]
+
+    def damaged(self) -> list[int]:
+        """The chunks that are not as they were written."""
+        checked = self._checked(0, len(self))
+        return [number for first, pairs in checked for number, (_, whole) in enumerate(pairs, first) if not whole]
+
+    def ends(self, start: int, stop: int | None) -> tuple[int, int]:
+        """Both ends of a range of chunks.
+
+        Raises:
+            ValueError: there are no such chunks.
+        """
+        stop = len(self) if stop is None else stop
+        if not 0 <= start <= stop <= len(self):
+            raise ValueError(f"{self.path} has chunks 0:{len(self)}, not {start}:{stop}")
+        return start, stop
+
+    def named(self, number: int) -> str:
+        """A chunk, as it is called in errors."""
+        document = next(one for one in self.documents if one.start_chunk <= number < one.stop_chunk)
+        return f"{self.path}: chunk {number} (of {document.name!r})"
+
+    def _checked(self, start: int, stop: int) -> Iterator[tuple[int, list[tuple[Kept, bool]]]]:
+        for first in range(start, stop, _READ_CHUNKS):
+            yield first, self.kept(first, min(first + _READ_CHUNKS, stop))
+
     def kept(self, start: int, stop: int) -> list[tuple[Kept, bool]]:
         """Chunks, and of each whether it is as it was written; nothing else of the file is read."""
         rows, payload = slice(*self._row[[start, stop]].tolist()), self._payload[start : stop + 1]
@@ -158,8 +202,8 @@ class Store:
         for place, (numbers, digests_of) in enumerate(zip(self._numbers[start:stop], digests, strict=True)):
             own, text = digests_of[:DIGEST_BYTES].tobytes(), digests_of[DIGEST_BYTES:].tobytes()
             part = blob[payload[place] - payload[0] : payload[place + 1] - payload[0]]
-            vector, scale = (None, 0.0) if numbers[_RAW] else (next(vectors), float(next(scales)))
-            tokens, size, wrong = numbers[:_RAW].tolist()
+            vector, scale = (None, 0.0) if numbers[RAW] else (next(vectors), float(next(scales)))
+            tokens, size, wrong = numbers[:RAW].tolist()
             chunk = Kept(tokens, size, wrong, vector, scale, part, text)
             chunks.append((chunk, chunk.digest == own))
         return chunks
@@ -170,7 +214,7 @@ class Store:
 
     def arrays(self) -> Arrays:
         """All of it, to be written again with changes."""
-        return {name: self._handle.get_tensor(name) for name in _NAMES}
+        return {name: self._handle.get_tensor(name) for name in NAMES}
 
     def without(self, start: int, stop: int) -> Arrays:
         """All but some chunks."""
@@ -193,10 +237,6 @@ class Store:
         return self._handle.get_slice(name)[places]
 
 
-_RAW, _PAYLOAD = 3, 4
-"""Columns of `chunks`; before them tokens, bytes, wrong tokens."""
-
-
 def write(path: Path, about: About, arrays: Arrays) -> None:
     """Write a file, all or nothing.
 
@@ -207,44 +247,9 @@ def write(path: Path, about: About, arrays: Arrays) -> None:
     found |= {field.name: str(getattr(about, field.name)) for field in fields(About)}
     found["checksum"] = _checksum(found, arrays)
     # In memory first: safetensors' own file writing leaves a file of its own when it is killed.
-    data = save({name: np.ascontiguousarray(arrays[name]) for name in _NAMES}, metadata=found)
+    data = save({name: np.ascontiguousarray(arrays[name]) for name in NAMES}, metadata=found)
     with atomic_file(path) as temporary:
         temporary.write_bytes(data)
-
-
-def arrays_of(documents: Sequence[tuple[str, Sequence[Kept]]], about: About) -> Arrays:
-    """Documents' names and chunks as arrays."""
-    chunks = [chunk for _, kept in documents for chunk in kept]
-    with_vector = [chunk for chunk in chunks if chunk.vector is not None]
-    numbers = [(*chunk[:3], int(chunk.vector is None), len(chunk.payload)) for chunk in chunks]
-    digests = b"".join(chunk.digest + chunk.text_digest for chunk in chunks)
-    return {
-        "chunks": np.array(numbers, np.int32).reshape(-1, 5),
-        "digests": np.frombuffer(digests, np.uint8).reshape(-1, 2 * DIGEST_BYTES),
-        "vectors": np.stack(
-            [
-                empty_row(about.bits, about.row_dims),
-                *(chunk.vector for chunk in with_vector if chunk.vector is not None),
-            ]
-        )[1:],
-        "scales": np.array([chunk.scale for chunk in with_vector], np.float32),
-        "payloads": np.frombuffer(b"".join(chunk.payload for chunk in chunks), np.uint8),
-        "documents": np.array([len(kept) for _, kept in documents], np.int64),
-        "names": _as_bytes([name for name, _ in documents]),
-    }
-
-
-def joined(first: Arrays, second: Arrays) -> Arrays:
-    """One after the other."""
-    arrays = {name: np.concatenate([first[name], second[name]]) for name in _NAMES if name != "names"}
-    return arrays | {"names": _as_bytes([*_as_names(first["names"]), *_as_names(second["names"])])}
-
-
-def continued(first: Arrays, second: Arrays) -> Arrays:
-    """One after the other, where the second is of one document: the first's last one goes on with it."""
-    arrays = joined(first, second)
-    documents = np.append(first["documents"][:-1], first["documents"][-1] + second["documents"].sum())
-    return arrays | {"documents": documents, "names": first["names"]}
 
 
 def _documents(index: Arrays) -> tuple[Document, ...]:
@@ -252,26 +257,18 @@ def _documents(index: Arrays) -> tuple[Document, ...]:
     offsets = _starts(index["chunks"][:, 1])
     return tuple(
         Document(name, start, stop, int(offsets[stop] - offsets[start]))
-        for name, start, stop in zip(_as_names(index["names"]), ends[:-1].tolist(), ends[1:].tolist(), strict=True)
+        for name, start, stop in zip(names_of(index["names"]), ends[:-1].tolist(), ends[1:].tolist(), strict=True)
     )
 
 
 def _checksum(found: Mapping[str, str], index: Arrays) -> str:
     about = json.dumps(sorted((key, value) for key, value in found.items() if key != "checksum"))
-    shapes = json.dumps([index[name].shape for name in _INDEX])
-    return digest(about.encode(), shapes.encode(), *(index[name].tobytes() for name in _INDEX)).hex()
+    shapes = json.dumps([index[name].shape for name in INDEX])
+    return digest(about.encode(), shapes.encode(), *(index[name].tobytes() for name in INDEX)).hex()
 
 
 def _starts(lengths: NDArray[Any]) -> NDArray[np.int64]:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
-
-
-def _as_bytes(names: Sequence[str]) -> NDArray[np.uint8]:
-    return np.frombuffer(json.dumps(names).encode(), np.uint8)
-
-
-def _as_names(names: NDArray[np.uint8]) -> list[str]:
-    return list(json.loads(names.tobytes()))
 
 
 def _number(text: str) -> int:

@@ -44,8 +44,7 @@ def write_claims_report(decisions: Sequence[Decision], results: Results, folder:
     """Write `report.html` and `report.md`, each whole or not at all, and return the page's path."""
     page = claims_page(decisions, results)
     atomic_write(folder / "report.md", page.to_markdown())
-    atomic_write(folder / "report.html", page.to_html())
-    return folder / "report.html"
+    return page.write(folder)
 
 
 def claims_page(decisions: Sequence[Decision], results: Results) -> Page:

@@ -5,7 +5,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from memlm.files import atomic_write
 from memlm.report.blocks import Block, Definitions, Figure, KeyNumbers
 from memlm.report.figures import accuracy_by_position, learning_curves
 from memlm.report.measures import measure
@@ -31,9 +30,7 @@ _COMPARED = ("token_accuracy", "exact_match", "bits_per_byte", "retained_bits_pe
 
 def write_demo_report(folder: Path, reference: Path | None = None) -> Path:
     """Write `report.html` into a run's folder, whole or not at all, and return its path."""
-    path = folder / "report.html"
-    atomic_write(path, demo_page(folder, reference).to_html())
-    return path
+    return demo_page(folder, reference).write(folder)
 
 
 def demo_page(folder: Path, reference: Path | None = None) -> Page:
@@ -50,7 +47,11 @@ def demo_page(folder: Path, reference: Path | None = None) -> Page:
     return Page(
         _title(run.main),
         _lead(run.main),
-        [section for section in (*sections, _limits(run), made_by(run, other)) if section is not None],
+        [
+            section
+            for section in (*sections, _limits(run), made_by(run.provenance, run.reached("tokens_per_second"), other))
+            if section is not None
+        ],
     )
 
 

@@ -1,6 +1,6 @@
 """What is behind the claims: the sections of a page that show an experiment's results, of one seed or several."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from memlm.report.blocks import Figure, RegeneratedText, Table
@@ -8,7 +8,7 @@ from memlm.report.figures import Line, line_figure
 from memlm.report.known_sources import measurements
 from memlm.report.memory_model import comparison, recall
 from memlm.report.page import Section
-from memlm.report.seeds import over_seeds
+from memlm.report.seeds import named_over_seeds
 from memlm.report.text import human, number, quantity, share
 from memlm.results import Result
 
@@ -48,10 +48,6 @@ def _same(results: Sequence[Result], name: str) -> Iterator[list[Row]]:
     return map(list, zip(*(result.measures[name] for result in results), strict=True))
 
 
-def _over(same: Sequence[Row], name: str, show: Callable[[Any], str] = share) -> str:
-    return over_seeds([row[name] for row in same], show, same[0]["intervals"].get(name))
-
-
 _CAPTION = "Below a number: its range over seeds; with one seed, its 95% interval over documents."
 
 
@@ -60,10 +56,10 @@ def _objectives(results: Sequence[Result]) -> Section:
     rows = [
         [
             f"{human(same[0]['objective'])}\n{quantity(same[0]['num_tokens'])} tokens",
-            _over(same, "token_accuracy"),
-            _over(same, "exact_match"),
-            _over(same, "retained_bits_per_token", number),
-            _over(same, "retained_fraction"),
+            named_over_seeds(same, "token_accuracy", share),
+            named_over_seeds(same, "exact_match", share),
+            named_over_seeds(same, "retained_bits_per_token", number),
+            named_over_seeds(same, "retained_fraction", share),
         ]
         for same in _same(results, "rows")
     ]
@@ -74,7 +70,11 @@ def _objectives(results: Sequence[Result]) -> Section:
 def _budgets(results: Sequence[Result]) -> Section:
     header = ["causal model, parameters", "tokens", "retained fraction"]
     rows = [
-        [quantity(same[0]["num_parameters"]), quantity(same[0]["num_tokens"]), _over(same, "retained_fraction")]
+        [
+            quantity(same[0]["num_parameters"]),
+            quantity(same[0]["num_tokens"]),
+            named_over_seeds(same, "retained_fraction", share),
+        ]
         for same in _same(results, "cells")
     ]
     return Section("Larger causal models, and more text", "", [Table(header, rows, _CAPTION)])
@@ -82,7 +82,10 @@ def _budgets(results: Sequence[Result]) -> Section:
 
 def _controls(results: Sequence[Result]) -> Section:
     rows = [
-        [human(name), *(_over([result.controls[name] for result in results], each) for each in _CONTROLLED)]
+        [
+            human(name),
+            *(named_over_seeds([result.controls[name] for result in results], each, share) for each in _CONTROLLED),
+        ]
         for name in results[0].controls
     ]
     text = "The same reader where the truth is known: shuffled and constant embeddings must retain nothing."
@@ -99,9 +102,9 @@ def _kinds_of_text(results: Sequence[Result]) -> Section:
         [
             human(same[0]["text"]),
             human(same[0]["mixer"]),
-            _over(same, "token_accuracy"),
-            _over(same, "exact_match"),
-            _over(same, "retained_bits_per_token", number),
+            named_over_seeds(same, "token_accuracy", share),
+            named_over_seeds(same, "exact_match", share),
+            named_over_seeds(same, "retained_bits_per_token", number),
         ]
         for same in _same(results, "rows")
     ]
@@ -168,8 +171,8 @@ def _attacks(results: Sequence[Result]) -> Section:
         [
             f"{same[0]['attack']}\n{same[0]['num_texts']} texts",
             same[0]["given"],
-            _over(same, "token_accuracy"),
-            _over(same, "exact_match"),
+            named_over_seeds(same, "token_accuracy", share),
+            named_over_seeds(same, "exact_match", share),
         ]
         for same in _same(results, "attacks")
     ]

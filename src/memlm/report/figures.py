@@ -43,7 +43,6 @@ _STYLE: Any = {
     "xtick.color": _INK,
     "ytick.color": _INK,
 }
-_X_LABELS = {"tokens": "training tokens", "step": "optimizer steps", "seconds": "training time (s)"}
 
 
 @dataclass(frozen=True)
@@ -189,16 +188,14 @@ _ROOT = (
 )
 
 
-def learning_curves(
-    curves: Mapping[str, Sequence[Mapping[str, Any]]], x: str = "tokens", y: str = "token_accuracy"
-) -> str:
-    """One measure over training, a curve for each run; of rows written twice (a resumed run) the last counts."""
+def learning_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Token accuracy over training, a curve for each run; of rows written twice (a resumed run) the last counts."""
+    x, y = "tokens", "token_accuracy"
     lines = []
     for label, rows in curves.items():
         points = sorted({row[x]: row[y] for row in rows if x in row and row.get(y) is not None}.items())
         lines.append(Line(label, [place for place, _ in points], [value for _, value in points]))
-    limits = (0.0, 1.0) if measure(y).is_share else None
-    return line_figure(lines, x_label=_X_LABELS.get(x, x), y_label=measure(y).header, y_limits=limits)
+    return line_figure(lines, x_label="training tokens", y_label=measure(y).header, y_limits=(0.0, 1.0))
 
 
 def accuracy_by_position(curves: Mapping[str, Sequence[float]]) -> str:

@@ -1,17 +1,15 @@
 """The page on known sources: what each objective keeps of a past whose every bit is counted, and where bounds lie."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from memlm.files import atomic_write
 from memlm.report.blocks import Definitions, Figure, KeyNumbers, Table
 from memlm.report.figures import Line, line_figure
 from memlm.report.page import Page, Section
 from memlm.report.provenance import made_by
-from memlm.report.run import Run
-from memlm.report.seeds import line_over_seeds, over_seeds, read_seeds
+from memlm.report.seeds import line_over_seeds, named_over_seeds, read_seeds
 from memlm.report.text import number, percent, share
 from memlm.results import Result
 
@@ -30,9 +28,7 @@ def write_known_sources_report(folder: Path) -> Path:
     results = read_seeds(folder, MEASURED)
     if not results:
         raise ValueError(f"{folder} has no {MEASURED}; `memlm reproduce non-invertible` makes it")
-    path = folder / "report.html"
-    atomic_write(path, known_sources_page(results).to_html())
-    return path
+    return known_sources_page(results).write(folder)
 
 
 def known_sources_page(results: Sequence[Result]) -> Page:
@@ -42,7 +38,7 @@ def known_sources_page(results: Sequence[Result]) -> Page:
         _argument(),
         *measurements(results),
         _limits(),
-        made_by(Run(results={result.name: result for result in results}, metrics=[])),
+        made_by(next((result.provenance for result in results if result.provenance), None)),
     ]
     lead = (
         "Small models were trained to predict the next token, to regenerate their text, or both, on made-up languages "
@@ -129,10 +125,10 @@ def _by_source(seeds: Sequence[Sequence[Row]]) -> Section:
                 f"{first['source']}\n{first['num_tokens']} tokens",
                 first["objective"],
                 f"{number(first['entropy_bits'], 1)} bits\nstate {number(first['state_bits'], 2)}",
-                _over(same, "retained_bits", lambda bits: number(bits, 1)),
-                _over(same, "state_share", lambda value: share(value, 3)),
-                _over(same, "rest_share", lambda value: share(value, 3)),
-                _over(same, "next_token_excess_bits", lambda bits: number(bits, 4)),
+                named_over_seeds(same, "retained_bits", lambda bits: number(bits, 1)),
+                named_over_seeds(same, "state_share", lambda value: share(value, 3)),
+                named_over_seeds(same, "rest_share", lambda value: share(value, 3)),
+                named_over_seeds(same, "next_token_excess_bits", lambda bits: number(bits, 4)),
             ]
         )
     caption = (
@@ -149,10 +145,6 @@ def _by_source(seeds: Sequence[Sequence[Row]]) -> Section:
         ]
     )
     return Section("What is kept, by source and objective", "", [Table(header, rows, caption), told])
-
-
-def _over(same: Sequence[Row], name: str, show: Callable[[Any], str]) -> str:
-    return over_seeds([row[name] for row in same], show, same[0]["intervals"].get(name))
 
 
 def _objectives(seeds: Sequence[Sequence[Row]]) -> list[str]:

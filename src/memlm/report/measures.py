@@ -29,9 +29,6 @@ MEASURES: Mapping[str, Measure] = {
         is_share=True,
     ),
     "exact_match": Measure("exact match", "Share of chunks regenerated without a single error.", is_share=True),
-    "nats_per_token": Measure(
-        "nats/token", "Cross-entropy of the decoder given the memory: how surprised it is by the true text."
-    ),
     "bits_per_byte": Measure(
         "bits/byte",
         "What the decoder, given the memory, still does not know about the text (its cross-entropy), "
@@ -39,8 +36,8 @@ MEASURES: Mapping[str, Measure] = {
     ),
     "retained_bits_per_token": Measure(
         "retained bits/token",
-        "What the memory tells about each token: how much less surprised the decoder is with the memory than a "
-        "decoder trained without one.",
+        "What the memory tells about each token: how much less surprised the decoder is with the memory than one "
+        "that knows only how often each token occurs.",
         digits=2,
     ),
     "retained_fraction": Measure(
@@ -55,7 +52,6 @@ MEASURES: Mapping[str, Measure] = {
         "entropy ratio",
         "The paper's measure, kept for comparison: 1 less the decoder's cross-entropy over that of random logits.",
     ),
-    "stored_bits": Measure("bits stored", "Bits that the quantized memory of a chunk takes.", digits=0),
     "storage_efficiency": Measure(
         "storage efficiency",
         "Retained bits as a fraction of the bits that the quantized memory takes. 1 would be a perfect code.",
@@ -63,9 +59,6 @@ MEASURES: Mapping[str, Measure] = {
     ),
     "causal_nats_per_token": Measure(
         "nats/token of a language model", "Cross-entropy of a causal language model, which sees the tokens before."
-    ),
-    "unconditional_nats_per_token": Measure(
-        "nats/token without memory", "Cross-entropy of the decoder trained without a memory."
     ),
 }
 

@@ -5,12 +5,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from memlm.files import atomic_write
 from memlm.report.blocks import Block, Definitions, Figure, KeyNumbers, Table
 from memlm.report.figures import line_figure
 from memlm.report.page import Page, Section
 from memlm.report.provenance import made_by
-from memlm.report.run import Run
 from memlm.report.seeds import line_over_seeds, over_seeds, read_seeds
 from memlm.report.text import human, number, percent, share
 from memlm.results import Result
@@ -40,9 +38,7 @@ def write_memory_report(folder: Path) -> Path:
     compared, recalled = read_seeds(folder, COMPARED), read_seeds(folder, RECALLED)
     if not compared and not recalled:
         raise ValueError(f"{folder} has no {COMPARED}; `memlm reproduce memory-model` makes it")
-    path = folder / "report.html"
-    atomic_write(path, memory_page(compared, recalled).to_html())
-    return path
+    return memory_page(compared, recalled).write(folder)
 
 
 def memory_page(compared: Sequence[Result], recalled: Sequence[Result]) -> Page:
@@ -53,7 +49,7 @@ def memory_page(compared: Sequence[Result], recalled: Sequence[Result]) -> Page:
     if recalled:
         sections += recall(recalled)
     last = (compared or recalled)[-1]
-    sections += [_limits(), made_by(Run(results={last.name: last}, metrics=[]))]
+    sections += [_limits(), made_by(last.provenance)]
     lead = (
         "A causal decoder read one vector for each earlier chunk of a text in place of its tokens. The same decoder "
         "was trained in several ways on the same tokens, and measured on documents kept apart."

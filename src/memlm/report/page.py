@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from string import Template
 
+from memlm.files import atomic_write
 from memlm.report import html, markdown
 from memlm.report.blocks import Block, Prose
 
@@ -40,6 +42,12 @@ class Page:
             lead=html.block(Prose(self.lead), "lead"),
             sections=sections,
         )
+
+    def write(self, folder: Path) -> Path:
+        """Write `report.html` into a folder, whole or not at all, and return its path."""
+        path = folder / "report.html"
+        atomic_write(path, self.to_html())
+        return path
 
     def to_markdown(self) -> str:
         """The same content as GitHub-flavoured Markdown; a figure is told in words."""

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from memlm.files import atomic_write
 from memlm.report.blocks import Block, Definitions, KeyNumbers
 from memlm.report.measures import measure
 from memlm.report.page import Page, Section
@@ -14,7 +13,6 @@ from memlm.report.probe_figures import by_chunk_len, by_layer, by_noise, by_posi
 from memlm.report.probe_rows import CONTROLS, Probed, Verdict, at_least, show, spread
 from memlm.report.probe_tables import DEGRADED, MEASURES, baselines_table, controls_table, present, readings_table
 from memlm.report.provenance import made_by
-from memlm.report.run import Run
 from memlm.report.text import human, percent
 from memlm.results import Result
 
@@ -25,13 +23,12 @@ def write_probe_report(folder: Path) -> Path:
     Raises:
         ValueError: the file that is missing or broken.
     """
-    path, source = folder / "report.html", folder / "probe.json"
+    source = folder / "probe.json"
     try:
         page = probe_page(_read(source))
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
-    atomic_write(path, page.to_html())
-    return path
+    return page.write(folder)
 
 
 def probe_page(result: Result) -> Page:
@@ -205,8 +202,7 @@ def _limits(probed: Probed) -> Section:
 
 def _made_by(result: Result) -> Section:
     made = result.provenance
-    flat = replace(result, provenance=replace(made, settings=dict(_flat(made.settings)))) if made else result
-    return made_by(Run(results={result.name: flat}, metrics=[]))
+    return made_by(made and replace(made, settings=dict(_flat(made.settings))))
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -10,21 +10,20 @@ from memlm.report.text import human, quantity
 from memlm.results import Provenance
 
 
-def made_by(run: Run, other: Run | None = None) -> Section:
-    """The section that says what made this page's numbers, and the reference's."""
-    blocks: list[Block] = [_told(run)]
+def made_by(made: Provenance | None, speed: float | None = None, other: Run | None = None) -> Section:
+    """The section that says what made this page's numbers, at how many tokens/s of training; and the reference's."""
+    blocks: list[Block] = [_told(made, speed)]
     if other is not None:
         how = "a recorded run, not made here" if other.recorded else "a run of its own"
-        blocks += [Prose(f"The reference, {how}:"), _told(other)]
+        blocks += [Prose(f"The reference, {how}:"), _told(other.provenance, other.reached("tokens_per_second"))]
     return Section("What made these numbers", "", blocks)
 
 
-def _told(run: Run) -> Block:
-    if run.provenance is None:
+def _told(made: Provenance | None, speed: float | None) -> Block:
+    if made is None:
         return Prose("Its results do not say what made them.")
-    speed = run.reached("tokens_per_second")
     rate = [("training speed", f"{quantity(speed)} tokens/s")] if speed is not None else []
-    return Definitions([*_pairs(run.provenance), *rate])
+    return Definitions([*_pairs(made), *rate])
 
 
 def _pairs(made: Provenance) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ class Run:
     samples: Sequence[RegeneratedText] = ()
     recorded: bool = False
     """Whether the run was not made here but came as a record."""
-    source: Path = field(default_factory=Path)
 
     @property
     def main(self) -> Result:
@@ -84,7 +83,7 @@ def _run(
         texts = [RegeneratedText.from_row(row) for row in samples]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"a row in {source} is not what it should be: {error!r}") from None
-    return Run(results=by_name, metrics=metrics, samples=texts, recorded=recorded, source=source)
+    return Run(results=by_name, metrics=metrics, samples=texts, recorded=recorded)
 
 
 def _rows(folder: Path, name: str) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Results of several seeds: read from a folder, and shown as their mean and range."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -31,6 +31,11 @@ def over_seeds(values: Sequence[Any], show: Callable[[Any], str], interval: Sequ
         return show(None)
     ends = (min(values), max(values)) if len(values) > 1 else interval
     return show(fmean(values)) + ("\n[{}, {}]".format(*map(show, ends)) if ends else "")
+
+
+def named_over_seeds(rows: Sequence[Mapping[str, Any]], name: str, show: Callable[[Any], str]) -> str:
+    """The same of a measure, from each seed's row with its `intervals`."""
+    return over_seeds([row[name] for row in rows], show, rows[0]["intervals"].get(name))
 
 
 def line_over_seeds(label: str, x: Sequence[float], values: Sequence[Sequence[float]]) -> Line:

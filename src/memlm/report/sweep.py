@@ -10,7 +10,6 @@ from textwrap import fill
 from typing import Any
 
 from memlm.config import Axis
-from memlm.files import atomic_write
 from memlm.report.blocks import Block, Definitions, Figure, KeyNumbers, Table
 from memlm.report.figures import Line, line_figure
 from memlm.report.measures import Measure, measure
@@ -35,9 +34,7 @@ def write_sweep_report(folder: Path) -> Path:
     Raises:
         ValueError: the folder holds no sweep, or the file that is broken.
     """
-    path = folder / "report.html"
-    atomic_write(path, sweep_page(read_sweep(folder)).to_html())
-    return path
+    return sweep_page(read_sweep(folder)).write(folder)
 
 
 def sweep_page(swept: Swept) -> Page:

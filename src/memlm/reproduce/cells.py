@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -73,5 +74,7 @@ def _each(todo: Mapping[str, Cell], num_workers: int) -> Iterator[tuple[str, lis
             keys = {pool.submit(cell.rows): key for key, cell in todo.items()}
             for done in as_completed(keys):
                 yield keys[done], done.result()
+        except BrokenProcessPool:
+            raise ChildProcessError("a worker was killed, as when memory runs out; run it again to go on") from None
         finally:
             pool.shutdown(cancel_futures=True)

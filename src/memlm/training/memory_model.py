@@ -12,7 +12,7 @@ from torch import nn
 from memlm.checkpoint_folder import kind_of
 from memlm.config import MemoryModelRecipe, Phase
 from memlm.data.chunks import Chunks, Grid, cut, grid
-from memlm.data.recall import RecallTexts
+from memlm.data.recall import RecallTexts, Tokens
 from memlm.data.token_store import PreparedData, prepare
 from memlm.data.tokenizer import Tokenizer
 from memlm.data.windows import all_windows, sample_windows
@@ -147,21 +147,22 @@ def window_sampler(
 
     if not recipe.recall_fraction:
         return batch
-    return _with_recall(batch, recipe, cfg.seed, chunks.rows(slice(None)), tokenizer, frozen)
+    filler = chunks.split.tokens if isinstance(chunks, Grid) else chunks.tokens[chunks.mask]
+    return _with_recall(batch, recipe, cfg.seed, filler, tokenizer, frozen)
 
 
 def _with_recall(
     sample: Callable[[int], Batch],
     recipe: MemoryModelRecipe,
     seed: int,
-    chunks: Chunks,
+    filler: Tokens,
     tokenizer: Tokenizer,
     frozen: Encoder | None,
 ) -> Callable[[int], Batch]:
     """Recall windows in the place of a share of each batch; a frozen encoder's memories of them are made at once."""
     model_len = recipe.model.shape.chunk_len
     chunk_len = recipe.recall_chunk_len or model_len
-    texts = RecallTexts(tokenizer, chunks.tokens[chunks.mask], chunk_len=chunk_len)
+    texts = RecallTexts(tokenizer, filler, chunk_len=chunk_len)
 
     def batch(step: int) -> Batch:
         others = sample(step)

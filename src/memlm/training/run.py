@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from memlm.config import Config, RecipeConfig, TrainingConfig
-from memlm.data.chunks import Chunks, cut, sample, scramble
+from memlm.data.chunks import Chunks, grid, sample, scramble
 from memlm.data.token_store import PreparedData, prepare
 from memlm.evaluation.information import unconditional_log_probs
 from memlm.evaluation.metrics import quick_measures, score
@@ -141,9 +141,9 @@ def retention_task(recipe: RecipeConfig, prepared: PreparedData, title: str | No
 
 def validation_chunks(prepared: PreparedData, chunk_len: int) -> Chunks:
     """What a training run is watched by: chunks of the validation split, from all documents alike."""
-    chunks = cut(prepared.splits["validation"], chunk_len)
-    number = min(MAX_VALIDATION_CHUNKS, len(chunks.tokens))
-    return chunks.rows(np.linspace(0, len(chunks.tokens) - 1, number).astype(int))
+    chunks = grid(prepared.splits["validation"], chunk_len)
+    number = min(MAX_VALIDATION_CHUNKS, len(chunks.document))
+    return chunks.rows(np.linspace(0, len(chunks.document) - 1, number).astype(int))
 
 
 def batch_sampler(cfg: TrainingConfig, prepared: PreparedData, chunk_len: int) -> Callable[[int], Batch]:
