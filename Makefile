@@ -1,6 +1,8 @@
 # Everything sets itself up: `make demo` and `make test` work on a fresh machine with Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
+# A process for each core, a file's tests in one of them: its fixtures are made once.
+PYTEST := $(BIN)/pytest -n auto --dist loadfile
 
 .PHONY: install demo test test-slow docs check format clean
 
@@ -19,7 +21,7 @@ demo: install
 	$(BIN)/memlm demo
 
 test: install
-	$(BIN)/pytest
+	$(PYTEST)
 
 test-slow: install
 	$(BIN)/pytest -m slow
@@ -33,7 +35,7 @@ check: install docs
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(PYTEST)
 
 format: install
 	$(BIN)/ruff format
