@@ -34,7 +34,7 @@ def recipe(corpus: str) -> RecipeConfig:
 @pytest.fixture(scope="session")
 def finished_run(recipe: RecipeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a run of the tiny recipe, from beginning to end in one go; not to be changed."""
-    from memlm.training.run import train_autoencoder
+    from memlm.training.autoencoder import train_autoencoder
 
     folder = tmp_path_factory.mktemp("runs") / "finished"
     train_autoencoder(recipe, folder, quiet=True)

@@ -14,7 +14,7 @@ from memlm.objectives import Batch, token_nats
 from memlm.recipes import autoencoder
 from memlm.recipes.scale import Scale
 from memlm.text_autoencoder import TextAutoencoder
-from memlm.training.run import train_autoencoder
+from memlm.training.autoencoder import train_autoencoder
 
 
 @pytest.fixture(scope="module")

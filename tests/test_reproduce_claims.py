@@ -23,8 +23,8 @@ from memlm.reproduce.foreign_text import ForeignTextPlan, reproduce_foreign_text
 from memlm.reproduce.run import RESULTS, named, reproduce_claims
 from memlm.reproduce.settling import SettlingPlan, reproduce_settling
 from memlm.results import Result
+from memlm.training import autoencoder as training_autoencoder
 from memlm.training import language_model
-from memlm.training import run as training_run
 
 EXPERIMENTS = list(dict.fromkeys(claim.experiment for claim in CLAIMS))
 
@@ -258,7 +258,7 @@ def test_every_claim_has_an_experiment_in_every_preset(preset: str) -> None:
 @pytest.fixture
 def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     def forbid() -> None:
-        monkeypatch.setattr(training_run, "fit", None)
+        monkeypatch.setattr(training_autoencoder, "fit", None)
         monkeypatch.setattr(language_model, "fit", None)
 
     return forbid

@@ -17,7 +17,7 @@ from memlm.results import Result, json_lines
 from memlm.samples import Sample, random_passages
 from memlm.text_autoencoder import TextAutoencoder
 from memlm.training.accelerator import is_main_process
-from memlm.training.run import train_autoencoder
+from memlm.training.autoencoder import train_autoencoder
 
 
 class DemoRun(NamedTuple):

@@ -23,10 +23,10 @@ from memlm.models.autoencoder import Autoencoder
 from memlm.results import read_json_lines
 from memlm.training import checkpoint
 from memlm.training.accelerator import build_accelerator
+from memlm.training.autoencoder import train_autoencoder
 from memlm.training.checkpoint import Progress
 from memlm.training.log import MetricsLog
 from memlm.training.optimizers import build_optimizers
-from memlm.training.run import train_autoencoder
 from tiny import launch
 
 WEIGHTS = Path("model", "model.safetensors")
@@ -56,7 +56,7 @@ def steps(folder: Path) -> list[str]:
 def start(recipe: RecipeConfig, folder: Path) -> multiprocessing.Process:
     """Train in a process of its own, forked from one that has everything imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["memlm.training.run"])
+    context.set_forkserver_preload(["memlm.training.autoencoder"])
     process = context.Process(target=train_autoencoder, args=(recipe, folder), kwargs={"quiet": True})
     process.start()
     return process  # type: ignore[return-value]

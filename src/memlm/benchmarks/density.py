@@ -9,7 +9,7 @@ from memlm.data.token_store import prepare
 from memlm.evaluation_sets import HELD_OUT
 from memlm.recipes.density import density
 from memlm.results import Provenance
-from memlm.training.run import train_autoencoder
+from memlm.training.autoencoder import train_autoencoder
 
 MEASURES = ("chunk_len", "memory_dim", "token_accuracy", "exact_match", "retained_bits_per_token", "bits_per_dim")
 

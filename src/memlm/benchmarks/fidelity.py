@@ -10,7 +10,7 @@ from memlm.recipes.reference import reference
 from memlm.recipes.scale import Scale
 from memlm.results import Provenance
 from memlm.training.accelerator import build_accelerator
-from memlm.training.run import train_stages
+from memlm.training.autoencoder import train_stages
 
 TARGET = 0.9
 OUR_TOKENS = 400_000

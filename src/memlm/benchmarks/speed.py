@@ -16,7 +16,7 @@ from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.reference import reference
 from memlm.results import Provenance
 from memlm.training.accelerator import autocast
-from memlm.training.run import batch_sampler, seeded_autoencoder
+from memlm.training.autoencoder import batch_sampler, seeded_autoencoder
 
 ROUNDS = 5
 STEPS = 10

@@ -24,10 +24,11 @@ from memlm.recipes.scale import Scale
 from memlm.results import read_json_lines
 from memlm.text_memory_model import TextMemoryModel
 from memlm.training.accelerator import build_accelerator
+from memlm.training.autoencoder import retention_task, seeded_autoencoder, stages, train_autoencoder
 from memlm.training.flops import flops_per_token
 from memlm.training.loop import Home, Task, fit
 from memlm.training.memory_model import train_memory_model, window_sampler
-from memlm.training.run import fingerprint, retention_task, seeded_autoencoder, stages, train_autoencoder
+from memlm.training.run import fingerprint
 
 RICH = 0.995
 """Token accuracy at which a memory counts as rich."""

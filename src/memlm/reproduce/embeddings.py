@@ -23,8 +23,8 @@ from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.causal import causal, retrieval
 from memlm.recipes.scale import Scale
 from memlm.results import Provenance, Result
+from memlm.training.autoencoder import train_autoencoder
 from memlm.training.language_model import train_language_model
-from memlm.training.run import train_autoencoder
 
 OBJECTIVES = ("untrained", "causal", "retrieval", "autoencoder")
 POOLINGS = ("last", "mean", "positional")

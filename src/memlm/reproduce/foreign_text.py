@@ -17,7 +17,7 @@ from memlm.recipes.scale import Scale
 from memlm.results import Provenance, Result
 from memlm.samples import Sample, random_passages
 from memlm.text_autoencoder import TextAutoencoder
-from memlm.training.run import train_autoencoder
+from memlm.training.autoencoder import train_autoencoder
 
 MIXERS = ("masked_mixer", "attention")
 

@@ -33,10 +33,10 @@ from memlm.probes.readings import Readings
 from memlm.recipes.paper import paper_autoencoder, paper_causal, paper_memory_model
 from memlm.results import Provenance, Result
 from memlm.training.accelerator import world_size
+from memlm.training.autoencoder import train_autoencoder
 from memlm.training.footprint import require_fits, work
 from memlm.training.language_model import train_language_model
 from memlm.training.memory_model import train_memory_model
-from memlm.training.run import train_autoencoder
 
 _MOST_WITHOUT_GPU = 1e17
 """Operations: a day or two of a good processor's."""

@@ -11,9 +11,9 @@ from memlm.results import Interval, Provenance, Result
 from memlm.text_autoencoder import TextAutoencoder
 from memlm.text_language_model import TextLanguageModel
 from memlm.text_memory_model import TextMemoryModel
+from memlm.training.autoencoder import train_autoencoder
 from memlm.training.language_model import train_language_model
 from memlm.training.memory_model import train_memory_model
-from memlm.training.run import train_autoencoder
 
 
 def measure(recipe: Recipe, folder: Path) -> Result:

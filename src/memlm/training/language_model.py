@@ -1,11 +1,10 @@
 """A recipe → a trained causal language model, saved."""
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from torch import nn
 
 from memlm.config import LanguageModelRecipe, TrainingConfig
@@ -14,13 +13,21 @@ from memlm.data.token_store import PreparedData, TokenSplit, prepare
 from memlm.files import atomic_write
 from memlm.models.language_model import LanguageModel
 from memlm.objectives import CAUSAL, Batch, retrieval
-from memlm.results import Provenance
 from memlm.text_language_model import TextLanguageModel, causal_nats
 from memlm.training import checkpoint
-from memlm.training.accelerator import build_accelerator, precision_on
+from memlm.training.accelerator import build_accelerator
 from memlm.training.checkpoint import Progress
 from memlm.training.loop import Home, Task, fit
-from memlm.training.run import check_vocabulary, fingerprint, finished, stage_checkpoints, unwatched, validation_chunks
+from memlm.training.run import (
+    check_vocabulary,
+    end,
+    fingerprint,
+    finished,
+    provenance_of,
+    stage_checkpoints,
+    unwatched,
+    validation_chunks,
+)
 
 
 def train_language_model(
@@ -52,19 +59,10 @@ def train_language_model(
     for number, (task, cfg) in enumerate(_tasks(recipe, prepared)):
         home = Home(stage_checkpoints(folder, number), folder / "metrics.jsonl", run, progress)
         progress += fit(model, task, cfg, accelerator, home=home, quiet=quiet)
-    dtype = precision_on(accelerator.device, recipe.training.precision)
-    made_by = asdict(Provenance.here(dtype=dtype, seed=recipe.training.seed))
-    provenance = {"run": run, "recipe": asdict(recipe), "data": prepared.fingerprint, **asdict(progress)}
-    result = TextLanguageModel(model.cpu(), prepared.tokenizer, {**provenance, "made_by": made_by})
-    _save(result, folder, accelerator)
+    provenance = provenance_of(run, recipe, prepared, progress, accelerator, recipe.training)
+    result = TextLanguageModel(model.cpu(), prepared.tokenizer, provenance)
+    end(result, folder, accelerator)
     return result
-
-
-def _save(result: TextLanguageModel, folder: Path, accelerator: Accelerator) -> None:
-    if accelerator.is_main_process:
-        result.save_pretrained(folder / "model")
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
 
 
 def _tasks(recipe: LanguageModelRecipe, prepared: PreparedData) -> list[tuple[Task, TrainingConfig]]:

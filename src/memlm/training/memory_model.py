@@ -24,14 +24,22 @@ from memlm.models.encoder import Encoder
 from memlm.models.memory_model import MemoryModel, Regenerator, WindowMemory
 from memlm.nn.pooling import Memory
 from memlm.objectives import Batch, combined
-from memlm.results import Provenance
 from memlm.text_autoencoder import TextAutoencoder
 from memlm.text_memory_model import TextMemoryModel
 from memlm.training import checkpoint
 from memlm.training.accelerator import build_accelerator
 from memlm.training.checkpoint import Progress
 from memlm.training.loop import Home, Task, fit
-from memlm.training.run import check_vocabulary, fingerprint, finished, stage_checkpoints, unwatched, validation_chunks
+from memlm.training.run import (
+    check_vocabulary,
+    end,
+    fingerprint,
+    finished,
+    provenance_of,
+    stage_checkpoints,
+    unwatched,
+    validation_chunks,
+)
 
 _WATCHED_WINDOWS = 64
 _ENCODER_WIDTH = 256
@@ -68,16 +76,10 @@ def train_memory_model(
         home = Home(stage_checkpoints(folder, number), folder / "metrics.jsonl", run, progress)
         progress += fit(model, task, phase.training, accelerator, home=home, quiet=quiet)
     log_probs = unconditional_log_probs(prepared.splits["train"].tokens, recipe.model.shape.vocab_size)
-    made_by = asdict(Provenance.here(seed=recipe.phases[0].training.seed))
-    provenance = {"run": run, "recipe": asdict(recipe), "data": prepared.fingerprint, **asdict(progress)}
     unconditional = torch.from_numpy(log_probs).float()
-    result = TextMemoryModel(
-        model.cpu().requires_grad_(True), prepared.tokenizer, unconditional, {**provenance, "made_by": made_by}
-    )
-    if accelerator.is_main_process:
-        result.save_pretrained(folder / "model")
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
+    provenance = provenance_of(run, recipe, prepared, progress, accelerator, recipe.phases[0].training)
+    result = TextMemoryModel(model.cpu().requires_grad_(True), prepared.tokenizer, unconditional, provenance)
+    end(result, folder, accelerator)
     return result
 
 
