@@ -257,7 +257,7 @@ class MemoryFile:
                 raise ValueError(
                     f"chunks {start}:{stop} of {self.path} are others than when it was opened: open it again"
                 )
-            self._rewrite(lambda now: now.without(start, stop))
+            self._rewrite(lambda current: current.without(start, stop))
 
     def _rewrite(self, change: Callable[[Store], Arrays]) -> None:
         """Write what becomes of the file, all or nothing, and of what is in it now, perhaps by another writer."""
