@@ -55,10 +55,18 @@ def side_by_side(lanes: Sequence[Lane], num_workers: int = 1) -> None:
                 worker, failure = running.pop(sentinel)
                 worker.join()
                 if worker.exitcode:
-                    raise ChildProcessError(failure.recv() if failure.poll() else _KILLED.format(worker.exitcode))
+                    raise ChildProcessError(_told(failure) or _KILLED.format(worker.exitcode))
     finally:
         for worker, _ in running.values():
             worker.kill()
+
+
+def _told(failure: Connection) -> str:
+    """What a worker has said of its end; nothing, if it could not."""
+    try:
+        return failure.recv()
+    except EOFError:
+        return ""
 
 
 def begin_worker(num_threads: int) -> None:
