@@ -305,6 +305,7 @@ def test_a_short_chunk_is_recalled_as_it_ends(pointer_span: int) -> None:
         lengths[:, 1] = 2
         short = reads.recall(memory, lengths)
     assert torch.equal(short.tokens[:, 1, -2:], full.tokens[:, 1, :2])
+    assert torch.equal(short.keys[:, 1, -2:], full.keys[:, 1, :2]), "found by what stands before them in their chunk"
     assert short.real[:, 1].tolist() == [[False] * (LENGTH - 2) + [True] * 2] * len(tokens)
     assert short.real[:, [0, 2, 3]].all()
     assert torch.equal(short.tokens[:, [0, 2, 3]], full.tokens[:, [0, 2, 3]])

@@ -8,11 +8,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from memlm.benchmarks.speed import operation_shares
-from memlm.benchmarks.steps import timed
+from memlm.benchmarks.steps import operation_shares, timed
 from memlm.data.texts import evaluation_documents
 from memlm.memory.file import MemoryFile
 from memlm.memory.packing import Bits
+from memlm.memory.summary import summary
 from memlm.results import Provenance
 from memlm.text_autoencoder import TextAutoencoder
 
@@ -79,17 +79,16 @@ class _Work:
 
 def _row(work: _Work, bits: Bits, path: Path) -> dict[str, Any]:
     notes = work.written(path, bits)
-    chunks = notes.chunks
-    num_tokens = sum(chunk.num_tokens for chunk in chunks)
     assert notes.text() == "".join(work.texts)
+    kept = summary(notes)
     return {
         "bits": bits,
-        "token_accuracy": 1 - sum(chunk.num_wrong for chunk in chunks) / num_tokens,
-        "exact_chunks": sum(chunk.is_exact for chunk in chunks) / len(chunks),
-        "chunks": len(chunks),
-        "patch_bytes": sum(chunk.payload_bytes for chunk in chunks),
-        "file_bytes": notes.path.stat().st_size,
-        "bits_per_character": 8 * notes.path.stat().st_size / work.num_characters,
+        "token_accuracy": kept["fidelity"],
+        "exact_chunks": kept["exact_chunks"] / kept["chunks"],
+        "chunks": kept["chunks"],
+        "patch_bytes": kept["patch_bytes"],
+        "file_bytes": kept["file_bytes"],
+        "bits_per_character": 8 * kept["file_bytes"] / work.num_characters,
     }
 
 

@@ -1,14 +1,12 @@
 """Tokens per second of training and encoding, ours against the reference, and where a training step's time goes."""
 
-from collections.abc import Callable
 from dataclasses import asdict
 from statistics import median
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
-from memlm.benchmarks.steps import build_stepper, timed
+from memlm.benchmarks.steps import build_stepper, operation_shares, timed
 from memlm.config import RecipeConfig
 from memlm.data.token_store import PreparedData, prepare
 from memlm.objectives import RETENTION
@@ -20,7 +18,6 @@ from memlm.training.autoencoder import batch_sampler, seeded_autoencoder
 
 ROUNDS = 5
 STEPS = 10
-MATRIX_PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::linear")
 
 
 def speed() -> dict[str, Any]:
@@ -70,14 +67,3 @@ class _Subject:
         for _ in range(STEPS):
             with autocast(self.stepper.cfg, self.stepper.accelerator):
                 self.model.encoder(batch.tokens, batch.mask)
-
-
-def operation_shares(work: Callable[[], object]) -> dict[str, float]:
-    """Shares of the time that work takes on the CPU, by kind of operation: matrix products, then what takes most."""
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        work()
-    times = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
-    total = sum(times.values())
-    products = sum(spent for key, spent in times.items() if key in MATRIX_PRODUCTS)
-    others = sorted(((spent, key) for key, spent in times.items() if key not in MATRIX_PRODUCTS), reverse=True)
-    return {"matrix products": products / total} | {key: spent / total for spent, key in others[:8]}

@@ -1,4 +1,4 @@
-"""What benchmarks of training and reading share: steps as training makes them, random batches, and a clock."""
+"""What benchmarks share: steps as training makes them, random batches, a clock and a profile."""
 
 import math
 import time
@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from memlm.config import TrainingConfig
 from memlm.objectives import Batch, Objective
@@ -16,6 +17,7 @@ from memlm.training.sharding import is_sharded, shard
 from memlm.training.step import Stepper
 
 Outcome = TypeVar("Outcome")
+MATRIX_PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::linear")
 
 
 def build_stepper(model: nn.Module, objective: Objective, cfg: TrainingConfig) -> Stepper:
@@ -42,3 +44,14 @@ def timed(work: Callable[[], Outcome]) -> tuple[Outcome, float]:
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
     return outcome, time.perf_counter() - started
+
+
+def operation_shares(work: Callable[[], object]) -> dict[str, float]:
+    """Shares of the time that work takes on the CPU, by kind of operation: matrix products, then what takes most."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        work()
+    times = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
+    total = sum(times.values())
+    products = sum(spent for key, spent in times.items() if key in MATRIX_PRODUCTS)
+    others = sorted(((spent, key) for key, spent in times.items() if key not in MATRIX_PRODUCTS), reverse=True)
+    return {"matrix products": products / total} | {key: spent / total for spent, key in others[:8]}

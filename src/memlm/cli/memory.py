@@ -46,6 +46,7 @@ class Remember(Command):
     def run(self) -> Answer:
         """Write it."""
         from memlm.memory.file import MemoryFile
+        from memlm.memory.summary import summary
         from memlm.progress import track
 
         documents = _read(paths := _paths(self.files))
@@ -68,7 +69,7 @@ class Remember(Command):
                 )
         seconds = time.monotonic() - begin
         num_bytes = sum(chunk.num_bytes for chunk in notes.chunks[before:])
-        answer = _sizes(notes) | {"added_chunks": len(notes) - before, "mb_per_second": num_bytes / 1e6 / seconds}
+        answer = summary(notes) | {"added_chunks": len(notes) - before, "mb_per_second": num_bytes / 1e6 / seconds}
         self.say(
             f"{answer['fidelity']:.4f} of the tokens come back from the vectors alone, {answer['exact_chunks']} of "
             f"{answer['chunks']} chunks are exact; {answer['file_bytes']} bytes for {answer['text_bytes']} of text"
@@ -127,6 +128,7 @@ class Inspect(Command):
     def run(self) -> Answer:
         """Read all of it, and show."""
         from memlm.memory.file import MemoryFile
+        from memlm.memory.summary import summary
 
         notes = MemoryFile.open(self.file, self.model)
         damaged = notes.damaged()
@@ -135,7 +137,7 @@ class Inspect(Command):
         except ValueError as error:  # all else can be told without the text
             self.say(f"sizes are not compared with those of the text: {error}", aside=True)
             compared = {}
-        answer = _sizes(notes) | {
+        answer = summary(notes) | {
             **compared,
             "damaged_chunks": damaged,
             "encoder": notes.about.encoder,
@@ -165,25 +167,6 @@ class Inspect(Command):
             )
         if answer["damaged_chunks"]:
             self.say(f"DAMAGED: chunks {', '.join(map(str, answer['damaged_chunks']))}; the others can be read")
-
-
-def _sizes(notes: "MemoryFile") -> dict[str, Any]:
-    """How much of a file is what, and how much its vectors hold."""
-    chunks = notes.chunks
-    num_tokens = sum(chunk.num_tokens for chunk in chunks)
-    num_vectors = sum(chunk.kind != "raw" for chunk in chunks)
-    return {
-        "chunks": len(chunks),
-        "fidelity": 1 - sum(chunk.num_wrong for chunk in chunks) / num_tokens if num_tokens else 1.0,
-        "exact_chunks": sum(chunk.is_exact for chunk in chunks),
-        "patched_chunks": sum(chunk.kind == "patched" for chunk in chunks),
-        "raw_chunks": len(chunks) - num_vectors,
-        "text_bytes": sum(chunk.num_bytes for chunk in chunks),
-        "memory_bytes": num_vectors * notes.vector_bytes,
-        "patch_bytes": sum(chunk.payload_bytes for chunk in chunks if chunk.kind == "patched"),
-        "raw_bytes": sum(chunk.payload_bytes for chunk in chunks if chunk.kind == "raw"),
-        "file_bytes": notes.path.stat().st_size,
-    }
 
 
 def _compared(notes: "MemoryFile") -> dict[str, Any]:

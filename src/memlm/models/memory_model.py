@@ -167,13 +167,8 @@ class MemoryModel(nn.Module):
             return self.recalled(memory.new_zeros(len(memory), 0, self.config.shape.chunk_len, self.config.vocab_size))
         with torch.no_grad():
             logits = self.regenerate(memory.flatten(0, 1))
-        logits = rearrange(logits, "(r n) t v -> r n t v", r=len(memory))
-        if num_tokens is None:
-            return self.recalled(logits)
-        place, length = torch.arange(logits.shape[2], device=logits.device), num_tokens[..., None]
-        index = (place + length) % logits.shape[2]  # what lies beyond a chunk's end comes before it
-        ending_last = logits.gather(2, index[..., None].expand_as(logits))
-        return self.recalled(ending_last)._replace(real=place >= logits.shape[2] - length)
+        recalled = self.recalled(rearrange(logits, "(r n) t v -> r n t v", r=len(memory)))
+        return recalled if num_tokens is None else recalled.ending_last(num_tokens)
 
     def recalled(self, logits: Float[Tensor, "row memory token vocab"]) -> Recalled:
         """Chunks as they are given back, by the logits of regenerating them."""

@@ -22,6 +22,13 @@ class Recalled(NamedTuple):
     real: Bool[Tensor, "row memory token"]
     """Whether the chunk has so many tokens; others are neither read nor pointed at."""
 
+    def ending_last(self, num_tokens: Int[Tensor, "row memory"]) -> "Recalled":
+        """Chunks of so many tokens turned, so that what lies beyond their end comes before it."""
+        place, length = torch.arange(self.tokens.shape[2], device=self.tokens.device), num_tokens[..., None]
+        index = (place + length) % len(place)
+        keys = self.keys.gather(2, index[..., None].expand_as(self.keys))
+        return Recalled(self.tokens.gather(2, index), keys, place >= len(place) - length)
+
 
 class Pointer(nn.Module):
     """Tokens to copy, chosen by attention, mixed with those that the decoder expects (pointer sentinel mixture, Merity
