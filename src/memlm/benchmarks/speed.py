@@ -54,7 +54,7 @@ class _Subject:
         cfg = recipe.training
         self.model = seeded_autoencoder(recipe)
         self.stepper = build_stepper(self.model, RETENTION, cfg)
-        self.batch = batch_sampler(cfg, prepared, recipe.model.shape.chunk_len)(0)
+        self.batch = batch_sampler(recipe, prepared)(0)
         self.tokens = STEPS * int(self.batch.mask.sum())
 
     def train(self) -> None:

@@ -86,6 +86,9 @@ class DataConfig(Config):
     """Share of documents watched during training; a document's split is fixed by the hash of its content."""
     test_fraction: float = 0.06
     """Share of documents kept for the reported numbers."""
+    everyday_bytes: int = 0
+    """Of everyday text that is made up (words, names, dates, amounts, addresses, code, other alphabets), to train on
+    besides the corpus (`training.everyday_fraction`)."""
 
     def __post_init__(self) -> None:
         require_fraction(self, "validation_fraction", "test_fraction")

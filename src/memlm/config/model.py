@@ -135,10 +135,18 @@ class MemoryShape(Config):
     """Memory vectors per chunk."""
     num_bits: int | None = None
     """That every dimension of a memory is rounded to, in training too; by default memories are not rounded."""
+    end_token: bool = False
+    """Whether empty positions are encoded and regenerated as an end token. A memory then holds its own length, and one
+    of a single token is as strong as one of a full chunk. Without it, empty positions are left out."""
 
     def __post_init__(self) -> None:
         require_positive(self, "vocab_size", "chunk_len", "memory_dim", "num_slots")
         require(self.num_bits is None or 1 <= self.num_bits <= 16, f"num_bits must be 1 to 16, not {self.num_bits}")
+
+    @property
+    def num_types(self) -> int:
+        """Token types that are encoded and regenerated: the vocabulary, and the end token, which comes last."""
+        return self.vocab_size + self.end_token
 
     def require_fits(self, pooling: Pooling) -> None:
         """Raise ValueError where a pooling cannot make such memories."""

@@ -63,7 +63,9 @@ class TrainingConfig(Config):
     """The learning rate falls linearly over this last share of the budget, after a constant stretch."""
     max_grad_norm: float = 1.0
     short_fraction: float = 0.02
-    """Share of training chunks cut to a random length, so that a text's short last chunk is no surprise."""
+    """Share of training chunks cut to a random length, as often to 1 or 2 tokens as to 32 to 64: short texts."""
+    everyday_fraction: float = 0.0
+    """Share of training chunks that are everyday text, made up (`data.everyday_bytes`), from its beginning."""
     scrambled_fraction: float = 0.0
     """Share of training chunks in which tokens, from none to all, are replaced by uniformly random ones, so that a
     memory holds rare strings (names, digits, code) too and not only what the corpus says often."""
@@ -85,7 +87,7 @@ class TrainingConfig(Config):
     def __post_init__(self) -> None:
         require_positive(self, "num_tokens", "batch_tokens", "num_micro_batches", "max_grad_norm")
         require_positive(self, "eval_tokens", "checkpoint_tokens")
-        require_fraction(self, "decay_fraction", "short_fraction", "scrambled_fraction")
+        require_fraction(self, "decay_fraction", "short_fraction", "everyday_fraction", "scrambled_fraction")
         require(self.seed >= 0, f"seed must not be negative, not {self.seed}")
         require(self.warmup_tokens >= 0, f"warmup_tokens must not be negative, not {self.warmup_tokens}")
 

@@ -1,5 +1,6 @@
 """Chunks: fixed numbers of consecutive tokens of one document, the last padded, with a mask."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,7 +66,15 @@ def grid(split: TokenSplit, chunk_len: int, *, max_chunks: int | None = None) ->
 
 
 def sample(
-    split: TokenSplit, chunk_len: int, num_chunks: int, *, seed: int, step: int, short_fraction: float
+    split: TokenSplit,
+    chunk_len: int,
+    num_chunks: int,
+    *,
+    seed: int,
+    step: int,
+    short_fraction: float,
+    shortest: int = 1,
+    from_start: bool = False,
 ) -> Chunks:
     """Chunks that begin at uniformly random tokens; a function of `seed` and `step`, so resuming needs no state.
 
@@ -75,12 +84,20 @@ def sample(
         num_chunks: how many.
         seed: of the run, not negative.
         step: of the run, not negative.
-        short_fraction: share of chunks that are cut to a uniformly random length, from 1 to `chunk_len`.
+        short_fraction: share of chunks that are cut to a random length, as often to 1 or 2 tokens as to 32 to 64.
+        shortest: of these lengths.
+        from_start: take the beginnings of random documents instead.
     """
     random = np.random.default_rng([seed, step])
-    begin = random.integers(len(split.tokens), size=num_chunks)
+    if from_start:
+        begin = split.document_starts[random.integers(len(split.document_starts) - 1, size=num_chunks)]
+    else:
+        begin = random.integers(len(split.tokens), size=num_chunks)
     short = random.random(num_chunks) < short_fraction
-    max_len = np.where(short, random.integers(1, chunk_len, size=num_chunks, endpoint=True), chunk_len)
+    # Log-uniform: one more than a length lies anywhere between powers of two with the same probability.
+    lowest, highest = np.log(shortest + 1), np.log(chunk_len + 2)
+    lengths = np.exp(random.uniform(lowest, highest, size=num_chunks)).astype(int) - 1
+    max_len = np.where(short, lengths.clip(shortest, chunk_len), chunk_len)
     document = np.searchsorted(split.document_starts, begin, side="right") - 1
     return _gather(split, document, begin, max_len, chunk_len)
 
@@ -95,6 +112,16 @@ def scramble(chunks: Chunks, vocab_size: int, *, fraction: float, seed: int, ste
     replaced = random.random(chunks.tokens.shape) < chosen * random.random((len(chunks.tokens), 1))
     noise = random.integers(vocab_size, size=chunks.tokens.shape)
     return chunks._replace(tokens=np.where(replaced & chunks.mask, noise, chunks.tokens))
+
+
+def joined(parts: Sequence[Chunks]) -> Chunks:
+    """Chunks of one length, after each other; `document` tells documents apart within each part only."""
+    return Chunks(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def ended(chunks: Chunks, end_token: int) -> Chunks:
+    """Full chunks: what stood empty is the end token now."""
+    return chunks._replace(tokens=np.where(chunks.mask, chunks.tokens, end_token), mask=np.ones_like(chunks.mask))
 
 
 def _gather(

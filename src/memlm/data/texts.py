@@ -26,7 +26,7 @@ def evaluation_documents(name: str) -> list[Document]:
             text = files("memlm.data").joinpath("texts", f"{name}.txt").read_bytes()
             return _documents(name, text)
         case "code":
-            return [document for module in _MODULES for document in _documents(f"code/{module}", _source(module))]
+            return [document for module in _MODULES for document in _documents(f"code/{module}", module_source(module))]
     raise ValueError(f"there is no evaluation text {name!r}; there are {', '.join(EVALUATION_TEXTS)}")
 
 
@@ -35,9 +35,14 @@ def _documents(name: str, text: bytes) -> list[Document]:
     return [Document(f"{name}/{number}", piece.decode("utf-8")) for number, piece in enumerate(pieces)]
 
 
-def _source(module: str) -> bytes:
+def module_source(module: str) -> bytes:
+    """Source of a module of the standard library.
+
+    Raises:
+        ValueError: this Python comes without it.
+    """
     spec = importlib.util.find_spec(module)
     source = spec.loader.get_source(module) if spec and isinstance(spec.loader, SourceFileLoader) else None
     if source is None:
-        raise ValueError(f"the evaluation text 'code' needs the source of {module}, which this Python lacks")
+        raise ValueError(f"this Python comes without the source of {module}, which is needed as text")
     return source.encode("utf-8")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import platform
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -15,12 +16,15 @@ from numpy.typing import NDArray
 from memlm.config import BpeTokenizer, Corpus, DataConfig, FileCorpus, HubCorpus, NamedCorpus, PretrainedTokenizer
 from memlm.data.cache import alone, default_cache, folder_stamps, identified, publish, temporary_folder
 from memlm.data.corpus import Document, list_files, read_documents, speech_files, split_of
+from memlm.data.everyday import everyday_documents
 from memlm.data.split_writer import SplitWriter, starts_of
 from memlm.data.tokenizer import Tokenizer
 from memlm.progress import Advance, track
 
 _FORMAT = 1
 _BATCH_BYTES = 1_000_000
+_EVERYDAY_WORDS = 20_000
+"""Words of the corpus that everyday text is made up with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +58,7 @@ class PreparedData:
 
     tokenizer: Tokenizer
     splits: dict[str, TokenSplit]
-    """`train`, `validation`, `test`, and `temporal` where documents are dated."""
+    """`train`, `validation`, `test`; `temporal` where documents are dated; `everyday` where that was asked for."""
     fingerprint: str
     """Sixteen hexadecimal digits of the tokenizer and all tokens; the same wherever and whenever prepared."""
 
@@ -85,6 +89,8 @@ def prepare(config: DataConfig, *, cache: Path | None = None, quiet: bool = Fals
     with identified(config.corpus, cache) as (corpus, identity):
         if isinstance(config.tokenizer, PretrainedTokenizer):
             identity = [*identity, *folder_stamps(config.tokenizer.name)]
+        if config.everyday_bytes:
+            identity = [*identity, platform.python_version()]  # whose source is part of it
         folder = cache / _short_hash([_FORMAT, config.to_json(), identity])
         if not folder.exists():
             with alone(folder):
@@ -173,14 +179,24 @@ def _build(config: DataConfig, folder: Path, *, quiet: bool) -> None:
 def _write_splits(config: DataConfig, tokenizer: Tokenizer, folder: Path, advance: Advance) -> dict[str, str]:
     """Write every document to its split; returns a hash of each split."""
     writers: dict[str, SplitWriter] = {}
+    words: set[str] = set()
     with ExitStack() as stack:
         for document, num_bytes, tokens in _tokenized(tokenizer, read_documents(config.corpus)):
             split = split_of(document, config)
             if split not in writers:
                 writers[split] = stack.enter_context(SplitWriter(folder, split, _token_dtype(tokenizer)))
             writers[split].add(document.name, num_bytes, tokens)
+            if config.everyday_bytes and split == "train" and len(words) < _EVERYDAY_WORDS:
+                words.update(document.text.split())
             advance(num_bytes)
         _require_splits(config, {name: writer.num_documents for name, writer in writers.items()})
+        if config.everyday_bytes:
+            everyday = stack.enter_context(SplitWriter(folder, "everyday", _token_dtype(tokenizer)))
+            writers["everyday"] = everyday
+            for document, num_bytes, tokens in _tokenized(
+                tokenizer, everyday_documents(sorted(words), config.everyday_bytes)
+            ):
+                everyday.add(document.name, num_bytes, tokens)
         return {name: writer.finish() for name, writer in writers.items()}
 
 

@@ -26,7 +26,7 @@ class Encoder(nn.Module):
     def __init__(self, shape: config.MemoryShape, stack: config.StackConfig, pooling: config.Pooling) -> None:
         super().__init__()
         self.shape, self.configs = shape, (shape, stack, pooling)
-        self.embed = nn.Embedding(shape.vocab_size, stack.dim)
+        self.embed = nn.Embedding(shape.num_types, stack.dim)
         nn.init.normal_(self.embed.weight, std=0.35)
         self.positions = nn.Parameter(torch.randn(shape.chunk_len, stack.dim) * 0.1)
         self.stack = Stack(stack, shape.chunk_len)
@@ -40,8 +40,12 @@ class Encoder(nn.Module):
         """
         if tokens.shape[1] != self.shape.chunk_len:
             raise ValueError(f"this encoder reads chunks of {self.shape.chunk_len} tokens, not {tokens.shape[1]}")
+        stack_mask: Mask | None = mask
+        if self.shape.end_token:
+            tokens = torch.where(mask, tokens, self.shape.vocab_size)
+            stack_mask, mask = None, torch.ones_like(mask)
         hidden = to_compute_dtype(self.embed(tokens) + self.positions)
-        memory = self.pooling(self.stack(hidden, mask), mask).float()
+        memory = self.pooling(self.stack(hidden, stack_mask), mask).float()
         memory = F.rms_norm(memory, memory.shape[-1:], eps=1e-8)
         return memory if self.shape.num_bits is None else quantized(memory, self.shape.num_bits)
 

@@ -22,7 +22,7 @@ class ParallelDecoder(nn.Module):
         self.unpooling = build_unpooling(unpooling, shape, stack.dim)
         self.positions = nn.Parameter(torch.randn(shape.chunk_len, stack.dim) * 0.1)
         self.stack = Stack(stack, shape.chunk_len)
-        self.head = linear(stack.dim, shape.vocab_size, gain=0.3)
+        self.head = linear(stack.dim, shape.num_types, gain=0.3)
 
     def forward(self, memory: Memory) -> Logits:
         """Logits of every position's token."""

@@ -42,7 +42,9 @@ def autoencoder(
         name=f"autoencoder {scale.chunk_len} → {scale.memory_dim}",
         data=DataConfig(tokenizer=BpeTokenizer(vocab_size=scale.vocab_size)),
         model=AutoencoderConfig(
-            shape=MemoryShape(vocab_size=scale.vocab_size, chunk_len=scale.chunk_len, memory_dim=scale.memory_dim),
+            shape=MemoryShape(
+                vocab_size=scale.vocab_size, chunk_len=scale.chunk_len, memory_dim=scale.memory_dim, end_token=True
+            ),
             encoder=replace(stack, num_layers=scale.encoder_layers),
             pooling=Positional(token_dim=16),
             unpooling=Positional(token_dim=16),
@@ -74,6 +76,7 @@ def _training(num_tokens: int, batch_tokens: int, *, seed: int, learning_rate_sc
         batch_tokens=batch_tokens,
         optimizer=Muon(learning_rate=0.05 * learning_rate_scale, adamw=adamw),
         warmup_tokens=10 * batch_tokens,
+        short_fraction=0.3,
         eval_tokens=max(batch_tokens, num_tokens // 20),
         checkpoint_tokens=max(batch_tokens, num_tokens // 5),
         seed=seed,

@@ -35,6 +35,7 @@ def reference(
         name=f"reference {mixer} {scale.chunk_len} → {scale.memory_dim}",
         model=replace(
             ours.model,
+            shape=replace(ours.model.shape, end_token=False),
             encoder=replace(ours.model.encoder, **blocks),
             decoder=replace(ours.model.decoder, **blocks),
             pooling=LastToken(),
@@ -45,5 +46,6 @@ def reference(
             optimizer=AdamW(learning_rate=2e-4),
             warmup_tokens=500 * ours.training.batch_tokens,
             decay_fraction=1.0,
+            short_fraction=0.02,
         ),
     )

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
 from memlm.config import RecipeConfig, TrainingConfig
-from memlm.data.chunks import sample, scramble
+from memlm.data.chunks import ended, joined, sample, scramble
 from memlm.data.token_store import PreparedData, prepare
 from memlm.evaluation.information import unconditional_log_probs
 from memlm.evaluation.metrics import quick_measures, score
@@ -96,8 +97,10 @@ def train_stages(
     model: Autoencoder | None = None
     for number, stage in enumerate(stages(recipe)):
         model = grow(model, stage.model) if model else seeded_autoencoder(stage)
-        task = retention_task(stage, prepared, f"Training {recipe.name}, chunks of {stage.model.shape.chunk_len}")
-        if number == len(recipe.growth):
+        last = number == len(recipe.growth)
+        title = f"Training {recipe.name}, chunks of {stage.model.shape.chunk_len}"
+        task = retention_task(stage, prepared, title, grows=not last)
+        if last:
             task = replace(task, stop=stop)
         home = _home(folder, number, fingerprint_of(recipe, prepared), before) if folder else None
         before += fit(model, task, stage.training, accelerator, home=home, quiet=quiet)
@@ -115,8 +118,13 @@ def seeded_autoencoder(recipe: RecipeConfig) -> Autoencoder:
     return Autoencoder(recipe.model)
 
 
-def retention_task(recipe: RecipeConfig, prepared: PreparedData, title: str | None = None) -> Task:
-    """Regenerate random chunks of the training split; watch the validation split."""
+def retention_task(
+    recipe: RecipeConfig, prepared: PreparedData, title: str | None = None, *, grows: bool = False
+) -> Task:
+    """Regenerate random chunks of the training split; watch the validation split.
+
+    A model that `grows` will be part of a larger one, in whose short chunks whole parts stand empty.
+    """
     chunk_len = recipe.model.shape.chunk_len
     validation = validation_chunks(prepared, chunk_len)
 
@@ -126,23 +134,30 @@ def retention_task(recipe: RecipeConfig, prepared: PreparedData, title: str | No
         return {**quick_measures(scores), "chunk_len": chunk_len}
 
     return Task(
-        sample=batch_sampler(recipe.training, prepared, chunk_len),
+        sample=batch_sampler(recipe, prepared, shortest=0 if grows else 1),
         objective=RETENTION,
         evaluate=evaluate,
         title=title or f"Training {recipe.name}",
     )
 
 
-def batch_sampler(cfg: TrainingConfig, prepared: PreparedData, chunk_len: int) -> Callable[[int], Batch]:
+def batch_sampler(recipe: RecipeConfig, prepared: PreparedData, *, shortest: int = 1) -> Callable[[int], Batch]:
     """Step → its batch of random training chunks, transformed as configured."""
-    train, vocab_size = prepared.splits["train"], prepared.tokenizer.vocab_size
-    num_chunks = cfg.batch_tokens // chunk_len
+    cfg, shape = recipe.training, recipe.model.shape
+    shortest = shortest if shape.end_token else 1
+    num_chunks = cfg.batch_tokens // shape.chunk_len
+    num_everyday = round(num_chunks * cfg.everyday_fraction)
 
     def batch(step: int) -> Batch:
-        chunks = sample(train, chunk_len, num_chunks, seed=cfg.seed, step=step, short_fraction=cfg.short_fraction)
+        draw = {"seed": cfg.seed, "step": step}
+        short: Any = {**draw, "short_fraction": cfg.short_fraction, "shortest": shortest}
+        chunks = sample(prepared.splits["train"], shape.chunk_len, num_chunks - num_everyday, **short)
+        if num_everyday:
+            everyday = sample(prepared.splits["everyday"], shape.chunk_len, num_everyday, from_start=True, **short)
+            chunks = joined([chunks, everyday])
         if cfg.scrambled_fraction:
-            chunks = scramble(chunks, vocab_size, fraction=cfg.scrambled_fraction, seed=cfg.seed, step=step)
-        return Batch.of(chunks)
+            chunks = scramble(chunks, shape.vocab_size, fraction=cfg.scrambled_fraction, **draw)
+        return Batch.of(ended(chunks, shape.vocab_size) if shape.end_token else chunks)
 
     return batch
 
