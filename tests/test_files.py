@@ -1,13 +1,13 @@
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
 
 from memlm import files
-from memlm.files import atomic_folder, atomic_write
+from memlm.files import atomic_folder, atomic_write, make_folder
 
 
 @pytest.fixture
@@ -103,3 +103,60 @@ def test_others_may_read_what_the_umask_lets_them(tmp_path: Path, umask: int) ->
         assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o777 & ~umask
         assert (tmp_path / "folder" / "a").stat().st_mode & 0o777 == 0o666 & ~umask
         assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+# --- places of another kind ---
+
+
+def write_file(path: Path) -> None:
+    atomic_write(path, "new")
+
+
+WRITERS = [write_file, lambda path: write_folder(path, a="new"), make_folder]
+
+
+@pytest.mark.parametrize("write", WRITERS, ids=["file", "folder", "folder to fill"])
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("file/below", "file is a file, not a folder"),
+        ("file/far/below", "file is a file, not a folder"),
+        ("pipe", "neither file nor folder is there"),
+        ("nowhere/..", "is no name for a"),
+    ],
+)
+def test_what_is_no_place_to_write_is_refused_untouched(
+    path: str, message: str, write: Callable[[Path], object], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("old")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match=message):
+        write(tmp_path / path)
+    assert {one.name for one in tmp_path.iterdir()} == {"file", "pipe"}
+    assert (tmp_path / "file").read_text() == "old"
+
+
+@pytest.mark.parametrize("write", WRITERS[1:], ids=["folder", "folder to fill"])
+def test_a_file_is_not_replaced_by_a_folder(write: Callable[[Path], object], tmp_path: Path) -> None:
+    (tmp_path / "place").write_text("old")
+    with pytest.raises(ValueError, match="cannot write a folder at .*place: a file is there; give another path"):
+        write(tmp_path / "place")
+    assert contents(tmp_path) == {"place": "old"}
+
+
+def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    write_folder(tmp_path / "place", a="old")
+    with pytest.raises(ValueError, match="cannot write a file at .*place: a folder is there; give another path"):
+        write_file(tmp_path / "place")
+    assert contents(tmp_path) == {"place/a": "old"}
+
+
+def test_what_a_link_leads_to_is_replaced_and_not_the_link(tmp_path: Path) -> None:
+    write_folder(tmp_path / "real" / "folder", a="old")
+    for name in ("file", "folder"):
+        (tmp_path / name).symlink_to(Path("real") / name)
+    write_file(tmp_path / "file")
+    write_folder(tmp_path / "folder", a="new")
+    assert (tmp_path / "file").is_symlink()
+    assert (tmp_path / "folder").is_symlink()
+    assert contents(tmp_path / "real") == {"file": "new", "folder/a": "new"}
