@@ -139,14 +139,14 @@ def test_what_is_no_place_to_write_is_refused_untouched(
 @pytest.mark.parametrize("write", WRITERS[1:], ids=["folder", "folder to fill"])
 def test_a_file_is_not_replaced_by_a_folder(write: Callable[[Path], object], tmp_path: Path) -> None:
     (tmp_path / "place").write_text("old")
-    with pytest.raises(ValueError, match="cannot write a folder at .*place: a file is there; give another path"):
+    with pytest.raises(ValueError, match=r"cannot write a folder at .*place: a file is there; give another path"):
         write(tmp_path / "place")
     assert contents(tmp_path) == {"place": "old"}
 
 
 def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     write_folder(tmp_path / "place", a="old")
-    with pytest.raises(ValueError, match="cannot write a file at .*place: a folder is there; give another path"):
+    with pytest.raises(ValueError, match=r"cannot write a file at .*place: a folder is there; give another path"):
         write_file(tmp_path / "place")
     assert contents(tmp_path) == {"place/a": "old"}
 

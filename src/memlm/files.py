@@ -88,7 +88,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """The name of a file that becomes `path` (replacing the file that was there) when the block that writes it ends well.
+    """The name of a file that becomes `path` (replacing the one that was there) when the block, which writes it, ends well.
 
     Raises:
         ValueError, OSError: as `atomic_folder`.

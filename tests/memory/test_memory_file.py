@@ -37,7 +37,7 @@ def notes(trained: TextAutoencoder, tmp_path: Path) -> MemoryFile:
 
 
 def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} - {".notes.memory.lock"}
+    return {path.name for path in folder.iterdir()}
 
 
 def contents(file: MemoryFile) -> list[tuple[str, str]]:
