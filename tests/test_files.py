@@ -122,7 +122,6 @@ WRITERS = [write_file, lambda path: write_folder(path, a="new"), make_folder]
         ("file/below", "file is a file, not a folder"),
         ("file/far/below", "file is a file, not a folder"),
         ("pipe", "neither file nor folder is there"),
-        ("nowhere/..", "is no name for a"),
     ],
 )
 def test_what_is_no_place_to_write_is_refused_untouched(
@@ -160,3 +159,14 @@ def test_what_a_link_leads_to_is_replaced_and_not_the_link(tmp_path: Path) -> No
     assert (tmp_path / "file").is_symlink()
     assert (tmp_path / "folder").is_symlink()
     assert contents(tmp_path / "real") == {"file": "new", "folder/a": "new"}
+
+
+def test_a_folder_without_a_name_is_filled_but_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    for path in (Path(), Path("..")):
+        assert make_folder(path) == path
+        with pytest.raises(ValueError, match="is no name for a new folder"):
+            write_folder(path, a="new")
+    write_file(Path("file"))
+    assert contents(tmp_path) == {"inner/file": "new"}

@@ -22,8 +22,6 @@ def place_for(kind: Kind, path: Path) -> Path:
         ValueError: something of another kind is there and would be lost, or stands where a folder above should be.
     """
     path = followed(path)
-    if path.name in ("", ".."):
-        raise ValueError(f"{str(path)!r} is no name for a {kind}; give the {kind} a name")
     if os.path.lexists(path) and not (path.is_file() if kind == "file" else path.is_dir()):
         raise ValueError(f"cannot write a {kind} at {path}: {_what(path)} is there; give another path, or remove it")
     above = next(filter(os.path.lexists, path.parents), path.parent)
@@ -57,6 +55,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         OSError: the disk is full or not writable; says which folder, and that what was there before still is.
     """
     path = place_for("folder", path)
+    if path.name in ("", ".."):  # what others are in is not replaced
+        raise ValueError(f"{str(path)!r} is no name for a new folder; give it one")
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """The name of a file that becomes `path` (replacing the one that was there) when the block, which writes it, ends well.
+    """The name of a file that becomes `path` (replacing the one that was there) when the block, which writes it, ends.
 
     Raises:
         ValueError, OSError: as `atomic_folder`.
