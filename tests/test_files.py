@@ -1,12 +1,13 @@
 import errno
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
 
-from memlm import files
+from memlm import cli, files
 from memlm.files import atomic_folder, atomic_write, make_folder
 
 
@@ -170,3 +171,17 @@ def test_a_folder_without_a_name_is_filled_but_not_replaced(tmp_path: Path, monk
             write_folder(path, a="new")
     write_file(Path("file"))
     assert contents(tmp_path) == {"inner/file": "new"}
+
+
+@pytest.mark.parametrize(
+    "command", [["probe", "english"], ["sweep", "architecture"], ["reproduce", "--preset", "quick"]], ids=" ".join
+)
+def test_a_command_refuses_its_folder_before_it_begins(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "place").write_text("old")
+    monkeypatch.setattr(sys, "argv", ["memlm", *command, "--out", str(tmp_path / "place")])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    assert "place: a file is there; give another path" in capsys.readouterr().err
+    assert contents(tmp_path) == {"place": "old"}
