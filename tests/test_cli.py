@@ -428,7 +428,7 @@ def test_a_file_of_memories_is_gone_on_from(memlm: Memlm, corpus: str, model: Pa
     command = ["generate", reads, "--prompt", "the memory", "--max-new-tokens", 12, "--json"]
     written = memlm(*command, "--memory", notes).json()
     assert written["text"]
-    assert written["past_chunks"] + written["raw_chunks"] == len(MemoryFile.open(notes))
+    assert written["past_chunks"] + written["raw_chunks"] == MemoryFile.open(notes).num_chunks
     part = memlm(*command, "--memory", notes, "--chunks", "2:4").json()
     assert part["past_chunks"] + part["raw_chunks"] == 2
     assert_refused(memlm(*command, "--chunks", "2:4"), "--memory names none")

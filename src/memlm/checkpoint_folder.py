@@ -52,10 +52,12 @@ def save(
     """Write a checkpoint folder, all or nothing.
 
     Raises:
-        ValueError: `folder` holds something that is no part of a checkpoint, and would be lost.
+        ValueError: `folder` is a file, or holds something that is no part of a memlm checkpoint, and would be lost.
         OSError: the disk is full or not writable.
     """
-    others = sorted({path.name for path in folder.iterdir()} - set(_FILES)) if folder.is_dir() else []
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    # Other libraries' models have a config.json and a model.safetensors, too; but not where they came from.
+    others = sorted(names - set(_FILES) if "provenance.json" in names else names)
     if others:
         raise ValueError(f"{folder} holds {', '.join(others[:3])}, which saving there would remove; give a new folder")
     kind = next(kind for kind, cls in _CONFIGS.items() if isinstance(config, cls))

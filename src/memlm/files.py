@@ -7,25 +7,64 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
+Kind = Literal["file", "folder"]
 _FAILED = "could not write {path}: {error}; nothing was changed there; free some space, or choose another place"
+
+
+def place_for(kind: Kind, path: Path) -> Path:
+    """Where a file or a folder of this name is written: what a link leads to, else the path itself.
+
+    Nothing is made or changed yet, so that a job can ask before it begins.
+
+    Raises:
+        ValueError: something of another kind is there and would be lost, or stands where a folder above should be.
+    """
+    path = followed(path)
+    if os.path.lexists(path) and not (path.is_file() if kind == "file" else path.is_dir()):
+        raise ValueError(f"cannot write a {kind} at {path}: {_what(path)} is there; give another path, or remove it")
+    above = next(filter(os.path.lexists, path.parents), path.parent)
+    if not above.is_dir():
+        raise ValueError(f"cannot write {path}: {above} is {_what(above)}, not a folder; give another path")
+    return path
+
+
+def followed(path: Path) -> Path:
+    """What a link leads to: written in the link's place, something new would leave the old one behind."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def make_folder(path: Path) -> Path:
+    """A folder that may be there already, and those above it.
+
+    Raises:
+        ValueError: as `place_for`.
+    """
+    path = place_for("folder", path)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `path` (replacing what was there) when the block ends without error.
+    """A temporary folder that becomes `path` (replacing the folder that was there) when the block ends without error.
 
     Raises:
+        ValueError: as `place_for`, before the block begins.
         OSError: the disk is full or not writable; says which folder, and that what was there before still is.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = place_for("folder", path)
+    if path.name in ("", ".."):  # what others are in is not replaced
+        raise ValueError(f"{str(path)!r} is no name for a new folder; give it one")
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()  # unlike mkdtemp, with the permissions that the user's umask gives to a folder
         yield temporary
         for file in temporary.rglob("*"):
             _sync(file)
-        if path.exists():
+        if path.is_dir():
             # A folder cannot be renamed over a full one; the old one steps aside for an instant.
             old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-old-"))
             path.rename(old / path.name)
@@ -49,14 +88,15 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """The name of a file that becomes `path` (replacing what was there) when the block, which writes it, ends well.
+    """The name of a file that becomes `path` (replacing the one that was there) when the block, which writes it, ends.
 
     Raises:
-        OSError: as `atomic_folder`.
+        ValueError, OSError: as `atomic_folder`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = place_for("file", path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if path.exists():
             shutil.copymode(path, temporary)
@@ -83,10 +123,16 @@ def atomic_write(path: Path, text: str) -> None:
     """Write a text file, all or nothing.
 
     Raises:
-        OSError: as `atomic_folder`.
+        ValueError, OSError: as `atomic_folder`.
     """
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _what(path: Path) -> str:
+    if path.is_dir():
+        return "a folder"
+    return "a file" if path.is_file() else "neither file nor folder"
 
 
 def _sync(path: Path) -> None:

@@ -3,7 +3,9 @@
 import gzip
 import io
 import json
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +44,25 @@ def memlm(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[by
         return Outcome(code, out, err.decode())
 
     return run
+
+
+def without_a_reader(*arguments: object, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[bytes]:
+    """What a command does when whoever was to read its output has left."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        command = [sys.executable, "-m", "memlm", *map(str, arguments)]
+        return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=write, stderr=stderr, timeout=300)
+    finally:
+        os.close(write)
+
+
+def damage(path: Path, number: int) -> None:
+    """Flip a bit of a chunk's vector, before which there is no raw chunk."""
+    opened, data = MemoryFile.open(path), bytearray(path.read_bytes())
+    assert all(chunk.kind != "raw" for chunk in opened.chunks[: number + 1])
+    data[data.index(opened._store._slice("vectors", slice(number, number + 1)).tobytes())] ^= 1
+    path.write_bytes(data)
 
 
 @pytest.fixture
@@ -127,17 +148,58 @@ def test_inspect_does_without_the_encoder(memlm: Memlm, finished_run: Path, text
 def test_inspect_names_what_is_damaged(memlm: Memlm, text: bytes, tmp_path: Path) -> None:
     notes = tmp_path / "notes.memory"
     memlm("remember", tmp_path / "a.txt", "-o", notes)
-    data = bytearray(notes.read_bytes())
-    vector = MemoryFile.open(notes)._store._slice("vectors", slice(3, 4)).tobytes()
-    data[data.index(vector)] ^= 1
-    notes.write_bytes(data)
-    answer = json.loads(memlm("inspect", notes, "--json").out)
+    whole = MemoryFile.open(notes).chunks
+    damage(notes, 3)
+    inspected = memlm("inspect", notes, "--json")
+    answer = json.loads(inspected.out)
     assert answer["damaged_chunks"] == [3]
-    assert "DAMAGED: chunks 3;" in memlm("inspect", notes).out.decode()
+    assert answer["chunks"] == len(whole)
+    assert inspected.code == 2
+    assert f"1 of {len(whole)} chunks are damaged: 3; memlm recall --skip-damaged" in inspected.err
+    shown = memlm("inspect", notes)
+    assert shown.code == 2
+    assert "DAMAGED: chunks 3;" in shown.out.decode()
     failed = memlm("recall", notes)
     assert failed.code == 2
+    assert failed.err.count("\n") == 1
     assert "chunk 3 (of" in failed.err
+    assert "--skip-damaged writes the others" in failed.err
     assert memlm("recall", notes, "--chunks", "4:").code == 0
+
+
+def test_what_is_whole_is_had_out_of_a_damaged_file(memlm: Memlm, text: bytes, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.memory"
+    memlm("remember", tmp_path / "a.txt", "-o", notes)
+    sound = memlm("recall", notes, "--skip-damaged")
+    assert (sound.code, sound.out, sound.err) == (0, text, "")
+    whole, alone = list(MemoryFile.open(notes).pieces()), list(MemoryFile.open(notes).vectors_only())
+    for number in (1, 3, 4):
+        damage(notes, number)
+    skipped = memlm("recall", notes, "--skip-damaged")
+    assert skipped.code == 2
+    assert skipped.out == b"".join([whole[0], whole[2], *whole[5:]])
+    assert skipped.err == f"memlm: {notes}: chunks 1, 3:5 are damaged; the others are written\n"
+    part = memlm("recall", notes, "--skip-damaged", "--vectors-only", "--chunks", "2:6", "--json")
+    assert (part.code, json.loads(part.out)["damaged_chunks"]) == (2, [3, 4])
+    assert part.err.startswith((alone[2] + alone[5]).decode())
+    assert memlm("recall", notes, "--skip-damaged", "--chunks", "5:").code == 0
+
+
+def test_nothing_is_remembered_of_no_text(memlm: Memlm, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.memory"
+    (tmp_path / "empty.txt").touch()
+    done = memlm("remember", tmp_path / "empty.txt", "-o", notes, "--json")
+    assert (done.code, json.loads(done.out)["fidelity"]) == (0, None)
+    assert b"there is no text to remember" in memlm("remember", "-", "-o", tmp_path / "other.memory").out
+    inspected = memlm("inspect", notes, "--json")
+    assert inspected.code == 0
+    answer = json.loads(inspected.out)
+    assert (answer["fidelity"], answer["bits_per_character"], answer["chunks"]) == (None, None, 0)
+    shown = memlm("inspect", notes).out.decode()
+    assert "no text to remember" in shown
+    assert "1.0000" not in shown
+    recalled = memlm("recall", notes)
+    assert (recalled.code, recalled.out) == (0, b"")
 
 
 @pytest.mark.parametrize(
@@ -147,6 +209,11 @@ def test_inspect_names_what_is_damaged(memlm: Memlm, text: bytes, tmp_path: Path
         (["remember", "nowhere.txt", "-o", "x.memory"], "there is no file nowhere.txt"),
         (["remember", "good.txt", "-o", "x.memory", "--model", "nobody"], "no model 'nobody'"),
         (["remember", "good.txt", "-o", "x.memory", "--append"], "there is no memory file x.memory"),
+        (["remember", "good.txt", "-o", "."], "cannot write a file at .: a folder is there"),
+        (["remember", "good.txt", "-o", "folder"], "cannot write a file at folder: a folder is there"),
+        (["remember", "good.txt", "-o", "folder", "--append"], "folder is a folder, not a memory file"),
+        (["remember", "good.txt", "-o", "good.txt/x.memory"], "good.txt is a file, not a folder"),
+        (["recall", "folder"], "folder is a folder, not a memory file"),
         (["recall", "good.txt"], "good.txt is no memory file"),
         (["recall", "nowhere.memory"], "there is no memory file nowhere.memory"),
         (["recall", "notes.memory", "--chunks", "3"], "'3' is no range"),
@@ -159,6 +226,7 @@ def test_what_cannot_be_is_said_in_one_line(
     monkeypatch.chdir(tmp_path)
     Path("bad.txt").write_bytes(b"good \xff")
     Path("good.txt").write_text("good")
+    Path("folder").mkdir()
     memlm("remember", "good.txt", "-o", "notes.memory")
     done = memlm(*arguments)
     assert done.code == 2
@@ -166,3 +234,35 @@ def test_what_cannot_be_is_said_in_one_line(
     assert done.err.count("\n") == 1
     assert done.out == b""
     assert not Path("x.memory").exists()
+
+
+def test_a_closed_pipe_is_no_error(finished_run: Path, tmp_path: Path) -> None:
+    notes, text = tmp_path / "notes.memory", tmp_path / "text.txt"
+    text.write_text("the memory holds one long text " * 20)
+    MemoryFile.create(notes, finished_run / "model", {"long": text.read_text()})
+    commands: list[list[object]] = [
+        ["--help"],
+        ["recipe", "demo"],
+        ["recall", notes],
+        ["inspect", notes],
+        ["regenerate", finished_run / "model", "--text", text],  # printed by rich, which ends the process itself
+    ]
+    for command in commands:
+        done = without_a_reader(*command)
+        assert (done.returncode, done.stderr) == (0, b""), command
+
+
+def test_errors_are_errors_without_a_reader_too(tmp_path: Path) -> None:
+    done = without_a_reader("recall", tmp_path / "nowhere.memory")
+    assert done.returncode == 2
+    assert b"there is no memory file" in done.stderr
+    assert without_a_reader("recall", tmp_path / "nowhere.memory", stderr=subprocess.STDOUT).returncode == 2
+
+
+def test_a_pipe_that_breaks_elsewhere_is_an_error(memlm: Memlm, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise BrokenPipeError("a worker is gone")
+
+    monkeypatch.setattr(MemoryFile, "open", broken)
+    done = memlm("recall", "notes.memory")
+    assert (done.code, done.err) == (2, "memlm: a worker is gone\n")

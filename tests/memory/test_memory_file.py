@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 import memlm
 from memlm import MemoryFile, TextAutoencoder, files
 from memlm.memory import lock, store
-from memlm.memory.store import Store
+from memlm.memory.store import DamagedChunkError, Store
 
 TEXTS = [
     ("one", "the memory holds one long text and the vector reads short chunk whole text. " * 4),
@@ -37,7 +37,7 @@ def notes(trained: TextAutoencoder, tmp_path: Path) -> MemoryFile:
 
 
 def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} - {".notes.memory.lock"}
+    return {path.name for path in folder.iterdir()}
 
 
 def contents(file: MemoryFile) -> list[tuple[str, str]]:
@@ -79,12 +79,12 @@ def test_appended_one_by_one_is_all_at_once(
 
 
 def test_any_range_is_the_slice_of_the_whole(notes: MemoryFile, trained: TextAutoencoder) -> None:
-    pieces = [notes.text(number, number + 1) for number in range(len(notes))]
+    pieces = [notes.text(number, number + 1) for number in range(notes.num_chunks)]
     vectors = notes.memories()
     assert "".join(pieces) == WHOLE
     with_vector = np.cumsum([0] + [chunk.kind != "raw" for chunk in notes.chunks])
-    for start in range(0, len(notes) + 1, 3):
-        for stop in range(start, len(notes) + 1, 5):
+    for start in range(0, notes.num_chunks + 1, 3):
+        for stop in range(start, notes.num_chunks + 1, 5):
             assert notes.text(start, stop) == "".join(pieces[start:stop])
             part = notes.memories(start, stop)
             assert torch.equal(part.vectors, vectors.vectors[with_vector[start] : with_vector[stop]])
@@ -119,7 +119,7 @@ def test_a_chunk_is_read_without_the_rest(notes: MemoryFile, monkeypatch: pytest
 
 
 def test_what_is_forgotten_is_gone(notes: MemoryFile, trained: TextAutoencoder) -> None:
-    pieces = [notes.text(number, number + 1) for number in range(len(notes))]
+    pieces = [notes.text(number, number + 1) for number in range(notes.num_chunks)]
     before = notes.path.stat().st_size
     notes.forget(2, 7)
     for opened in (notes, MemoryFile.open(notes.path, trained)):
@@ -127,21 +127,21 @@ def test_what_is_forgotten_is_gone(notes: MemoryFile, trained: TextAutoencoder) 
         assert [one.name for one in opened.documents] == [name for name, _ in TEXTS]
         assert opened.damaged() == []
     assert notes.path.stat().st_size < before
-    notes.forget(0, len(notes))
-    assert (len(notes), notes.text(), len(notes.documents)) == (0, "", len(TEXTS))
+    notes.forget(0, notes.num_chunks)
+    assert (notes.num_chunks, notes.text(), len(notes.documents)) == (0, "", len(TEXTS))
     notes.append("the memory", name="again")
     assert notes.text() == "the memory"
 
 
 def test_what_is_forgotten_is_what_was_meant(notes: MemoryFile, trained: TextAutoencoder) -> None:
     other = MemoryFile.open(notes.path, trained)
-    pieces = [notes.text(number, number + 1) for number in range(len(notes))]
+    pieces = [notes.text(number, number + 1) for number in range(notes.num_chunks)]
     other.append("more")
     notes.forget(2, 3)  # that another has appended since changes nothing of these
     with pytest.raises(ValueError, match=r"chunks 3:4 of .* are others than when it was opened: open it again"):
         other.forget(3, 4)
     with pytest.raises(ValueError, match="open it again"):
-        other.forget(len(other) - 1, len(other))
+        other.forget(other.num_chunks - 1, other.num_chunks)
     assert MemoryFile.open(notes.path, trained).text() == "".join(pieces[:2] + pieces[3:]) + "more"
 
 
@@ -171,6 +171,194 @@ def test_a_writer_adds_to_what_another_wrote_meanwhile(notes: MemoryFile, traine
     assert contents(notes) == [*TEXTS, ("other", "by the other"), ("one more", "by the one")]
 
 
+# --- what is taken ---------------------------------------------------------------------------------------------------
+
+
+def untouched(folder: Path) -> None:
+    assert list(folder.iterdir()) == [], "nothing was written"
+
+
+@pytest.mark.parametrize("bits", [5, 0, 64, -8, "8", 8.0, None, True])
+def test_bits_that_are_none_are_refused_by_name(bits: object, trained: TextAutoencoder, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"one of 32, 16, 8, 6, 4, not {bits!r}$"):
+        MemoryFile.create(tmp_path / "notes.memory", trained, TEXTS, bits=bits)  # type: ignore[arg-type]
+    untouched(tmp_path)
+
+
+@pytest.mark.parametrize("target", [-0.1, 1.5, float("nan"), "0.9", None])
+def test_a_target_that_is_no_share_is_refused_by_name(
+    target: object, notes: MemoryFile, trained: TextAutoencoder, tmp_path: Path
+) -> None:
+    message = rf"target fidelity is a share of tokens, from 0 to 1, not {target!r}$"
+    (tmp_path / "new").mkdir()
+    with pytest.raises(ValueError, match=message):
+        MemoryFile.create(tmp_path / "new" / "notes.memory", trained, target=target)  # type: ignore[arg-type]
+    untouched(tmp_path / "new")
+    with pytest.raises(ValueError, match=message):
+        notes.append("more", target=target)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=message), notes.session(target=target):  # type: ignore[arg-type]
+        pass
+    assert notes.text() == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("documents", "message"),
+    [
+        ("one text", "documents are names and texts, not 'one text'; give pairs"),
+        (b"bytes", "documents are names and texts, not b'bytes'"),
+        (None, "documents are names and texts, not None"),
+        (7, "documents are names and texts, not 7"),
+        (["the memory"], "a document is a name and a text, not 'the memory'; give pairs"),
+        (["ab", "cd"], "a document is a name and a text, not 'ab'"),
+        ([("name", "text"), None], "a document is a name and a text, not None"),
+        ([("name", "text", "more")], "a document is a name and a text, not"),
+        ([("name", b"text")], "the text of document 'name' is a string, not b'text'; decode it first"),
+        ([(1, "text")], "a document's name is a string, not 1"),
+        ({"name": None}, "the text of document 'name' is a string, not None"),
+    ],
+)
+def test_what_is_no_document_is_refused_by_name(
+    documents: object, message: str, notes: MemoryFile, trained: TextAutoencoder, tmp_path: Path
+) -> None:
+    (tmp_path / "new").mkdir()
+    for write in (
+        lambda: MemoryFile.create(tmp_path / "new" / "notes.memory", trained, documents),  # type: ignore[arg-type]
+        lambda: notes.append_all(documents),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(TypeError, match=message):
+            write()
+    untouched(tmp_path / "new")
+    with pytest.raises(TypeError, match="a document is a name and a text, not 'ab'"):
+        notes.append_all(document for document in [("name", "text"), "ab"])  # type: ignore[misc]
+    assert notes.text() == WHOLE
+
+
+def test_a_long_value_does_not_flood_the_error(trained: TextAutoencoder, tmp_path: Path) -> None:
+    with pytest.raises(TypeError) as refused:
+        MemoryFile.create(tmp_path / "notes.memory", trained, "the memory " * 10_000)  # type: ignore[arg-type]
+    assert len(str(refused.value)) < 200
+
+
+def test_text_and_name_are_strings(notes: MemoryFile) -> None:
+    with pytest.raises(TypeError, match=r"is a string, not b'bytes'; decode it first"):
+        notes.append(b"bytes")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"a document's name is a string, not None"):
+        notes.append("text", name=None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"a document's name is a string, not None"), notes.session(None):  # type: ignore[arg-type]
+        pass
+    with notes.session("session") as session, pytest.raises(TypeError, match="text is a string, not None"):
+        session.append(None)  # type: ignore[arg-type]
+    assert notes.text() == WHOLE
+
+
+def test_documents_come_as_a_dict_as_pairs_or_one_by_one(trained: TextAutoencoder, tmp_path: Path) -> None:
+    for number, documents in enumerate((dict(TEXTS), [list(pair) for pair in TEXTS], (pair for pair in TEXTS))):
+        notes = MemoryFile.create(tmp_path / f"{number}.memory", trained, documents)  # type: ignore[arg-type]
+        assert contents(notes) == TEXTS
+    copied = MemoryFile.create(tmp_path / "copied.memory", trained, notes, bits=32)
+    copied.append_all({"one more": "text"})
+    assert contents(copied) == [*TEXTS, ("one more", "text")]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("folder", "cannot write a file at .*folder: a folder is there"),
+        ("file/notes.memory", "file is a file, not a folder"),
+    ],
+)
+def test_places_where_no_file_can_be_are_refused_before_anything_is_done(
+    path: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(ValueError, match=message):
+        MemoryFile.create(tmp_path / path, "no model of this name", TEXTS)
+    assert names(tmp_path) == {"folder", "file"}
+    assert (tmp_path / "file").read_text() == "precious"
+    with pytest.raises(ValueError, match="folder is a folder, not a memory file"):
+        MemoryFile.open(tmp_path / "folder")
+
+
+# --- as a mapping ----------------------------------------------------------------------------------------------------
+
+
+def test_it_maps_names_to_texts(notes: MemoryFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dict(notes) == dict(TEXTS)
+    assert list(notes) == list(notes.keys()) == [name for name, _ in TEXTS]
+    assert len(notes) == len(TEXTS)
+    assert "one" in notes
+    assert "four" not in notes
+    assert 1 not in notes
+    assert notes.get("four") is None
+    assert notes.num_chunks == len(notes.chunks) > len(notes)
+    monkeypatch.setattr(MemoryFile, "text", pytest.fail)
+    assert notes == notes
+    assert notes != MemoryFile.open(notes.path), "two are not compared by all their texts"
+    assert len({notes, notes}) == 1
+
+
+def test_a_name_that_is_not_there_is_named_with_what_is_close(notes: MemoryFile) -> None:
+    with pytest.raises(KeyError, match=r"has no document 'thre'; did you mean 'three'\?"):
+        notes["thre"]
+    with pytest.raises(KeyError, match="has no document 'xyz'; `documents` says which there are"):
+        notes["xyz"]
+    with pytest.raises(KeyError, match=r"have names, and 0 is none; chunks are read with text\(start, stop\)"):
+        notes[0]  # type: ignore[index]
+    with pytest.raises(TypeError, match=r"whole numbers, not 'one' and .*; by its name a text is had as notes\[name\]"):
+        notes.text("one")  # type: ignore[arg-type]
+
+
+def test_a_name_of_several_documents_is_refused_and_says_where_they_are(notes: MemoryFile) -> None:
+    notes.append("a second text of this name", name="one")
+    first, *_, second = notes.documents
+    with pytest.raises(ValueError, match=r"2 documents of .*notes\.memory are called 'one', of chunks ") as refused:
+        notes["one"]
+    for one in (first, second):
+        assert f"{one.start_chunk}:{one.stop_chunk}" in str(refused.value)
+    assert notes.text(second.start_chunk, second.stop_chunk) == "a second text of this name"
+    assert len(notes) == len(list(notes)) == len(TEXTS) + 1
+    assert notes["three"] == TEXTS[-1][1]
+
+
+def test_it_is_shown_in_one_short_line(notes: MemoryFile) -> None:
+    size = notes.path.stat().st_size
+    numbers = f"documents=4, chunks={notes.num_chunks}, bytes={size}"
+    assert repr(notes) == f"MemoryFile({str(notes.path)!r}, encoder='', {numbers})"
+    notes.path.unlink()
+    notes.close()
+    assert repr(notes) == f"MemoryFile({str(notes.path)!r}, encoder='', {numbers}, closed)"
+
+
+def test_a_closed_file_says_so(notes: MemoryFile, trained: TextAutoencoder) -> None:
+    with MemoryFile.open(notes.path, trained) as opened:
+        assert opened["one"] == TEXTS[0][1]
+        opened.append("more", name="more")
+    opened.close()
+    assert (len(opened), list(opened)[-1]) == (len(TEXTS) + 1, "more"), "what is known is still known"
+
+    def stream() -> None:
+        with opened.session():
+            pass
+
+    for use in (
+        opened.text,
+        opened.memories,
+        opened.damaged,
+        stream,
+        lambda: list(opened.vectors_only()),
+        lambda: opened["one"],
+        lambda: opened.append("more"),
+        lambda: opened.forget(0, 1),
+        lambda: opened.extend(MemoryFile.open(notes.path)),
+        lambda: notes.extend(opened),
+    ):
+        with pytest.raises(ValueError, match=r"notes\.memory is closed; open it again"):
+            use()
+    assert names(notes.path.parent) == {"notes.memory"}
+    assert MemoryFile.open(notes.path, trained).text() == WHOLE + "more"
+
+
 # --- damage ----------------------------------------------------------------------------------------------------------
 
 
@@ -186,7 +374,7 @@ def test_a_flipped_bit_anywhere_is_detected_and_located(notes: MemoryFile, train
     size = notes.path.stat().st_size
     header = 8 + int.from_bytes(notes.path.read_bytes()[:8], "little")
     rng = random.Random(0)
-    pieces = [notes.text(number, number + 1) for number in range(len(notes))]
+    pieces = [notes.text(number, number + 1) for number in range(notes.num_chunks)]
     refused: list[str] = []
     in_chunks = 0
     for byte in [*range(0, header, 7), *rng.sample(range(header, size), 300)]:
@@ -201,6 +389,9 @@ def test_a_flipped_bit_anywhere_is_detected_and_located(notes: MemoryFile, train
         in_chunks += 1
         with pytest.raises(ValueError, match=rf"chunk {damaged} \(of .*\) is damaged"):
             broken.text()
+        lost: list[DamagedChunkError] = []
+        assert broken.text(on_damage=lost.append) == "".join(pieces[:damaged] + pieces[damaged + 1 :])
+        assert [(error.number, error.why) for error in lost] == [(damaged, "damaged")]
         assert broken.text(0, damaged) == "".join(pieces[:damaged])
         assert broken.text(damaged + 1) == "".join(pieces[damaged + 1 :])
     assert in_chunks > 100
@@ -211,8 +402,12 @@ def test_a_chunk_that_is_regenerated_otherwise_is_named(notes: MemoryFile, monke
     number = next(number for number, chunk in enumerate(notes.chunks) if chunk.kind == "exact")
     decoder = notes.model.model.decoder
     monkeypatch.setattr(decoder, "forward", lambda memory: -type(decoder).forward(decoder, memory))
-    with pytest.raises(ValueError, match=f"chunk {number} .*not regenerated"):
+    with pytest.raises(DamagedChunkError, match=f"chunk {number} .*not regenerated"):
         notes.text(number, number + 1)
+    lost: list[DamagedChunkError] = []
+    assert notes.text(number, number + 1, on_damage=lost.append) == ""
+    assert [error.number for error in lost] == [number]
+    assert "this machine computes otherwise" in lost[0].why
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.5, 0.999])
@@ -271,18 +466,19 @@ def test_a_file_that_names_no_encoder_says_so(notes: MemoryFile) -> None:
 
 
 def test_ranges_outside_of_it_are_refused(notes: MemoryFile) -> None:
-    for start, stop in ((-1, 2), (0, len(notes) + 1), (5, 3), (len(notes) + 1, None)):
+    for start, stop in ((-1, 2), (0, notes.num_chunks + 1), (5, 3), (notes.num_chunks + 1, None)):
         for use in (notes.text, notes.memories):
-            with pytest.raises(ValueError, match=f"has chunks 0:{len(notes)}, not {start}:"):
+            with pytest.raises(ValueError, match=f"has chunks 0:{notes.num_chunks}, not {start}:"):
                 use(start, stop)
     with pytest.raises(ValueError, match="has chunks"):
-        notes.forget(0, len(notes) + 1)
+        notes.forget(0, notes.num_chunks + 1)
     assert notes.text() == WHOLE
 
 
 def test_an_existing_file_is_not_written_over(notes: MemoryFile, trained: TextAutoencoder) -> None:
-    with pytest.raises(ValueError, match="exists; append to it"):
+    with pytest.raises(ValueError, match="exists; open it and append to it") as refused:
         MemoryFile.create(notes.path, trained)
+    assert "--" not in str(refused.value)
     assert notes.text() == WHOLE
 
 

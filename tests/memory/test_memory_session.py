@@ -80,6 +80,20 @@ def test_a_flushed_session_goes_on_in_the_same_document(notes: MemoryFile) -> No
     assert notes.documents[-1].num_bytes == len("the memory holds")
 
 
+def test_a_session_that_is_over_takes_nothing_more(notes: MemoryFile) -> None:
+    with notes.session("first") as session:
+        session.append("the memory ")
+    with notes.session("second") as second:
+        second.append("holds")
+        second.close()
+        for use in (lambda: second.append("more"), second.flush, lambda: session.append("more"), session.flush):
+            with pytest.raises(ValueError, match="this session is over"):
+                use()
+    session.close()
+    assert notes.text() == "the text before. the memory holds"
+    assert [path.name for path in notes.path.parent.iterdir()] == ["notes.memory"]
+
+
 def test_a_lone_surrogate_is_refused_and_nothing_else(notes: MemoryFile) -> None:
     with notes.session() as session:
         session.append("the memory ")
@@ -124,7 +138,7 @@ def test_an_interrupted_write_is_kept_once(
 
 def test_a_long_file_is_not_rewritten_for_every_few_chunks(trained: TextAutoencoder, tmp_path: Path) -> None:
     notes = MemoryFile.create(tmp_path / "long.memory", trained, [("long", STREAM)])
-    while len(notes) < 5000:
+    while notes.num_chunks < 5000:
         notes.extend(notes)
     with notes.session("more") as session:
         for _ in range(40):

@@ -4,16 +4,18 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
 import tyro
 
 from memlm.cli.bench import Bench
 from memlm.cli.claims import Report
-from memlm.cli.command import Command
+from memlm.cli.command import Answer, Command, FlawError
 from memlm.cli.generate import Generate
 from memlm.cli.jobs import Demo, Evaluate, Recipes, Regenerate, Train
 from memlm.cli.memory import Inspect, Recall, Remember
+from memlm.cli.pipe import reader_has_left, readers_may_leave
 from memlm.cli.probes import Probe, Settle
 from memlm.cli.reproduce import EXPERIMENTS, Reproduce
 from memlm.cli.sweep import Sweep
@@ -39,6 +41,7 @@ Commands = (
 )
 
 
+@readers_may_leave()
 def main() -> None:
     """memlm: measure, make and use vectors that hold a whole chunk of text."""
     # Read when torch is loaded. Threads that spin while they wait make a core that is shared ten times as slow.
@@ -46,12 +49,14 @@ def main() -> None:
     try:
         chosen = parse(sys.argv[1:])
         command: Command = _within(chosen)
-        answer = command.run()
+        answer, flaw = _answered(command)
         if command.json and answer:
             print(json.dumps(answer))
         elif isinstance(chosen, Bench) and answer:
             print(json.dumps(answer, indent=2))
         sys.stdout.flush()
+        if flaw:
+            _fail(flaw)
     except (ValueError, OSError, FloatingPointError) as error:
         _fail(error)
     except RuntimeError as error:
@@ -79,10 +84,16 @@ def _within(chosen: Any) -> Command:
             return chosen
 
 
+def _answered(command: Command) -> tuple[Answer, FlawError | None]:
+    try:
+        return command.run(), None
+    except FlawError as flaw:
+        return flaw.answer, flaw
+
+
 def _fail(error: Exception) -> None:
-    if isinstance(error, BrokenPipeError):
-        # The reader of our output is gone; what is still buffered has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    else:
+    if isinstance(error, BrokenPipeError) and reader_has_left():
+        raise error
+    with suppress(BrokenPipeError):
         print(f"memlm: {error}", file=sys.stderr)
     sys.exit(2)

@@ -13,6 +13,14 @@ from memlm.results import Result
 Answer = Mapping[str, Any]
 
 
+class FlawError(ValueError):
+    """Something is wrong with what a command was given, but it has an answer, which is printed all the same."""
+
+    def __init__(self, message: str, answer: Answer) -> None:
+        super().__init__(message)
+        self.answer = answer
+
+
 @dataclass(frozen=True, kw_only=True)
 class Command:
     """What every command has."""

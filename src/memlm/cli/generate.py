@@ -59,7 +59,7 @@ class Generate(Command):
     def _past(self, most: int) -> "tuple[str | Memory, Answer]":
         """What stands before the prompt, `most` memories of it, and what there is to say of it."""
         from memlm.memory.file import MemoryFile
-        from memlm.memory.store import is_memory_file
+        from memlm.memory.store import DamagedChunkError, is_memory_file
 
         files = [path for path in map(Path, self.memory) if path.is_file() and is_memory_file(path)]
         if not files:
@@ -70,10 +70,13 @@ class Generate(Command):
         if len(self.memory) > 1:
             raise ValueError(f"{files[0]} is a file of memories: give it alone")
         notes = MemoryFile.open(files[0])
-        start, stop = chunk_range(self.chunks, len(notes))
+        start, stop = chunk_range(self.chunks, notes.num_chunks)
         kinds = [chunk.kind for chunk in notes.chunks[start:stop]]
         with_memory = [number for number, kind in enumerate(kinds, start) if kind != "raw"]
-        memory = notes.memories(with_memory[-most] if len(with_memory) > most else start, stop)
+        try:
+            memory = notes.memories(with_memory[-most] if len(with_memory) > most else start, stop)
+        except DamagedChunkError as error:
+            raise ValueError(f"{error.where} is {error.why}; give --chunks without it") from None
         if raw := kinds.count("raw"):
             self.say(f"{raw} of {len(kinds)} chunks are raw text: they have no memory, and are not read", aside=True)
         return memory, {"past_chunks": len(with_memory), "raw_chunks": raw}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from memlm.cli.command import Answer, Command
+from memlm.cli.command import Answer, Command, FlawError
 
 if TYPE_CHECKING:
     from memlm.memory.file import MemoryFile
@@ -49,6 +49,8 @@ class Remember(Command):
         from memlm.memory.summary import summary
         from memlm.progress import track
 
+        if self.out.is_file() and not self.append:
+            raise ValueError(f"{self.out} exists; append to it (--append), or choose another name")
         documents = _read(paths := _paths(self.files))
         before, begin = 0, time.monotonic()
         with track("Remembering", total=_num_bytes(paths), unit="bytes") as advance:
@@ -56,7 +58,7 @@ class Remember(Command):
                 notes = MemoryFile.open(self.out, self.model)
                 if self.bits not in (None, notes.about.bits):
                     raise ValueError(f"{self.out} keeps {notes.about.bits} bits, not {self.bits}; leave out --bits")
-                before = len(notes)
+                before = notes.num_chunks
                 notes.append_all(documents, target=self.target, advance=advance)
             else:
                 notes = MemoryFile.create(
@@ -69,10 +71,13 @@ class Remember(Command):
                 )
         seconds = time.monotonic() - begin
         num_bytes = sum(chunk.num_bytes for chunk in notes.chunks[before:])
-        answer = summary(notes) | {"added_chunks": len(notes) - before, "mb_per_second": num_bytes / 1e6 / seconds}
+        answer = summary(notes) | {
+            "added_chunks": notes.num_chunks - before,
+            "mb_per_second": num_bytes / 1e6 / seconds,
+        }
         self.say(
-            f"{answer['fidelity']:.4f} of the tokens come back from the vectors alone, {answer['exact_chunks']} of "
-            f"{answer['chunks']} chunks are exact; {answer['file_bytes']} bytes for {answer['text_bytes']} of text"
+            f"{_fidelity(answer)}, {answer['exact_chunks']} of {answer['chunks']} chunks are exact; "
+            f"{answer['file_bytes']} bytes for {answer['text_bytes']} of text"
         )
         return answer
 
@@ -82,6 +87,8 @@ class Recall(Command):
     """Write the text of a file of memories to standard output, byte for byte, and nothing else.
 
     memlm recall notes.memory --chunks 10:20
+
+    A damaged chunk is an error, unless damaged ones are skipped.
     """
 
     file: tyro.conf.Positional[Path]
@@ -90,27 +97,40 @@ class Recall(Command):
     """Which chunks, as 10:20, 10: or :20; of the rest nothing is read."""
     vectors_only: bool = False
     """Only what the vectors give back, without patches and without what is kept as raw text."""
+    skip_damaged: bool = False
+    """Write all that is whole; if chunks are damaged, name them on standard error, with exit code 2."""
     model: str | None = None
     """The encoder, if it is no longer where the file says."""
 
     def run(self) -> Answer:
         """Write it."""
         from memlm.memory.file import MemoryFile
+        from memlm.memory.store import DamagedChunkError
         from memlm.progress import track
 
         notes = MemoryFile.open(self.file, self.model)
-        start, stop = chunk_range(self.chunks, len(notes))
+        start, stop = chunk_range(self.chunks, notes.num_chunks)
         total = sum(chunk.num_bytes for chunk in notes.chunks[start:stop])
-        num_bytes = 0
+        num_bytes, damage = 0, list[DamagedChunkError]()
+        pieces = notes.vectors_only if self.vectors_only else notes.pieces
         out = sys.stderr.buffer if self.json else sys.stdout.buffer
         # A bar is of use where the text itself does not show how far it is.
         quiet = total < _LONG_BYTES or self.json or sys.stdout.isatty()
         with track("Recalling", total=total, unit="bytes", quiet=quiet) as advance:
-            for piece in notes.vectors_only(start, stop) if self.vectors_only else notes.pieces(start, stop):
-                num_bytes += out.write(piece)
-                advance(len(piece))
+            try:
+                for piece in pieces(start, stop, on_damage=damage.append if self.skip_damaged else None):
+                    num_bytes += out.write(piece)
+                    advance(len(piece))
+            except DamagedChunkError as error:
+                raise ValueError(f"{error.where} is {error.why}; --skip-damaged writes the others") from None
         out.flush()
-        return {"chunks": [start, stop], "bytes": num_bytes}
+        answer = {"chunks": [start, stop], "bytes": num_bytes, "damaged_chunks": [error.number for error in damage]}
+        if damage:
+            reasons = dict.fromkeys(error.why for error in damage)
+            numbers = {why: _ranges([error.number for error in damage if error.why == why]) for why in reasons}
+            told = "; ".join(f"chunks {ranges} are {why}" for why, ranges in numbers.items())
+            raise FlawError(f"{notes.path}: {told}; the others are written", answer)
+        return answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,17 +168,23 @@ class Inspect(Command):
             "spans": list(_spans(notes)),
         }
         self._show(answer)
+        if damaged:
+            raise FlawError(
+                f"{notes.path}: {len(damaged)} of {answer['chunks']} chunks are damaged: {_ranges(damaged)}; "
+                "memlm recall --skip-damaged writes the others",
+                answer,
+            )
         return answer
 
     def _show(self, answer: dict[str, Any]) -> None:
         self.say(f"encoder {answer['encoder']} ({answer['fingerprint']}), {answer['bits']} bits a dimension")
         self.say(f"{answer['chunks']} chunks of {len(answer['documents'])} documents")
-        self.say(f"{answer['fidelity']:.4f} of the tokens come back from the vectors alone")
+        self.say(_fidelity(answer))
         for fidelity, count in answer["fidelity_histogram"].items():
             bar = "█" * -(-_BAR * count // max(1, answer["chunks"]))
             self.say(f"  fidelity {fidelity:<10} {count:>7} chunks {bar}".rstrip())
         self.say("bytes: " + ", ".join(f"{name} {answer[f'{name}_bytes']}" for name in ("memory", "patch", "raw")))
-        if "bits_per_character" in answer:
+        if answer.get("bits_per_character"):
             shares = (f"{name} {bits:.2f}" for name, bits in answer["bits_per_character"].items())
             self.say("bits a character: " + ", ".join(shares))
         for span in answer["spans"]:
@@ -166,7 +192,7 @@ class Inspect(Command):
                 f"  chunks {span['start_chunk']}:{span['stop_chunk']} {span['kind']}, {span['payload_bytes']} bytes"
             )
         if answer["damaged_chunks"]:
-            self.say(f"DAMAGED: chunks {', '.join(map(str, answer['damaged_chunks']))}; the others can be read")
+            self.say(f"DAMAGED: chunks {_ranges(answer['damaged_chunks'])}; the others can be read")
 
 
 def _compared(notes: "MemoryFile") -> dict[str, Any]:
@@ -185,14 +211,20 @@ def _compared(notes: "MemoryFile") -> dict[str, Any]:
             sizes[name] += len(packer.compress(piece))
     for name, packer in packers.items():
         sizes[name] += len(packer.flush())
-    sizes["file"] = notes.path.stat().st_size
+    sizes["file"] = notes.file_bytes
     return {
         "gzip_bytes": sizes["gzip"],
         "zstd_bytes": sizes["zstd"],
-        "bits_per_character": {
-            name: 8 * sizes[name] / max(1, num_characters) for name in ("file", "text", "gzip", "zstd")
-        },
+        "bits_per_character": {name: 8 * sizes[name] / num_characters for name in ("file", "text", "gzip", "zstd")}
+        if num_characters
+        else None,
     }
+
+
+def _fidelity(answer: Answer) -> str:
+    if answer["fidelity"] is None:
+        return "there is no text to remember"
+    return f"{answer['fidelity']:.4f} of the tokens come back from the vectors alone"
 
 
 def _histogram(notes: "MemoryFile") -> dict[str, int]:
@@ -241,6 +273,17 @@ def _read(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
             raise ValueError(f"{name}: invalid UTF-8 at byte {error.start}; memories are of text") from None
         except OSError as error:
             raise ValueError(f"cannot read {name}: {error.strerror}") from error
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Rising numbers, as `--chunks` names them: `3, 7:12`."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and ranges[-1][1] == number:
+            ranges[-1][1] += 1
+        else:
+            ranges.append([number, number + 1])
+    return ", ".join(f"{start}:{stop}" if stop > start + 1 else str(start) for start, stop in ranges)
 
 
 def chunk_range(chunks: str, num_chunks: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import tyro
 from memlm.cli.command import Answer, Command, keep
 from memlm.cli.jobs import read_texts
 from memlm.config import ProbeConfig, ReadingConfig, SettleConfig, StatePooling
+from memlm.files import place_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,8 @@ class Probe(_Reads):
         from memlm.report.probe import write_probe_report
         from memlm.report.terminal import print_probe
 
+        if self.out:  # not when all is measured
+            place_for("folder", self.out)
         cfg = ProbeConfig(
             chunk_lens=self.chunk_len,
             layers=self.layer,

@@ -4,6 +4,7 @@ import io
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 from memlm.data.corpus import cut
 from memlm.evaluation.metrics import batch_chunks
 from memlm.memory.kept import Kept, deflated, digest, inflated, patch_of, patched, vectors_of
-from memlm.memory.packing import Bits, pack, unpack
+from memlm.memory.packing import Bits, pack, require_bits, unpack
 from memlm.memory.tokenized import MIN_CHUNK, Span, Tokenized, encoded
 from memlm.text_autoencoder import TextAutoencoder
 
@@ -49,7 +50,7 @@ class Codec:
     What they miss is patched, or all of it kept as raw text, if that is smaller.
 
     Raises:
-        ValueError: the model's chunks are shorter than `MIN_CHUNK`, or `target` is no share.
+        ValueError: the model's chunks are shorter than `MIN_CHUNK`, `bits` are none there are, or `target` is no share.
     """
 
     model: TextAutoencoder
@@ -61,8 +62,8 @@ class Codec:
             raise ValueError(
                 f"chunks of {self.chunk_len} tokens may end inside a character; at least {MIN_CHUNK} do not"
             )
-        if not 0 <= self.target <= 1:
-            raise ValueError(f"the target fidelity is a share of tokens, from 0 to 1, not {self.target}")
+        require_bits(self.bits)
+        require_target(self.target)
 
     @property
     def chunk_len(self) -> int:
@@ -191,6 +192,12 @@ class Codec:
 
     def _batches(self, spans: list[Span]) -> Iterator[list[Span]]:
         return (spans[start : start + self._batch] for start in range(0, len(spans), self._batch))
+
+
+def require_target(target: object) -> None:
+    """Raise ValueError where it is no share of tokens."""
+    if not isinstance(target, Real) or not 0 <= float(target) <= 1:
+        raise ValueError(f"the target fidelity is a share of tokens, from 0 to 1, not {target!r}")
 
 
 def _with_vector(tried: _Tried, patch: bytes, text: bytes) -> Kept:

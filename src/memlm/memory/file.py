@@ -1,6 +1,7 @@
 """A file of memories: text is appended, any span is read back byte for byte, and what is damaged is named."""
 
-from collections.abc import Callable, Iterable, Iterator
+import difflib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -8,28 +9,37 @@ from typing import Self
 import numpy as np
 import torch
 
+from memlm.files import followed, place_for
 from memlm.memory import store
 from memlm.memory.arrays import Arrays, arrays_of, continued, joined
-from memlm.memory.codec import Codec
+from memlm.memory.codec import Codec, require_target
+from memlm.memory.documents import Documents, named_texts, require_string
 from memlm.memory.kept import Kept, digest, vectors_of
 from memlm.memory.lock import only_writer
-from memlm.memory.packing import Bits
+from memlm.memory.packing import Bits, require_bits
 from memlm.memory.session import MemorySession
-from memlm.memory.store import About, ChunkInfo, Document, Store
+from memlm.memory.store import About, ChunkInfo, Document, OnDamage, Store
 from memlm.progress import Advance
 from memlm.text_autoencoder import TextAutoencoder
 from memlm.text_model import Memory
 
+_SHOWN = 3
+"""Of many, in an error."""
+_OTHERWISE = "not regenerated as when it was written, though it is whole: this machine computes otherwise"
 
-class MemoryFile:
+
+class MemoryFile(Mapping[str, str]):
     """Texts as memories, in one file.
 
     ```python
-    notes = memlm.MemoryFile.create("notes.memory", "english")
-    notes.append("Call me Ishmael. ...", name="moby")
-    notes.text() == "Call me Ishmael. ..."  # exact: what the vectors miss is kept as a patch
-    notes.memories(0, 10)  # the vectors, for a decoder or a memory model
+    with memlm.MemoryFile.create("notes.memory", "english") as notes:
+        notes.append("Call me Ishmael. ...", name="moby")
+        notes["moby"] == "Call me Ishmael. ..."  # exact: what the vectors miss is kept as a patch
+        notes.memories(0, 10)  # the vectors, for a decoder or a memory model
     ```
+
+    It is a mapping of documents' names to their texts; `len` counts documents, `num_chunks` chunks. Where several have
+    one name, that name comes once for each, and asking for its text is an error that says where each of them is.
     """
 
     def __init__(self, opened: Store, model: TextAutoencoder | None) -> None:
@@ -41,7 +51,7 @@ class MemoryFile:
         cls,
         path: str | Path,
         model: str | Path | TextAutoencoder,
-        documents: Iterable[tuple[str, str]] = (),
+        documents: Documents = (),
         *,
         name: str = "",
         bits: Bits = 8,
@@ -53,18 +63,23 @@ class MemoryFile:
         Args:
             path: where.
             model: an autoencoder, or what `memlm.load` takes: then its name is kept, and `open` loads it.
-            documents: names and texts to begin with.
+            documents: to begin with, as pairs of a name and a text, or a dict of texts by name.
             name: what `open` is to load, where `model` is one already.
             bits: of each dimension of a memory: 32, 16, 8, 6 or 4.
             target: chunks of which a vector gives back less than this share of tokens are made shorter.
             advance: hears of bytes written.
 
         Raises:
-            ValueError: the file exists; there is no such model; a text holds a lone surrogate.
+            ValueError: the file exists, or cannot be there; there is no such model, and there are no such bits; the
+                target is no share; a text holds a lone surrogate.
+            TypeError: the documents are no names and texts.
             OSError: the disk is full or not writable, or somebody else is writing this file.
         """
-        path = _followed(Path(path))
+        path = place_for("file", Path(path))
         _refuse_existing(path)
+        require_bits(bits)
+        require_target(target)
+        named = named_texts(documents)
         if not isinstance(model, TextAutoencoder):
             name = str(Path(model).resolve()) if Path(model).is_dir() else str(model)
             model = TextAutoencoder.from_pretrained(model)
@@ -78,7 +93,7 @@ class MemoryFile:
         )
         with only_writer(path):  # from the start: that it cannot be written should not turn out at the end
             _refuse_existing(path)
-            store.write(path, about, _written(Codec(model, bits, target), about, documents, advance))
+            store.write(path, about, _written(Codec(model, bits, target), about, named, advance))
         return cls(Store(path), model)
 
     @classmethod
@@ -88,10 +103,25 @@ class MemoryFile:
         Raises:
             ValueError: no such file; no memory file, or a newer, damaged or truncated one; another encoder's.
         """
-        opened = Store(_followed(Path(path)))
+        opened = Store(followed(Path(path)))
         if model is not None and not isinstance(model, TextAutoencoder):
             model = TextAutoencoder.from_pretrained(model)
         return cls(opened, None if model is None else _belonging(opened, model))
+
+    def close(self) -> None:
+        """Let go of the file; texts are then neither read nor appended, until it is opened again."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        numbers = f"documents={len(self)}, chunks={self.num_chunks}, bytes={self.file_bytes}"
+        closed = ", closed" if self._store.is_closed else ""
+        return f"MemoryFile({str(self.path)!r}, encoder={self.about.encoder!r}, {numbers}{closed})"
 
     @property
     def path(self) -> Path:
@@ -118,9 +148,15 @@ class MemoryFile:
         """What is known of each chunk."""
         return self._store.chunks
 
-    def __len__(self) -> int:
-        """Its chunks."""
-        return len(self._store)
+    @property
+    def num_chunks(self) -> int:
+        """Of all its documents."""
+        return self._store.num_chunks
+
+    @property
+    def file_bytes(self) -> int:
+        """Its size, all in all."""
+        return self._store.file_bytes
 
     @property
     def model(self) -> TextAutoencoder:
@@ -142,39 +178,88 @@ class MemoryFile:
             self._model = _belonging(self._store, model)
         return self._model
 
-    # --- reading ---------------------------------------------------------------------------------------------------
+    # --- documents by name -----------------------------------------------------------------------------------------
 
-    def text(self, start: int = 0, stop: int | None = None) -> str:
-        """The exact text of chunks `start` to `stop`, and of nothing else is anything read.
+    def __getitem__(self, name: str) -> str:
+        """The exact text of a document.
 
         Raises:
-            ValueError: there are no such chunks; one of them is damaged, with its number.
+            KeyError: there is none of this name; says which names are close.
+            ValueError: there are several; says which chunks they are. Or as `text`.
         """
-        return b"".join(self.pieces(start, stop)).decode()
+        found = [one for one in self.documents if one.name == name]
+        if not found:
+            raise KeyError(self._no_document(name))
+        if len(found) > 1:
+            places = ", ".join(f"{one.start_chunk}:{one.stop_chunk}" for one in found[:_SHOWN])
+            more = ", ..." if len(found) > _SHOWN else ""
+            raise ValueError(
+                f"{len(found)} documents of {self.path} are called {name!r}, of chunks {places}{more}: "
+                "take one of them with text(start, stop)"
+            )
+        return self.text(found[0].start_chunk, found[0].stop_chunk)
 
-    def pieces(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+    def __contains__(self, name: object) -> bool:
+        return any(one.name == name for one in self.documents)
+
+    def __iter__(self) -> Iterator[str]:
+        return (one.name for one in self.documents)
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    # Not by what they hold, as other mappings: to compare two of them would be to regenerate all their texts.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def _no_document(self, name: object) -> str:
+        if not isinstance(name, str):
+            return f"documents have names, and {name!r} is none; chunks are read with text(start, stop)"
+        close = difflib.get_close_matches(name, self, n=_SHOWN)
+        said = f"did you mean {' or '.join(map(repr, close))}?" if close else "`documents` says which there are"
+        return f"{self.path} has no document {name!r}; {said}"
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def text(self, start: int = 0, stop: int | None = None, *, on_damage: OnDamage | None = None) -> str:
+        """The exact text of chunks `start` to `stop`, and of nothing else is anything read.
+
+        With `on_damage`, chunks that cannot be given back are left out. It is called with an error for each, which says
+        why, and has the chunk's `number`:
+
+            lost = []
+            rest = notes.text(on_damage=lost.append)
+
+        Raises:
+            ValueError: there are no such chunks; one of them is damaged, with its number; the file is closed.
+        """
+        return b"".join(self.pieces(start, stop, on_damage=on_damage)).decode()
+
+    def pieces(self, start: int = 0, stop: int | None = None, *, on_damage: OnDamage | None = None) -> Iterator[bytes]:
         """The same as bytes, chunk by chunk, as they are read."""
-        for first, kept in self._store.read(start, stop):
-            for number, (chunk, data) in enumerate(zip(kept, self._codec().read(kept), strict=True), first):
-                if digest(data) != chunk.text_digest:
-                    raise ValueError(
-                        f"{self._store.named(number)} is not regenerated as when it was written, though it is whole: "
-                        "this machine computes otherwise"
-                    )
-                yield data
+        for numbered in self._store.read(start, stop, on_damage):
+            texts = self._codec().read([chunk for _, chunk in numbered])
+            for (number, chunk), data in zip(numbered, texts, strict=True):
+                if digest(data) == chunk.text_digest:
+                    yield data
+                else:
+                    self._store.report(number, _OTHERWISE, on_damage)
 
-    def vectors_only(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+    def vectors_only(
+        self, start: int = 0, stop: int | None = None, *, on_damage: OnDamage | None = None
+    ) -> Iterator[bytes]:
         """What the vectors alone give back, without patches; of raw chunks, nothing. It need not be UTF-8."""
-        for _, kept in self._store.read(start, stop):
-            yield from self._codec().read_vectors(kept)
+        for numbered in self._store.read(start, stop, on_damage):
+            yield from self._codec().read_vectors([chunk for _, chunk in numbered])
 
-    def memories(self, start: int = 0, stop: int | None = None) -> Memory:
+    def memories(self, start: int = 0, stop: int | None = None, *, on_damage: OnDamage | None = None) -> Memory:
         """The vectors of some chunks, as one text's, for a decoder or a memory model; needs no encoder.
 
-        Raw chunks have no vector and are left out (`chunks` says which they are); same errors as `text`.
+        Raw chunks have no vector and are left out (`chunks` says which they are); `on_damage` and errors as `text`.
         """
         about, parts, num_tokens = self.about, [torch.zeros(0, self.about.num_slots, self.about.memory_dim)], []
-        for _, kept in self._store.read(start, stop):
+        for numbered in self._store.read(start, stop, on_damage):
+            kept = [chunk for _, chunk in numbered]
             parts.append(vectors_of(kept, about.bits, about.num_slots, about.memory_dim))
             num_tokens += [chunk.num_tokens for chunk in kept if chunk.vector is not None]
         return Memory(
@@ -194,16 +279,15 @@ class MemoryFile:
         """Add a text, as a document of its own: wholly, or not at all.
 
         Raises:
-            ValueError: the text holds a lone surrogate.
+            ValueError: the text holds a lone surrogate; the target is no share; the file is closed.
+            TypeError: text or name are no strings.
             OSError: the disk is full or not writable, or somebody else is writing; what was there still is.
         """
         self.append_all([(name, text)], target=target)
 
-    def append_all(
-        self, documents: Iterable[tuple[str, str]], *, target: float = 0.9, advance: Advance | None = None
-    ) -> None:
-        """Add documents, as names and texts: all of them, or none; same errors as `append`."""
-        arrays = _written(self._codec(target), self.about, documents, advance)
+    def append_all(self, documents: Documents, *, target: float = 0.9, advance: Advance | None = None) -> None:
+        """Add documents, as `create` takes them: all, or none; same errors as `append`."""
+        arrays = _written(self._codec(target), self.about, named_texts(documents), advance)
         with only_writer(self.path):
             self._rewrite(lambda now: joined(now.arrays(), arrays))
 
@@ -218,14 +302,16 @@ class MemoryFile:
             arrays = arrays_of([(name, kept)], self.about.empty_row)
             self._rewrite(lambda now: (continued if len(now.documents) > before else joined)(now.arrays(), arrays))
 
+        require_string("a document's name", name)
+        codec = self._codec(target)
         with only_writer(self.path):
             self._store = self._current()
             before = len(self.documents)
-            session = MemorySession(self._codec(target), write, lambda: len(Store(self.path)))
+            session = MemorySession(codec, write, lambda: Store(self.path).num_chunks)
             try:
                 yield session
             finally:
-                session.flush()
+                session.close()
 
     def extend(self, other: "MemoryFile") -> None:
         """Add another file's documents, as they are kept there; nothing is encoded anew. Same errors as `append`.
@@ -253,7 +339,7 @@ class MemoryFile:
         meant = self._store.digests(start, stop)
         with only_writer(self.path):
             now = self._current()
-            if stop > len(now) or not np.array_equal(now.digests(start, stop), meant):
+            if stop > now.num_chunks or not np.array_equal(now.digests(start, stop), meant):
                 raise ValueError(
                     f"chunks {start}:{stop} of {self.path} are others than when it was opened: open it again"
                 )
@@ -265,17 +351,19 @@ class MemoryFile:
         self._store = Store(self.path)
 
     def _current(self) -> Store:
+        self._store.require_open()
         current = Store(self.path)
         if current.about != self.about:
             raise ValueError(f"{self.path} was replaced by memories of another kind since it was opened")
         return current
 
     def _codec(self, target: float = 0.9) -> Codec:
+        self._store.require_open()
         return Codec(self.model, self.about.bits, target)
 
 
-def _written(codec: Codec, about: About, documents: Iterable[tuple[str, str]], advance: Advance | None) -> Arrays:
-    return arrays_of([(name, list(codec.write(text, advance))) for name, text in documents], about.empty_row)
+def _written(codec: Codec, about: About, named: Iterator[tuple[str, str]], advance: Advance | None) -> Arrays:
+    return arrays_of([(name, list(codec.write(text, advance))) for name, text in named], about.empty_row)
 
 
 def _belonging(opened: Store, model: TextAutoencoder) -> TextAutoencoder:
@@ -288,11 +376,6 @@ def _belonging(opened: Store, model: TextAutoencoder) -> TextAutoencoder:
     return model
 
 
-def _followed(path: Path) -> Path:
-    """What a link leads to: a new file in its place would leave the old one behind."""
-    return path.resolve() if path.is_symlink() else path
-
-
 def _refuse_existing(path: Path) -> None:
     if path.exists():
-        raise ValueError(f"{path} exists; append to it (--append), or choose another name")
+        raise ValueError(f"{path} exists; open it and append to it, or choose another name")

@@ -1,6 +1,6 @@
 """Packing: memory vectors as numbers of 32, 16, 8, 6 or 4 bits a dimension, and back."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from memlm.nn.quantization import level_indices, level_values, quantized
 
 Bits = Literal[32, 16, 8, 6, 4]
+BITS: tuple[Bits, ...] = get_args(Bits)
 _CLIP = 3.0  # where quantization clips
 _SHRINKS = torch.linspace(0.4, 1, 13)
 """Scales to choose from, as shares of the one that clips nothing."""
@@ -23,6 +24,12 @@ class Packed(NamedTuple):
     """[chunk dim] as float32 or float16, or [chunk byte]."""
     scales: NDArray[np.float32]
     """[chunk], what the levels are multiplied by."""
+
+
+def require_bits(bits: object) -> None:
+    """Raise ValueError where vectors cannot be kept in so many bits."""
+    if type(bits) is not int or bits not in BITS:
+        raise ValueError(f"bits of a dimension are one of {', '.join(map(str, BITS))}, not {bits!r}")
 
 
 def pack(vectors: Float[Tensor, "chunk dim"], bits: Bits) -> Packed:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from memlm.memory.codec import Codec
+from memlm.memory.documents import require_string
 from memlm.memory.kept import Kept
 from memlm.memory.tokenized import encoded
 
@@ -31,14 +32,18 @@ class MemorySession:
         self._enough = self._step()
         self.pending = ""
         """Text that does not fill a chunk yet, or too few."""
+        self._is_closed = False
 
     def append(self, text: str) -> None:
         """Add text; writes the chunks that it fills, several at a time.
 
         Raises:
-            ValueError: the text holds a lone surrogate; it is left out.
+            TypeError: it is no string.
+            ValueError: the text holds a lone surrogate; it is left out. Or the session is over.
             OSError: the disk is full or not writable; what could not be written is still `pending`.
         """
+        self._require_open()
+        require_string("text", text)
         encoded(text)
         self.pending += text
         if len(self.pending) >= self._enough:
@@ -47,7 +52,23 @@ class MemorySession:
 
     def flush(self) -> None:
         """Write all of it, if the last chunk is not full either. Same errors as `append`."""
+        self._require_open()
         self._keep(whole_chunks=False)
+
+    def close(self) -> None:
+        """Write what is pending; nothing more can be appended, since others may write the file. Same errors as `flush`.
+
+        The end of the block does it.
+        """
+        if not self._is_closed:
+            try:
+                self.flush()
+            finally:
+                self._is_closed = True
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise ValueError("this session is over; begin another with the file's session()")
 
     def _keep(self, *, whole_chunks: bool) -> None:
         kept = list(self._codec.write(self.pending, whole_chunks=whole_chunks))

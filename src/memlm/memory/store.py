@@ -1,7 +1,8 @@
 """The file itself: one safetensors file, whose chunks are read one by one, and whose every bit is checked."""
 
 import json
-from collections.abc import Iterator, Mapping
+import operator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
@@ -92,6 +93,20 @@ class About:
         return empty_row(self.bits, self.num_slots * self.memory_dim)
 
 
+class DamagedChunkError(ValueError):
+    """A chunk that cannot be given back."""
+
+    def __init__(self, where: str, number: int, why: str) -> None:
+        super().__init__(
+            f"{where} is {why}; the others can be read: give a range without it, or skip it with on_damage"
+        )
+        self.where, self.number, self.why = where, number, why
+
+
+OnDamage = Callable[[DamagedChunkError], object]
+"""Hears of chunks that cannot be given back, and are then left out."""
+
+
 class Store:
     """A file, opened: its index is in memory, its chunks are read when asked for."""
 
@@ -102,12 +117,15 @@ class Store:
             ValueError: no such file, or it is no memory file, damaged, cut short, or of a newer version; says which.
         """
         self.path = path
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder, not a memory file")
         if not path.is_file():
             raise ValueError(f"there is no memory file {path}")
+        self.file_bytes = path.stat().st_size
         try:
             # Of no type: safetensors' own methods have none.
-            self._handle: Any = cast(Any, safe_open)(path, framework="numpy")
-            found: Mapping[str, str] = self._handle.metadata() or {}
+            self._opened: Any = cast(Any, safe_open)(path, framework="numpy")
+            found: Mapping[str, str] = self._opened.metadata() or {}
         except (SafetensorError, OSError) as error:
             raise ValueError(
                 f"{path} is no memory file, or its header is damaged or it is cut short: {error}"
@@ -142,7 +160,28 @@ class Store:
             memory_dim=_number(found["memory_dim"]),
         )
 
-    def __len__(self) -> int:
+    @property
+    def is_closed(self) -> bool:
+        """Whether only its index can be read."""
+        return self._opened is None
+
+    def close(self) -> None:
+        """Let go of the file; what is in the index is still known."""
+        self._opened = None
+
+    def require_open(self) -> None:
+        """Raise ValueError where the file was closed."""
+        if self.is_closed:
+            raise ValueError(f"{self.path} is closed; open it again")
+
+    @property
+    def _handle(self) -> Any:
+        self.require_open()
+        return self._opened
+
+    @property
+    def num_chunks(self) -> int:
+        """Of all documents."""
         return len(self._numbers)
 
     @property
@@ -153,44 +192,58 @@ class Store:
             for tokens, size, wrong, raw, payload in self._numbers.tolist()
         ]
 
-    def read(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, list[Kept]]]:
-        """Chunks, so many at a time, and the number of the first; nothing else of the file is read.
+    def read(
+        self, start: int = 0, stop: int | None = None, on_damage: OnDamage | None = None
+    ) -> Iterator[list[tuple[int, Kept]]]:
+        """Chunks and their numbers, so many at a time; nothing else of the file is read.
 
         Raises:
-            ValueError: there are no such chunks; one of them is damaged, with its number.
+            ValueError: there are no such chunks.
+            DamagedChunkError: one of them is damaged, and there is no `on_damage` to hear of it.
         """
-        for first, pairs in self._checked(*self.ends(start, stop)):
-            for number, (_, whole) in enumerate(pairs, first):
-                if not whole:
-                    raise ValueError(
-                        f"{self.named(number)} is damaged; the others can be read: give a range without it"
-                    )
-            yield first, [chunk for chunk, _ in pairs]
+        start, stop = self.ends(start, stop)
+        for first in range(start, stop, _READ_CHUNKS):
+            numbered = []
+            for number, (chunk, is_whole) in enumerate(self.kept(first, min(first + _READ_CHUNKS, stop)), first):
+                if is_whole:
+                    numbered.append((number, chunk))
+                else:
+                    self.report(number, "damaged", on_damage)
+            yield numbered
+
+    def report(self, number: int, why: str, on_damage: OnDamage | None) -> None:
+        """Tell of a chunk that cannot be given back, or raise."""
+        document = next(one for one in self.documents if one.start_chunk <= number < one.stop_chunk)
+        error = DamagedChunkError(f"{self.path}: chunk {number} (of {document.name!r})", number, why)
+        if on_damage is None:
+            raise error
+        on_damage(error)
 
     def damaged(self) -> list[int]:
         """The chunks that are not as they were written."""
-        checked = self._checked(0, len(self))
-        return [number for first, pairs in checked for number, (_, whole) in enumerate(pairs, first) if not whole]
+        damage: list[DamagedChunkError] = []
+        for _ in self.read(on_damage=damage.append):
+            pass
+        return [error.number for error in damage]
 
     def ends(self, start: int, stop: int | None) -> tuple[int, int]:
         """Both ends of a range of chunks.
 
         Raises:
             ValueError: there are no such chunks.
+            TypeError: these are no numbers.
         """
-        stop = len(self) if stop is None else stop
-        if not 0 <= start <= stop <= len(self):
-            raise ValueError(f"{self.path} has chunks 0:{len(self)}, not {start}:{stop}")
+        stop = self.num_chunks if stop is None else stop
+        try:
+            start, stop = operator.index(start), operator.index(stop)
+        except TypeError:
+            raise TypeError(
+                f"chunks are counted: start and stop are whole numbers, not {start!r} and {stop!r}; "
+                "by its name a text is had as notes[name]"
+            ) from None
+        if not 0 <= start <= stop <= self.num_chunks:
+            raise ValueError(f"{self.path} has chunks 0:{self.num_chunks}, not {start}:{stop}")
         return start, stop
-
-    def named(self, number: int) -> str:
-        """A chunk, as it is called in errors."""
-        document = next(one for one in self.documents if one.start_chunk <= number < one.stop_chunk)
-        return f"{self.path}: chunk {number} (of {document.name!r})"
-
-    def _checked(self, start: int, stop: int) -> Iterator[tuple[int, list[tuple[Kept, bool]]]]:
-        for first in range(start, stop, _READ_CHUNKS):
-            yield first, self.kept(first, min(first + _READ_CHUNKS, stop))
 
     def kept(self, start: int, stop: int) -> list[tuple[Kept, bool]]:
         """Chunks, and of each whether it is as it was written; nothing else of the file is read."""

@@ -6,13 +6,16 @@ from memlm.memory.file import MemoryFile
 
 
 def summary(notes: MemoryFile) -> dict[str, Any]:
-    """Counts of chunks by kind, bytes of each part, and `fidelity`, the share of all tokens that vectors give back."""
+    """Counts of chunks by kind, bytes of each part, and `fidelity`, the share of all tokens that vectors give back.
+
+    There is no fidelity to no text: then it is None.
+    """
     chunks = notes.chunks
     num_tokens = sum(chunk.num_tokens for chunk in chunks)
     num_vectors = sum(chunk.kind != "raw" for chunk in chunks)
     return {
         "chunks": len(chunks),
-        "fidelity": 1 - sum(chunk.num_wrong for chunk in chunks) / num_tokens if num_tokens else 1.0,
+        "fidelity": 1 - sum(chunk.num_wrong for chunk in chunks) / num_tokens if num_tokens else None,
         "exact_chunks": sum(chunk.is_exact for chunk in chunks),
         "patched_chunks": sum(chunk.kind == "patched" for chunk in chunks),
         "raw_chunks": len(chunks) - num_vectors,
@@ -20,5 +23,5 @@ def summary(notes: MemoryFile) -> dict[str, Any]:
         "memory_bytes": num_vectors * notes.vector_bytes,
         "patch_bytes": sum(chunk.payload_bytes for chunk in chunks if chunk.kind == "patched"),
         "raw_bytes": sum(chunk.payload_bytes for chunk in chunks if chunk.kind == "raw"),
-        "file_bytes": notes.path.stat().st_size,
+        "file_bytes": notes.file_bytes,
     }

@@ -20,7 +20,7 @@ from jaxtyping import Float
 
 from memlm.data.cache import default_cache
 from memlm.data.chunks import Chunks
-from memlm.files import atomic_write
+from memlm.files import atomic_write, make_folder
 from memlm.probes.encoders import FrozenEncoder, View
 from memlm.progress import track
 
@@ -69,7 +69,7 @@ def embed_chunks(
     cache = default_cache() / "embeddings" if cache is None else cache
     digest = _digest(chunks)
     entries = [_Entry(format=_FORMAT, encoder=encoder.fingerprint, view=str(view), chunks=digest) for view in views]
-    cache.mkdir(parents=True, exist_ok=True)
+    make_folder(cache)
     # Whoever comes second to the same chunks waits, and finds them embedded.
     with FileLock(cache / f"{encoder.fingerprint}-{digest}.lock"):
         stores = [_Store(cache / _key(entry), entry) for entry in entries]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from memlm.claims import CLAIMS, Claim
-from memlm.files import atomic_write
+from memlm.files import atomic_write, make_folder
 from memlm.reproduce.experiments import PRESETS, Experiment
 from memlm.reproduce.lanes import side_by_side
 from memlm.training.accelerator import is_main_process, world_size
@@ -74,7 +74,7 @@ def reproduce_claims(
     wanted = _wanted(preset, claims, seeds)
     if not wanted:
         raise ValueError(f"the preset {preset} measures nothing that decides {', '.join(names)}; take another preset")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     try:
         with _mine(out):
             _take(out, preset)

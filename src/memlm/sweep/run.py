@@ -14,7 +14,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from memlm.config import Cell, SweepConfig
-from memlm.files import atomic_write
+from memlm.files import atomic_write, place_for
 from memlm.progress import track
 from memlm.report.sweep import write_sweep_report
 from memlm.report.sweep_rows import SWEEP, Row, cell_folder, read_row, row_path
@@ -94,7 +94,8 @@ def run_sweep(
 
 
 def _check(out: Path) -> None:
-    """Raise ValueError where a folder holds something else."""
+    """Raise ValueError where there is no folder to be, or it holds something else."""
+    place_for("folder", out)
     others = sorted(path.name for path in out.iterdir() if path.name[0] != ".") if out.exists() else []
     if others and SWEEP not in others:
         raise ValueError(f"{out} holds something else than a sweep ({others[0]}): give another folder")
