@@ -53,7 +53,7 @@ def train_autoencoder(
     fingerprint = fingerprint_of(recipe, prepared)
     if done := finished(TextAutoencoder, folder, fingerprint):
         return done
-    checkpoint.find(stage_checkpoints(folder, 0), fingerprint)  # refuses another run's, before anything is written
+    checkpoint.refuse_others(stage_checkpoints(folder, 0), fingerprint)  # before anything is written
     accelerator = build_accelerator(recipe.training, folder)
     if accelerator.is_main_process:
         atomic_write(folder / "recipe.json", recipe.to_json())
