@@ -2,12 +2,16 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
+import memlm
 from memlm.cli.bench import Bench
 from memlm.cli.claims import Report
 from memlm.cli.command import Command
@@ -17,6 +21,7 @@ from memlm.cli.memory import Inspect, Recall, Remember
 from memlm.cli.probes import Probe, Settle
 from memlm.cli.reproduce import EXPERIMENTS, Reproduce
 from memlm.cli.sweep import Sweep
+from memlm.output import require_folder
 
 # Options may follow a subcommand's name, where people look for them: memlm train demo --out runs/mine
 CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs)
@@ -40,17 +45,11 @@ Commands = (
 
 
 def main() -> None:
-    """memlm: measure, make and use vectors that hold a whole chunk of text."""
+    """memlm: measure, make and use vectors that hold a whole chunk of text. (memlm --version prints the version.)"""
     # Read when torch is loaded. Threads that spin while they wait make a core that is shared ten times as slow.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        chosen = parse(sys.argv[1:])
-        command: Command = _within(chosen)
-        answer = command.run()
-        if command.json and answer:
-            print(json.dumps(answer))
-        elif isinstance(chosen, Bench) and answer:
-            print(json.dumps(answer, indent=2))
+        _run(parse(sys.argv[1:]))
         sys.stdout.flush()
     except (ValueError, OSError, FloatingPointError) as error:
         _fail(error)
@@ -65,9 +64,26 @@ def main() -> None:
 def parse(arguments: Sequence[str]) -> Any:
     """The command that was typed; what is wrong with it, or its help, is printed, and the process ends."""
     match arguments:
+        case ["--version"]:
+            print(f"memlm {memlm.__version__}")
+            sys.exit(0)
         case ["reproduce", word, *_] if word not in EXPERIMENTS and not word.startswith("-"):
             arguments = ["reproduce", "claims", *arguments[1:]]  # a claim's name
     return tyro.cli(Commands, prog="memlm", description=main.__doc__, config=CONFIG, args=arguments)
+
+
+def _run(chosen: Any) -> None:
+    """Run a command and print its answer."""
+    command = _within(chosen)
+    _check_folder(command)
+    try:
+        answer = command.run()
+    except ValueError as error:
+        raise ValueError(_as_typed(str(error), command)) from error
+    if command.json and answer:
+        print(json.dumps(answer))
+    elif isinstance(chosen, Bench) and answer:
+        print(json.dumps(answer, indent=2))
 
 
 def _within(chosen: Any) -> Command:
@@ -77,6 +93,22 @@ def _within(chosen: Any) -> Command:
             return command
         case _:
             return chosen
+
+
+def _check_folder(command: Command) -> None:
+    """Raise ValueError where the output folder cannot be one, before anything is done."""
+    if isinstance(command, Remember):  # it writes a file
+        return
+    folder = getattr(command, "out", None)
+    if isinstance(folder, Path):
+        require_folder(folder)
+
+
+def _as_typed(message: str, command: Command) -> str:
+    """An error's message with arguments as one types them here: `errors='replace'` → `--errors replace`."""
+    options = "|".join(field.name for field in fields(command))
+    argument = rf"(?<![\w.])({options})='([^']*)'"
+    return re.sub(argument, lambda found: f"--{found[1].replace('_', '-')} {found[2]}", message)
 
 
 def _fail(error: Exception) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from memlm.cli.command import Answer, Command
+from memlm.cli.command import Answer, Command, ReadsText
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ class MemoryTraining(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recall(Command):
+class Recall(ReadsText):
     """How often a memory model gives back an exact string that stands anywhere in its past.
 
     Facts are hidden in real text: a name's number or code, the words after a marker. The last chunk asks for one of
@@ -163,17 +163,14 @@ class Recall(Command):
     """Tokens of the chunks that facts are put in, for a model that reads whole windows as tokens; otherwise its own."""
     text: tuple[str, ...] = ()
     """Real text to put facts in: files, globs, or - for standard input; without any, a novel that comes with memlm."""
-    errors: Literal["strict", "replace"] = "strict"
-    """What to do with invalid UTF-8 in it: stop with the byte offset, or put U+FFFD in its place."""
     seed: int = 0
 
     def run(self) -> Answer:
         """Run the benchmark."""
         from memlm.benchmarks.recall import recall
-        from memlm.cli.jobs import read_texts
         from memlm.text_memory_model import TextMemoryModel
 
-        texts = read_texts(self.text, self.errors) if self.text else ()
+        texts = self.documents(self.text) if self.text else ()
         return recall(
             TextMemoryModel.from_pretrained(self.model),
             num_texts=self.num_texts,
@@ -186,7 +183,7 @@ class Recall(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryFiles(Command):
+class MemoryFiles(ReadsText):
     """How fast text is remembered and recalled, how much of that is matrix products, and what rounding memories costs.
 
     memlm bench memory --json
@@ -198,16 +195,13 @@ class MemoryFiles(Command):
     """An autoencoder: one in the box, a checkpoint folder, or a Hugging Face hub name."""
     text: tuple[str, ...] = ()
     """Files, globs, or - for standard input; without any, a novel that comes with memlm."""
-    errors: Literal["strict", "replace"] = "strict"
-    """What to do with invalid UTF-8 in them: stop with the byte offset, or put U+FFFD in its place."""
 
     def run(self) -> Answer:
         """Run the benchmark."""
         from memlm.benchmarks.memory_files import memory_files
-        from memlm.cli.jobs import read_texts
         from memlm.text_autoencoder import TextAutoencoder
 
-        texts = read_texts(self.text, self.errors) if self.text else ()
+        texts = self.documents(self.text) if self.text else ()
         return memory_files(TextAutoencoder.from_pretrained(self.model), texts)
 
 

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from memlm.claims import CLAIMS, Claim
 from memlm.files import atomic_write
+from memlm.output import require_folder
 from memlm.reproduce.experiments import PRESETS, Experiment
 from memlm.reproduce.lanes import side_by_side
 from memlm.training.accelerator import is_main_process, world_size
@@ -74,6 +75,7 @@ def reproduce_claims(
     wanted = _wanted(preset, claims, seeds)
     if not wanted:
         raise ValueError(f"the preset {preset} measures nothing that decides {', '.join(names)}; take another preset")
+    require_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     try:
         with _mine(out):

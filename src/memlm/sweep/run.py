@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from memlm.config import Cell, SweepConfig
 from memlm.files import atomic_write
+from memlm.output import require_folder
 from memlm.progress import track
 from memlm.report.sweep import write_sweep_report
 from memlm.report.sweep_rows import SWEEP, Row, cell_folder, read_row, row_path
@@ -94,7 +95,8 @@ def run_sweep(
 
 
 def _check(out: Path) -> None:
-    """Raise ValueError where a folder holds something else."""
+    """Raise ValueError where a folder holds something else, or there can be none."""
+    require_folder(out)
     others = sorted(path.name for path in out.iterdir() if path.name[0] != ".") if out.exists() else []
     if others and SWEEP not in others:
         raise ValueError(f"{out} holds something else than a sweep ({others[0]}): give another folder")
