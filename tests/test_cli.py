@@ -344,6 +344,14 @@ def test_every_command_with_an_output_folder_is_tested_above() -> None:
     assert tested == with_out - {cli.Remember}  # that writes a file
 
 
+def test_arguments_that_an_error_names_are_told_as_options() -> None:
+    command = cli.parse(["probe", "minilm"])
+    assert cli._as_typed("try precision='fp32', not x.precision='bf16'", command) == (
+        "try --precision fp32, not x.precision='bf16'"
+    )
+    assert cli._as_typed("--set a.chunk_len=3, colour='red'", command) == "--set a.chunk_len=3, colour='red'"
+
+
 def test_the_version_is_printed(memlm: Memlm) -> None:
     outcome = memlm("--version")
     assert (outcome.code, outcome.out) == (0, f"memlm {metadata.version('memlm')}\n")
@@ -390,7 +398,7 @@ def test_probing_prints_rows_and_controls_and_writes_a_report(
 
 
 def test_what_cannot_be_probed_is_refused(memlm: Memlm, model: Path, text: Path, corpus: str) -> None:
-    assert_refused(memlm("probe", model, "--text", corpus, "--chunk-len", 17), "at most 16 tokens", "--chunk-len 16")
+    assert_refused(memlm("probe", model, "--text", corpus, "--chunk-len", 17), "at most 16 tokens", "shorter chunks")
     assert_refused(memlm("probe", model, "--text", corpus, "--pooling", "mean"), "only embedding is its memory")
     assert_refused(memlm("probe", model, "--text", text), "too little text", "are needed")
     assert_refused(memlm("probe", model.parent, "--text", corpus), f"the model is in {model}")

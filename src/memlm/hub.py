@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_TIMEOUT = 5.0
+_TIMEOUT = 3.0
 """Seconds in which the hub must begin to answer."""
 
 
@@ -18,7 +18,7 @@ def hub(kind: str, name: str, *, instead: str) -> Iterator[None]:
     Raises:
         ValueError: the hub cannot be reached, and the cache does not have it; `instead` is what would work.
     """
-    if Path(name).is_dir():
+    if Path(name).is_dir() or not _can_be_on_hub(name):
         yield
         return
     from huggingface_hub import constants
@@ -36,6 +36,16 @@ def hub(kind: str, name: str, *, instead: str) -> Iterator[None]:
         ) from error
     finally:
         constants.HF_HUB_OFFLINE = before
+
+
+def _can_be_on_hub(name: str) -> bool:
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
 
 
 def _why_unreachable() -> str | None:
