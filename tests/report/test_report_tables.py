@@ -13,6 +13,7 @@ def test_a_cell_has_the_number_and_its_interval() -> None:
     assert row["token accuracy"] == "0.9987\n[0.9982, 0.9988]"
     assert row["retained bits/token"] == "7.79"
     assert row["set"] == "Held-out\n4,211 chunks"
+    assert metrics_table([result(num_chunks=1)]).rows[0][0].endswith("\n1 chunk")
 
 
 def test_measures_that_no_result_has_are_left_out() -> None:

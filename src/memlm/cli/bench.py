@@ -1,4 +1,4 @@
-"""`memlm bench`: what things cost and hold; where it can be, as a ratio of two, side by side."""
+"""`memlm bench`: benchmarks of cost and capacity, where possible as a ratio of two things measured side by side."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ class Fidelity(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Density(Command):
-    """Held-out fidelity by chunk length and tokens per dimension. Stopped and started again it goes on where it was."""
+    """Held-out fidelity by chunk length and tokens per dimension. If it is interrupted, run it again: it resumes."""
 
     out: Path = Path("runs/density")
     """Folder of the cells' runs."""
@@ -192,7 +192,7 @@ class MemoryFiles(ReadsText):
     """
 
     model: tyro.conf.Positional[str] = "english"
-    """An autoencoder: one in the box, a checkpoint folder, or a Hugging Face hub name."""
+    """An autoencoder: one that comes with memlm (english), a checkpoint folder, or a Hugging Face hub name."""
     text: tuple[str, ...] = ()
     """Files, globs, or - for standard input; without any, a novel that comes with memlm."""
 
@@ -225,7 +225,7 @@ class Paper(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Benchmarks: what things cost and hold; where it can be, as a ratio of two, side by side."""
+    """Benchmarks of cost and capacity, where possible as a ratio of two things measured side by side."""
 
     benchmark: Annotated[
         Annotated[Fidelity, tyro.conf.subcommand("fidelity")]

@@ -37,7 +37,7 @@ class Probe(_Reads):
     """Measure how much of a text any encoder's embeddings hold, with the controls that keep the number honest.
 
     The encoder is frozen and embeds the text once. Readers are trained to regenerate the text from the embeddings alone
-    and measured on documents kept apart. Interrupted and run again, it goes on where it was.
+    and measured on held-out documents. If it is interrupted, run it again: it resumes.
 
     memlm probe minilm --text novel.txt --chunk-len 16 32 64 --out runs/minilm
 

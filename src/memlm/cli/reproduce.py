@@ -157,7 +157,7 @@ class NonInvertible(Command):
     of the rest); regeneration and combined training keep all (≥ 0.95). What later questions ask for is kept by all.
     Beside it: memories of few bits against the rate-distortion limit, and retained bits against exact mutual
     information. The argument, with proofs: docs/theory.md.
-    Cost: under 15 minutes on two cores; interrupted and run again, it goes on where it was.
+    Cost: under 15 minutes on two cores. If it is interrupted, run it again: it resumes.
     """
 
     out: Path = Path("runs/non-invertible")

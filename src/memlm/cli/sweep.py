@@ -36,7 +36,7 @@ class Sweep(ReadsText):
 
     memlm sweep autoencoder --grown-from 0 --over model.encoder.mixer,model.decoder.mixer=attention,masked_mixer ...
 
-    Stopped and run again, it goes on where it was; with more values, only new cells are trained. Several processes and
+    If it is interrupted, run it again: it resumes; with more values, only new cells are trained. Several processes and
     machines may share the folder. Ablations are sweeps with a name:
 
     memlm sweep architecture --out runs/architecture
@@ -60,7 +60,7 @@ class Sweep(ReadsText):
     dataset: str | None = None
     """Train on this Hugging Face dataset, streamed, instead of the recipe's corpus."""
     set: tuple[str, ...] = ()
-    """Fields of the recipe to set anew in all cells, as path.to.field=value."""
+    """Override fields of the recipe in all cells, as path.to.field=value."""
 
     def run(self) -> Answer:
         """Train, evaluate, compare."""
