@@ -19,6 +19,7 @@ install: .venv/installed
 
 demo: install
 	$(BIN)/memlm demo
+	@echo "The command is $(BIN)/memlm; after '. $(BIN)/activate' it is memlm."
 
 test: install
 	$(PYTEST)

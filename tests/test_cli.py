@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 import os
@@ -6,13 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pytest
 
 from memlm import MemoryFile, cli
+from memlm.cli.command import Command
 from memlm.cli.reproduce import EXPERIMENTS
 from memlm.config import RecipeConfig
 from memlm.report.measures import MEASURES
@@ -20,6 +23,7 @@ from memlm.reproduce import run
 from memlm.reproduce.experiments import Experiment
 from memlm.reproduce.recall import RecallPlan
 from memlm.results import Result, read_json_lines
+from memlm.text_autoencoder import TextAutoencoder
 from tiny import made_up_comparison, made_up_known_sources
 
 CONTRACT = {
@@ -131,6 +135,37 @@ def test_regenerating_shows_what_should_be_and_what_came_out(memlm: Memlm, model
         assert any(should == came for should, came in sample["pieces"])
 
 
+@pytest.mark.parametrize(
+    "text", ["one line of the memory without an end " * 30, "two\nlines \u0007\n\n", "tab\tünd\r\n"]
+)
+def test_what_is_regenerated_into_a_pipe_is_the_text_byte_for_byte(
+    text: str, memlm: Memlm, model: Path, trained: TextAutoencoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    outcome = memlm("regenerate", model, stdin=text.encode())
+    assert outcome.code == 0
+    assert outcome.out == trained.regenerate(trained.encode([text]))[0]
+    assert "text 0: regenerated" in outcome.err
+
+
+def test_several_texts_are_regenerated_one_after_another(
+    memlm: Memlm, model: Path, text: Path, trained: TextAutoencoder
+) -> None:
+    outcome = memlm("regenerate", model, "--text", text, "-", stdin=b"the memory holds")
+    back = trained.regenerate(trained.encode([text.read_text(encoding="utf-8"), "the memory holds"]))
+    assert outcome.out == "".join(back)
+    assert outcome.err.count("regenerated") == 2
+
+
+def test_in_a_terminal_what_is_regenerated_is_marked(
+    memlm: Memlm, model: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda _: True)
+    outcome = memlm("regenerate", model, "--text", text)
+    assert "wrong in" in outcome.out
+    assert "{+" in outcome.out or "\x1b[" in outcome.out
+
+
 @pytest.mark.parametrize("command", ["evaluate", "regenerate"])
 def test_texts_that_cannot_be_read_are_refused(command: str, memlm: Memlm, model: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.txt"
@@ -140,12 +175,14 @@ def test_texts_that_cannot_be_read_are_refused(command: str, memlm: Memlm, model
     for path, words in (
         (tmp_path / "none.txt", ["no file", "none.txt"]),
         (tmp_path, ["is a directory", str(tmp_path)]),
-        (bad, ["bad.txt", "invalid UTF-8 at byte 11", "--errors replace"]),
+        (bad, ["bad.txt", "invalid UTF-8 at byte 11", "--encoding latin-1", "--errors replace"]),
         (empty, ["no text", "empty.txt"]),
     ):
         assert_refused(memlm(command, model, "--text", path, "--json"), *words)
     assert_refused(memlm(command, model, "--text", "-", stdin=b" \n"), "no text")
     assert memlm(command, model, "--text", bad, "--errors", "replace", "--json").json()
+    assert memlm(command, model, "--text", bad, "--encoding", "latin-1", "--json").json()
+    assert_refused(memlm(command, model, "--text", bad, "--encoding", "klingon"), "no encoding 'klingon'")
 
 
 def test_models_that_cannot_be_loaded_are_refused(memlm: Memlm, model: Path, text: Path, tmp_path: Path) -> None:
@@ -154,6 +191,8 @@ def test_models_that_cannot_be_loaded_are_refused(memlm: Memlm, model: Path, tex
     for name, words in (
         (damaged, ["model.safetensors", "damaged or cut short"]),
         (tmp_path, ["is not a memlm checkpoint"]),
+        (model.parent, [f"the model is in {model}"]),
+        ("", ["no model ''"]),
         ("nosuchmodel", ["no model 'nosuchmodel'"]),
     ):
         assert_refused(memlm("evaluate", name, "--text", text), *words)
@@ -250,7 +289,7 @@ def test_text_to_train_on_that_cannot_be_read_is_refused(memlm: Memlm, tmp_path:
 
     bad = tmp_path / "bad.txt"
     bad.write_bytes(b"the memory holds\n\n" * 3000 + b"\xff")
-    assert_refused(train(bad), "bad.txt: invalid UTF-8 at byte 54000", "--errors replace")
+    assert_refused(train(bad), "bad.txt: invalid UTF-8 at byte 54000", "--encoding latin-1", "--errors replace")
     assert_refused(train(tmp_path / "none-*.txt"), "matches no file")
     assert_refused(train(bad, "--dataset", "user/data"), "not both")
     # With `replace` it is read, and found to be too little.
@@ -264,6 +303,68 @@ def test_a_diverging_run_ends_in_one_line(memlm: Memlm, corpus: str, tmp_path: P
     assert outcome.code == 2
     assert "Traceback" not in outcome.err
     assert outcome.err.splitlines()[-1].startswith("memlm: the retention loss is nan")
+
+
+WRITERS = [
+    ["demo"],
+    ["train", "autoencoder"],
+    ["train", "causal"],
+    ["train", "memory-model"],
+    ["probe", "minilm"],
+    ["sweep", "autoencoder", "--seeds", "0"],
+    ["report", "."],
+    ["reproduce"],
+    *(["reproduce", name] for name in sorted(EXPERIMENTS)),
+    ["bench", "density"],
+]
+
+
+@pytest.mark.parametrize("beneath", ["", "folder", "deep/er"])
+@pytest.mark.parametrize("command", WRITERS, ids=" ".join)
+def test_an_output_folder_that_cannot_be_one_is_refused_before_anything_is_done(
+    command: list[str], beneath: str, memlm: Memlm, tmp_path: Path
+) -> None:
+    file = tmp_path / "README.md"
+    file.write_text("mine")
+    assert_refused(memlm(*command, "--out", file / beneath), f"{file} is a file")
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    assert file.read_text() == "mine"
+
+
+def test_every_command_with_an_output_folder_is_tested_above() -> None:
+    def commands(options: Any) -> Iterator[type[Command]]:
+        if isinstance(options, type) and issubclass(options, Command):
+            yield options
+        inner = [field.type for field in dataclasses.fields(options)] if options in (cli.Bench, cli.Reproduce) else []
+        for each in (*get_args(options), *inner):
+            yield from commands(each)
+
+    with_out = {kind for kind in commands(cli.Commands) if "out" in {field.name for field in dataclasses.fields(kind)}}
+    tested = {type(cli._within(cli.parse([*command, "--out", "x"]))) for command in WRITERS}
+    assert tested == with_out - {cli.Remember}  # that writes a file
+
+
+def test_arguments_that_an_error_names_are_told_as_options() -> None:
+    command = cli.parse(["probe", "minilm"])
+    assert cli._as_typed("try precision='fp32', not x.precision='bf16'", command) == (
+        "try --precision fp32, not x.precision='bf16'"
+    )
+    assert cli._as_typed("--set a.chunk_len=3, colour='red'", command) == "--set a.chunk_len=3, colour='red'"
+
+
+def test_the_version_is_printed(memlm: Memlm) -> None:
+    outcome = memlm("--version")
+    assert (outcome.code, outcome.out) == (0, f"memlm {metadata.version('memlm')}\n")
+    assert "--version" in memlm("--help").out
+
+
+def test_a_table_in_a_pipe_is_whole(memlm: Memlm, model: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    result = memlm("evaluate", model, "--text", text, "--json").json()
+    out = memlm("evaluate", model, "--text", text).out
+    low, high = result["intervals"]["retained_bits_per_token"]
+    assert f"[{low:.2f}, {high:.2f}]".replace("-", "−") in out
+    assert out.count("chunks") == 1
 
 
 def test_no_command_is_a_refusal_too(memlm: Memlm) -> None:
@@ -297,9 +398,10 @@ def test_probing_prints_rows_and_controls_and_writes_a_report(
 
 
 def test_what_cannot_be_probed_is_refused(memlm: Memlm, model: Path, text: Path, corpus: str) -> None:
-    assert_refused(memlm("probe", model, "--text", corpus, "--chunk-len", 17), "at most 16 tokens", "--chunk-len 16")
+    assert_refused(memlm("probe", model, "--text", corpus, "--chunk-len", 17), "at most 16 tokens", "shorter chunks")
     assert_refused(memlm("probe", model, "--text", corpus, "--pooling", "mean"), "only embedding is its memory")
     assert_refused(memlm("probe", model, "--text", text), "too little text", "are needed")
+    assert_refused(memlm("probe", model.parent, "--text", corpus), f"the model is in {model}")
     assert_refused(memlm("probe", "no/such/model/anywhere", "--text", corpus), "no/such/model/anywhere")
     assert_refused(memlm("settle", model, "--text", corpus), "no causal language model")
 

@@ -33,6 +33,22 @@ def test_measures_are_attributes() -> None:
         _ = result().exact_match
 
 
+def test_a_result_is_shown_in_a_few_lines() -> None:
+    shown = repr(result())
+    assert shown.splitlines() == [
+        "Result 'held_out'",
+        "  token_accuracy 0.9 [0.8, 0.95]",
+        "  num_chunks 3",
+        "  and 1 more in .measures",
+    ]
+    assert str(result()) == shown
+    many = {f"measure_{number}": [0.123456789] * 1000 if number % 2 else 0.5 for number in range(50)}
+    flood = Result(name="x", measures={**many, "text": "word " * 500, "token_accuracy": 0.999_987, "exact_match": 1.0})
+    assert repr(flood).splitlines()[1:3] == ["  token_accuracy 0.999987", "  exact_match 1"]
+    assert len(repr(flood)) < 500
+    assert repr(flood).count("\n") < 8
+
+
 def test_provenance_says_what_made_it() -> None:
     made = Provenance.here(seed=3)
     assert made.settings == {"seed": 3}

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from memlm.text_memory_model import TextMemoryModel
     from memlm.text_model import Memory
 
+    __version__: str
+    """The version that is installed; `pyproject.toml` says it."""
+
 __all__ = ["Memory", "MemoryFile", "MemorySession", "TextAutoencoder", "TextMemoryModel", "load", "probe", "settle"]
 
 
@@ -53,6 +56,10 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     # Loaded on first use: `import memlm` does not import torch.
+    if name == "__version__":
+        from importlib import metadata
+
+        return metadata.version("memlm")
     if name in _HOMES:
         return getattr(importlib.import_module(f"memlm.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'memlm' has no attribute {name!r}")

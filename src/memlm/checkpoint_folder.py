@@ -1,6 +1,7 @@
 """Checkpoint folders: config.json, model.safetensors, tokenizer.json, provenance.json. Nothing is ever unpickled."""
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from importlib import resources
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from memlm.config import AutoencoderConfig, LanguageModelConfig, MemoryModelConfig
 from memlm.data.tokenizer import Tokenizer
 from memlm.files import atomic_folder
+from memlm.hub import hub
 
 ModelConfig = AutoencoderConfig | LanguageModelConfig | MemoryModelConfig
 Kind = Literal["autoencoder", "language_model", "memory_model"]
@@ -77,9 +79,16 @@ def locate(name_or_path: str | Path, revision: str | None = None) -> Path:
 
     Raises:
         ValueError: there is no such model, or what is there is not a checkpoint folder.
+        TypeError: it is neither a name nor a path.
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise TypeError(f"a model goes by a name or a path, not by {name_or_path!r}")
+    if not str(name_or_path).strip():
+        raise _no_model(str(name_or_path))
     path = Path(name_or_path)
     if path.is_dir():
+        if _is_checkpoint(path / "model") and not _is_checkpoint(path):
+            raise ValueError(f"{path} is the folder of a training run; the model is in {path / 'model'}")
         return path
     if path.exists():
         raise ValueError(f"{path} is a file; a checkpoint is a folder with {', '.join(_FILES)}")
@@ -95,17 +104,29 @@ def boxed_models() -> list[str]:
     return sorted(folder.name for folder in box.iterdir() if folder.is_dir()) if box.is_dir() else []
 
 
+def _no_model(name: str, why: str = "") -> ValueError:
+    return ValueError(f"no model {name!r}: {why}give a checkpoint folder, a hub name (user/model), or {_shipped()}")
+
+
+def _shipped() -> str:
+    return f"a model that comes with memlm ({', '.join(boxed_models())})"
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    return (folder / "provenance.json").is_file()
+
+
 def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    hint = f"give a checkpoint folder, a hub name (user/model), or one in the box: {', '.join(boxed_models())}"
     if name.count("/") != 1:
-        raise ValueError(f"no model {name!r}: {hint}")
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(_FILES)))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ValueError(f"no model {name!r}: no such folder, and the hub said: {error}; {hint}") from error
+        raise _no_model(name)
+    with hub("model", name, instead=f"give a checkpoint folder, or {_shipped()}"):
+        try:
+            return Path(snapshot_download(name, revision=revision, allow_patterns=list(_FILES)))
+        except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            raise _no_model(name, f"no such folder, and the hub said: {error}; ") from error
 
 
 def kind_of(name_or_path: str | Path) -> Kind | None:
@@ -113,10 +134,8 @@ def kind_of(name_or_path: str | Path) -> Kind | None:
 
     A name that is neither a folder nor a model in the package is not looked for on the hub.
     """
-    folder = Path(name_or_path)
-    if not folder.is_dir() and str(name_or_path) in boxed_models():
-        folder = locate(name_or_path)
-    if not (folder / "provenance.json").is_file():
+    here = Path(name_or_path).is_dir() or str(name_or_path) in boxed_models()
+    if not here or not _is_checkpoint(folder := locate(name_or_path)):
         return None
     found = _read_json(folder / "provenance.json").get("format")
     return next((kind for kind, name in FORMATS.items() if name == found), None)

@@ -12,6 +12,8 @@ from rich.filesize import pick_unit_and_suffix
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from memlm.output import console
+
 Unit = Literal["bytes", "tokens"]
 
 _PLAIN_SECONDS = 10.0
@@ -35,12 +37,12 @@ def track(title: str, *, total: int | None, unit: Unit, completed: int = 0, quie
         completed: units done before, by work that is now resumed; they do not count for the speed.
         quiet: show nothing.
     """
-    console = Console(stderr=True, quiet=quiet)
+    shown = console(stderr=True, quiet=quiet)
     meter = _Meter(title, total=total, unit=unit, completed=completed)
-    if console.is_terminal and not parent_process():  # several bars of several workers would write over one another
-        yield from _bar(console, meter)
+    if shown.is_terminal and not parent_process():  # several bars of several workers would write over one another
+        yield from _bar(shown, meter)
     else:
-        yield from _plain_lines(console, meter)
+        yield from _plain_lines(shown, meter)
 
 
 class _Meter:
@@ -77,7 +79,7 @@ def _amount(number: float, unit: Unit) -> str:
     return f"{digits} {letter}{'B' if unit == 'bytes' else ' tokens' if letter else 'tokens'}"
 
 
-def _bar(console: Console, meter: _Meter) -> Iterator[Advance]:
+def _bar(shown: Console, meter: _Meter) -> Iterator[Advance]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -85,7 +87,7 @@ def _bar(console: Console, meter: _Meter) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=shown) as progress:
         task = progress.add_task(
             escape(meter.title), total=meter.total, completed=meter.completed, amounts=meter.amounts(), note=""
         )
@@ -97,13 +99,13 @@ def _bar(console: Console, meter: _Meter) -> Iterator[Advance]:
         yield advance
 
 
-def _plain_lines(console: Console, meter: _Meter) -> Iterator[Advance]:
+def _plain_lines(shown: Console, meter: _Meter) -> Iterator[Advance]:
     last_line = time.monotonic()
 
     def say(end: str) -> None:
         note = f", {meter.note}" if meter.note else ""
         line = f"{meter.title}: {meter.amounts()}{end}{note}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        shown.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def advance(amount: int, note: str = "") -> None:
         nonlocal last_line

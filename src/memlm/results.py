@@ -5,11 +5,16 @@ import os
 import platform
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
+
+_MAIN = ("token_accuracy", "exact_match", "retained_bits_per_token", "bits_per_byte", "causal_nats_per_token")
+"""What the text of a result shows first."""
+_SHOWN = 5
 
 
 class Interval(NamedTuple):
@@ -81,6 +86,21 @@ class Result:
         except KeyError:
             raise AttributeError(f"result {self.__dict__.get('name')!r} has no measure {name!r}") from None
 
+    def __repr__(self) -> str:
+        """The name and a few measures, the main ones first; all of them are attributes."""
+        plain = [name for name, value in self.measures.items() if isinstance(value, int | float | str)]
+        place = {name: index for index, name in enumerate(_MAIN)}
+        main = sorted(plain, key=lambda name: (place.get(name, len(place)), name not in self.intervals))[:_SHOWN]
+        lines = [f"Result {self.name!r}", *(f"  {name} {self._shown(name)}" for name in main)]
+        if rest := len(self.measures) - len(main):
+            lines.append(f"  and {rest} more in .measures")
+        return "\n".join(lines)
+
+    def _shown(self, name: str) -> str:
+        interval = self.intervals.get(name)
+        value = _short(self.measures[name])
+        return f"{value} [{_short(interval.low)}, {_short(interval.high)}]" if interval else value
+
     def to_dict(self) -> dict[str, Any]:
         """One flat JSON object: the measures, then `intervals` and `provenance`."""
         intervals = {name: list(interval) for name, interval in self.intervals.items()}
@@ -99,6 +119,10 @@ class Result:
             intervals=intervals,
             provenance=Provenance(**provenance) if provenance else None,
         )
+
+
+def _short(value: float | str) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else textwrap.shorten(str(value), 60, placeholder=" ...")
 
 
 def json_lines(rows: Iterable[Mapping[str, Any]]) -> str:

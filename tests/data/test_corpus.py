@@ -1,5 +1,6 @@
 import io
 import os
+import re
 import sys
 import tracemalloc
 from pathlib import Path
@@ -13,8 +14,8 @@ from memlm.config import DataConfig, FileCorpus, HubCorpus, NamedCorpus
 from memlm.data.corpus import MAX_DOCUMENT_BYTES, Document, cut, read_documents, split_of
 
 
-def read(*paths: object, errors: str = "strict") -> list[Document]:
-    return list(read_documents(FileCorpus(paths=tuple(map(str, paths)), errors=errors)))
+def read(*paths: object, **options: str) -> list[Document]:
+    return list(read_documents(FileCorpus(paths=tuple(map(str, paths)), **options)))
 
 
 # --- cutting ---
@@ -103,7 +104,9 @@ def test_documents_without_text_are_left_out(tmp_path: Path) -> None:
 def test_invalid_utf8_is_refused_with_its_offset_or_replaced(tmp_path: Path, offset: int) -> None:
     path = tmp_path / "latin1.txt"
     path.write_bytes(b"a" * offset + b"\xe9" + b"b" * 50_000)
-    with pytest.raises(ValueError, match=f"{path}: invalid UTF-8 at byte {offset};.*--errors replace"):
+    with pytest.raises(
+        ValueError, match=f"{path}: invalid UTF-8 at byte {offset};.*encoding='latin-1'.*errors='replace'"
+    ):
         read(path)
     text = "".join(document.text for document in read(path, errors="replace"))
     assert text == "a" * offset + "\ufffd" + "b" * 50_000
@@ -113,6 +116,39 @@ def test_a_character_cut_off_at_the_end_is_refused(tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_bytes("ab🏴".encode()[:-1])
     with pytest.raises(ValueError, match=r"short\.txt: invalid UTF-8 at byte 2"):
         read(tmp_path / "short.txt")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32", "gb18030", "utf-7", "utf-8-sig"])
+def test_a_large_file_in_another_encoding_is_cut_as_in_utf8(tmp_path: Path, encoding: str) -> None:
+    text = "".join(f"Paragraph {i} with some wörds, 漢字 and 🏴.\n\n" for i in range(3000))
+    path = tmp_path / "text.txt"
+    path.write_bytes(text.encode())
+    plain = read(path)
+    path.write_bytes(text.encode(encoding))
+    assert read(path, encoding=encoding) == plain
+    assert len(plain) > 3
+
+
+def test_latin1_is_read_as_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "latin1.txt").write_bytes("é".encode("latin-1") * 50_000)
+    documents = read(tmp_path / "latin1.txt", encoding="latin-1")
+    assert "".join(document.text for document in documents) == "é" * 50_000
+    assert max(len(document.text.encode()) for document in documents) == MAX_DOCUMENT_BYTES
+
+
+@pytest.mark.parametrize("offset", [0, 2, MAX_DOCUMENT_BYTES - 1, MAX_DOCUMENT_BYTES, 100_001])
+def test_bytes_that_are_invalid_in_another_encoding_are_refused_with_their_offset(tmp_path: Path, offset: int) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(b"a" * offset + b"\x85\x40\x81" + b"b" * 10)
+    with pytest.raises(ValueError, match=f"{path}: invalid SHIFT_JIS at byte {offset};"):
+        read(path, encoding="shift_jis")
+    assert "".join(document.text for document in read(path, encoding="shift_jis", errors="replace"))[offset] == "\ufffd"
+
+
+@pytest.mark.parametrize("encoding", ["klingon", "", "rot13", "hex", "\0"])
+def test_an_unknown_encoding_is_refused_by_name(encoding: str) -> None:
+    with pytest.raises(ValueError, match=f"no encoding {re.escape(repr(encoding))}; utf-8"):
+        FileCorpus(paths=("text.txt",), encoding=encoding)
 
 
 def test_paths_that_are_no_file_are_refused(tmp_path: Path) -> None:

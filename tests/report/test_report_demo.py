@@ -1,12 +1,16 @@
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from made_up_run import metrics, result
 
+from memlm.output import console
 from memlm.report.demo import demo_page, write_demo_report
-from memlm.results import json_lines
+from memlm.report.terminal import print_metrics
+from memlm.results import Result, json_lines
 
 
 def titles(folder: Path, reference: Path | None = None) -> list[str]:
@@ -20,6 +24,46 @@ def test_the_page_says_the_numbers_of_the_files(folder: Path) -> None:
     markdown = page.to_markdown()
     for said in ("7.79", "Source code", "61.0% on source code", "1.0 million tokens", "Four score", "commit abc"):
         assert said in markdown
+
+
+def trained_on(corpus: dict[str, object]) -> Result:
+    found = result()
+    assert found.provenance is not None
+    settings = {"model": {"recipe": {"data": {"corpus": corpus}}}}
+    return replace(found, provenance=replace(found.provenance, settings=settings))
+
+
+@pytest.mark.parametrize(
+    ("found", "name"),
+    [
+        (trained_on({"kind": "named", "name": "sotu"}), "Held-out addresses"),
+        (trained_on({"kind": "files", "paths": ["books/*.txt"]}), "Held-out text"),
+        (trained_on({"kind": "hub", "name": "user/speeches"}), "Held-out text"),
+        (result(), "Held-out text"),
+        (result("my_own_set"), "my own set"),
+    ],
+)
+def test_a_set_is_called_after_what_the_model_was_trained_on(
+    found: Result, name: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_metrics(console(), [found])
+    assert name in capsys.readouterr().out
+    (folder / "results.jsonl").write_text(json_lines([found.to_dict()]))
+    page = demo_page(folder).to_markdown()
+    assert name in page
+    assert ("addresses" in page) == (name == "Held-out addresses")
+
+
+def test_numbers_read_well_in_sentences(folder: Path) -> None:
+    found = [result(token_accuracy=0.99998), result("novel", 0.99997), result("code", 0.61), result("verse", 0.00001)]
+    (folder / "results.jsonl").write_text(json_lines(each.to_dict() for each in found))
+    page = demo_page(folder)
+    assert "Over 99.99% of the tokens came back right (95% interval 99.95% to 100.01%)" in page.lead
+    text = page.to_markdown()
+    # The novel has fallen by nothing that shows.
+    assert "over 99.9% on held-out text, but 61.0% on source code, under 0.1% on verse." in text
+    sentences = " ".join(line for line in text.splitlines() if line and line[0] not in "|*-#")
+    assert not re.search(r"[<>]\d", sentences)
 
 
 def test_the_file_is_written_whole(folder: Path) -> None:

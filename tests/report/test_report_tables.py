@@ -4,7 +4,7 @@ import pytest
 from made_up_run import result
 
 from memlm.report.tables import meanings, metrics_table
-from memlm.report.text import duration, number, percent, quantity, share
+from memlm.report.text import duration, in_words, number, percent, quantity, share
 
 
 def test_a_cell_has_the_number_and_its_interval() -> None:
@@ -13,6 +13,7 @@ def test_a_cell_has_the_number_and_its_interval() -> None:
     assert row["token accuracy"] == "0.9987\n[0.9982, 0.9988]"
     assert row["retained bits/token"] == "7.79"
     assert row["set"] == "Held-out\n4,211 chunks"
+    assert metrics_table([result(num_chunks=1)]).rows[0][0].endswith("\n1 chunk")
 
 
 def test_measures_that_no_result_has_are_left_out() -> None:
@@ -37,6 +38,10 @@ def test_a_measure_without_a_name_goes_by_its_own() -> None:
         (percent(0.99999), ">99.9%"),
         (percent(0.9412), "94.1%"),
         (percent(None), "—"),
+        (in_words(0.99999), "over 99.9%"),
+        (in_words(0.00001), "under 0.1%"),
+        (in_words(0.5), "50.0%"),
+        (in_words(None), "an unknown share"),
         (number(-1234.5), "−1,234.50"),
         (number(-0.001), "0.00"),
         (number(math.nan), "—"),

@@ -85,7 +85,7 @@ def test_killed_at_any_moment_it_ends_in_the_same_bits(
     assert process.exitcode == 0
     assert (folder / WEIGHTS).read_bytes() == (left_alone / WEIGHTS).read_bytes()
     assert losses(folder) == losses(left_alone)
-    assert len(steps(folder)) == 2  # the last one of each stage
+    assert len(steps(folder)) == 4  # the last two of each stage
     assert not list((folder / "checkpoints").rglob(".*"))
 
 
@@ -148,17 +148,68 @@ def test_another_recipes_checkpoint_is_refused_and_left_as_it_is(recipe: RecipeC
     assert {path: path.read_bytes() for path in unfinished.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
-@pytest.mark.parametrize("share", [None, 0, 0.1, 0.9])
-def test_a_damaged_checkpoint_is_refused_by_name(
-    name: str, share: float | None, recipe: RecipeConfig, unfinished: Path
-) -> None:
-    (step,) = steps(unfinished)
-    path = unfinished / step / name
+FILES = ["model.safetensors", "optimizer.safetensors", "state.json"]
+SHARES = [None, 0, 0.1, 0.9]
+
+
+def damage(path: Path, share: float | None) -> None:
+    """Cut a file short, or remove it."""
     if share is None:
         path.unlink()
     else:
         os.truncate(path, int(share * path.stat().st_size))
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("share", SHARES)
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
+    name: str, share: float | None, cautious: RecipeConfig, left_alone: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(left_alone, tmp_path / "run")
+    shutil.rmtree(folder / "model")
+    older, newest = steps(folder)[-2:]
+    damage(folder / newest / name, share)
+    with pytest.warns(UserWarning, match=rf"{newest} is damaged .*going on from .* step {int(older[-8:])}$"):
+        train_autoencoder(cautious, folder, quiet=True)
+    assert (folder / WEIGHTS).read_bytes() == (left_alone / WEIGHTS).read_bytes()
+    assert losses(folder) == losses(left_alone)
+    assert steps(folder) == steps(left_alone)
+
+
+def test_only_whole_checkpoints_count_as_kept(recipe: RecipeConfig, tmp_path: Path) -> None:
+    model = Autoencoder(recipe.model)
+    optimizers = build_optimizers(model, recipe.training.optimizer)
+    for step in (1, 2, 3):
+        checkpoint.save(tmp_path, "f", Progress(step=step), model, optimizers)
+    assert [path.name[-1] for path in sorted(tmp_path.iterdir())] == ["2", "3"]
+    damage(tmp_path / "step-00000003" / "state.json", 0.5)
+    with pytest.warns(UserWarning, match="step-00000003 is damaged"):
+        assert checkpoint.restore(tmp_path, "f", model, optimizers).step == 2
+    checkpoint.save(tmp_path, "f", Progress(step=4), model, optimizers)
+    assert [path.name[-1] for path in sorted(tmp_path.iterdir())] == ["2", "4"]
+
+
+def test_where_all_checkpoints_are_damaged_the_newest_is_named_and_none_removed(
+    cautious: RecipeConfig, left_alone: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(left_alone, tmp_path / "run")
+    shutil.rmtree(folder / "model")
+    for step in steps(folder):
+        damage(folder / step / "model.safetensors", 0.5)
+    with pytest.raises(ValueError, match=f"{steps(folder)[1]} is damaged .*delete it to start again"):
+        train_autoencoder(cautious, folder, quiet=True)
+    assert steps(folder) == steps(left_alone)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("share", SHARES)
+def test_a_single_checkpoint_that_is_damaged_is_refused_by_name(
+    name: str, share: float | None, recipe: RecipeConfig, unfinished: Path
+) -> None:
+    *others, step = steps(unfinished)
+    for other in others:
+        shutil.rmtree(unfinished / other)
+    damage(unfinished / step / name, share)
     with pytest.raises(ValueError, match=f"{step} is damaged .*delete it to start again"):
         train_autoencoder(recipe, unfinished, quiet=True)
 
@@ -166,7 +217,7 @@ def test_a_damaged_checkpoint_is_refused_by_name(
 def test_leftovers_of_a_killed_save_and_a_cut_log_line_are_no_trouble(
     recipe: RecipeConfig, finished_run: Path, unfinished: Path
 ) -> None:
-    (step,) = steps(unfinished)
+    *_, step = steps(unfinished)
     leftover = (unfinished / step).with_name(".step-00000099-abc")
     leftover.mkdir()
     (leftover / "model.safetensors").write_bytes(b"half")

@@ -2,16 +2,20 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
+import memlm
 from memlm.cli.bench import Bench
 from memlm.cli.claims import Report
-from memlm.cli.command import Answer, Command, FlawError
+from memlm.cli.command import Command, FlawError
 from memlm.cli.generate import Generate
 from memlm.cli.jobs import Demo, Evaluate, Recipes, Regenerate, Train
 from memlm.cli.memory import Inspect, Recall, Remember
@@ -19,6 +23,7 @@ from memlm.cli.pipe import reader_has_left, readers_may_leave
 from memlm.cli.probes import Probe, Settle
 from memlm.cli.reproduce import EXPERIMENTS, Reproduce
 from memlm.cli.sweep import Sweep
+from memlm.files import place_for
 
 # Options may follow a subcommand's name, where people look for them: memlm train demo --out runs/mine
 CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs)
@@ -43,17 +48,11 @@ Commands = (
 
 @readers_may_leave()
 def main() -> None:
-    """memlm: measure, make and use vectors that hold a whole chunk of text."""
+    """memlm: measure, make and use vectors that hold a whole chunk of text. (memlm --version prints the version.)"""
     # Read when torch is loaded. Threads that spin while they wait make a core that is shared ten times as slow.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        chosen = parse(sys.argv[1:])
-        command: Command = _within(chosen)
-        answer, flaw = _answered(command)
-        if command.json and answer:
-            print(json.dumps(answer))
-        elif isinstance(chosen, Bench) and answer:
-            print(json.dumps(answer, indent=2))
+        flaw = _run(parse(sys.argv[1:]))
         sys.stdout.flush()
         if flaw:
             _fail(flaw)
@@ -70,9 +69,30 @@ def main() -> None:
 def parse(arguments: Sequence[str]) -> Any:
     """The command that was typed; what is wrong with it, or its help, is printed, and the process ends."""
     match arguments:
+        case ["--version"]:
+            print(f"memlm {memlm.__version__}")
+            sys.exit(0)
         case ["reproduce", word, *_] if word not in EXPERIMENTS and not word.startswith("-"):
             arguments = ["reproduce", "claims", *arguments[1:]]  # a claim's name
     return tyro.cli(Commands, prog="memlm", description=main.__doc__, config=CONFIG, args=arguments)
+
+
+def _run(chosen: Any) -> FlawError | None:
+    """Run a command and print its answer; returns what is wrong in spite of it."""
+    command = _within(chosen)
+    _check_folder(command)
+    flaw = None
+    try:
+        answer = command.run()
+    except FlawError as error:
+        answer, flaw = error.answer, error
+    except ValueError as error:
+        raise ValueError(_as_typed(str(error), command)) from error
+    if command.json and answer:
+        print(json.dumps(answer))
+    elif isinstance(chosen, Bench) and answer:
+        print(json.dumps(answer, indent=2))
+    return flaw
 
 
 def _within(chosen: Any) -> Command:
@@ -84,11 +104,20 @@ def _within(chosen: Any) -> Command:
             return chosen
 
 
-def _answered(command: Command) -> tuple[Answer, FlawError | None]:
-    try:
-        return command.run(), None
-    except FlawError as flaw:
-        return flaw.answer, flaw
+def _check_folder(command: Command) -> None:
+    """Raise ValueError where the output folder cannot be one, before anything is done."""
+    if isinstance(command, Remember):  # it writes a file
+        return
+    folder = getattr(command, "out", None)
+    if isinstance(folder, Path):
+        place_for("folder", folder)
+
+
+def _as_typed(message: str, command: Command) -> str:
+    """An error's message with arguments as one types them here: `errors='replace'` → `--errors replace`."""
+    options = "|".join(field.name for field in fields(command))
+    argument = rf"(?<![\w.])({options})='([^']*)'"
+    return re.sub(argument, lambda found: f"--{found[1].replace('_', '-')} {found[2]}", message)
 
 
 def _fail(error: Exception) -> None:

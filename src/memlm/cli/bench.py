@@ -1,4 +1,4 @@
-"""`memlm bench`: what things cost and hold; where it can be, as a ratio of two, side by side."""
+"""`memlm bench`: benchmarks of cost and capacity, where possible as a ratio of two things measured side by side."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from memlm.cli.command import Answer, Command
+from memlm.cli.command import Answer, Command, ReadsText
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Fidelity(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Density(Command):
-    """Held-out fidelity by chunk length and tokens per dimension. Stopped and started again it goes on where it was."""
+    """Held-out fidelity by chunk length and tokens per dimension. If it is interrupted, run it again: it resumes."""
 
     out: Path = Path("runs/density")
     """Folder of the cells' runs."""
@@ -140,7 +140,7 @@ class MemoryTraining(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recall(Command):
+class Recall(ReadsText):
     """How often a memory model gives back an exact string that stands anywhere in its past.
 
     Facts are hidden in real text: a name's number or code, the words after a marker. The last chunk asks for one of
@@ -163,17 +163,14 @@ class Recall(Command):
     """Tokens of the chunks that facts are put in, for a model that reads whole windows as tokens; otherwise its own."""
     text: tuple[str, ...] = ()
     """Real text to put facts in: files, globs, or - for standard input; without any, a novel that comes with memlm."""
-    errors: Literal["strict", "replace"] = "strict"
-    """What to do with invalid UTF-8 in it: stop with the byte offset, or put U+FFFD in its place."""
     seed: int = 0
 
     def run(self) -> Answer:
         """Run the benchmark."""
         from memlm.benchmarks.recall import recall
-        from memlm.cli.jobs import read_texts
         from memlm.text_memory_model import TextMemoryModel
 
-        texts = read_texts(self.text, self.errors) if self.text else ()
+        texts = self.documents(self.text) if self.text else ()
         return recall(
             TextMemoryModel.from_pretrained(self.model),
             num_texts=self.num_texts,
@@ -186,7 +183,7 @@ class Recall(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryFiles(Command):
+class MemoryFiles(ReadsText):
     """How fast text is remembered and recalled, how much of that is matrix products, and what rounding memories costs.
 
     memlm bench memory --json
@@ -195,19 +192,16 @@ class MemoryFiles(Command):
     """
 
     model: tyro.conf.Positional[str] = "english"
-    """An autoencoder: one in the box, a checkpoint folder, or a Hugging Face hub name."""
+    """An autoencoder: one that comes with memlm (english), a checkpoint folder, or a Hugging Face hub name."""
     text: tuple[str, ...] = ()
     """Files, globs, or - for standard input; without any, a novel that comes with memlm."""
-    errors: Literal["strict", "replace"] = "strict"
-    """What to do with invalid UTF-8 in them: stop with the byte offset, or put U+FFFD in its place."""
 
     def run(self) -> Answer:
         """Run the benchmark."""
         from memlm.benchmarks.memory_files import memory_files
-        from memlm.cli.jobs import read_texts
         from memlm.text_autoencoder import TextAutoencoder
 
-        texts = read_texts(self.text, self.errors) if self.text else ()
+        texts = self.documents(self.text) if self.text else ()
         return memory_files(TextAutoencoder.from_pretrained(self.model), texts)
 
 
@@ -231,7 +225,7 @@ class Paper(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Benchmarks: what things cost and hold; where it can be, as a ratio of two, side by side."""
+    """Benchmarks of cost and capacity, where possible as a ratio of two things measured side by side."""
 
     benchmark: Annotated[
         Annotated[Fidelity, tyro.conf.subcommand("fidelity")]

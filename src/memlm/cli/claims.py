@@ -22,8 +22,8 @@ class Claims(Command):
 
     memlm reproduce memories-help combined-memories-are-rich --preset standard --out runs/mine
 
-    What was measured into the folder before is not measured again; interrupted and started again, it goes on where it
-    was. The page that says it all is report.html there.
+    What was measured into the folder before is not measured again. If it is interrupted, run it again: it resumes. The
+    whole report is report.html there.
     """
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CLAIM", help=_NAMES)] = ()

@@ -5,10 +5,14 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from memlm.config import FileCorpus
 from memlm.files import atomic_write
 from memlm.results import Result
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Answer = Mapping[str, Any]
 
@@ -32,9 +36,36 @@ class Command:
         """Do it; returns what `--json` prints."""
         raise NotImplementedError
 
+    def console(self) -> "Console":
+        """Where tables and marked text go: to standard output, or with `--json` to standard error."""
+        from memlm.output import console
+
+        return console(stderr=self.json)
+
     def say(self, text: str, *, aside: bool = False) -> None:
         """A line for people; one that is no part of what was asked for, aside, never stands on standard output."""
         print(text, file=sys.stderr if self.json or aside else sys.stdout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadsText(Command):
+    """What every command has that reads files of text."""
+
+    encoding: str = "utf-8"
+    """How the files of text are encoded: utf-8, latin-1, utf-16 or any other encoding that Python knows."""
+    errors: Literal["strict", "replace"] = "strict"
+    """What to do with bytes that are not valid in this encoding: strict stops and says where the first one is, replace
+    reads U+FFFD instead of each."""
+
+    def corpus(self, paths: tuple[str, ...]) -> FileCorpus:
+        """The files of these paths and globs, as this command reads them."""
+        return FileCorpus(paths=paths, encoding=self.encoding, errors=self.errors)
+
+    def documents(self, paths: tuple[str, ...]) -> list[str]:
+        """The texts of the documents in these files."""
+        from memlm.data.corpus import read_documents
+
+        return [document.text for document in read_documents(self.corpus(paths))]
 
 
 def keep(result: Result, path: Path) -> None:

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import tyro
 
-from memlm.cli.command import Answer, Command
-from memlm.cli.jobs import read_texts
+from memlm.cli.command import Answer, ReadsText
 from memlm.cli.memory import chunk_range
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generate(Command):
+class Generate(ReadsText):
     """Go on from a prompt, with past text read as one vector a chunk.
 
     memlm generate runs/memory/model --memory address.txt --prompt 'My fellow citizens,' --max-new-tokens 200
@@ -38,8 +37,6 @@ class Generate(Command):
     top_p: float = 0.95
     """Draw among the likeliest tokens that have this probability together."""
     seed: int = 0
-    errors: Literal["strict", "replace"] = "strict"
-    """What to do with invalid UTF-8: stop with the byte offset, or put U+FFFD in its place."""
 
     def run(self) -> Answer:
         """Generate and show."""
@@ -65,7 +62,7 @@ class Generate(Command):
         if not files:
             if self.chunks != ":":
                 raise ValueError("--chunks is of a file of memories, and --memory names none")
-            past = "".join(read_texts(self.memory, self.errors)) if self.memory else ""
+            past = "".join(self.documents(self.memory)) if self.memory else ""
             return past, {"past_bytes": len(past.encode())}
         if len(self.memory) > 1:
             raise ValueError(f"{files[0]} is a file of memories: give it alone")

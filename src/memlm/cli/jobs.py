@@ -1,12 +1,14 @@
 """The commands that train, evaluate and show."""
 
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Union
 
 import tyro
 
-from memlm.cli.command import Answer, Command
+from memlm.cli.command import Answer, Command, ReadsText
 from memlm.config import FileCorpus, HubCorpus, LanguageModelRecipe, MemoryModelRecipe, RecipeConfig
 from memlm.recipes import LANGUAGE_MODELS, MEMORY_MODELS, RECIPES
 
@@ -28,26 +30,24 @@ Recipe: Any = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Demo(Command):
-    """Train an autoencoder on presidential addresses, regenerate unseen ones, and write a page about it.
+    """Train an autoencoder on presidential addresses, regenerate held-out ones, and write a report.
 
-    One vector for 64 tokens. Takes minutes on two cores; stopped and started again it goes on where it was.
+    One vector for 64 tokens. Takes minutes on two cores. If it is interrupted, run it again: it resumes.
     """
 
     out: Path = Path("demo")
-    """Folder for model, metrics, samples and report.html."""
+    """Folder for the model, metrics, samples and report.html."""
     reference: bool = False
-    """Also train the paper's recipe, on as many tokens, instead of showing its recorded run."""
+    """Also train the paper's recipe on as many tokens, instead of showing its recorded run."""
     seed: int = 0
 
     def run(self) -> Answer:
         """Run the demo and show it."""
-        from rich.console import Console
-
         from memlm.demo import run_demo
         from memlm.report.terminal import print_metrics, print_samples
 
         demo = run_demo(self.out, train_reference=self.reference, seed=self.seed)
-        console = Console(stderr=self.json)
+        console = self.console()
         print_samples(console, demo.samples)
         print_metrics(console, demo.results)
         self.say(f"The whole report: {demo.report}")
@@ -55,12 +55,12 @@ class Demo(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Command):
-    """Train a recipe. Killed and run again, it goes on where it was.
+class Train(ReadsText):
+    """Train a recipe. If it is interrupted, run the same command again: it resumes from its last checkpoint.
 
     memlm train autoencoder --out runs/mine --text 'books/*.txt' --chunk-len 128 --memory-dim 512
 
-    Any field of a recipe's configuration can be set; memlm recipe NAME shows them all:
+    Any field of a recipe's configuration can be overridden; memlm recipe NAME shows them all:
 
     memlm train autoencoder --out runs/noisy --set model.memory_noise=0.1 training.precision=fp32
 
@@ -69,15 +69,13 @@ class Train(Command):
 
     recipe: Recipe = field(default_factory=RECIPES["autoencoder"])
     out: Path
-    """Folder for checkpoints, metrics and the model."""
+    """Folder for checkpoints, metrics and the model, which will be in its subfolder model."""
     text: tuple[str, ...] = ()
     """Train on these files (globs, or - for standard input) instead of the recipe's corpus."""
-    errors: Literal["strict", "replace"] = "strict"
-    """What to do with invalid UTF-8 in them: stop with the byte offset, or put U+FFFD in its place."""
     dataset: str | None = None
     """Train on this Hugging Face dataset, streamed, instead of the recipe's corpus."""
     set: tuple[str, ...] = ()
-    """Fields of the recipe to set anew, as path.to.field=value."""
+    """Override fields of the recipe, as path.to.field=value."""
 
     def run(self) -> Answer:
         """Train, then evaluate on held-out and foreign text."""
@@ -85,7 +83,8 @@ class Train(Command):
         from memlm.demo import train_and_evaluate
         from memlm.training.footprint import require_fits
 
-        recipe = with_corpus(self.recipe, self.text, self.dataset, self.errors).with_values(self.set)
+        files = self.corpus(self.text) if self.text else None
+        recipe = with_corpus(self.recipe, files, self.dataset).with_values(self.set)
         require_fits(recipe)
         match recipe:
             case LanguageModelRecipe():
@@ -93,7 +92,7 @@ class Train(Command):
             case MemoryModelRecipe():
                 return self._memory_model(recipe)
         _, results = train_and_evaluate(recipe, prepare(recipe.data), self.out)
-        if not results:  # this is not the process that speaks
+        if not results:  # only the main process reports
             return {}
         _show_results(self, results)
         self.say(f"The model: {self.out / 'model'}")
@@ -110,8 +109,8 @@ class Train(Command):
         if not is_main_process():
             return {}
         result = trained.evaluate_split(prepared.splits["test"], name=HELD_OUT)
-        self.say(f"next tokens of held-out text: {result.causal_nats_per_token:.4f} nats/token")
-        self.say(f"The model: {self.out / 'model'}; memlm probe or memlm settle tell what its states hold")
+        self.say(f"next-token loss on held-out text: {result.causal_nats_per_token:.4f} nats/token")
+        self.say(f"The model: {self.out / 'model'}; memlm probe and memlm settle measure what its hidden states hold")
         return {
             "model": str(self.out / "model"),
             "tokens_trained": trained.provenance["tokens"],
@@ -136,7 +135,7 @@ class Train(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipes(Command):
-    """Show a recipe's whole configuration as JSON: every field that `train --set` can set."""
+    """Show a recipe's whole configuration as JSON: every field that `train --set` can override."""
 
     recipe: Recipe
 
@@ -147,19 +146,17 @@ class Recipes(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Command):
+class Evaluate(ReadsText):
     """Measure how much of a text a model's memories give back.
 
     memlm evaluate english --text novel.txt --json
     """
 
     model: tyro.conf.Positional[str]
-    """A model in the box (english), a checkpoint folder, or a Hugging Face hub name."""
+    """A model that comes with memlm (english), a checkpoint folder, or a Hugging Face hub name."""
     text: tuple[str, ...] = ()
     """Files, globs, or - for standard input; without any, the texts that come with memlm: a novel, verse, source code
     and random tokens."""
-    errors: Literal["strict", "replace"] = "strict"
-    """What to do with invalid UTF-8: stop with the byte offset, or put U+FFFD in its place."""
 
     def run(self) -> Answer:
         """Evaluate and show."""
@@ -171,7 +168,7 @@ class Evaluate(Command):
             return self._memory_model()
         model = memlm.load(self.model)
         if self.text:
-            texts = read_texts(self.text, self.errors)
+            texts = self.documents(self.text)
             results = [model.evaluate(texts, name="text", quiet=False)]
         else:
             results = evaluate_sets(model, foreign_sets(model.tokenizer))
@@ -183,73 +180,74 @@ class Evaluate(Command):
         from memlm.text_memory_model import TextMemoryModel
 
         if not self.text:
-            raise ValueError("a memory model is evaluated on text of your own: give --text")
-        texts = read_texts(self.text, self.errors)
+            raise ValueError("a memory model has no standard texts to be evaluated on: give --text")
+        texts = self.documents(self.text)
         result = TextMemoryModel.from_pretrained(self.model).evaluate(texts, name="text", quiet=False)
         _show_prediction(self, result)
         return result.to_dict()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Regenerate(Command):
-    """Send text through a model's memories and show what comes back, wrong tokens marked.
+class Regenerate(ReadsText):
+    """Encode text into memories, decode them again, and show what comes back.
 
     echo 'Fellow citizens of the Senate: ...' | memlm regenerate english
+
+    In a terminal, wrong tokens are marked. Into a pipe or a file goes the regenerated text and nothing else:
+
+    memlm regenerate english --text novel.txt > regenerated.txt
     """
 
     model: tyro.conf.Positional[str]
-    """A model in the box (english), a checkpoint folder, or a Hugging Face hub name."""
+    """A model that comes with memlm (english), a checkpoint folder, or a Hugging Face hub name."""
     text: tuple[str, ...] = ("-",)
     """Files, globs, or - for standard input."""
-    errors: Literal["strict", "replace"] = "strict"
-    """What to do with invalid UTF-8: stop with the byte offset, or put U+FFFD in its place."""
 
     def run(self) -> Answer:
         """Regenerate and show."""
-        from rich.console import Console
-
         import memlm
         from memlm.report.terminal import print_samples
         from memlm.samples import regenerated
 
-        samples = list(regenerated(memlm.load(self.model), read_texts(self.text, self.errors)))
-        print_samples(Console(stderr=self.json), samples)
+        model, texts = memlm.load(self.model), self.documents(self.text)
+        if not self.json and not sys.stdout.isatty():
+            self._write(texts, model.regenerate(model.encode(texts)))
+            return {}
+        samples = list(regenerated(model, texts))
+        print_samples(self.console(), samples)
         return {"samples": samples}
+
+    def _write(self, texts: Sequence[str], regenerated: Sequence[str]) -> None:
+        """What came back, byte for byte, and on standard error whether it is what was sent."""
+        for number, (text, back) in enumerate(zip(texts, regenerated, strict=True)):
+            sys.stdout.buffer.write(back.encode())
+            verdict = "regenerated without an error" if back == text else "regenerated with errors"
+            self.say(f"text {number}: {verdict}", aside=True)
+        sys.stdout.buffer.flush()
 
 
 def with_corpus(
     recipe: RecipeConfig | LanguageModelRecipe | MemoryModelRecipe,
-    text: tuple[str, ...],
+    files: FileCorpus | None,
     dataset: str | None,
-    errors: Literal["strict", "replace"],
 ) -> RecipeConfig | LanguageModelRecipe | MemoryModelRecipe:
     """The recipe on another corpus, if one is given."""
-    if text and dataset:
+    if files and dataset:
         raise ValueError("give --text or --dataset, not both")
-    if text:
-        return replace(recipe, data=replace(recipe.data, corpus=FileCorpus(paths=text, errors=errors)))
-    if dataset:
-        return replace(recipe, data=replace(recipe.data, corpus=HubCorpus(name=dataset)))
-    return recipe
-
-
-def read_texts(paths: tuple[str, ...], errors: Literal["strict", "replace"]) -> list[str]:
-    """The documents that files, globs and standard input hold."""
-    from memlm.data.corpus import read_documents
-
-    return [document.text for document in read_documents(FileCorpus(paths=paths, errors=errors))]
+    corpus = files or (HubCorpus(name=dataset) if dataset else recipe.data.corpus)
+    return replace(recipe, data=replace(recipe.data, corpus=corpus))
 
 
 def _show_prediction(command: Command, result: Any) -> None:
+    from memlm.report.text import in_words
+
     by_chunk = ", ".join(f"{nats:.3f}" for nats in result.causal_nats_by_chunk)
-    command.say(f"next tokens: {result.causal_nats_per_token:.4f} nats/token; by chunks behind them: {by_chunk}")
+    command.say(f"next-token loss: {result.causal_nats_per_token:.4f} nats/token; by number of past chunks: {by_chunk}")
     if "retention" in result.measures:
-        command.say(f"its memories give back {result.retention['token_accuracy']:.4f} of the tokens")
+        command.say(f"{in_words(result.retention['token_accuracy'], 2)} of the tokens come back from its memories")
 
 
 def _show_results(command: Command, results: list[Any]) -> None:
-    from rich.console import Console
-
     from memlm.report.terminal import print_metrics
 
-    print_metrics(Console(stderr=command.json), results)
+    print_metrics(command.console(), results)

@@ -6,20 +6,17 @@ from typing import Literal
 
 import tyro
 
-from memlm.cli.command import Answer, Command, keep
-from memlm.cli.jobs import read_texts
+from memlm.cli.command import Answer, ReadsText, keep
 from memlm.config import ProbeConfig, ReadingConfig, SettleConfig, StatePooling
 from memlm.files import place_for
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Reads(Command):
+class _Reads(ReadsText):
     """What every command has that reads embeddings."""
 
     text: tuple[str, ...] = ()
     """Files, globs, or - for standard input; without any, the presidential addresses that come with memlm."""
-    errors: Literal["strict", "replace"] = "strict"
-    """What to do with invalid UTF-8: stop with the byte offset, or put U+FFFD in its place."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of a pretrained model's weights; bf16 is about twice as fast."""
     steps: int = 1000
@@ -30,7 +27,7 @@ class _Reads(Command):
     """Embed at most this many test chunks."""
 
     def texts(self) -> list[str] | None:
-        return read_texts(self.text, self.errors) if self.text else None
+        return self.documents(self.text) if self.text else None
 
     def reading(self) -> ReadingConfig:
         return ReadingConfig(num_steps=self.steps, max_chunks=self.max_chunks, test_chunks=self.test_chunks)
@@ -41,7 +38,7 @@ class Probe(_Reads):
     """Measure how much of a text any encoder's embeddings hold, with the controls that keep the number honest.
 
     The encoder is frozen and embeds the text once. Readers are trained to regenerate the text from the embeddings alone
-    and measured on documents kept apart. Interrupted and run again, it goes on where it was.
+    and measured on held-out documents. If it is interrupted, run it again: it resumes.
 
     memlm probe minilm --text novel.txt --chunk-len 16 32 64 --out runs/minilm
 
@@ -73,8 +70,6 @@ class Probe(_Reads):
 
     def run(self) -> Answer:
         """Probe and show."""
-        from rich.console import Console
-
         import memlm
         from memlm.report.probe import write_probe_report
         from memlm.report.terminal import print_probe
@@ -93,7 +88,7 @@ class Probe(_Reads):
             reading=self.reading(),
         )
         result = memlm.probe(self.encoder, self.texts(), cfg=cfg, precision=self.precision, quiet=False)
-        print_probe(Console(stderr=self.json), result)
+        print_probe(self.console(), result)
         if self.out:
             keep(result, self.out / "probe.json")
             self.say(f"The whole report: {write_probe_report(self.out)}")
@@ -125,6 +120,7 @@ class Settle(_Reads):
     def run(self) -> Answer:
         """Attack and show."""
         import memlm
+        from memlm.report.text import share
 
         cfg = SettleConfig(
             chunk_len=self.chunk_len,
@@ -136,7 +132,8 @@ class Settle(_Reads):
         )
         result = memlm.settle(self.encoder, self.texts(), cfg=cfg, precision=self.precision, quiet=False)
         for row in result.attacks:
-            what = f"{row['attack']}: {row['token_accuracy']:.3f} of tokens, {row['exact_match']:.3f} exact"
+            right, exact = share(row["token_accuracy"], 3), share(row["exact_match"], 3)
+            what = f"{row['attack']}: {right} of tokens, {exact} of texts exact"
             self.say(f"{what}, {row['num_texts']} texts; given {row['given']}; knows {row['knows']}")
         self.say(result.verdict)
         return result.to_dict()

@@ -31,6 +31,7 @@ class Embeddings(Command):
 
     def run(self) -> Answer:
         """Train, probe, compare."""
+        from memlm.report.text import share
         from memlm.reproduce.embeddings import Plan, reproduce_embeddings
 
         budgets = (self.num_tokens // 4, self.num_tokens // 2, self.num_tokens)
@@ -46,7 +47,8 @@ class Embeddings(Command):
         result = reproduce_embeddings(self.out, plan)
         keep(result, self.out / f"embeddings-seed-{self.seed}.json")
         for name, accuracy in result.token_accuracy.items():
-            self.say(f"{name}: token accuracy {accuracy:.4f}, retained fraction {result.retained_fraction[name]:.4f}")
+            fraction = share(result.retained_fraction[name])
+            self.say(f"{name}: token accuracy {share(accuracy)}, retained fraction {fraction}")
         for name in ("slope_compute", "slope_data"):
             low, high = result.intervals[name]
             self.say(f"{name}: {result.measures[name]:+.4f} retained fraction a decade [{low:+.4f}, {high:+.4f}]")
@@ -80,6 +82,7 @@ class MemoryModels(Command):
     def run(self) -> Answer:
         """Train, measure, compare."""
         from memlm.report.memory_model import write_memory_report
+        from memlm.report.text import share
         from memlm.reproduce.arms import Plan
         from memlm.reproduce.memory_model import reproduce_memory_model
 
@@ -97,7 +100,7 @@ class MemoryModels(Command):
         keep(result, self.out / f"memory-model-seed-{self.seed}.json")
         for name, nats in result.causal_nats.items():
             retained = result.retention_accuracy.get(name)
-            self.say(f"{name}: {nats:.4f} nats/token" + (f", retention {retained:.4f}" if retained else ""))
+            self.say(f"{name}: {nats:.4f} nats/token" + (f", retention {share(retained)}" if retained else ""))
         self.say(f"The whole report: {write_memory_report(self.out)}")
         return result.to_dict()
 
@@ -154,7 +157,7 @@ class NonInvertible(Command):
     of the rest); regeneration and combined training keep all (≥ 0.95). What later questions ask for is kept by all.
     Beside it: memories of few bits against the rate-distortion limit, and retained bits against exact mutual
     information. The argument, with proofs: docs/theory.md.
-    Cost: under 15 minutes on two cores; interrupted and run again, it goes on where it was.
+    Cost: under 15 minutes on two cores. If it is interrupted, run it again: it resumes.
     """
 
     out: Path = Path("runs/non-invertible")

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args
+from typing import Annotated, Any, Union, get_args
 
 import tyro
 
-from memlm.cli.command import Answer, Command
+from memlm.cli.command import Answer, ReadsText
 from memlm.cli.jobs import Recipe, with_corpus
 from memlm.config import Axis, SweepConfig
 from memlm.recipes import ABLATIONS, RECIPES
@@ -27,7 +27,7 @@ Swept: Any = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep(Command):
+class Sweep(ReadsText):
     """Vary a recipe's fields: every combination of values is trained and evaluated, once.
 
     memlm sweep autoencoder --over model.shape.memory_dim=128,256 model.memory_noise=0,0.1 --out runs/sweep
@@ -36,7 +36,7 @@ class Sweep(Command):
 
     memlm sweep autoencoder --grown-from 0 --over model.encoder.mixer,model.decoder.mixer=attention,masked_mixer ...
 
-    Stopped and run again, it goes on where it was; with more values, only new cells are trained. Several processes and
+    If it is interrupted, run it again: it resumes; with more values, only new cells are trained. Several processes and
     machines may share the folder. Ablations are sweeps with a name:
 
     memlm sweep architecture --out runs/architecture
@@ -57,12 +57,10 @@ class Sweep(Command):
     """Train cells again that have failed."""
     text: tuple[str, ...] = ()
     """Train on these files (globs) instead of the recipe's corpus."""
-    errors: Literal["strict", "replace"] = "strict"
-    """What to do with invalid UTF-8 in them: stop with the byte offset, or put U+FFFD in its place."""
     dataset: str | None = None
     """Train on this Hugging Face dataset, streamed, instead of the recipe's corpus."""
     set: tuple[str, ...] = ()
-    """Fields of the recipe to set anew in all cells, as path.to.field=value."""
+    """Override fields of the recipe in all cells, as path.to.field=value."""
 
     def run(self) -> Answer:
         """Train, evaluate, compare."""
@@ -97,7 +95,8 @@ class Sweep(Command):
             asked = SweepConfig(name=asked.name, recipe=asked, axes=())
         if "-" in self.text:
             raise ValueError("a sweep reads its text more than once: give --text a file, not standard input")
-        recipe = with_corpus(asked.recipe, self.text, self.dataset, self.errors).with_values(self.set)
+        files = self.corpus(self.text) if self.text else None
+        recipe = with_corpus(asked.recipe, files, self.dataset).with_values(self.set)
         axes = (*asked.axes, *map(Axis.parse, self.over))
         if not axes and not self.seeds:
             raise ValueError("nothing is varied: give --over path.to.field=value,value, or --seeds, or an ablation")

@@ -1,5 +1,6 @@
 """Corpora, tokenizers and splits."""
 
+import codecs
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -19,16 +20,24 @@ class NamedCorpus(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class FileCorpus(Config):
-    """Text files (UTF-8), globs of them, or `-` for standard input."""
+    """Text files, globs of them, or `-` for standard input."""
 
     kind: Annotated[Literal["files"], KIND] = "files"
     paths: tuple[str, ...]
     """Paths or glob patterns; `-` reads standard input."""
+    encoding: str = "utf-8"
+    """How the files are encoded: any encoding that Python knows, such as latin-1 or utf-16."""
     errors: Literal["strict", "replace"] = "strict"
-    """What to do with invalid UTF-8: stop with the byte offset, or put U+FFFD in its place."""
+    """What to do with bytes that are invalid in this encoding: stop and say where the first one is, or read U+FFFD."""
 
     def __post_init__(self) -> None:
         require(len(self.paths) > 0, "paths must name at least one file")
+        try:
+            " ".encode(self.encoding)
+            codecs.getincrementaldecoder(self.encoding)
+        except (LookupError, ValueError):
+            known = "utf-8, utf-16, latin-1 and cp1252 are some that there are"
+            raise ValueError(f"there is no encoding {self.encoding!r}; {known}") from None
 
 
 @dataclass(frozen=True, kw_only=True)

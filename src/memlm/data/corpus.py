@@ -1,16 +1,18 @@
 """Corpora as streams of documents, in bounded memory, and the split each document belongs to."""
 
+import codecs
 import glob
 import hashlib
 import importlib.util
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple, Protocol
 
 from memlm.config import Corpus, DataConfig, FileCorpus, HubCorpus, NamedCorpus
+from memlm.hub import hub
 
 Split = Literal["train", "validation", "test", "temporal"]
 
@@ -36,7 +38,8 @@ def read_documents(corpus: Corpus) -> Iterator[Document]:
     than `MAX_DOCUMENT_BYTES`; then it is cut into several, which together are exactly its text.
 
     Raises:
-        ValueError: a path, name or column that does not exist, invalid UTF-8, or no text at all.
+        ValueError: a path, name or column that does not exist, bytes that the encoding does not allow, no text at all,
+            or a dataset of the hub where that cannot be reached.
     """
     empty = True
     for document in _read(corpus):
@@ -82,7 +85,11 @@ def speech_files(corpus: NamedCorpus) -> list[Path]:
     return sorted(Path(spec.submodule_search_locations[0], "data", "speeches").glob("*.txt"))
 
 
-def cut(stream: BinaryIO, max_bytes: int = MAX_DOCUMENT_BYTES) -> Iterator[bytes]:
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def cut(stream: _Readable, max_bytes: int = MAX_DOCUMENT_BYTES) -> Iterator[bytes]:
     """Cut UTF-8 bytes into pieces of at most `max_bytes`, each at least half as large but for the last.
 
     A piece ends at a blank line if there is one in its second half, else at a newline, else between two characters.
@@ -115,7 +122,7 @@ def _read(corpus: Corpus) -> Iterator[Document]:
                 yield Document(file.stem, file.read_bytes().decode("utf-8"), year=int(file.stem.split("-")[0]))
         case FileCorpus():
             for path in list_files(corpus):
-                yield from _read_file(path, corpus.errors)
+                yield from _read_file(path, corpus)
         case HubCorpus():
             yield from _read_hub(corpus)
 
@@ -134,38 +141,64 @@ def _expand(path: str) -> list[str]:
     return files
 
 
-def _read_file(path: str, errors: str) -> Iterator[Document]:
+def _read_file(path: str, corpus: FileCorpus) -> Iterator[Document]:
     if path == "-":
-        yield from _pieces("standard input", sys.stdin.buffer, errors)
+        yield from _pieces("standard input", _AsUtf8("standard input", sys.stdin.buffer, corpus))
         return
     try:
         with Path(path).open("rb") as stream:
-            yield from _pieces(path, stream, errors)
+            yield from _pieces(path, _AsUtf8(path, stream, corpus))
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _pieces(name: str, stream: BinaryIO, errors: str = "strict") -> Iterator[Document]:
-    """Documents named after where they are from: the name, then, after the first, `@` and the offset in bytes."""
+class _AsUtf8:
+    """A stream of text in any encoding, read as UTF-8, block by block.
+
+    Raises:
+        ValueError: bytes that are not valid in the encoding; says where.
+    """
+
+    def __init__(self, name: str, stream: BinaryIO, corpus: FileCorpus) -> None:
+        self._name, self._stream, self._encoding = name, stream, corpus.encoding
+        self._decoder = codecs.getincrementaldecoder(corpus.encoding)(corpus.errors)
+        self._offset = 0
+
+    def read(self, size: int, /) -> bytes:
+        """The next block, of about this size; empty at the end."""
+        while block := self._stream.read(size):
+            # The last bytes of a block may be the beginning of a character, and give nothing yet.
+            if text := self._decode(block, final=False):
+                return text
+        return self._decode(b"", final=True)
+
+    def _decode(self, block: bytes, *, final: bool) -> bytes:
+        begun = len(self._decoder.getstate()[0])
+        try:
+            text = self._decoder.decode(block, final)
+        except UnicodeDecodeError as error:
+            place = self._offset - begun + error.start
+            raise ValueError(
+                f"{self._name}: invalid {self._encoding.upper()} at byte {place}; say which encoding it is in, such as "
+                "encoding='latin-1', or give errors='replace' to read U+FFFD there"
+            ) from None
+        self._offset += len(block)
+        return text.encode("utf-8", "surrogatepass")  # a lone surrogate is refused by the tokenizer, by its index
+
+
+def _pieces(name: str, stream: _Readable) -> Iterator[Document]:
+    """Documents named after where they are from: the name, then, after the first, `@` and the offset in the text.
+
+    The offset is in bytes of UTF-8, whatever encoding the text is read from.
+    """
     offset = 0
     for data in cut(stream):
-        try:
-            text = data.decode("utf-8", errors)
-        except UnicodeDecodeError as error:
-            message = f"{name}: invalid UTF-8 at byte {offset + error.start}"
-            raise ValueError(f"{message}; `--errors replace` reads it as U+FFFD") from None
-        yield Document(f"{name}@{offset}" if offset else name, text)
+        yield Document(f"{name}@{offset}" if offset else name, data.decode("utf-8", "surrogatepass"))
         offset += len(data)
 
 
 def _read_hub(corpus: HubCorpus) -> Iterator[Document]:
-    import datasets
-
-    num_bytes = 0
-    try:
-        rows = datasets.load_dataset(corpus.name, corpus.subset, split=corpus.split, streaming=True)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot load {_describe(corpus)}: {error}") from error
+    num_bytes, rows = 0, _rows(corpus)
     for number, row in enumerate(rows):
         if corpus.text_field not in row:
             columns = ", ".join(map(repr, row))
@@ -175,6 +208,16 @@ def _read_hub(corpus: HubCorpus) -> Iterator[Document]:
         num_bytes += len(data)
         if num_bytes >= corpus.max_bytes:
             return
+
+
+def _rows(corpus: HubCorpus) -> Iterable[Mapping[str, object]]:
+    import datasets
+
+    with hub("dataset", corpus.name, instead="give a folder that holds the dataset, or text files"):
+        try:
+            return datasets.load_dataset(corpus.name, corpus.subset, split=corpus.split, streaming=True)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"cannot load {_describe(corpus)}: {error}") from error
 
 
 def _row_bytes(name: str, value: object) -> bytes:

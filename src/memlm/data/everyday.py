@@ -34,8 +34,9 @@ _ALPHABETS = {
 _EMOJI = "".join(map(chr, [*range(0x1F300, 0x1F650), *range(0x1F680, 0x1F6C6), *range(0x1F900, 0x1FA00)]))
 _SYMBOLS = "–—…“”‘’«»€£¥§©®™°±×÷≤≥≠≈∞√∑∫→←↑↓•·†‡¶№✓✗★☆♥♪│─┌┐└┘█"
 _ENDINGS = ("com", "org", "net", "de", "fr", "co.uk", "io", "edu", "gov", "info", "jp")
-_MONTHS = "January February March April May June July August September October November December".split()
-_DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+_MONTHS = ["January", "February", "March", "April", "May", "June"]
+_MONTHS += ["July", "August", "September", "October", "November", "December"]
+_DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 
 
 class _Writer:

@@ -11,6 +11,8 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
+from memlm.hub import hub
+
 _FILE_NAME = "tokenizer.json"
 # A pair of tokens seen only once is not worth a type of its own.
 _MIN_PAIR_COUNT = 2
@@ -67,10 +69,11 @@ class Tokenizer:
         """
         from transformers import AutoTokenizer
 
-        try:
-            pretrained = AutoTokenizer.from_pretrained(name)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"cannot load the tokenizer {name!r}: {error}") from error
+        with hub("tokenizer", name, instead="give a folder that holds a tokenizer"):
+            try:
+                pretrained = AutoTokenizer.from_pretrained(name)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"cannot load the tokenizer {name!r}: {error}") from error
         backend = getattr(pretrained, "backend_tokenizer", None)
         if not isinstance(backend, tokenizers.Tokenizer):
             raise ValueError(f"the tokenizer {name!r} has no fast implementation; choose one with a {_FILE_NAME}")

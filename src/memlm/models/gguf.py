@@ -5,10 +5,9 @@ import io
 from contextlib import redirect_stderr
 from pathlib import Path
 
-from rich.console import Console
-
 from memlm.data.cache import default_cache
 from memlm.files import atomic_folder
+from memlm.output import console
 
 
 def convert_gguf(file: Path) -> Path:
@@ -24,7 +23,7 @@ def convert_gguf(file: Path) -> Path:
     folder = default_cache() / "models" / hashlib.sha256(identity.encode()).hexdigest()[:16]
     if not folder.exists():
         message = f"Converting {file.name} (once)"
-        Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
+        console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
         # The library's progress bar cannot be turned off any other way.
         with atomic_folder(folder) as temporary, redirect_stderr(io.StringIO()):
             _convert(file, temporary)

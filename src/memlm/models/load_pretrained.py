@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from memlm.data.tokenizer import Tokenizer
+from memlm.hub import hub
 from memlm.models.gguf import convert_gguf
 from memlm.models.pretrained import PretrainedModel, first_line, plain_head
 from memlm.models.sentence import SentenceModel
@@ -69,13 +70,14 @@ def _find(name: str) -> Path:
 def _fetch(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_IGNORED))
-    except Exception as error:  # of the network, the hub, or the name
-        raise ValueError(
-            f"there is no model {name!r}: no folder here has this name, none of {', '.join(PACKAGED)} is it, "
-            f"and the hub says: {first_line(error)}"
-        ) from error
+    with hub("model", name, instead=f"give a model's folder, a .gguf file, or one of {', '.join(PACKAGED)}"):
+        try:
+            return Path(snapshot_download(name, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_IGNORED))
+        except Exception as error:  # of the network, the hub, or the name
+            raise ValueError(
+                f"there is no model {name!r}: no folder here has this name, none of {', '.join(PACKAGED)} is it, "
+                f"and the hub says: {first_line(error)}"
+            ) from error
 
 
 def _transformer_of(pipeline: Path) -> Path:

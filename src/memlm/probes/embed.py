@@ -169,7 +169,7 @@ def _embed(encoder: FrozenEncoder, views: Sequence[View], chunks: Chunks, rows: 
         if not np.isfinite(vectors).all():
             raise ValueError(
                 f"{encoder.name} gives embeddings that are NaN or infinite ({view}); its weights may be damaged, or "
-                "its numbers too large for its precision (try --precision fp32)"
+                "its numbers too large for its precision (try precision='fp32')"
             )
     return made
 

@@ -104,7 +104,9 @@ class MemoryEncoder(FrozenEncoder):
         if view.pooling != "memory":
             raise ValueError(f"{self.name} makes memories: its only embedding is its memory, not {view.pooling!r}")
         if chunk_len > own:
-            raise ValueError(f"{self.name} makes memories of at most {own} tokens, not {chunk_len}: --chunk-len {own}")
+            raise ValueError(
+                f"{self.name} makes memories of at most {own} tokens, not {chunk_len}; take shorter chunks"
+            )
         return self.default_view
 
     @torch.no_grad()
@@ -159,7 +161,7 @@ class StateEncoder(FrozenEncoder):
         longest = self.model.max_sentence_len if isinstance(self.model, SentenceModel) else self.model.max_len
         if chunk_len > longest:
             raise ValueError(
-                f"{self.name} reads at most {longest} tokens, not chunks of {chunk_len}: lower --chunk-len"
+                f"{self.name} reads at most {longest} tokens, not chunks of {chunk_len}; take shorter ones"
             )
         if view.pooling == "second_to_last" and chunk_len < 2:
             raise ValueError("chunks of one token have no second to last")

@@ -12,18 +12,20 @@ from memlm.report.page import Page, Section
 from memlm.report.provenance import made_by
 from memlm.report.run import Run, read_reference, read_run
 from memlm.report.tables import meanings, metrics_table
-from memlm.report.text import duration, human, percent, quantity
+from memlm.report.text import duration, human, in_words, percent, quantity
 from memlm.results import Result
 
-SETS: Mapping[str, str] = {
-    "held_out": "Held-out addresses",
+_SETS: Mapping[str, str] = {
+    "held_out": "Held-out text",
     "temporal": "Later years",
     "novel": "A novel",
     "verse": "Verse",
     "code": "Source code",
     "random_tokens": "Random tokens",
 }
-"""The evaluation sets by their names in result files, as the page calls them."""
+"""The evaluation sets by their names in result files, as a reader is told of them."""
+_OF_CORPUS: Mapping[str, Mapping[str, str]] = {"sotu": {"held_out": "Held-out addresses"}}
+"""What some are called where the model was trained on this named corpus."""
 
 _COMPARED = ("token_accuracy", "exact_match", "bits_per_byte", "retained_bits_per_token", "entropy_ratio")
 
@@ -57,11 +59,11 @@ def demo_page(folder: Path, reference: Path | None = None) -> Page:
 
 def _lead(result: Result) -> str:
     found = result.measures
-    right, whole = percent(found.get("token_accuracy"), 2), percent(found.get("exact_match"))
+    right, whole = in_words(found.get("token_accuracy"), 2), in_words(found.get("exact_match"))
     return (
         f"Text the model had never seen was cut into chunks of {found.get('chunk_len', '—')} tokens. Each chunk was "
         f"encoded into {_memory(found)}, and regenerated from that alone. "
-        f"{right} of the tokens came back right{_interval(result, 'token_accuracy', 2)}, "
+        f"{right[0].upper()}{right[1:]} of the tokens came back right{_interval(result, 'token_accuracy', 2)}, "
         f"and {whole} of the chunks came back without a single error"
         f"{_interval(result, 'exact_match', 1)}."
     )
@@ -74,7 +76,7 @@ def _memory(found: Mapping[str, Any]) -> str:
 
 def _interval(result: Result, name: str, digits: int) -> str:
     interval = result.intervals.get(name)
-    return f" (95% interval {percent(interval.low, digits)} to {percent(interval.high, digits)})" if interval else ""
+    return f" (95% interval {in_words(interval.low, digits)} to {in_words(interval.high, digits)})" if interval else ""
 
 
 def _title(result: Result) -> str:
@@ -108,28 +110,28 @@ def _samples(run: Run) -> Section | None:
 def _measures(run: Run) -> Section:
     results = list(run.results.values())
     caption = "By evaluation set. Below a number: its 95% interval, from resampling whole documents."
-    table = metrics_table(results, names=SETS, first="evaluation set", caption=caption)
+    table = metrics_table(results, names=set_names(results), first="evaluation set", caption=caption)
     text = "The same model on text of its own kind, and on text ever further from it."
     return Section("What is kept, by kind of text", text, [table, meanings(results)])
 
 
 def _positions(run: Run) -> Section | None:
     curves = {
-        _set_name(name): result.measures["accuracy_by_position"]
-        for name, result in run.results.items()
+        set_name(result): result.measures["accuracy_by_position"]
+        for result in run.results.values()
         if result.measures.get("accuracy_by_position")
     }
     if not curves:
         return None
-    ends = "; ".join(f"{label} from {_range(values)}" for label, values in curves.items())
+    ends = "; ".join(f"{label} {_range(values)}" for label, values in curves.items())
     text = "Is some part of a chunk harder to keep than the rest? Share of tokens regenerated right, by position."
     figure = Figure(accuracy_by_position(curves), f"Token accuracy by position in the chunk: {ends}.")
     return Section("Along the chunk", text, [figure])
 
 
 def _range(values: Sequence[float]) -> str:
-    show = measure("token_accuracy").show
-    return f"{show(min(values))} to {show(max(values))}"
+    low, high = in_words(min(values)), in_words(max(values))
+    return low if low == high else f"from {low} to {high}"
 
 
 def _learning(run: Run, other: Run | None) -> Section:
@@ -137,12 +139,14 @@ def _learning(run: Run, other: Run | None) -> Section:
     curves = {label: rows for label, rows in curves.items() if rows}
     blocks: list[Block] = []
     if curves:
-        ends = "; ".join(f"{label} ends at {percent(rows[-1].get('token_accuracy'))}" for label, rows in curves.items())
+        ends = "; ".join(
+            f"{label} ends at {in_words(rows[-1].get('token_accuracy'))}" for label, rows in curves.items()
+        )
         blocks.append(Figure(learning_curves(curves), f"Token accuracy on validation text over training: {ends}."))
     text = _growth(run) if curves else "No validation was measured on the way."
     if other is None:
         return Section("Learning", f"Trained on {quantity(run.reached('tokens'))} tokens. {text}", blocks)
-    caption = f"On {_set_name(run.main.name).lower()}. Below a number: its 95% interval."
+    caption = f"On {set_name(run.main).lower()}. Below a number: its 95% interval."
     models = [_renamed(run, "This recipe"), _renamed(other, _name(other))]
     blocks.append(metrics_table(models, measures=_COMPARED, first="model", caption=caption))
     return Section("Beside the reference", f"{_budgets(run, other)} {text}", blocks)
@@ -192,14 +196,27 @@ def _limits(run: Run) -> Section:
 def _far(run: Run) -> list[tuple[str, str]]:
     """How far it falls away from its training text; nothing where nothing was measured or nothing fell."""
     own = run.main.measures.get("token_accuracy") or 0.0
-    found = {name: each.measures.get("token_accuracy") for name, each in run.results.items()}
-    fallen = sorted(((value, name) for name, value in found.items() if value is not None and value < own), reverse=True)
+    found = [(each.measures.get("token_accuracy"), set_name(each).lower()) for each in run.results.values()]
+    # One that is told in the same words has not fallen by anything a reader could see.
+    fallen = [pair for pair in found if pair[0] is not None and pair[0] < own and in_words(pair[0]) != in_words(own)]
     if not fallen:
         return []
-    told = ", ".join(f"{percent(value)} on {_set_name(name).lower()}" for value, name in fallen)
-    text = f"Token accuracy is {percent(own)} on {_set_name(run.main.name).lower()}, but {told}."
+    told = ", ".join(f"{in_words(value)} on {name}" for value, name in sorted(fallen, reverse=True))
+    text = f"Token accuracy is {in_words(own)} on {set_name(run.main).lower()}, but {told}."
     return [("Away from its training text it falls", f"{text} The memory is made for the text it was trained on.")]
 
 
-def _set_name(name: str) -> str:
-    return SETS.get(name, human(name))
+def set_names(results: Sequence[Result]) -> dict[str, str]:
+    """What a reader is told the results' evaluation sets are, by their names."""
+    return {result.name: set_name(result) for result in results}
+
+
+def set_name(result: Result) -> str:
+    """What a reader is told a result's evaluation set is: it depends on what the model was trained on."""
+    settings: Any = result.provenance.settings if result.provenance else {}
+    try:
+        corpus = settings["model"]["recipe"]["data"]["corpus"].get("name", "")
+    except (KeyError, TypeError, AttributeError):  # a result of no trained model, or of another version
+        corpus = ""
+    names = {**_SETS, **_OF_CORPUS.get(corpus, {})}
+    return names.get(result.name, human(result.name))

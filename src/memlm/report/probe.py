@@ -13,7 +13,7 @@ from memlm.report.probe_figures import by_chunk_len, by_layer, by_noise, by_posi
 from memlm.report.probe_rows import CONTROLS, Probed, Verdict, at_least, show, spread
 from memlm.report.probe_tables import DEGRADED, MEASURES, baselines_table, controls_table, present, readings_table
 from memlm.report.provenance import made_by
-from memlm.report.text import human, percent
+from memlm.report.text import human, in_words, percent
 from memlm.results import Result
 
 
@@ -64,11 +64,13 @@ def _lead(probed: Probed) -> str:
     lengths = sorted({reading.chunk_len for reading in probed.plain})
     cut = " or ".join(", ".join(map(str, lengths)).rsplit(", ", 1))
     found = spread(probed.best, "token_accuracy")
+    accuracy = in_words(found.mean if found else None)
+    if _is_lower_bound(probed) and accuracy[0].isdecimal():  # `over 99.9%` says so already
+        accuracy = f"at least {accuracy}"
     return (
         f"{probed.encoder} was kept as it is. It embedded chunks of {cut} tokens, and readers were trained to "
         f"regenerate each chunk from its embedding alone. Then they were given embeddings of documents kept apart: "
-        f"{'at least ' if _is_lower_bound(probed) else ''}{percent(found.mean if found else None)} of the tokens "
-        f"came back right, at best ({_named(probed)})."
+        f"{accuracy} of the tokens came back right, at best ({_named(probed)})."
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
 from memlm.report.measures import measure
-from memlm.report.text import number, percent
+from memlm.report.text import in_words, number
 from memlm.results import Interval, Result
 
 _DIGITS = 3
@@ -185,7 +185,7 @@ class Probed:
         if own is None or other is None:
             return "cannot be judged: nothing to compare with"
         if control.control == "random_tokens":
-            return f"for comparison: {percent(other)} of random tokens come back, {percent(own)} of text"
+            return f"for comparison: {in_words(other)} of random tokens come back, {in_words(own)} of text"
         if own > other and not _overlap(twins[0], control, name):
             return f"training adds {number(own - other)} bits/token"
         if own < other and not _overlap(twins[0], control, name):

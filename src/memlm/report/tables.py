@@ -38,7 +38,7 @@ def present(results: Sequence[Result], measures: Sequence[str]) -> list[str]:
 
 def _title(result: Result, names: Mapping[str, str]) -> str:
     num_chunks = result.measures.get("num_chunks")
-    below = f"\n{num_chunks:,} chunks" if isinstance(num_chunks, int) else ""
+    below = f"\n{num_chunks:,} chunk{'' if num_chunks == 1 else 's'}" if isinstance(num_chunks, int) else ""
     return names.get(result.name, human(result.name)) + below
 
 

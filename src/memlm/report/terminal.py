@@ -1,11 +1,11 @@
 """Samples and metrics in the terminal. Text from a model is shown, never obeyed: no markup, no control characters."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from memlm.report.blocks import RegeneratedText, Table
-from memlm.report.demo import SETS
+from memlm.report.demo import set_names
 from memlm.report.probe_rows import Probed
 from memlm.report.probe_tables import compact_table, controls_table
 from memlm.report.tables import metrics_table
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _NOTE = "below a number: its 95% interval"
+_GAP = 3
+"""Characters between two columns."""
+_NARROW = 16
+"""Columns of text are never narrower, unless all of it is."""
 _COMPACT = ("token_accuracy", "exact_match", "retained_bits_per_token", "bits_per_dim")
 
 
@@ -52,7 +56,7 @@ def _regenerated(sample: RegeneratedText, *, plain: bool) -> "Text":
 
 def print_metrics(console: "Console", results: Sequence[Result]) -> None:
     """The main measures by result, with their 95% intervals."""
-    _print_table(console, metrics_table(results, measures=_COMPACT, names=SETS), _NOTE)
+    _print_table(console, metrics_table(results, measures=_COMPACT, names=set_names(results)), _NOTE)
 
 
 def print_probe(console: "Console", result: Result) -> None:
@@ -89,19 +93,71 @@ def print_probe(console: "Console", result: Result) -> None:
 def _print_table(
     console: "Console", table: Table, note: str, *, words: int | None = None, styles: Sequence[str] = ()
 ) -> None:
-    """A table of ready text; columns after the first are numbers, but for that of `words`."""
+    """A table of ready text; columns after the first are numbers, but for that of `words`.
+
+    Rich would cut numbers where a table is too wide. So it is shown as several, each of the first column and as many
+    others as fit beside it.
+    """
     from rich import box
     from rich.table import Table as Shown
     from rich.text import Text
 
-    shown = Shown(box=box.SIMPLE_HEAD, pad_edge=False, caption=Text(note), caption_justify="left")
-    for index, title in enumerate(table.header):
-        left = index in (0, words)
-        width = 0 if left else max((len(line) for row in table.rows for line in row[index].split("\n")), default=0)
-        shown.add_column(Text(title), justify="left" if left else "right", min_width=width)
-    for row, style in zip_longest(table.rows, styles, fillvalue=""):
-        shown.add_row(*map(_cell, row), style=style)
-    console.print(shown)
+    columns = [
+        _Column(title, [row[index] for row in table.rows], is_text=index in (0, words))
+        for index, title in enumerate(table.header)
+    ]
+    console.print()
+    for block in _blocks(columns, console.width):
+        widths = _widths(block, console.width)
+        shown = Shown(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, width=_total(widths))
+        for column, width in zip(block, widths, strict=True):
+            shown.add_column(
+                Text(column.title), justify="left" if column.is_text else "right", width=width, overflow="fold"
+            )
+        for row, style in zip_longest(zip(*(column.cells for column in block), strict=True), styles, fillvalue=""):
+            shown.add_row(*map(_cell, row), style=style)
+        console.print(shown, crop=False)
+        console.print()
+    console.print(Text(note, style="table.caption"))
+
+
+class _Column:
+    """A column of a table, and how wide it should be, and must be."""
+
+    def __init__(self, title: str, cells: Sequence[str], *, is_text: bool) -> None:
+        self.title, self.cells, self.is_text = title, cells, is_text
+        words = max(map(len, title.split()), default=0)
+        lines = [len(printable(line)) for cell in cells for line in cell.split("\n")]
+        if is_text:
+            self.natural = max([words, *map(len, title.split("\n")), *lines])
+            self.least = min(self.natural, _NARROW)
+        else:  # its title may be broken between words; its numbers may not
+            self.natural = self.least = max([words, *lines])
+
+
+def _blocks(columns: Sequence[_Column], room: int) -> Iterator[list[_Column]]:
+    """Columns that fit side by side, the first with each; at least one other, whether or not it fits."""
+    first, *others = columns
+    block = [first]
+    for column in others:
+        if len(block) > 1 and _total([each.least for each in (*block, column)]) > room:
+            yield block
+            block = [first]
+        block.append(column)
+    yield block
+
+
+def _widths(block: Sequence[_Column], room: int) -> list[int]:
+    """The columns' widths; where there is too little room those of text give way, the last one first."""
+    widths = [column.natural for column in block]
+    for index in reversed(range(len(block))):
+        missing = max(0, _total(widths) - room)
+        widths[index] -= min(missing, widths[index] - block[index].least)
+    return widths
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + _GAP * (len(widths) - 1)
 
 
 def _cell(content: str) -> "Text":

@@ -69,6 +69,12 @@ def percent(value: Any, digits: int = 1) -> str:
     return text if text == _MISSING else f"{text}%"
 
 
+def in_words(value: Any, digits: int = 1) -> str:
+    """A percentage as a sentence says it: `99.9%`, `over 99.9%`, `under 0.1%`, `an unknown share`."""
+    text = percent(value, digits)
+    return text.replace(">", "over ").replace("<", "under ").replace(_MISSING, "an unknown share")
+
+
 def quantity(count: Any) -> str:
     """A count as one says it: `12,345`, `5.2 million`."""
     if not isinstance(count, int | float) or not math.isfinite(count):

@@ -15,7 +15,7 @@ Lane = Sequence[Callable[[], None]]
 
 
 _KILLED = (
-    "a worker ended with exit code {} (-9 is killed, as when memory runs out: then give fewer --workers; of 1 it has "
+    "a worker ended with exit code {} (-9 is killed, as when memory runs out: then give fewer workers; of 1 it has "
     "told above); run it again to go on"
 )
 _LONGEST = 4000

@@ -73,7 +73,9 @@ def run_sweep(
         OSError: the disk is full, or workers were killed; what was measured is kept.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("a sweep's cells are trained by one process each: start it without torchrun, with --workers")
+        raise ValueError(
+            "a sweep's cells are trained by one process each: start it without torchrun, with several workers"
+        )
     if num_workers < 0:
         raise ValueError(f"there cannot be {num_workers} workers; 0 is one for each core")
     cells = sweep.cells()
@@ -137,7 +139,7 @@ def _measure_all(cells: Sequence[Cell], out: Path, num_workers: int) -> None:
         codes = ", ".join(str(worker.exitcode) for worker in workers)
         raise ChildProcessError(
             f"{len(left)} cells are not measured: the workers ended with exit codes {codes} (-9 is killed, as when "
-            "memory runs out: then give fewer --workers); run it again to go on"
+            "memory runs out: then give fewer workers); run it again to go on"
         )
 
 

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from memlm.config import RecipeConfig, TrainingConfig
+from memlm.config import RecipeConfig
 from memlm.data.chunks import ended, joined, sample, scramble
 from memlm.data.token_store import PreparedData, prepare
 from memlm.evaluation.information import unconditional_log_probs
@@ -54,7 +54,7 @@ def train_autoencoder(
     fingerprint = fingerprint_of(recipe, prepared)
     if done := finished(TextAutoencoder, folder, fingerprint):
         return done
-    checkpoint.find(stage_checkpoints(folder, 0), fingerprint)  # refuses another run's, before anything is written
+    checkpoint.refuse_others(stage_checkpoints(folder, 0), fingerprint)  # before anything is written
     accelerator = build_accelerator(recipe.training, folder)
     if accelerator.is_main_process:
         atomic_write(folder / "recipe.json", recipe.to_json())

@@ -6,8 +6,11 @@ Batches are a function of seed and step alone, so that weights, optimizer state 
 import json
 import re
 import shutil
+import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -18,6 +21,11 @@ from torch.optim import Optimizer
 from memlm.files import atomic_folder
 from memlm.training.accelerator import is_main_process
 from memlm.training.sharding import part_of, whole
+
+_KEPT = 2
+"""Checkpoints kept: if the newest is damaged, there is one before it."""
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -34,7 +42,7 @@ class Progress:
 
 
 def save(folder: Path, fingerprint: str, progress: Progress, model: nn.Module, optimizers: list[Optimizer]) -> None:
-    """Save a checkpoint atomically, then remove the older ones. Every process calls this, the first one writes.
+    """Save a checkpoint atomically, then remove all but the last two. Every process calls this, the first one writes.
 
     Raises:
         OSError: the disk is full; the older checkpoints are still there.
@@ -46,55 +54,84 @@ def save(folder: Path, fingerprint: str, progress: Progress, model: nn.Module, o
         save_file(weights, temporary / "model.safetensors")
         save_file(moments, temporary / "optimizer.safetensors")
         (temporary / "state.json").write_text(json.dumps({"fingerprint": fingerprint, **asdict(progress)}))
-    for old in _steps(folder)[:-1]:
+    for old in _steps(folder)[:-_KEPT]:
         shutil.rmtree(old)
+
+
+class _DamagedError(ValueError):
+    """A checkpoint with a file that is missing or cut short."""
+
+    def __init__(self, checkpoint: Path, why: Exception) -> None:
+        super().__init__(f"{checkpoint} is damaged ({why}); delete it to start again")
+        self.checkpoint, self.why = checkpoint, why
 
 
 def restore(folder: Path, fingerprint: str, model: nn.Module, optimizers: list[Optimizer]) -> Progress:
     """Load the newest checkpoint into model and optimizers; a fresh `Progress` where there is none.
 
+    One that is damaged is removed, with a warning, if there is an older one to go on from.
+
     Raises:
-        ValueError: the checkpoint belongs to another configuration, or is damaged.
+        ValueError: the checkpoint belongs to another configuration, or every one is damaged.
     """
     for leftover in folder.glob(".step-*"):
         shutil.rmtree(leftover, ignore_errors=True)  # another process may be at it too
-    newest = find(folder, fingerprint)
-    if not newest:
+    found, damaged = _newest_whole(folder, lambda checkpoint: _read(checkpoint, fingerprint))
+    if not found:
         return Progress()
-    try:
-        weights, moments = load_file(newest / "model.safetensors"), load_file(newest / "optimizer.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise _damaged(newest, error) from None
+    weights, moments, progress = found
     held = model.state_dict()
     model.load_state_dict({name: part_of(weight, held[name]) for name, weight in weights.items()})
     _load_optimizer_tensors(optimizers, moments)
-    return _read_state(newest)[1]
+    if is_main_process():
+        for error in damaged:
+            warnings.warn(
+                f"{error.checkpoint} is damaged ({error.why}); going on from the checkpoint before it, at step "
+                f"{progress.step}",
+                stacklevel=2,
+            )
+            shutil.rmtree(error.checkpoint)
+    return progress
 
 
-def find(folder: Path, fingerprint: str) -> Path | None:
-    """The newest checkpoint, if there is one.
-
-    Raises:
-        ValueError: it belongs to another configuration, or cannot be read.
-    """
-    newest = next(reversed(_steps(folder)), None)
-    if newest and _read_state(newest)[0] != fingerprint:
-        raise ValueError(
-            f"{newest} was made with another configuration or data; give another folder, or delete {folder}"
-        )
-    return newest
+def refuse_others(folder: Path, fingerprint: str) -> None:
+    """Raise ValueError where the newest checkpoint belongs to another configuration, or none can be read."""
+    _newest_whole(folder, lambda checkpoint: _read_state(checkpoint, fingerprint))
 
 
-def _read_state(checkpoint: Path) -> tuple[str, Progress]:
+def _newest_whole(folder: Path, read: Callable[[Path], T]) -> tuple[T | None, list[_DamagedError]]:
+    """What is read of the newest checkpoint that can be read, and the newer ones, which cannot."""
+    damaged: list[_DamagedError] = []
+    for checkpoint in reversed(_steps(folder)):
+        try:
+            return read(checkpoint), damaged
+        except _DamagedError as error:
+            damaged.append(error)
+    if damaged:
+        raise damaged[0]
+    return None, []
+
+
+def _read(checkpoint: Path, fingerprint: str) -> tuple[dict[str, Tensor], dict[str, Tensor], Progress]:
+    progress = _read_state(checkpoint, fingerprint)
+    try:
+        return load_file(checkpoint / "model.safetensors"), load_file(checkpoint / "optimizer.safetensors"), progress
+    except (OSError, SafetensorError) as error:
+        raise _DamagedError(checkpoint, error) from None
+
+
+def _read_state(checkpoint: Path, fingerprint: str) -> Progress:
     try:
         state = json.loads((checkpoint / "state.json").read_text())
-        return state.pop("fingerprint"), Progress(**state)
+        found, progress = state.pop("fingerprint"), Progress(**state)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(checkpoint, error) from None
-
-
-def _damaged(checkpoint: Path, error: Exception) -> ValueError:
-    return ValueError(f"{checkpoint} is damaged ({error}); delete it to start again")
+        raise _DamagedError(checkpoint, error) from None
+    if found != fingerprint:
+        raise ValueError(
+            f"{checkpoint} was made with another configuration or data; give another folder, or delete "
+            f"{checkpoint.parent}"
+        )
+    return progress
 
 
 def _steps(folder: Path) -> list[Path]:

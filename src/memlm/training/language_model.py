@@ -47,7 +47,7 @@ def train_language_model(
     run = fingerprint(watched, prepared)
     if done := finished(TextLanguageModel, folder, run):
         return done
-    checkpoint.find(stage_checkpoints(folder, 0), run)  # refuses another run's, before anything is written
+    checkpoint.refuse_others(stage_checkpoints(folder, 0), run)  # before anything is written
     accelerator = build_accelerator(recipe.training, folder)
     if recipe.retrieval and accelerator.num_processes > 1:
         raise ValueError("retrieval tells a text from the whole rest of its batch: train it in one process")

@@ -66,7 +66,7 @@ def train_memory_model(
     run = fingerprint([replace(recipe, phases=phases)], prepared) + source
     if done := finished(TextMemoryModel, folder, run):
         return done
-    checkpoint.find(stage_checkpoints(folder, 0), run)  # refuses another run's, before anything is written
+    checkpoint.refuse_others(stage_checkpoints(folder, 0), run)  # before anything is written
     # To read memories is not to predict from them: a phase may have no use for some weights.
     accelerator = build_accelerator(recipe.phases[0].training, folder, all_used=False)
     if accelerator.is_main_process:

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from memlm.config import Config, TrainingConfig
 from memlm.data.chunks import Chunks, grid
 from memlm.data.token_store import PreparedData
+from memlm.files import place_for
 from memlm.results import Provenance
 from memlm.training.accelerator import precision_on
 from memlm.training.checkpoint import Progress
@@ -78,8 +79,9 @@ def finished(kind: type[Trained], folder: Path, fingerprint: str) -> Trained | N
     """The model of a finished run of the same recipe and data, if `folder` holds one.
 
     Raises:
-        ValueError: it holds another's.
+        ValueError: it holds another's, or cannot be a folder.
     """
+    place_for("folder", folder)
     if not (folder / "model").exists():
         return None
     model = kind.from_pretrained(folder / "model")
