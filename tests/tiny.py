@@ -55,7 +55,7 @@ def write_corpus(folder: Path, *, num_files: int = 60, num_words: int = 120) -> 
 def tiny_model(**changes: Any) -> AutoencoderConfig:
     stack = StackConfig(dim=32, num_layers=1, mlp_ratio=2.0, mixer=MaskedMixer(num_heads=2))
     pool = Positional(token_dim=8)
-    shape = MemoryShape(vocab_size=300, chunk_len=16, memory_dim=32)
+    shape = MemoryShape(vocab_size=300, chunk_len=16, memory_dim=32, end_token=True)
     model = AutoencoderConfig(shape=shape, encoder=stack, decoder=stack, pooling=pool, unpooling=pool)
     return replace(model, **changes)
 

@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import torch
+
+    from memlm.memories import Memory
     from memlm.memory.file import MemoryFile
     from memlm.memory.session import MemorySession
     from memlm.probes.probe import probe
     from memlm.probes.settle import settle
     from memlm.text_autoencoder import TextAutoencoder
     from memlm.text_memory_model import TextMemoryModel
-    from memlm.text_model import Memory
 
     __version__: str
     """The version that is installed; `pyproject.toml` says it."""
@@ -32,19 +34,26 @@ if TYPE_CHECKING:
 __all__ = ["Memory", "MemoryFile", "MemorySession", "TextAutoencoder", "TextMemoryModel", "load", "probe", "settle"]
 
 
-def load(name_or_path: "str | Path", *, revision: str | None = None) -> "TextAutoencoder":
+def load(
+    name_or_path: "str | Path", *, revision: str | None = None, device: "torch.device | str | None" = None
+) -> "TextAutoencoder":
     """Load a model: one that ships with memlm (`english`), a checkpoint folder, or a Hugging Face hub name.
 
+    Args:
+        name_or_path: which.
+        revision: of a model on the hub.
+        device: where to put it; by default on a GPU, where there is one.
+
     Raises:
-        ValueError: there is no such model, or it is damaged; says what is wrong.
+        ValueError: there is no such model, or it is damaged; says what is wrong. There is no such device.
     """
     from memlm.text_autoencoder import TextAutoencoder
 
-    return TextAutoencoder.from_pretrained(name_or_path, revision=revision)
+    return TextAutoencoder.from_pretrained(name_or_path, revision=revision, device=device)
 
 
 _HOMES = {
-    "Memory": "text_model",
+    "Memory": "memories",
     "MemoryFile": "memory.file",
     "MemorySession": "memory.session",
     "TextAutoencoder": "text_autoencoder",

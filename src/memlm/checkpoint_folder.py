@@ -104,6 +104,11 @@ def boxed_models() -> list[str]:
     return sorted(folder.name for folder in box.iterdir() if folder.is_dir()) if box.is_dir() else []
 
 
+def earlier_models(name: str) -> list[str]:
+    """Names of the models that came with earlier versions of memlm under this name, the latest first."""
+    return sorted((boxed for boxed in boxed_models() if boxed.startswith(f"{name}-")), reverse=True)
+
+
 def _no_model(name: str, why: str = "") -> ValueError:
     return ValueError(f"no model {name!r}: {why}give a checkpoint folder, a hub name (user/model), or {_shipped()}")
 

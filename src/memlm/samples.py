@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from memlm.data.chunks import cut
+from memlm.data.chunks import Chunks, cut
 from memlm.data.corpus import Document
 from memlm.data.token_store import TokenSplit, tokenize_documents
-from memlm.evaluation.metrics import Scores
 from memlm.text_autoencoder import TextAutoencoder
 
 PASSAGE_CHUNKS = 3
 """Consecutive chunks in a passage: a paragraph or so."""
 
 Sample = dict[str, Any]
-"""{document, pieces}: `pieces` are [what it should be, what came out], equal where regenerated right."""
+"""{document, pieces, unsure}: `pieces` are [what it should be, what came out], equal where regenerated right; `unsure`
+says which of them are marked as what may be wrong."""
 
 
 def random_passages(
@@ -31,22 +31,30 @@ def random_passages(
     for start in np.sort(drawn):
         passage = chunks.rows(slice(start, start + PASSAGE_CHUNKS))
         name = split.document_names[chunks.document[start]]
-        yield {"document": name, "pieces": pieces(model, model.score(passage))}
+        yield _sample(model, name, passage)
 
 
 def regenerated(model: TextAutoencoder, texts: Sequence[str]) -> Iterator[Sample]:
     """Each text whole."""
     for number, text in enumerate(texts):
         split = tokenize_documents(model.tokenizer, [Document(f"text {number}", text, None)])
-        yield {
-            "document": f"text {number}",
-            "pieces": pieces(model, model.score(cut(split, model.config.shape.chunk_len))),
-        }
+        yield _sample(model, f"text {number}", cut(split, model.config.shape.chunk_len))
 
 
-def pieces(model: TextAutoencoder, scores: Scores) -> list[list[str]]:
-    """Runs of tokens, alternately right and wrong, as [what it should be, what came out]."""
-    mask = scores.chunks.mask
-    pairs = zip(scores.chunks.tokens[mask].tolist(), scores.predicted[mask].tolist(), strict=True)
-    runs = (tuple(run) for _, run in itertools.groupby(pairs, key=lambda pair: pair[0] == pair[1]))
-    return [[model.tokenizer.decode(ids) for ids in zip(*run, strict=True)] for run in runs]
+def _sample(model: TextAutoencoder, name: str, chunks: Chunks) -> Sample:
+    decoded = model.send(chunks)
+    counted = decoded.mask.cpu().numpy() | chunks.mask
+    original = np.where(chunks.mask, chunks.tokens, -1)[counted].tolist()
+    came_out = np.where(decoded.mask.cpu().numpy(), decoded.tokens.cpu().numpy(), -1)[counted].tolist()
+    tokens = zip(original, came_out, decoded.unsure.cpu().numpy()[counted].tolist(), strict=True)
+    runs = [(key, [*run]) for key, run in itertools.groupby(tokens, key=lambda row: (row[0] == row[1], row[2]))]
+    return {
+        "document": name,
+        "pieces": [[_text(model, ids) for ids in list(zip(*run, strict=True))[:2]] for _, run in runs],
+        "unsure": [unsure for (_, unsure), _ in runs],
+    }
+
+
+def _text(model: TextAutoencoder, ids: Sequence[int]) -> str:
+    """-1 is no token: one is missing, or one too many came out."""
+    return model.tokenizer.decode(token for token in ids if token >= 0)

@@ -1,11 +1,13 @@
 """A tokenizer and an autoencoder as one: text → memory → text. What users load, call and share."""
 
 import itertools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -14,11 +16,17 @@ from memlm.data.chunks import Chunks, cut
 from memlm.data.corpus import Document
 from memlm.data.token_store import TokenSplit, tokenize_documents
 from memlm.data.tokenizer import Tokenizer
+from memlm.evaluation import checked
+from memlm.evaluation.checked import Checked
 from memlm.evaluation.metrics import Scores, batch_chunks, batches, measures, score
+from memlm.memories import Memory
 from memlm.models.autoencoder import Autoencoder
+from memlm.models.decoded import Decoded, Row, decode
+from memlm.objectives import Batch
 from memlm.progress import track
+from memlm.regenerated import Regenerated
 from memlm.results import Provenance, Result
-from memlm.text_model import Memory, TextModel, check_table, refuse_one_string, require_own
+from memlm.text_model import TextModel, as_texts, check_table, require_own
 
 
 class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
@@ -49,55 +57,145 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
         self.unconditional = check_table(unconditional, self.config.vocab_size)
         self.encoder_fingerprint = model.encoder.fingerprint(tokenizer.fingerprint)
 
-    def encode(self, texts: Sequence[str]) -> Memory:
+    @overload
+    def encode(
+        self,
+        texts: Iterable[str],
+        *,
+        batch_size: int | None = None,
+        device: torch.device | str | None = None,
+        show_progress_bar: bool = False,
+        normalize: bool = False,
+        convert_to_numpy: Literal[False] = False,
+        verify: bool = False,
+    ) -> Memory: ...
+
+    @overload
+    def encode(
+        self,
+        texts: Iterable[str],
+        *,
+        batch_size: int | None = None,
+        device: torch.device | str | None = None,
+        show_progress_bar: bool = False,
+        normalize: bool = False,
+        convert_to_numpy: Literal[True],
+        verify: bool = False,
+    ) -> Float[np.ndarray, "chunk slot memory_dim"]: ...
+
+    def encode(
+        self,
+        texts: Iterable[str],
+        *,
+        batch_size: int | None = None,
+        device: torch.device | str | None = None,
+        show_progress_bar: bool = False,
+        normalize: bool = False,
+        convert_to_numpy: bool = False,
+        verify: bool = False,
+    ) -> Memory | Float[np.ndarray, "chunk slot memory_dim"]:
         """One memory for each chunk of each text; an empty text has none.
 
+        Args:
+            texts: a list, a generator, a pandas Series, ...
+            batch_size: chunks encoded at once; by default as many as are decoded at once.
+            device: move the model there first.
+            show_progress_bar: on standard error.
+            normalize: scale each vector to length 1; by default its root mean square is 1.
+            convert_to_numpy: return the vectors alone.
+            verify: regenerate each chunk and compare; the memory then says which are exact, and how sure each token is.
+
         Raises:
-            ValueError: a text that is not valid Unicode (a lone surrogate), with its index.
+            ValueError: one string, or a text that is not valid Unicode (a lone surrogate).
+            TypeError: something else than strings, with its place.
         """
-        split = self._tokenize(texts)
-        chunks = cut(split, self.config.shape.chunk_len)
-        parts = batches(chunks, self.device, self._batch_chunks)
-        vectors = [self._encode_batch(batch.tokens, batch.mask) for batch in parts]
-        shape = self.config.shape
-        empty = torch.zeros(0, shape.num_slots, shape.memory_dim)
-        return Memory(
-            vectors=torch.cat([empty, *vectors]),
+        if device is not None:
+            self.to(device)
+        listed = as_texts(texts)
+        chunks = cut(self._tokenize(listed), self.config.shape.chunk_len)
+        vectors, exact, confidence = [self._no_memory], [], []
+        with track("Encoding", total=int(chunks.mask.sum()), unit="tokens", quiet=not show_progress_bar) as advance:
+            for batch in batches(chunks, self.device, self._batch_size(batch_size)):
+                memory = self._encoded(batch)
+                vectors.append(memory.cpu())
+                if verify:
+                    decoded = self._regenerated(batch, memory)
+                    same_length = decoded.num_tokens == batch.mask.sum(1)
+                    exact.append((same_length & (decoded.tokens == batch.tokens).all(1)).cpu())
+                    confidence.append(decoded.margin.cpu())
+                advance(batch.num_tokens)
+        memories = Memory(
+            vectors=torch.cat(vectors),
             num_tokens=torch.from_numpy(chunks.mask.sum(axis=1)),
-            num_chunks=tuple(np.bincount(chunks.document, minlength=len(texts)).tolist()),
+            num_chunks=tuple(np.bincount(chunks.document, minlength=len(listed)).tolist()),
             encoder=self.encoder_fingerprint,
+            exact=torch.cat([torch.zeros(0, dtype=torch.bool), *exact]) if verify else None,
+            confidence=torch.cat([torch.zeros(0, chunks.mask.shape[1]), *confidence]) if verify else None,
         )
+        if normalize:
+            memories = replace(memories, vectors=F.normalize(memories.vectors, dim=-1))
+        return memories.numpy() if convert_to_numpy else memories
 
-    @torch.no_grad()
-    def regenerate(self, memory: Memory) -> list[str]:
-        """The texts that the memories give back: the decoder's most likely token at each position.
+    def regenerate(
+        self,
+        memory: Memory | Float[np.ndarray, "text memory_dim"] | Float[Tensor, "text memory_dim"],
+        *,
+        batch_size: int | None = None,
+        show_progress_bar: bool = False,
+    ) -> list[Regenerated]:
+        """The texts that memories give back, each with what is unsure of it (`Regenerated.unsure`).
+
+        The decoder's likeliest tokens are encoded again; where that gives another memory, a text that gives the same is
+        looked for (`models.decoded`).
+
+        Args:
+            memory: from `encode`; or vectors alone, each a text of one chunk, from a model whose memories hold their
+                length.
+            batch_size: chunks decoded at once; by default as many as fit into memory well.
+            show_progress_bar: on standard error.
 
         Raises:
-            ValueError: the memory was made by another encoder.
+            ValueError: the memory was made by another encoder, does not fit this one, or holds NaN.
+            TypeError: no memory.
         """
-        require_own(memory, self.encoder_fingerprint)
-        tokens = torch.cat([self._decode_batch(vectors) for vectors in torch.split(memory.vectors, self._batch_chunks)])
-        chunks = iter([row[:count].tolist() for row, count in zip(tokens, memory.num_tokens, strict=True)])
-        per_text = (itertools.islice(chunks, count) for count in memory.num_chunks)
-        return [self.tokenizer.decode(itertools.chain.from_iterable(ids)) for ids in per_text]
+        given = self._readable(memory)
+        vectors, told = given.vectors, None if self.holds_length else given.num_tokens
+        rows: list[Row] = []
+        total = int(given.num_tokens.sum())
+        with track("Regenerating", total=total, unit="tokens", quiet=not show_progress_bar) as advance:
+            for some in torch.split(torch.arange(len(vectors)), self._batch_size(batch_size)):
+                lengths = None if told is None else told[some].to(self.device)
+                decoded = decode(self.model, vectors[some].to(self.device), lengths)
+                rows += decoded.rows()
+                advance(int(given.num_tokens[some].sum()))
+        chunks = iter(rows)
+        return [self._text([*itertools.islice(chunks, count)]) for count in given.num_chunks]
 
-    def evaluate(self, texts: Sequence[str], *, name: str = "texts", quiet: bool = True) -> Result:
+    @property
+    def holds_length(self) -> bool:
+        """Whether memories hold their own length; older models' are told it (`Memory.num_tokens`)."""
+        return self.config.shape.end_token
+
+    def evaluate(self, texts: Iterable[str], *, name: str = "texts", quiet: bool = True) -> Result:
         """Measure how much of these texts their memories give back (`evaluation.metrics.measures`).
 
-        Each text is a document: a unit of the bootstrap.
+        Each text is a document: a unit of the bootstrap. Beside what the decoder gives back at once, all measures of
+        which are of that, `exact_by_fill` and `calibration` say what `regenerate` makes of it: exact texts by their
+        length in tokens, and how often it is wrong by how sure it is.
 
         Raises:
             ValueError: no text, or none with anything but white space in it.
         """
-        refuse_one_string(texts)
-        if not any(text.strip() for text in texts):
+        listed = as_texts(texts)
+        if not any(text.strip() for text in listed):
             raise ValueError("nothing to evaluate: the text is empty or all white space")
-        return self.evaluate_split(self._tokenize([text for text in texts if text]), name=name, quiet=quiet)
+        return self.evaluate_split(self._tokenize([text for text in listed if text]), name=name, quiet=quiet)
 
     def evaluate_split(self, split: TokenSplit, *, name: str, quiet: bool = True) -> Result:
         """`evaluate`, for documents already tokenized by this model's tokenizer."""
-        scores = self.score(cut(split, self.config.shape.chunk_len), name=name, quiet=quiet)
         shape = self.config.shape
+        chunks = cut(split, shape.chunk_len)
+        scores = self.score(chunks, name=name, quiet=quiet)
         values, intervals = measures(
             scores,
             self.unconditional_nats(scores.chunks),
@@ -106,30 +204,101 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
             memory_dims=shape.num_slots * shape.memory_dim,
         )
         values |= {"chunk_len": shape.chunk_len, "memory_dim": shape.memory_dim, "num_slots": shape.num_slots}
+        pieces = checked.fill_pieces(split, shape.chunk_len)
+        values |= checked.measures({fill: self.check(some) for fill, some in pieces.items()})
         made_by = Provenance.here(model=self.provenance, encoder=self.encoder_fingerprint)
         return Result(name=name, measures=values, intervals=intervals, provenance=made_by)
 
     def score(self, chunks: Chunks, *, name: str = "", quiet: bool = True) -> Scores:
-        """Regenerate chunks and score every token."""
+        """Score every token of what the decoder gives back at once."""
         with track(f"Regenerating {name}", total=int(chunks.mask.sum()), unit="tokens", quiet=quiet) as advance:
             return score(self.model, chunks, self.config.shape.vocab_size, device=self.device, advance=advance)
+
+    def check(self, chunks: Chunks) -> Checked:
+        """Send chunks through their memories, and compare."""
+        return Checked.of(chunks, self.send(chunks))
+
+    def send(self, chunks: Chunks) -> Decoded:
+        """Send chunks through their memories, as `encode` and `regenerate` do."""
+        parts = batches(chunks, self.device, self._batch_chunks)
+        return Decoded.concat([self._regenerated(batch, self._encoded(batch)) for batch in parts])
 
     def unconditional_nats(self, chunks: Chunks) -> Float[np.ndarray, "chunk token"]:
         """What each token costs the reader that has no memory, in nats."""
         return -self.unconditional.numpy()[chunks.tokens]
 
+    # --- batches ---------------------------------------------------------------------------------------------------
+
     @property
     def _batch_chunks(self) -> int:
         return batch_chunks(self.config.shape.chunk_len, self.config.shape.vocab_size)
 
+    def _batch_size(self, asked: int | None) -> int:
+        if asked is not None and asked < 1:
+            raise ValueError(f"batch_size must be positive, not {asked}")
+        return asked or self._batch_chunks
+
     @torch.no_grad()
-    def _encode_batch(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        return self.model.encoder(tokens, mask).cpu()
+    def _encoded(self, batch: Batch) -> Tensor:
+        return self.model.encoder(batch.tokens, batch.mask)
 
-    def _decode_batch(self, vectors: Tensor) -> Tensor:
-        return self.model.decoder(vectors.to(self.device)).argmax(dim=-1).cpu()
+    def _regenerated(self, batch: Batch, memory: Tensor) -> Decoded:
+        return decode(self.model, memory, None if self.holds_length else batch.mask.sum(1))
 
-    def _tokenize(self, texts: Sequence[str]) -> TokenSplit:
-        refuse_one_string(texts)
+    # --- text and memories in and out ------------------------------------------------------------------------------
+
+    def _tokenize(self, texts: list[str]) -> TokenSplit:
         documents = (Document(f"text {i}", text, None) for i, text in enumerate(texts))
         return tokenize_documents(self.tokenizer, documents)
+
+    def _text(self, chunks: list[Row]) -> Regenerated:
+        """One text of its chunks."""
+        tokens, unsure = (
+            ([*itertools.chain.from_iterable(part)] for part in zip(*chunks, strict=True)) if chunks else ([], [])
+        )
+        return Regenerated(*self.tokenizer.decode_marked(tokens, unsure))
+
+    @property
+    def _no_memory(self) -> Tensor:
+        return torch.zeros(0, self.config.shape.num_slots, self.config.shape.memory_dim)
+
+    def _readable(self, memory: Memory | np.ndarray | Tensor) -> Memory:
+        """The memory with vectors as the decoder reads them; same errors as `regenerate`."""
+        shape = self.config.shape
+        if isinstance(memory, (np.ndarray, Tensor)):
+            memory = self._of_vectors(torch.as_tensor(memory))
+        if not isinstance(memory, Memory):
+            raise TypeError(
+                f"expected a Memory, as encode makes it, or an array of vectors, not {type(memory).__name__}"
+            )
+        require_own(memory, self.encoder_fingerprint)
+        if list(memory.vectors.shape[1:]) != [shape.num_slots, shape.memory_dim]:
+            made = f"{shape.num_slots} × {shape.memory_dim}"
+            raise ValueError(f"these vectors are {list(memory.vectors.shape[1:])} a chunk; this model makes {made}")
+        if not bool(memory.vectors.isfinite().all()):
+            chunk = int((~memory.vectors.isfinite()).flatten(1).any(1).nonzero()[0])
+            raise ValueError(f"the vector of chunk {chunk} holds NaN or infinity: it is no memory")
+        if (
+            len(memory.num_tokens)
+            and not 0 <= int(memory.num_tokens.min()) <= int(memory.num_tokens.max()) <= shape.chunk_len
+        ):
+            raise ValueError(f"num_tokens must lie from 0 to {shape.chunk_len}, not {memory.num_tokens.tolist()[:8]}")
+        vectors = memory.vectors.float()
+        if shape.num_bits is None:
+            vectors = F.rms_norm(vectors, vectors.shape[-1:], eps=1e-12)  # they may be kept at length 1
+        return replace(memory, vectors=vectors)
+
+    def _of_vectors(self, vectors: Tensor) -> Memory:
+        """Vectors from anywhere, each a text of one chunk."""
+        shape = self.config.shape
+        if not self.holds_length:
+            raise ValueError("this model's vectors do not hold their length: give a Memory, which has num_tokens")
+        if vectors.shape[-1] != shape.memory_dim or vectors.numel() % (shape.num_slots * shape.memory_dim):
+            raise ValueError(f"expected vectors [text {shape.num_slots * shape.memory_dim}], not {list(vectors.shape)}")
+        rows = vectors.reshape(-1, shape.num_slots, shape.memory_dim)
+        return Memory(
+            vectors=rows,
+            num_tokens=torch.full((len(rows),), shape.chunk_len),
+            num_chunks=(1,) * len(rows),
+            encoder=self.encoder_fingerprint,
+        )

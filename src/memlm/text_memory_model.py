@@ -16,12 +16,13 @@ from memlm.data.tokenizer import Tokenizer
 from memlm.data.windows import all_windows
 from memlm.evaluation.metrics import measures, score
 from memlm.evaluation.prediction import predict, prediction_measures
+from memlm.memories import Memory
 from memlm.models.memory_model import MemoryModel, Regenerator
 from memlm.nn.insertion import Memories
 from memlm.nn.pointer import Recalled
 from memlm.progress import track
 from memlm.results import Provenance, Result
-from memlm.text_model import Memory, TextModel, check_table, refuse_one_string, require_own
+from memlm.text_model import TextModel, as_texts, check_table, require_own
 
 WINDOW_CHUNKS = 4
 """Chunks of an evaluation window, unless the model's training had others."""
@@ -97,8 +98,7 @@ class TextMemoryModel(TextModel[MemoryModel, MemoryModelConfig]):
         Raises:
             ValueError: no text is longer than a chunk.
         """
-        refuse_one_string(texts)
-        documents = (Document(f"text {i}", text, None) for i, text in enumerate(texts) if text)
+        documents = (Document(f"text {i}", text, None) for i, text in enumerate(as_texts(texts)) if text)
         return self.evaluate_split(tokenize_documents(self.tokenizer, documents), name=name, quiet=quiet)
 
     def evaluate_split(

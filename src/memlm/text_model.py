@@ -1,33 +1,20 @@
-"""A model and its tokenizer as one: what can be saved, loaded and shared; and memories, apart from who made them."""
+"""A model and its tokenizer as one: what can be saved, loaded and shared."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from memlm import checkpoint_folder
 from memlm.checkpoint_folder import Kind, ModelConfig
 from memlm.data.tokenizer import Tokenizer
+from memlm.memories import Memory
 
 Model = TypeVar("Model", bound=nn.Module)
 Configuration = TypeVar("Configuration", bound=ModelConfig)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Memory:
-    """The memories of some texts, and what is needed to read them back."""
-
-    vectors: Float[Tensor, "chunk slot memory_dim"]
-    num_tokens: Int[Tensor, " chunk"]
-    """Real tokens in each chunk; only a text's last chunk may be short."""
-    num_chunks: tuple[int, ...]
-    """Chunks of each text."""
-    encoder: str
-    """Fingerprint of the encoder that made these vectors; no other's decoder can read them."""
 
 
 class TextModel(Generic[Model, Configuration]):
@@ -60,8 +47,15 @@ class TextModel(Generic[Model, Configuration]):
         return next(self.model.parameters()).device
 
     def to(self, device: torch.device | str) -> Self:
-        """Move the model to a device."""
-        self.model.to(device)
+        """Move the model to a device.
+
+        Raises:
+            ValueError: there is no such device here.
+        """
+        try:
+            self.model.to(device)
+        except (RuntimeError, AssertionError) as error:  # torch's own: an unknown name, or a build without CUDA
+            raise ValueError(f"cannot use device {str(device)!r}: {str(error).splitlines()[0]}") from None
         return self
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -74,11 +68,19 @@ class TextModel(Generic[Model, Configuration]):
         checkpoint_folder.save(Path(folder), self.config, tensors, self.tokenizer, self.provenance)
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, *, revision: str | None = None) -> Self:
+    def from_pretrained(
+        cls, name_or_path: str | Path, *, revision: str | None = None, device: torch.device | str | None = None
+    ) -> Self:
         """Load a checkpoint: a folder, a model that ships with memlm (`english`), or a Hugging Face hub name.
 
+        Args:
+            name_or_path: which.
+            revision: of a model on the hub.
+            device: where to put it; by default on a GPU, where there is one.
+
         Raises:
-            ValueError: no such model, or a folder that is not a whole memlm checkpoint; says which part is wrong.
+            ValueError: no such model, or a folder that is not a whole memlm checkpoint; says which part is wrong. No
+                such device.
         """
         folder = checkpoint_folder.locate(name_or_path, revision)
         config, tensors, tokenizer, provenance = checkpoint_folder.load(folder, cls.kind)
@@ -88,9 +90,10 @@ class TextModel(Generic[Model, Configuration]):
         model = cls.model_class(config)
         checkpoint_folder.load_weights(model, tensors, folder)
         try:
-            return cls(model, tokenizer, provenance=provenance, **tables)  # type: ignore[arg-type]
+            loaded = cls(model, tokenizer, provenance=provenance, **tables)  # type: ignore[arg-type]
         except ValueError as error:
             raise ValueError(f"{folder}: {error}") from None
+        return loaded.to(device or default_device())
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload the checkpoint to the Hugging Face hub (options as for `HfApi.create_repo`); returns its address."""
@@ -117,7 +120,28 @@ def require_own(memory: Memory, fingerprint: str) -> None:
         )
 
 
-def refuse_one_string(texts: Sequence[str]) -> None:
-    """Raise ValueError where texts are one text, which would be read letter by letter."""
+def default_device() -> str:
+    """A GPU, where there is one."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def as_texts(texts: Iterable[str]) -> list[str]:
+    """Texts of a list, a generator, a pandas Series or the like.
+
+    Raises:
+        ValueError: it is one string, which would be read letter by letter.
+        TypeError: it holds something else than strings, or has no order; says what and where.
+    """
     if isinstance(texts, str):
         raise ValueError("expected a list of texts, not one string; wrap it: [text]")
+    if isinstance(texts, (bytes, Mapping, Set)) or not hasattr(texts, "__iter__"):
+        hint = {bytes: "; decode it", dict: "; give its values"}.get(type(texts), "")
+        raise TypeError(f"expected a list of texts, not {type(texts).__name__}{hint}")
+    listed: list[Any] = list(texts)
+    for place, text in enumerate(listed):
+        if not isinstance(text, str):
+            hint = "; decode it" if isinstance(text, bytes) else ""
+            raise TypeError(f"text {place} is {text!r:.40} ({type(text).__name__}), not a string{hint}")
+    return listed

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memlm.data.chunks import Chunks, cut, sample
+from memlm.data.chunks import Chunks, cut, ended, pieces, sample
 from memlm.data.token_store import TokenSplit
 
 
@@ -93,14 +93,50 @@ def test_a_sample_is_a_function_of_seed_and_step() -> None:
     assert draw(1, 2) != draw(1, 3) != draw(2, 2) != draw(2, 1)
 
 
-def test_begins_are_uniform_over_tokens_and_short_lengths_over_one_to_chunk_len() -> None:
+def test_begins_are_uniform_over_tokens_and_short_lengths_over_their_logarithms() -> None:
     split = split_with([9000, 1000])
     chunks = sample(split, 10, 20_000, seed=0, step=0, short_fraction=1.0)
     assert abs(np.mean(chunks.document == 0) - 0.9) < 0.01
-    lengths = np.bincount(chunks.mask.sum(axis=1), minlength=11)[1:] / 20_000
-    np.testing.assert_allclose(lengths, 0.1, atol=0.01)
+    lengths = np.bincount(chunks.mask.sum(axis=1), minlength=11) / 20_000
+    edges = np.log(np.arange(2, 13))
+    np.testing.assert_allclose(lengths[1:], np.diff(edges) / (edges[-1] - edges[0]), atol=0.01)
+    with_none = sample(split, 10, 20_000, seed=0, step=0, short_fraction=1.0, shortest=0)
+    assert abs(np.mean(~with_none.mask.any(axis=1)) - np.log(2) / np.log(12)) < 0.01
     some = sample(split, 10, 20_000, seed=0, step=0, short_fraction=0.2)
-    assert abs(np.mean(some.mask.sum(axis=1) < 10) - 0.18) < 0.02
+    assert abs(np.mean(some.mask.sum(axis=1) < 10) - 0.2 * (1 - lengths[-1])) < 0.02
+
+
+def test_samples_from_the_start_begin_with_a_document_each_as_often() -> None:
+    split = split_with([9000, 0, 1000, 5])
+    chunks = sample(split, 10, 8_000, seed=0, step=0, short_fraction=0.0, from_start=True)
+    assert all(tokens[0] - 1 == split.document_starts[document] for document, tokens in unpadded(chunks))
+    counts = np.bincount(chunks.document[chunks.mask.any(axis=1)], minlength=4) / 8_000
+    np.testing.assert_allclose(counts[[0, 3]], 0.25, atol=0.02)
+    assert sorted({len(tokens) for _, tokens in unpadded(chunks)}) == [5, 10]
+
+
+@given(splits, chunk_lens, st.integers(1, 40), st.integers(1, 30))
+def test_pieces_are_of_one_length_and_of_one_document(
+    split: TokenSplit, chunk_len: int, length: int, most: int
+) -> None:
+    length = min(length, chunk_len)
+    found = pieces(split, chunk_len, length, most)
+    lengths = np.diff(split.document_starts)
+    assert len(found.tokens) == min(most, int(np.maximum(lengths - length + 1, 0).sum()))
+    begins = []
+    for document, tokens in unpadded(found):
+        begin = tokens[0] - 1
+        assert tokens == split.tokens[begin : begin + length].tolist()
+        assert split.document_starts[document] <= begin <= split.document_starts[document + 1] - length
+        begins.append(begin)
+    assert sorted(set(begins)) == begins
+
+
+def test_ended_chunks_are_full() -> None:
+    chunks = cut(split_with([3]), 5)
+    full = ended(chunks, 7)
+    assert full.mask.all()
+    assert full.tokens.tolist() == [[1, 2, 3, 7, 7]]
 
 
 def test_a_split_shorter_than_a_chunk_works() -> None:

@@ -26,6 +26,7 @@ def random_scores(chunks: Chunks, seed: int = 1) -> tuple[Scores, np.ndarray]:
     rng = np.random.default_rng(seed)
     shape = chunks.tokens.shape
     predicted = np.where(rng.random(shape) < 0.5, chunks.tokens, rng.integers(VOCAB, size=shape))
+    predicted = np.where(chunks.mask, predicted, -1)
     return Scores(predicted, rng.exponential(1, shape), chunks), rng.exponential(2, shape)
 
 
@@ -86,7 +87,7 @@ def test_what_stands_at_the_padding_is_not_counted() -> None:
     chunks = random_chunks()
     scores, unconditional = random_scores(chunks)
     garbage = Scores(
-        np.where(chunks.mask, scores.predicted, 7),
+        scores.predicted,
         np.where(chunks.mask, scores.nats, 1e6),
         chunks._replace(tokens=np.where(chunks.mask, chunks.tokens, 3)),
     )
@@ -94,6 +95,16 @@ def test_what_stands_at_the_padding_is_not_counted() -> None:
     ask = {"document_bytes": np.ones(6), "vocab_size": VOCAB, "memory_dims": 8}
     assert measures(garbage, without, **ask) == measures(scores, unconditional, **ask)
     assert quick_measures(garbage) == quick_measures(scores)
+
+
+def test_a_token_too_many_is_an_error_of_the_chunk_but_no_token_is_wrong() -> None:
+    chunks = random_chunks()
+    perfect = Scores(np.where(chunks.mask, chunks.tokens, -1), np.zeros(chunks.mask.shape), chunks)
+    short = int(np.flatnonzero(~chunks.mask[:, -1])[0])
+    perfect.predicted[short, -1] = 7
+    found = quick_measures(perfect)
+    assert found["token_accuracy"] == 1
+    assert found["exact_match"] == pytest.approx(1 - 1 / len(chunks.mask))
 
 
 def test_a_lone_documents_chunks_are_resampled_and_a_lone_chunk_has_no_intervals() -> None:
@@ -143,7 +154,7 @@ def test_scoring_takes_every_token_in_order_and_leaves_the_models_mode(monkeypat
     assert model.training
     assert not any(model.modes)
     assert (len(heard), sum(heard)) == (5, chunks.mask.sum())
-    assert np.array_equal(scores.predicted[:, 1:], chunks.tokens[:, 1:])
+    assert np.array_equal(scores.predicted[:, 1:], np.where(chunks.mask, chunks.tokens, -1)[:, 1:])
     sure = math.log(math.exp(3) + VOCAB - 1) - 3
     np.testing.assert_allclose(scores.nats[:, 1:], sure * chunks.mask[:, 1:], rtol=1e-5)
     np.testing.assert_allclose(scores.nats[:, 0], sure + 3, rtol=1e-5)
@@ -155,7 +166,7 @@ def test_scoring_takes_every_token_in_order_and_leaves_the_models_mode(monkeypat
 def test_a_misled_baseline_earns_no_more_than_uniform_guessing() -> None:
     chunks = random_chunks()
     scores, _ = random_scores(chunks)
-    perfect = scores._replace(predicted=chunks.tokens, nats=np.zeros_like(scores.nats))
+    perfect = scores._replace(predicted=np.where(chunks.mask, chunks.tokens, -1), nats=np.zeros_like(scores.nats))
     hopeless = np.full(chunks.tokens.shape, 50.0)
     num_bytes = np.full(chunks.document.max() + 1, 10)
     found, intervals = measures(perfect, hopeless, num_bytes, vocab_size=VOCAB, memory_dims=8)

@@ -111,7 +111,7 @@ def stack_shapes(name: str, mixer: dict[str, tuple[int, ...]], up: int, down: in
 def test_the_tensors_of_ours() -> None:
     mixer = {"inward.weight": (32, 32), "outward.weight": (32, 32), "weight.0": (16, 16), "weight.1": (16, 16)}
     assert shapes(tiny_model()) == {
-        "encoder.embed.weight": (300, 32),
+        "encoder.embed.weight": (301, 32),
         "encoder.positions": (16, 32),
         **stack_shapes("encoder", mixer, 64, 64),
         "encoder.pooling.narrow.weight": (8, 32),
@@ -120,7 +120,7 @@ def test_the_tensors_of_ours() -> None:
         "decoder.unpooling.widen.weight": (32, 8),
         "decoder.positions": (16, 32),
         **stack_shapes("decoder", mixer, 64, 64),
-        "decoder.head.weight": (300, 32),
+        "decoder.head.weight": (301, 32),
     }
 
 
@@ -130,14 +130,14 @@ def test_the_tensors_of_the_paper() -> None:
     cfg = tiny_model(encoder=stack, decoder=stack, pooling=LastToken(), unpooling=SlidingWindow())
     mixer = {"inward.weight": (96, 32), "outward.weight": (32, 32)}
     assert shapes(cfg) == {
-        "encoder.embed.weight": (300, 32),
+        "encoder.embed.weight": (301, 32),
         "encoder.positions": (16, 32),
         **stack_shapes("encoder", mixer, 170, 85),
         "encoder.pooling.project.weight": (32, 32),
         "decoder.unpooling.project.weight": (32, 16),
         "decoder.positions": (16, 32),
         **stack_shapes("decoder", mixer, 170, 85),
-        "decoder.head.weight": (300, 32),
+        "decoder.head.weight": (301, 32),
     }
 
 
@@ -145,7 +145,7 @@ def test_parameter_counts() -> None:
     def count(cfg: AutoencoderConfig) -> int:
         return sum(parameter.numel() for parameter in Autoencoder(cfg).parameters())
 
-    embeddings_and_head, positions = 2 * 300 * 32, 2 * 16 * 32
+    embeddings_and_head, positions = 2 * 301 * 32, 2 * 16 * 32
     mlp, pool = 2 * 32 * 64, 8 * 32 + 32 * 128
     assert count(tiny_model()) == embeddings_and_head + positions + 2 * (2 * 32 * 32 + 2 * 16 * 16 + mlp + pool)
     attention = replace(tiny_model().encoder, mixer=Attention(num_heads=2))

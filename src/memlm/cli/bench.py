@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from memlm.cli.command import Answer, Command, ReadsText
+from memlm.cli.command import Answer, Command, ReadsText, UsesModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ class MemoryTraining(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recall(ReadsText):
+class Recall(UsesModel, ReadsText):
     """How often a memory model gives back an exact string that stands anywhere in its past.
 
     Facts are hidden in real text: a name's number or code, the words after a marker. The last chunk asks for one of
@@ -172,7 +172,7 @@ class Recall(ReadsText):
 
         texts = self.documents(self.text) if self.text else ()
         return recall(
-            TextMemoryModel.from_pretrained(self.model),
+            TextMemoryModel.from_pretrained(self.model, device=self.device),
             num_texts=self.num_texts,
             kinds=self.kinds,
             seed=self.seed,
@@ -183,7 +183,7 @@ class Recall(ReadsText):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryFiles(ReadsText):
+class MemoryFiles(UsesModel, ReadsText):
     """How fast text is remembered and recalled, how much of that is matrix products, and what rounding memories costs.
 
     memlm bench memory --json
@@ -202,7 +202,33 @@ class MemoryFiles(ReadsText):
         from memlm.text_autoencoder import TextAutoencoder
 
         texts = self.documents(self.text) if self.text else ()
-        return memory_files(TextAutoencoder.from_pretrained(self.model), texts)
+        return memory_files(TextAutoencoder.from_pretrained(self.model, device=self.device), texts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Everyday(UsesModel):
+    """How much of what people type comes back exactly: words, names, dates, addresses, code, other alphabets, emoji.
+
+    memlm bench everyday --json
+
+    For each kind of text and each length in tokens: the share of texts that are regenerated without an error, from
+    their vectors alone. And whether what is wrong is marked as unsure.
+    """
+
+    model: tyro.conf.Positional[str] = "english"
+    """An autoencoder: one that ships with memlm, a checkpoint folder, or a Hugging Face hub name."""
+    num_texts: int = 400
+    """Texts of each kind and length."""
+    seed: int = 0
+
+    def run(self) -> Answer:
+        """Run the benchmark."""
+        from memlm.benchmarks.everyday import everyday
+        from memlm.text_autoencoder import TextAutoencoder
+
+        return everyday(
+            TextAutoencoder.from_pretrained(self.model, device=self.device), num_texts=self.num_texts, seed=self.seed
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +262,7 @@ class Bench:
         | Annotated[MemoryTraining, tyro.conf.subcommand("train")]
         | Annotated[Recall, tyro.conf.subcommand("recall")]
         | Annotated[MemoryFiles, tyro.conf.subcommand("memory")]
+        | Annotated[Everyday, tyro.conf.subcommand("everyday")]
         | Annotated[Paper, tyro.conf.subcommand("paper")],
         tyro.conf.arg(name=""),
     ]

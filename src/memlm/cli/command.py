@@ -48,6 +48,14 @@ class Command:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UsesModel(Command):
+    """What every command has that runs a trained model."""
+
+    device: str | None = None
+    """Where to run the model, such as cuda, cuda:1, mps or cpu; by default on a GPU, where there is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReadsText(Command):
     """What every command has that reads files of text."""
 

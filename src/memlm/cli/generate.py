@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from memlm.cli.command import Answer, ReadsText
+from memlm.cli.command import Answer, ReadsText, UsesModel
 from memlm.cli.memory import chunk_range
 
 if TYPE_CHECKING:
-    from memlm.text_model import Memory
+    from memlm.memories import Memory
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generate(ReadsText):
+class Generate(UsesModel, ReadsText):
     """Go on from a prompt, with past text read as one vector a chunk.
 
     memlm generate runs/memory/model --memory address.txt --prompt 'My fellow citizens,' --max-new-tokens 200
@@ -44,7 +44,7 @@ class Generate(ReadsText):
 
         from memlm.text_memory_model import TextMemoryModel
 
-        model = TextMemoryModel.from_pretrained(self.model)
+        model = TextMemoryModel.from_pretrained(self.model, device=self.device)
         past, told = self._past(model.config.max_memories)
         torch.manual_seed(self.seed)
         drawn = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}

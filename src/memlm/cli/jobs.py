@@ -8,9 +8,10 @@ from typing import Annotated, Any, Union
 
 import tyro
 
-from memlm.cli.command import Answer, Command, ReadsText
+from memlm.cli.command import Answer, Command, ReadsText, UsesModel
 from memlm.config import FileCorpus, HubCorpus, LanguageModelRecipe, MemoryModelRecipe, RecipeConfig
 from memlm.recipes import LANGUAGE_MODELS, MEMORY_MODELS, RECIPES
+from memlm.regenerated import Regenerated
 
 Recipe: Any = Annotated[
     Union[  # noqa: UP007  # made of the recipes there are
@@ -146,7 +147,7 @@ class Recipes(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(ReadsText):
+class Evaluate(UsesModel, ReadsText):
     """Measure how much of a text a model's memories give back.
 
     memlm evaluate english --text novel.txt --json
@@ -166,7 +167,7 @@ class Evaluate(ReadsText):
 
         if kind_of(self.model) == "memory_model":
             return self._memory_model()
-        model = memlm.load(self.model)
+        model = memlm.load(self.model, device=self.device)
         if self.text:
             texts = self.documents(self.text)
             results = [model.evaluate(texts, name="text", quiet=False)]
@@ -182,18 +183,21 @@ class Evaluate(ReadsText):
         if not self.text:
             raise ValueError("a memory model has no standard texts to be evaluated on: give --text")
         texts = self.documents(self.text)
-        result = TextMemoryModel.from_pretrained(self.model).evaluate(texts, name="text", quiet=False)
+        result = TextMemoryModel.from_pretrained(self.model, device=self.device).evaluate(
+            texts, name="text", quiet=False
+        )
         _show_prediction(self, result)
         return result.to_dict()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Regenerate(ReadsText):
+class Regenerate(UsesModel, ReadsText):
     """Encode text into memories, decode them again, and show what comes back.
 
     echo 'Fellow citizens of the Senate: ...' | memlm regenerate english
 
-    In a terminal, wrong tokens are marked. Into a pipe or a file goes the regenerated text and nothing else:
+    In a terminal, wrong tokens are marked, and those that the model itself is unsure of. Into a pipe or a file goes the
+    regenerated text and nothing else:
 
     memlm regenerate english --text novel.txt > regenerated.txt
     """
@@ -209,7 +213,7 @@ class Regenerate(ReadsText):
         from memlm.report.terminal import print_samples
         from memlm.samples import regenerated
 
-        model, texts = memlm.load(self.model), self.documents(self.text)
+        model, texts = memlm.load(self.model, device=self.device), self.documents(self.text)
         if not self.json and not sys.stdout.isatty():
             self._write(texts, model.regenerate(model.encode(texts)))
             return {}
@@ -217,12 +221,13 @@ class Regenerate(ReadsText):
         print_samples(self.console(), samples)
         return {"samples": samples}
 
-    def _write(self, texts: Sequence[str], regenerated: Sequence[str]) -> None:
-        """What came back, byte for byte, and on standard error whether it is what was sent."""
+    def _write(self, texts: Sequence[str], regenerated: Sequence[Regenerated]) -> None:
+        """What came back, byte for byte; on standard error whether it is what was sent, and what the model is unsure of."""
         for number, (text, back) in enumerate(zip(texts, regenerated, strict=True)):
             sys.stdout.buffer.write(back.encode())
             verdict = "regenerated without an error" if back == text else "regenerated with errors"
-            self.say(f"text {number}: {verdict}", aside=True)
+            unsure = "".join(f"; unsure: {back[start:end]!r} at character {start}" for start, end in back.unsure[:5])
+            self.say(f"text {number}: {verdict}{unsure}", aside=True)
         sys.stdout.buffer.flush()
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from memlm.cli.command import Answer, Command, FlawError
+from memlm.cli.command import Answer, FlawError, UsesModel
 
 if TYPE_CHECKING:
     from memlm.memory.file import MemoryFile
@@ -22,7 +22,7 @@ _LONG_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Remember(Command):
+class Remember(UsesModel):
     """Write texts into a file of memories, one vector a chunk, each checked as it is made.
 
     memlm remember notes.txt 'chapters/*.txt' -o notes.memory
@@ -55,7 +55,7 @@ class Remember(Command):
         before, begin = 0, time.monotonic()
         with track("Remembering", total=_num_bytes(paths), unit="bytes") as advance:
             if self.append:
-                notes = MemoryFile.open(self.out, self.model)
+                notes = MemoryFile.open(self.out, self.model, device=self.device)
                 if self.bits not in (None, notes.about.bits):
                     raise ValueError(f"{self.out} keeps {notes.about.bits} bits, not {self.bits}; leave out --bits")
                 before = notes.num_chunks
@@ -67,6 +67,7 @@ class Remember(Command):
                     documents,
                     bits=self.bits or 8,
                     target=self.target,
+                    device=self.device,
                     advance=advance,
                 )
         seconds = time.monotonic() - begin
@@ -83,7 +84,7 @@ class Remember(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recall(Command):
+class Recall(UsesModel):
     """Write the text of a file of memories to standard output, byte for byte, and nothing else.
 
     memlm recall notes.memory --chunks 10:20
@@ -108,7 +109,7 @@ class Recall(Command):
         from memlm.memory.store import DamagedChunkError
         from memlm.progress import track
 
-        notes = MemoryFile.open(self.file, self.model)
+        notes = MemoryFile.open(self.file, self.model, device=self.device)
         start, stop = chunk_range(self.chunks, notes.num_chunks)
         total = sum(chunk.num_bytes for chunk in notes.chunks[start:stop])
         num_bytes, damage = 0, list[DamagedChunkError]()
@@ -134,7 +135,7 @@ class Recall(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inspect(Command):
+class Inspect(UsesModel):
     """Show what a file of memories holds, how much of it its vectors alone give back, and whether it is whole.
 
     memlm inspect notes.memory
@@ -150,7 +151,7 @@ class Inspect(Command):
         from memlm.memory.file import MemoryFile
         from memlm.memory.summary import summary
 
-        notes = MemoryFile.open(self.file, self.model)
+        notes = MemoryFile.open(self.file, self.model, device=self.device)
         damaged = notes.damaged()
         try:
             compared = {} if damaged else _compared(notes)

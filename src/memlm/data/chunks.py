@@ -102,6 +102,24 @@ def sample(
     return _gather(split, document, begin, max_len, chunk_len)
 
 
+def pieces(split: TokenSplit, chunk_len: int, length: int, most: int) -> Chunks:
+    """Pieces of `length` tokens, at most so many, from all over the documents that are long enough."""
+    lengths = np.diff(split.document_starts)
+    starts_of = np.maximum(lengths - length + 1, 0)
+    total = int(starts_of.sum())
+    place = np.unique(np.linspace(0, max(total - 1, 0), min(most, total)).astype(np.int64))
+    document = np.searchsorted(np.cumsum(starts_of), place, side="right")
+    begin = split.document_starts[document] + place - (np.cumsum(starts_of) - starts_of)[document]
+    return _gather(split, document, begin, np.full_like(begin, length), chunk_len)
+
+
+def beginnings(split: TokenSplit, chunk_len: int, length: int) -> Chunks:
+    """The first `length` tokens of each document that has so many."""
+    document = np.flatnonzero(np.diff(split.document_starts) >= length)
+    begin = split.document_starts[document]
+    return _gather(split, document, begin, np.full_like(begin, length), chunk_len)
+
+
 def scramble(chunks: Chunks, vocab_size: int, *, fraction: float, seed: int, step: int) -> Chunks:
     """Replace tokens by uniformly random ones in a `fraction` of the chunks; a function of `seed` and `step`.
 

@@ -16,8 +16,10 @@ _LONGEST = 800
 """Characters of a document: more than most chunks hold."""
 _PLAIN_FRACTION = 0.6
 """Share of documents that are one piece by itself; others are several, below or beside each other."""
-_MODULES = ("argparse", "ast", "configparser", "datetime", "doctest", "ftplib", "inspect", "optparse", "pathlib", "pdb")
-_MODULES += ("pickle", "platform", "smtplib", "socket", "statistics", "subprocess", "tarfile", "threading", "uuid")
+_MODULES = (
+    *("argparse", "ast", "configparser", "datetime", "doctest", "ftplib", "inspect", "optparse", "pathlib", "pdb"),
+    *("pickle", "platform", "smtplib", "socket", "statistics", "subprocess", "tarfile", "threading", "uuid"),
+)
 _ALPHABETS = {
     "latin": "aàáâãäåāăąbcçćčdďđeèéêëēęěfgğhiìíîïīıjklłľmnñńňoòóôõöøőœpqrřsśşšßtťuùúûüūůűvwxyýÿzźżžæðþ",
     "greek": "αβγδεζηθικλμνξοπρςστυφχψωάέήίόύώ",
@@ -80,8 +82,7 @@ class _Writer:
         return self.rng.choice((" ", " ", " ", "-")).join(parts)
 
     def made_up_word(self) -> str:
-        onsets = ("b", "br", "c", "ch", "d", "f", "g", "gr", "h", "j", "k", "kl", "l", "m", "n", "p", "r", "s", "sch")
-        onsets += ("sh", "st", "t", "th", "tr", "v", "w", "x", "y", "z", "", "ñ", "ç")
+        onsets = ("b br c ch d f g gr h j k kl l m n p r s sch " + "sh st t th tr v w x y z  ñ ç").split(" ")
         vowels = ("a", "e", "i", "o", "u", "ai", "ee", "ei", "ie", "oo", "ou", "y", "ä", "é", "ö", "ü", "í", "ó")
         ends = ("", "", "n", "r", "s", "l", "m", "t", "ck", "ng", "nd", "rt", "ß", "x")
         syllables = (map(self.rng.choice, (onsets, vowels, ends)) for _ in range(self.rng.randint(1, 4)))

@@ -2,12 +2,22 @@
 
 import importlib.util
 import io
+import random
+import re
+import string
 from importlib.machinery import SourceFileLoader
 from importlib.resources import files
 
 from memlm.data.corpus import Document, cut
 
 EVALUATION_TEXTS = ("novel", "verse", "code")
+
+EVERYDAY_KINDS = (
+    *("prose", "words", "names", "numbers", "addresses", "python", "german", "french", "digits", "alphabets", "emoji"),
+)
+"""Kinds of everyday text to evaluate on; `numbers` are dates and amounts, `addresses` of web pages, files, e-mail."""
+_RUNNING = ("prose", "german", "french", "alphabets")
+"""Of these a text may begin with any word; others are made of whole lines."""
 
 _DOCUMENT_BYTES = 8 * 1024
 _MODULES = ("bisect", "calendar", "csv", "heapq", "queue", "random", "shlex", "textwrap", "tokenize", "zipfile")
@@ -23,11 +33,54 @@ def evaluation_documents(name: str) -> list[Document]:
     """
     match name:
         case "novel" | "verse":
-            text = files("memlm.data").joinpath("texts", f"{name}.txt").read_bytes()
-            return _documents(name, text)
+            return _documents(name, _read(f"{name}.txt").encode())
         case "code":
             return [document for module in _MODULES for document in _documents(f"code/{module}", module_source(module))]
     raise ValueError(f"there is no evaluation text {name!r}; there are {', '.join(EVALUATION_TEXTS)}")
+
+
+def everyday_lines(kind: str) -> list[str]:
+    """What people type, of one of the `EVERYDAY_KINDS`: a word, a name, a date, an address, a sentence, ... each.
+
+    Raises:
+        ValueError: an unknown kind, or a Python that comes without source.
+    """
+    match kind:
+        case "words":
+            return sorted(set(re.findall(r"[A-Za-z]+(?:'[a-z]+)?", _read("novel.txt"))))
+        case "prose":
+            return [line for line in re.split(r"(?<=[.!?;]) |\n+", _read("novel.txt").strip()) if line]
+        case "python":
+            return [line for document in evaluation_documents("code") for line in document.text.splitlines() if line]
+        case "digits":
+            rng = random.Random(0)
+            return ["".join(rng.choices(string.digits, k=rng.randint(1, 40))) for _ in range(500)]
+    if kind not in EVERYDAY_KINDS:
+        raise ValueError(f"there is no everyday text of kind {kind!r}; there is {', '.join(EVERYDAY_KINDS)}")
+    return _read(f"everyday/{kind}.txt").splitlines()
+
+
+def everyday_documents(kind: str, number: int, num_characters: int, seed: int = 0) -> list[Document]:
+    """Texts of one of the `EVERYDAY_KINDS`, each of at least so many characters: random lines below each other; code,
+    and in running text the words of the first line, in their order."""
+    rng, lines = random.Random(f"{seed} {kind}"), everyday_lines(kind)
+    return [Document(f"{kind}/{place}", _run(kind, lines, num_characters, rng)) for place in range(number)]
+
+
+def _run(kind: str, lines: list[str], num_characters: int, rng: random.Random) -> str:
+    start = rng.randrange(len(lines))
+    text = lines[start]
+    if kind in _RUNNING:
+        words = text.split(" ")
+        text = " ".join(words[rng.randrange(len(words)) :])
+    while len(text) < num_characters:
+        start = (start + 1) % len(lines) if kind in ("python", "prose") else rng.randrange(len(lines))
+        text += ("\n" if kind not in _RUNNING else " ") + lines[start]
+    return text
+
+
+def _read(name: str) -> str:
+    return files("memlm.data").joinpath("texts", name).read_text(encoding="utf-8")
 
 
 def _documents(name: str, text: bytes) -> list[Document]:

@@ -103,18 +103,12 @@ def prepare(config: DataConfig, *, cache: Path | None = None, quiet: bool = Fals
 
 
 def tokenize_documents(tokenizer: Tokenizer, documents: Iterable[Document]) -> TokenSplit:
-    """Tokenize documents in memory.
-
-    Raises:
-        ValueError: there are no documents.
-    """
+    """Tokenize documents in memory."""
     dtype = _token_dtype(tokenizer)
     rows = [(document.name, size, tokens.astype(dtype)) for document, size, tokens in _tokenized(tokenizer, documents)]
-    if not rows:
-        raise ValueError("there are no documents to tokenize")
-    names, sizes, arrays = zip(*rows, strict=True)
+    names, sizes, arrays = zip(*rows, strict=True) if rows else ((), (), ())
     return TokenSplit(
-        tokens=np.concatenate(arrays),
+        tokens=np.concatenate([np.zeros(0, dtype), *arrays]),
         document_starts=starts_of([len(array) for array in arrays]),
         document_bytes=np.array(sizes, dtype=np.int64),
         document_names=names,

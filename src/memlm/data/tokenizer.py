@@ -1,6 +1,8 @@
 """Text to tokens and back: a byte-level BPE of our own, or any fast Hugging Face tokenizer."""
 
+import codecs
 import hashlib
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -134,6 +136,26 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids; bytes that are not UTF-8, which a model may well predict, become U+FFFD."""
         return str(self._backend.decode([int(i) for i in ids], skip_special_tokens=False))
+
+    def decode_marked(self, ids: Sequence[int], marks: Sequence[bool]) -> tuple[str, tuple[tuple[int, int], ...]]:
+        """The text of token ids, and the spans of characters that marked tokens are part of.
+
+        Where tokens do not spell bytes, that is the whole text, if any is marked.
+        """
+        if not any(marks) or not isinstance(self._backend.decoder, tokenizers.decoders.ByteLevel):
+            text = self.decode(ids)
+            return text, ((0, len(text)),) if any(marks) and text else ()
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        pieces, spans, length = [], [], 0
+        for marked, run in itertools.groupby(zip(ids, marks, strict=True), key=lambda pair: bool(pair[1])):
+            pieces.append(decoder.decode(b"".join(self.token_bytes[token] for token, _ in run)))
+            # A character that goes on in the next run counts as marked here too.
+            end = length + len(pieces[-1]) + bool(decoder.getstate()[0])
+            if marked and end > length:
+                spans.append((length, end))
+            length += len(pieces[-1])
+        text = "".join([*pieces, decoder.decode(b"", final=True)])
+        return text, tuple(spans)
 
     @cached_property
     def token_bytes(self) -> list[bytes]:

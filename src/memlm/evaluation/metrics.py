@@ -15,22 +15,25 @@ from torch import Tensor, nn
 from memlm.data.chunks import Chunks
 from memlm.evaluation.bootstrap import bootstrap_interval
 from memlm.evaluation.information import entropy_ratio, retained_bits
+from memlm.models.decoded import num_regenerated, token_mask
 from memlm.nn.pooling import Memory
 from memlm.objectives import Batch, token_nats
 from memlm.results import Interval
 
 
 class Scores(NamedTuple):
-    """What a model made of chunks, token by token; entries at the padding mean nothing."""
+    """What a model made of chunks, token by token."""
 
     predicted: Int[np.ndarray, "chunk token"]
+    """-1 where it wrote nothing: at the padding, if it knows of it."""
     nats: Float[np.ndarray, "chunk token"]
+    """Of the tokens; those at the padding mean nothing."""
     chunks: Chunks
 
     @property
     def correct(self) -> Bool[np.ndarray, "chunk token"]:
-        """Whether each token was regenerated; True at the padding."""
-        return (self.predicted == self.chunks.tokens) | ~self.chunks.mask
+        """Whether each token was regenerated, and nothing at the padding."""
+        return self.predicted == np.where(self.chunks.mask, self.chunks.tokens, -1)
 
 
 _BATCH_LOGITS = 2**25
@@ -73,7 +76,7 @@ def score(
     predicted, nats = [], []
     for batch in batches(chunks, device, batch_chunks(chunks.tokens.shape[1], vocab_size), memory):
         output = model(*batch)
-        written = torch.full_like(batch.tokens, -1) if only_nats else _written(model, batch, output.logits)
+        written = torch.full_like(batch.tokens, -1) if only_nats else _written(model, batch, output.logits, vocab_size)
         predicted.append(written.cpu().numpy())
         nats.append(token_nats(output, batch).cpu().numpy())
         if advance:
@@ -82,10 +85,14 @@ def score(
     return Scores(np.concatenate(predicted), np.concatenate(nats), chunks)
 
 
-def _written(model: nn.Module, batch: Batch, logits: Tensor) -> Tensor:
-    """The tokens [chunk token] that a model regenerates."""
+def _written(model: nn.Module, batch: Batch, logits: Tensor, vocab_size: int) -> Tensor:
+    """The tokens [chunk token] that a model regenerates, -1 where none; without an end token it is told where."""
+    if logits.shape[-1] > vocab_size:
+        mask = token_mask(num_regenerated(logits, vocab_size), logits.shape[1])
+        return torch.where(mask, logits[..., :vocab_size].argmax(dim=-1), -1)
     greedy = getattr(model, "greedy", None)
-    return greedy(batch.memory) if greedy else logits.argmax(dim=-1)
+    tokens = greedy(batch.memory) if greedy else logits.argmax(dim=-1)
+    return torch.where(batch.mask, tokens, -1)
 
 
 def quick_measures(scores: Scores) -> dict[str, float]:

@@ -9,7 +9,9 @@ from typing import Self
 import numpy as np
 import torch
 
+from memlm.checkpoint_folder import earlier_models
 from memlm.files import followed, place_for
+from memlm.memories import Memory
 from memlm.memory import store
 from memlm.memory.arrays import Arrays, arrays_of, continued, joined
 from memlm.memory.codec import Codec, require_target
@@ -21,7 +23,6 @@ from memlm.memory.session import MemorySession
 from memlm.memory.store import About, ChunkInfo, Document, OnDamage, Store
 from memlm.progress import Advance
 from memlm.text_autoencoder import TextAutoencoder
-from memlm.text_model import Memory
 
 _SHOWN = 3
 """Of many, in an error."""
@@ -42,9 +43,9 @@ class MemoryFile(Mapping[str, str]):
     one name, that name comes once for each, and asking for its text is an error that says where each of them is.
     """
 
-    def __init__(self, opened: Store, model: TextAutoencoder | None) -> None:
+    def __init__(self, opened: Store, model: TextAutoencoder | None, device: str | None = None) -> None:
         """By `open` or `create`."""
-        self._store, self._model = opened, model
+        self._store, self._model, self._device = opened, model, device
 
     @classmethod
     def create(
@@ -56,6 +57,7 @@ class MemoryFile(Mapping[str, str]):
         name: str = "",
         bits: Bits = 8,
         target: float = 0.9,
+        device: str | None = None,
         advance: Advance | None = None,
     ) -> Self:
         """Write a new file.
@@ -67,6 +69,7 @@ class MemoryFile(Mapping[str, str]):
             name: what `open` is to load, where `model` is one already.
             bits: of each dimension of a memory: 32, 16, 8, 6 or 4.
             target: chunks of which a vector gives back less than this share of tokens are made shorter.
+            device: where to run a model that is loaded here; by default on a GPU, where there is one.
             advance: hears of bytes written.
 
         Raises:
@@ -82,7 +85,7 @@ class MemoryFile(Mapping[str, str]):
         named = named_texts(documents)
         if not isinstance(model, TextAutoencoder):
             name = str(Path(model).resolve()) if Path(model).is_dir() else str(model)
-            model = TextAutoencoder.from_pretrained(model)
+            model = TextAutoencoder.from_pretrained(model, device=device)
         shape = model.config.shape
         about = About(
             encoder=name,
@@ -97,16 +100,20 @@ class MemoryFile(Mapping[str, str]):
         return cls(Store(path), model)
 
     @classmethod
-    def open(cls, path: str | Path, model: str | Path | TextAutoencoder | None = None) -> Self:
+    def open(
+        cls, path: str | Path, model: str | Path | TextAutoencoder | None = None, *, device: str | None = None
+    ) -> Self:
         """Open a file; only its index is read. Without a `model`, the one it names is loaded when first needed.
+
+        A model that is loaded runs on `device`, by default on a GPU, where there is one.
 
         Raises:
             ValueError: no such file; no memory file, or a newer, damaged or truncated one; another encoder's.
         """
         opened = Store(followed(Path(path)))
         if model is not None and not isinstance(model, TextAutoencoder):
-            model = TextAutoencoder.from_pretrained(model)
-        return cls(opened, None if model is None else _belonging(opened, model))
+            model = TextAutoencoder.from_pretrained(model, device=device)
+        return cls(opened, None if model is None else _belonging(opened, model), device)
 
     def close(self) -> None:
         """Let go of the file; texts are then neither read nor appended, until it is opened again."""
@@ -169,14 +176,20 @@ class MemoryFile(Mapping[str, str]):
             about = self.about
             if not about.encoder:
                 raise ValueError(f"{self.path} does not name its encoder ({about.fingerprint}): open it with the model")
-            try:
-                model = TextAutoencoder.from_pretrained(about.encoder)
-            except ValueError as error:
-                raise ValueError(
-                    f"{self.path} needs encoder {about.encoder!r} ({about.fingerprint}): {error}"
-                ) from None
-            self._model = _belonging(self._store, model)
+            self._model = self._named(about.encoder)
         return self._model
+
+    def _named(self, name: str) -> TextAutoencoder:
+        """The model of this name that made the memories; an earlier one, where memlm ships another by now."""
+        try:
+            model = TextAutoencoder.from_pretrained(name, device=self._device)
+        except ValueError as error:
+            raise ValueError(f"{self.path} needs encoder {name!r} ({self.about.fingerprint}): {error}") from None
+        for earlier in earlier_models(name):
+            if model.encoder_fingerprint == self.about.fingerprint:
+                break
+            model = TextAutoencoder.from_pretrained(earlier, device=self._device)
+        return _belonging(self._store, model)
 
     # --- documents by name -----------------------------------------------------------------------------------------
 

@@ -60,19 +60,24 @@ class RegeneratedText:
 
     name: str
     pieces: Sequence[tuple[str, str]]
+    unsure: Sequence[bool]
+    """Which pieces the model marks as what may be wrong; older results do not say."""
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
         """From a row of samples.jsonl."""
-        return cls(row["document"], tuple((original, regenerated) for original, regenerated in row["pieces"]))
+        pieces = tuple((original, regenerated) for original, regenerated in row["pieces"])
+        return cls(row["document"], pieces, tuple(row.get("unsure", [False] * len(pieces))))
 
     @property
     def verdict(self) -> str:
         """How well it went, in words."""
         wrong = sum(original != regenerated for original, regenerated in self.pieces)
+        unsure = sum(self.unsure)
+        marks = f", {unsure} marked as unsure" if unsure else ""
         if wrong == 0:
-            return "regenerated without an error"
-        return f"wrong in {wrong} {'place' if wrong == 1 else 'places'}"
+            return f"regenerated without an error{marks}"
+        return f"wrong in {wrong} {'place' if wrong == 1 else 'places'}{marks}"
 
 
 Block = Prose | KeyNumbers | Definitions | Table | Figure | RegeneratedText

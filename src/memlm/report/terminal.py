@@ -27,7 +27,8 @@ _COMPACT = ("token_accuracy", "exact_match", "retained_bits_per_token", "bits_pe
 def print_samples(console: "Console", samples: Iterable[Mapping[str, Any]]) -> None:
     """Rows of samples.jsonl: where wrong, what came out struck through in red, what it should be behind it.
 
-    Without colour the two are marked as wdiff does: `[-came out-]{+should be+}`.
+    Without colour the two are marked as wdiff does: `[-came out-]{+should be+}`. What is right, but unsure, is yellow,
+    or `[?so?]`.
     """
     from rich.text import Text
 
@@ -42,9 +43,10 @@ def _regenerated(sample: RegeneratedText, *, plain: bool) -> "Text":
     from rich.text import Text
 
     text = Text()
-    for original, regenerated in sample.pieces:
+    for (original, regenerated), unsure in zip(sample.pieces, sample.unsure, strict=True):
         if original == regenerated:
-            text.append(printable(original))
+            right = printable(original)
+            text.append(f"[?{right}?]" if unsure and plain else right, style="yellow" if unsure else "")
             continue
         space, *pair = marked(original, regenerated)
         shown = zip(pair, ("[-{}-]", "{{+{}+}}"), ("red strike", "green underline"), strict=True)

@@ -126,12 +126,14 @@ def retention_task(
     A model that `grows` will be part of a larger one, in whose short chunks whole parts stand empty.
     """
     chunk_len = recipe.model.shape.chunk_len
-    validation = validation_chunks(prepared, chunk_len)
+    vocab_size, validation = recipe.model.shape.vocab_size, validation_chunks(prepared, chunk_len)
+    short = sample(prepared.splits["validation"], chunk_len, len(validation.mask), seed=0, step=0, short_fraction=1.0)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         device = next(model.parameters()).device
-        scores = score(model, validation, recipe.model.shape.vocab_size, device=device)
-        return {**quick_measures(scores), "chunk_len": chunk_len}
+        scores, short_scores = (score(model, chunks, vocab_size, device=device) for chunks in (validation, short))
+        short_exact = quick_measures(short_scores)["exact_match"]
+        return {**quick_measures(scores), "short_exact_match": short_exact, "chunk_len": chunk_len}
 
     return Task(
         sample=batch_sampler(recipe, prepared, shortest=0 if grows else 1),

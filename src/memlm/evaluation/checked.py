@@ -1,0 +1,109 @@
+"""Regenerated text checked against the original: exact or not by its length, and wrong or not by how sure it was.
+
+This is what users see (`TextAutoencoder.regenerate`): lengths are the memories' own, and what could be set right is.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from memlm.data.chunks import Chunks, pieces
+from memlm.data.token_store import TokenSplit
+from memlm.evaluation.bootstrap import ratio_interval
+from memlm.models.decoded import Decoded
+from memlm.results import Interval
+
+FILLS = (1, 2, 4, 8, 16, 32, 64, 128)
+"""Lengths of text, in tokens, that are told apart."""
+PIECES = 200
+"""Pieces of each length."""
+_BINS = (0.0, 1.0, 2.0, 4.0, 8.0, np.inf)
+
+
+class Checked(NamedTuple):
+    """Chunks beside what came back of them. Positions up to the longer one's end count."""
+
+    counted: Bool[np.ndarray, "chunk token"]
+    wrong: Bool[np.ndarray, "chunk token"]
+    """Another token, one too many, or a missing one."""
+    unsure: Bool[np.ndarray, "chunk token"]
+    """Marked as what may be wrong."""
+    margin: Float[np.ndarray, "chunk token"]
+    """By how many nats the token leads."""
+    proven: Bool[np.ndarray, " chunk"]
+    unit: np.ndarray
+    """[chunk], what is drawn anew by the bootstrap: the document."""
+
+    @property
+    def exact(self) -> Bool[np.ndarray, " chunk"]:
+        """Which came back without an error."""
+        return ~np.any(self.wrong, axis=1)
+
+    @classmethod
+    def of(cls, chunks: Chunks, decoded: Decoded) -> "Checked":
+        """Compare."""
+        decoded = Decoded(*(part.cpu() for part in decoded))
+        mask = decoded.mask.numpy()
+        tokens = np.where(mask, decoded.tokens.numpy(), -1)
+        wrong = tokens != np.where(chunks.mask, chunks.tokens, -1)
+        parts = (decoded.unsure.numpy(), decoded.margin.numpy(), decoded.proven.numpy())
+        return cls(mask | chunks.mask, wrong, *parts, chunks.document)
+
+    @classmethod
+    def concat(cls, parts: Sequence["Checked"]) -> "Checked":
+        """Chunks after each other."""
+        return cls(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def exactness(self) -> tuple[float, Interval | None]:
+        """Share of exact chunks, with its 95% interval over documents (over chunks, where there is one document)."""
+        _, unit = np.unique(self.unit, return_inverse=True)
+        unit = unit if unit.max(initial=0) > 0 else np.arange(len(unit))
+        sums = np.stack([np.bincount(unit, weights=self.exact), np.bincount(unit)], axis=1)
+        return float(self.exact.mean()), ratio_interval(sums) if len(sums) > 1 else None
+
+
+def fill_pieces(split: TokenSplit, chunk_len: int) -> dict[int, Chunks]:
+    """Pieces of documents, by their length in tokens; without lengths that no document has."""
+    found = {fill: pieces(split, chunk_len, fill, PIECES) for fill in FILLS if fill <= chunk_len}
+    return {fill: some for fill, some in found.items() if len(some.tokens)}
+
+
+def measures(checked: Mapping[int, Checked]) -> dict[str, Any]:
+    """`exact_by_fill`, share of exact texts by their length in tokens, `exact_by_fill_intervals`, and `calibration`."""
+    rows = {str(fill): some.exactness() for fill, some in checked.items()}
+    return {
+        "exact_by_fill": {fill: exact for fill, (exact, _) in rows.items()},
+        "exact_by_fill_intervals": {fill: list(interval) for fill, (_, interval) in rows.items() if interval},
+        "calibration": calibration(Checked.concat([*checked.values()])),
+    }
+
+
+def calibration(checked: Checked) -> dict[str, Any]:
+    """How well marks and confidence tell what is wrong.
+
+    Returns:
+        `marked_wrong_fraction`: of the wrong tokens, the share that is marked (None: nothing is wrong);
+        `marked_right_fraction`: of the right ones; `by_confidence`: tokens and the share of wrong ones, of proven
+        chunks, and of others by how many nats a token leads.
+    """
+    counted, wrong, unsure = checked.counted, checked.wrong & checked.counted, checked.unsure
+    proven = np.broadcast_to(checked.proven[:, None], counted.shape)
+    groups = {"proven": counted & proven}
+    for low, high in zip((-np.inf, *_BINS[1:-1]), _BINS[1:], strict=True):
+        name = f"{max(low, 0):g} nats or more" if high == np.inf else f"{max(low, 0):g} to {high:g} nats"
+        groups[name] = counted & ~proven & (checked.margin >= low) & (checked.margin < high)
+    return {
+        "marked_wrong_fraction": _fraction(unsure, wrong),
+        "marked_right_fraction": _fraction(unsure, counted & ~wrong),
+        "num_wrong": int(wrong.sum()),
+        "by_confidence": [
+            {"confidence": name, "tokens": int(group.sum()), "wrong_fraction": _fraction(wrong, group)}
+            for name, group in groups.items()
+        ],
+    }
+
+
+def _fraction(of: np.ndarray, among: np.ndarray) -> float | None:
+    return float(of[among].mean()) if among.any() else None

@@ -1,0 +1,164 @@
+"""What memories give back: the likeliest tokens, how many there are, and how sure that is.
+
+A memory proves its own text: the right text, encoded again, is the same memory, and a wrong one is not. So whether a
+chunk came back right is known without the original, and what came back wrong can be searched for.
+"""
+
+from typing import NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from memlm.models.autoencoder import Autoencoder
+from memlm.models.parallel_decoder import Logits
+from memlm.nn.pooling import Memory
+
+_TOLERANCE = 2e-3
+"""Root mean square by which a memory may differ from that of its text: more than half precision or another machine
+makes of it, and a fraction of what one wrong token does (0.017 and more in `english`)."""
+SURE_NATS = 8.0
+"""A token that leads by more is taken for right even in a chunk that is not proven."""
+_DOUBTFUL_NATS = 2.0
+"""Few tokens lead by less where a chunk is nearly right, and most where it is lost."""
+_PLACES, _CHOICES, _ROUNDS = 16, 3, 8
+"""In a nearly right chunk so many of the least sure places are tried with so many other tokens each; the best of all is
+taken, and that repeated."""
+
+Types = Int[Tensor, "chunk token"]
+"""Tokens; the number after the last token type, which is the end token's, where a position is empty."""
+
+
+class Row(NamedTuple):
+    """One chunk's tokens."""
+
+    tokens: list[int]
+    unsure: list[bool]
+
+
+class Decoded(NamedTuple):
+    """Chunks, as their memories give them back."""
+
+    tokens: Int[Tensor, "chunk token"]
+    """0 beyond a chunk's end."""
+    num_tokens: Int[Tensor, " chunk"]
+    margin: Float[Tensor, "chunk token"]
+    """By how many nats each token leads the next likeliest; beyond the end, the end token. Below 0 where a search found
+    a less likely one to be right."""
+    proven: Bool[Tensor, " chunk"]
+    """Whether the tokens, encoded again, are the memory that they were decoded from."""
+
+    @property
+    def mask(self) -> Bool[Tensor, "chunk token"]:
+        """The real tokens."""
+        return token_mask(self.num_tokens, self.tokens.shape[1])
+
+    @property
+    def unsure(self) -> Bool[Tensor, "chunk token"]:
+        """What may be wrong: where a chunk is not proven, all but what leads by far."""
+        return ~self.proven[:, None] & (self.margin < SURE_NATS)
+
+    def rows(self) -> list["Row"]:
+        """The tokens of each chunk, and which of them are unsure; the last also where more may have followed."""
+        rows = zip(self.tokens.tolist(), self.unsure.tolist(), self.num_tokens.tolist(), strict=True)
+        return [
+            Row(tokens[:length], [*unsure[: length - 1], any(unsure[max(length - 1, 0) : length + 1])][:length])
+            for tokens, unsure, length in rows
+        ]
+
+    @classmethod
+    def concat(cls, parts: list[Self]) -> Self:
+        """Chunks after each other."""
+        return cls(*map(torch.cat, zip(*parts, strict=True)))
+
+
+def token_mask(num_tokens: Int[Tensor, " chunk"], chunk_len: int) -> Bool[Tensor, "chunk token"]:
+    """The real tokens of chunks of these lengths."""
+    return torch.arange(chunk_len, device=num_tokens.device) < num_tokens[:, None]
+
+
+def num_regenerated(logits: Logits, vocab_size: int) -> Int[Tensor, " chunk"]:
+    """The likeliest length of each chunk, by a model with an end token: text up to it, the end token from there on."""
+    logits = logits.float()
+    end = logits[..., vocab_size] - logits.logsumexp(-1)
+    text = torch.log1p(-end.exp().clamp_max(1 - 1e-6))
+    before, after = F.pad(text.cumsum(1), (1, 0)), F.pad(end.flip(1).cumsum(1).flip(1), (0, 1))
+    return (before + after).argmax(1)
+
+
+@torch.no_grad()
+def decode(model: Autoencoder, memory: Memory, num_tokens: Int[Tensor, " chunk"] | None = None) -> Decoded:
+    """Decode memories, encode what comes out, and where that is another memory look for a text that is the same.
+
+    Args:
+        model: an autoencoder, in evaluation mode.
+        memory: of root mean square 1, as its encoder makes them.
+        num_tokens: of each chunk; a model with an end token tells them itself.
+
+    Raises:
+        ValueError: a model without an end token is not told `num_tokens`.
+    """
+    shape, logits = model.config.shape, model.decoder(memory).float()
+    told = num_tokens is not None
+    if num_tokens is None:
+        if not shape.end_token:
+            raise ValueError("this model's memories do not hold their length: give num_tokens")
+        num_tokens = num_regenerated(logits, shape.vocab_size)
+    likeliest = logits[..., : shape.vocab_size].argmax(-1)
+    types = torch.where(token_mask(num_tokens, shape.chunk_len), likeliest, shape.vocab_size)
+    distance, margin = _distance(model, memory, types), _margin(logits, types)
+    doubtful = (margin < _DOUBTFUL_NATS).sum(1)
+    for row in ((distance > _TOLERANCE) & (doubtful <= _PLACES)).nonzero().flatten().tolist():
+        types[row], distance[row] = _searched(model, memory[row], logits[row], types[row], distance[row], told=told)
+        margin[row] = _margin(logits[row : row + 1], types[row : row + 1])[0]
+    mask = types < shape.vocab_size
+    return Decoded(types * mask, mask.sum(1), margin, distance <= _TOLERANCE)
+
+
+def _searched(
+    model: Autoencoder, memory: Tensor, logits: Tensor, types: Tensor, distance: Tensor, *, told: bool
+) -> tuple[Tensor, Tensor]:
+    """A chunk [token] that is nearer to its memory, by one token changed at a time; and how near."""
+    for _ in range(_ROUNDS):
+        if distance <= _TOLERANCE:
+            break
+        changed = _changed(logits, types, model.config.shape.vocab_size, told=told)
+        distances = _distance(model, memory.expand(len(changed), -1, -1), changed)
+        best = distances.argmin()
+        if distances[best] >= distance:
+            break
+        types, distance = changed[best], distances[best]
+    return types, distance
+
+
+def _changed(logits: Tensor, types: Tensor, vocab_size: int, *, told: bool) -> Types:
+    """Copies of a chunk [token], each with one of its least sure places changed; or its length, unless that is told."""
+    length = int((types < vocab_size).sum())
+    others = logits.scatter(-1, types.clamp_max(logits.shape[-1] - 1)[:, None], -torch.inf)
+    # The end comes after the last token: it may move by one, and nothing else may be the end, or come after it.
+    others[: max(length - 1, 1) if not told else length, vocab_size:] = -torch.inf
+    others[length if told else length + 1 :] = -torch.inf
+    margin = _margin(logits[None], types[None])[0].masked_fill(others.isinf().all(-1), torch.inf)
+    places = margin.argsort()[:_PLACES]
+    values, choices = others[places].topk(_CHOICES, dim=-1)
+    kept = values.isfinite()
+    changed = types.repeat(int(kept.sum()), 1)
+    changed[torch.arange(len(changed)), places[:, None].expand_as(choices)[kept]] = choices[kept]
+    return changed
+
+
+def _margin(logits: Logits, types: Types) -> Float[Tensor, "chunk token"]:
+    """By how much each type leads; infinite at empty positions without an end token."""
+    place = types.clamp_max(logits.shape[-1] - 1)[..., None]
+    own = logits.gather(-1, place)
+    others = logits.scatter_(-1, place, -torch.inf).amax(-1)
+    logits.scatter_(-1, place, own)  # put back: a copy of all logits would take longer than all else here
+    lead = own[..., 0] - others
+    return lead.masked_fill(types >= logits.shape[-1], torch.inf)
+
+
+def _distance(model: Autoencoder, memory: Memory, types: Types) -> Float[Tensor, " chunk"]:
+    """Root mean square between memories and those of such chunks."""
+    mask = types < model.config.shape.vocab_size
+    return (model.encoder(types * mask, mask) - memory).square().mean((1, 2)).sqrt()

@@ -1,0 +1,34 @@
+"""Text as memories give it back, with what may be wrong in it."""
+
+from typing import Self
+
+Span = tuple[int, int]
+"""Characters, from the first to the one after the last."""
+
+
+class Regenerated(str):
+    """A text that was regenerated: a string, and which of its characters may be wrong.
+
+    ```python
+    text = model.regenerate(memory)[0]
+    text.unsure  # () where the text is proven: encoded again, it is the same memory
+    print(text.marked())  # It is a truth ⟦universally⟧ acknowledged
+    ```
+    """
+
+    unsure: tuple[Span, ...]
+    """Spans of characters that may be wrong, in order."""
+
+    def __new__(cls, text: str, unsure: tuple[Span, ...] = ()) -> Self:
+        """A text, and which of its characters may be wrong."""
+        made = super().__new__(cls, text)
+        made.unsure = unsure
+        return made
+
+    def marked(self, before: str = "⟦", after: str = "⟧") -> str:
+        """The text with marks around what may be wrong."""
+        pieces, end = [], 0
+        for start, stop in self.unsure:
+            pieces += [self[end:start], before, self[start:stop], after]
+            end = stop
+        return "".join([*pieces, self[end:]])
