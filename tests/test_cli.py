@@ -326,7 +326,7 @@ def test_an_output_folder_that_cannot_be_one_is_refused_before_anything_is_done(
 ) -> None:
     file = tmp_path / "README.md"
     file.write_text("mine")
-    assert_refused(memlm(*command, "--out", file / beneath), f"{file} is a file")
+    assert_refused(memlm(*command, "--out", file / beneath), str(file), "a file")
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
     assert file.read_text() == "mine"
 

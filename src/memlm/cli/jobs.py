@@ -222,7 +222,7 @@ class Regenerate(UsesModel, ReadsText):
         return {"samples": samples}
 
     def _write(self, texts: Sequence[str], regenerated: Sequence[Regenerated]) -> None:
-        """What came back, byte for byte; on standard error whether it is what was sent, and what the model is unsure of."""
+        """What came back, byte for byte; on standard error whether it is what was sent, and what may be wrong."""
         for number, (text, back) in enumerate(zip(texts, regenerated, strict=True)):
             sys.stdout.buffer.write(back.encode())
             verdict = "regenerated without an error" if back == text else "regenerated with errors"

@@ -173,7 +173,8 @@ class Codec:
 
     @torch.no_grad()
     def _logits(self, vectors: Tensor) -> Tensor:
-        return self.model.model.decoder(vectors.to(self.model.device))
+        # How many tokens a chunk has is known, and so none of them is the end token.
+        return self.model.model.decoder(vectors.to(self.model.device))[..., : self.model.config.vocab_size]
 
     def _spelled(self, tokens: NDArray[np.int64]) -> bytes:
         table = self.model.tokenizer.token_bytes

@@ -20,11 +20,12 @@ _TOLERANCE = 2e-3
 makes of it, and a fraction of what one wrong token does (0.017 and more in `english`)."""
 SURE_NATS = 8.0
 """A token that leads by more is taken for right even in a chunk that is not proven."""
-_DOUBTFUL_NATS = 2.0
-"""Few tokens lead by less where a chunk is nearly right, and most where it is lost."""
+_DOUBTFUL_NATS, _DOUBTFUL_FRACTION = 2.0, 1 / 8
+"""A chunk is nearly right, and worth a search, where no more than this share of its tokens leads by less."""
 _PLACES, _CHOICES, _ROUNDS = 16, 3, 8
-"""In a nearly right chunk so many of the least sure places are tried with so many other tokens each; the best of all is
-taken, and that repeated."""
+"""So many of the least sure places are tried with so many other tokens each; the best of all is taken; and again."""
+_BATCH = 256
+"""Changed chunks that are encoded at once."""
 
 Types = Int[Tensor, "chunk token"]
 """Tokens; the number after the last token type, which is the end token's, where a position is empty."""
@@ -108,27 +109,33 @@ def decode(model: Autoencoder, memory: Memory, num_tokens: Int[Tensor, " chunk"]
     likeliest = logits[..., : shape.vocab_size].argmax(-1)
     types = torch.where(token_mask(num_tokens, shape.chunk_len), likeliest, shape.vocab_size)
     distance, margin = _distance(model, memory, types), _margin(logits, types)
-    doubtful = (margin < _DOUBTFUL_NATS).sum(1)
-    for row in ((distance > _TOLERANCE) & (doubtful <= _PLACES)).nonzero().flatten().tolist():
-        types[row], distance[row] = _searched(model, memory[row], logits[row], types[row], distance[row], told=told)
-        margin[row] = _margin(logits[row : row + 1], types[row : row + 1])[0]
+    doubtful = (margin < _DOUBTFUL_NATS).float().mean(1)
+    rows = ((distance > _TOLERANCE) & (doubtful <= _DOUBTFUL_FRACTION)).nonzero().flatten()
+    if len(rows):
+        types[rows], distance[rows] = _searched(model, memory[rows], logits[rows], types[rows], distance[rows], told)
+        margin[rows] = _margin(logits[rows], types[rows])
     mask = types < shape.vocab_size
     return Decoded(types * mask, mask.sum(1), margin, distance <= _TOLERANCE)
 
 
 def _searched(
-    model: Autoencoder, memory: Tensor, logits: Tensor, types: Tensor, distance: Tensor, *, told: bool
-) -> tuple[Tensor, Tensor]:
-    """A chunk [token] that is nearer to its memory, by one token changed at a time; and how near."""
+    model: Autoencoder, memory: Memory, logits: Logits, types: Types, distance: Tensor, told: bool
+) -> tuple[Types, Tensor]:
+    """Chunks that are nearer to their memories, by one token changed at a time; and how near."""
+    active = torch.arange(len(types), device=types.device)
     for _ in range(_ROUNDS):
-        if distance <= _TOLERANCE:
+        changed = [_changed(logits[row], types[row], model.config.shape.vocab_size, told=told) for row in active]
+        owner = active.repeat_interleave(torch.tensor([len(rows) for rows in changed], device=active.device))
+        parts = zip(torch.split(torch.cat(changed), _BATCH), torch.split(owner, _BATCH), strict=True)
+        found = torch.cat([_distance(model, memory[own], part) for part, own in parts])
+        best = torch.full_like(distance, torch.inf).scatter_reduce(0, owner, found, "amin")
+        # The first of each owner's best, where it is nearer than what there is.
+        chosen = ((found == best[owner]) & (found < distance[owner])).nonzero().flatten().flip(0)
+        types[owner[chosen]], distance[owner[chosen]] = torch.cat(changed)[chosen], found[chosen]
+        active = torch.unique(owner[chosen])
+        active = active[distance[active] > _TOLERANCE]
+        if not len(active):
             break
-        changed = _changed(logits, types, model.config.shape.vocab_size, told=told)
-        distances = _distance(model, memory.expand(len(changed), -1, -1), changed)
-        best = distances.argmin()
-        if distances[best] >= distance:
-            break
-        types, distance = changed[best], distances[best]
     return types, distance
 
 

@@ -72,7 +72,7 @@ def memory_model(
         name=f"memory model {chunk_len} → {memory_dim}",
         data=DataConfig(tokenizer=BpeTokenizer(vocab_size=vocab_size)),
         model=MemoryModelConfig(
-            shape=MemoryShape(vocab_size=vocab_size, chunk_len=chunk_len, memory_dim=memory_dim),
+            shape=MemoryShape(vocab_size=vocab_size, chunk_len=chunk_len, memory_dim=memory_dim, end_token=True),
             encoder=StackConfig(num_layers=1, mixer=MaskedMixer(num_heads=8)),
             pooling=Positional(token_dim=16),
             insertion=_insertion(insertion, num_positions),

@@ -11,7 +11,7 @@ from memlm.report.measures import measure
 from memlm.report.page import Page, Section
 from memlm.report.provenance import made_by
 from memlm.report.run import Run, read_reference, read_run
-from memlm.report.tables import meanings, metrics_table
+from memlm.report.tables import fill_table, meanings, metrics_table
 from memlm.report.text import duration, human, in_words, percent, quantity
 from memlm.results import Result
 
@@ -45,7 +45,7 @@ def demo_page(folder: Path, reference: Path | None = None) -> Page:
     if reference is None and (folder / "reference").is_dir():
         reference = folder / "reference"
     other = read_reference(reference) if reference is not None else None
-    sections = [_in_short(run), _samples(run), _measures(run), _positions(run), _learning(run, other)]
+    sections = [_in_short(run), _samples(run), _measures(run), _lengths(run), _positions(run), _learning(run, other)]
     return Page(
         _title(run.main),
         _lead(run.main),
@@ -113,6 +113,17 @@ def _measures(run: Run) -> Section:
     table = metrics_table(results, names=set_names(results), first="evaluation set", caption=caption)
     text = "The same model on text of its own kind, and on text ever further from it."
     return Section("What is kept, by kind of text", text, [table, meanings(results)])
+
+
+def _lengths(run: Run) -> Section | None:
+    results = list(run.results.values())
+    table = fill_table(results, set_names(results), "Below a number: its 95% interval, from resampling documents.")
+    if table is None:
+        return None
+    text = (
+        "Share of texts that come back exactly, by length: a memory of one word must be as good as one of a full chunk."
+    )
+    return Section("Short texts", text, [table])
 
 
 def _positions(run: Run) -> Section | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from memlm.report.blocks import Definitions, Table
 from memlm.report.measures import REPORTED, measure
-from memlm.report.text import human
+from memlm.report.text import human, share
 from memlm.results import Result
 
 
@@ -23,6 +23,23 @@ def metrics_table(
     shown = present(results, measures)
     rows = [[_title(result, names or {}), *(_cell(result, name) for name in shown)] for result in results]
     return Table([first, *(measure(name).header for name in shown)], rows, caption)
+
+
+def fill_table(results: Sequence[Result], names: Mapping[str, str], caption: str = "") -> Table | None:
+    """Share of exact texts by their length in tokens, each with its interval below; None where no result says that."""
+    shown = [result for result in results if result.measures.get("exact_by_fill")]
+    fills = list(dict.fromkeys(fill for result in shown for fill in result.measures["exact_by_fill"]))
+    header = ["exact texts of", *(f"{fill} token{'' if fill == '1' else 's'}" for fill in fills)]
+    rows = [
+        [names.get(result.name, human(result.name)), *(_fill_cell(result, fill) for fill in fills)] for result in shown
+    ]
+    return Table(header, rows, caption) if fills else None
+
+
+def _fill_cell(result: Result, fill: str) -> str:
+    text = share(result.measures["exact_by_fill"].get(fill))
+    interval = result.measures.get("exact_by_fill_intervals", {}).get(fill)
+    return f"{text}\n[{share(interval[0])}, {share(interval[1])}]" if interval else text
 
 
 def meanings(results: Sequence[Result], measures: Sequence[str] = REPORTED) -> Definitions:

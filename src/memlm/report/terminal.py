@@ -8,7 +8,7 @@ from memlm.report.blocks import RegeneratedText, Table
 from memlm.report.demo import set_names
 from memlm.report.probe_rows import Probed
 from memlm.report.probe_tables import compact_table, controls_table
-from memlm.report.tables import metrics_table
+from memlm.report.tables import fill_table, metrics_table
 from memlm.report.text import marked, number, printable
 from memlm.results import Result
 
@@ -57,8 +57,11 @@ def _regenerated(sample: RegeneratedText, *, plain: bool) -> "Text":
 
 
 def print_metrics(console: "Console", results: Sequence[Result]) -> None:
-    """The main measures by result, with their 95% intervals."""
-    _print_table(console, metrics_table(results, measures=_COMPACT, names=set_names(results)), _NOTE)
+    """The main measures by result, and exact texts by length, with their 95% intervals."""
+    names = set_names(results)
+    _print_table(console, metrics_table(results, measures=_COMPACT, names=names), _NOTE)
+    if table := fill_table(results, names):
+        _print_table(console, table, _NOTE)
 
 
 def print_probe(console: "Console", result: Result) -> None:
