@@ -23,7 +23,7 @@ def main() -> None:
         "--out", type=Path, default=Path("runs/folder.memory"), help="the memory file; opened if it exists"
     )
     parser.add_argument("--document", default="theory.md", help="the file to recall a line of")
-    parser.add_argument("--line", type=int, default=8, help="its number, from 1")
+    parser.add_argument("--line", type=int, default=3, help="its number, from 1")
     args = parser.parse_args()
 
     if not args.out.exists():

@@ -27,17 +27,18 @@ def run(tmp_path: Path):
 
 def test_encode_and_regenerate(run) -> None:
     printed = run("encode_and_regenerate")
-    assert re.search(r"2 texts, \d+ tokens -> 2 vectors of 512 numbers", printed)
-    assert printed.count("\nexact\n") == 2
+    assert re.search(r"4 texts, \d+ tokens -> 4 vectors of 512 numbers", printed)
+    assert printed.count("\nexact, proven\n") == 4
     texts, regenerated = (re.findall(rf"^{name}: +(.+)$", printed, re.MULTILINE) for name in ("text", "regenerated"))
     assert texts == regenerated
-    assert "rounded to 8 bits per number: 2 of 2 exact" in printed
+    assert "rounded to 8 bits per number: 4 of 4 exact" in printed
+    assert re.search(r"with noise of 0.3: [0-3] of 4 exact; .*⟦", printed)
 
 
 def test_remember_a_folder(run, tmp_path: Path) -> None:
     first = run("remember_a_folder")
     lines = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8").split("\n")
-    assert f"\ntheory.md:8: {lines[7]}\n" in first
+    assert f"\ntheory.md:3: {lines[2]}\n" in first
     read, every = map(int, re.findall(r"read (\d+) of (\d+) chunks", first)[0])
     assert 0 < read < every / 20
     again = run("remember_a_folder", "--document", "howto/sweep.md", "--line", "1")  # from the file that is there now
