@@ -64,13 +64,26 @@ def test_the_committed_results_decide_every_claim_and_the_documents_say_so() -> 
     results = read_results([DOCS / "results"])
     decisions = decide(results, CLAIMS)
     assert [decision.claim for decision in decisions] == list(CLAIMS)
-    assert block(claims_table(decisions)) in (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    assert block(claims_table(decisions)) in (DOCS / "results.md").read_text(encoding="utf-8")
     page = claims_page(decisions, results)
     markdown = page.to_markdown()
     for decision in decisions:
         assert decision.claim.quantity in markdown
         assert markdown.count(escaped(f"{decision.measured.value:.4f}".replace("-", "−"))) >= 1
         assert any(isinstance(part, Figure) for part in section_of(page, decision.claim).content)
+
+
+def test_the_readme_sums_them_up() -> None:
+    decisions = decide(read_results([DOCS / "results"]), CLAIMS)
+    names = {
+        verdict: [f"`{found.claim.name}`" for found in decisions if found.verdict == verdict]
+        for verdict in ("holds", "fails", "undecided")
+    }
+    sentence = (
+        f"Of the {len(CLAIMS)} claims, {len(names['holds'])} hold, {len(names['fails'])} fails "
+        f"({', '.join(names['fails'])}) and {len(names['undecided'])} are undecided ({', '.join(names['undecided'])})."
+    )
+    assert sentence in " ".join((DOCS.parent / "README.md").read_text(encoding="utf-8").split())
 
 
 def section_of(page: Page, asked: Claim) -> Section:

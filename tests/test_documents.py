@@ -3,6 +3,7 @@
 A block below `<!-- skip: next "why" -->` is not run; that its commands and options exist is checked all the same.
 """
 
+import itertools
 import os
 import re
 import shlex
@@ -30,7 +31,8 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.rel
 @each_page
 def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    for folder in ("docs", "examples", "src"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
     for example in Sybil([PythonCodeBlockParser(), CodeBlockParser("bash", in_a_shell), SkipParser()]).parse(page):
         with suppress(SkipTest):
             example.evaluate()
@@ -69,6 +71,23 @@ def test_commands_in_sentences_exist(page: Path, capsys: pytest.CaptureFixture[s
         assert "Unrecognized" not in said.err, f"{page.name} names memlm {command}"
         shown = re.findall(r"--[a-z][a-z-]*", said.out)
         assert set(options) <= set(shown), f"{page.name} names memlm {command}"
+
+
+@each_page
+def test_files_named_in_commands_exist(page: Path) -> None:
+    """A file that a command reads is in the repository, or was made above it on the page."""
+    made: set[str] = set()
+    for example in page_blocks(page):
+        if example.region.lexemes["arguments"] == "python":
+            made |= set(re.findall(r"""(?:Path|create)\(f?"([^"{]+)""", example.parsed))
+            continue
+        for arguments in [line.split() for line in example.parsed.splitlines() if line.startswith("cp ")]:
+            assert is_there(arguments[1], made)
+            made.add(arguments[2])
+        for arguments in commands_of(example):
+            for name in files_read(arguments):
+                assert is_there(name, made), f"{page.name}: memlm {shlex.join(arguments)}: there is no {name}"
+            made |= {value for option in ("--out", "-o") for value in values(arguments, option)}
 
 
 @each_page
@@ -113,16 +132,43 @@ def page_blocks(page: Path) -> Iterator[Example]:
 def commands(page: Path) -> Iterator[list[str]]:
     """The arguments of every memlm that a page's shell blocks call."""
     for example in page_blocks(page):
-        if example.region.lexemes["arguments"] != "bash":
-            continue
-        for line in example.parsed.replace("\\\n", " ").splitlines():
-            lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-            lexer.whitespace_split = True
-            command: list[str] = []
-            for word in [*lexer, ";"]:
-                if set(word) <= set("();<>|&"):
-                    if "memlm" in command:
-                        yield command[command.index("memlm") + 1 :]
-                    command = []
-                else:
-                    command.append(word)
+        if example.region.lexemes["arguments"] == "bash":
+            yield from commands_of(example)
+
+
+def commands_of(example: Example) -> Iterator[list[str]]:
+    """The arguments of every memlm that a shell block calls."""
+    for line in example.parsed.replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        command: list[str] = []
+        for word in [*lexer, ";"]:
+            if set(word) <= set("();<>|&"):
+                if "memlm" in command:
+                    yield command[command.index("memlm") + 1 :]
+                command = []
+            else:
+                command.append(word)
+
+
+def files_read(arguments: list[str]) -> Iterator[str]:
+    """The files and checkpoint folders that a memlm command reads; not models known by a name, or standard input."""
+    for option in ("--text", "--memory", "--encoder-from"):
+        yield from (value for value in values(arguments, option) if value not in ("-", "english"))
+    positional = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))
+    if positional[0] in ("remember", "recall", "inspect", "report"):
+        yield from positional[1:]
+    elif positional[0] in ("evaluate", "regenerate", "generate", "probe") or positional[:2] == ["bench", "recall"]:
+        yield from (name for name in positional[1:] if "/" in name)
+
+
+def values(arguments: list[str], option: str) -> Iterator[str]:
+    """What stands behind an option."""
+    for place, word in enumerate(arguments):
+        if word == option:
+            yield from itertools.takewhile(lambda value: value == "-" or value[0] != "-", arguments[place + 1 :])
+
+
+def is_there(name: str, made: set[str]) -> bool:
+    """Whether a path or pattern is in the repository, or is or lies in what was made."""
+    return any(ROOT.glob(name)) or any(name == path or name.startswith(f"{path.rstrip('/')}/") for path in made)
