@@ -114,7 +114,7 @@ def _no_model(name: str, why: str = "") -> ValueError:
 
 
 def _shipped() -> str:
-    return f"a model that comes with memlm ({', '.join(boxed_models())})"
+    return f"a model that ships with memlm ({', '.join(boxed_models())})"
 
 
 def _is_checkpoint(folder: Path) -> bool:

@@ -188,11 +188,11 @@ class MemoryFiles(UsesModel, ReadsText):
 
     memlm bench memory --json
 
-    memlm bench memory runs/mine/model --text novel.txt
+    memlm bench memory runs/mine/model --text README.md
     """
 
     model: tyro.conf.Positional[str] = "english"
-    """An autoencoder: one that comes with memlm (english), a checkpoint folder, or a Hugging Face hub name."""
+    """An autoencoder: one that ships with memlm (english), a checkpoint folder, or a Hugging Face hub name."""
     text: tuple[str, ...] = ()
     """Files, globs, or - for standard input; without any, a novel that comes with memlm."""
 

@@ -59,7 +59,7 @@ class Demo(Command):
 class Train(ReadsText):
     """Train a recipe. If it is interrupted, run the same command again: it resumes from its last checkpoint.
 
-    memlm train autoencoder --out runs/mine --text 'books/*.txt' --chunk-len 128 --memory-dim 512
+    memlm train autoencoder --out runs/mine --text 'docs/**/*.md' --chunk-len 128 --memory-dim 512
 
     Any field of a recipe's configuration can be overridden; memlm recipe NAME shows them all:
 
@@ -150,11 +150,11 @@ class Recipes(Command):
 class Evaluate(UsesModel, ReadsText):
     """Measure how much of a text a model's memories give back.
 
-    memlm evaluate english --text novel.txt --json
+    memlm evaluate english --text README.md --json
     """
 
     model: tyro.conf.Positional[str]
-    """A model that comes with memlm (english), a checkpoint folder, or a Hugging Face hub name."""
+    """A model that ships with memlm (english), a checkpoint folder, or a Hugging Face hub name."""
     text: tuple[str, ...] = ()
     """Files, globs, or - for standard input; without any, the texts that come with memlm: a novel, verse, source code
     and random tokens."""
@@ -199,11 +199,11 @@ class Regenerate(UsesModel, ReadsText):
     In a terminal, wrong tokens are marked, and those that the model itself is unsure of. Into a pipe or a file goes the
     regenerated text and nothing else:
 
-    memlm regenerate english --text novel.txt > regenerated.txt
+    memlm regenerate english --text README.md > regenerated.md
     """
 
     model: tyro.conf.Positional[str]
-    """A model that comes with memlm (english), a checkpoint folder, or a Hugging Face hub name."""
+    """A model that ships with memlm (english), a checkpoint folder, or a Hugging Face hub name."""
     text: tuple[str, ...] = ("-",)
     """Files, globs, or - for standard input."""
 

@@ -37,7 +37,7 @@ class Remember(UsesModel):
     append: bool = False
     """Add to a file that exists, with its encoder and its bits."""
     model: str | None = None
-    """An autoencoder in the box (english, the default), a checkpoint folder, or a Hugging Face hub name."""
+    """An autoencoder that ships with memlm (english, the default), a checkpoint folder, or a Hugging Face hub name."""
     bits: Literal[32, 16, 8, 6, 4] | None = None
     """Of each dimension of a memory; by default 8."""
     target: float = 0.9

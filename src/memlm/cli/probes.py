@@ -40,7 +40,7 @@ class Probe(_Reads):
     The encoder is frozen and embeds the text once. Readers are trained to regenerate the text from the embeddings alone
     and measured on held-out documents. If it is interrupted, run it again: it resumes.
 
-    memlm probe minilm --text novel.txt --chunk-len 16 32 64 --out runs/minilm
+    memlm probe minilm --text README.md --chunk-len 16 32 64 --out runs/minilm
 
     memlm probe smollm2 --precision bf16 --layer 8 16 -1 --pooling last mean --bits 8 4 2 1
     """

@@ -162,7 +162,7 @@ class MemoryModelRecipe(Config):
     phases: tuple[Phase, ...]
     """The curriculum: one phase after the other."""
     encoder_from: str | None = None
-    """Take the encoder of this autoencoder or memory model: a checkpoint folder, or a name in the box."""
+    """Take the encoder of this autoencoder or memory model: a checkpoint folder, or one that ships with memlm."""
     recall_fraction: float = 0.0
     """Share of training windows that hold a fact and a question about it (`data.recall`)."""
     recall_chunk_len: int | None = None

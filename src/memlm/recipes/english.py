@@ -1,4 +1,4 @@
-"""The model in the box."""
+"""The model that ships with memlm."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from memlm.recipes.scale import Scale
 
 
 def english(seed: int = 0) -> RecipeConfig:
-    """The model in the box: 128 tokens (350 to 460 bytes of English prose) in one vector of 512 dimensions.
+    """The model that ships with memlm: 128 tokens (350 to 460 bytes of English prose) in one vector of 512 dimensions.
 
     A quarter of the training chunks are everyday text (words, names, dates, amounts, addresses, code, other alphabets),
     a quarter are scrambled, so that rare strings are held too, and memories are trained with a little noise, so that

@@ -60,14 +60,14 @@ class RegeneratedText:
 
     name: str
     pieces: Sequence[tuple[str, str]]
-    unsure: Sequence[bool]
+    unsure: Sequence[bool] = ()
     """Which pieces the model marks as what may be wrong; older results do not say."""
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
         """From a row of samples.jsonl."""
         pieces = tuple((original, regenerated) for original, regenerated in row["pieces"])
-        return cls(row["document"], pieces, tuple(row.get("unsure", [False] * len(pieces))))
+        return cls(row["document"], pieces, tuple(row.get("unsure", ())))
 
     @property
     def verdict(self) -> str:

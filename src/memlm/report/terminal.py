@@ -43,7 +43,8 @@ def _regenerated(sample: RegeneratedText, *, plain: bool) -> "Text":
     from rich.text import Text
 
     text = Text()
-    for (original, regenerated), unsure in zip(sample.pieces, sample.unsure, strict=True):
+    flags = sample.unsure or [False] * len(sample.pieces)
+    for (original, regenerated), unsure in zip(sample.pieces, flags, strict=True):
         if original == regenerated:
             right = printable(original)
             text.append(f"[?{right}?]" if unsure and plain else right, style="yellow" if unsure else "")
