@@ -22,7 +22,7 @@ ASKED = {
 }
 WORKS = {
     "dataset": "a folder that holds the dataset",
-    "model": "a model that comes with memlm (english)",
+    "model": "a model that ships with memlm (english",
     "tokenizer": "a folder that holds a tokenizer",
     "pretrained": "one of smollm2, minilm",
 }

@@ -13,11 +13,12 @@ TOKENIZER = Tokenizer.train(["the memory of ünd 漢字 the memory of ünd"] * 3
 
 def test_a_regenerated_text_is_a_string_with_marks() -> None:
     text = Regenerated("It is a truth", ((3, 5), (8, 13)))
+    assert not text.proven
     assert text == "It is a truth"
     assert text.marked() == "It ⟦is⟧ a ⟦truth⟧"
     assert text.marked("*", "*") == "It *is* a *truth*"
     for other in (copy.deepcopy(text), pickle.loads(pickle.dumps(text))):
-        assert (other, other.unsure) == (text, text.unsure)
+        assert (other, other.unsure, other.proven) == (text, text.unsure, False)
     assert Regenerated("sure").unsure == ()
     assert Regenerated("sure").marked() == "sure"
 

@@ -11,18 +11,20 @@ class Regenerated(str):
 
     ```python
     text = model.regenerate(memory)[0]
-    text.unsure  # () where the text is proven: encoded again, it is the same memory
+    text.proven  # True
     print(text.marked())  # It is a truth ⟦universally⟧ acknowledged
     ```
     """
 
     unsure: tuple[Span, ...]
-    """Spans of characters that may be wrong, in order."""
+    """Spans of characters that may be wrong, in order; none in a text that is proven."""
+    proven: bool
+    """Whether the text, encoded again, is the memory that it was regenerated from: then it is right."""
 
-    def __new__(cls, text: str, unsure: tuple[Span, ...] = ()) -> Self:
-        """A text, and which of its characters may be wrong."""
+    def __new__(cls, text: str, unsure: tuple[Span, ...] = (), *, proven: bool = False) -> Self:
+        """A text, and what is known of it."""
         made = super().__new__(cls, text)
-        made.unsure = unsure
+        made.unsure, made.proven = unsure, proven
         return made
 
     def marked(self, before: str = "⟦", after: str = "⟧") -> str:

@@ -1,7 +1,7 @@
 """A tokenizer and an autoencoder as one: text → memory → text. What users load, call and share."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Literal, overload
 
@@ -23,7 +23,7 @@ from memlm.memories import Memory
 from memlm.models.autoencoder import Autoencoder
 from memlm.models.decoded import Decoded, Row, decode
 from memlm.objectives import Batch
-from memlm.progress import track
+from memlm.progress import Advance, track
 from memlm.regenerated import Regenerated
 from memlm.results import Provenance, Result
 from memlm.text_model import TextModel, as_texts, check_table, require_own
@@ -159,17 +159,19 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
             TypeError: no memory.
         """
         given = self._readable(memory)
-        vectors, told = given.vectors, None if self.holds_length else given.num_tokens
-        rows: list[Row] = []
         total = int(given.num_tokens.sum())
         with track("Regenerating", total=total, unit="tokens", quiet=not show_progress_bar) as advance:
-            for some in torch.split(torch.arange(len(vectors)), self._batch_size(batch_size)):
-                lengths = None if told is None else told[some].to(self.device)
-                decoded = decode(self.model, vectors[some].to(self.device), lengths)
-                rows += decoded.rows()
+            rows = self.rows(given, batch_size=batch_size, advance=advance)
+            return [self._text([*itertools.islice(rows, count)]) for count in given.num_chunks]
+
+    def rows(self, memory: Memory, *, batch_size: int | None = None, advance: Advance | None = None) -> Iterator[Row]:
+        """The tokens of each chunk, as `regenerate` spells them; `advance` hears of tokens. Same errors."""
+        given = self._readable(memory)
+        for some in torch.split(torch.arange(len(given.vectors)), self._batch_size(batch_size)):
+            lengths = None if self.holds_length else given.num_tokens[some].to(self.device)
+            yield from decode(self.model, given.vectors[some].to(self.device), lengths).rows()
+            if advance:
                 advance(int(given.num_tokens[some].sum()))
-        chunks = iter(rows)
-        return [self._text([*itertools.islice(chunks, count)]) for count in given.num_chunks]
 
     @property
     def holds_length(self) -> bool:
@@ -253,10 +255,10 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
 
     def _text(self, chunks: list[Row]) -> Regenerated:
         """One text of its chunks."""
-        tokens, unsure = (
-            ([*itertools.chain.from_iterable(part)] for part in zip(*chunks, strict=True)) if chunks else ([], [])
-        )
-        return Regenerated(*self.tokenizer.decode_marked(tokens, unsure))
+        tokens = [token for chunk in chunks for token in chunk.tokens]
+        unsure = [flag for chunk in chunks for flag in chunk.unsure]
+        proven = all(chunk.proven for chunk in chunks)
+        return Regenerated(*self.tokenizer.decode_marked(tokens, unsure), proven=proven)
 
     @property
     def _no_memory(self) -> Tensor:

@@ -72,7 +72,7 @@ def test_what_is_said_of_a_vector_is_what_it_gives_back(english: TextAutoencoder
         if chunk.vector is not None:
             wrong = sum(one != other for one, other in zip(right, next(predicted), strict=False))
             assert chunk.num_wrong == wrong
-            assert (alone == exact) == (wrong == 0)
+            assert alone == exact or wrong > 0
             assert bool(chunk.payload) >= (wrong > 0)
     assert 0 < sum(chunk.num_wrong == 0 for chunk in kept) < len(kept)
 

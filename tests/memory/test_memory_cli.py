@@ -260,7 +260,7 @@ def test_errors_are_errors_without_a_reader_too(tmp_path: Path) -> None:
 
 
 def test_a_pipe_that_breaks_elsewhere_is_an_error(memlm: Memlm, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise BrokenPipeError("a worker is gone")
 
     monkeypatch.setattr(MemoryFile, "open", broken)

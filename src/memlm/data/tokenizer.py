@@ -146,13 +146,16 @@ class Tokenizer:
             text = self.decode(ids)
             return text, ((0, len(text)),) if any(marks) and text else ()
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        pieces, spans, length = [], [], 0
+        pieces: list[str] = []
+        spans: list[tuple[int, int]] = []
+        length = 0
         for marked, run in itertools.groupby(zip(ids, marks, strict=True), key=lambda pair: bool(pair[1])):
             pieces.append(decoder.decode(b"".join(self.token_bytes[token] for token, _ in run)))
             # A character that goes on in the next run counts as marked here too.
             end = length + len(pieces[-1]) + bool(decoder.getstate()[0])
             if marked and end > length:
-                spans.append((length, end))
+                start = spans.pop()[0] if spans and spans[-1][1] > length else length
+                spans.append((start, end))
             length += len(pieces[-1])
         text = "".join([*pieces, decoder.decode(b"", final=True)])
         return text, tuple(spans)

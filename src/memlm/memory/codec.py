@@ -2,7 +2,7 @@
 
 import io
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from memlm.data.corpus import cut
 from memlm.evaluation.metrics import batch_chunks
+from memlm.memories import Memory
 from memlm.memory.kept import Kept, deflated, digest, inflated, patch_of, patched, vectors_of
 from memlm.memory.packing import Bits, pack, require_bits, unpack
 from memlm.memory.tokenized import MIN_CHUNK, Span, Tokenized, encoded
@@ -103,9 +104,16 @@ class Codec:
         ]
 
     def read_vectors(self, kept: Sequence[Kept]) -> list[bytes]:
-        """What the vectors alone give back: nothing, of text that is kept raw."""
-        tokens = iter(self._regenerated(kept))
-        return [b"" if chunk.vector is None else self._spelled(next(tokens)) for chunk in kept]
+        """What the vectors alone give back, as `TextAutoencoder.regenerate`: nothing, of text that is kept raw."""
+        lengths = [chunk.num_tokens for chunk in kept if chunk.vector is not None]
+        memory = Memory(
+            vectors=self.vectors(kept),
+            num_tokens=torch.tensor(lengths, dtype=torch.int64),
+            num_chunks=(len(lengths),),
+            encoder=self.model.encoder_fingerprint,
+        )
+        rows = self.model.rows(memory)
+        return [b"" if chunk.vector is None else self._spelled(next(rows).tokens) for chunk in kept]
 
     def vectors(self, kept: Sequence[Kept]) -> Float[Tensor, "chunk slot memory_dim"]:
         """The memories of those chunks that have one."""
@@ -176,9 +184,9 @@ class Codec:
         # How many tokens a chunk has is known, and so none of them is the end token.
         return self.model.model.decoder(vectors.to(self.model.device))[..., : self.model.config.vocab_size]
 
-    def _spelled(self, tokens: NDArray[np.int64]) -> bytes:
+    def _spelled(self, tokens: Iterable[int]) -> bytes:
         table = self.model.tokenizer.token_bytes
-        return b"".join(table[token] for token in tokens.tolist())
+        return b"".join(table[token] for token in tokens)
 
     # --- sizes -----------------------------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ class Row(NamedTuple):
 
     tokens: list[int]
     unsure: list[bool]
+    proven: bool
 
 
 class Decoded(NamedTuple):
@@ -62,10 +63,10 @@ class Decoded(NamedTuple):
 
     def rows(self) -> list["Row"]:
         """The tokens of each chunk, and which of them are unsure; the last also where more may have followed."""
-        rows = zip(self.tokens.tolist(), self.unsure.tolist(), self.num_tokens.tolist(), strict=True)
+        parts = (self.tokens, self.unsure, self.num_tokens, self.proven)
         return [
-            Row(tokens[:length], [*unsure[: length - 1], any(unsure[max(length - 1, 0) : length + 1])][:length])
-            for tokens, unsure, length in rows
+            Row(tokens[:length], [*unsure[: length - 1], any(unsure[max(length - 1, 0) : length + 1])][:length], proven)
+            for tokens, unsure, length, proven in zip(*(part.tolist() for part in parts), strict=True)
         ]
 
     @classmethod
@@ -112,7 +113,11 @@ def decode(model: Autoencoder, memory: Memory, num_tokens: Int[Tensor, " chunk"]
     doubtful = (margin < _DOUBTFUL_NATS).float().mean(1)
     rows = ((distance > _TOLERANCE) & (doubtful <= _DOUBTFUL_FRACTION)).nonzero().flatten()
     if len(rows):
-        types[rows], distance[rows] = _searched(model, memory[rows], logits[rows], types[rows], distance[rows], told)
+        found, nearer = _searched(model, memory[rows], logits[rows], types[rows], distance[rows], told)
+        # A memory under noise is nearer to some other text than to its own; but not much.
+        kept = (nearer <= _TOLERANCE) | (nearer < distance[rows] / 2)
+        rows = rows[kept]
+        types[rows], distance[rows] = found[kept], nearer[kept]
         margin[rows] = _margin(logits[rows], types[rows])
     mask = types < shape.vocab_size
     return Decoded(types * mask, mask.sum(1), margin, distance <= _TOLERANCE)
