@@ -216,14 +216,20 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
         with track(f"Regenerating {name}", total=int(chunks.mask.sum()), unit="tokens", quiet=quiet) as advance:
             return score(self.model, chunks, self.config.shape.vocab_size, device=self.device, advance=advance)
 
-    def check(self, chunks: Chunks) -> Checked:
-        """Send chunks through their memories, and compare."""
-        return Checked.of(chunks, self.send(chunks))
+    def check(self, chunks: Chunks, *, noise: float = 0.0) -> Checked:
+        """Send chunks through their memories, and compare; `noise` as in `send`."""
+        return Checked.of(chunks, self.send(chunks, noise=noise))
 
-    def send(self, chunks: Chunks) -> Decoded:
-        """Send chunks through their memories, as `encode` and `regenerate` do."""
-        parts = batches(chunks, self.device, self._batch_chunks)
-        return Decoded.concat([self._regenerated(batch, self._encoded(batch)) for batch in parts])
+    def send(self, chunks: Chunks, *, noise: float = 0.0) -> Decoded:
+        """Send chunks through their memories, as `encode` and `regenerate` do.
+
+        `noise` is the standard deviation of Gaussian noise on the memories, whose root mean square is 1.
+        """
+        decoded = []
+        for batch in batches(chunks, self.device, self._batch_chunks):
+            memory = self._encoded(batch)
+            decoded.append(self._regenerated(batch, memory + noise * torch.randn_like(memory)))
+        return Decoded.concat(decoded)
 
     def unconditional_nats(self, chunks: Chunks) -> Float[np.ndarray, "chunk token"]:
         """What each token costs the reader that has no memory, in nats."""

@@ -3,6 +3,8 @@
 from dataclasses import asdict
 from typing import Any
 
+import torch
+
 from memlm.data.chunks import beginnings
 from memlm.data.texts import EVERYDAY_KINDS, evaluation_documents, everyday_documents, everyday_lines
 from memlm.data.token_store import tokenize_documents
@@ -15,15 +17,23 @@ _CHARACTERS_PER_TOKEN = 8
 """More than a token has in any of these texts, blanks aside."""
 
 
-def everyday(model: TextAutoencoder, *, num_texts: int = 400, seed: int = 0, quiet: bool = False) -> dict[str, Any]:
+def everyday(
+    model: TextAutoencoder, *, num_texts: int = 400, noise: float = 0.0, seed: int = 0, quiet: bool = False
+) -> dict[str, Any]:
     """Send everyday text through a model's memories; `regenerate` is told nothing but the vectors.
+
+    With `noise`, of this standard deviation, memories are disturbed on the way: are errors marked then?
 
     Returns:
         `exact_by_fill`, the share of texts that come back exactly, by kind and length in tokens, `intervals_by_fill`,
-        and `worst`; `exact_lines`, the same of whole lines (a word, a name, a sentence); `marked_wrong_fraction` and
-        `marked_right_fraction`, of all wrong and right tokens, and `by_confidence` (`evaluation.checked`);
-        `novel_token_accuracy`, of a novel, in full chunks, from what the decoder gives back at once.
+        and `worst`; `exact_lines`, the same of whole lines (a word, a name, a sentence), without noise;
+        `marked_wrong_fraction` and `marked_right_fraction`, of all wrong and right tokens, and `by_confidence`
+        (`evaluation.checked`); `novel_token_accuracy`, of a novel, in full chunks, from what the decoder gives back at
+        once, without noise.
     """
+    if num_texts < 1 or noise < 0:
+        raise ValueError(f"num_texts must be positive and noise not negative, not {num_texts} and {noise}")
+    torch.manual_seed(seed)
     chunk_len = model.config.shape.chunk_len
     fills = [fill for fill in FILLS if fill <= chunk_len]
     exact: dict[str, dict[str, float]] = {}
@@ -34,10 +44,10 @@ def everyday(model: TextAutoencoder, *, num_texts: int = 400, seed: int = 0, qui
         for kind in EVERYDAY_KINDS:
             documents = everyday_documents(kind, num_texts, _CHARACTERS_PER_TOKEN * chunk_len, seed)
             split = tokenize_documents(model.tokenizer, documents)
-            checked = {str(fill): model.check(beginnings(split, chunk_len, fill)) for fill in fills}
+            checked = {str(fill): model.check(beginnings(split, chunk_len, fill), noise=noise) for fill in fills}
             shares = {fill: some.exactness() for fill, some in checked.items()}
             exact[kind] = {fill: share for fill, (share, _) in shares.items()}
-            intervals[kind] = {fill: [*interval] for fill, (_, interval) in shares.items() if interval}
+            intervals[kind] = {fill: [*interval] for fill, (_, interval) in shares.items()}
             everything += checked.values()
             advance(num_texts * sum(fills), kind)
     worst = min((share, kind, fill) for kind, row in exact.items() for fill, share in row.items())
@@ -49,6 +59,7 @@ def everyday(model: TextAutoencoder, *, num_texts: int = 400, seed: int = 0, qui
         **calibration(Checked.concat(everything)),
         **_novel(model),
         "num_texts": num_texts,
+        "noise": noise,
         "provenance": asdict(Provenance.here(seed=seed, encoder=model.encoder_fingerprint, model=model.provenance)),
     }
 

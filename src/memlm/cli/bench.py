@@ -219,6 +219,8 @@ class Everyday(UsesModel):
     """An autoencoder: one that ships with memlm, a checkpoint folder, or a Hugging Face hub name."""
     num_texts: int = 400
     """Texts of each kind and length."""
+    noise: float = 0.0
+    """Standard deviation of Gaussian noise on the memories, whose root mean square is 1: are errors marked then?"""
     seed: int = 0
 
     def run(self) -> Answer:
@@ -226,9 +228,8 @@ class Everyday(UsesModel):
         from memlm.benchmarks.everyday import everyday
         from memlm.text_autoencoder import TextAutoencoder
 
-        return everyday(
-            TextAutoencoder.from_pretrained(self.model, device=self.device), num_texts=self.num_texts, seed=self.seed
-        )
+        model = TextAutoencoder.from_pretrained(self.model, device=self.device)
+        return everyday(model, num_texts=self.num_texts, noise=self.noise, seed=self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
-"""Bootstrap confidence intervals over documents."""
+"""Confidence intervals: a bootstrap over documents, and of shares."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -37,3 +38,11 @@ def bootstrap_interval(
 def ratio_interval(sums: Float[np.ndarray, "unit 2"]) -> Interval:
     """`bootstrap_interval` of the first quantity's total over the second's."""
     return bootstrap_interval(sums, lambda rows: rows[:, 0] / rows[:, 1])
+
+
+def share_interval(hits: int, total: int) -> Interval:
+    """The 95% score interval (Wilson 1927) of a share of independent trials; never empty, even where all are hits."""
+    z, share = 1.959964, hits / total
+    middle, scale = (share + z**2 / (2 * total)), 1 + z**2 / total
+    half = z * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    return Interval((middle - half) / scale, min(1.0, (middle + half) / scale))

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from memlm.data.chunks import Chunks, pieces
 from memlm.data.token_store import TokenSplit
-from memlm.evaluation.bootstrap import ratio_interval
+from memlm.evaluation.bootstrap import share_interval
 from memlm.models.decoded import Decoded
 from memlm.results import Interval
 
@@ -19,7 +19,7 @@ FILLS = (1, 2, 4, 8, 16, 32, 64, 128)
 """Lengths of text, in tokens, that are told apart."""
 PIECES = 200
 """Pieces of each length."""
-_BINS = (0.0, 1.0, 2.0, 4.0, 8.0, np.inf)
+_BINS = (0.0, 1.0, 2.0, 4.0, 8.0, 12.0, np.inf)
 
 
 class Checked(NamedTuple):
@@ -33,8 +33,6 @@ class Checked(NamedTuple):
     margin: Float[np.ndarray, "chunk token"]
     """By how many nats the token leads."""
     proven: Bool[np.ndarray, " chunk"]
-    unit: np.ndarray
-    """[chunk], what is drawn anew by the bootstrap: the document."""
 
     @property
     def exact(self) -> Bool[np.ndarray, " chunk"]:
@@ -49,19 +47,16 @@ class Checked(NamedTuple):
         tokens = np.where(mask, decoded.tokens.numpy(), -1)
         wrong = tokens != np.where(chunks.mask, chunks.tokens, -1)
         parts = (decoded.unsure.numpy(), decoded.margin.numpy(), decoded.proven.numpy())
-        return cls(mask | chunks.mask, wrong, *parts, chunks.document)
+        return cls(mask | chunks.mask, wrong, *parts)
 
     @classmethod
     def concat(cls, parts: Sequence["Checked"]) -> "Checked":
         """Chunks after each other."""
         return cls(*map(np.concatenate, zip(*parts, strict=True)))
 
-    def exactness(self) -> tuple[float, Interval | None]:
-        """Share of exact chunks, with its 95% interval over documents (over chunks, where there is one document)."""
-        _, unit = np.unique(self.unit, return_inverse=True)
-        unit = unit if unit.max(initial=0) > 0 else np.arange(len(unit))
-        sums = np.stack([np.bincount(unit, weights=self.exact), np.bincount(unit)], axis=1)
-        return float(self.exact.mean()), ratio_interval(sums) if len(sums) > 1 else None
+    def exactness(self) -> tuple[float, Interval]:
+        """Share of exact chunks, and its 95% interval (Wilson 1927: a bootstrap says nothing where all are exact)."""
+        return float(self.exact.mean()), share_interval(int(self.exact.sum()), len(self.exact))
 
 
 def fill_pieces(split: TokenSplit, chunk_len: int) -> dict[int, Chunks]:
@@ -75,7 +70,7 @@ def measures(checked: Mapping[int, Checked]) -> dict[str, Any]:
     rows = {str(fill): some.exactness() for fill, some in checked.items()}
     return {
         "exact_by_fill": {fill: exact for fill, (exact, _) in rows.items()},
-        "exact_by_fill_intervals": {fill: list(interval) for fill, (_, interval) in rows.items() if interval},
+        "exact_by_fill_intervals": {fill: [*interval] for fill, (_, interval) in rows.items()},
         "calibration": calibration(Checked.concat([*checked.values()])),
     }
 
@@ -84,7 +79,7 @@ def calibration(checked: Checked) -> dict[str, Any]:
     """How well marks and confidence tell what is wrong.
 
     Returns:
-        `marked_wrong_fraction`: of the wrong tokens, the share that is marked (None: nothing is wrong);
+        `marked_wrong_fraction`: of the `num_wrong` wrong tokens, the share that is marked (1 where none is wrong);
         `marked_right_fraction`: of the right ones; `by_confidence`: tokens and the share of wrong ones, of proven
         chunks, and of others by how many nats a token leads.
     """
@@ -95,8 +90,8 @@ def calibration(checked: Checked) -> dict[str, Any]:
         name = f"{max(low, 0):g} nats or more" if high == np.inf else f"{max(low, 0):g} to {high:g} nats"
         groups[name] = counted & ~proven & (checked.margin >= low) & (checked.margin < high)
     return {
-        "marked_wrong_fraction": _fraction(unsure, wrong),
-        "marked_right_fraction": _fraction(unsure, counted & ~wrong),
+        "marked_wrong_fraction": _fraction(unsure, wrong, none=1.0),
+        "marked_right_fraction": _fraction(unsure, counted & ~wrong, none=0.0),
         "num_wrong": int(wrong.sum()),
         "by_confidence": [
             {"confidence": name, "tokens": int(group.sum()), "wrong_fraction": _fraction(wrong, group)}
@@ -105,5 +100,5 @@ def calibration(checked: Checked) -> dict[str, Any]:
     }
 
 
-def _fraction(of: np.ndarray, among: np.ndarray) -> float | None:
-    return float(of[among].mean()) if among.any() else None
+def _fraction(of: np.ndarray, among: np.ndarray, none: float | None = None) -> float | None:
+    return float(of[among].mean()) if among.any() else none

@@ -18,8 +18,8 @@ from memlm.nn.pooling import Memory
 _TOLERANCE = 2e-3
 """Root mean square by which a memory may differ from that of its text: more than half precision or another machine
 makes of it, and a fraction of what one wrong token does (0.017 and more in `english`)."""
-SURE_NATS = 8.0
-"""A token that leads by more is taken for right even in a chunk that is not proven."""
+SURE_NATS = 12.0
+"""A token that leads by more is taken for right even in a chunk that is not proven, which may be for rounding alone."""
 _DOUBTFUL_NATS, _DOUBTFUL_FRACTION = 2.0, 1 / 8
 """A chunk is nearly right, and worth a search, where no more than this share of its tokens leads by less."""
 _PLACES, _CHOICES, _ROUNDS = 16, 3, 8
