@@ -168,7 +168,7 @@ def test_seeds_go_to_every_stage_and_tokens_are_all_of_them(recipe: Recipe, toke
         (["model.encoder.dim=16,16"], "model.encoder.dim has the value 16 twice"),
         (["model.memory_noise=0.5,5e-1"], "two cells are the same: model.memory_noise=0.5; model.memory_noise=5e-1"),
         ([DIM, DIM], "model.encoder.dim is swept twice"),
-        (["seed=1,2"], "give --seeds"),
+        (["seed=1,2"], "give seeds"),
         ([], "nothing is varied: give --over"),
     ],
 )

@@ -97,7 +97,7 @@ def test_what_a_vector_cannot_hold_is_raw_and_says_so(untrained: TextAutoencoder
 def test_tokens_that_lead_by_too_little_are_patched(english: TextAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
     text = evaluation_documents("novel")[1].text[:400]
     whole = []
-    for margin in (0.01, 12.0, 1e9):
+    for margin in (0.01, 18.0, 1e9):
         monkeypatch.setattr("memlm.memory.codec._LEAST_MARGIN", margin)
         whole.append(list(Codec(english).write(text)))
     sure, unsure, all_unsure = whole

@@ -36,27 +36,26 @@ def everyday(
     torch.manual_seed(seed)
     chunk_len = model.config.shape.chunk_len
     fills = [fill for fill in FILLS if fill <= chunk_len]
-    exact: dict[str, dict[str, float]] = {}
-    intervals: dict[str, dict[str, list[float]]] = {}
-    everything: list[Checked] = []
+    checked: dict[str, dict[str, Checked]] = {kind: {} for kind in EVERYDAY_KINDS}
     total = len(EVERYDAY_KINDS) * num_texts * sum(fills)
     with track("Everyday text", total=total, unit="tokens", quiet=quiet) as advance:
-        for kind in EVERYDAY_KINDS:
+        for kind, row in checked.items():
             documents = everyday_documents(kind, num_texts, _CHARACTERS_PER_TOKEN * chunk_len, seed)
             split = tokenize_documents(model.tokenizer, documents)
-            checked = {str(fill): model.check(beginnings(split, chunk_len, fill), noise=noise) for fill in fills}
-            shares = {fill: some.exactness() for fill, some in checked.items()}
-            exact[kind] = {fill: share for fill, (share, _) in shares.items()}
-            intervals[kind] = {fill: [*interval] for fill, (_, interval) in shares.items()}
-            everything += checked.values()
-            advance(num_texts * sum(fills), kind)
+            for fill in fills:
+                row[str(fill)] = model.check(beginnings(split, chunk_len, fill), noise=noise)
+                advance(num_texts * fill, f"{kind} of {fill}")
+    shares = {kind: {fill: some.exactness() for fill, some in row.items()} for kind, row in checked.items()}
+    exact = {kind: {fill: share for fill, (share, _) in row.items()} for kind, row in shares.items()}
     worst = min((share, kind, fill) for kind, row in exact.items() for fill, share in row.items())
     return {
         "exact_by_fill": exact,
-        "intervals_by_fill": intervals,
+        "intervals_by_fill": {
+            kind: {fill: [*found] for fill, (_, found) in row.items()} for kind, row in shares.items()
+        },
         "worst": {"exact": worst[0], "kind": worst[1], "fill": worst[2]},
         "exact_lines": {kind: _exact_lines(model, everyday_lines(kind)[: 2 * num_texts]) for kind in EVERYDAY_KINDS},
-        **calibration(Checked.concat(everything)),
+        **calibration(Checked.concat([some for row in checked.values() for some in row.values()])),
         **_novel(model),
         "num_texts": num_texts,
         "noise": noise,

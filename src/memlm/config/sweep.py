@@ -28,7 +28,7 @@ class Axis(Config):
 
     def __post_init__(self) -> None:
         require(len(self.options) > 0, f"{self.name} has no values to sweep")
-        require(self.name != SEED, "seeds are not an axis: give --seeds")
+        require(self.name != SEED, "seeds are not an axis: give seeds")
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -32,7 +32,7 @@ def shrunk(cfg: config.AutoencoderConfig, chunk_len: int) -> config.AutoencoderC
     if rest or shape.memory_dim % factor:
         raise ValueError(
             f"chunks of {chunk_len} tokens cannot grow into {shape.chunk_len} tokens in {shape.memory_dim} dimensions: "
-            "both must be multiples of what they grow from (or let nothing grow: --grown-from 0)"
+            "both must be multiples of what they grow from (or let nothing grow: grown_from=0)"
         )
     return replace(cfg, shape=replace(shape, chunk_len=chunk_len, memory_dim=shape.memory_dim // factor))
 
