@@ -44,8 +44,8 @@ class Memory:
     exact: Bool[Tensor, " chunk"] | None = None
     """Whether each chunk is regenerated without an error, where that was verified."""
     confidence: Float[Tensor, "chunk token"] | None = None
-    """By how many nats each regenerated token leads the next likeliest, where that was verified; infinite beyond the
-    end of a chunk."""
+    """By how many nats each regenerated token leads the next likeliest, where that was verified; beyond the end of a
+    chunk, the end token."""
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 3:

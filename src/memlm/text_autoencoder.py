@@ -158,20 +158,20 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
             ValueError: the memory was made by another encoder, does not fit this one, or holds NaN.
             TypeError: no memory.
         """
-        given = self._readable(memory)
-        total = int(given.num_tokens.sum())
+        memory = memory if isinstance(memory, Memory) else self._of_vectors(memory)
+        total = int(memory.num_tokens.sum())
         with track("Regenerating", total=total, unit="tokens", quiet=not show_progress_bar) as advance:
-            rows = self.rows(given, batch_size=batch_size, advance=advance)
-            return [self._text([*itertools.islice(rows, count)]) for count in given.num_chunks]
+            rows = self.rows(memory, batch_size=batch_size, advance=advance)
+            return [self._text([*itertools.islice(rows, count)]) for count in memory.num_chunks]
 
     def rows(self, memory: Memory, *, batch_size: int | None = None, advance: Advance | None = None) -> Iterator[Row]:
         """The tokens of each chunk, as `regenerate` spells them; `advance` hears of tokens. Same errors."""
-        given = self._readable(memory)
-        for some in torch.split(torch.arange(len(given.vectors)), self._batch_size(batch_size)):
-            lengths = None if self.holds_length else given.num_tokens[some].to(self.device)
-            yield from decode(self.model, given.vectors[some].to(self.device), lengths).rows()
+        vectors = self._readable(memory)
+        for some in torch.split(torch.arange(len(vectors)), self._batch_size(batch_size)):
+            lengths = None if self.holds_length else memory.num_tokens[some].to(self.device)
+            yield from decode(self.model, vectors[some].to(self.device), lengths).rows()
             if advance:
-                advance(int(given.num_tokens[some].sum()))
+                advance(int(memory.num_tokens[some].sum()))
 
     @property
     def holds_length(self) -> bool:
@@ -270,40 +270,33 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
     def _no_memory(self) -> Tensor:
         return torch.zeros(0, self.config.shape.num_slots, self.config.shape.memory_dim)
 
-    def _readable(self, memory: Memory | np.ndarray | Tensor) -> Memory:
-        """The memory with vectors as the decoder reads them; same errors as `regenerate`."""
-        shape = self.config.shape
-        if isinstance(memory, (np.ndarray, Tensor)):
-            memory = self._of_vectors(torch.as_tensor(memory))
-        if not isinstance(memory, Memory):
-            raise TypeError(
-                f"expected a Memory, as encode makes it, or an array of vectors, not {type(memory).__name__}"
-            )
+    def _readable(self, memory: Memory) -> Tensor:
+        """A memory's vectors as the decoder reads them; same errors as `regenerate`."""
+        shape, vectors, lengths = self.config.shape, memory.vectors.float(), memory.num_tokens
         require_own(memory, self.encoder_fingerprint)
-        if list(memory.vectors.shape[1:]) != [shape.num_slots, shape.memory_dim]:
+        if list(vectors.shape[1:]) != [shape.num_slots, shape.memory_dim]:
             made = f"{shape.num_slots} × {shape.memory_dim}"
-            raise ValueError(f"these vectors are {list(memory.vectors.shape[1:])} a chunk; this model makes {made}")
-        if not bool(memory.vectors.isfinite().all()):
-            chunk = int((~memory.vectors.isfinite()).flatten(1).any(1).nonzero()[0])
-            raise ValueError(f"the vector of chunk {chunk} holds NaN or infinity: it is no memory")
-        if (
-            len(memory.num_tokens)
-            and not 0 <= int(memory.num_tokens.min()) <= int(memory.num_tokens.max()) <= shape.chunk_len
-        ):
-            raise ValueError(f"num_tokens must lie from 0 to {shape.chunk_len}, not {memory.num_tokens.tolist()[:8]}")
-        vectors = memory.vectors.float()
-        if shape.num_bits is None:
-            vectors = F.rms_norm(vectors, vectors.shape[-1:], eps=1e-12)  # they may be kept at length 1
-        return replace(memory, vectors=vectors)
+            raise ValueError(f"these vectors are {list(vectors.shape[1:])} a chunk; this model makes {made}")
+        broken = (~vectors.isfinite()).flatten(1).any(1)
+        if broken.any():
+            raise ValueError(f"the vector of chunk {int(broken.nonzero()[0])} holds NaN or infinity: it is no memory")
+        if ((lengths < 0) | (lengths > shape.chunk_len)).any():
+            raise ValueError(f"num_tokens must lie from 0 to {shape.chunk_len}, not {lengths.tolist()[:8]}")
+        # They may be kept at length 1; what is rounded to levels is never.
+        return vectors if shape.num_bits else F.rms_norm(vectors, vectors.shape[-1:], eps=1e-12)
 
-    def _of_vectors(self, vectors: Tensor) -> Memory:
+    def _of_vectors(self, vectors: Any) -> Memory:
         """Vectors from anywhere, each a text of one chunk."""
-        shape = self.config.shape
+        if not isinstance(vectors, (np.ndarray, Tensor)):
+            found = type(vectors).__name__
+            raise TypeError(f"expected a Memory, as encode makes it, or an array of vectors, not {found}")
         if not self.holds_length:
             raise ValueError("this model's vectors do not hold their length: give a Memory, which has num_tokens")
-        if vectors.shape[-1] != shape.memory_dim or vectors.numel() % (shape.num_slots * shape.memory_dim):
-            raise ValueError(f"expected vectors [text {shape.num_slots * shape.memory_dim}], not {list(vectors.shape)}")
-        rows = vectors.reshape(-1, shape.num_slots, shape.memory_dim)
+        shape, given = self.config.shape, torch.as_tensor(vectors)
+        width = shape.num_slots * shape.memory_dim
+        if given.ndim == 0 or given.shape[-1] not in (shape.memory_dim, width) or given.numel() % width:
+            raise ValueError(f"expected vectors [text {width}], not {list(given.shape)}")
+        rows = given.reshape(-1, shape.num_slots, shape.memory_dim)
         return Memory(
             vectors=rows,
             num_tokens=torch.full((len(rows),), shape.chunk_len),
