@@ -14,6 +14,7 @@ from memlm.data.corpus import Document
 from memlm.data.token_store import TokenSplit, tokenize_documents
 from memlm.data.tokenizer import Tokenizer
 from memlm.data.windows import all_windows
+from memlm.evaluation.checked import exactness, fill_pieces
 from memlm.evaluation.metrics import measures, score
 from memlm.evaluation.prediction import predict, prediction_measures
 from memlm.memories import Memory
@@ -132,8 +133,13 @@ class TextMemoryModel(TextModel[MemoryModel, MemoryModelConfig]):
         """How much of each chunk the decoder regenerates from its memory; one not trained to will do badly."""
         shape, chunks = self.config.shape, cut(split, self.config.shape.chunk_len)
         total = int(chunks.mask.sum())
+        regenerator = Regenerator(self.model)
         with track(f"Regenerating {name}", total=total, unit="tokens", quiet=quiet) as advance:
-            scores = score(Regenerator(self.model), chunks, shape.vocab_size, device=self.device, advance=advance)
+            scores = score(regenerator, chunks, shape.vocab_size, device=self.device, advance=advance)
+        pieces = fill_pieces(split, shape.chunk_len)
+        by_fill = {
+            fill: score(regenerator, some, shape.vocab_size, device=self.device) for fill, some in pieces.items()
+        }
         values, intervals = measures(
             scores,
             -self.unconditional.numpy()[chunks.tokens],
@@ -141,6 +147,7 @@ class TextMemoryModel(TextModel[MemoryModel, MemoryModelConfig]):
             vocab_size=shape.vocab_size,
             memory_dims=shape.num_slots * shape.memory_dim,
         )
+        values |= exactness({fill: np.all(found.correct, axis=1) for fill, found in by_fill.items()})
         return Result(name=name, measures=values, intervals=intervals)
 
 

@@ -8,7 +8,7 @@ import torch
 from memlm.data.chunks import beginnings
 from memlm.data.texts import EVERYDAY_KINDS, evaluation_documents, everyday_documents, everyday_lines
 from memlm.data.token_store import tokenize_documents
-from memlm.evaluation.checked import FILLS, Checked, calibration
+from memlm.evaluation.checked import FILLS, Checked, calibration, exactness
 from memlm.progress import track
 from memlm.results import Provenance
 from memlm.text_autoencoder import TextAutoencoder
@@ -36,23 +36,21 @@ def everyday(
     torch.manual_seed(seed)
     chunk_len = model.config.shape.chunk_len
     fills = [fill for fill in FILLS if fill <= chunk_len]
-    checked: dict[str, dict[str, Checked]] = {kind: {} for kind in EVERYDAY_KINDS}
+    checked: dict[str, dict[int, Checked]] = {kind: {} for kind in EVERYDAY_KINDS}
     total = len(EVERYDAY_KINDS) * num_texts * sum(fills)
     with track("Everyday text", total=total, unit="tokens", quiet=quiet) as advance:
         for kind, row in checked.items():
             documents = everyday_documents(kind, num_texts, _CHARACTERS_PER_TOKEN * chunk_len, seed)
             split = tokenize_documents(model.tokenizer, documents)
             for fill in fills:
-                row[str(fill)] = model.check(beginnings(split, chunk_len, fill), noise=noise)
+                row[fill] = model.check(beginnings(split, chunk_len, fill), noise=noise)
                 advance(num_texts * fill, f"{kind} of {fill}")
-    shares = {kind: {fill: some.exactness() for fill, some in row.items()} for kind, row in checked.items()}
-    exact = {kind: {fill: share for fill, (share, _) in row.items()} for kind, row in shares.items()}
+    measured = {kind: exactness({fill: some.exact for fill, some in row.items()}) for kind, row in checked.items()}
+    exact = {kind: found["exact_by_fill"] for kind, found in measured.items()}
     worst = min((share, kind, fill) for kind, row in exact.items() for fill, share in row.items())
     return {
         "exact_by_fill": exact,
-        "intervals_by_fill": {
-            kind: {fill: [*found] for fill, (_, found) in row.items()} for kind, row in shares.items()
-        },
+        "intervals_by_fill": {kind: found["exact_by_fill_intervals"] for kind, found in measured.items()},
         "worst": {"exact": worst[0], "kind": worst[1], "fill": worst[2]},
         "exact_lines": {kind: _exact_lines(model, everyday_lines(kind)[: 2 * num_texts]) for kind in EVERYDAY_KINDS},
         **calibration(Checked.concat([some for row in checked.values() for some in row.values()])),

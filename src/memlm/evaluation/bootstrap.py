@@ -45,4 +45,6 @@ def share_interval(hits: int, total: int) -> Interval:
     z, share = 1.959964, hits / total
     middle, scale = (share + z**2 / (2 * total)), 1 + z**2 / total
     half = z * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    return Interval((middle - half) / scale, min(1.0, (middle + half) / scale))
+    # At the ends exactly, which rounding would miss.
+    low, high = (middle - half) / scale if hits else 0.0, (middle + half) / scale if hits < total else 1.0
+    return Interval(low, high)

@@ -13,7 +13,6 @@ from memlm.data.chunks import Chunks, pieces
 from memlm.data.token_store import TokenSplit
 from memlm.evaluation.bootstrap import share_interval
 from memlm.models.decoded import Decoded
-from memlm.results import Interval
 
 FILLS = (1, 2, 4, 8, 16, 32, 64, 128)
 """Lengths of text, in tokens, that are told apart."""
@@ -54,10 +53,6 @@ class Checked(NamedTuple):
         """Chunks after each other."""
         return cls(*map(np.concatenate, zip(*parts, strict=True)))
 
-    def exactness(self) -> tuple[float, Interval]:
-        """Share of exact chunks, and its 95% interval (Wilson 1927: a bootstrap says nothing where all are exact)."""
-        return float(self.exact.mean()), share_interval(int(self.exact.sum()), len(self.exact))
-
 
 def fill_pieces(split: TokenSplit, chunk_len: int) -> dict[int, Chunks]:
     """Pieces of documents, by their length in tokens; without lengths that no document has."""
@@ -66,12 +61,20 @@ def fill_pieces(split: TokenSplit, chunk_len: int) -> dict[int, Chunks]:
 
 
 def measures(checked: Mapping[int, Checked]) -> dict[str, Any]:
-    """`exact_by_fill`, share of exact texts by their length in tokens, `exact_by_fill_intervals`, and `calibration`."""
-    rows = {str(fill): some.exactness() for fill, some in checked.items()}
+    """`exactness` by length in tokens, and `calibration` of all lengths together."""
+    whole = Checked.concat([*checked.values()])
+    return {**exactness({fill: some.exact for fill, some in checked.items()}), "calibration": calibration(whole)}
+
+
+def exactness(exact: Mapping[int, Bool[np.ndarray, " chunk"]]) -> dict[str, Any]:
+    """`exact_by_fill`, share of exact texts by their length in tokens, and `exact_by_fill_intervals`.
+
+    The 95% intervals are of independent texts: a bootstrap says nothing where all of them are exact.
+    """
+    intervals = {str(fill): share_interval(int(some.sum()), len(some)) for fill, some in exact.items()}
     return {
-        "exact_by_fill": {fill: exact for fill, (exact, _) in rows.items()},
-        "exact_by_fill_intervals": {fill: [*interval] for fill, (_, interval) in rows.items()},
-        "calibration": calibration(Checked.concat([*checked.values()])),
+        "exact_by_fill": {str(fill): float(some.mean()) for fill, some in exact.items()},
+        "exact_by_fill_intervals": {fill: [*interval] for fill, interval in intervals.items()},
     }
 
 
