@@ -24,6 +24,8 @@ _DOUBTFUL_NATS, _DOUBTFUL_FRACTION = 2.0, 1 / 8
 """A chunk is nearly right, and worth a search, where no more than this share of its tokens leads by less."""
 _PLACES, _CHOICES, _ROUNDS = 16, 3, 8
 """So many of the least sure places are tried with so many other tokens each; the best of all is taken; and again."""
+_NEARER = 0.97
+"""A change that comes less near than by this factor sets nothing right."""
 _BATCH = 256
 """Changed chunks that are encoded at once."""
 
@@ -136,8 +138,8 @@ def _searched(
         parts = zip(torch.split(torch.cat(changed), _BATCH), torch.split(owner, _BATCH), strict=True)
         found = torch.cat([_distance(model, memory[own], part) for part, own in parts])
         best = torch.full_like(distance, torch.inf).scatter_reduce(0, owner, found, "amin")
-        # The first of each owner's best, where it is nearer than what there is.
-        chosen = ((found == best[owner]) & (found < distance[owner])).nonzero().flatten().flip(0)
+        # The first of each owner's best, where it is nearer than what there is: of eight wrong tokens, by a sixteenth.
+        chosen = ((found == best[owner]) & (found < _NEARER * distance[owner])).nonzero().flatten().flip(0)
         types[owner[chosen]], distance[owner[chosen]] = torch.cat(changed)[chosen], found[chosen]
         active = torch.unique(owner[chosen])
         active = active[distance[active] > _TOLERANCE]
