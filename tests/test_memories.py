@@ -39,14 +39,21 @@ def test_a_memory_is_a_sequence_of_texts(trained: TextAutoencoder, memory: Memor
     assert same(memory[np.array([True, False, False, True])], memory[[0, 3]])
     assert len(memory[2:2]) == len(memory[[]]) == 0
     assert memory[1].vectors.shape == (0, 1, 32)
+    assert same(memory[np.int64(2)], memory[2])
+    assert same(memory[torch.tensor(2)], memory[np.array(2)])
     with pytest.raises(IndexError, match="no text 4: these are memories of 4"):
         memory[4]
+    for index in ("a", None, 1.0, [[0, 1]]):
+        with pytest.raises(TypeError, match=r"texts go by number|expected a list of texts"):
+            memory[index]
 
 
 def test_parts_put_together_are_the_whole(memory: Memory) -> None:
     assert same(Memory.concat(memory), memory)
     with pytest.raises(ValueError, match="no memories"):
         Memory.concat([])
+    with pytest.raises(TypeError, match="memory 1 is None, not a Memory"):
+        Memory.concat([memory, None])
     other = Memory(vectors=memory.vectors, num_tokens=memory.num_tokens, num_chunks=memory.num_chunks, encoder="other")
     with pytest.raises(ValueError, match="different encoders"):
         Memory.concat([memory, other])
@@ -136,8 +143,11 @@ def test_encoding_takes_the_usual_options(trained: TextAutoencoder, capfd: pytes
     assert isinstance(array, np.ndarray)
     np.testing.assert_allclose(np.linalg.norm(array, axis=-1), 1, rtol=1e-5)
     assert "Encoding" in capfd.readouterr().err
+    count = int(plain[0].num_tokens.sum())
+    trained.regenerate(plain[0], show_progress_bar=True)
+    assert f"{count} tokens of {count} tokens" in capfd.readouterr().err
     assert trained.regenerate(trained.encode(TEXTS, normalize=True)) == trained.regenerate(plain)
-    with pytest.raises(ValueError, match="batch_size must be positive, not 0"):
+    with pytest.raises(ValueError, match="batch_size must be a positive whole number, not 0"):
         trained.encode(TEXTS, batch_size=0)
     with pytest.raises(ValueError, match="cannot use device 'nowhere'"):
         trained.encode(TEXTS, device="nowhere")

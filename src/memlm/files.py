@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 Kind = Literal["file", "folder"]
+_UNFINISHED = ".memlm-unfinished"
 _FAILED = "could not write {path}: {error}; nothing was changed there; free some space, or choose another place"
 
 
@@ -94,7 +96,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         ValueError, OSError: as `atomic_folder`.
     """
     path = place_for("file", path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_UNFINISHED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -112,10 +114,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what writers of a file that were killed have left beside it."""
-    prefix = f".{path.name}."
+    """Remove what writers of a file that were killed have left beside it; nobody else gives files such names."""
+    ours = re.compile(re.escape(f".{path.name}.") + "[0-9a-f]{32}" + re.escape(_UNFINISHED))
     for rest in path.parent.iterdir():
-        if rest.name.startswith(prefix) and rest.name.removeprefix(prefix).isdecimal():
+        if ours.fullmatch(rest.name) and rest.is_file():
             rest.unlink(missing_ok=True)
 
 

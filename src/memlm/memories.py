@@ -55,7 +55,7 @@ class Memory:
             part: Tensor | None = getattr(self, name)
             if part is not None and len(part) != chunks:
                 raise ValueError(f"{name} has {len(part)} rows for {chunks} chunks")
-        if sum(self.num_chunks) != chunks:
+        if sum(self.num_chunks) != chunks or min(self.num_chunks, default=0) < 0:
             raise ValueError(
                 f"num_chunks {list(self.num_chunks)} sum to {sum(self.num_chunks)}, not to {chunks} chunks"
             )
@@ -70,13 +70,17 @@ class Memory:
         Raises:
             IndexError: there is no such text.
         """
-        if isinstance(index, SupportsIndex) and not isinstance(index, (np.ndarray, Tensor)):
+        if isinstance(index, (str, float, type(None))):
+            raise TypeError(f"texts go by number, slice, list or mask, not by {index!r}")
+        if isinstance(index, SupportsIndex) and getattr(index, "ndim", 0) == 0:
             place = index.__index__()
             if not -len(self) <= place < len(self):
                 raise IndexError(f"there is no text {place}: these are memories of {len(self)}")
             texts = np.array([place % len(self)])
         else:
             key = index if isinstance(index, slice) else np.asarray(index)
+            if isinstance(key, np.ndarray) and key.ndim != 1:
+                raise TypeError(f"expected a list of texts, not one of {key.ndim} dimensions")
             if isinstance(key, np.ndarray) and key.size == 0:
                 key = slice(0)
             texts = np.arange(len(self))[key]
@@ -97,10 +101,12 @@ class Memory:
         return (self[text] for text in range(len(self)))
 
     def __repr__(self) -> str:
-        texts, (chunks, slots, dim) = len(self), self.vectors.shape
-        shape = f"{slots} × {dim}" if slots > 1 else f"{dim}"
+        chunks, slots, dim = self.vectors.shape
+        size = (
+            f"{_counted(len(self), 'text')}, {_counted(chunks, 'chunk')} of {f'{slots} × ' if slots > 1 else ''}{dim}"
+        )
         known = "" if self.exact is None else f", {int(self.exact.sum())} exact"
-        return f"Memory({texts} text{'s'[: texts != 1]}, {chunks} chunks of {shape}{known}, encoder {self.encoder})"
+        return f"Memory({size}{known}, encoder {self.encoder})"
 
     def numpy(self) -> Float[np.ndarray, "chunk slot memory_dim"]:
         """The vectors as an array."""
@@ -119,6 +125,9 @@ class Memory:
             ValueError: there are none, or different encoders made them.
         """
         parts = list(memories)
+        for place, part in enumerate(parts):
+            if not isinstance(part, Memory):
+                raise TypeError(f"memory {place} is {part!r:.40}, not a Memory")
         if not parts:
             raise ValueError("there are no memories to put together")
         encoders = sorted({part.encoder for part in parts})
@@ -167,3 +176,7 @@ class Memory:
     def _tensors(self) -> dict[str, Tensor]:
         parts = {name: getattr(self, name) for name in ("vectors", "num_tokens", "exact", "confidence")}
         return {name: part for name, part in parts.items() if part is not None}
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -169,9 +169,10 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
         vectors = self._readable(memory)
         for some in torch.split(torch.arange(len(vectors)), self._batch_size(batch_size)):
             lengths = None if self.holds_length else memory.num_tokens[some].to(self.device)
-            yield from decode(self.model, vectors[some].to(self.device), lengths).rows()
-            if advance:
+            rows = decode(self.model, vectors[some].to(self.device), lengths).rows()
+            if advance:  # first: who takes the last row does not come back
                 advance(int(memory.num_tokens[some].sum()))
+            yield from rows
 
     @property
     def holds_length(self) -> bool:
@@ -241,9 +242,9 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
     def _batch_chunks(self) -> int:
         return batch_chunks(self.config.shape.chunk_len, self.config.shape.vocab_size)
 
-    def _batch_size(self, asked: int | None) -> int:
-        if asked is not None and asked < 1:
-            raise ValueError(f"batch_size must be positive, not {asked}")
+    def _batch_size(self, asked: Any) -> int:
+        if asked is not None and (not isinstance(asked, int) or asked < 1):
+            raise ValueError(f"batch_size must be a positive whole number, not {asked!r}")
         return asked or self._batch_chunks
 
     @torch.no_grad()
@@ -289,7 +290,9 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
         """Vectors from anywhere, each a text of one chunk."""
         if not isinstance(vectors, (np.ndarray, Tensor)):
             found = type(vectors).__name__
-            raise TypeError(f"expected a Memory, as encode makes it, or an array of vectors, not {found}")
+            raise TypeError(
+                f"expected a Memory, as encode makes it, or an array of vectors, not {found} (numpy.stack makes one)"
+            )
         if not self.holds_length:
             raise ValueError("this model's vectors do not hold their length: give a Memory, which has num_tokens")
         shape, given = self.config.shape, torch.as_tensor(vectors)

@@ -30,6 +30,8 @@ class TextModel(Generic[Model, Configuration]):
     def __init__(self, model: Model, tokenizer: Tokenizer, provenance: dict[str, Any]) -> None:
         """Raise ValueError where model and tokenizer do not belong together."""
         self.model, self.tokenizer, self.provenance = model.eval(), tokenizer, provenance
+        self.source = ""
+        """The name or path that it was loaded by."""
         if tokenizer.vocab_size != self.config.vocab_size:
             raise ValueError(
                 f"the tokenizer has {tokenizer.vocab_size} types, the model {self.config.vocab_size}: "
@@ -45,6 +47,11 @@ class TextModel(Generic[Model, Configuration]):
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.model.parameters()).device
+
+    def __repr__(self) -> str:
+        shape = getattr(self.config, "shape", None)
+        size = f", {shape.chunk_len} tokens → {shape.num_slots} × {shape.memory_dim}" if shape else ""
+        return f"{type(self).__name__}({self.source or 'not saved'}{size}, on {self.device})"
 
     def to(self, device: torch.device | str) -> Self:
         """Move the model to a device.
@@ -93,6 +100,7 @@ class TextModel(Generic[Model, Configuration]):
             loaded = cls(model, tokenizer, provenance=provenance, **tables)  # type: ignore[arg-type]
         except ValueError as error:
             raise ValueError(f"{folder}: {error}") from None
+        loaded.source = str(Path(name_or_path).resolve()) if Path(name_or_path).is_dir() else str(name_or_path)
         return loaded.to(device or default_device())
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memlm.data.chunks import Chunks, cut, ended, pieces, sample
+from memlm.data.chunks import Chunks, cut, ended, pieces, repeat, sample
 from memlm.data.token_store import TokenSplit
 
 
@@ -130,6 +130,27 @@ def test_pieces_are_of_one_length_and_of_one_document(
         assert split.document_starts[document] <= begin <= split.document_starts[document + 1] - length
         begins.append(begin)
     assert sorted(set(begins)) == begins
+
+
+@given(chunk_lens, st.integers(0, 2**40), st.floats(0, 1))
+def test_repetitions_are_of_up_to_four_tokens_and_leave_the_padding(chunk_len: int, seed: int, fraction: float) -> None:
+    chunks = cut(split_with([chunk_len * 3 + 1, 5]), chunk_len)
+    found = repeat(chunks, 10_000, fraction=fraction, seed=seed, step=3)
+    assert np.array_equal(found.mask, chunks.mask)
+    assert not found.tokens[~found.mask].any()
+    for row, before, mask in zip(found.tokens, chunks.tokens, chunks.mask, strict=True):
+        changed = np.flatnonzero((row != before) & mask)
+        assert len(set(row[changed].tolist())) <= 4
+    none = repeat(chunks, 10_000, fraction=0.0, seed=seed, step=3)
+    assert np.array_equal(none.tokens, chunks.tokens)
+
+
+def test_half_of_the_repetitions_fill_their_chunk() -> None:
+    chunks = cut(split_with([16 * 4000]), 16)
+    found = repeat(chunks, 100_000, fraction=1.0, seed=0, step=0)
+    whole = (found.tokens != chunks.tokens).all(axis=1).mean()
+    assert 0.48 < whole < 0.56
+    assert len({tuple(row) for row in found.tokens[:, :4]}) > 3000
 
 
 def test_ended_chunks_are_full() -> None:

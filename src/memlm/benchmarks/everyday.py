@@ -31,7 +31,7 @@ def everyday(
         (`evaluation.checked`); `novel_token_accuracy`, of a novel, in full chunks, from what the decoder gives back at
         once, without noise.
     """
-    if num_texts < 1 or noise < 0:
+    if num_texts < 1 or not 0 <= noise < float("inf"):
         raise ValueError(f"num_texts must be positive and noise not negative, not {num_texts} and {noise}")
     torch.manual_seed(seed)
     chunk_len = model.config.shape.chunk_len

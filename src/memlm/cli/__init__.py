@@ -51,6 +51,10 @@ def main() -> None:
     """memlm: measure, make and use vectors that hold a whole chunk of text. (memlm --version prints the version.)"""
     # Read when torch is loaded. Threads that spin while they wait make a core that is shared ten times as slow.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if sys.stdout is None:  # closed: nobody would see what is wrong either
+        sys.exit(2)
+    if sys.stdin is None:
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115  # until the process ends
     try:
         flaw = _run(parse(sys.argv[1:]))
         sys.stdout.flush()

@@ -271,7 +271,9 @@ def _read(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
         try:
             yield name, (sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()).decode()
         except UnicodeDecodeError as error:
-            raise ValueError(f"{name}: invalid UTF-8 at byte {error.start}; memories are of text") from None
+            raise ValueError(
+                f"{name}: invalid UTF-8 at byte {error.start}; convert it first, such as by iconv"
+            ) from None
         except OSError as error:
             raise ValueError(f"cannot read {name}: {error.strerror}") from error
 

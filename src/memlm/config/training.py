@@ -69,6 +69,9 @@ class TrainingConfig(Config):
     scrambled_fraction: float = 0.0
     """Share of training chunks in which tokens, from none to all, are replaced by uniformly random ones, so that a
     memory holds rare strings (names, digits, code) too and not only what the corpus says often."""
+    repeated_fraction: float = 0.0
+    """Share of training chunks into which repetitions of one to four random tokens are put, which corpora of prose lack
+    and people type."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Matrix products' type; weights and optimizer state are fp32. `auto` is bf16 where the processor multiplies in it,
     and fp32 where it would have to be emulated, which is many times slower."""
@@ -87,7 +90,8 @@ class TrainingConfig(Config):
     def __post_init__(self) -> None:
         require_positive(self, "num_tokens", "batch_tokens", "num_micro_batches", "max_grad_norm")
         require_positive(self, "eval_tokens", "checkpoint_tokens")
-        require_fraction(self, "decay_fraction", "short_fraction", "everyday_fraction", "scrambled_fraction")
+        require_fraction(self, "decay_fraction", "short_fraction", "everyday_fraction")
+        require_fraction(self, "scrambled_fraction", "repeated_fraction")
         require(self.seed >= 0, f"seed must not be negative, not {self.seed}")
         require(self.warmup_tokens >= 0, f"warmup_tokens must not be negative, not {self.warmup_tokens}")
 

@@ -132,6 +132,22 @@ def scramble(chunks: Chunks, vocab_size: int, *, fraction: float, seed: int, ste
     return chunks._replace(tokens=np.where(replaced & chunks.mask, noise, chunks.tokens))
 
 
+def repeat(chunks: Chunks, vocab_size: int, *, fraction: float, seed: int, step: int) -> Chunks:
+    """Put repetitions into a `fraction` of the chunks; a function of `seed` and `step`.
+
+    One to four random tokens, again and again: over all of the chunk in half of them, over any stretch in the others.
+    """
+    random = np.random.default_rng([seed, step, 2])
+    rows, length = chunks.tokens.shape
+    chosen, whole = random.random((rows, 1)) < fraction, random.random((rows, 1)) < 0.5
+    begin, end = np.sort(random.integers(length + 1, size=(rows, 2)), axis=1).T[..., None]
+    position = np.arange(length)
+    there = chosen & chunks.mask & (whole | ((position >= begin) & (position < end)))
+    cycle = random.integers(vocab_size, size=(rows, 4))
+    repeated = np.take_along_axis(cycle, position % random.integers(1, 5, size=(rows, 1)), axis=1)
+    return chunks._replace(tokens=np.where(there, repeated, chunks.tokens))
+
+
 def joined(parts: Sequence[Chunks]) -> Chunks:
     """Chunks of one length, after each other; `document` tells documents apart within each part only."""
     return Chunks(*map(np.concatenate, zip(*parts, strict=True)))

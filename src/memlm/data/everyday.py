@@ -185,7 +185,10 @@ class _Writer:
 
 
 def everyday_documents(words: Sequence[str], num_bytes: int, seed: int = 0) -> Iterator[Document]:
-    """Pieces of everyday text, always the same, until there are `num_bytes` of it; `words` are a corpus's own."""
+    """Pieces of everyday text, until there are `num_bytes` of it; `words` are a corpus's own.
+
+    Always the same with the same words and Python, whose source is part of it.
+    """
     writer = _Writer(words, random.Random(seed))
     number = 0
     while num_bytes > 0:

@@ -14,6 +14,7 @@ EVALUATION_TEXTS = ("novel", "verse", "code")
 
 EVERYDAY_KINDS = (
     *("prose", "words", "names", "numbers", "addresses", "python", "german", "french", "digits", "alphabets", "emoji"),
+    "repeats",
 )
 """Kinds of everyday text to evaluate on; `numbers` are dates and amounts, `addresses` of web pages, files, e-mail."""
 _RUNNING = ("prose", "german", "french", "alphabets")
@@ -52,6 +53,11 @@ def everyday_lines(kind: str) -> list[str]:
             return [line for line in re.split(r"(?<=[.!?;]) |\n+", _read("novel.txt").strip()) if line]
         case "python":
             return [line for document in evaluation_documents("code") for line in document.text.splitlines() if line]
+        case "repeats":
+            rng = random.Random(0)
+            novel = everyday_lines("words")
+            pieces = [*string.printable[:95], *(rng.choice(novel) + rng.choice(("", " ", ", ")) for _ in range(205))]
+            return [piece * max(1, round(40 ** rng.random() * 8 / len(piece))) for piece in pieces]
         case "digits":
             rng = random.Random(0)
             return ["".join(rng.choices(string.digits, k=rng.randint(1, 40))) for _ in range(500)]

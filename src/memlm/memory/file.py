@@ -66,7 +66,7 @@ class MemoryFile(Mapping[str, str]):
             path: where.
             model: an autoencoder, or what `memlm.load` takes: then its name is kept, and `open` loads it.
             documents: to begin with, as pairs of a name and a text, or a dict of texts by name.
-            name: what `open` is to load, where `model` is one already.
+            name: what `open` is to load; by default what `model` was loaded by.
             bits: of each dimension of a memory: 32, 16, 8, 6 or 4.
             target: chunks of which a vector gives back less than this share of tokens are made shorter.
             device: where to run a model that is loaded here; by default on a GPU, where there is one.
@@ -84,11 +84,10 @@ class MemoryFile(Mapping[str, str]):
         require_target(target)
         named = named_texts(documents)
         if not isinstance(model, TextAutoencoder):
-            name = str(Path(model).resolve()) if Path(model).is_dir() else str(model)
             model = TextAutoencoder.from_pretrained(model, device=device)
         shape = model.config.shape
         about = About(
-            encoder=name,
+            encoder=name or model.source,
             fingerprint=model.encoder_fingerprint,
             bits=bits,
             num_slots=shape.num_slots,

@@ -38,7 +38,7 @@ def only_writer(path: Path) -> Iterator[None]:
 
 def _acquired(lock: Path, path: Path) -> int:
     deadline = time.monotonic() + PATIENCE
-    while (handle := _tried(lock)) is None:
+    while (handle := _tried(lock, path)) is None:
         if time.monotonic() >= deadline:
             raise OSError(f"{path} is being written by {_holder(lock)}; try again when it is done")
         time.sleep(_PAUSE)
@@ -48,9 +48,12 @@ def _acquired(lock: Path, path: Path) -> int:
     return handle
 
 
-def _tried(lock: Path) -> int | None:
+def _tried(lock: Path, path: Path) -> int | None:
     """The lock's file, locked; None where somebody else has it."""
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write beside this place: {error.strerror}", str(path)) from error
     with suppress(BlockingIOError), ExitStack() as stack:
         stack.callback(os.close, handle)
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

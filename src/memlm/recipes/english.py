@@ -31,4 +31,4 @@ def english(seed: int = 0) -> RecipeConfig:
 
 
 def _of_all_kinds(training: TrainingConfig) -> TrainingConfig:
-    return replace(training, everyday_fraction=0.25, scrambled_fraction=0.25)
+    return replace(training, everyday_fraction=0.25, scrambled_fraction=0.25, repeated_fraction=0.1)

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from memlm.config import RecipeConfig
-from memlm.data.chunks import ended, joined, sample, scramble
+from memlm.data.chunks import ended, joined, repeat, sample, scramble
 from memlm.data.token_store import PreparedData, prepare
 from memlm.evaluation.information import unconditional_log_probs
 from memlm.evaluation.metrics import quick_measures, score
@@ -159,6 +159,8 @@ def batch_sampler(recipe: RecipeConfig, prepared: PreparedData, *, shortest: int
             chunks = joined([chunks, everyday])
         if cfg.scrambled_fraction:
             chunks = scramble(chunks, shape.vocab_size, fraction=cfg.scrambled_fraction, **draw)
+        if cfg.repeated_fraction:
+            chunks = repeat(chunks, shape.vocab_size, fraction=cfg.repeated_fraction, **draw)
         return Batch.of(ended(chunks, shape.vocab_size) if shape.end_token else chunks)
 
     return batch
