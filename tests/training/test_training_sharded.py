@@ -49,7 +49,7 @@ from tiny import launch, tiny_model
 SPREAD = replace(tiny_model().encoder, num_layers=2)
 CAUSALLY = replace(SPREAD, mixer=Attention(num_heads=2), causal=True)
 MEMORY_MODEL = MemoryModelConfig(
-    shape=tiny_model().shape,
+    shape=replace(tiny_model().shape, end_token=False),  # the other cases' memories hold their length
     encoder=SPREAD,
     pooling=tiny_model().pooling,
     insertion=Unpooled(num_positions=2, token_dim=8),
