@@ -87,14 +87,8 @@ class Memory:
         ends = np.cumsum(self.num_chunks, dtype=np.int64)
         rows = [np.arange(ends[text] - self.num_chunks[text], ends[text]) for text in texts]
         chunks = torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *rows]))
-        return replace(
-            self,
-            vectors=self.vectors[chunks],
-            num_tokens=self.num_tokens[chunks],
-            num_chunks=tuple(self.num_chunks[text] for text in texts),
-            exact=None if self.exact is None else self.exact[chunks],
-            confidence=None if self.confidence is None else self.confidence[chunks],
-        )
+        tensors: dict[str, Any] = {name: part[chunks] for name, part in self._tensors().items()}
+        return replace(self, num_chunks=tuple(self.num_chunks[text] for text in texts), **tensors)
 
     def __iter__(self) -> Iterator[Self]:
         """The memory of each text."""
