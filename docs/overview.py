@@ -5,8 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import memlm
-from memlm.report.overview import overview_picture
-from memlm.results import Provenance
+from memlm.runtime.results import Provenance
+from memlm_evidence.pages.overview import overview_picture
 
 DOCS = Path(__file__).parent
 TEXT = (

@@ -139,7 +139,7 @@ HEAVY = {"torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy
     "statement",
     [
         "import memlm",
-        "import memlm.config, memlm.results, memlm.recipes, memlm.cli",
+        "import memlm.config, memlm.runtime.results, memlm.recipes, memlm.cli",
         "import sys, memlm.cli; sys.argv = ['memlm', '--help']; memlm.cli.main()",
         "import sys, memlm.cli; sys.argv = ['memlm', 'train', '--help']; memlm.cli.main()",
         "import sys, memlm.cli; sys.argv = ['memlm', 'sweep', '--help']; memlm.cli.main()",

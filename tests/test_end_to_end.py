@@ -10,10 +10,10 @@ from memlm.data.chunks import cut
 from memlm.data.token_store import TokenSplit, prepare
 from memlm.evaluation.information import retained_bits
 from memlm.models.autoencoder import Autoencoder, Regeneration
-from memlm.objectives import Batch, token_nats
+from memlm.models.batch import Batch, token_nats
 from memlm.recipes import autoencoder
 from memlm.recipes.scale import Scale
-from memlm.text_autoencoder import TextAutoencoder
+from memlm.text.autoencoder import TextAutoencoder
 from memlm.training.autoencoder import train_autoencoder
 
 

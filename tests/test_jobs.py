@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from memlm import demo as demo_job
-from memlm.benchmarks import density, fidelity, speed
 from memlm.config import RecipeConfig
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.reference import reference
 from memlm.recipes.scale import Scale
+from memlm_evidence import demo as demo_job
+from memlm_evidence.benchmarks import density, fidelity, speed
 
 SCALE = Scale(chunk_len=32, memory_dim=64, dim=32, vocab_size=512, decoder_layers=1, num_tokens=20_000)
 

@@ -35,9 +35,9 @@ from memlm.config import (
     Weights,
 )
 from memlm.config.base import Config
-from memlm.report.memory_model import ARMS
-from memlm.results import Result
+from memlm.runtime.results import Result
 from memlm.training import checkpoint
+from memlm_evidence.pages.memory_model import ARMS
 
 Module = TypeVar("Module", bound=nn.Module)
 SENTENCE = "the of and memory vector chunk token text holds reads writes long short one two ünd 漢字 → whole"

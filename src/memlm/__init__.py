@@ -20,18 +20,17 @@ if TYPE_CHECKING:
 
     import torch
 
-    from memlm.memories import Memory
-    from memlm.memory.file import MemoryFile
-    from memlm.memory.session import MemorySession
-    from memlm.probes.probe import probe
-    from memlm.probes.settle import settle
-    from memlm.text_autoencoder import TextAutoencoder
-    from memlm.text_memory_model import TextMemoryModel
+    from memlm.probing.probe import probe
+    from memlm.store.file import MemoryFile
+    from memlm.store.session import MemorySession
+    from memlm.text.autoencoder import TextAutoencoder
+    from memlm.text.memory import Memory
+    from memlm.text.memory_model import TextMemoryModel
 
     __version__: str
     """The version that is installed; `pyproject.toml` says it."""
 
-__all__ = ["Memory", "MemoryFile", "MemorySession", "TextAutoencoder", "TextMemoryModel", "load", "probe", "settle"]
+__all__ = ["Memory", "MemoryFile", "MemorySession", "TextAutoencoder", "TextMemoryModel", "load", "probe"]
 
 
 def load(
@@ -47,20 +46,22 @@ def load(
     Raises:
         ValueError: there is no such model, or it is damaged; says what is wrong. There is no such device.
     """
-    from memlm.text_autoencoder import TextAutoencoder
+    from memlm.text.autoencoder import TextAutoencoder
 
     return TextAutoencoder.from_pretrained(name_or_path, revision=revision, device=device)
 
 
 _HOMES = {
-    "Memory": "memories",
-    "MemoryFile": "memory.file",
-    "MemorySession": "memory.session",
-    "TextAutoencoder": "text_autoencoder",
-    "TextMemoryModel": "text_memory_model",
-    "probe": "probes.probe",
-    "settle": "probes.settle",
+    "Memory": "text.memory",
+    "MemoryFile": "store.file",
+    "MemorySession": "store.session",
+    "TextAutoencoder": "text.autoencoder",
+    "TextMemoryModel": "text.memory_model",
+    "probe": "probing.probe",
 }
+
+_MOVED = {"settle": "memlm_evidence.settle"}
+"""Names of earlier versions → where they are now."""
 
 
 def __getattr__(name: str) -> Any:
@@ -71,4 +72,6 @@ def __getattr__(name: str) -> Any:
         return metadata.version("memlm")
     if name in _HOMES:
         return getattr(importlib.import_module(f"memlm.{_HOMES[name]}"), name)
+    if name in _MOVED:
+        raise AttributeError(f"memlm.{name} has moved: it is {_MOVED[name]} now")
     raise AttributeError(f"module 'memlm' has no attribute {name!r}")

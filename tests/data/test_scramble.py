@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from memlm.data.chunks import Chunks, scramble
 from memlm.data.corpus import Document
-from memlm.data.sources import uniform_tokens
 from memlm.data.tokenizer import Tokenizer
+from memlm.text.evaluation_sets import uniform_tokens
 
 VOCAB = 1000
 

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from memlm import TextAutoencoder
-from memlm.checkpoint_folder import FORMATS, kind_of
 from memlm.config import Attention, LanguageModelConfig, MaskedMixer, StackConfig
 from memlm.data.chunks import Chunks
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.language_model import LanguageModel
-from memlm.text_language_model import TextLanguageModel, causal_nats
+from memlm.text.checkpoint_folder import FORMATS, kind_of
+from memlm.text.language_model import TextLanguageModel, causal_nats
 from tiny import randomized
 
 VOCAB, LENGTH, DIM, LAYERS = 300, 10, 16, 2
@@ -135,7 +135,7 @@ def test_held_out_nats_are_those_of_the_next_token(monkeypatch: pytest.MonkeyPat
         for row in range(5)
     ]
     np.testing.assert_allclose(causal_nats(model, chunks), expected, rtol=1e-4, atol=1e-5)
-    monkeypatch.setattr("memlm.text_language_model.batch_chunks", lambda *_: 2)
+    monkeypatch.setattr("memlm.text.language_model.batch_chunks", lambda *_: 2)
     np.testing.assert_allclose(causal_nats(model, chunks), expected, rtol=1e-4, atol=1e-5)
 
 

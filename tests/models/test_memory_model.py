@@ -20,10 +20,11 @@ from memlm.config import (
     Unpooled,
     Weights,
 )
+from memlm.models.batch import Batch
 from memlm.models.memory_model import MemoryModel, Regenerator, Term
 from memlm.models.recurrent import RecurrentModel
-from memlm.objectives import Batch, combined
-from memlm.text_memory_model import generate
+from memlm.text.memory_model import generate
+from memlm.training.objectives import combined
 from tiny import randomized
 
 VOCAB, LENGTH, CHUNKS = 50, 6, 4

@@ -11,9 +11,9 @@ from memlm.config import AutoregressiveReader, LinearReader, MemoryShape, Parall
 from memlm.data.chunks import Chunks
 from memlm.models.readers import ReaderModule, build_reader
 from memlm.nn.unpooling import AlignedUnpooling, PositionalUnpooling
-from memlm.probes.controls import constant, shuffled
-from memlm.probes.material import Material, Vocabulary
-from memlm.probes.reading import Embedded, TrainedReader, train_reader
+from memlm.probing.controls import constant, shuffled
+from memlm.probing.material import Material, Vocabulary
+from memlm.probing.reading import Embedded, TrainedReader, train_reader
 from tiny import randomized
 
 VOCAB, LENGTH, DIMS, CODE = 20, 6, 12, 10

@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from memlm.benchmarks.paper import paper, shortened_step, training_of
 from memlm.config import AdamW, Muon, Optimizer, TrainingConfig
 from memlm.models.autoencoder import Autoencoder
-from memlm.objectives import RETENTION, Batch
+from memlm.models.batch import Batch
 from memlm.recipes import LANGUAGE_MODELS, MEMORY_MODELS, RECIPES
 from memlm.recipes.paper import BATCH_TOKENS, paper_autoencoder, paper_causal, paper_memory_model
 from memlm.training import footprint as module
@@ -20,7 +19,9 @@ from memlm.training.accelerator import build_accelerator
 from memlm.training.flops import flops_per_token
 from memlm.training.footprint import build, footprint, require_fits, work
 from memlm.training.loop import Task, fit
+from memlm.training.objectives import RETENTION
 from memlm.training.optimizers import build_optimizers
+from memlm_evidence.benchmarks.paper import paper, shortened_step, training_of
 from tiny import tiny_model, tiny_recipe
 
 CFG = replace(tiny_recipe("*.txt").training, num_tokens=200)
@@ -161,7 +162,7 @@ def test_the_papers_curriculum_halves_its_tokens() -> None:
 
 def test_the_benchmark_computes_what_it_cannot_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     small = paper_autoencoder(**SMALL), paper_memory_model(**LITTLE)
-    monkeypatch.setattr("memlm.benchmarks.paper.RECIPES", small)
+    monkeypatch.setattr("memlm_evidence.benchmarks.paper.RECIPES", small)
     answer = paper(num_gpus=4)
     rate = answer["assumed"]["flops_per_second"] * answer["assumed"]["utilization"]
     for row, recipe in zip(answer["rows"], small, strict=True):

@@ -22,8 +22,8 @@ from memlm.data.chunks import cut
 from memlm.data.token_store import prepare
 from memlm.recipes.causal import causal as causal_recipe
 from memlm.recipes.causal import retrieval as retrieval_recipe
-from memlm.results import read_json_lines
-from memlm.text_language_model import TextLanguageModel, causal_nats
+from memlm.runtime.results import read_json_lines
+from memlm.text.language_model import TextLanguageModel, causal_nats
 from memlm.training.language_model import train_language_model
 from tiny import break_down_after
 

@@ -19,10 +19,10 @@ from memlm.config import (
 )
 from memlm.data.chunks import cut
 from memlm.data.token_store import prepare
-from memlm.probes.encoders import load_encoder
+from memlm.probing.encoders import load_encoder
 from memlm.recipes.memory_model import memory_model, without_memory
-from memlm.results import read_json_lines
-from memlm.text_memory_model import TextMemoryModel
+from memlm.runtime.results import read_json_lines
+from memlm.text.memory_model import TextMemoryModel
 from memlm.training.memory_model import encode_chunks, train_memory_model, window_sampler
 from tiny import break_down_after, launch, tiny_memory_recipe
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from memlm.config import AdamW, GrowthStage, RecipeConfig
 from memlm.models.autoencoder import Autoencoder
-from memlm.results import read_json_lines
+from memlm.runtime.results import read_json_lines
 from memlm.training import checkpoint
 from memlm.training.accelerator import build_accelerator
 from memlm.training.autoencoder import train_autoencoder

@@ -37,13 +37,14 @@ from memlm.config import (
 )
 from memlm.data.chunks import Chunks
 from memlm.evaluation.metrics import quick_measures, score
+from memlm.models.batch import Batch
 from memlm.models.memory_model import MemoryModel, Regenerator
-from memlm.objectives import CAUSAL, RETENTION, Batch, Objective, combined
-from memlm.results import read_json_lines
+from memlm.runtime.results import read_json_lines
 from memlm.training.accelerator import build_accelerator
 from memlm.training.footprint import ModelConfig, build
 from memlm.training.language_model import train_language_model
 from memlm.training.loop import Home, Task, fit
+from memlm.training.objectives import CAUSAL, RETENTION, Objective, combined
 from tiny import launch, tiny_model
 
 SPREAD = replace(tiny_model().encoder, num_layers=2)

@@ -13,10 +13,11 @@ from torch import nn
 from memlm.config import AdamW, Attention, AutoencoderConfig, LastToken, LearnedQuery, Muon, SlidingWindow
 from memlm.data.chunks import Chunks
 from memlm.models.autoencoder import Autoencoder
-from memlm.objectives import RETENTION, Batch
+from memlm.models.batch import Batch
 from memlm.recipes import RECIPES
 from memlm.training.accelerator import build_accelerator, precision_on
 from memlm.training.loop import Task, fit
+from memlm.training.objectives import RETENTION
 from memlm.training.optimizers import build_optimizers, hidden_matrices, learning_rate_scale, set_learning_rate
 from memlm.training.step import Stepper, TrainingDivergedError
 from tiny import tiny_model, tiny_recipe

@@ -4,46 +4,38 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Union
 
 import tyro
 
 import memlm
-from memlm.cli.bench import Bench
-from memlm.cli.claims import Report
 from memlm.cli.command import Command, FlawError
 from memlm.cli.generate import Generate
-from memlm.cli.jobs import Demo, Evaluate, Recipes, Regenerate, Train
+from memlm.cli.jobs import Evaluate, Recipes, Regenerate, Train
 from memlm.cli.memory import Inspect, Recall, Remember
 from memlm.cli.pipe import reader_has_left, readers_may_leave
-from memlm.cli.probes import Probe, Settle
-from memlm.cli.reproduce import EXPERIMENTS, Reproduce
-from memlm.cli.sweep import Sweep
-from memlm.files import place_for
+from memlm.runtime.files import place_for
 
 # Options may follow a subcommand's name, where people look for them: memlm train demo --out runs/mine
 CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs)
-Commands = (
-    Annotated[Demo, tyro.conf.subcommand("demo")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Recipes, tyro.conf.subcommand("recipe")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Regenerate, tyro.conf.subcommand("regenerate")]
-    | Annotated[Generate, tyro.conf.subcommand("generate")]
-    | Annotated[Remember, tyro.conf.subcommand("remember")]
-    | Annotated[Recall, tyro.conf.subcommand("recall")]
-    | Annotated[Inspect, tyro.conf.subcommand("inspect")]
-    | Annotated[Probe, tyro.conf.subcommand("probe")]
-    | Annotated[Settle, tyro.conf.subcommand("settle")]
-    | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
-    | Annotated[Report, tyro.conf.subcommand("report")]
-    | Annotated[Sweep, tyro.conf.subcommand("sweep")]
-    | Annotated[Bench, tyro.conf.subcommand("bench")]
-)
+COMMANDS: Mapping[str, type] = {
+    "train": Train,
+    "recipe": Recipes,
+    "evaluate": Evaluate,
+    "regenerate": Regenerate,
+    "generate": Generate,
+    "remember": Remember,
+    "recall": Recall,
+    "inspect": Inspect,
+}
+"""The library's own commands, by name."""
+PLUGINS = "memlm.commands"
+"""The entry points of commands that other packages add, such as memlm_evidence: name → a `Command`, or a group."""
 
 
 @readers_may_leave()
@@ -76,9 +68,12 @@ def parse(arguments: Sequence[str]) -> Any:
         case ["--version"]:
             print(f"memlm {memlm.__version__}")
             sys.exit(0)
-        case ["reproduce", word, *_] if word not in EXPERIMENTS and not word.startswith("-"):
-            arguments = ["reproduce", "claims", *arguments[1:]]  # a claim's name
-    return tyro.cli(Commands, prog="memlm", description=main.__doc__, config=CONFIG, args=arguments)
+    commands = {**COMMANDS, **{entry.name: entry.load() for entry in entry_points(group=PLUGINS)}}
+    named = tuple(Annotated[command, tyro.conf.subcommand(name)] for name, command in sorted(commands.items()))
+    choices: Any = Union[named]  # noqa: UP007  # made of the commands there are
+    if arguments and (typed := getattr(commands.get(arguments[0]), "typed", None)):
+        arguments = typed(arguments)
+    return tyro.cli(choices, prog="memlm", description=main.__doc__, config=CONFIG, args=arguments)
 
 
 def _run(chosen: Any) -> FlawError | None:
@@ -94,18 +89,14 @@ def _run(chosen: Any) -> FlawError | None:
         raise ValueError(_as_typed(str(error), command)) from error
     if command.json and answer:
         print(json.dumps(answer))
-    elif isinstance(chosen, Bench) and answer:
+    elif command.answer_is_output and answer:
         print(json.dumps(answer, indent=2))
     return flaw
 
 
 def _within(chosen: Any) -> Command:
     """The command itself, where it is one of a group."""
-    match chosen:
-        case Bench(benchmark=command) | Reproduce(claim=command):
-            return command
-        case _:
-            return chosen
+    return chosen if isinstance(chosen, Command) else chosen.command
 
 
 def _check_folder(command: Command) -> None:

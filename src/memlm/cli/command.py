@@ -5,11 +5,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from memlm.config import FileCorpus
-from memlm.files import atomic_write
-from memlm.results import Result
+from memlm.runtime.files import atomic_write
+from memlm.runtime.results import Result
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,13 +32,16 @@ class Command:
     json: bool = False
     """Print one JSON object on standard output, and everything else on standard error."""
 
+    answer_is_output: ClassVar[bool] = False
+    """Whether the answer is printed as JSON without `--json` too."""
+
     def run(self) -> Answer:
         """Do it; returns what `--json` prints."""
         raise NotImplementedError
 
     def console(self) -> "Console":
         """Where tables and marked text go: to standard output, or with `--json` to standard error."""
-        from memlm.output import console
+        from memlm.runtime.output import console
 
         return console(stderr=self.json)
 

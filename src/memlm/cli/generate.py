@@ -10,7 +10,7 @@ from memlm.cli.command import Answer, ReadsText, UsesModel
 from memlm.cli.memory import chunk_range
 
 if TYPE_CHECKING:
-    from memlm.memories import Memory
+    from memlm.text.memory import Memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Generate(UsesModel, ReadsText):
         """Generate and show."""
         import torch
 
-        from memlm.text_memory_model import TextMemoryModel
+        from memlm.text.memory_model import TextMemoryModel
 
         model = TextMemoryModel.from_pretrained(self.model, device=self.device)
         past, told = self._past(model.config.max_memories)
@@ -55,8 +55,8 @@ class Generate(UsesModel, ReadsText):
 
     def _past(self, most: int) -> "tuple[str | Memory, Answer]":
         """What stands before the prompt, `most` memories of it, and what there is to say of it."""
-        from memlm.memory.file import MemoryFile
-        from memlm.memory.store import DamagedChunkError, is_memory_file
+        from memlm.store.file import MemoryFile
+        from memlm.store.store import DamagedChunkError, is_memory_file
 
         files = [path for path in map(Path, self.memory) if path.is_file() and is_memory_file(path)]
         if not files:

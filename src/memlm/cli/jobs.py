@@ -11,7 +11,7 @@ import tyro
 from memlm.cli.command import Answer, Command, ReadsText, UsesModel
 from memlm.config import FileCorpus, HubCorpus, LanguageModelRecipe, MemoryModelRecipe, RecipeConfig
 from memlm.recipes import LANGUAGE_MODELS, MEMORY_MODELS, RECIPES
-from memlm.regenerated import Regenerated
+from memlm.text.regenerated import Regenerated
 
 Recipe: Any = Annotated[
     Union[  # noqa: UP007  # made of the recipes there are
@@ -27,32 +27,6 @@ Recipe: Any = Annotated[
     ],
     tyro.conf.arg(name=""),
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Demo(Command):
-    """Train an autoencoder on presidential addresses, regenerate held-out ones, and write a report.
-
-    One vector for 64 tokens. Takes minutes on two cores. If it is interrupted, run it again: it resumes.
-    """
-
-    out: Path = Path("demo")
-    """Folder for the model, metrics, samples and report.html."""
-    reference: bool = False
-    """Also train the paper's recipe on as many tokens, instead of showing its recorded run."""
-    seed: int = 0
-
-    def run(self) -> Answer:
-        """Run the demo and show it."""
-        from memlm.demo import run_demo
-        from memlm.report.terminal import print_metrics, print_samples
-
-        demo = run_demo(self.out, train_reference=self.reference, seed=self.seed)
-        console = self.console()
-        print_samples(console, demo.samples)
-        print_metrics(console, demo.results)
-        self.say(f"The whole report: {demo.report}")
-        return demo.summary()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +55,7 @@ class Train(ReadsText):
     def run(self) -> Answer:
         """Train, then evaluate on held-out and foreign text."""
         from memlm.data.token_store import prepare
-        from memlm.demo import train_and_evaluate
+        from memlm.training.evaluated import train_and_evaluate
         from memlm.training.footprint import require_fits
 
         files = self.corpus(self.text) if self.text else None
@@ -101,7 +75,7 @@ class Train(ReadsText):
 
     def _language_model(self, recipe: LanguageModelRecipe) -> Answer:
         from memlm.data.token_store import prepare
-        from memlm.evaluation_sets import HELD_OUT
+        from memlm.text.evaluation_sets import HELD_OUT
         from memlm.training.accelerator import is_main_process
         from memlm.training.language_model import train_language_model
 
@@ -120,7 +94,7 @@ class Train(ReadsText):
 
     def _memory_model(self, recipe: MemoryModelRecipe) -> Answer:
         from memlm.data.token_store import prepare
-        from memlm.evaluation_sets import HELD_OUT
+        from memlm.text.evaluation_sets import HELD_OUT
         from memlm.training.accelerator import is_main_process
         from memlm.training.memory_model import train_memory_model
 
@@ -162,8 +136,8 @@ class Evaluate(UsesModel, ReadsText):
     def run(self) -> Answer:
         """Evaluate and show."""
         import memlm
-        from memlm.checkpoint_folder import kind_of
-        from memlm.evaluation_sets import evaluate_sets, foreign_sets
+        from memlm.text.checkpoint_folder import kind_of
+        from memlm.text.evaluation_sets import evaluate_sets, foreign_sets
 
         if kind_of(self.model) == "memory_model":
             return self._memory_model()
@@ -178,7 +152,7 @@ class Evaluate(UsesModel, ReadsText):
         return answer[0] if self.text else {"results": answer}
 
     def _memory_model(self) -> Answer:
-        from memlm.text_memory_model import TextMemoryModel
+        from memlm.text.memory_model import TextMemoryModel
 
         if not self.text:
             raise ValueError("a memory model has no standard texts to be evaluated on: give --text")
@@ -210,8 +184,8 @@ class Regenerate(UsesModel, ReadsText):
     def run(self) -> Answer:
         """Regenerate and show."""
         import memlm
-        from memlm.report.terminal import print_samples
-        from memlm.samples import regenerated
+        from memlm.text.samples import regenerated
+        from memlm_evidence.pages.terminal import print_samples
 
         model, texts = memlm.load(self.model, device=self.device), self.documents(self.text)
         if not self.json and not sys.stdout.isatty():
@@ -244,7 +218,7 @@ def with_corpus(
 
 
 def _show_prediction(command: Command, result: Any) -> None:
-    from memlm.report.text import in_words
+    from memlm.runtime.wording import in_words
 
     by_chunk = ", ".join(f"{nats:.3f}" for nats in result.causal_nats_by_chunk)
     command.say(f"next-token loss: {result.causal_nats_per_token:.4f} nats/token; by number of past chunks: {by_chunk}")
@@ -253,6 +227,6 @@ def _show_prediction(command: Command, result: Any) -> None:
 
 
 def _show_results(command: Command, results: list[Any]) -> None:
-    from memlm.report.terminal import print_metrics
+    from memlm_evidence.pages.terminal import print_metrics
 
     print_metrics(command.console(), results)

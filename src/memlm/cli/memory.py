@@ -14,7 +14,7 @@ import tyro
 from memlm.cli.command import Answer, FlawError, UsesModel
 
 if TYPE_CHECKING:
-    from memlm.memory.file import MemoryFile
+    from memlm.store.file import MemoryFile
 
 _BINS, _BAR = 10, 40
 _LONG_BYTES = 1_000_000
@@ -45,9 +45,9 @@ class Remember(UsesModel):
 
     def run(self) -> Answer:
         """Write it."""
-        from memlm.memory.file import MemoryFile
-        from memlm.memory.summary import summary
-        from memlm.progress import track
+        from memlm.runtime.progress import track
+        from memlm.store.file import MemoryFile
+        from memlm.store.summary import summary
 
         if self.out.is_file() and not self.append:
             raise ValueError(f"{self.out} exists; append to it (--append), or choose another name")
@@ -105,9 +105,9 @@ class Recall(UsesModel):
 
     def run(self) -> Answer:
         """Write it."""
-        from memlm.memory.file import MemoryFile
-        from memlm.memory.store import DamagedChunkError
-        from memlm.progress import track
+        from memlm.runtime.progress import track
+        from memlm.store.file import MemoryFile
+        from memlm.store.store import DamagedChunkError
 
         notes = MemoryFile.open(self.file, self.model, device=self.device)
         start, stop = chunk_range(self.chunks, notes.num_chunks)
@@ -148,8 +148,8 @@ class Inspect(UsesModel):
 
     def run(self) -> Answer:
         """Read all of it, and show."""
-        from memlm.memory.file import MemoryFile
-        from memlm.memory.summary import summary
+        from memlm.store.file import MemoryFile
+        from memlm.store.summary import summary
 
         notes = MemoryFile.open(self.file, self.model, device=self.device)
         damaged = notes.damaged()

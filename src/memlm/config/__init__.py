@@ -62,7 +62,6 @@ from memlm.config.probe import (
     SettleConfig,
     StatePooling,
 )
-from memlm.config.sweep import Axis, Cell, Recipe, SweepConfig
 from memlm.config.training import (
     AdamW,
     GrowthStage,
@@ -74,6 +73,8 @@ from memlm.config.training import (
     TrainingConfig,
 )
 
+Recipe = RecipeConfig | LanguageModelRecipe | MemoryModelRecipe
+
 __all__ = [
     "READERS",
     "AdamW",
@@ -81,9 +82,7 @@ __all__ = [
     "Attention",
     "AutoencoderConfig",
     "AutoregressiveReader",
-    "Axis",
     "BpeTokenizer",
-    "Cell",
     "Config",
     "Corpus",
     "CrossAttention",
@@ -128,7 +127,6 @@ __all__ = [
     "SlidingWindow",
     "StackConfig",
     "StatePooling",
-    "SweepConfig",
     "Tokenizer",
     "TrainingConfig",
     "Unpooled",

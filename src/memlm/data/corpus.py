@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, Protocol
 
 from memlm.config import Corpus, DataConfig, FileCorpus, HubCorpus, NamedCorpus
-from memlm.hub import hub
+from memlm.runtime.hub import hub
 
 Split = Literal["train", "validation", "test", "temporal"]
 

@@ -19,7 +19,7 @@ from memlm.data.corpus import Document, list_files, read_documents, speech_files
 from memlm.data.everyday import everyday_documents
 from memlm.data.split_writer import SplitWriter, starts_of
 from memlm.data.tokenizer import Tokenizer
-from memlm.progress import Advance, track
+from memlm.runtime.progress import Advance, track
 
 _FORMAT = 1
 _BATCH_BYTES = 1_000_000

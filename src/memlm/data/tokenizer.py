@@ -13,7 +13,7 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-from memlm.hub import hub
+from memlm.runtime.hub import hub
 
 _FILE_NAME = "tokenizer.json"
 # A pair of tokens seen only once is not worth a type of its own.

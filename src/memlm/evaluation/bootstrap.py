@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from memlm.results import Interval
+from memlm.runtime.results import Interval
 
 NUM_RESAMPLES = 2000
 

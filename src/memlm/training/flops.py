@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from memlm.objectives import Batch, Objective
+from memlm.models.batch import Batch
+from memlm.training.objectives import Objective
 
 _aten = torch.ops.aten
 _FORWARD = (

@@ -10,11 +10,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from memlm import config
 from memlm.models.autoencoder import Autoencoder
+from memlm.models.batch import Batch
 from memlm.models.language_model import LanguageModel
 from memlm.models.memory_model import MemoryModel
-from memlm.objectives import Batch, Objective
 from memlm.training.accelerator import memory_per_process, world_size
 from memlm.training.flops import flop_counter
+from memlm.training.objectives import Objective
 from memlm.training.optimizers import hidden_matrices
 
 ModelConfig = config.AutoencoderConfig | config.LanguageModelConfig | config.MemoryModelConfig

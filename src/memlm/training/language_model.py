@@ -10,14 +10,15 @@ from torch import nn
 from memlm.config import LanguageModelRecipe, TrainingConfig
 from memlm.data.chunks import sample
 from memlm.data.token_store import PreparedData, TokenSplit, prepare
-from memlm.files import atomic_write
+from memlm.models.batch import Batch
 from memlm.models.language_model import LanguageModel
-from memlm.objectives import CAUSAL, Batch, retrieval
-from memlm.text_language_model import TextLanguageModel, causal_nats
+from memlm.runtime.files import atomic_write
+from memlm.text.language_model import TextLanguageModel, causal_nats
 from memlm.training import checkpoint
 from memlm.training.accelerator import build_accelerator
 from memlm.training.checkpoint import Progress
 from memlm.training.loop import Home, Task, fit
+from memlm.training.objectives import CAUSAL, retrieval
 from memlm.training.run import (
     check_vocabulary,
     end,

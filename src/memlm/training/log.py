@@ -5,8 +5,8 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from memlm.files import atomic_write
-from memlm.results import json_lines, read_json_lines
+from memlm.runtime.files import atomic_write
+from memlm.runtime.results import json_lines, read_json_lines
 from memlm.training.checkpoint import Progress
 
 

@@ -10,13 +10,14 @@ from accelerate import Accelerator
 from torch import nn
 
 from memlm.config import TrainingConfig
-from memlm.objectives import Batch, Objective
-from memlm.progress import track
+from memlm.models.batch import Batch
+from memlm.runtime.progress import track
 from memlm.training import checkpoint
 from memlm.training.accelerator import autocast
 from memlm.training.checkpoint import Progress
 from memlm.training.footprint import require_memory
 from memlm.training.log import MetricsLog
+from memlm.training.objectives import Objective
 from memlm.training.optimizers import build_optimizers, learning_rate_scale, set_learning_rate
 from memlm.training.sharding import is_sharded, shard, unshard
 from memlm.training.step import Stepper

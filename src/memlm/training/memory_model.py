@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from memlm.checkpoint_folder import kind_of
 from memlm.config import MemoryModelRecipe, Phase
 from memlm.data.chunks import Chunks, Grid, cut, grid
 from memlm.data.recall import RecallTexts, Tokens
@@ -19,17 +18,19 @@ from memlm.data.windows import all_windows, sample_windows
 from memlm.evaluation.information import unconditional_log_probs
 from memlm.evaluation.metrics import batch_chunks, quick_measures, score
 from memlm.evaluation.prediction import predict
-from memlm.files import atomic_write
+from memlm.models.batch import Batch
 from memlm.models.encoder import Encoder
 from memlm.models.memory_model import MemoryModel, Regenerator, WindowMemory
 from memlm.nn.pooling import Memory
-from memlm.objectives import Batch, combined
-from memlm.text_autoencoder import TextAutoencoder
-from memlm.text_memory_model import TextMemoryModel
+from memlm.runtime.files import atomic_write
+from memlm.text.autoencoder import TextAutoencoder
+from memlm.text.checkpoint_folder import kind_of
+from memlm.text.memory_model import TextMemoryModel
 from memlm.training import checkpoint
 from memlm.training.accelerator import build_accelerator
 from memlm.training.checkpoint import Progress
 from memlm.training.loop import Home, Task, fit
+from memlm.training.objectives import combined
 from memlm.training.run import (
     check_vocabulary,
     end,

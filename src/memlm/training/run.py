@@ -12,8 +12,8 @@ from accelerate import Accelerator
 from memlm.config import Config, TrainingConfig
 from memlm.data.chunks import Chunks, grid
 from memlm.data.token_store import PreparedData
-from memlm.files import place_for
-from memlm.results import Provenance
+from memlm.runtime.files import place_for
+from memlm.runtime.results import Provenance
 from memlm.training.accelerator import precision_on
 from memlm.training.checkpoint import Progress
 

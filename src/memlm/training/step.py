@@ -14,8 +14,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from memlm.config import TrainingConfig
-from memlm.objectives import Batch, Objective
+from memlm.models.batch import Batch
 from memlm.training.accelerator import autocast
+from memlm.training.objectives import Objective
 from memlm.training.sharding import whole
 
 

@@ -1,0 +1,98 @@
+"""Controls: what a probe must find where the truth is known."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from memlm.config import MaskedMixer, MemoryShape, ParallelReader, Positional, ReadingConfig, StackConfig
+from memlm.evaluation.information import unconditional_log_probs
+from memlm.models.autoencoder import Regeneration
+from memlm.models.batch import Batch
+from memlm.models.encoder import Encoder, Tokens
+from memlm.models.readers import build_reader, token_dim
+from memlm.nn.linear import linear
+from memlm.nn.mixers import Mask
+from memlm.nn.pooling import Memory
+from memlm.probing.embed import Vectors
+from memlm.probing.material import Material
+from memlm.probing.reading import Embedded, training_config
+from memlm.training.accelerator import build_accelerator
+from memlm.training.loop import Task, fit
+from memlm.training.memory_model import encode_chunks
+from memlm.training.objectives import RETENTION
+
+POSITIVE_DIMS, POSITIVE_DIMS_PER_TOKEN = 512, 4
+"""Dimensions of the positive control's memories: at least, and at least for each token."""
+
+
+def shuffled(embedded: Embedded, seed: int = 0) -> Embedded:
+    """Every embedding beside another chunk's text: nothing can be retained."""
+    random = np.random.default_rng(seed)
+    return Embedded(*(_rolled(vectors, int(random.integers(1, len(vectors)))) for vectors in embedded))
+
+
+def constant(embedded: Embedded) -> Embedded:
+    """The same embedding for every text: nothing can be retained."""
+    return Embedded(*(np.broadcast_to(np.float32(0), vectors.shape) for vectors in embedded))
+
+
+def _rolled(vectors: Vectors, shift: int) -> Vectors:
+    """Chunks are in random order, so that shifting them is shuffling, and none keeps its own."""
+    return np.roll(vectors, shift, axis=0)
+
+
+class _CodeEncoder(nn.Module):
+    """An encoder of ours that knows tokens by their codes, as readers do, so that rare tokens are held too."""
+
+    def __init__(self, codes: Float[Tensor, "vocab code"], chunk_len: int) -> None:
+        super().__init__()
+        dims = max(POSITIVE_DIMS, POSITIVE_DIMS_PER_TOKEN * chunk_len)
+        self.shape = MemoryShape(vocab_size=len(codes), chunk_len=chunk_len, memory_dim=dims)
+        stack = StackConfig(num_layers=1, mixer=MaskedMixer(num_heads=8))
+        self.encoder = Encoder(self.shape, stack, Positional(token_dim=token_dim(chunk_len)))
+        self.encoder.embed = nn.Sequential(  # type: ignore[assignment]
+            nn.Embedding.from_pretrained(codes),  # type: ignore[no-untyped-call]
+            linear(codes.shape[1], stack.dim, gain=0.35),
+        )
+
+    def forward(self, tokens: Tokens, mask: Mask) -> Memory:
+        return self.encoder(tokens, mask)
+
+
+class _CodeAutoencoder(nn.Module):
+    """The encoder above with a reader as its decoder, trained together."""
+
+    def __init__(self, encoder: _CodeEncoder, codes: Tensor, log_probs: Tensor) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.reader = build_reader(ParallelReader(), encoder.shape, codes, log_probs)
+
+    def forward(self, tokens: Tokens, mask: Mask, memory: Memory | None = None) -> Regeneration:
+        memory = self.encoder(tokens, mask) if memory is None else memory
+        return self.reader(tokens, mask, memory)
+
+
+def autoencoder_memories(
+    material: Material, codes: Float[Tensor, "vocab code"], cfg: ReadingConfig, *, seed: int = 0, quiet: bool = False
+) -> Embedded:
+    """Memories of an autoencoder trained on the same chunks for the same budget: a reader that cannot read these is
+    too weak to say anything about others."""
+    train, validation, test = (
+        material.vocabulary.number(part) for part in (material.train, material.validation, material.test)
+    )
+    log_probs = torch.from_numpy(unconditional_log_probs(train.tokens.ravel(), len(codes))).float()
+    torch.manual_seed(seed)
+    encoder = _CodeEncoder(codes, train.tokens.shape[1])
+    model = _CodeAutoencoder(encoder, codes, log_probs)
+
+    def batch(step: int) -> Batch:
+        rows = np.random.default_rng([seed, step]).integers(
+            len(train.tokens), size=cfg.chunks_per_step(train.tokens.shape[1])
+        )
+        return Batch.of(train.rows(rows))
+
+    training = training_config(cfg, train.tokens.shape[1], seed)
+    task = Task(sample=batch, objective=RETENTION, title="Training the positive control")
+    fit(model, task, training, build_accelerator(training), quiet=quiet)
+    return Embedded(*(encode_chunks(encoder.eval(), part).numpy() for part in (train, validation, test)))

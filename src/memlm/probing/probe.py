@@ -1,0 +1,91 @@
+"""A probe: how much of a text an encoder's embeddings hold, at every chunk length, with controls and baselines."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from memlm.config import NamedCorpus, ProbeConfig
+from memlm.data.cache import default_cache
+from memlm.data.corpus import Document, read_documents
+from memlm.probing.encoders import FrozenEncoder, load_encoder
+from memlm.probing.material import Texts
+from memlm.probing.readings import CONTROLS, Readings, Row
+from memlm.runtime.results import Provenance, Result
+
+
+def probe(
+    encoder: str | Path | FrozenEncoder,
+    texts: Sequence[str] | None = None,
+    *,
+    cfg: ProbeConfig | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    cache: Path | None = None,
+    quiet: bool = True,
+    **settings: Any,
+) -> Result:
+    """Measure how much of a text an encoder's embeddings hold.
+
+    The encoder is frozen and embeds the texts once; readers are trained to regenerate them from the embeddings alone,
+    and measured on documents kept apart. What has been embedded or read before is taken from the cache, so that an
+    interrupted probe goes on where it was.
+
+    ```python
+    memlm.probe("minilm", texts, chunk_lens=(16, 32)).rows
+    ```
+
+    Args:
+        encoder: a memlm checkpoint, a Hugging Face or sentence-transformers model (folder or hub name), a GGUF file.
+        texts: documents; by default the presidential addresses that come with memlm.
+        cfg: what to read; by default `ProbeConfig()`.
+        precision: of a pretrained encoder's weights.
+        cache: folder; by default memlm's own.
+        quiet: show no progress.
+        settings: fields of `ProbeConfig` to set anew.
+
+    Returns:
+        `rows`, one for each combination, `controls` (at the first chunk length; `control_rows` has them all), and
+        `baselines` by chunk length. Measures are those of `evaluation.metrics.measures`.
+
+    Raises:
+        ValueError: the encoder, a layer, a pooling or a chunk length is impossible, or there is too little text.
+    """
+    cfg = replace(cfg or ProbeConfig(), **settings)
+    documents = documents_of(texts)
+    if not isinstance(encoder, FrozenEncoder):
+        encoder = load_encoder(encoder, precision=precision)
+    texts_read = Texts(encoder.tokenizer, documents, cfg.reading.test_fraction)
+    return probe_texts(encoder, texts_read, cfg, cache=cache or default_cache(), quiet=quiet)
+
+
+def probe_texts(encoder: FrozenEncoder, texts: Texts, cfg: ProbeConfig, *, cache: Path, quiet: bool) -> Result:
+    """`probe` of texts that may serve several encoders."""
+    # All are built first, so that what cannot be done is refused before anything that takes long is begun.
+    lengths = [Readings(encoder, texts, cfg, chunk_len, cache=cache, quiet=quiet) for chunk_len in cfg.chunk_lens]
+    rows = [row for length in lengths for row in length.rows()]
+    controls = [row for length in lengths for row in length.controls()] if cfg.controls else []
+    first = {row["control"]: row for row in reversed(controls)}
+    values: Row = {
+        "encoder": encoder.name,
+        "rows": rows,
+        "controls": {name: first[name] for name in CONTROLS if name in first},
+        "control_rows": controls,
+        "baselines": {str(length.chunk_len): length.baselines() for length in lengths if cfg.controls},
+        "round_trips": all(length.material.round_trips for length in lengths),
+    }
+    dtype = str(encoder.token_table.dtype).removeprefix("torch.")
+    settings = {"config": asdict(cfg), "encoder": encoder.fingerprint, "dtype": dtype}
+    return Result(name="probe", measures=values, provenance=Provenance.here(**settings))
+
+
+def documents_of(texts: Sequence[str] | None) -> list[Document]:
+    """Texts as documents; without any, the presidential addresses.
+
+    Raises:
+        ValueError: one string is given instead of a list.
+    """
+    if isinstance(texts, str):
+        raise ValueError("expected a list of texts, not one string; wrap it: [text]")
+    if texts is None:
+        return list(read_documents(NamedCorpus()))
+    return [Document(f"text {number}", text) for number, text in enumerate(texts)]

@@ -1,0 +1,213 @@
+"""Checkpoint folders: config.json, model.safetensors, tokenizer.json, provenance.json. Nothing is ever unpickled."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from memlm.config import AutoencoderConfig, LanguageModelConfig, MemoryModelConfig
+from memlm.data.tokenizer import Tokenizer
+from memlm.runtime.files import atomic_folder
+from memlm.runtime.hub import hub
+
+ModelConfig = AutoencoderConfig | LanguageModelConfig | MemoryModelConfig
+Kind = Literal["autoencoder", "language_model", "memory_model"]
+FORMATS: dict[Kind, str] = {
+    "autoencoder": "memlm autoencoder",
+    "language_model": "memlm language model",
+    "memory_model": "memlm memory model",
+}
+"""What a folder calls itself, by what it holds."""
+FORMAT_VERSION = 1
+_CONFIGS: dict[Kind, type[ModelConfig]] = {
+    "autoencoder": AutoencoderConfig,
+    "language_model": LanguageModelConfig,
+    "memory_model": MemoryModelConfig,
+}
+_FILES = ("config.json", "model.safetensors", "tokenizer.json", "provenance.json")
+
+
+class Contents(NamedTuple):
+    """What a checkpoint folder holds."""
+
+    config: ModelConfig
+    tensors: dict[str, Tensor]
+    tokenizer: Tokenizer
+    provenance: dict[str, Any]
+
+
+def save(
+    folder: Path,
+    config: ModelConfig,
+    tensors: Mapping[str, Tensor],
+    tokenizer: Tokenizer,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write a checkpoint folder, all or nothing.
+
+    Raises:
+        ValueError: `folder` is a file, or holds something that is no part of a memlm checkpoint, and would be lost.
+        OSError: the disk is full or not writable.
+    """
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    # Other libraries' models have a config.json and a model.safetensors, too; but not where they came from.
+    others = sorted(names - set(_FILES) if "provenance.json" in names else names)
+    if others:
+        raise ValueError(f"{folder} holds {', '.join(others[:3])}, which saving there would remove; give a new folder")
+    kind = next(kind for kind, cls in _CONFIGS.items() if isinstance(config, cls))
+    header = {"format": FORMATS[kind], "format_version": FORMAT_VERSION, "tokenizer": tokenizer.fingerprint}
+    with atomic_folder(folder) as temporary:
+        (temporary / "config.json").write_text(config.to_json())
+        (temporary / "provenance.json").write_text(json.dumps({**provenance, **header}, indent=2) + "\n")
+        tokenizer.save(temporary)
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(plain, temporary / "model.safetensors", metadata={"format": "pt"})
+        # safetensors lets nobody else read what it writes; a model is as readable as the rest of its folder.
+        (temporary / "model.safetensors").chmod((temporary / "config.json").stat().st_mode)
+
+
+def locate(name_or_path: str | Path, revision: str | None = None) -> Path:
+    """The folder of a checkpoint: a path, a model in the package, or a hub name (downloaded).
+
+    Raises:
+        ValueError: there is no such model, or what is there is not a checkpoint folder.
+        TypeError: it is neither a name nor a path.
+    """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise TypeError(f"a model goes by a name or a path, not by {name_or_path!r}")
+    if not str(name_or_path).strip():
+        raise _no_model(str(name_or_path))
+    path = Path(name_or_path)
+    if path.is_dir():
+        if _is_checkpoint(path / "model") and not _is_checkpoint(path):
+            raise ValueError(f"{path} is the folder of a training run; the model is in {path / 'model'}")
+        return path
+    if path.exists():
+        raise ValueError(f"{path} is a file; a checkpoint is a folder with {', '.join(_FILES)}")
+    boxed = Path(str(resources.files("memlm") / "checkpoints" / str(name_or_path)))
+    if boxed.is_dir():
+        return boxed
+    return _download(str(name_or_path), revision)
+
+
+def boxed_models() -> list[str]:
+    """Names of the models that ship with memlm."""
+    box = Path(str(resources.files("memlm") / "checkpoints"))
+    return sorted(folder.name for folder in box.iterdir() if folder.is_dir()) if box.is_dir() else []
+
+
+def earlier_models(name: str) -> list[str]:
+    """Names of the models that came with earlier versions of memlm under this name, the latest first."""
+    return sorted((boxed for boxed in boxed_models() if boxed.startswith(f"{name}-")), reverse=True)
+
+
+def _no_model(name: str, why: str = "") -> ValueError:
+    return ValueError(f"no model {name!r}: {why}give a checkpoint folder, a hub name (user/model), or {_shipped()}")
+
+
+def _shipped() -> str:
+    return f"a model that ships with memlm ({', '.join(boxed_models())})"
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    return (folder / "provenance.json").is_file()
+
+
+def _download(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    if name.count("/") != 1:
+        raise _no_model(name)
+    with hub("model", name, instead=f"give a checkpoint folder, or {_shipped()}"):
+        try:
+            return Path(snapshot_download(name, revision=revision, allow_patterns=list(_FILES)))
+        except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            raise _no_model(name, f"no such folder, and the hub said: {error}; ") from error
+
+
+def kind_of(name_or_path: str | Path) -> Kind | None:
+    """What the memlm checkpoint of this name or folder holds; None where it is no memlm checkpoint.
+
+    A name that is neither a folder nor a model in the package is not looked for on the hub.
+    """
+    here = Path(name_or_path).is_dir() or str(name_or_path) in boxed_models()
+    if not here or not _is_checkpoint(folder := locate(name_or_path)):
+        return None
+    found = _read_json(folder / "provenance.json").get("format")
+    return next((kind for kind, name in FORMATS.items() if name == found), None)
+
+
+def load(folder: Path, kind: Kind) -> Contents:
+    """Read a checkpoint folder that holds a model of this kind.
+
+    Raises:
+        ValueError: a file is missing, truncated, of another format, or of a newer version; says which and why.
+    """
+    missing = [name for name in _FILES if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(f"{folder} is not a memlm checkpoint: it has no {' and no '.join(missing)}")
+    provenance = _read_json(folder / "provenance.json")
+    if provenance.get("format") != FORMATS[kind]:
+        raise ValueError(f"{folder} holds {provenance.get('format')!r}, not {FORMATS[kind]!r}")
+    version = provenance.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ValueError(f"{folder} has format version {version}; this memlm reads {FORMAT_VERSION}; upgrade memlm")
+    config, tokenizer = _CONFIGS[kind].read(folder / "config.json"), Tokenizer.load(folder)
+    if tokenizer.fingerprint != provenance.get("tokenizer"):
+        raise ValueError(f"{folder}: tokenizer.json is not the tokenizer that this model was trained with")
+    return Contents(config, _load_tensors(folder / "model.safetensors"), tokenizer, provenance)
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Put a checkpoint's tensors into a model, checking every name and shape.
+
+    Raises:
+        ValueError: a tensor is missing, unknown, or of another shape.
+    """
+    try:
+        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{folder}: the weights do not fit config.json: {reason}") from None
+
+
+def push(save_pretrained: Callable[[Path], None], repo_id: str, **options: Any) -> str:
+    """Save to a temporary folder and upload it; returns the commit's address."""
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    repository = api.create_repo(repo_id, exist_ok=True, **options)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "checkpoint"
+        save_pretrained(folder)
+        return str(api.upload_folder(repo_id=repository.repo_id, folder_path=folder))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: not a JSON object")
+    return content
+
+
+def _load_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged or cut short: {error}") from None
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{path} is damaged: tensor {name!r} holds NaN or infinity")
+    return tensors

@@ -1,0 +1,58 @@
+"""The standard sets to evaluate an autoencoder on: its own kind of text, later years, and ever stranger text."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from memlm.data.texts import EVALUATION_TEXTS, evaluation_documents
+from memlm.data.token_store import PreparedData, TokenSplit, tokenize_documents
+from memlm.data.tokenizer import Tokenizer
+from memlm.runtime.results import Result
+from memlm.text.autoencoder import TextAutoencoder
+
+HELD_OUT = "held_out"
+RANDOM = "random_tokens"
+
+
+def corpus_sets(prepared: PreparedData) -> Iterator[tuple[str, TokenSplit]]:
+    """Documents of the training corpus that were kept out of training."""
+    yield HELD_OUT, prepared.splits["test"]
+    if "temporal" in prepared.splits:
+        yield "temporal", prepared.splits["temporal"]
+
+
+def foreign_texts(tokenizer: Tokenizer) -> Iterator[tuple[str, TokenSplit]]:
+    """Text of other kinds than the default corpus: a novel, verse and source code."""
+    for name in EVALUATION_TEXTS:
+        yield name, tokenize_documents(tokenizer, evaluation_documents(name))
+
+
+def foreign_sets(tokenizer: Tokenizer) -> Iterator[tuple[str, TokenSplit]]:
+    """Text of other kinds than the default corpus, and uniformly random tokens."""
+    yield from foreign_texts(tokenizer)
+    yield RANDOM, uniform_tokens(tokenizer)
+
+
+def uniform_tokens(
+    tokenizer: Tokenizer, *, num_documents: int = 16, document_tokens: int = 1024, seed: int = 0
+) -> TokenSplit:
+    """Independent, uniformly random tokens: ln V nats each, and no statistics of any language to lean on.
+
+    Their bytes are those of the decoded text, in which bytes that are no UTF-8 have become U+FFFD.
+    """
+    shape = (num_documents, document_tokens)
+    tokens = np.random.default_rng(seed).integers(tokenizer.vocab_size, size=shape)
+    sizes = [len(tokenizer.decode(row).encode()) for row in tokens]
+    return TokenSplit(
+        tokens=tokens.astype(np.uint32).ravel(),
+        document_starts=np.arange(num_documents + 1, dtype=np.int64) * document_tokens,
+        document_bytes=np.array(sizes, dtype=np.int64),
+        document_names=[f"random {number}" for number in range(num_documents)],
+    )
+
+
+def evaluate_sets(
+    model: TextAutoencoder, sets: Iterator[tuple[str, TokenSplit]], *, quiet: bool = False
+) -> list[Result]:
+    """Evaluate on each set; one result each, named after it."""
+    return [model.evaluate_split(split, name=name, quiet=quiet) for name, split in sets]

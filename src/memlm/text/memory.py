@@ -1,0 +1,176 @@
+"""Memories apart from the model that made them: what is kept, indexed, sent elsewhere and read back."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self, SupportsIndex
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from memlm.runtime.files import atomic_file
+
+_FORMAT = "memlm memories"
+_VERSION = "1"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Memory:
+    """The memories of some texts, one after another; `len`, indices, slices and iteration go by text.
+
+    ```python
+    memory = model.encode(["Monday", "a much longer text ..."])
+    memory[0].vectors  # [chunk slot memory_dim] of "Monday"
+    memory.save("notes.safetensors")
+    ```
+
+    Raises:
+        ValueError: the parts do not fit together; says which.
+    """
+
+    vectors: Float[Tensor, "chunk slot memory_dim"]
+    num_tokens: Int[Tensor, " chunk"]
+    """Real tokens in each chunk; only a text's last chunk may be short."""
+    num_chunks: tuple[int, ...]
+    """Chunks of each text."""
+    encoder: str
+    """Fingerprint of the encoder that made these vectors; no other's decoder can read them."""
+    exact: Bool[Tensor, " chunk"] | None = None
+    """Whether each chunk is regenerated without an error, where that was verified."""
+    confidence: Float[Tensor, "chunk token"] | None = None
+    """By how many nats each regenerated token leads the next likeliest, where that was verified; beyond the end of a
+    chunk, the end token."""
+
+    def __post_init__(self) -> None:
+        if self.vectors.ndim != 3:
+            raise ValueError(f"vectors must be [chunk slot memory_dim], not {list(self.vectors.shape)}")
+        chunks = len(self.vectors)
+        for name in ("num_tokens", "exact", "confidence"):
+            part: Tensor | None = getattr(self, name)
+            if part is not None and len(part) != chunks:
+                raise ValueError(f"{name} has {len(part)} rows for {chunks} chunks")
+        if sum(self.num_chunks) != chunks or min(self.num_chunks, default=0) < 0:
+            raise ValueError(
+                f"num_chunks {list(self.num_chunks)} sum to {sum(self.num_chunks)}, not to {chunks} chunks"
+            )
+
+    def __len__(self) -> int:
+        """Texts."""
+        return len(self.num_chunks)
+
+    def __getitem__(self, index: SupportsIndex | slice | Sequence[int] | NDArray[np.generic] | Tensor) -> Self:
+        """The memory of one text, of a range, or of those in a list (or marked in a mask).
+
+        Raises:
+            IndexError: there is no such text.
+        """
+        if isinstance(index, (str, float, type(None))):
+            raise TypeError(f"texts go by number, slice, list or mask, not by {index!r}")
+        if isinstance(index, SupportsIndex) and getattr(index, "ndim", 0) == 0:
+            place = index.__index__()
+            if not -len(self) <= place < len(self):
+                raise IndexError(f"there is no text {place}: these are memories of {len(self)}")
+            texts = np.array([place % len(self)])
+        else:
+            key = index if isinstance(index, slice) else np.asarray(index)
+            if isinstance(key, np.ndarray) and key.ndim != 1:
+                raise TypeError(f"expected a list of texts, not one of {key.ndim} dimensions")
+            if isinstance(key, np.ndarray) and key.size == 0:
+                key = slice(0)
+            texts = np.arange(len(self))[key]
+        ends = np.cumsum(self.num_chunks, dtype=np.int64)
+        rows = [np.arange(ends[text] - self.num_chunks[text], ends[text]) for text in texts]
+        chunks = torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *rows]))
+        tensors: dict[str, Any] = {name: part[chunks] for name, part in self._tensors().items()}
+        return replace(self, num_chunks=tuple(self.num_chunks[text] for text in texts), **tensors)
+
+    def __iter__(self) -> Iterator[Self]:
+        """The memory of each text."""
+        return (self[text] for text in range(len(self)))
+
+    def __repr__(self) -> str:
+        chunks, slots, dim = self.vectors.shape
+        size = (
+            f"{_counted(len(self), 'text')}, {_counted(chunks, 'chunk')} of {f'{slots} × ' if slots > 1 else ''}{dim}"
+        )
+        known = "" if self.exact is None else f", {int(self.exact.sum())} exact"
+        return f"Memory({size}{known}, encoder {self.encoder})"
+
+    def numpy(self) -> Float[np.ndarray, "chunk slot memory_dim"]:
+        """The vectors as an array."""
+        return self.vectors.detach().cpu().numpy()
+
+    def to(self, device: torch.device | str) -> Self:
+        """These memories on a device."""
+        tensors: dict[str, Any] = {name: part.to(device) for name, part in self._tensors().items()}
+        return replace(self, **tensors)
+
+    @classmethod
+    def concat(cls, memories: Iterable[Self]) -> Self:
+        """The texts of several memories, one after another.
+
+        Raises:
+            ValueError: there are none, or different encoders made them.
+        """
+        parts = list(memories)
+        for place, part in enumerate(parts):
+            if not isinstance(part, Memory):
+                raise TypeError(f"memory {place} is {part!r:.40}, not a Memory")
+        if not parts:
+            raise ValueError("there are no memories to put together")
+        encoders = sorted({part.encoder for part in parts})
+        if len(encoders) > 1:
+            raise ValueError(f"different encoders made these memories: {', '.join(encoders)}")
+        rows = [part._tensors() for part in parts]
+        shared = set.intersection(*map(set, rows))
+        return cls(
+            **{name: torch.cat([row[name] for row in rows]) for name in shared},
+            num_chunks=tuple(number for part in parts for number in part.num_chunks),
+            encoder=parts[0].encoder,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write these memories into a safetensors file, all or nothing.
+
+        Raises:
+            OSError: the disk is full or not writable.
+        """
+        about = {"format": _FORMAT, "version": _VERSION, "encoder": self.encoder}
+        tensors = {name: part.detach().cpu().contiguous() for name, part in self._tensors().items()}
+        with atomic_file(Path(path)) as temporary:
+            save_file(tensors, temporary, metadata={**about, "num_chunks": json.dumps(self.num_chunks)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: no such file, or it is damaged, or something else.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"cannot read memories from {path}: {error}") from None
+        if (about.get("format"), about.get("version")) != (_FORMAT, _VERSION):
+            found = about.get("format", "nothing that it names"), about.get("version", "")
+            raise ValueError(f"{path} holds {' '.join(found).strip()}, not {_FORMAT} {_VERSION}")
+        try:
+            return cls(**tensors, num_chunks=tuple(json.loads(about["num_chunks"])), encoder=about["encoder"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged: {error}") from None
+
+    def _tensors(self) -> dict[str, Tensor]:
+        parts = {name: getattr(self, name) for name in ("vectors", "num_tokens", "exact", "confidence")}
+        return {name: part for name, part in parts.items() if part is not None}
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,0 +1,155 @@
+"""A model and its tokenizer as one: what can be saved, loaded and shared."""
+
+from collections.abc import Iterable, Mapping, Set
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from memlm.data.tokenizer import Tokenizer
+from memlm.text import checkpoint_folder
+from memlm.text.checkpoint_folder import Kind, ModelConfig
+from memlm.text.memory import Memory
+
+Model = TypeVar("Model", bound=nn.Module)
+Configuration = TypeVar("Configuration", bound=ModelConfig)
+
+
+class TextModel(Generic[Model, Configuration]):
+    """A model and its tokenizer, that can be saved and loaded."""
+
+    kind: ClassVar[Kind]
+    """What its checkpoint folders hold."""
+    model_class: ClassVar[type[nn.Module]]
+    """Built of a configuration alone."""
+    tables: ClassVar[tuple[str, ...]] = ()
+    """What is kept beside the model's own tensors, under these names: arguments and attributes of the class."""
+
+    def __init__(self, model: Model, tokenizer: Tokenizer, provenance: dict[str, Any]) -> None:
+        """Raise ValueError where model and tokenizer do not belong together."""
+        self.model, self.tokenizer, self.provenance = model.eval(), tokenizer, provenance
+        self.source = ""
+        """The name or path that it was loaded by."""
+        if tokenizer.vocab_size != self.config.vocab_size:
+            raise ValueError(
+                f"the tokenizer has {tokenizer.vocab_size} types, the model {self.config.vocab_size}: "
+                "they do not belong together"
+            )
+
+    @property
+    def config(self) -> Configuration:
+        """The model's configuration."""
+        return self.model.config  # type: ignore[return-value]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    def __repr__(self) -> str:
+        shape = getattr(self.config, "shape", None)
+        size = f", {shape.chunk_len} tokens → {shape.num_slots} × {shape.memory_dim}" if shape else ""
+        return f"{type(self).__name__}({self.source or 'not saved'}{size}, on {self.device})"
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the model to a device.
+
+        Raises:
+            ValueError: there is no such device here.
+        """
+        try:
+            self.model.to(device)
+        except (RuntimeError, AssertionError) as error:  # torch's own: an unknown name, or a build without CUDA
+            raise ValueError(f"cannot use device {str(device)!r}: {str(error).splitlines()[0]}") from None
+        return self
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a checkpoint folder (config, safetensors, tokenizer, provenance), all or nothing.
+
+        Raises:
+            OSError: the disk is full or not writable; what was in `folder` before still is.
+        """
+        tensors = {**self.model.state_dict(), **{name: getattr(self, name) for name in self.tables}}
+        checkpoint_folder.save(Path(folder), self.config, tensors, self.tokenizer, self.provenance)
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | Path, *, revision: str | None = None, device: torch.device | str | None = None
+    ) -> Self:
+        """Load a checkpoint: a folder, a model that ships with memlm (`english`), or a Hugging Face hub name.
+
+        Args:
+            name_or_path: which.
+            revision: of a model on the hub.
+            device: where to put it; by default on a GPU, where there is one.
+
+        Raises:
+            ValueError: no such model, or a folder that is not a whole memlm checkpoint; says which part is wrong. No
+                such device.
+        """
+        folder = checkpoint_folder.locate(name_or_path, revision)
+        config, tensors, tokenizer, provenance = checkpoint_folder.load(folder, cls.kind)
+        if missing := [name for name in cls.tables if name not in tensors]:
+            raise ValueError(f"{folder} has no tensor {missing[0]!r}: not a {checkpoint_folder.FORMATS[cls.kind]}")
+        tables = {name: tensors.pop(name) for name in cls.tables}
+        model = cls.model_class(config)
+        checkpoint_folder.load_weights(model, tensors, folder)
+        try:
+            loaded = cls(model, tokenizer, provenance=provenance, **tables)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise ValueError(f"{folder}: {error}") from None
+        loaded.source = str(Path(name_or_path).resolve()) if Path(name_or_path).is_dir() else str(name_or_path)
+        return loaded.to(device or default_device())
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload the checkpoint to the Hugging Face hub (options as for `HfApi.create_repo`); returns its address."""
+        return checkpoint_folder.push(self.save_pretrained, repo_id, **options)
+
+
+def check_table(unconditional: Float[Tensor, " vocab"], vocab_size: int) -> Float[Tensor, " vocab"]:
+    """The unconditional reader's log-probabilities.
+
+    Raises:
+        ValueError: they are not one for each token type.
+    """
+    if unconditional.shape != (vocab_size,):
+        raise ValueError(f"the unconditional reader's table is {list(unconditional.shape)}, not {[vocab_size]}")
+    return unconditional
+
+
+def require_own(memory: Memory, fingerprint: str) -> None:
+    """Raise ValueError where another encoder made the memory: its vectors would be read as anything."""
+    if memory.encoder != fingerprint:
+        raise ValueError(
+            f"this memory was made by encoder {memory.encoder}, not by this one ({fingerprint or 'none'}); "
+            "load the model that made it"
+        )
+
+
+def default_device() -> str:
+    """A GPU, where there is one."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def as_texts(texts: Iterable[str]) -> list[str]:
+    """Texts of a list, a generator, a pandas Series or the like.
+
+    Raises:
+        ValueError: it is one string, which would be read letter by letter.
+        TypeError: it holds something else than strings, or has no order; says what and where.
+    """
+    if isinstance(texts, str):
+        raise ValueError("expected a list of texts, not one string; wrap it: [text]")
+    if isinstance(texts, (bytes, Mapping, Set)) or not hasattr(texts, "__iter__"):
+        hint = {bytes: "; decode it", dict: "; give its values"}.get(type(texts), "")
+        raise TypeError(f"expected a list of texts, not {type(texts).__name__}{hint}")
+    listed: list[Any] = list(texts)
+    for place, text in enumerate(listed):
+        if not isinstance(text, str):
+            hint = "; decode it" if isinstance(text, bytes) else ""
+            raise TypeError(f"text {place} is {text!r:.40} ({type(text).__name__}), not a string{hint}")
+    return listed

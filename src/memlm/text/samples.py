@@ -1,0 +1,60 @@
+"""Regenerated passages, to be looked at: runs of text that came back right, and runs that did not."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from memlm.data.chunks import Chunks, cut
+from memlm.data.corpus import Document
+from memlm.data.token_store import TokenSplit, tokenize_documents
+from memlm.text.autoencoder import TextAutoencoder
+
+PASSAGE_CHUNKS = 3
+"""Consecutive chunks in a passage: a paragraph or so."""
+
+Sample = dict[str, Any]
+"""{document, pieces, unsure}: `pieces` are [what it should be, what came out], equal where regenerated right; `unsure`
+says which of them are marked as what may be wrong."""
+
+
+def random_passages(
+    model: TextAutoencoder, split: TokenSplit, *, num_passages: int = 3, seed: int = 0
+) -> Iterator[Sample]:
+    """Passages drawn at random, not by how well they came out."""
+    chunks = cut(split, model.config.shape.chunk_len)
+    last = np.arange(len(chunks.tokens)) + PASSAGE_CHUNKS - 1
+    inside = last < len(last)
+    starts = np.flatnonzero(inside)[chunks.document[inside.nonzero()] == chunks.document[last[inside]]]
+    drawn = np.random.default_rng(seed).choice(starts, min(num_passages, len(starts)), replace=False)
+    for start in np.sort(drawn):
+        passage = chunks.rows(slice(start, start + PASSAGE_CHUNKS))
+        name = split.document_names[chunks.document[start]]
+        yield _sample(model, name, passage)
+
+
+def regenerated(model: TextAutoencoder, texts: Sequence[str]) -> Iterator[Sample]:
+    """Each text whole."""
+    for number, text in enumerate(texts):
+        split = tokenize_documents(model.tokenizer, [Document(f"text {number}", text, None)])
+        yield _sample(model, f"text {number}", cut(split, model.config.shape.chunk_len))
+
+
+def _sample(model: TextAutoencoder, name: str, chunks: Chunks) -> Sample:
+    decoded = model.send(chunks)
+    counted = decoded.mask.cpu().numpy() | chunks.mask
+    original = np.where(chunks.mask, chunks.tokens, -1)[counted].tolist()
+    came_out = np.where(decoded.mask.cpu().numpy(), decoded.tokens.cpu().numpy(), -1)[counted].tolist()
+    tokens = zip(original, came_out, decoded.unsure.cpu().numpy()[counted].tolist(), strict=True)
+    runs = [(key, [*run]) for key, run in itertools.groupby(tokens, key=lambda row: (row[0] == row[1], row[2]))]
+    return {
+        "document": name,
+        "pieces": [[_text(model, ids) for ids in list(zip(*run, strict=True))[:2]] for _, run in runs],
+        "unsure": [unsure for (_, unsure), _ in runs],
+    }
+
+
+def _text(model: TextAutoencoder, ids: Sequence[int]) -> str:
+    """-1 is no token: one is missing, or one too many came out."""
+    return model.tokenizer.decode(token for token in ids if token >= 0)

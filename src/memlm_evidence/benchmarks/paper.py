@@ -1,0 +1,130 @@
+"""The paper's sizes: parameters, memory, operations, and what the whole of a training run costs."""
+
+import math
+import time
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+
+from memlm.config import LanguageModelRecipe, MemoryModelRecipe, RecipeConfig, TrainingConfig
+from memlm.recipes.paper import paper_autoencoder, paper_causal, paper_memory_model
+from memlm.runtime.results import Provenance
+from memlm.training.accelerator import is_main_process, world_size
+from memlm.training.footprint import ModelConfig, build, footprint, work
+from memlm.training.objectives import CAUSAL, RETENTION, Objective, combined
+from memlm_evidence.benchmarks.steps import build_stepper, random_batch
+
+Recipe = RecipeConfig | LanguageModelRecipe | MemoryModelRecipe
+RECIPES: tuple[Recipe, ...] = (
+    paper_autoencoder("masked_mixer"),
+    paper_autoencoder("attention"),
+    paper_causal("masked_mixer"),
+    paper_causal("attention"),
+    paper_memory_model("masked_mixer"),
+)
+GPU = "H100 SXM"
+GPU_FLOPS = 990e12
+"""Dense bf16 operations a second, by its data sheet."""
+UTILIZATION = 0.4
+"""Share of them that a training step is taken to reach where none is measured."""
+STEPS = 5
+"""Measured, after as many that warm up."""
+
+
+def paper(num_gpus: int = 8) -> dict[str, Any]:
+    """What each of the paper's configurations takes.
+
+    On GPUs, steps on random tokens are measured, whole batches on as many GPUs as this was launched on. Elsewhere a
+    row's `step` is computed from operations, for `num_gpus`, with `measured` false; and a shortened step (one row of
+    the batch, one layer for sixteen, the same widths, fp32) is really taken.
+
+    Returns:
+        `rows`, one for each configuration: `parameters`; `flops_per_token`; `bytes_per_gpu` of weights, gradients,
+        optimizer state and what one micro-batch keeps for its backward pass (`activations`, by a CPU's kernels);
+        `step`, with `tokens_per_second`, and the `gpu_hours` and `days` of all tokens, if measured with `peak_bytes`;
+        `shortened_step`, if taken.
+    """
+    rows = [_row(recipe, num_gpus) for recipe in RECIPES]
+    if not is_main_process():
+        return {}
+    assumed = {"gpu": GPU, "flops_per_second": GPU_FLOPS, "utilization": UTILIZATION}
+    return {"rows": rows, "assumed": assumed, "provenance": asdict(Provenance.here())}
+
+
+def training_of(recipe: Recipe) -> tuple[TrainingConfig, Objective, tuple[int, ...]]:
+    """How a recipe's last phase is trained, on what objective, and the shape of a row of its batches; of a language
+    model, that of next tokens."""
+    match recipe:
+        case RecipeConfig():
+            return recipe.training, RETENTION, (recipe.model.shape.chunk_len,)
+        case LanguageModelRecipe():
+            return recipe.training, CAUSAL, (recipe.model.chunk_len,)
+        case MemoryModelRecipe():
+            phase = recipe.phases[-1]
+            return phase.training, combined(phase.weights), (recipe.window_chunks, recipe.model.shape.chunk_len)
+
+
+def _row(recipe: Recipe, num_gpus: int) -> dict[str, Any]:
+    cfg, objective, shape = training_of(recipe)
+    takes = work(recipe.model, objective, shape)
+    measured = _measured_step(recipe) if torch.cuda.is_available() else None
+    if measured:
+        num_gpus = measured["num_gpus"]
+    with torch.device("meta"):
+        model = build(recipe.model)
+    stays = footprint(model, cfg.optimizer, num_gpus if cfg.sharded else 1)
+    tokens_at_once = cfg.batch_tokens / num_gpus / cfg.num_micro_batches
+    activations = takes.fixed_bytes + takes.bytes_per_token * tokens_at_once
+    computed = {"measured": False, "tokens_per_second": num_gpus * GPU_FLOPS * UTILIZATION / takes.flops_per_token}
+    step = measured or computed
+    seconds = cfg.num_tokens / step["tokens_per_second"]
+    return {
+        "name": recipe.name,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "flops_per_token": takes.flops_per_token,
+        "num_tokens": cfg.num_tokens,
+        "num_gpus": num_gpus,
+        "bytes_per_gpu": {**asdict(stays), "activations": activations, "total": stays.total + activations},
+        "step": {**step, "gpu_hours": num_gpus * seconds / 3600, "days": seconds / 86400},
+        **({} if measured else {"shortened_step": shortened_step(recipe)}),
+    }
+
+
+def _measured_step(recipe: Recipe) -> dict[str, Any]:
+    """Whole steps as training makes them, on the GPUs there are."""
+    cfg, objective, shape = training_of(recipe)
+    stepper = build_stepper(build(recipe.model), objective, cfg)
+    batch = random_batch(cfg.batch_tokens, shape, recipe.model.vocab_size)
+    torch.cuda.reset_peak_memory_stats()
+    for number in range(2 * STEPS):
+        if number == STEPS:
+            torch.cuda.synchronize()
+            started = time.perf_counter()
+        stepper.step(batch)
+    torch.cuda.synchronize()
+    seconds = (time.perf_counter() - started) / STEPS
+    return {
+        "measured": True,
+        "device": torch.cuda.get_device_name(),
+        "num_gpus": stepper.accelerator.num_processes,
+        "seconds": seconds,
+        "tokens_per_second": batch.num_tokens / seconds,
+        "peak_bytes": torch.cuda.max_memory_allocated(),
+    }
+
+
+def shortened_step(recipe: Recipe) -> dict[str, Any]:
+    """One step on a row for each process, with one layer where there are many: that it builds, and takes steps."""
+    cfg, objective, shape = training_of(recipe)
+    model = build(one_layer(recipe.model))
+    # Many a CPU multiplies bf16 a hundred times as slowly.
+    stepper = build_stepper(model, objective, replace(cfg, num_micro_batches=1, precision="fp32"))
+    values = stepper.step(random_batch(world_size() * math.prod(shape), shape, recipe.model.vocab_size))
+    return {"parameters": sum(parameter.numel() for parameter in model.parameters()), **values}
+
+
+def one_layer(cfg: ModelConfig) -> ModelConfig:
+    """The same widths, and one layer in every stack."""
+    stacks = {name: getattr(cfg, name) for name in ("encoder", "decoder", "stack") if hasattr(cfg, name)}
+    return replace(cfg, **{name: stack and replace(stack, num_layers=1) for name, stack in stacks.items()})

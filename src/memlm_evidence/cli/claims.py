@@ -1,0 +1,103 @@
+"""The commands that decide the paper's claims."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from memlm.cli.command import Answer, Command
+from memlm_evidence.claims import CLAIMS, Claim, decide
+
+_NAMES = f"Claims to decide: {', '.join(claim.name for claim in CLAIMS)}. Without any, all of them."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claims(Command):
+    """Measure what decides the paper's claims, and say of each whether it holds: of all of them, or of those named.
+
+    memlm reproduce --preset quick
+
+    memlm reproduce memories-help combined-memories-are-rich --preset standard --out runs/mine
+
+    What was measured into the folder before is not measured again. If it is interrupted, run it again: it resumes. The
+    whole report is report.html there.
+    """
+
+    names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CLAIM", help=_NAMES)] = ()
+    preset: Literal["quick", "standard", "paper"] = "quick"
+    """quick: as small as a claim can be decided, one seed, half an hour on two cores that multiply in bf16, a few times
+    that where they do not. standard: what docs/results.md says, three seeds, a night. paper: the paper's sizes, on
+    GPUs, by torchrun."""
+    out: Path | None = None
+    """Folder of results, of what is trained on the way, and of the report; by default runs/ and the preset's name."""
+    seeds: tuple[int, ...] = ()
+    """By default 0, and with the standard preset 0, 1 and 2."""
+    workers: int = 0
+    """Processes that measure side by side what shares nothing; 0 is one for each core, or a single one where there is a
+    GPU. What is timed is measured alone."""
+
+    def run(self) -> Answer:
+        """Measure, decide, show."""
+        from memlm_evidence.experiments.run import RESULTS, reproduce_claims
+
+        out = self.out or Path("runs") / self.preset
+        seeds = self.seeds or ((0, 1, 2) if self.preset == "standard" else (0,))
+        claims = reproduce_claims(
+            out, self.preset, self.names, seeds=seeds, num_workers=self._num_workers(), say=self.say
+        )
+        return decided(self, [out / RESULTS], out, claims) if claims else {}
+
+    def _num_workers(self) -> int:
+        import torch
+
+        if self.workers < 0:
+            raise ValueError(f"there cannot be {self.workers} workers; 0 is one for each core")
+        whole_machine = self.preset == "paper" or torch.accelerator.is_available()
+        return self.workers or (1 if whole_machine else os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Command):
+    """Decide the claims from results that are there already, and make the page again; nothing is measured.
+
+    memlm report runs/quick/results --out runs/quick
+    """
+
+    results: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of results, which `memlm reproduce` has written; a benchmark's output counts as <its name>.json."""
+    out: Path | None = None
+    """Folder for report.html and report.md."""
+
+    def run(self) -> Answer:
+        """Read, decide, show."""
+        return decided(self, self.results, self.out)
+
+
+def decided(command: Command, results: Sequence[Path], out: Path | None, claims: Sequence[Claim] = CLAIMS) -> Answer:
+    """What results say of claims: told, answered, and if there is a folder for it written as a page."""
+    from memlm_evidence.pages.claims import read_results, write_claims_report
+
+    rows = read_results(results)
+    decisions = decide(rows, claims)
+    if not decisions:
+        wanted = ", ".join(dict.fromkeys(f"{claim.experiment}.json" for claim in claims))
+        raise ValueError(f"no results in {', '.join(map(str, results))} that decide a claim: none of {wanted}")
+    for found in decisions:
+        claim, bound = found.claim, "at least" if found.claim.at_least else "at most"
+        command.say(
+            f"{found.verdict}: {claim.name}. {claim.statement} {claim.quantity}: {found.measured.value:.4f}, "
+            f"{bound} {claim.threshold:g}"
+        )
+    missing = [claim.name for claim in claims if claim not in [found.claim for found in decisions]]
+    if missing:
+        command.say(f"not decided, for want of results: {', '.join(missing)}")
+    report = write_claims_report(decisions, rows, out) if out else None
+    if report:
+        command.say(f"The whole report: {report}")
+    return {
+        "claims": [found.to_dict() for found in decisions],
+        "report": str(report) if report else None,
+    }

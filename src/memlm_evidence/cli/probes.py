@@ -1,0 +1,139 @@
+"""The commands that measure embeddings."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from memlm.cli.command import Answer, ReadsText, keep
+from memlm.config import ProbeConfig, ReadingConfig, SettleConfig, StatePooling
+from memlm.runtime.files import place_for
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reads(ReadsText):
+    """What every command has that reads embeddings."""
+
+    text: tuple[str, ...] = ()
+    """Files, globs, or - for standard input; without any, the presidential addresses that come with memlm."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of a pretrained model's weights; bf16 is about twice as fast."""
+    steps: int = 1000
+    """Optimizer steps that a reader is trained for."""
+    max_chunks: int = 50_000
+    """Embed at most this many training chunks."""
+    test_chunks: int = 1_000
+    """Embed at most this many test chunks."""
+
+    def texts(self) -> list[str] | None:
+        return self.documents(self.text) if self.text else None
+
+    def reading(self) -> ReadingConfig:
+        return ReadingConfig(num_steps=self.steps, max_chunks=self.max_chunks, test_chunks=self.test_chunks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe(_Reads):
+    """Measure how much of a text any encoder's embeddings hold, with the controls that keep the number honest.
+
+    The encoder is frozen and embeds the text once. Readers are trained to regenerate the text from the embeddings alone
+    and measured on held-out documents. If it is interrupted, run it again: it resumes.
+
+    memlm probe minilm --text README.md --chunk-len 16 32 64 --out runs/minilm
+
+    memlm probe smollm2 --precision bf16 --layer 8 16 -1 --pooling last mean --bits 8 4 2 1
+    """
+
+    encoder: tyro.conf.Positional[str]
+    """A memlm checkpoint (folder, or english), a Hugging Face or sentence-transformers model (folder or hub name), a
+    GGUF file, or a model that comes as a Python package: smollm2, minilm."""
+    chunk_len: tuple[int, ...] = (16,)
+    """Tokens per chunk; several give a curve."""
+    layer: tuple[int, ...] = (-1,)
+    """Layers whose states are pooled: 0 is the token embeddings, -1 the last."""
+    pooling: tuple[StatePooling, ...] = ()
+    """How states become an embedding; by default what the model was made for (memory, sentence, last token, or mean).
+    `all` keeps every position's state, `positional` is a fixed random projection of all of them."""
+    reader: tuple[Literal["parallel", "linear", "autoregressive"], ...] = ("parallel",)
+    """What is trained to regenerate the text."""
+    bits: tuple[int, ...] = ()
+    """Also read embeddings quantized to so many bits a dimension."""
+    noise: tuple[float, ...] = ()
+    """Also read embeddings with Gaussian noise of so many standard deviations."""
+    seed: tuple[int, ...] = (0,)
+    """Of readers; several give the spread."""
+    controls: Literal["yes", "no"] = "yes"
+    """Measure the controls: untrained, shuffled, constant, random tokens, positive. They take most of the time."""
+    out: Path | None = None
+    """Folder for probe.json and report.html."""
+
+    def run(self) -> Answer:
+        """Probe and show."""
+        import memlm
+        from memlm_evidence.pages.probe import write_probe_report
+        from memlm_evidence.pages.terminal import print_probe
+
+        if self.out:  # not when all is measured
+            place_for("folder", self.out)
+        cfg = ProbeConfig(
+            chunk_lens=self.chunk_len,
+            layers=self.layer,
+            poolings=self.pooling,
+            readers=self.reader,
+            bits=self.bits,
+            noise=self.noise,
+            seeds=self.seed,
+            controls=self.controls == "yes",
+            reading=self.reading(),
+        )
+        result = memlm.probe(self.encoder, self.texts(), cfg=cfg, precision=self.precision, quiet=False)
+        print_probe(self.console(), result)
+        if self.out:
+            keep(result, self.out / "probe.json")
+            self.say(f"The whole report: {write_probe_report(self.out)}")
+        return result.to_dict()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settle(_Reads):
+    """Attack a causal language model's last hidden state with all there is, and say what follows.
+
+    The claim: next-token training leaves little of a text in one hidden state. Trained readers, a white-box search
+    verified by encoding again, and, for reference, an inversion of all states. The verdict comes with its conditions.
+
+    memlm settle smollm2 --chunk-len 16 --num-texts 8
+    """
+
+    encoder: tyro.conf.Positional[str]
+    """A causal language model: a memlm checkpoint, a Hugging Face folder or hub name, a GGUF file, or smollm2."""
+    chunk_len: int = 16
+    """Tokens per text."""
+    layer: int = -1
+    """Layer whose state is attacked."""
+    num_texts: int = 8
+    """Texts that are searched for, and inverted position by position."""
+    search_steps: int = 100
+    """Rounds of candidates for each text that is searched for."""
+    seed: int = 0
+
+    def run(self) -> Answer:
+        """Attack and show."""
+        from memlm.runtime.wording import share
+        from memlm_evidence import settle
+
+        cfg = SettleConfig(
+            chunk_len=self.chunk_len,
+            layer=self.layer,
+            num_texts=self.num_texts,
+            search_steps=self.search_steps,
+            seed=self.seed,
+            reading=self.reading(),
+        )
+        result = settle(self.encoder, self.texts(), cfg=cfg, precision=self.precision, quiet=False)
+        for row in result.attacks:
+            right, exact = share(row["token_accuracy"], 3), share(row["exact_match"], 3)
+            what = f"{row['attack']}: {right} of tokens, {exact} of texts exact"
+            self.say(f"{what}, {row['num_texts']} texts; given {row['given']}; knows {row['knows']}")
+        self.say(result.verdict)
+        return result.to_dict()

@@ -1,0 +1,109 @@
+"""The command that varies a recipe's fields."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args
+
+import tyro
+
+from memlm.cli.command import Answer, ReadsText
+from memlm.cli.jobs import Recipe, with_corpus
+from memlm.recipes import RECIPES
+from memlm_evidence.sweep.ablations import ABLATIONS
+from memlm_evidence.sweep.config import Axis, SweepConfig
+
+Swept: Any = Annotated[
+    Union[  # made of the recipes and ablations there are
+        (
+            *get_args(get_args(Recipe)[0]),
+            *(
+                Annotated[SweepConfig, tyro.conf.subcommand(name, constructor=ablation, prefix_name=False)]
+                for name, ablation in ABLATIONS.items()
+            ),
+        )
+    ],
+    tyro.conf.arg(name=""),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep(ReadsText):
+    """Vary a recipe's fields: every combination of values is trained and evaluated, once.
+
+    memlm sweep autoencoder --over model.shape.memory_dim=128,256 model.memory_noise=0,0.1 --out runs/sweep
+
+    Fields that move together are named together, and a variant goes by its kind:
+
+    memlm sweep autoencoder --grown-from 0 --over model.encoder.mixer,model.decoder.mixer=attention,masked_mixer ...
+
+    If it is interrupted, run it again: it resumes; with more values, only new cells are trained. Several processes and
+    machines may share the folder. Ablations are sweeps with a name:
+
+    memlm sweep architecture --out runs/architecture
+    """
+
+    recipe: Swept = field(default_factory=RECIPES["autoencoder"])
+    over: tuple[str, ...] = ()
+    """What is varied, as path.to.field=value,value; values as --set takes them."""
+    out: Path
+    """Folder for the cells' rows and models, and report.html."""
+    seeds: tuple[int, ...] = ()
+    """Train every combination with each of these."""
+    shard: str = "0/1"
+    """Train every n-th cell only, from the i-th on, as i/n: 0/4 is the first of four shards."""
+    workers: int = 1
+    """Processes that train cells side by side, a thread each; 0 is one for each core."""
+    retry: bool = False
+    """Train cells again that have failed."""
+    text: tuple[str, ...] = ()
+    """Train on these files (globs) instead of the recipe's corpus."""
+    dataset: str | None = None
+    """Train on this Hugging Face dataset, streamed, instead of the recipe's corpus."""
+    set: tuple[str, ...] = ()
+    """Override fields of the recipe in all cells, as path.to.field=value."""
+
+    def run(self) -> Answer:
+        """Train, evaluate, compare."""
+        from memlm_evidence.sweep.page import best_of, failures
+        from memlm_evidence.sweep.rows import read_sweep
+        from memlm_evidence.sweep.run import Shard, run_sweep
+
+        path = run_sweep(
+            self._sweep(), self.out, shard=Shard.parse(self.shard), num_workers=self.workers, retry=self.retry
+        )
+        swept = read_sweep(self.out)
+        for failure in failures(swept):
+            self.say(f"failed: {failure}")
+        if not swept.rows and not swept.num_left:
+            raise ValueError(f"no cell could be trained; {path} tells why")
+        total = len(swept.rows) + len(swept.failed) + swept.num_left
+        self.say(f"{len(swept.rows)} of {total} cells measured; the best is {best_of(swept) or 'not known'}")
+        self.say(f"The whole report: {path}")
+        return {
+            "name": swept.sweep.name,
+            "cells": list(map(_told, swept.rows)),
+            "failed": list(map(_told, swept.failed)),
+            "num_left": swept.num_left,
+            "best": swept.combinations()[0].values if swept.rows else None,
+            "report": str(path),
+        }
+
+    def _sweep(self) -> SweepConfig:
+        """What is asked for, an ablation or a recipe, as one."""
+        asked = self.recipe
+        if not isinstance(asked, SweepConfig):
+            asked = SweepConfig(name=asked.name, recipe=asked, axes=())
+        if "-" in self.text:
+            raise ValueError("a sweep reads its text more than once: give --text a file, not standard input")
+        files = self.corpus(self.text) if self.text else None
+        recipe = with_corpus(asked.recipe, files, self.dataset).with_values(self.set)
+        axes = (*asked.axes, *map(Axis.parse, self.over))
+        if not axes and not self.seeds:
+            raise ValueError("nothing is varied: give --over path.to.field=value,value, or --seeds, or an ablation")
+        return replace(asked, recipe=recipe, axes=axes, seeds=self.seeds)
+
+
+def _told(row: Mapping[str, Any]) -> Answer:
+    """A row without its recipe, which is in the folder."""
+    return {name: value for name, value in row.items() if name != "recipe"}

@@ -1,0 +1,155 @@
+"""How near memories come to the rate-distortion limit: autoencoders of uniform tokens, with so many bits to store.
+
+Nothing can be guessed of uniform, independent tokens, and the least share of wrong ones that B stored bits allow is
+known exactly (`evaluation.information.hamming_distortion`).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memlm.config import AdamW, AutoencoderConfig, MemoryShape, Muon, Positional, StackConfig
+from memlm.evaluation.information import hamming_distortion, hamming_rate, quantized_capacity
+from memlm.models.autoencoder import Autoencoder
+from memlm.training.objectives import RETENTION
+from memlm_evidence.known_sources.cells import Cell, Row
+from memlm_evidence.known_sources.known import BITS, fit_steps, mean_interval, text_nats, whole
+from memlm_evidence.known_sources.sources import uniform
+
+AFTERWARDS, NOISY_AFTERWARDS = "rounded afterwards", "trained with noise, rounded afterwards"
+ROUNDED, NOISY_ROUNDED = "rounded in training", "rounded in training, with noise"
+METHODS = (AFTERWARDS, NOISY_AFTERWARDS, ROUNDED, NOISY_ROUNDED)
+"""How memories come to be stored in few bits."""
+_TRAINING, _MEASURED = range(2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistortionPlan:
+    """What to train, and how it is rounded."""
+
+    vocab_size: int = 8
+    chunk_len: int = 32
+    dims: tuple[int, ...] = (48, 64, 80, 96, 112, 128)
+    """Of memories that are rounded to a bit a dimension in training."""
+    afterwards: tuple[int, ...] = (1, 2, 3, 4)
+    """Bits a dimension that memories trained without rounding are rounded to; they have three dimensions a token."""
+    noise_std: float = 1.0
+    """Of Gaussian noise on memories in training, where there is any."""
+    steps: int = 400
+    """Of training, of 128 chunks."""
+    num_chunks: int = 2048
+    """That errors are counted on; units of the bootstrap."""
+    seed: int = 0
+
+    def cells(self) -> list[Cell]:
+        """An autoencoder for each method and size."""
+        unrounded = 3 * self.chunk_len
+        later = [DistortionCell(method, unrounded, self.afterwards, self) for method in METHODS[:2]]
+        return [*later, *(DistortionCell(method, dims, (1,), self) for method in METHODS[2:] for dims in self.dims)]
+
+
+@dataclass(frozen=True)
+class DistortionCell:
+    """An autoencoder, and the numbers of bits a dimension that its memories are read at."""
+
+    method: str
+    memory_dim: int
+    bits: tuple[int, ...]
+    plan: DistortionPlan
+
+    @property
+    def num_tokens(self) -> int:
+        """Trained on."""
+        return self.plan.chunk_len * self.plan.steps * 128
+
+    def rows(self) -> list[Row]:
+        """Train, round, count errors and compare with the limit."""
+        return list(self._rows(self.train()))
+
+    def _rows(self, model: Autoencoder) -> Iterator[Row]:
+        plan = self.plan
+        tokens = self.drawn(plan.num_chunks, _MEASURED, 0)
+        for bits in self.bits:
+            model.encoder.shape = replace(model.encoder.shape, num_bits=bits)
+            with torch.no_grad():
+                logits = model(*whole(tokens)[:2]).logits
+            wrong = (logits.argmax(-1) != tokens).double().mean(1).numpy()
+            retained = plan.chunk_len * np.log2(plan.vocab_size) - text_nats(logits, tokens) / BITS
+            error, stored = float(wrong.mean()), self.memory_dim * bits
+            least = hamming_distortion(quantized_capacity(self.memory_dim, bits) / plan.chunk_len, plan.vocab_size)
+            intervals = {"token_error": mean_interval(wrong), "retained_bits": mean_interval(retained)}
+            ideal = plan.chunk_len * hamming_rate(error, plan.vocab_size) / BITS
+            yield {
+                "method": self.method,
+                "num_dims": self.memory_dim,
+                "bits_per_dim": bits,
+                "stored_bits": stored,
+                "num_tokens": plan.chunk_len,
+                "token_error": error,
+                "least_error": least,
+                "ideal_bits": ideal,
+                "ideal_over_stored": ideal / stored,
+                "retained_bits": float(retained.mean()),
+                "intervals": intervals,
+                "violations": int(intervals["token_error"][1] < least) + int(intervals["retained_bits"][0] > stored),
+            }
+
+    def train(self) -> Autoencoder:
+        """An autoencoder, rounding or not, with noise or without."""
+        plan = self.plan
+        torch.manual_seed(plan.seed)
+        model = Autoencoder(
+            AutoencoderConfig(
+                shape=MemoryShape(
+                    vocab_size=plan.vocab_size,
+                    chunk_len=plan.chunk_len,
+                    memory_dim=self.memory_dim,
+                    num_bits=1 if self.method in (ROUNDED, NOISY_ROUNDED) else None,
+                ),
+                encoder=StackConfig(dim=64, num_layers=1),
+                pooling=Positional(token_dim=16),
+                unpooling=Positional(token_dim=16),
+                decoder=StackConfig(dim=64, num_layers=1),
+                memory_noise=plan.noise_std if self.method in (NOISY_AFTERWARDS, NOISY_ROUNDED) else 0.0,
+            )
+        )
+        optimizer = Muon(learning_rate=0.1, adamw=AdamW(learning_rate=0.02))
+        fit_steps(
+            model,
+            lambda step: whole(self.drawn(128, _TRAINING, step)),
+            RETENTION,
+            plan.steps,
+            optimizer,
+            plan.seed,
+        )
+        return model.eval()
+
+    def drawn(self, num_chunks: int, stream: int, step: int) -> Tensor:
+        """Chunks [chunk token]."""
+        random = np.random.default_rng([self.plan.seed, stream, step])
+        drawn = uniform(self.plan.vocab_size).draw(num_chunks, self.plan.chunk_len, random)
+        return torch.from_numpy(drawn.tokens[:, 0])
+
+
+def limit(plan: DistortionPlan) -> list[Row]:
+    """The rate-distortion curve, as far as there is something to be wrong about."""
+    rates = np.linspace(0, np.log2(plan.vocab_size), 61)
+    errors = [hamming_distortion(float(rate) * BITS, plan.vocab_size) for rate in rates]
+    return [{"bits_per_token": float(rate), "error": error} for rate, error in zip(rates, errors, strict=True)]
+
+
+def ideal_over_stored(rows: Sequence[Row], vocab_size: int, error: float = 0.01) -> dict[str, float | None]:
+    """By method: the bits that so many wrong tokens need at least, over the fewest stored that had no more.
+
+    None where no number of bits was enough.
+    """
+    found: dict[str, float | None] = {}
+    for method in METHODS:
+        enough = [row for row in rows if row["method"] == method and row["token_error"] <= error]
+        fewest = min(enough, key=lambda row: row["stored_bits"], default=None)
+        ideal = hamming_rate(error, vocab_size) / BITS
+        found[method] = None if fewest is None else fewest["num_tokens"] * ideal / fewest["stored_bits"]
+    return found

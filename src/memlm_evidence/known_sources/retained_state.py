@@ -1,0 +1,238 @@
+"""What memories retain of the past by each objective: of the predictive state, and of everything else.
+
+Memories are read through a noisy channel of known capacity, and weights decay: what no objective holds on to can be
+lost.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from memlm.config import (
+    AdamW,
+    DecoderConfig,
+    MaskedMixer,
+    MemoryModelConfig,
+    MemoryShape,
+    Muon,
+    Positional,
+    StackConfig,
+    Unpooled,
+    Weights,
+)
+from memlm.evaluation.information import noisy_capacity
+from memlm.models.batch import Batch, window_nats
+from memlm.models.memory_model import MemoryModel
+from memlm.nn.linear import linear
+from memlm.training.objectives import Objective, combined
+from memlm_evidence.known_sources.cells import Cell, Row
+from memlm_evidence.known_sources.known import BITS, fit_steps, mean_interval, text_nats, trained_reader, whole
+from memlm_evidence.known_sources.sources import Lookup, Source, even_process, random_markov, uniform
+
+OBJECTIVES = {
+    "causal": Weights(causal=1.0),
+    "autoencoder": Weights(causal=0.0, retention=1.0),
+    "combined": Weights(causal=1.0, retention=1.0),
+}
+_TRAINING, _READING, _STATE_READING, _MEASURED = range(4)
+"""Streams of random windows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatePlan:
+    """What to train on what, and how it is read."""
+
+    chunk_lens: tuple[int, ...] = (64, 32, 16)
+    """Of the Markov chain."""
+    chunk_len: int | None = 32
+    """Of the other sources; None leaves them out."""
+    dims_per_token: int = 6
+    """Memory dimensions for each token of a chunk."""
+    noise_std: float = 0.6
+    """Of the channel that memories of root mean square 1 are read through."""
+    weight_decay: float = 0.13
+    """Of the matrices of every model."""
+    steps: int = 600
+    """Of training, of 32 windows of two chunks."""
+    reading_steps: int = 200
+    """Of each reader, of 64 chunks."""
+    num_windows: int = 1024
+    """That everything is measured on; units of the bootstrap."""
+    seed: int = 0
+
+    def sources(self) -> list[tuple[Source, int]]:
+        """Every source with a chunk length."""
+        chain = random_markov(8, concentration=0.2)
+        of_chain: list[tuple[Source, int]] = [(chain, length) for length in self.chunk_lens]
+        if self.chunk_len is None:
+            return of_chain
+        others: list[Source] = [uniform(8), even_process(), Lookup(8, 4), Lookup(8, 8)]
+        return [*of_chain, *((source, self.chunk_len) for source in others)]
+
+    def cells(self) -> list[Cell]:
+        """A model for each source, length and objective."""
+        return [StateCell(*source, objective, self) for source in self.sources() for objective in OBJECTIVES]
+
+
+@dataclass(frozen=True)
+class StateCell:
+    """A memory model trained by one objective on chunks of one length of a source."""
+
+    source: Source
+    chunk_len: int
+    objective: str
+    plan: StatePlan
+
+    @property
+    def num_tokens(self) -> int:
+        """Trained on, and read."""
+        return self.chunk_len * (self.plan.steps * 32 * 2 + self.plan.reading_steps * (64 + 256))
+
+    @property
+    def shape(self) -> MemoryShape:
+        """Of the memories."""
+        width = self.chunk_len * self.plan.dims_per_token
+        return MemoryShape(vocab_size=self.source.vocab_size, chunk_len=self.chunk_len, memory_dim=width)
+
+    def rows(self) -> list[Row]:
+        """Train, read and compare with what is known."""
+        model = self.train()
+        text_reader, state_reader = self.text_reader(model), self.state_reader(model)
+        tokens, state = self.drawn(self.plan.num_windows, _MEASURED, 0)
+        batch = whole(tokens)
+        torch.manual_seed(self.plan.seed)
+        with torch.no_grad():
+            memory = self.read(model, tokens)
+            logits = model(batch.tokens, batch.mask, memory, terms=("causal",)).causal
+            text = text_nats(text_reader(tokens[:, 0], batch.mask[:, 0], memory[:, 0]).logits, tokens[:, 0])
+            asked = text_nats(state_reader(memory[:, 0]), state)
+        paid = window_nats(logits, batch)[:, 1].double().numpy() + self.source.log_probs(tokens.numpy())[:, 1]
+        return [self.row(text, asked, paid.mean(1))]
+
+    def row(
+        self,
+        text_nats: Float[np.ndarray, " window"],
+        state_nats: Float[np.ndarray, " window"],
+        excess_nats: Float[np.ndarray, " window"],
+    ) -> Row:
+        """What readers pay for each window's text and state, and the model for a token of what follows beyond what one
+        pays who knows all that went before."""
+        source, length = self.source, self.chunk_len
+        entropy, needed = source.past_entropy(length), source.needed_entropy(length)
+        capacity = noisy_capacity(self.shape.memory_dim, self.plan.noise_std)
+        found = {
+            "retained_bits": (entropy - text_nats) / BITS,
+            "retained_state_bits": (needed - state_nats) / BITS,
+            "retained_rest_bits": (entropy - needed - text_nats + state_nats) / BITS,
+            "next_token_excess_bits": excess_nats / BITS,
+        }
+        values = {name: float(each.mean()) for name, each in found.items()}
+        intervals = {name: mean_interval(each) for name, each in found.items()}
+        impossible = [
+            intervals["retained_bits"][0] > min(entropy, capacity) / BITS + 1e-6,
+            intervals["retained_state_bits"][0] > needed / BITS + 1e-6,
+            intervals["next_token_excess_bits"][1] < 0,
+        ]
+        return {
+            "source": source.name,
+            "objective": self.objective,
+            "num_tokens": length,
+            "entropy_bits": entropy / BITS,
+            "state_bits": needed / BITS,
+            "capacity_bits": capacity / BITS,
+            **values,
+            "share": values["retained_bits"] / (entropy / BITS),
+            "state_share": values["retained_state_bits"] / (needed / BITS) if needed else None,
+            "rest_share": values["retained_rest_bits"] / ((entropy - needed) / BITS) if entropy > needed else None,
+            "intervals": intervals,
+            "violations": sum(impossible),
+        }
+
+    def train(self) -> MemoryModel:
+        """A memory model of two chunks' windows, whose memories pass the channel."""
+        plan, weights = self.plan, OBJECTIVES[self.objective]
+        torch.manual_seed(plan.seed)
+        model = MemoryModel(
+            MemoryModelConfig(
+                shape=self.shape,
+                encoder=StackConfig(dim=64, num_layers=1, mixer=MaskedMixer(num_heads=8)),
+                pooling=Positional(token_dim=8),
+                insertion=Unpooled(num_positions=4, token_dim=16),
+                decoder=DecoderConfig(dim=64, num_layers=1),
+                max_memories=1,
+                overlap=0,
+            )
+        )
+        objective = combined(weights)
+
+        def nats(model: nn.Module, batch: Batch) -> Tensor:
+            assert isinstance(model, MemoryModel)
+            return objective.nats(model, Batch(batch.tokens, batch.mask, self.read(model, batch.tokens)))
+
+        optimizer = Muon(learning_rate=0.05, weight_decay=plan.weight_decay, adamw=AdamW(learning_rate=1e-2))
+        fit_steps(
+            model,
+            lambda step: whole(self.drawn(32, _TRAINING, step)[0]),
+            Objective("combined", nats, weights=objective.weights),
+            plan.steps,
+            optimizer,
+            plan.seed,
+        )
+        return model.eval()
+
+    def text_reader(self, model: MemoryModel) -> nn.Module:
+        """Of the chunk, given its memory."""
+
+        def sample(step: int) -> Batch:
+            tokens = self.drawn(64, _READING, step)[0][:, :1]
+            with torch.no_grad():
+                return whole(tokens[:, 0], self.read(model, tokens)[:, 0])
+
+        return trained_reader(self.shape, sample, self.plan.reading_steps, self.plan.seed)
+
+    def state_reader(self, model: MemoryModel) -> nn.Module:
+        """Of the predictive state, given the memory."""
+        sizes = self.source.state_sizes(self.chunk_len)
+        torch.manual_seed(self.plan.seed)
+        reader = _StateReader(self.shape.memory_dim, len(sizes), max(sizes))
+
+        def sample(step: int) -> Batch:
+            tokens, state = self.drawn(256, _STATE_READING, step)
+            with torch.no_grad():
+                return whole(state, self.read(model, tokens[:, :1])[:, 0])
+
+        def nats(reader: nn.Module, batch: Batch) -> Tensor:
+            return F.cross_entropy(reader(batch.memory).flatten(0, 1), batch.tokens.flatten(), reduction="sum")
+
+        optimizer = AdamW(learning_rate=3e-3)
+        fit_steps(reader, sample, Objective("state", nats), self.plan.reading_steps, optimizer, self.plan.seed)
+        return reader.eval()
+
+    def read(self, model: MemoryModel, tokens: Tensor) -> Tensor:
+        """The memories [window chunk slot dim] of chunks as they are read, through the channel."""
+        memory = model.encode(tokens, torch.ones_like(tokens, dtype=torch.bool))
+        return memory + self.plan.noise_std * torch.randn_like(memory)
+
+    def drawn(self, num_windows: int, stream: int, step: int) -> tuple[Tensor, Tensor]:
+        """Windows of two chunks, and the predictive states [window part] between them."""
+        drawn = self.source.draw(num_windows, self.chunk_len, np.random.default_rng([self.plan.seed, stream, step]))
+        return torch.from_numpy(drawn.tokens), torch.from_numpy(drawn.state)
+
+
+class _StateReader(nn.Module):
+    """A memory → logits [window part value] of the state's parts."""
+
+    def __init__(self, memory_dim: int, num_parts: int, num_values: int) -> None:
+        super().__init__()
+        self.num_parts = num_parts
+        self.up, self.down = linear(memory_dim, 256), linear(256, num_parts * num_values)
+        self.head = linear(memory_dim, num_parts * num_values, gain=0.0)
+
+    def forward(self, memory: Tensor) -> Tensor:
+        """A linear reader, and a hidden layer beside it."""
+        memory = memory.flatten(1)
+        return (self.head(memory) + self.down(F.relu(self.up(memory)))).unflatten(-1, (self.num_parts, -1))

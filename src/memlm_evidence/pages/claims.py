@@ -1,0 +1,134 @@
+"""Every claim with what was measured, its threshold and its verdict: a table, and a page with what is behind each."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from memlm.runtime.files import atomic_write
+from memlm.runtime.results import Result
+from memlm.runtime.wording import duration, human, number
+from memlm_evidence.claims import Decision, Row
+from memlm_evidence.pages.blocks import Figure, KeyNumbers, Table
+from memlm_evidence.pages.evidence import evidence
+from memlm_evidence.pages.figures import interval_figure
+from memlm_evidence.pages.page import Page, Section
+
+Results = Mapping[str, Sequence[Row]]
+"""By experiment, a row for each seed."""
+
+
+def read_results(folders: Sequence[Path]) -> Mapping[str, list[Row]]:
+    """The results in folders, by experiment, a row for each seed.
+
+    A file is named by its experiment, and by its seed if it is one of several: `recall.json`, `recall-seed-2.json`. It
+    holds one result, or a list of them.
+
+    Raises:
+        ValueError: a folder that does not exist, or a file that is not JSON.
+    """
+    found: dict[str, list[Row]] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"there is no folder {folder}; give one that `memlm reproduce` has written into")
+        for path in sorted(folder.glob("*.json")):
+            try:
+                read = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ValueError(f"{path} is not a result that memlm wrote: {error}") from None
+            found.setdefault(path.stem.split("-seed-")[0], []).extend(read if isinstance(read, list) else [read])
+    return found
+
+
+def write_claims_report(decisions: Sequence[Decision], results: Results, folder: Path) -> Path:
+    """Write `report.html` and `report.md`, each whole or not at all, and return the page's path."""
+    page = claims_page(decisions, results)
+    atomic_write(folder / "report.md", page.to_markdown())
+    return page.write(folder)
+
+
+def claims_page(decisions: Sequence[Decision], results: Results) -> Page:
+    """The page of all claims that were decided, and of the results that decided them."""
+    verdicts = [decision.verdict for decision in decisions]
+    counts = [(str(verdicts.count(verdict)), verdict) for verdict in ("holds", "fails", "undecided")]
+    lead = (
+        "Next-token-trained language models store little of their input in a vector; autoencoders store nearly all of "
+        "it, and memory models can use that. Each claim has a number that decides it, and a threshold."
+    )
+    sections = [
+        Section("In short", "", [KeyNumbers(counts)]),
+        Section("Claims", "", [claims_table(decisions)]),
+        *(_section(decision, results[decision.claim.experiment]) for decision in decisions),
+    ]
+    shown = {name: results[name] for name in dict.fromkeys(decision.claim.experiment for decision in decisions)}
+    for name, rows in shown.items():
+        sections += evidence(name, [Result.from_dict({"name": name, **row}) for row in rows])
+    return Page("What is claimed, and what was measured", lead, [*sections, _made_by(shown)])
+
+
+def claims_table(decisions: Sequence[Decision]) -> Table:
+    """A row for each claim."""
+    header = ["claim", "verdict", "measured", "interval", "wanted", "seeds", "took"]
+    rows = [
+        [
+            found.claim.name,
+            found.verdict,
+            number(found.measured.value, 4),
+            _interval(found.measured.low, found.measured.high),
+            _wanted(found),
+            str(found.num_seeds),
+            duration(found.seconds),
+        ]
+        for found in decisions
+    ]
+    caption = (
+        "Measured: the mean over seeds; the interval holds the 95% intervals of all of them. A claim holds, or fails, "
+        "if the whole interval does. What an experiment took is said of each claim that it decides."
+    )
+    return Table(header, rows, caption)
+
+
+def _section(decision: Decision, rows: Sequence[Row]) -> Section:
+    """A claim: its statement, its verdict, and the number that decides it, seed by seed."""
+    claim = decision.claim
+    measured = [claim.measure(row) for row in rows if claim.is_measured(row)]
+    names = [f"run {place}" for place in range(1, len(measured) + 1)]
+    table = Table(
+        ["", claim.quantity, "95% interval"],
+        [
+            [name, number(each.value, 4), _interval(each.low, each.high)]
+            for name, each in zip(names, measured, strict=True)
+        ],
+    )
+    alt = f"{claim.quantity}: {number(decision.measured.value, 4)}, wanted {_wanted(decision)}: {decision.verdict}."
+    svg = interval_figure(names, measured, threshold=claim.threshold, x_label=claim.quantity)
+    text = f"{claim.statement}\n\n{decision.verdict.capitalize()}: {_wanted(decision)} was wanted."
+    return Section(human(claim.name.replace("-", " ")).capitalize(), text, [Figure(svg, alt), table])
+
+
+def _made_by(results: Results) -> Section:
+    """What made each result, and how long it took."""
+    header = ["experiment", "took", "memlm", "torch", "machine", "settings"]
+    rows = [
+        [name, duration(row.get("seconds")), *_provenance(row.get("provenance") or {})]
+        for name, seeds in results.items()
+        for row in seeds
+    ]
+    return Section("Cost, and what made these numbers", "", [Table(header, rows)])
+
+
+def _provenance(made: Mapping[str, Any]) -> Iterator[str]:
+    commit = made.get("commit")
+    yield f"{made.get('memlm', '—')}{f', {commit}' if commit else ''}"
+    yield str(made.get("torch", "—"))
+    threads = made.get("num_threads")
+    yield f"{made.get('machine', '—')}, {threads} {'thread' if threads == 1 else 'threads'}"
+    yield json.dumps(made.get("settings", {}))
+
+
+def _interval(low: float, high: float) -> str:
+    return "—" if low == high else f"[{number(low, 4)}, {number(high, 4)}]"
+
+
+def _wanted(decision: Decision) -> str:
+    return f"{'≥' if decision.claim.at_least else '≤'} {decision.claim.threshold:g}"

@@ -1,0 +1,78 @@
+"""The measures by their names in result files: how a report calls them, how many digits they bear, what they say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from memlm.runtime.wording import human, number, share
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a report shows one measure."""
+
+    header: str
+    meaning: str = ""
+    digits: int = 4
+    is_share: bool = False
+
+    def show(self, value: Any) -> str:
+        """The value as text."""
+        return share(value, self.digits) if self.is_share else number(value, self.digits)
+
+
+MEASURES: Mapping[str, Measure] = {
+    "token_accuracy": Measure(
+        "token accuracy",
+        "Share of tokens regenerated right, each in its own place. Counted on the model's own output, "
+        "which sees nothing but the memory.",
+        is_share=True,
+    ),
+    "exact_match": Measure("exact match", "Share of chunks regenerated without a single error.", is_share=True),
+    "bits_per_byte": Measure(
+        "bits/byte",
+        "What the decoder, given the memory, still does not know about the text (its cross-entropy), "
+        "in bits for each byte of it. 0 is perfect.",
+    ),
+    "retained_bits_per_token": Measure(
+        "retained bits/token",
+        "What the memory tells about each token: how much less surprised the decoder is with the memory than one "
+        "that knows only how often each token occurs.",
+        digits=2,
+    ),
+    "retained_fraction": Measure(
+        "retained fraction",
+        "Retained bits as a fraction of all that a decoder without a memory does not know. 1 is perfect.",
+        is_share=True,
+    ),
+    "bits_per_dim": Measure(
+        "bits/dim", "Retained bits of a chunk for each number (dimension) of its memory.", digits=2
+    ),
+    "entropy_ratio": Measure(
+        "entropy ratio",
+        "The paper's measure, kept for comparison: 1 less the decoder's cross-entropy over that of random logits.",
+    ),
+    "storage_efficiency": Measure(
+        "storage efficiency",
+        "Retained bits as a fraction of the bits that the quantized memory takes. 1 would be a perfect code.",
+        is_share=True,
+    ),
+    "causal_nats_per_token": Measure(
+        "nats/token of a language model", "Cross-entropy of a causal language model, which sees the tokens before."
+    ),
+}
+
+REPORTED = (
+    "token_accuracy",
+    "exact_match",
+    "bits_per_byte",
+    "retained_bits_per_token",
+    "retained_fraction",
+    "bits_per_dim",
+    "entropy_ratio",
+)
+
+
+def measure(name: str) -> Measure:
+    """A measure by its name; one not listed here goes by its own name."""
+    return MEASURES.get(name) or Measure(human(name))

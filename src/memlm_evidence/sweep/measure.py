@@ -1,0 +1,57 @@
+"""A recipe of any kind → its held-out measures."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from memlm.config import LanguageModelRecipe, MemoryModelRecipe, Recipe, RecipeConfig
+from memlm.data.token_store import prepare
+from memlm.runtime.results import Interval, Provenance, Result
+from memlm.text.autoencoder import TextAutoencoder
+from memlm.text.evaluation_sets import HELD_OUT
+from memlm.text.language_model import TextLanguageModel
+from memlm.text.memory_model import TextMemoryModel
+from memlm.training.autoencoder import train_autoencoder
+from memlm.training.language_model import train_language_model
+from memlm.training.memory_model import train_memory_model
+
+
+def measure(recipe: Recipe, folder: Path) -> Result:
+    """Train a recipe into a folder, going on from what is there, and evaluate it on held-out documents.
+
+    Beside the measures of its kind: `parameters`, `tokens_trained` and `seconds` of training. The model stays in the
+    folder, its checkpoints do not.
+
+    Raises:
+        ValueError: the recipe cannot be trained.
+        TrainingDivergedError: a loss became NaN or infinite.
+    """
+    prepared = prepare(recipe.data, quiet=True)
+    model: TextAutoencoder | TextLanguageModel | TextMemoryModel
+    match recipe:
+        case RecipeConfig():
+            model = train_autoencoder(recipe, folder, prepared=prepared, quiet=True)
+        case LanguageModelRecipe():
+            model = train_language_model(recipe, folder, prepared=prepared, quiet=True)
+        case MemoryModelRecipe():
+            model = train_memory_model(recipe, folder, prepared=prepared, quiet=True)
+    result = _side_by_side(model.evaluate_split(prepared.splits["test"], name=HELD_OUT))
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    took = {
+        "parameters": sum(parameter.numel() for parameter in model.model.parameters()),
+        "tokens_trained": model.provenance["tokens"],
+        "seconds": model.provenance["seconds"],
+    }
+    made_by = Provenance.here(data=prepared.fingerprint)
+    return replace(result, measures={**result.measures, **took}, provenance=made_by)
+
+
+def _side_by_side(result: Result) -> Result:
+    """A memory model's retention beside its next tokens, so that rows of all kinds are read alike."""
+    retention = result.measures.get("retention")
+    if retention is None:
+        return result
+    measures = {name: value for name, value in result.measures.items() if name != "retention"}
+    kept = {name: value for name, value in retention.items() if name not in ("name", "intervals", "provenance")}
+    intervals = {name: Interval(*ends) for name, ends in retention["intervals"].items()}
+    return replace(result, measures={**kept, **measures}, intervals={**intervals, **result.intervals})

@@ -1,0 +1,212 @@
+"""The page on a sweep: every cell, best first, and what each swept field does."""
+
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from textwrap import fill
+from typing import Any
+
+from memlm.runtime.wording import duration, human, quantity
+from memlm_evidence.pages.blocks import Block, Definitions, Figure, KeyNumbers, Table
+from memlm_evidence.pages.figures import Line, line_figure
+from memlm_evidence.pages.measures import Measure, measure
+from memlm_evidence.pages.page import Page, Section
+from memlm_evidence.pages.seeds import over_seeds
+from memlm_evidence.sweep.config import Axis
+from memlm_evidence.sweep.rows import HEADLINES, LESS_IS_BETTER, Combination, Swept, read_sweep, seeds_of
+
+_MAX_LINES = 6
+"""In one figure; beyond it a line is the mean over all other fields."""
+_SHOWN = (*HEADLINES, "exact_match", "retained_bits_per_token")
+_NEXT_TOKENS = Measure(
+    "next-token nats", "Cross-entropy of each token given those before it, and memories of earlier text if it has them."
+)
+_TICK_LETTERS = 56
+"""That fit below a figure, side by side."""
+
+
+def write_sweep_report(folder: Path) -> Path:
+    """Write `report.html` into a sweep's folder, whole or not at all, and return its path.
+
+    Raises:
+        ValueError: the folder holds no sweep, or the file that is broken.
+    """
+    return sweep_page(read_sweep(folder)).write(folder)
+
+
+def sweep_page(swept: Swept) -> Page:
+    """The page of what has been measured so far."""
+    sections = [_in_short(swept)]
+    if swept.rows:
+        sections += [_cells(swept), *itertools.chain.from_iterable(_effects(swept, axis) for axis in swept.sweep.axes)]
+    if swept.failed:
+        sections.append(_failed(swept))
+    sections.append(_made_by(swept))
+    lead = swept.sweep.question or (
+        f"The recipe {swept.sweep.recipe.name} was trained with "
+        f"{', '.join(_names(swept.sweep.axes).values()) or 'its seed'} varied, "
+        "every combination from the start, and measured on documents kept apart."
+    )
+    return Page(f"Sweep: {swept.sweep.name}", lead, sections)
+
+
+def best_of(swept: Swept) -> str:
+    """The best combination and what it reaches, in one line; empty if nothing was measured."""
+    if not swept.rows:
+        return ""
+    best, name = swept.combinations()[0], swept.headlines[0]
+    shown = _measure(name)
+    return f"{_said(best.values, _names(swept.sweep.axes))}: {shown.header} {shown.show(best.mean(name))}"
+
+
+def failures(swept: Swept) -> list[str]:
+    """Each failed cell and why, in one line."""
+    short = _names(swept.sweep.axes)
+    return [f"{_said(row['values'], short)}: {row['failed']}" for row in swept.failed]
+
+
+def _measure(name: str) -> Measure:
+    return _NEXT_TOKENS if name == LESS_IS_BETTER else measure(name)
+
+
+def _in_short(swept: Swept) -> Section:
+    counts = [(str(len(swept.rows)), "cells measured")]
+    counts += [(str(count), what) for count, what in ((len(swept.failed), "failed"), (swept.num_left, "left")) if count]
+    if not swept.rows:
+        return Section("In short", "", [KeyNumbers(counts)])
+    best = swept.combinations()[0]
+    values = [(_measure(name).show(best.mean(name)), f"{_measure(name).header}, best cell") for name in swept.headlines]
+    home = "cells/{}/model".format(best.rows[0]["key"])
+    told = [("best cell", _said(best.values, _names(swept.sweep.axes)) or "the recipe"), ("its model", home)]
+    return Section("In short", "", [KeyNumbers([*values, *counts]), Definitions(told)])
+
+
+def _cells(swept: Swept) -> Section:
+    names = _names(swept.sweep.axes)
+    shown = [name for name in _SHOWN if any(name in row for row in swept.rows)]
+    header = [*names.values(), *(_measure(name).header for name in shown), "parameters", "tokens", "training"]
+    rows = []
+    for each in swept.combinations():
+        rows.append(
+            [
+                *(_label(value) for value in each.values.values()),
+                *(over_seeds(each.all(name), _measure(name).show, each.interval(name)) for name in shown),
+                quantity(each.rows[0]["parameters"]),
+                quantity(each.rows[0]["tokens_trained"]),
+                duration(each.mean("seconds")),
+            ]
+        )
+    seeds = len(seeds_of(swept.rows))
+    below = f"the range over {seeds} seeds" if seeds > 1 else "its 95% interval over documents"
+    meanings = [(_measure(name).header, _measure(name).meaning) for name in shown]
+    return Section("Cells, best first", "", [Table(header, rows, f"Below a number: {below}."), Definitions(meanings)])
+
+
+def _effects(swept: Swept, axis: Axis) -> Iterator[Section]:
+    """What one axis does, a figure for each headline."""
+    combinations, short = swept.combinations(), _names(swept.sweep.axes)
+    labels = [label for label in axis.options if any(each.values[axis.name] == label for each in combinations)]
+    if len(labels) < 2:
+        return
+    places, ticks, log_x = _scale(labels)
+    blocks: list[Block] = []
+    for name in swept.headlines:
+        lines, caption = _lines(combinations, axis, dict(zip(labels, places, strict=True)), name, short)
+        svg = line_figure(lines, x_label=short[axis.name], y_label=_measure(name).header, x_ticks=ticks, log_x=log_x)
+        blocks.append(Figure(svg, f"{_measure(name).header} by {short[axis.name]}.", caption))
+    yield Section(f"By {short[axis.name]}", "", blocks)
+
+
+def _lines(
+    combinations: Sequence[Combination], axis: Axis, places: Mapping[str, float], name: str, short: Mapping[str, str]
+) -> tuple[list[Line], str]:
+    """A line for each combination of the other axes; their mean, where these are many."""
+    groups: dict[str, list[Combination]] = {}
+    for each in combinations:
+        others = {other: value for other, value in each.values.items() if other != axis.name}
+        groups.setdefault(_said(others, short), []).append(each)
+    if len(groups) > _MAX_LINES:
+        line = _line("", combinations, axis, places, name)
+        return [line], "Mean over all other fields and seeds, and the range."
+    lines = [_line(label, group, axis, places, name) for label, group in sorted(groups.items())]
+    many = any(len(each.rows) > 1 for each in combinations)
+    return lines, "Mean over seeds, and the range." if many else ""
+
+
+def _line(label: str, group: Sequence[Combination], axis: Axis, places: Mapping[str, float], name: str) -> Line:
+    by_place: dict[float, list[float]] = {}
+    for each in group:
+        by_place.setdefault(places[each.values[axis.name]], []).extend(each.all(name))
+    points = sorted(by_place.items())
+    low, high = ([end(values) for _, values in points] for end in (min, max))
+    return Line(label, [place for place, _ in points], [fmean(values) for _, values in points], low, high)
+
+
+def _scale(labels: Sequence[str]) -> tuple[list[float], dict[float, str], bool]:
+    """Where each value stands, what is written there, and whether the axis is logarithmic."""
+    try:
+        numbers = [float(label) for label in labels]
+    except ValueError:
+        numbers = []
+    if numbers and all(map(math.isfinite, numbers)) and len(set(numbers)) == len(numbers):
+        log_x = min(numbers) > 0 and max(numbers) >= 8 * min(numbers)
+        if log_x or max(numbers) - min(numbers) <= 8 * _least_gap(numbers):  # labels would lie on one another
+            return numbers, dict(zip(numbers, labels, strict=True)), log_x
+    places = [float(place) for place in range(len(labels))]
+    width = max(6, _TICK_LETTERS // len(labels))
+    return places, {place: fill(_label(label), width) for place, label in zip(places, labels, strict=True)}, False
+
+
+def _least_gap(numbers: Sequence[float]) -> float:
+    return min(later - earlier for earlier, later in itertools.pairwise(sorted(numbers)))
+
+
+def _failed(swept: Swept) -> Section:
+    short = _names(swept.sweep.axes)
+    items = [(_said(row["values"], short), row["failed"]) for row in swept.failed]
+    return Section("Failed", "Run with --retry to try these again.", [Definitions(items)])
+
+
+def _made_by(swept: Swept) -> Section:
+    """Cells may have been measured on several machines."""
+    made = [row["provenance"] for row in swept.rows if row.get("provenance")]
+
+    def every(*names: str) -> str:
+        return "; ".join(dict.fromkeys(", ".join(str(each[name]) for name in names if each[name]) for each in made))
+
+    items = [
+        ("memlm, commit", every("memlm", "commit")),
+        ("torch, Python", every("torch", "python")),
+        ("machine, threads", every("machine", "num_threads")),
+        ("data", "; ".join(dict.fromkeys(each["settings"]["data"] for each in made))),
+        ("training, all cells", duration(sum(row["seconds"] for row in swept.rows))),
+        ("seeds", ", ".join(seeds_of(swept.rows)) or "the recipe's"),
+        ("what is not varied", "sweep.json; each cell's whole recipe is in its own file, cells/KEY.json"),
+    ]
+    return Section("What made these numbers", "", [Definitions([(what, told) for what, told in items if told])])
+
+
+def _names(axes: Sequence[Axis]) -> dict[str, str]:
+    """Axes as a reader calls them: a field without its path, unless two are then called alike."""
+    short = {axis.name: human(axis.name.split(",")[0].split(".")[-1]) for axis in axes}
+    known = list(short.values())
+    return {name: each if known.count(each) == 1 else name for name, each in short.items()}
+
+
+def _label(value: str) -> str:
+    """A swept value; of a variant, its kind and what it is told."""
+    try:
+        found: Any = json.loads(value)
+    except json.JSONDecodeError:
+        return human(value)
+    if not isinstance(found, dict) or "kind" not in found:
+        return value
+    told = ", ".join(f"{human(key)} {each}" for key, each in found.items() if key != "kind")
+    return human(str(found["kind"])) + (f" ({told})" if told else "")
+
+
+def _said(values: Mapping[str, str], short: Mapping[str, str]) -> str:
+    return ", ".join(f"{short.get(name, name)} {_label(value)}" for name, value in values.items())

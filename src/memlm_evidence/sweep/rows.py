@@ -1,0 +1,113 @@
+"""A sweep's folder, read: what is swept, and the rows of its cells."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from memlm.runtime.results import Interval
+from memlm_evidence.sweep.config import SEED, Cell, SweepConfig
+
+Row = dict[str, Any]
+SWEEP = "sweep.json"
+LESS_IS_BETTER = "causal_nats_per_token"
+HEADLINES = (LESS_IS_BETTER, "token_accuracy")
+"""What cells are compared by: the first of these that they have."""
+
+
+def cell_folder(folder: Path, cell: Cell) -> Path:
+    """Where a cell is trained."""
+    return folder / "cells" / cell.key
+
+
+def row_path(folder: Path, cell: Cell) -> Path:
+    """Where a cell's row is, once it has one."""
+    return folder / "cells" / f"{cell.key}.json"
+
+
+def read_row(folder: Path, cell: Cell) -> Row | None:
+    """A cell's row, by this sweep's values; None if it has not been measured yet.
+
+    Raises:
+        ValueError: the file that is broken.
+    """
+    about: Row = {"key": cell.key, "values": dict(cell.values)}
+    if cell.recipe is None:
+        return {**about, "failed": cell.fault}
+    path = row_path(folder, cell)
+    if not path.exists():
+        return None
+    try:
+        return {**json.loads(path.read_text(encoding="utf-8")), **about}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a cell's row: {error}; remove it to measure the cell again") from None
+
+
+@dataclass(frozen=True)
+class Combination:
+    """The rows of one combination of values, one for each seed."""
+
+    values: Mapping[str, str]
+    """By axis."""
+    rows: Sequence[Row]
+
+    def all(self, name: str) -> list[Any]:
+        """A measure, by seed."""
+        return [row.get(name) for row in self.rows]
+
+    def mean(self, name: str) -> float:
+        """Of a measure, over seeds."""
+        return fmean(self.all(name))
+
+    def interval(self, name: str) -> Interval | None:
+        """Of a single seed's measure, over documents."""
+        found = self.rows[0].get("intervals", {}).get(name)
+        return Interval(*found) if found and len(self.rows) == 1 else None
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What is known of a sweep."""
+
+    sweep: SweepConfig
+    rows: Sequence[Row]
+    """Of cells that were measured, in the sweep's order."""
+    failed: Sequence[Row]
+    num_left: int
+    """Cells yet to be measured."""
+
+    @property
+    def headlines(self) -> list[str]:
+        """The measures that tell cells apart; the first orders them."""
+        return [name for name in HEADLINES if any(name in row for row in self.rows)]
+
+    def combinations(self) -> list[Combination]:
+        """Best first, by the mean over seeds."""
+        by_values: dict[tuple[str, ...], list[Row]] = {}
+        for row in self.rows:
+            by_values.setdefault(tuple(row["values"][axis.name] for axis in self.sweep.axes), []).append(row)
+        names = [axis.name for axis in self.sweep.axes]
+        found = [Combination(dict(zip(names, values, strict=True)), rows) for values, rows in by_values.items()]
+        name = next(iter(self.headlines), "")
+        return sorted(found, key=lambda each: each.mean(name) * (1 if name == LESS_IS_BETTER else -1))
+
+
+def read_sweep(folder: Path) -> Swept:
+    """What a folder tells of its sweep.
+
+    Raises:
+        ValueError: it holds none, or the file that is broken.
+    """
+    sweep = SweepConfig.read(folder / SWEEP)
+    cells = sweep.cells()
+    rows = [row for row in (read_row(folder, cell) for cell in cells) if row]
+    measured = [row for row in rows if "failed" not in row]
+    failed = [row for row in rows if "failed" in row]
+    return Swept(sweep, measured, failed, len(cells) - len(rows))
+
+
+def seeds_of(rows: Sequence[Row]) -> list[str]:
+    """The seeds there are, if seeds are swept."""
+    return list(dict.fromkeys(row["values"][SEED] for row in rows if SEED in row["values"]))

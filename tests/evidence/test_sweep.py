@@ -1,0 +1,460 @@
+"""Sweeps: every cell once, whatever happens to the processes that measure them."""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memlm.config import (
+    Attention,
+    LanguageModelConfig,
+    LanguageModelRecipe,
+    MaskedMixer,
+    MemoryModelRecipe,
+    Recipe,
+    RecipeConfig,
+    StackConfig,
+    Weights,
+)
+from memlm.recipes import LANGUAGE_MODELS, MEMORY_MODELS, RECIPES
+from memlm.runtime.results import Interval, Result
+from memlm_evidence.cli.sweep import Sweep
+from memlm_evidence.sweep import measure
+from memlm_evidence.sweep.config import Axis, SweepConfig
+from memlm_evidence.sweep.rows import Swept, read_sweep
+from memlm_evidence.sweep.run import Shard, run_sweep
+from tiny import break_down_after, tiny_memory_recipe, tiny_recipe
+
+TINY = tiny_recipe("*.txt")
+NOISE, DIM = "model.memory_noise=0,0.5", "model.encoder.dim=16,32"
+
+
+def swept(recipe: Recipe, *over: str, seeds: tuple[int, ...] = ()) -> SweepConfig:
+    return SweepConfig(name="tiny", recipe=recipe, axes=tuple(map(Axis.parse, over)), seeds=seeds)
+
+
+@pytest.fixture(scope="module")
+def four(recipe: RecipeConfig) -> SweepConfig:
+    """Four cells of a second each."""
+    training = replace(recipe.training, num_tokens=3000, checkpoint_tokens=1000, eval_tokens=3000)
+    return swept(replace(recipe, training=training), NOISE, DIM)
+
+
+@pytest.fixture(scope="module")
+def whole(four: SweepConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep in one go; not to be changed."""
+    folder = tmp_path_factory.mktemp("whole") / "sweep"
+    run_sweep(four, folder, quiet=True)
+    return folder
+
+
+def rows(folder: Path) -> dict[str, dict[str, Any]]:
+    """What was found, but for the time it took."""
+    found = read_sweep(folder)
+    assert not found.failed
+    timed = ("seconds", "provenance")
+    return {row["key"]: {name: value for name, value in row.items() if name not in timed} for row in found.rows}
+
+
+def kept(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "cells").glob("*.json")}
+
+
+def found(recipe: Recipe, _: Path) -> Result:
+    """A measurement that takes no time."""
+    accuracy = recipe.model.encoder.dim / 100 if isinstance(recipe, RecipeConfig) else 0.5
+    measures = {"token_accuracy": accuracy, "parameters": 10, "tokens_trained": 20, "seconds": 1.0}
+    return Result(name="held_out", measures=measures, intervals={"token_accuracy": Interval(0.0, 1.0)})
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Recipe]]:
+    """What was measured; nothing is trained."""
+    calls: list[Recipe] = []
+
+    def noted(recipe: Recipe, folder: Path) -> Result:
+        calls.append(recipe)
+        return found(recipe, folder)
+
+    monkeypatch.setattr(measure, "measure", noted)
+    yield calls
+    assert len(set(map(repr, calls))) == len(calls)  # no test has a cell measured twice
+
+
+# --- what the cells are ---
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sets(st.integers(1, 99), min_size=1, max_size=4), min_size=1, max_size=3), st.sets(st.integers(0, 9))
+)
+def test_cells_are_the_whole_cross_product_each_once(values: list[set[int]], seeds: set[int]) -> None:
+    paths = ("training.warmup_tokens", "model.encoder.num_layers", "model.decoder.num_layers")[: len(values)]
+    over = [f"{path}={','.join(map(str, each))}" for path, each in zip(paths, values, strict=True)]
+    sweep = swept(TINY, *over, seeds=tuple(seeds))
+    cells = sweep.cells()
+    expected = max(1, len(seeds))
+    for each in values:
+        expected *= len(each)
+    assert len(cells) == len({cell.key for cell in cells}) == len({tuple(cell.values.items()) for cell in cells})
+    assert len(cells) == expected
+    for cell in cells:
+        assert isinstance(cell.recipe, RecipeConfig)
+        known = dict(zip(paths, (cell.recipe.training.warmup_tokens, cell.recipe.model.encoder.num_layers,
+                                 cell.recipe.model.decoder.num_layers), strict=False))  # fmt: skip
+        known |= {"seed": cell.recipe.training.seed} if seeds else {}
+        assert dict(cell.values) == {name: str(value) for name, value in known.items()}
+    assert SweepConfig.from_json(sweep.to_json()) == sweep
+
+
+def test_a_cell_is_its_recipe_alone() -> None:
+    few, more = swept(TINY, NOISE).cells(), swept(replace(TINY, name="other"), "model.memory_noise=0.25,0.50,0.0", DIM)
+    same = {cell.key for cell in few} & {cell.key for cell in more.cells()}
+    assert len(same) == 2  # that there is a second axis, how a number is written and what it is called do not matter
+
+
+def test_values_are_json_or_words_and_fields_may_move_together() -> None:
+    axis = Axis.parse('model.encoder.mixer,model.decoder.mixer=attention,{"kind":"masked_mixer","num_heads":4}')
+    cells = SweepConfig(name="", recipe=RECIPES["autoencoder"](grown_from=0), axes=(axis,)).cells()
+    models = [cell.recipe.model for cell in cells if isinstance(cell.recipe, RecipeConfig)]
+    assert [(model.encoder.mixer, model.decoder.mixer) for model in models] == [
+        (Attention(), Attention()),
+        (MaskedMixer(num_heads=4), MaskedMixer(num_heads=4)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "tokens"),
+    [
+        (RECIPES["autoencoder"](), 2_000_000),
+        (LANGUAGE_MODELS["retrieval"](), 2_000_000),
+        (MEMORY_MODELS["memory-model"](), 2_000_000),
+    ],
+)
+def test_seeds_go_to_every_stage_and_tokens_are_all_of_them(recipe: Recipe, tokens: int) -> None:
+    (one, two) = swept(recipe, seeds=(5, 7)).cells()
+    for cell, seed in ((one, 5), (two, 7)):
+        assert cell.recipe
+        seeds = [path for path in cell.recipe.field_paths() if path.endswith(".seed")]
+        assert seeds
+        assert cell.recipe.with_values([f"{path}={seed}" for path in seeds]) == cell.recipe
+        assert cell.num_tokens == tokens
+
+
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        (["learning_rate=1,2"], r"no field 'learning_rate'.*did you mean training.optimizer.learning_rate\?"),
+        (["training.optimizer.momentun=0.9"], r"did you mean training.optimizer.momentum\?"),
+        ([NOISE, "model.encoder.colour=1,2"], "no field 'model.encoder.colour': at 'colour' there are only dim"),
+        (["model.encoder.dim=32,wide"], r"model.encoder.dim: .*integer.*found 'wide'"),
+        (["model.encoder.mixer=attention,convolution"], "'convolution'.*expected tags: 'attention', 'masked_mixer'"),
+        ([DIM, "model.memory_noise=-1,0"], "memory_noise must not be negative, not -1"),
+        (["model.encoder.dim"], "expected path.to.field=value,value, not 'model.encoder.dim'"),
+        (["model.encoder.dim=16,,32"], "expected path.to.field=value,value"),
+        (["model.encoder.dim=16,16"], "model.encoder.dim has the value 16 twice"),
+        (["model.memory_noise=0.5,5e-1"], "two cells are the same: model.memory_noise=0.5; model.memory_noise=5e-1"),
+        ([DIM, DIM], "model.encoder.dim is swept twice"),
+        (["seed=1,2"], "give seeds"),
+        ([], "nothing is varied: give --over"),
+    ],
+)
+def test_what_cannot_be_swept_is_named_before_anything_is_written(
+    over: list[str], message: str, recipe: RecipeConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Sweep(recipe=recipe, over=tuple(over), out=tmp_path / "sweep").run()
+    assert not (tmp_path / "sweep").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shard": "4/4"}, "there is no shard 4/4: 4 shards are 0/4 to 3/4"),
+        ({"shard": "1"}, "0/4 is the first of four, not '1'"),
+        ({"shard": "0/0"}, "not '0/0'"),
+        ({"workers": -1}, "cannot be -1 workers"),
+        ({"text": ("-",)}, "not standard input"),
+        ({"text": ("nowhere/*.txt",)}, "matches no file"),
+    ],
+)
+def test_options_that_cannot_work_are_named(
+    options: dict[str, Any], message: str, recipe: RecipeConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Sweep(recipe=recipe, over=(NOISE,), out=tmp_path / "sweep", **options).run()
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_folder_that_holds_something_else_is_refused(four: SweepConfig, finished_run: Path, tmp_path: Path) -> None:
+    before = sorted(finished_run.iterdir())
+    with pytest.raises(ValueError, match=r"holds something else than a sweep \(checkpoints\): give another folder"):
+        run_sweep(four, finished_run)
+    assert sorted(finished_run.iterdir()) == before
+    (tmp_path / "sweep.json").write_text("{}")
+    (tmp_path / "report.html").write_text("old")
+    with pytest.raises(ValueError, match=r"sweep.json: not a valid SweepConfig"):
+        read_sweep(tmp_path)
+
+
+# --- each once ---
+
+
+def test_a_finished_cell_is_never_repeated_and_more_values_keep_it(
+    recipe: RecipeConfig, measured: list[Recipe], tmp_path: Path
+) -> None:
+    run_sweep(swept(recipe, DIM), tmp_path, quiet=True)
+    assert len(measured) == 2
+    before = kept(tmp_path)
+    run_sweep(swept(recipe, DIM), tmp_path, quiet=True)
+    assert len(measured) == 2
+    run_sweep(
+        swept(recipe, "model.encoder.dim=64,16,32", "model.memory_noise=0,0.5", seeds=(0, 1)), tmp_path, quiet=True
+    )
+    assert len(measured) == 12
+    assert kept(tmp_path).items() >= before.items()
+    assert len(read_sweep(tmp_path).rows) == 12
+
+
+@pytest.mark.parametrize("of", [2, 3, 7])
+def test_shards_together_are_the_whole_sweep(
+    of: int, recipe: RecipeConfig, measured: list[Recipe], tmp_path: Path
+) -> None:
+    sweep = swept(recipe, NOISE, "model.encoder.dim=16,32,64")
+    for number in range(of):
+        left = read_sweep(tmp_path).num_left if number else 6
+        run_sweep(sweep, tmp_path, shard=Shard(number, of), quiet=True)
+        assert read_sweep(tmp_path).num_left == left - len(range(number, 6, of))
+    assert len(measured) == 6
+    assert [row["values"] for row in read_sweep(tmp_path).rows] == [dict(cell.values) for cell in sweep.cells()]
+
+
+def _slow(sweep: SweepConfig, folder: Path, log: Path, shard: Shard) -> None:
+    """In a process of its own: measure slowly, and note what."""
+
+    def noted(recipe: Recipe, home: Path) -> Result:
+        with log.open("a") as file:
+            file.write(f"{home.name} {os.getpid()}\n")
+        time.sleep(0.1)
+        return found(recipe, home)
+
+    measure.measure = noted  # type: ignore[assignment]
+    run_sweep(sweep, folder, shard=shard, quiet=True)
+
+
+def test_processes_that_share_a_folder_never_measure_a_cell_twice(recipe: RecipeConfig, tmp_path: Path) -> None:
+    sweep = swept(recipe, "model.memory_noise=0,0.1,0.2,0.3", "model.encoder.dim=16,32,64,128")
+    folder, log = tmp_path / "sweep", tmp_path / "log"
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["memlm_evidence.sweep.measure"])
+    shards = [Shard(), Shard(), Shard(1, 2)]
+    processes = [context.Process(target=_slow, args=(sweep, folder, log, shard)) for shard in shards]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    noted = [line.split() for line in log.read_text().splitlines()]
+    assert sorted(key for key, _ in noted) == sorted(cell.key for cell in sweep.cells())
+    assert len({pid for _, pid in noted}) > 1
+    assert read_sweep(folder).num_left == 0
+
+
+def test_broken_off_and_run_again_it_ends_in_the_same_rows(
+    four: SweepConfig, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        break_down_after(4, patch)  # a cell saves three times
+        with pytest.raises(KeyboardInterrupt):
+            run_sweep(four, tmp_path, quiet=True)
+    before = kept(tmp_path)
+    assert len(before) == 1
+    assert list(tmp_path.glob("cells/*/checkpoints/stage-0/step-*"))
+    run_sweep(four, tmp_path, quiet=True)
+    assert kept(tmp_path).items() >= before.items()
+    assert rows(tmp_path) == rows(whole)
+    assert not list(tmp_path.glob("cells/*/checkpoints"))
+
+
+def started(four: SweepConfig, folder: Path, errors: list[BaseException]) -> Thread:
+    """A sweep with two workers."""
+
+    def run() -> None:
+        try:
+            run_sweep(four, folder, num_workers=2, quiet=True)
+        except OSError as error:
+            errors.append(error)
+
+    thread = Thread(target=run)
+    thread.start()
+    return thread
+
+
+def at_work() -> list[Any]:
+    """Workers that have claimed a cell."""
+
+    def open_files(pid: int | None) -> Iterator[str]:
+        for handle in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):  # closed meanwhile
+                yield str(handle.readlink())
+
+    workers = multiprocessing.active_children()
+    return [worker for worker in workers if any(name.endswith(".lock") for name in open_files(worker.pid))]
+
+
+def wait_for(happened: Callable[[], object], thread: Thread) -> None:
+    while thread.is_alive() and not happened():
+        time.sleep(0.002)
+
+
+def test_workers_that_are_killed_repeat_no_finished_cell(four: SweepConfig, whole: Path, tmp_path: Path) -> None:
+    errors: list[BaseException] = []
+    thread = started(four, tmp_path, errors)
+    wait_for(lambda: kept(tmp_path), thread)
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    thread.join()
+    before = kept(tmp_path)
+    assert 0 < len(before) < 4
+    assert "workers ended with exit codes -9, -9" in str(errors[0])
+    run_sweep(four, tmp_path, quiet=True)
+    assert kept(tmp_path).items() >= before.items()
+    assert rows(tmp_path) == rows(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc to see who is at work")
+def test_what_a_killed_worker_was_at_is_done_by_another(four: SweepConfig, whole: Path, tmp_path: Path) -> None:
+    errors: list[BaseException] = []
+    thread = started(four, tmp_path, errors)
+    wait_for(lambda: at_work() and list(tmp_path.glob("cells/*/checkpoints/*/step-*")), thread)
+    victim = at_work()[0]
+    (other,) = (worker for worker in multiprocessing.active_children() if worker is not victim)
+    victim.kill()
+    thread.join()
+    assert (victim.exitcode, other.exitcode) == (-9, 0)
+    assert not errors
+    assert rows(tmp_path) == rows(whole)
+
+
+# --- every kind, and failures ---
+
+
+def memory_recipe(recipe: RecipeConfig) -> MemoryModelRecipe:
+    training = replace(recipe.training, num_tokens=1000, eval_tokens=1000)
+    return tiny_memory_recipe(replace(recipe, training=training), Weights(causal=1.0, retention=1.0))
+
+
+def test_memory_models_are_swept_by_what_they_predict_and_give_back(recipe: RecipeConfig, tmp_path: Path) -> None:
+    sweep = swept(memory_recipe(recipe), "phases.0.weights.retention=0.5,1")
+    run_sweep(sweep, tmp_path, quiet=True)
+    known = read_sweep(tmp_path)
+    assert known.headlines == ["causal_nats_per_token", "token_accuracy"]
+    best, other = known.combinations()
+    assert best.mean("causal_nats_per_token") <= other.mean("causal_nats_per_token")
+    for row in known.rows:
+        for name in known.headlines:
+            low, high = row["intervals"][name]
+            assert low <= row[name] <= high
+
+
+def test_language_models_are_swept_by_what_they_predict(recipe: RecipeConfig, tmp_path: Path) -> None:
+    stack = StackConfig(dim=32, num_layers=1, mlp_ratio=2.0, mixer=Attention(num_heads=2), causal=True)
+    model = LanguageModelConfig(vocab_size=300, chunk_len=8, stack=stack)
+    training = replace(recipe.training, num_tokens=4000, eval_tokens=4000)
+    causal = LanguageModelRecipe(name="tiny causal", data=recipe.data, model=model, training=training)
+    run_sweep(swept(causal, "training.num_tokens=500,4000"), tmp_path, quiet=True)
+    known = read_sweep(tmp_path)
+    assert known.headlines == ["causal_nats_per_token"]
+    assert known.combinations()[0].values == {"training.num_tokens": "4000"}
+    assert all(low < row["causal_nats_per_token"] < high for row in known.rows
+               for low, high in [row["intervals"]["causal_nats_per_token"]])  # fmt: skip
+
+
+def test_cells_that_cannot_be_are_failed_and_the_rest_go_on(
+    four: SweepConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = (
+        "model.encoder.dim=24,32",
+        "model.encoder.mixer.num_heads=2,16",
+        "training.optimizer.adamw.learning_rate=0.01,1e38",
+    )
+    command = Sweep(recipe=four.recipe, over=over, out=tmp_path, json=True)
+    answer = command.run()
+    assert (len(answer["cells"]), len(answer["failed"]), answer["num_left"]) == (3, 5, 0)
+    reasons = [row["failed"] for row in answer["failed"]]
+    assert sum("dim 24 is not a multiple of the mixer's num_heads 16" in reason for reason in reasons) == 2
+    assert sum("loss is nan" in reason for reason in reasons) == 3
+    assert "3 of 8 cells measured" in capsys.readouterr().err
+    assert "num heads 16" in (tmp_path / "report.html").read_text()
+
+    # Failed is finished too, unless it is asked for.
+    calls: list[Recipe] = []
+    monkeypatch.setattr(measure, "measure", lambda recipe, folder: calls.append(recipe) or found(recipe, folder))
+    command.run()
+    assert not calls
+    assert len(replace(command, retry=True).run()["cells"]) == 6
+    assert len(calls) == 3
+
+
+def test_a_sweep_of_which_nothing_can_be_trained_is_an_error(four: SweepConfig, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no cell could be trained; .*report\.html tells why"):
+        Sweep(recipe=four.recipe, over=("training.optimizer.adamw.learning_rate=1e37,1e38",), out=tmp_path).run()
+
+
+def test_a_broken_row_is_named(recipe: RecipeConfig, measured: list[Recipe], tmp_path: Path) -> None:
+    run_sweep(swept(recipe, DIM), tmp_path, quiet=True)
+    broken = next((tmp_path / "cells").glob("*.json"))
+    broken.write_text("{")
+    with pytest.raises(ValueError, match=f"{broken} is not a cell's row.*remove it to measure the cell again"):
+        run_sweep(swept(recipe, DIM), tmp_path, quiet=True)
+
+
+# --- the command ---
+
+
+def test_a_finished_sweep_is_reported_without_torch(whole: Path, four: SweepConfig) -> None:
+    (whole / "report.html").unlink()
+    code = (
+        "import sys, pathlib; from memlm_evidence.cli.sweep import Sweep; from memlm_evidence.sweep.config import SweepConfig;"
+        "folder = pathlib.Path(sys.argv[1]); sweep = SweepConfig.read(folder / 'sweep.json');"
+        "answer = Sweep(recipe=sweep, out=folder).run();"
+        "assert len(answer['cells']) == 4; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(whole)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+    assert (whole / "report.html").exists()
+
+
+def test_the_command_prints_one_object(corpus: str, tmp_path: Path) -> None:
+    scale = {"grown-from": 0, "chunk-len": 16, "memory-dim": 32, "dim": 32, "vocab-size": 300, "num-tokens": 1000}
+    knobs = [word for name, value in scale.items() for word in (f"--{name}", str(value))]
+    asked = [
+        *("autoencoder", *knobs, "--text", corpus, "--out", str(tmp_path), "--json"),
+        *("--set", "data.validation_fraction=0.2", "data.test_fraction=0.2"),
+        *("--over", "model.encoder.mixer,model.decoder.mixer=masked_mixer,attention", "--seeds", "0", "1"),
+    ]
+    done = subprocess.run([sys.executable, "-m", "memlm", "sweep", *asked], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    answer = json.loads(done.stdout)
+    assert len(answer["cells"]) == 4
+    assert answer["best"] in [
+        {"model.encoder.mixer,model.decoder.mixer": name} for name in ("attention", "masked_mixer")
+    ]
+    assert "4 of 4 cells" in done.stderr
+    assert Path(answer["report"]).exists()
+    known: Swept = read_sweep(tmp_path)
+    assert [len(each.rows) for each in known.combinations()] == [2, 2]

@@ -1,0 +1,188 @@
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from safetensors import SafetensorError
+
+from memlm import cli
+from memlm.runtime import files
+from memlm.runtime.files import atomic_folder, atomic_write, make_folder
+
+
+@pytest.fixture
+def umask() -> Iterator[int]:
+    before = os.umask(0o027)
+    yield 0o027
+    os.umask(before)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def write_folder(folder: Path, **texts: str) -> None:
+    with atomic_folder(folder) as temporary:
+        for name, text in texts.items():
+            (temporary / name).write_text(text)
+
+
+def test_a_folder_appears_whole_and_is_replaced_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "parent" / "folder"
+    with atomic_folder(folder) as temporary:
+        (temporary / "a").write_text("1")
+        assert not folder.exists()
+    assert contents(tmp_path) == {"parent/folder/a": "1"}
+    write_folder(folder, b="2")
+    assert contents(tmp_path) == {"parent/folder/b": "2"}
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "message"),
+    [
+        (RuntimeError("broken"), RuntimeError, "^broken$"),
+        (KeyboardInterrupt(), KeyboardInterrupt, None),
+        (OSError(errno.ENOSPC, "No space left on device"), OSError, "could not write .*folder: .*No space left"),
+        (SafetensorError("Error while serializing: I/O error: No space left"), OSError, "could not write .*folder"),
+    ],
+)
+def test_a_failure_leaves_the_old_folder_and_nothing_else(
+    error: BaseException, raised: type[BaseException], message: str | None, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    write_folder(folder, a="old")
+
+    def fail() -> None:
+        with atomic_folder(folder) as temporary:
+            (temporary / "a").write_text("new")
+            raise error
+
+    with pytest.raises(raised, match=message):
+        fail()
+    assert contents(tmp_path) == {"folder/a": "old"}
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_failure_of_the_last_renaming_puts_the_old_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    write_folder(folder, a="old")
+    rename = Path.rename
+
+    def fail_at_the_new(path: Path, target: Path) -> Path:
+        if target == folder and path.parent == folder.parent:
+            raise OSError(errno.EIO, "i/o")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail_at_the_new)
+    with pytest.raises(OSError, match="nothing was changed there"):
+        write_folder(folder, a="new")
+    assert contents(tmp_path) == {"folder/a": "old"}
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "parent" / "file.txt"
+    atomic_write(path, "ünd\n")
+    assert path.read_text(encoding="utf-8") == "ünd\n"
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(files, "_sync", full)
+    with pytest.raises(OSError, match=r"could not write .*file\.txt: .*No space left"):
+        atomic_write(path, "new")
+    assert contents(tmp_path) == {"parent/file.txt": "ünd\n"}
+
+
+def test_others_may_read_what_the_umask_lets_them(tmp_path: Path, umask: int) -> None:
+    for _ in range(2):  # new, and replaced
+        write_folder(tmp_path / "folder", a="1")
+        atomic_write(tmp_path / "file", "1")
+        assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o777 & ~umask
+        assert (tmp_path / "folder" / "a").stat().st_mode & 0o777 == 0o666 & ~umask
+        assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+# --- places of another kind ---
+
+
+def write_file(path: Path) -> None:
+    atomic_write(path, "new")
+
+
+WRITERS = [write_file, lambda path: write_folder(path, a="new"), make_folder]
+
+
+@pytest.mark.parametrize("write", WRITERS, ids=["file", "folder", "folder to fill"])
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("file/below", "file is a file, not a folder"),
+        ("file/far/below", "file is a file, not a folder"),
+        ("pipe", "neither file nor folder is there"),
+    ],
+)
+def test_what_is_no_place_to_write_is_refused_untouched(
+    path: str, message: str, write: Callable[[Path], object], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("old")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match=message):
+        write(tmp_path / path)
+    assert {one.name for one in tmp_path.iterdir()} == {"file", "pipe"}
+    assert (tmp_path / "file").read_text() == "old"
+
+
+@pytest.mark.parametrize("write", WRITERS[1:], ids=["folder", "folder to fill"])
+def test_a_file_is_not_replaced_by_a_folder(write: Callable[[Path], object], tmp_path: Path) -> None:
+    (tmp_path / "place").write_text("old")
+    with pytest.raises(ValueError, match=r"cannot write a folder at .*place: a file is there; give another path"):
+        write(tmp_path / "place")
+    assert contents(tmp_path) == {"place": "old"}
+
+
+def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    write_folder(tmp_path / "place", a="old")
+    with pytest.raises(ValueError, match=r"cannot write a file at .*place: a folder is there; give another path"):
+        write_file(tmp_path / "place")
+    assert contents(tmp_path) == {"place/a": "old"}
+
+
+def test_what_a_link_leads_to_is_replaced_and_not_the_link(tmp_path: Path) -> None:
+    write_folder(tmp_path / "real" / "folder", a="old")
+    for name in ("file", "folder"):
+        (tmp_path / name).symlink_to(Path("real") / name)
+    write_file(tmp_path / "file")
+    write_folder(tmp_path / "folder", a="new")
+    assert (tmp_path / "file").is_symlink()
+    assert (tmp_path / "folder").is_symlink()
+    assert contents(tmp_path / "real") == {"file": "new", "folder/a": "new"}
+
+
+def test_a_folder_without_a_name_is_filled_but_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    for path in (Path(), Path("..")):
+        assert make_folder(path) == path
+        with pytest.raises(ValueError, match="is no name for a new folder"):
+            write_folder(path, a="new")
+    write_file(Path("file"))
+    assert contents(tmp_path) == {"inner/file": "new"}
+
+
+@pytest.mark.parametrize(
+    "command", [["probe", "english"], ["sweep", "architecture"], ["reproduce", "--preset", "quick"]], ids=" ".join
+)
+def test_a_command_refuses_its_folder_before_it_begins(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "place").write_text("old")
+    monkeypatch.setattr(sys, "argv", ["memlm", *command, "--out", str(tmp_path / "place")])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    assert "place: a file is there; give another path" in capsys.readouterr().err
+    assert contents(tmp_path) == {"place": "old"}
