@@ -332,14 +332,16 @@ def test_an_output_folder_that_cannot_be_one_is_refused_before_anything_is_done(
 
 
 def test_every_command_with_an_output_folder_is_tested_above() -> None:
-    def commands(options: Any) -> Iterator[type[Command]]:
+    def within(options: Any) -> Iterator[type[Command]]:
         if isinstance(options, type) and issubclass(options, Command):
             yield options
-        inner = [field.type for field in dataclasses.fields(options)] if options in (cli.Bench, cli.Reproduce) else []
-        for each in (*get_args(options), *inner):
-            yield from commands(each)
+        elif isinstance(options, type) and dataclasses.is_dataclass(options):
+            yield from within(dataclasses.fields(options)[0].type)
+        for each in get_args(options):
+            yield from within(each)
 
-    with_out = {kind for kind in commands(cli.Commands) if "out" in {field.name for field in dataclasses.fields(kind)}}
+    every = [kind for command in cli.commands().values() for kind in within(command)]
+    with_out = {kind for kind in every if "out" in {field.name for field in dataclasses.fields(kind)}}
     tested = {type(cli._within(cli.parse([*command, "--out", "x"]))) for command in WRITERS}
     assert tested == with_out - {cli.Remember}  # that writes a file
 

@@ -16,11 +16,12 @@ import torch
 from filelock import FileLock
 
 from memlm.config import ReadingConfig
+from memlm.runtime import lanes
 from memlm.runtime.results import Result
 from memlm.training import autoencoder as training_autoencoder
 from memlm.training import language_model
 from memlm_evidence.claims import CLAIMS
-from memlm_evidence.experiments import lanes, run
+from memlm_evidence.experiments import run
 from memlm_evidence.experiments.experiments import PRESETS, Experiment
 from memlm_evidence.experiments.foreign_text import ForeignTextPlan, reproduce_foreign_text
 from memlm_evidence.experiments.run import RESULTS, named, reproduce_claims
@@ -176,7 +177,7 @@ def write_on(path: Path) -> None:
 
 def test_workers_end_with_whoever_started_them(tmp_path: Path) -> None:
     (tmp_path / "abandoned.py").write_text(ABANDONED)
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    env = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parents[1]}"}
     with subprocess.Popen([sys.executable, tmp_path / "abandoned.py", tmp_path], env=env) as parent:
         wait_until(lambda: (tmp_path / "a").exists() and (tmp_path / "b").exists())
         parent.kill()

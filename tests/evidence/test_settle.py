@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from memlm import TextAutoencoder, settle
+from memlm import TextAutoencoder
 from memlm.config import Attention, LanguageModelConfig, ReadingConfig, StackConfig
 from memlm.models.language_model import LanguageModel
 from memlm.probing.encoders import MemoryEncoder, language_model_encoder
 from memlm.runtime.results import Result
+from memlm_evidence import settle
 from memlm_evidence.attacks.settle import claim_of
 from tiny import SENTENCE, randomized
 

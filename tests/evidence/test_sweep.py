@@ -428,7 +428,8 @@ def test_a_broken_row_is_named(recipe: RecipeConfig, measured: list[Recipe], tmp
 def test_a_finished_sweep_is_reported_without_torch(whole: Path, four: SweepConfig) -> None:
     (whole / "report.html").unlink()
     code = (
-        "import sys, pathlib; from memlm_evidence.cli.sweep import Sweep; from memlm_evidence.sweep.config import SweepConfig;"
+        "import sys, pathlib; from memlm_evidence.cli.sweep import Sweep;"
+        "from memlm_evidence.sweep.config import SweepConfig;"
         "folder = pathlib.Path(sys.argv[1]); sweep = SweepConfig.read(folder / 'sweep.json');"
         "answer = Sweep(recipe=sweep, out=folder).run();"
         "assert len(answer['cells']) == 4; print('torch' in sys.modules)"

@@ -68,12 +68,17 @@ def parse(arguments: Sequence[str]) -> Any:
         case ["--version"]:
             print(f"memlm {memlm.__version__}")
             sys.exit(0)
-    commands = {**COMMANDS, **{entry.name: entry.load() for entry in entry_points(group=PLUGINS)}}
-    named = tuple(Annotated[command, tyro.conf.subcommand(name)] for name, command in sorted(commands.items()))
+    known = commands()
+    named = tuple(Annotated[command, tyro.conf.subcommand(name)] for name, command in known.items())
     choices: Any = Union[named]  # noqa: UP007  # made of the commands there are
-    if arguments and (typed := getattr(commands.get(arguments[0]), "typed", None)):
+    if arguments and (typed := getattr(known.get(arguments[0]), "typed", None)):
         arguments = typed(arguments)
     return tyro.cli(choices, prog="memlm", description=main.__doc__, config=CONFIG, args=arguments)
+
+
+def commands() -> dict[str, type]:
+    """Every command there is, by name: the library's own, and those that other packages add."""
+    return dict(sorted({**COMMANDS, **{entry.name: entry.load() for entry in entry_points(group=PLUGINS)}}.items()))
 
 
 def _run(chosen: Any) -> FlawError | None:
