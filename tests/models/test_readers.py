@@ -12,8 +12,8 @@ from memlm.data.chunks import Chunks
 from memlm.models.readers import ReaderModule, build_reader
 from memlm.nn.unpooling import AlignedUnpooling, PositionalUnpooling
 from memlm.probing.controls import constant, shuffled
-from memlm.probing.material import Material, Vocabulary
-from memlm.probing.reading import Embedded, TrainedReader, train_reader
+from memlm.probing.texts import ProbeData, Vocabulary
+from memlm.probing.trained_reader import Embeddings, TrainedReader, train_reader
 from tiny import randomized
 
 VOCAB, LENGTH, DIMS, CODE = 20, 6, 12, 10
@@ -123,7 +123,7 @@ def codes() -> Tensor:
 
 
 @cache
-def material() -> Material:
+def data() -> ProbeData:
     """Uniformly random tokens: nothing is known of them but from a memory."""
     random = np.random.default_rng(0)
 
@@ -132,7 +132,7 @@ def material() -> Material:
         return Chunks(tokens, np.ones_like(tokens, dtype=np.bool_), np.arange(number) % 20)
 
     train, validation, test = chunks(2000), chunks(100), chunks(200)
-    return Material(
+    return ProbeData(
         train=train,
         validation=validation,
         test=test,
@@ -154,14 +154,14 @@ def one_hot(chunks: Chunks) -> np.ndarray:
     return np.eye(VOCAB, dtype=np.float32)[chunks.tokens]
 
 
-def embedded(memory_of: object) -> Embedded:
+def embedded(memory_of: object) -> Embeddings:
     assert callable(memory_of)
-    return Embedded(*(memory_of(part) for part in (material().train, material().validation, material().test)))
+    return Embeddings(*(memory_of(part) for part in (data().train, data().validation, data().test)))
 
 
-def read(reader: Reader, vectors: Embedded, num_steps: int) -> tuple[TrainedReader, dict[str, object]]:
-    trained = train_reader(material(), vectors, codes(), reader, ReadingConfig(num_steps=num_steps), quiet=True)
-    values, intervals = trained.measure(material().test, vectors.test, material().test_bytes)
+def read(reader: Reader, vectors: Embeddings, num_steps: int) -> tuple[TrainedReader, dict[str, object]]:
+    trained = train_reader(data(), vectors, codes(), reader, ReadingConfig(num_steps=num_steps), quiet=True)
+    values, intervals = trained.measure(data().test, vectors.test, data().test_bytes)
     assert set(intervals) >= {"token_accuracy", "retained_bits_per_token"}
     return trained, values
 
@@ -205,7 +205,7 @@ def test_of_a_reader_that_learns_by_heart_the_best_point_is_kept() -> None:
     trained, _ = read(PARALLEL, vectors, 160)
     nats = [point["nats_per_token"] for point in trained.curve]
     assert min(nats) < nats[-1] - 0.05
-    kept = trained.nats(material().vocabulary.number(material().validation), vectors.validation).mean()
+    kept = trained.nats(data().vocabulary.number(data().validation), vectors.validation).mean()
     assert kept == pytest.approx(min(nats), rel=0.003)  # watched in bf16, measured in fp32
 
 
@@ -213,7 +213,7 @@ def test_the_same_seed_trains_the_same_reader() -> None:
     vectors = embedded(mixed_codes)
     cfg = ReadingConfig(num_steps=20)
     nats = [
-        train_reader(material(), vectors, codes(), LINEAR, cfg, seed=seed, quiet=True).curve[-1]["nats_per_token"]
+        train_reader(data(), vectors, codes(), LINEAR, cfg, seed=seed, quiet=True).curve[-1]["nats_per_token"]
         for seed in (0, 0, 1)
     ]
     assert nats[0] == nats[1] != nats[2]
@@ -221,7 +221,7 @@ def test_the_same_seed_trains_the_same_reader() -> None:
 
 def test_what_stands_in_the_same_place_of_every_text_is_no_memory() -> None:
     opening = np.arange(LENGTH // 2)
-    plain = material()
+    plain = data()
     parts = [part._replace(tokens=part.tokens.copy()) for part in (plain.train, plain.validation, plain.test)]
     for part in parts:
         part.tokens[:, : LENGTH // 2] = opening

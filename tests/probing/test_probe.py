@@ -19,10 +19,10 @@ from memlm.config import (
     StackConfig,
 )
 from memlm.models.language_model import LanguageModel
-from memlm.probing import readings as readings_module
+from memlm.probing import encoder_probe as probe_module
+from memlm.probing.encoder_probe import CONTROLS, views_of
 from memlm.probing.encoders import FrozenEncoder, MemoryEncoder, StateEncoder, View, language_model_encoder
 from memlm.probing.probe import probe
-from memlm.probing.readings import CONTROLS, views_of
 from memlm.runtime.results import Result
 from memlm.text.language_model import TextLanguageModel
 from tiny import SENTENCE, randomized
@@ -77,11 +77,9 @@ def language_model(trained: TextAutoencoder) -> TextLanguageModel:
 def small_readers() -> Iterator[None]:
     """Readers that train in a second."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(readings_module.READERS, "parallel", SMALL)
-        patch.setitem(readings_module.READERS, "linear", LinearReader(token_dim=32))
-        patch.setitem(
-            readings_module.READERS, "autoregressive", AutoregressiveReader(dim=64, num_layers=1, num_prefix=4)
-        )
+        patch.setitem(probe_module.READERS, "parallel", SMALL)
+        patch.setitem(probe_module.READERS, "linear", LinearReader(token_dim=32))
+        patch.setitem(probe_module.READERS, "autoregressive", AutoregressiveReader(dim=64, num_layers=1, num_prefix=4))
         yield
 
 
@@ -131,7 +129,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("this has been done before")
 
     for name in ("embed_chunks", "train_reader", "autoencoder_memories"):
-        monkeypatch.setattr(readings_module, name, refuse)
+        monkeypatch.setattr(probe_module, name, refuse)
 
 
 def row(result: Result, **wanted: Any) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from memlm.nn.linear import linear
 from memlm.nn.mixers import Mask
 from memlm.nn.pooling import Memory
 from memlm.probing.embed import Vectors
-from memlm.probing.material import Material
-from memlm.probing.reading import Embedded, training_config
+from memlm.probing.texts import ProbeData
+from memlm.probing.trained_reader import Embeddings, training_config
 from memlm.training.accelerator import build_accelerator
 from memlm.training.loop import Task, fit
 from memlm.training.memory_model import encode_chunks
@@ -26,15 +26,15 @@ POSITIVE_DIMS, POSITIVE_DIMS_PER_TOKEN = 512, 4
 """Dimensions of the positive control's memories: at least, and at least for each token."""
 
 
-def shuffled(embedded: Embedded, seed: int = 0) -> Embedded:
+def shuffled(embedded: Embeddings, seed: int = 0) -> Embeddings:
     """Every embedding beside another chunk's text: nothing can be retained."""
     random = np.random.default_rng(seed)
-    return Embedded(*(_rolled(vectors, int(random.integers(1, len(vectors)))) for vectors in embedded))
+    return Embeddings(*(_rolled(vectors, int(random.integers(1, len(vectors)))) for vectors in embedded))
 
 
-def constant(embedded: Embedded) -> Embedded:
+def constant(embedded: Embeddings) -> Embeddings:
     """The same embedding for every text: nothing can be retained."""
-    return Embedded(*(np.broadcast_to(np.float32(0), vectors.shape) for vectors in embedded))
+    return Embeddings(*(np.broadcast_to(np.float32(0), vectors.shape) for vectors in embedded))
 
 
 def _rolled(vectors: Vectors, shift: int) -> Vectors:
@@ -74,13 +74,11 @@ class _CodeAutoencoder(nn.Module):
 
 
 def autoencoder_memories(
-    material: Material, codes: Float[Tensor, "vocab code"], cfg: ReadingConfig, *, seed: int = 0, quiet: bool = False
-) -> Embedded:
+    data: ProbeData, codes: Float[Tensor, "vocab code"], cfg: ReadingConfig, *, seed: int = 0, quiet: bool = False
+) -> Embeddings:
     """Memories of an autoencoder trained on the same chunks for the same budget: a reader that cannot read these is
     too weak to say anything about others."""
-    train, validation, test = (
-        material.vocabulary.number(part) for part in (material.train, material.validation, material.test)
-    )
+    train, validation, test = (data.vocabulary.number(part) for part in (data.train, data.validation, data.test))
     log_probs = torch.from_numpy(unconditional_log_probs(train.tokens.ravel(), len(codes))).float()
     torch.manual_seed(seed)
     encoder = _CodeEncoder(codes, train.tokens.shape[1])
@@ -95,4 +93,4 @@ def autoencoder_memories(
     training = training_config(cfg, train.tokens.shape[1], seed)
     task = Task(sample=batch, objective=RETENTION, title="Training the positive control")
     fit(model, task, training, build_accelerator(training), quiet=quiet)
-    return Embedded(*(encode_chunks(encoder.eval(), part).numpy() for part in (train, validation, test)))
+    return Embeddings(*(encode_chunks(encoder.eval(), part).numpy() for part in (train, validation, test)))

@@ -8,9 +8,9 @@ from typing import Any, Literal
 from memlm.config import NamedCorpus, ProbeConfig
 from memlm.data.cache import default_cache
 from memlm.data.corpus import Document, read_documents
+from memlm.probing.encoder_probe import CONTROLS, EncoderProbe, Row
 from memlm.probing.encoders import FrozenEncoder, load_encoder
-from memlm.probing.material import Texts
-from memlm.probing.readings import CONTROLS, Readings, Row
+from memlm.probing.texts import ProbeTexts
 from memlm.runtime.results import Provenance, Result
 
 
@@ -54,14 +54,14 @@ def probe(
     documents = documents_of(texts)
     if not isinstance(encoder, FrozenEncoder):
         encoder = load_encoder(encoder, precision=precision)
-    texts_read = Texts(encoder.tokenizer, documents, cfg.reading.test_fraction)
+    texts_read = ProbeTexts(encoder.tokenizer, documents, cfg.reading.test_fraction)
     return probe_texts(encoder, texts_read, cfg, cache=cache or default_cache(), quiet=quiet)
 
 
-def probe_texts(encoder: FrozenEncoder, texts: Texts, cfg: ProbeConfig, *, cache: Path, quiet: bool) -> Result:
+def probe_texts(encoder: FrozenEncoder, texts: ProbeTexts, cfg: ProbeConfig, *, cache: Path, quiet: bool) -> Result:
     """`probe` of texts that may serve several encoders."""
     # All are built first, so that what cannot be done is refused before anything that takes long is begun.
-    lengths = [Readings(encoder, texts, cfg, chunk_len, cache=cache, quiet=quiet) for chunk_len in cfg.chunk_lens]
+    lengths = [EncoderProbe(encoder, texts, cfg, chunk_len, cache=cache, quiet=quiet) for chunk_len in cfg.chunk_lens]
     rows = [row for length in lengths for row in length.rows()]
     controls = [row for length in lengths for row in length.controls()] if cfg.controls else []
     first = {row["control"]: row for row in reversed(controls)}
@@ -71,7 +71,7 @@ def probe_texts(encoder: FrozenEncoder, texts: Texts, cfg: ProbeConfig, *, cache
         "controls": {name: first[name] for name in CONTROLS if name in first},
         "control_rows": controls,
         "baselines": {str(length.chunk_len): length.baselines() for length in lengths if cfg.controls},
-        "round_trips": all(length.material.round_trips for length in lengths),
+        "round_trips": all(length.data.round_trips for length in lengths),
     }
     dtype = str(encoder.token_table.dtype).removeprefix("torch.")
     settings = {"config": asdict(cfg), "encoder": encoder.fingerprint, "dtype": dtype}

@@ -18,10 +18,10 @@ from memlm.config import READERS, ProbeConfig, SettleConfig
 from memlm.data.cache import default_cache
 from memlm.data.corpus import Document
 from memlm.evaluation.bootstrap import ratio_interval
+from memlm.probing.encoder_probe import EncoderProbe, ReaderSpec
 from memlm.probing.encoders import FrozenEncoder, StateEncoder, load_encoder
-from memlm.probing.material import Texts
 from memlm.probing.probe import documents_of
-from memlm.probing.readings import Readings, Task
+from memlm.probing.texts import ProbeTexts
 from memlm.runtime.progress import track
 from memlm.runtime.results import Provenance, Result
 from memlm_evidence.attacks.positions import invert_positions
@@ -98,17 +98,17 @@ class _Attack:
         probing = ProbeConfig(
             chunk_lens=(cfg.chunk_len,), layers=(cfg.layer,), poolings=("last",), seeds=(cfg.seed,), reading=cfg.reading
         )
-        texts = Texts(encoder.tokenizer, documents, cfg.reading.test_fraction)
-        self.readings = Readings(encoder, texts, probing, cfg.chunk_len, cache=cache, quiet=quiet)
-        (self.view,) = self.readings.views
+        texts = ProbeTexts(encoder.tokenizer, documents, cfg.reading.test_fraction)
+        self.probe = EncoderProbe(encoder, texts, probing, cfg.chunk_len, cache=cache, quiet=quiet)
+        (self.view,) = self.probe.views
         self.dtype = str(encoder.token_table.dtype).removeprefix("torch.")
-        self.texts = torch.from_numpy(self.readings.material.test.tokens[: cfg.num_texts])
+        self.texts = torch.from_numpy(self.probe.data.test.tokens[: cfg.num_texts])
 
     def trained_readers(self) -> Iterator[Row]:
         """Trained readers: they see pairs of texts and embeddings, and of the model its token embeddings alone."""
         for kind, reader in READERS.items():
-            task = Task(self.view, reader, self.cfg.seed)
-            row = self.readings.row(task)
+            spec = ReaderSpec(self.view, reader, self.cfg.seed)
+            row = self.probe.row(spec)
             names = ("token_accuracy", "exact_match", "retained_bits_per_token", "retained_fraction", "lower_bound")
             yield {
                 "attack": f"{kind} reader",
@@ -122,7 +122,7 @@ class _Attack:
     def search(self) -> Row:
         """Search for the text whose embedding it is, from a reader's guesses, verified by encoding it again."""
         starts, proposals = self._guesses()
-        allowed = torch.from_numpy(self.readings.material.vocabulary.types)
+        allowed = torch.from_numpy(self.probe.data.vocabulary.types)
         options = SearchConfig(
             num_steps=self.cfg.search_steps,
             num_candidates=self.cfg.num_candidates,
@@ -179,12 +179,12 @@ class _Attack:
 
     def _guesses(self) -> tuple[Int[Tensor, "text start token"], Int[Tensor, "text token choice"]]:
         """Whole texts to start from, and the likeliest tokens at each position, as the model's token ids."""
-        reader, embedded = self.readings.trained(Task(self.view, READERS["parallel"], self.cfg.seed))
+        reader, embedded = self.probe.trained(ReaderSpec(self.view, READERS["parallel"], self.cfg.seed))
         memory = reader.transform(embedded.test[: self.cfg.num_texts])
         mask = torch.ones_like(self.texts, dtype=torch.bool)
         with torch.no_grad():
             logits = reader.module(self.texts, mask, memory).logits.float()
-        types = torch.from_numpy(self.readings.material.vocabulary.types)
+        types = torch.from_numpy(self.probe.data.vocabulary.types)
         proposals = types[logits.topk(min(_NUM_PROPOSALS, logits.shape[-1])).indices]
         generator = torch.Generator().manual_seed(self.cfg.seed)
         drawn = torch.multinomial(logits.softmax(-1).flatten(0, 1), 3, replacement=True, generator=generator)

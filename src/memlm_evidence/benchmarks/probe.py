@@ -12,8 +12,8 @@ from memlm.config import NamedCorpus, ParallelReader, ReadingConfig
 from memlm.data.corpus import read_documents
 from memlm.probing.embed import Vectors, embed_chunks
 from memlm.probing.encoders import FrozenEncoder, View, load_encoder
-from memlm.probing.material import Material, Texts
-from memlm.probing.reading import Embedded, codes_of, train_reader
+from memlm.probing.texts import ProbeData, ProbeTexts
+from memlm.probing.trained_reader import Embeddings, codes_of, train_reader
 from memlm.probing.transform import Transform
 from memlm.runtime.results import Provenance
 from memlm_evidence.benchmarks.steps import timed
@@ -29,17 +29,19 @@ def probe_speed(encoder: str, *, chunk_len: int, precision: Literal["fp32", "bf1
     """
     model = load_encoder(encoder, precision=precision)
     cfg = ReadingConfig(num_steps=STEPS, test_chunks=60)
-    material = Texts(model.tokenizer, list(read_documents(NamedCorpus())), cfg.test_fraction).cut(chunk_len, cfg)
+    data = ProbeTexts(model.tokenizer, list(read_documents(NamedCorpus())), cfg.test_fraction).split_into_chunks(
+        chunk_len, cfg
+    )
     view = model.resolve(model.default_view, chunk_len)
-    parts = (material.train, material.validation, material.test)
-    cached = Embedded(*(embed_chunks(model, [view], part)[0] for part in parts))
-    live = cached._replace(train=_Live(model, view, material, cached.train))  # type: ignore[arg-type]
-    codes = codes_of(model.token_table)[torch.from_numpy(material.vocabulary.types)]
+    parts = (data.train, data.validation, data.test)
+    cached = Embeddings(*(embed_chunks(model, [view], part)[0] for part in parts))
+    live = cached._replace(train=_Live(model, view, data, cached.train))  # type: ignore[arg-type]
+    codes = codes_of(model.token_table)[torch.from_numpy(data.vocabulary.types)]
     transform = Transform(cached.train)
     seconds: dict[str, list[float]] = {"cached": [], "encoded": []}
     for number in range(ROUNDS + 1):
         for name, embedded in (("cached", cached), ("encoded", live)):
-            given = material, embedded, codes, ParallelReader(), cfg
+            given = data, embedded, codes, ParallelReader(), cfg
             _, spent = timed(partial(train_reader, *given, transform=transform, quiet=True))
             if number:  # the first round warms up
                 seconds[name].append(spent / STEPS)
@@ -59,8 +61,8 @@ def probe_speed(encoder: str, *, chunk_len: int, precision: Literal["fp32", "bf1
 class _Live:
     """Embeddings that are made whenever they are looked up, as without a cache."""
 
-    def __init__(self, encoder: FrozenEncoder, view: View, material: Material, like: Vectors) -> None:
-        self.encoder, self.view, self.chunks, self.shape = encoder, view, material.train, like.shape
+    def __init__(self, encoder: FrozenEncoder, view: View, data: ProbeData, like: Vectors) -> None:
+        self.encoder, self.view, self.chunks, self.shape = encoder, view, data.train, like.shape
 
     def __getitem__(self, rows: Any) -> Vectors:
         tokens, mask = (torch.from_numpy(np.asarray(part[rows])) for part in (self.chunks.tokens, self.chunks.mask))

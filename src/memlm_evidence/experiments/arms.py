@@ -14,9 +14,9 @@ from memlm.data.windows import all_windows
 from memlm.evaluation.prediction import Prediction, predict
 from memlm.models.memory_model import MemoryModel
 from memlm.models.recurrent import RecurrentModel
+from memlm.probing.encoder_probe import EncoderProbe
 from memlm.probing.encoders import MemoryEncoder
-from memlm.probing.material import Texts
-from memlm.probing.readings import Readings
+from memlm.probing.texts import ProbeTexts
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.memory_model import encoder_decoder, memory_model, oracle, without_memory
 from memlm.recipes.scale import Scale
@@ -120,7 +120,7 @@ class Arms:
         self.recipe = self._recipe()
         self.prepared = prepare(self.recipe.data, quiet=quiet)
         self.reading = ReadingConfig(num_steps=plan.reading_steps, max_chunks=plan.reading_chunks)
-        self.texts = Texts.of_splits(self.recipe.data, self.prepared.tokenizer, self.reading.test_fraction)
+        self.texts = ProbeTexts.of_splits(self.recipe.data, self.prepared.tokenizer, self.reading.test_fraction)
 
     def arm(self, name: str) -> Arm:
         """Train an arm, or load it, and predict the held-out text."""
@@ -184,8 +184,8 @@ class Arms:
         assert arm.trained.model.encoder is not None
         encoder = MemoryEncoder(arm.trained.model.encoder, arm.trained.tokenizer, name="memory model")
         cfg = ProbeConfig(chunk_lens=(self.plan.chunk_len,), seeds=(self.plan.seed,), reading=self.reading)
-        readings = Readings(encoder, self.texts, cfg, self.plan.chunk_len, cache=self.cache, quiet=self.quiet)
-        (row,) = readings.rows()
+        probing = EncoderProbe(encoder, self.texts, cfg, self.plan.chunk_len, cache=self.cache, quiet=self.quiet)
+        (row,) = probing.rows()
         return row
 
     def own_retention(self, arm: Arm) -> Row:

@@ -16,9 +16,9 @@ from memlm.config import LanguageModelRecipe, LastToken, Mean, ProbeConfig, Read
 from memlm.data.cache import default_cache
 from memlm.data.token_store import PreparedData, prepare
 from memlm.evaluation.regression import Slopes, fit_slopes
+from memlm.probing.encoder_probe import CONTROLS, EncoderProbe
 from memlm.probing.encoders import FrozenEncoder, MemoryEncoder, language_model_encoder
-from memlm.probing.material import Texts
-from memlm.probing.readings import CONTROLS, Readings
+from memlm.probing.texts import ProbeTexts
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.causal import causal, retrieval
 from memlm.recipes.scale import Scale
@@ -108,14 +108,14 @@ def _slopes(cells: Sequence[Row]) -> Slopes:
 
 
 class _Work:
-    """Encoders trained into a folder, and their readings."""
+    """Encoders trained into a folder, and their probes."""
 
     def __init__(self, out: Path, plan: Plan, cache: Path, quiet: bool) -> None:
         self.out, self.plan, self.cache, self.quiet = out, plan, cache, quiet
         recipe = self._autoencoder()
         self.prepared: PreparedData = prepare(recipe.data, quiet=quiet)
         self.reading = ReadingConfig(num_steps=plan.reading_steps, max_chunks=plan.reading_chunks)
-        self.texts = Texts.of_splits(recipe.data, self.prepared.tokenizer, self.reading.test_fraction)
+        self.texts = ProbeTexts.of_splits(recipe.data, self.prepared.tokenizer, self.reading.test_fraction)
 
     def compare(self, mixer: LanguageMixer) -> Iterator[Row]:
         """The four objectives, each with the embedding it gives: last token, or memory."""
@@ -143,8 +143,8 @@ class _Work:
     def controls(self, mixer: LanguageMixer) -> dict[str, Row]:
         """The controls of a probe of the causal model, but for the untrained one, which is compared anyway."""
         made = self._train_language_model("causal", self._causal(mixer, self.plan.dim, self.plan.num_tokens))
-        readings = self._readings(made.encoder, "last")
-        return {row["control"]: row for row in readings.controls(CONTROLS[1:])}
+        probing = self._probe(made.encoder, "last")
+        return {row["control"]: row for row in probing.controls(CONTROLS[1:])}
 
     def _main(self, mixer: LanguageMixer) -> list[Encoder]:
         trained = self._train_language_model("causal", self._causal(mixer, self.plan.dim, self.plan.num_tokens))
@@ -157,18 +157,18 @@ class _Work:
         return [untrained, trained, both, self._train_autoencoder(mixer, "positional")]
 
     def _row(self, made: Encoder, mixer: str, pooling: str) -> Row:
-        (row,) = self._readings(made.encoder, pooling).rows()
+        (row,) = self._probe(made.encoder, pooling).rows()
         about = {"objective": made.objective, "mixer": mixer, "num_tokens": made.num_tokens}
         return {**row, **about, "num_parameters": made.num_parameters}
 
-    def _readings(self, encoder: FrozenEncoder, pooling: str) -> Readings:
+    def _probe(self, encoder: FrozenEncoder, pooling: str) -> EncoderProbe:
         cfg = ProbeConfig(
             chunk_lens=(self.plan.chunk_len,),
             poolings=() if pooling == "memory" else (pooling,),  # type: ignore[arg-type]
             seeds=(self.plan.seed,),
             reading=self.reading,
         )
-        return Readings(encoder, self.texts, cfg, self.plan.chunk_len, cache=self.cache, quiet=self.quiet)
+        return EncoderProbe(encoder, self.texts, cfg, self.plan.chunk_len, cache=self.cache, quiet=self.quiet)
 
     # --- training ----------------------------------------------------------------------------------------------
 

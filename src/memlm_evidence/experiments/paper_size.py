@@ -26,9 +26,9 @@ from memlm.data.token_store import prepare
 from memlm.data.tokenizer import Tokenizer
 from memlm.data.windows import all_windows
 from memlm.evaluation.prediction import excess, predict, prediction_measures
+from memlm.probing.encoder_probe import EncoderProbe
 from memlm.probing.encoders import FrozenEncoder, MemoryEncoder, language_model_encoder
-from memlm.probing.material import Texts
-from memlm.probing.readings import Readings
+from memlm.probing.texts import ProbeTexts
 from memlm.recipes.paper import paper_autoencoder, paper_causal, paper_memory_model
 from memlm.runtime.results import Provenance, Result
 from memlm.training.accelerator import world_size
@@ -152,17 +152,17 @@ def _require_machine(recipe: Recipe, folder: Path) -> None:
         )
 
 
-def _texts(data: DataConfig, tokenizer: Tokenizer, reading: ReadingConfig) -> Texts:
+def _texts(data: DataConfig, tokenizer: Tokenizer, reading: ReadingConfig) -> ProbeTexts:
     """The beginning of a corpus, which is enough for readers."""
     corpus = data.corpus
     if isinstance(corpus, HubCorpus):
         corpus = replace(corpus, max_bytes=min(corpus.max_bytes, _READ_BYTES))
-    return Texts.of_splits(replace(data, corpus=corpus), tokenizer, reading.test_fraction)
+    return ProbeTexts.of_splits(replace(data, corpus=corpus), tokenizer, reading.test_fraction)
 
 
-def _read(encoder: FrozenEncoder, texts: Texts, chunk_len: int, reading: ReadingConfig, seed: int) -> Row:
+def _read(encoder: FrozenEncoder, texts: ProbeTexts, chunk_len: int, reading: ReadingConfig, seed: int) -> Row:
     cfg = ProbeConfig(chunk_lens=(chunk_len,), seeds=(seed,), reading=reading)
-    (row,) = Readings(encoder, texts, cfg, chunk_len, cache=default_cache(), quiet=False).rows()
+    (row,) = EncoderProbe(encoder, texts, cfg, chunk_len, cache=default_cache(), quiet=False).rows()
     return row
 
 

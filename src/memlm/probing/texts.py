@@ -40,7 +40,7 @@ class Vocabulary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Material:
+class ProbeData:
     """Chunks to train readers on, to watch them by and to measure them on, in the encoder's token ids."""
 
     train: Chunks
@@ -64,7 +64,7 @@ class _Splits(NamedTuple):
     test: TokenSplit
 
 
-class Texts:
+class ProbeTexts:
     """Documents in three splits, tokenized once, when they are first cut; into chunks of any length."""
 
     def __init__(
@@ -88,7 +88,7 @@ class Texts:
         self.test_fraction = test_fraction
 
     @classmethod
-    def of_splits(cls, data: DataConfig, tokenizer: Tokenizer, test_fraction: float) -> "Texts":
+    def of_splits(cls, data: DataConfig, tokenizer: Tokenizer, test_fraction: float) -> "ProbeTexts":
         """For encoders that were trained on this corpus: readers learn from what the encoders learned from, and are
         measured on what neither has seen."""
         everything = list(read_documents(data.corpus))
@@ -97,7 +97,7 @@ class Texts:
         )
         return cls(tokenizer, learned, test_fraction, held_out=held_out)
 
-    def cut(self, chunk_len: int, cfg: ReadingConfig) -> Material:
+    def split_into_chunks(self, chunk_len: int, cfg: ReadingConfig) -> ProbeData:
         """Whole chunks of each split.
 
         Raises:
@@ -112,7 +112,7 @@ class Texts:
         self._require("training", train, MIN_TRAIN_CHUNKS)
         self._require("validation", validation, MIN_TEST_CHUNKS // 2)
         self._require("test", test, MIN_TEST_CHUNKS)
-        return Material(
+        return ProbeData(
             train=train,
             validation=validation,
             test=test,

@@ -11,7 +11,7 @@ from memlm.config import ReadingConfig
 from memlm.data.chunks import Chunks
 from memlm.data.corpus import Document
 from memlm.data.tokenizer import Tokenizer
-from memlm.probing.material import MIN_TEST_CHUNKS, MIN_TRAIN_CHUNKS, Material, Texts, Vocabulary
+from memlm.probing.texts import MIN_TEST_CHUNKS, MIN_TRAIN_CHUNKS, ProbeData, ProbeTexts, Vocabulary
 
 EVERYTHING = ReadingConfig(num_steps=10**6, max_chunks=10**6, test_chunks=10**6)
 WORDS = [
@@ -41,12 +41,12 @@ def tokenizer() -> Tokenizer:
     return Tokenizer.train(texts(), 300)
 
 
-def parts(material: Material) -> tuple[Chunks, Chunks, Chunks]:
-    return material.train, material.validation, material.test
+def parts(data: ProbeData) -> tuple[Chunks, Chunks, Chunks]:
+    return data.train, data.validation, data.test
 
 
-def gather(tokenizer: Tokenizer, documents: Sequence[Document], chunk_len: int, cfg: ReadingConfig) -> Material:
-    return Texts(tokenizer, documents, cfg.test_fraction).cut(chunk_len, cfg)
+def gather(tokenizer: Tokenizer, documents: Sequence[Document], chunk_len: int, cfg: ReadingConfig) -> ProbeData:
+    return ProbeTexts(tokenizer, documents, cfg.test_fraction).split_into_chunks(chunk_len, cfg)
 
 
 def decoded(tokenizer: Tokenizer, chunks: Chunks) -> list[str]:
@@ -64,8 +64,8 @@ def sources(tokenizer: Tokenizer, chunks: Chunks, of: Sequence[str]) -> list[int
 
 
 def test_no_text_is_in_two_splits_and_each_is_in_one(tokenizer: Tokenizer) -> None:
-    material = gather(tokenizer, documents(texts()), 40, EVERYTHING)
-    train, validation, test = (set(sources(tokenizer, part, texts())) for part in parts(material))
+    data = gather(tokenizer, documents(texts()), 40, EVERYTHING)
+    train, validation, test = (set(sources(tokenizer, part, texts())) for part in parts(data))
     assert not train & validation
     assert not train & test
     assert not validation & test
@@ -74,8 +74,8 @@ def test_no_text_is_in_two_splits_and_each_is_in_one(tokenizer: Tokenizer) -> No
 
 
 def test_copies_of_a_text_are_in_one_split(tokenizer: Tokenizer) -> None:
-    material = gather(tokenizer, documents(texts(10) * 12), 40, EVERYTHING)
-    train, validation, test = (set(sources(tokenizer, part, texts(10))) for part in parts(material))
+    data = gather(tokenizer, documents(texts(10) * 12), 40, EVERYTHING)
+    train, validation, test = (set(sources(tokenizer, part, texts(10))) for part in parts(data))
     assert len(train) + len(validation) + len(test) == 10
 
 
@@ -106,20 +106,20 @@ def test_a_larger_budget_keeps_the_splits_and_the_chunks_there_were(tokenizer: T
 
 @pytest.mark.parametrize("chunk_len", [1, 5, 16])
 def test_chunks_are_whole_and_lie_side_by_side_in_their_text(chunk_len: int, tokenizer: Tokenizer) -> None:
-    material = gather(tokenizer, documents(texts(60)), chunk_len, EVERYTHING)
+    data = gather(tokenizer, documents(texts(60)), chunk_len, EVERYTHING)
     encoded = [tokenizer.encode(text) for text in texts(60)]
     expected = [tuple(ids[i : i + chunk_len]) for ids in encoded for i in range(0, len(ids) - chunk_len + 1, chunk_len)]
-    found = [tuple(row) for part in parts(material) for row in part.tokens.tolist()]
+    found = [tuple(row) for part in parts(data) for row in part.tokens.tolist()]
     assert sorted(found) == sorted(expected)
-    for part in parts(material):
+    for part in parts(data):
         assert part.mask.all()
         assert part.tokens.shape[1] == chunk_len
-    assert material.round_trips
+    assert data.round_trips
 
 
 def test_chunks_of_one_document_are_one_texts(tokenizer: Tokenizer) -> None:
-    material = gather(tokenizer, documents(texts()), 40, EVERYTHING)
-    for part in parts(material):
+    data = gather(tokenizer, documents(texts()), 40, EVERYTHING)
+    for part in parts(data):
         pairs = set(zip(part.document.tolist(), sources(tokenizer, part, texts()), strict=True))
         assert len(pairs) == len({document for document, _ in pairs}) == len({source for _, source in pairs})
         assert not np.all(np.diff(part.document) >= 0)  # in random order
@@ -131,30 +131,30 @@ def test_bytes_add_up(tokenizer: Tokenizer) -> None:
     for number, size in enumerate(single.test_bytes):
         ids = single.test.tokens[single.test.document == number].ravel()
         assert size == encoded[tuple(sorted(ids.tolist()))]
-    material = gather(tokenizer, documents(texts()), 16, ReadingConfig(test_chunks=100))
-    size = sum(len(chunk.encode()) for chunk in decoded(tokenizer, material.test))
-    assert material.test_bytes.sum() == pytest.approx(size, rel=0.02)
+    data = gather(tokenizer, documents(texts()), 16, ReadingConfig(test_chunks=100))
+    size = sum(len(chunk.encode()) for chunk in decoded(tokenizer, data.test))
+    assert data.test_bytes.sum() == pytest.approx(size, rel=0.02)
 
 
 def test_one_long_text_is_cut_into_pieces_that_are_kept_apart(tokenizer: Tokenizer) -> None:
     long = text(0, 20_000)
-    material = gather(tokenizer, documents([long]), 16, EVERYTHING)
-    places = [{long.find(chunk) for chunk in decoded(tokenizer, part)} for part in parts(material)]
+    data = gather(tokenizer, documents([long]), 16, EVERYTHING)
+    places = [{long.find(chunk) for chunk in decoded(tokenizer, part)} for part in parts(data)]
     assert all(-1 not in found for found in places)
     assert len(set.union(*places)) == sum(map(len, places))
     assert 0.12 < len(places[2]) / sum(map(len, places)) < 0.18
     # Pieces, not chunks, are kept apart: what follows a test chunk is mostly test too.
-    assert len(material.test_bytes) < len(places[2]) / 10
+    assert len(data.test_bytes) < len(places[2]) / 10
 
 
 def test_characters_of_several_bytes_survive_the_cutting() -> None:
     long = "".join(random.Random(0).choices("漢字ünd→ ", k=60_000))
     tokenizer = Tokenizer.train([], 256)
-    material = gather(tokenizer, documents([long]), 64, EVERYTHING)
-    assert material.round_trips
+    data = gather(tokenizer, documents([long]), 64, EVERYTHING)
+    assert data.round_trips
     # Bytes are tokens here; no piece ends within a character.
     assert "\ufffd" not in tokenizer.decode(tokenizer.encode(long))
-    pieces = [part.tokens[part.document == number] for part in parts(material) for number in np.unique(part.document)]
+    pieces = [part.tokens[part.document == number] for part in parts(data) for number in np.unique(part.document)]
     assert len(pieces) > 50
 
 
@@ -173,9 +173,9 @@ def test_too_little_text_says_how_much_is_enough(num_texts: int, chunk_len: int,
     given = texts(num_texts, 40)
     while sum(map(len, given)) < num_bytes:
         given.append(text(len(given), 150))
-    material = gather(tokenizer, documents(given), chunk_len, ReadingConfig())
-    assert len(material.train.tokens) >= MIN_TRAIN_CHUNKS
-    assert len(material.test.tokens) >= MIN_TEST_CHUNKS
+    data = gather(tokenizer, documents(given), chunk_len, ReadingConfig())
+    assert len(data.train.tokens) >= MIN_TRAIN_CHUNKS
+    assert len(data.test.tokens) >= MIN_TEST_CHUNKS
 
 
 @pytest.mark.parametrize("given", [[], [""], ["one"], ["one", "two"]])
@@ -186,9 +186,9 @@ def test_next_to_no_text_is_refused(given: list[str], tokenizer: Tokenizer) -> N
 
 def test_a_document_without_a_chunk_is_not_counted(tokenizer: Tokenizer) -> None:
     given = texts(60) + [WORDS[seed % 300] + str(seed) for seed in range(2000)]
-    material = gather(tokenizer, documents(given), 64, EVERYTHING)
-    assert len(np.unique(material.test.document)) < 30
-    assert len(material.test_bytes) == len(np.unique(material.test.document))
+    data = gather(tokenizer, documents(given), 64, EVERYTHING)
+    assert len(np.unique(data.test.document)) < 30
+    assert len(data.test_bytes) == len(np.unique(data.test.document))
 
 
 # --- vocabulary ---
@@ -215,21 +215,21 @@ def test_numbering_a_vocabulary_loses_nothing(one: list[int], other: list[int]) 
 
 
 def test_the_vocabulary_is_of_the_tokens_that_occur(tokenizer: Tokenizer) -> None:
-    material = gather(tokenizer, documents(texts()), 16, EVERYTHING)
-    occurring = {token for part in parts(material) for token in part.tokens.ravel().tolist()}
-    assert set(material.vocabulary.types.tolist()) == occurring
+    data = gather(tokenizer, documents(texts()), 16, EVERYTHING)
+    occurring = {token for part in parts(data) for token in part.tokens.ravel().tolist()}
+    assert set(data.vocabulary.types.tolist()) == occurring
     assert len(occurring) < tokenizer.vocab_size
 
 
 def test_random_tokens_are_the_vocabularys_and_know_nothing_of_the_text(tokenizer: Tokenizer) -> None:
-    material = gather(tokenizer, documents(texts()), 16, EVERYTHING)
-    drawn = material.random_tokens()
-    assert drawn.tokens.shape == material.test.tokens.shape
-    assert drawn.tokens.dtype == material.test.tokens.dtype
-    assert set(drawn.tokens.ravel().tolist()) <= set(material.vocabulary.types.tolist())
-    np.testing.assert_array_equal(material.random_tokens().tokens, drawn.tokens)
-    assert (material.random_tokens(seed=1).tokens == drawn.tokens).mean() < 0.05
-    assert (drawn.tokens == material.test.tokens).mean() < 0.05
-    counts = np.bincount(np.searchsorted(material.vocabulary.types, drawn.tokens.ravel()))
-    expected = drawn.tokens.size / len(material.vocabulary)
+    data = gather(tokenizer, documents(texts()), 16, EVERYTHING)
+    drawn = data.random_tokens()
+    assert drawn.tokens.shape == data.test.tokens.shape
+    assert drawn.tokens.dtype == data.test.tokens.dtype
+    assert set(drawn.tokens.ravel().tolist()) <= set(data.vocabulary.types.tolist())
+    np.testing.assert_array_equal(data.random_tokens().tokens, drawn.tokens)
+    assert (data.random_tokens(seed=1).tokens == drawn.tokens).mean() < 0.05
+    assert (drawn.tokens == data.test.tokens).mean() < 0.05
+    counts = np.bincount(np.searchsorted(data.vocabulary.types, drawn.tokens.ravel()))
+    expected = drawn.tokens.size / len(data.vocabulary)
     assert counts.max() < expected + 6 * expected**0.5  # uniform, not as often as in the text

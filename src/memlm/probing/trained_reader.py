@@ -17,7 +17,7 @@ from memlm.models.batch import Batch
 from memlm.models.readers import ReaderModule, build_reader
 from memlm.nn.pooling import Memory
 from memlm.probing.embed import Vectors
-from memlm.probing.material import Material
+from memlm.probing.texts import ProbeData
 from memlm.probing.transform import Transform
 from memlm.runtime.results import Interval
 from memlm.training.accelerator import build_accelerator
@@ -38,8 +38,8 @@ _PRIOR_COUNTS = (1.0, 10.0, 100.0, 1000.0, 10_000.0)
 Nats = Float[np.ndarray, "chunk token"]
 
 
-class Embedded(NamedTuple):
-    """The embeddings [chunk slot dim] of a material's chunks."""
+class Embeddings(NamedTuple):
+    """The embeddings [chunk slot dim] of a data's chunks."""
 
     train: Vectors
     validation: Vectors
@@ -82,8 +82,8 @@ class TrainedReader:
 
 
 def train_reader(
-    material: Material,
-    embedded: Embedded,
+    data: ProbeData,
+    embedded: Embeddings,
     codes: Float[Tensor, "vocab code"],
     reader: Reader,
     cfg: ReadingConfig,
@@ -101,7 +101,7 @@ def train_reader(
     2020, optional ignorance). λ is 0 unless it gains more than three standard errors there.
 
     Args:
-        material: the texts.
+        data: the texts.
         embedded: their embeddings.
         codes: of the vocabulary's tokens, in its order.
         reader: its kind and size.
@@ -113,7 +113,7 @@ def train_reader(
         title: what the progress bar says.
         quiet: show no progress.
     """
-    train, validation = material.vocabulary.number(material.train), material.vocabulary.number(material.validation)
+    train, validation = data.vocabulary.number(data.train), data.vocabulary.number(data.validation)
     transform = transform or Transform(embedded.train)
     log_probs = unconditional_log_probs(train.tokens.ravel(), len(codes))
     known = _known(without) if without else _counted(train, validation, log_probs)

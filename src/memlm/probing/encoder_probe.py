@@ -20,8 +20,8 @@ from memlm.models.pretrained import PretrainedModel
 from memlm.probing.controls import autoencoder_memories, constant, shuffled
 from memlm.probing.embed import embed_chunks
 from memlm.probing.encoders import FrozenEncoder, StateEncoder, View
-from memlm.probing.material import Material, Texts
-from memlm.probing.reading import Embedded, TrainedReader, codes_of, train_reader
+from memlm.probing.texts import ProbeData, ProbeTexts
+from memlm.probing.trained_reader import Embeddings, TrainedReader, codes_of, train_reader
 from memlm.probing.transform import Transform
 from memlm.runtime.files import atomic_write
 
@@ -32,7 +32,7 @@ _LM_BATCH = 64
 Row = dict[str, Any]
 
 
-class Task(NamedTuple):
+class ReaderSpec(NamedTuple):
     """One reading to be made."""
 
     view: View
@@ -42,25 +42,25 @@ class Task(NamedTuple):
     control: str | None = None
 
 
-class Readings:
+class EncoderProbe:
     """The readings of one encoder at one chunk length; what was made before is remembered."""
 
     def __init__(
-        self, encoder: FrozenEncoder, texts: Texts, cfg: ProbeConfig, chunk_len: int, *, cache: Path, quiet: bool
+        self, encoder: FrozenEncoder, texts: ProbeTexts, cfg: ProbeConfig, chunk_len: int, *, cache: Path, quiet: bool
     ) -> None:
         """`texts` are for the encoder's own tokenizer, and may serve several encoders that have the same."""
         self.encoder, self.texts, self.cfg, self.chunk_len = encoder, texts, cfg, chunk_len
         self.cache, self.quiet = cache, quiet
         self.views = views_of(encoder, cfg, chunk_len)
-        self._trained: dict[Task, tuple[TrainedReader, Embedded]] = {}
+        self._trained: dict[ReaderSpec, tuple[TrainedReader, Embeddings]] = {}
 
     @cached_property
-    def material(self) -> Material:
+    def data(self) -> ProbeData:
         """Chunks of this length."""
-        return self.texts.cut(self.chunk_len, self.cfg.reading)
+        return self.texts.split_into_chunks(self.chunk_len, self.cfg.reading)
 
     @cached_property
-    def embedded(self) -> dict[View, Embedded]:
+    def embedded(self) -> dict[View, Embeddings]:
         """The encoder's embeddings, by view."""
         return dict(zip(self.views, self._embed(self.encoder, self.views), strict=True))
 
@@ -70,26 +70,26 @@ class Readings:
             for reader in self.cfg.readers:
                 for degradation in self.cfg.degradations:
                     for seed in self.cfg.seeds:
-                        yield self.row(Task(view, READERS[reader], seed, degradation))
+                        yield self.row(ReaderSpec(view, READERS[reader], seed, degradation))
 
     def controls(self, names: Sequence[str] = CONTROLS) -> Iterator[Row]:
         """The controls, for the first view and reader."""
         for name in names:
             yield self.row(self._first._replace(control=name))
 
-    def row(self, task: Task) -> Row:
+    def row(self, spec: ReaderSpec) -> Row:
         """One reading, or what is remembered of it."""
         about = {
             "encoder": self.encoder.name,
-            "layer": task.view.layer,
-            "pooling": task.view.pooling,
-            "reader": task.reader.kind,
+            "layer": spec.view.layer,
+            "pooling": spec.view.pooling,
+            "reader": spec.reader.kind,
             "chunk_len": self.chunk_len,
-            "seed": task.seed,
-            "degradation": asdict(task.degradation) if task.degradation else None,
-            "control": task.control,
+            "seed": spec.seed,
+            "degradation": asdict(spec.degradation) if spec.degradation else None,
+            "control": spec.control,
         }
-        return {**about, **self._remembered(task, lambda: self._measured(task))}
+        return {**about, **self._remembered(spec, lambda: self._measured(spec))}
 
     def baselines(self) -> Row:
         """What the text costs without any memory: to the unconditional reader, and to a causal language model.
@@ -98,110 +98,108 @@ class Readings:
         """
         unconditional = self.row(self._first)
         names = ("unconditional_nats_per_token", "num_train_chunks", "num_chunks", "num_documents", "vocab_size")
-        task = self._first._replace(reader=AutoregressiveReader(), control="causal")
-        return {name: unconditional[name] for name in names} | self._remembered(task, lambda: self._causal(task))
+        spec = self._first._replace(reader=AutoregressiveReader(), control="causal")
+        return {name: unconditional[name] for name in names} | self._remembered(spec, lambda: self._causal(spec))
 
     @property
-    def _first(self) -> Task:
+    def _first(self) -> ReaderSpec:
         """The reading that controls and baselines are set beside."""
-        return Task(self.views[0], READERS[self.cfg.readers[0]], self.cfg.seeds[0])
+        return ReaderSpec(self.views[0], READERS[self.cfg.readers[0]], self.cfg.seeds[0])
 
     # --- one reading -------------------------------------------------------------------------------------------
 
-    def _measured(self, task: Task) -> Row:
-        reader, embedded = self.trained(task)
+    def _measured(self, spec: ReaderSpec) -> Row:
+        reader, embedded = self.trained(spec)
         test, vectors, sizes = (
-            self.material.vocabulary.number(self.material.test),
+            self.data.vocabulary.number(self.data.test),
             embedded.test,
-            self.material.test_bytes,
+            self.data.test_bytes,
         )
-        if task.control == "random_tokens":
-            chunks = self.material.random_tokens()
-            (vectors,) = embed_chunks(self.encoder, [task.view], chunks, **self._embed_options("random tokens"))
-            test = self.material.vocabulary.number(chunks)
+        if spec.control == "random_tokens":
+            chunks = self.data.random_tokens()
+            (vectors,) = embed_chunks(self.encoder, [spec.view], chunks, **self._embed_options("random tokens"))
+            test = self.data.vocabulary.number(chunks)
         values, intervals = reader.measure(test, vectors, sizes)
-        values |= {"curve": reader.curve, "num_train_chunks": len(self.material.train.tokens)}
-        if isinstance(task.degradation, Quantization):
-            values |= _storage(values, task.degradation)
+        values |= {"curve": reader.curve, "num_train_chunks": len(self.data.train.tokens)}
+        if isinstance(spec.degradation, Quantization):
+            values |= _storage(values, spec.degradation)
         return {**values, "intervals": {name: list(interval) for name, interval in intervals.items()}}
 
-    def trained(self, task: Task) -> tuple[TrainedReader, Embedded]:
-        """A reader trained for a task, and what it was trained on; what is asked for again is kept."""
-        if task.control == "random_tokens":
-            task = task._replace(control=None)  # only what it is measured on differs
-        if task in self._trained:
-            return self._trained[task]
-        embedded = self._of_control(task)
-        without = self._without(task) if isinstance(task.reader, AutoregressiveReader) else None
-        trained = self._train(task, embedded, without), embedded
-        if task.control in (None, "causal"):
-            self._trained[task] = trained
+    def trained(self, spec: ReaderSpec) -> tuple[TrainedReader, Embeddings]:
+        """A reader trained for a spec, and what it was trained on; what is asked for again is kept."""
+        if spec.control == "random_tokens":
+            spec = spec._replace(control=None)  # only what it is measured on differs
+        if spec in self._trained:
+            return self._trained[spec]
+        embedded = self._of_control(spec)
+        without = self._without(spec) if isinstance(spec.reader, AutoregressiveReader) else None
+        trained = self._train(spec, embedded, without), embedded
+        if spec.control in (None, "causal"):
+            self._trained[spec] = trained
         return trained
 
-    def _of_control(self, task: Task) -> Embedded:
+    def _of_control(self, spec: ReaderSpec) -> Embeddings:
         """What is read for a control; always with the codes of the encoder that is probed."""
-        match task.control:
+        match spec.control:
             case "untrained":
-                return self._embed(self.encoder.untrained(task.seed), [task.view])[0]
+                return self._embed(self.encoder.untrained(spec.seed), [spec.view])[0]
             case "shuffled":
-                return shuffled(self.embedded[task.view], task.seed)
+                return shuffled(self.embedded[spec.view], spec.seed)
             case "constant" | "causal":
-                return constant(self.embedded[task.view])
+                return constant(self.embedded[spec.view])
             case "positive":
-                return autoencoder_memories(
-                    self.material, self.codes, self.cfg.reading, seed=task.seed, quiet=self.quiet
-                )
+                return autoencoder_memories(self.data, self.codes, self.cfg.reading, seed=spec.seed, quiet=self.quiet)
             case _:
-                return self.embedded[task.view]
+                return self.embedded[spec.view]
 
-    def _without(self, task: Task) -> TrainedReader | None:
+    def _without(self, spec: ReaderSpec) -> TrainedReader | None:
         """An autoregressive reader without a memory is a language model, and has to be trained."""
-        if task.control == "causal":
+        if spec.control == "causal":
             return None
-        return self.trained(task._replace(view=self.views[0], control="causal", degradation=None))[0]
+        return self.trained(spec._replace(view=self.views[0], control="causal", degradation=None))[0]
 
-    def _train(self, task: Task, embedded: Embedded, without: TrainedReader | None) -> TrainedReader:
-        what = task.control or str(task.view)
-        degraded = f", {task.degradation.kind}" if task.degradation else ""
+    def _train(self, spec: ReaderSpec, embedded: Embeddings, without: TrainedReader | None) -> TrainedReader:
+        what = spec.control or str(spec.view)
+        degraded = f", {spec.degradation.kind}" if spec.degradation else ""
         return train_reader(
-            self.material,
+            self.data,
             embedded,
             self.codes,
-            task.reader,
+            spec.reader,
             self.cfg.reading,
-            transform=Transform(embedded.train, task.degradation),
+            transform=Transform(embedded.train, spec.degradation),
             without=without,
-            seed=task.seed,
-            title=f"Reading {self.chunk_len} tokens, {what}{degraded}, {task.reader.kind}, seed {task.seed}",
+            seed=spec.seed,
+            title=f"Reading {self.chunk_len} tokens, {what}{degraded}, {spec.reader.kind}, seed {spec.seed}",
             quiet=self.quiet,
         )
 
-    def _causal(self, task: Task) -> Row:
+    def _causal(self, spec: ReaderSpec) -> Row:
         model = self.encoder.model if isinstance(self.encoder, StateEncoder) else None
         if isinstance(model, PretrainedModel) and model.causal and model.head is not None:
-            nats = _language_model_nats(model, self.material.test)
+            nats = _language_model_nats(model, self.data.test)
             return {"causal_nats_per_token": nats, "causal_model": self.encoder.name}
-        reader, embedded = self.trained(task)
-        test = self.material.vocabulary.number(self.material.test)
+        reader, embedded = self.trained(spec)
+        test = self.data.vocabulary.number(self.data.test)
         nats = float(reader.nats(test, embedded.test).mean())
         return {"causal_nats_per_token": nats, "causal_model": "the autoregressive reader without a memory"}
 
     @cached_property
     def codes(self) -> Float[Tensor, "vocab code"]:
         """What readers write the vocabulary's tokens with."""
-        return codes_of(self.encoder.token_table)[torch.from_numpy(self.material.vocabulary.types)]
+        return codes_of(self.encoder.token_table)[torch.from_numpy(self.data.vocabulary.types)]
 
-    def _embed(self, encoder: FrozenEncoder, views: Sequence[View]) -> list[Embedded]:
+    def _embed(self, encoder: FrozenEncoder, views: Sequence[View]) -> list[Embeddings]:
         parts = (
-            ("training", self.material.train),
-            ("validation", self.material.validation),
-            ("test", self.material.test),
+            ("training", self.data.train),
+            ("validation", self.data.validation),
+            ("test", self.data.test),
         )
         made = [
             embed_chunks(encoder, views, chunks, **self._embed_options(f"{name} chunks of {self.chunk_len}", encoder))
             for name, chunks in parts
         ]
-        return [Embedded(*vectors) for vectors in zip(*made, strict=True)]
+        return [Embeddings(*vectors) for vectors in zip(*made, strict=True)]
 
     def _embed_options(self, what: str, encoder: FrozenEncoder | None = None) -> dict[str, Any]:
         title = f"Embedding {what} with {(encoder or self.encoder).name}"
@@ -209,14 +207,14 @@ class Readings:
 
     # --- memory of readings ------------------------------------------------------------------------------------
 
-    def _remembered(self, task: Task, make: Callable[[], Row]) -> Row:
+    def _remembered(self, spec: ReaderSpec, make: Callable[[], Row]) -> Row:
         """What `make` gives, from the cache if it has been made before from the same encoder, text and settings."""
-        key = [_FORMAT, self.encoder.fingerprint, self._text, str(task.view), asdict(task.reader)]
+        key = [_FORMAT, self.encoder.fingerprint, self._text, str(spec.view), asdict(spec.reader)]
         key += [
             asdict(self.cfg.reading),
-            asdict(task.degradation) if task.degradation else None,
-            task.seed,
-            task.control,
+            asdict(spec.degradation) if spec.degradation else None,
+            spec.seed,
+            spec.control,
         ]
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
         path = self.cache / "readings" / f"{name}.json"
@@ -229,9 +227,9 @@ class Readings:
     @cached_property
     def _text(self) -> str:
         digest = hashlib.sha256()
-        for part in (self.material.train, self.material.validation, self.material.test):
+        for part in (self.data.train, self.data.validation, self.data.test):
             digest.update(part.tokens.tobytes())
-        digest.update(self.material.test.document.tobytes() + self.material.test_bytes.tobytes())
+        digest.update(self.data.test.document.tobytes() + self.data.test_bytes.tobytes())
         return f"{self.chunk_len} {digest.hexdigest()[:16]}"
 
 
