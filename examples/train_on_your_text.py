@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from memlm.config import DataConfig, FileCorpus
-from memlm.data.corpus import cut, list_files
+from memlm.data.corpus import list_files, split_bytes
 from memlm.data.token_store import prepare
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.scale import Scale
@@ -62,7 +62,7 @@ def write_pieces(patterns: list[str], folder: Path) -> None:
     folder.mkdir()
     for number, name in enumerate(list_files(FileCorpus(paths=tuple(patterns)))):
         with Path(name).open("rb") as file:
-            for place, piece in enumerate(cut(file, PIECE_BYTES)):
+            for place, piece in enumerate(split_bytes(file, PIECE_BYTES)):
                 (folder / f"{number:04}-{place:06}.txt").write_bytes(piece)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from memlm.config import RecipeConfig
-from memlm.data.chunks import cut
+from memlm.data.chunks import split_into_chunks
 from memlm.data.token_store import TokenSplit, prepare
 from memlm.evaluation.information import retained_bits
 from memlm.models.autoencoder import Autoencoder, Regeneration
@@ -64,7 +64,7 @@ def test_an_untrained_models_memories_give_nothing_back(
 
 
 def test_shuffled_memories_tell_nothing(model: TextAutoencoder, held_out: TokenSplit) -> None:
-    chunks = cut(held_out, 16, max_chunks=500)
+    chunks = split_into_chunks(held_out, 16, max_chunks=500)
     batch = Batch.of(chunks)
     without = model.unconditional_nats(chunks)[chunks.mask].mean()
     with torch.no_grad():

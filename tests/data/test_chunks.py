@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memlm.data.chunks import Chunks, cut, ended, pieces, repeat, sample
+from memlm.data.chunks import Chunks, excerpts, insert_repetitions, sample_chunks, split_into_chunks, with_end_tokens
 from memlm.data.token_store import TokenSplit
 
 
@@ -46,7 +46,7 @@ def unpadded(chunks: Chunks) -> list[tuple[int, list[int]]]:
 
 @given(splits, chunk_lens)
 def test_cutting_is_its_naive_twin(split: TokenSplit, chunk_len: int) -> None:
-    chunks = cut(split, chunk_len)
+    chunks = split_into_chunks(split, chunk_len)
     assert_well_formed(chunks, chunk_len)
     assert unpadded(chunks) == cut_naively(split, chunk_len)
 
@@ -56,7 +56,7 @@ def test_max_chunks_takes_whole_documents_in_order_and_at_least_one(
     split: TokenSplit, chunk_len: int, max_chunks: int
 ) -> None:
     everything = cut_naively(split, chunk_len)
-    chunks = cut(split, chunk_len, max_chunks=max_chunks)
+    chunks = split_into_chunks(split, chunk_len, max_chunks=max_chunks)
     taken = unpadded(chunks)
     assert_well_formed(chunks, chunk_len)
     assert taken == everything[: len(taken)]
@@ -72,7 +72,7 @@ def test_max_chunks_takes_whole_documents_in_order_and_at_least_one(
 def test_samples_are_windows_of_one_document(
     split: TokenSplit, chunk_len: int, seed: int, step: int, short_fraction: float
 ) -> None:
-    chunks = sample(split, chunk_len, 16, seed=seed, step=step, short_fraction=short_fraction)
+    chunks = sample_chunks(split, chunk_len, 16, seed=seed, step=step, short_fraction=short_fraction)
     assert_well_formed(chunks, chunk_len)
     for document, tokens in unpadded(chunks):
         begin, length = tokens[0] - 1, len(tokens)
@@ -87,7 +87,7 @@ def test_a_sample_is_a_function_of_seed_and_step() -> None:
     split = split_with([1000, 3, 500])
 
     def draw(seed: int, step: int) -> list[tuple[int, list[int]]]:
-        return unpadded(sample(split, 16, 32, seed=seed, step=step, short_fraction=0.5))
+        return unpadded(sample_chunks(split, 16, 32, seed=seed, step=step, short_fraction=0.5))
 
     assert draw(1, 2) == draw(1, 2)
     assert draw(1, 2) != draw(1, 3) != draw(2, 2) != draw(2, 1)
@@ -95,20 +95,20 @@ def test_a_sample_is_a_function_of_seed_and_step() -> None:
 
 def test_begins_are_uniform_over_tokens_and_short_lengths_over_their_logarithms() -> None:
     split = split_with([9000, 1000])
-    chunks = sample(split, 10, 20_000, seed=0, step=0, short_fraction=1.0)
+    chunks = sample_chunks(split, 10, 20_000, seed=0, step=0, short_fraction=1.0)
     assert abs(np.mean(chunks.document == 0) - 0.9) < 0.01
     lengths = np.bincount(chunks.mask.sum(axis=1), minlength=11) / 20_000
     edges = np.log(np.arange(2, 13))
     np.testing.assert_allclose(lengths[1:], np.diff(edges) / (edges[-1] - edges[0]), atol=0.01)
-    with_none = sample(split, 10, 20_000, seed=0, step=0, short_fraction=1.0, shortest=0)
+    with_none = sample_chunks(split, 10, 20_000, seed=0, step=0, short_fraction=1.0, shortest=0)
     assert abs(np.mean(~with_none.mask.any(axis=1)) - np.log(2) / np.log(12)) < 0.01
-    some = sample(split, 10, 20_000, seed=0, step=0, short_fraction=0.2)
+    some = sample_chunks(split, 10, 20_000, seed=0, step=0, short_fraction=0.2)
     assert abs(np.mean(some.mask.sum(axis=1) < 10) - 0.2 * (1 - lengths[-1])) < 0.02
 
 
 def test_samples_from_the_start_begin_with_a_document_each_as_often() -> None:
     split = split_with([9000, 0, 1000, 5])
-    chunks = sample(split, 10, 8_000, seed=0, step=0, short_fraction=0.0, from_start=True)
+    chunks = sample_chunks(split, 10, 8_000, seed=0, step=0, short_fraction=0.0, from_start=True)
     assert all(tokens[0] - 1 == split.document_starts[document] for document, tokens in unpadded(chunks))
     counts = np.bincount(chunks.document[chunks.mask.any(axis=1)], minlength=4) / 8_000
     np.testing.assert_allclose(counts[[0, 3]], 0.25, atol=0.02)
@@ -120,7 +120,7 @@ def test_pieces_are_of_one_length_and_of_one_document(
     split: TokenSplit, chunk_len: int, length: int, most: int
 ) -> None:
     length = min(length, chunk_len)
-    found = pieces(split, chunk_len, length, most)
+    found = excerpts(split, chunk_len, length, most)
     lengths = np.diff(split.document_starts)
     assert len(found.tokens) == min(most, int(np.maximum(lengths - length + 1, 0).sum()))
     begins = []
@@ -134,47 +134,47 @@ def test_pieces_are_of_one_length_and_of_one_document(
 
 @given(chunk_lens, st.integers(0, 2**40), st.floats(0, 1))
 def test_repetitions_are_of_up_to_four_tokens_and_leave_the_padding(chunk_len: int, seed: int, fraction: float) -> None:
-    chunks = cut(split_with([chunk_len * 3 + 1, 5]), chunk_len)
-    found = repeat(chunks, 10_000, fraction=fraction, seed=seed, step=3)
+    chunks = split_into_chunks(split_with([chunk_len * 3 + 1, 5]), chunk_len)
+    found = insert_repetitions(chunks, 10_000, fraction=fraction, seed=seed, step=3)
     assert np.array_equal(found.mask, chunks.mask)
     assert not found.tokens[~found.mask].any()
     for row, before, mask in zip(found.tokens, chunks.tokens, chunks.mask, strict=True):
         changed = np.flatnonzero((row != before) & mask)
         assert len(set(row[changed].tolist())) <= 4
-    none = repeat(chunks, 10_000, fraction=0.0, seed=seed, step=3)
+    none = insert_repetitions(chunks, 10_000, fraction=0.0, seed=seed, step=3)
     assert np.array_equal(none.tokens, chunks.tokens)
 
 
 def test_half_of_the_repetitions_fill_their_chunk() -> None:
-    chunks = cut(split_with([16 * 4000]), 16)
-    found = repeat(chunks, 100_000, fraction=1.0, seed=0, step=0)
+    chunks = split_into_chunks(split_with([16 * 4000]), 16)
+    found = insert_repetitions(chunks, 100_000, fraction=1.0, seed=0, step=0)
     whole = (found.tokens != chunks.tokens).all(axis=1).mean()
     assert 0.48 < whole < 0.56
     assert len({tuple(row) for row in found.tokens[:, :4]}) > 3000
 
 
 def test_ended_chunks_are_full() -> None:
-    chunks = cut(split_with([3]), 5)
-    full = ended(chunks, 7)
+    chunks = split_into_chunks(split_with([3]), 5)
+    full = with_end_tokens(chunks, 7)
     assert full.mask.all()
     assert full.tokens.tolist() == [[1, 2, 3, 7, 7]]
 
 
 def test_a_split_shorter_than_a_chunk_works() -> None:
     split = split_with([3])
-    assert unpadded(cut(split, 64)) == [(0, [1, 2, 3])]
-    assert sample(split, 64, 5, seed=0, step=0, short_fraction=0.0).tokens.shape == (5, 64)
+    assert unpadded(split_into_chunks(split, 64)) == [(0, [1, 2, 3])]
+    assert sample_chunks(split, 64, 5, seed=0, step=0, short_fraction=0.0).tokens.shape == (5, 64)
 
 
 def test_both_are_fast() -> None:
     split = split_with([10_000] * 1000)
     begin = time.process_time()
-    chunks = cut(split, 64)
+    chunks = split_into_chunks(split, 64)
     assert time.process_time() - begin < 5
     assert chunks.mask.sum() == 10_000_000
     seconds = []
     for step in range(20):
         begin = time.process_time()
-        sample(split, 64, 64, seed=0, step=step, short_fraction=0.02)
+        sample_chunks(split, 64, 64, seed=0, step=step, short_fraction=0.02)
         seconds.append(time.process_time() - begin)
     assert min(seconds) < 1e-3

@@ -25,8 +25,8 @@ from memlm.config import (
     StackConfig,
     Weights,
 )
-from memlm.data.chunks import cut
-from memlm.data.recall import KINDS, RecallTexts
+from memlm.data.chunks import split_into_chunks
+from memlm.data.facts import KINDS, FactTexts
 from memlm.data.texts import evaluation_documents
 from memlm.data.token_store import PreparedData, prepare
 from memlm.data.tokenizer import Tokenizer
@@ -182,7 +182,7 @@ def test_what_is_written_is_what_the_model_would_generate(
 ) -> None:
     monkeypatch.setattr("memlm.evaluation.metrics._BATCH_LOGITS", batch_logits)
     model = randomized(MemoryModel(cfg)).eval()
-    texts = RecallTexts(TOKENIZER, TOKENIZER.encode(TEXTS[0]), chunk_len=LENGTH)
+    texts = FactTexts(TOKENIZER, TOKENIZER.encode(TEXTS[0]), chunk_len=LENGTH)
     windows = texts.sample(5, PAST + 1, seed=0, step=0, use="benchmark")
     written = benchmark._Reader(model, LENGTH).answers(windows, blind=False)
     assert (written[~windows.answer] == windows.tokens[~windows.answer]).all()
@@ -253,7 +253,7 @@ def prepared(recipe: RecipeConfig) -> PreparedData:
 
 
 def sampler(recipe: MemoryModelRecipe, prepared: PreparedData, frozen: Any = None) -> Any:
-    chunks = cut(prepared.splits["train"], recipe.model.shape.chunk_len)
+    chunks = split_into_chunks(prepared.splits["train"], recipe.model.shape.chunk_len)
     return window_sampler(recipe, recipe.phases[0], chunks, prepared.tokenizer, frozen)
 
 

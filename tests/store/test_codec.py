@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memlm import TextAutoencoder
-from memlm.data.corpus import cut
+from memlm.data.corpus import split_bytes
 from memlm.data.texts import evaluation_documents
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.autoencoder import Autoencoder
@@ -217,7 +217,7 @@ def test_a_text_is_tokenized_in_pieces(trained: TextAutoencoder, monkeypatch: py
     assert b"".join(codec.read(kept)) == text.encode()
     assert sum(heard) == len(text.encode())
     ends = np.cumsum([chunk.num_bytes for chunk in kept])
-    pieces = np.cumsum([len(piece) for piece in cut(io.BytesIO(text.encode()), 100)])
+    pieces = np.cumsum([len(piece) for piece in split_bytes(io.BytesIO(text.encode()), 100)])
     assert set(pieces) <= set(ends), "each is remembered for itself"
 
 

@@ -18,7 +18,7 @@ from memlm.config import (
     RetrievalStage,
     StackConfig,
 )
-from memlm.data.chunks import cut
+from memlm.data.chunks import split_into_chunks
 from memlm.data.token_store import prepare
 from memlm.recipes.causal import causal as causal_recipe
 from memlm.recipes.causal import retrieval as retrieval_recipe
@@ -79,7 +79,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 
 def validation_nats(causal: LanguageModelRecipe, model: TextLanguageModel) -> float:
-    chunks = cut(prepare(causal.data, quiet=True).splits["validation"], CHUNK_LEN)
+    chunks = split_into_chunks(prepare(causal.data, quiet=True).splits["validation"], CHUNK_LEN)
     return float(causal_nats(model.model, chunks)[chunks.mask[:, 1:]].mean())
 
 
@@ -103,7 +103,7 @@ def test_held_out_documents_are_measured_with_an_interval(causal: LanguageModelR
     assert result.causal_nats_per_token == pytest.approx(validation_nats(causal, model), rel=1e-5)
     low, high = result.intervals["causal_nats_per_token"]
     assert low < result.causal_nats_per_token < high
-    chunks = cut(validation, CHUNK_LEN)
+    chunks = split_into_chunks(validation, CHUNK_LEN)
     assert result.num_scored_tokens == chunks.mask.sum() - len(chunks.mask)  # none is asked for a chunk's first
 
 

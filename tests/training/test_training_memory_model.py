@@ -17,7 +17,7 @@ from memlm.config import (
     RecipeConfig,
     Weights,
 )
-from memlm.data.chunks import cut
+from memlm.data.chunks import split_into_chunks
 from memlm.data.token_store import prepare
 from memlm.probing.encoders import load_encoder
 from memlm.recipes.memory_model import memory_model, without_memory
@@ -108,7 +108,7 @@ def test_frozen_memories_are_made_once_and_are_the_encoders(
     model = TextMemoryModel.from_pretrained(curriculum_run / "model").model
     assert model.encoder is not None
     prepared = prepare(curriculum.data, quiet=True)
-    chunks = cut(prepared.splits["train"], curriculum.model.shape.chunk_len)
+    chunks = split_into_chunks(prepared.splits["train"], curriculum.model.shape.chunk_len)
     batch = window_sampler(curriculum, curriculum.phases[0], chunks, prepared.tokenizer, model.encoder)(3)
     assert batch.memory is not None
     with torch.no_grad():

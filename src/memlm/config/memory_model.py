@@ -164,7 +164,7 @@ class MemoryModelRecipe(Config):
     encoder_from: str | None = None
     """Take the encoder of this autoencoder or memory model: a checkpoint folder, or one that ships with memlm."""
     recall_fraction: float = 0.0
-    """Share of training windows that hold a fact and a question about it (`data.recall`)."""
+    """Share of training windows that hold a fact and a question about it (`data.facts`)."""
     recall_chunk_len: int | None = None
     """Tokens of the chunks that facts are placed in; the model's if None. One that reads whole windows as tokens has
     longer chunks than the model it is compared with."""

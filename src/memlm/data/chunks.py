@@ -24,7 +24,7 @@ class Chunks(NamedTuple):
         return Chunks(self.tokens[index], self.mask[index], self.document[index])
 
 
-class Grid(NamedTuple):
+class LazyChunks(NamedTuple):
     """Chunks that are yet to be read: where each begins. A corpus larger than memory can be had so."""
 
     split: TokenSplit
@@ -40,7 +40,7 @@ class Grid(NamedTuple):
         return _gather(self.split, document, begin, np.full_like(begin, self.chunk_len), self.chunk_len)
 
 
-def cut(split: TokenSplit, chunk_len: int, *, max_chunks: int | None = None) -> Chunks:
+def split_into_chunks(split: TokenSplit, chunk_len: int, *, max_chunks: int | None = None) -> Chunks:
     """All consecutive chunks of every document, in order.
 
     Args:
@@ -48,10 +48,10 @@ def cut(split: TokenSplit, chunk_len: int, *, max_chunks: int | None = None) -> 
         chunk_len: tokens per chunk.
         max_chunks: take no more than this, and only whole documents; but at least the first.
     """
-    return grid(split, chunk_len, max_chunks=max_chunks).rows(slice(None))
+    return lazy_chunks(split, chunk_len, max_chunks=max_chunks).rows(slice(None))
 
 
-def grid(split: TokenSplit, chunk_len: int, *, max_chunks: int | None = None) -> Grid:
+def lazy_chunks(split: TokenSplit, chunk_len: int, *, max_chunks: int | None = None) -> LazyChunks:
     """The same, not yet read."""
     lengths = np.diff(split.document_starts)
     num_chunks = -(-lengths // chunk_len)
@@ -62,10 +62,10 @@ def grid(split: TokenSplit, chunk_len: int, *, max_chunks: int | None = None) ->
     document = np.repeat(np.arange(len(num_chunks)), num_chunks)
     first_chunk = np.cumsum(num_chunks) - num_chunks
     place = np.arange(len(document)) - first_chunk[document]
-    return Grid(split, chunk_len, document, split.document_starts[document] + place * chunk_len)
+    return LazyChunks(split, chunk_len, document, split.document_starts[document] + place * chunk_len)
 
 
-def sample(
+def sample_chunks(
     split: TokenSplit,
     chunk_len: int,
     num_chunks: int,
@@ -102,7 +102,7 @@ def sample(
     return _gather(split, document, begin, max_len, chunk_len)
 
 
-def pieces(split: TokenSplit, chunk_len: int, length: int, most: int) -> Chunks:
+def excerpts(split: TokenSplit, chunk_len: int, length: int, most: int) -> Chunks:
     """Pieces of `length` tokens, at most so many, from all over the documents that are long enough."""
     lengths = np.diff(split.document_starts)
     starts_of = np.maximum(lengths - length + 1, 0)
@@ -132,7 +132,7 @@ def scramble(chunks: Chunks, vocab_size: int, *, fraction: float, seed: int, ste
     return chunks._replace(tokens=np.where(replaced & chunks.mask, noise, chunks.tokens))
 
 
-def repeat(chunks: Chunks, vocab_size: int, *, fraction: float, seed: int, step: int) -> Chunks:
+def insert_repetitions(chunks: Chunks, vocab_size: int, *, fraction: float, seed: int, step: int) -> Chunks:
     """Put repetitions into a `fraction` of the chunks; a function of `seed` and `step`.
 
     One to four random tokens, again and again: over all of the chunk in half of them, over any stretch in the others.
@@ -148,12 +148,12 @@ def repeat(chunks: Chunks, vocab_size: int, *, fraction: float, seed: int, step:
     return chunks._replace(tokens=np.where(there, repeated, chunks.tokens))
 
 
-def joined(parts: Sequence[Chunks]) -> Chunks:
+def concat_chunks(parts: Sequence[Chunks]) -> Chunks:
     """Chunks of one length, after each other; `document` tells documents apart within each part only."""
     return Chunks(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def ended(chunks: Chunks, end_token: int) -> Chunks:
+def with_end_tokens(chunks: Chunks, end_token: int) -> Chunks:
     """Full chunks: what stood empty is the end token now."""
     return chunks._replace(tokens=np.where(chunks.mask, chunks.tokens, end_token), mask=np.ones_like(chunks.mask))
 

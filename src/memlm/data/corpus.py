@@ -89,7 +89,7 @@ class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-def cut(stream: _Readable, max_bytes: int = MAX_DOCUMENT_BYTES) -> Iterator[bytes]:
+def split_bytes(stream: _Readable, max_bytes: int = MAX_DOCUMENT_BYTES) -> Iterator[bytes]:
     """Cut UTF-8 bytes into pieces of at most `max_bytes`, each at least half as large but for the last.
 
     A piece ends at a blank line if there is one in its second half, else at a newline, else between two characters.
@@ -192,7 +192,7 @@ def _pieces(name: str, stream: _Readable) -> Iterator[Document]:
     The offset is in bytes of UTF-8, whatever encoding the text is read from.
     """
     offset = 0
-    for data in cut(stream):
+    for data in split_bytes(stream):
         yield Document(f"{name}@{offset}" if offset else name, data.decode("utf-8", "surrogatepass"))
         offset += len(data)
 

@@ -8,7 +8,7 @@ import string
 from importlib.machinery import SourceFileLoader
 from importlib.resources import files
 
-from memlm.data.corpus import Document, cut
+from memlm.data.corpus import Document, split_bytes
 
 EVALUATION_TEXTS = ("novel", "verse", "code")
 
@@ -90,7 +90,7 @@ def _read(name: str) -> str:
 
 
 def _documents(name: str, text: bytes) -> list[Document]:
-    pieces = cut(io.BytesIO(text), _DOCUMENT_BYTES)
+    pieces = split_bytes(io.BytesIO(text), _DOCUMENT_BYTES)
     return [Document(f"{name}/{number}", piece.decode("utf-8")) for number, piece in enumerate(pieces)]
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memlm.data.chunks import Chunks, Grid
+from memlm.data.chunks import Chunks, LazyChunks
 
 
 class Windows(NamedTuple):
@@ -25,8 +25,8 @@ class Windows(NamedTuple):
         return Windows._make(part[index] for part in self)
 
 
-def gather_windows(chunks: Chunks | Grid, first: NDArray[np.int64], num_chunks: int) -> Windows:
-    """The windows that begin with these of a text's chunks, which `cut` has put in order."""
+def gather_windows(chunks: Chunks | LazyChunks, first: NDArray[np.int64], num_chunks: int) -> Windows:
+    """The windows that begin with these of a text's chunks, which `split_into_chunks` has put in order."""
     index = np.minimum(first[:, None] + np.arange(num_chunks), len(chunks.document) - 1)
     follows = first[:, None] + np.arange(num_chunks) == index
     present = follows & (chunks.document[index] == chunks.document[first][:, None])
@@ -35,7 +35,7 @@ def gather_windows(chunks: Chunks | Grid, first: NDArray[np.int64], num_chunks: 
     return Windows(np.where(mask, tokens.reshape(mask.shape), 0), mask, index, chunks.document[first])
 
 
-def sample_windows(chunks: Chunks | Grid, num_chunks: int, num_windows: int, *, seed: int, step: int) -> Windows:
+def sample_windows(chunks: Chunks | LazyChunks, num_chunks: int, num_windows: int, *, seed: int, step: int) -> Windows:
     """Windows that begin at uniformly random chunks; a function of `seed` and `step`, so resuming needs no state."""
     first = np.random.default_rng([seed, step]).integers(len(chunks.document), size=num_windows)
     return gather_windows(chunks, first, num_chunks)

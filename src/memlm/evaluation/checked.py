@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from memlm.data.chunks import Chunks, pieces
+from memlm.data.chunks import Chunks, excerpts
 from memlm.data.token_store import TokenSplit
 from memlm.evaluation.bootstrap import share_interval
 from memlm.models.decoded import Decoded
@@ -56,7 +56,7 @@ class Checked(NamedTuple):
 
 def fill_pieces(split: TokenSplit, chunk_len: int) -> dict[int, Chunks]:
     """Pieces of documents, by their length in tokens; without lengths that no document has."""
-    found = {fill: pieces(split, chunk_len, fill, PIECES) for fill in FILLS if fill <= chunk_len}
+    found = {fill: excerpts(split, chunk_len, fill, PIECES) for fill in FILLS if fill <= chunk_len}
     return {fill: some for fill, some in found.items() if len(some.tokens)}
 
 

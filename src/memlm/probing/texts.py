@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlm.config import DataConfig, ReadingConfig
-from memlm.data.chunks import Chunks, cut
-from memlm.data.corpus import MAX_DOCUMENT_BYTES, Document, read_documents, split_of
-from memlm.data.corpus import cut as cut_bytes
+from memlm.data.chunks import Chunks, split_into_chunks
+from memlm.data.corpus import MAX_DOCUMENT_BYTES, Document, read_documents, split_bytes, split_of
 from memlm.data.token_store import TokenSplit, tokenize_documents
 from memlm.data.tokenizer import Tokenizer
 
@@ -106,9 +105,11 @@ class ProbeTexts:
         splits = self._splits
         # More chunks than are drawn in training would be embedded for nothing.
         drawn = max(MIN_TRAIN_CHUNKS, cfg.num_steps * cfg.chunks_per_step(chunk_len))
-        train = _whole(cut(splits.train, chunk_len), min(cfg.max_chunks, drawn))
-        validation = _whole(cut(splits.validation, chunk_len), max(MIN_TEST_CHUNKS, cfg.test_chunks // 3))
-        test, test_bytes = _documents_with_chunks(_whole(cut(splits.test, chunk_len), cfg.test_chunks), splits.test)
+        train = _whole(split_into_chunks(splits.train, chunk_len), min(cfg.max_chunks, drawn))
+        validation = _whole(split_into_chunks(splits.validation, chunk_len), max(MIN_TEST_CHUNKS, cfg.test_chunks // 3))
+        test, test_bytes = _documents_with_chunks(
+            _whole(split_into_chunks(splits.test, chunk_len), cfg.test_chunks), splits.test
+        )
         self._require("training", train, MIN_TRAIN_CHUNKS)
         self._require("validation", validation, MIN_TEST_CHUNKS // 2)
         self._require("test", test, MIN_TEST_CHUNKS)
@@ -169,7 +170,7 @@ def _enough(documents: Sequence[Document]) -> list[Document]:
 
 
 def _cut(document: Document, limit: int) -> list[Document]:
-    pieces = cut_bytes(io.BytesIO(document.text.encode("utf-8", "surrogatepass")), limit)
+    pieces = split_bytes(io.BytesIO(document.text.encode("utf-8", "surrogatepass")), limit)
     texts = [piece.decode("utf-8", "surrogatepass") for piece in pieces]
     return [Document(f"{document.name}/{number}", text) for number, text in enumerate(texts)]
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memlm.data.corpus import cut
+from memlm.data.corpus import split_bytes
 from memlm.evaluation.metrics import batch_chunks
 from memlm.store.kept import Kept, deflated, digest, inflated, patch_of, patched, vectors_of
 from memlm.store.packing import Bits, pack, require_bits, unpack
@@ -81,7 +81,7 @@ class Codec:
         Raises:
             ValueError: the text holds a lone surrogate.
         """
-        pieces = list(cut(io.BytesIO(encoded(text)), _PIECE_BYTES))
+        pieces = list(split_bytes(io.BytesIO(encoded(text)), _PIECE_BYTES))
         for number, piece in enumerate(pieces, 1):
             unfinished = whole_chunks and number == len(pieces)
             tokenized = Tokenized.of(self.model.tokenizer, piece)
@@ -165,7 +165,7 @@ class Codec:
 
     def _raw_text(self, data: bytes, advance: Callable[[int], None] | None, unfinished: bool) -> Iterator[Kept]:
         """All of it raw: these tokens do not give it back."""
-        for piece in list(cut(io.BytesIO(data), _RAW_CHUNKS * self.chunk_len))[: -1 if unfinished else None]:
+        for piece in list(split_bytes(io.BytesIO(data), _RAW_CHUNKS * self.chunk_len))[: -1 if unfinished else None]:
             yield _raw(piece, len(self.model.tokenizer.encode(piece.decode())))
             if advance:
                 advance(len(piece))

@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memlm.data.corpus import cut
+from memlm.data.corpus import split_bytes
 from memlm.data.tokenizer import Tokenizer
 
 MIN_CHUNK = 4
@@ -34,7 +34,7 @@ class Tokenized(NamedTuple):
     def of(cls, tokenizer: Tokenizer, data: bytes) -> Self | None:
         """None, where the tokens do not spell the text, or too many in a row end inside of characters."""
         # In pieces, for all cores, and so that a line of megabytes is no single word.
-        pieces = [piece.decode() for piece in cut(io.BytesIO(data))]
+        pieces = [piece.decode() for piece in split_bytes(io.BytesIO(data))]
         tokens = np.concatenate([np.zeros(0, np.int32), *tokenizer.encode_batch(pieces)]).astype(np.int64)
         spelled = [tokenizer.token_bytes[token] for token in tokens.tolist()]
         sizes = np.array([len(token) for token in spelled], dtype=np.int64)

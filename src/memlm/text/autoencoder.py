@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from memlm.config import AutoencoderConfig
-from memlm.data.chunks import Chunks, cut
+from memlm.data.chunks import Chunks, split_into_chunks
 from memlm.data.corpus import Document
 from memlm.data.token_store import TokenSplit, tokenize_documents
 from memlm.data.tokenizer import Tokenizer
@@ -112,7 +112,7 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
         if device is not None:
             self.to(device)
         listed = as_texts(texts)
-        chunks = cut(self._tokenize(listed), self.config.shape.chunk_len)
+        chunks = split_into_chunks(self._tokenize(listed), self.config.shape.chunk_len)
         vectors, exact, confidence = [self._no_memory], [], []
         with track("Encoding", total=int(chunks.mask.sum()), unit="tokens", quiet=not show_progress_bar) as advance:
             for batch in batches(chunks, self.device, self._batch_size(batch_size)):
@@ -197,7 +197,7 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
     def evaluate_split(self, split: TokenSplit, *, name: str, quiet: bool = True) -> Result:
         """`evaluate`, for documents already tokenized by this model's tokenizer."""
         shape = self.config.shape
-        chunks = cut(split, shape.chunk_len)
+        chunks = split_into_chunks(split, shape.chunk_len)
         scores = self.score(chunks, name=name, quiet=quiet)
         values, intervals = measures(
             scores,

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float
 
 from memlm.config import LanguageModelConfig
-from memlm.data.chunks import Chunks, cut
+from memlm.data.chunks import Chunks, split_into_chunks
 from memlm.data.token_store import TokenSplit
 from memlm.evaluation.bootstrap import ratio_interval
 from memlm.evaluation.metrics import batch_chunks, batches
@@ -23,7 +23,7 @@ class TextLanguageModel(TextModel[LanguageModel, LanguageModelConfig]):
 
     def evaluate_split(self, split: TokenSplit, *, name: str) -> Result:
         """What next tokens cost within chunks: `causal_nats_per_token`, with a 95% interval over documents."""
-        chunks = cut(split, self.config.chunk_len)
+        chunks = split_into_chunks(split, self.config.chunk_len)
         nats, mask = causal_nats(self.model, chunks), chunks.mask[:, 1:]
         per_chunk = (nats * mask).sum(1, dtype=np.float64), mask.sum(1)
         sums = np.stack([np.bincount(chunks.document, weights=column) for column in per_chunk], axis=1)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from memlm.config import MemoryModelConfig
-from memlm.data.chunks import cut
+from memlm.data.chunks import split_into_chunks
 from memlm.data.corpus import Document
 from memlm.data.token_store import TokenSplit, tokenize_documents
 from memlm.data.tokenizer import Tokenizer
@@ -112,7 +112,7 @@ class TextMemoryModel(TextModel[MemoryModel, MemoryModelConfig]):
             raise ValueError(f"no text is longer than a chunk of {shape.chunk_len} tokens; the longest has {longest}")
         recipe = self.provenance.get("recipe", {})
         num_chunks = window_chunks or recipe.get("window_chunks", WINDOW_CHUNKS)
-        windows = all_windows(cut(split, shape.chunk_len), num_chunks)
+        windows = all_windows(split_into_chunks(split, shape.chunk_len), num_chunks)
         total = int(windows.mask.sum())
         with track(f"Predicting {name}", total=total, unit="tokens", quiet=quiet) as advance:
             prediction = predict(self.model, windows, shape.vocab_size, device=self.device, advance=advance)
@@ -131,7 +131,7 @@ class TextMemoryModel(TextModel[MemoryModel, MemoryModelConfig]):
 
     def evaluate_retention(self, split: TokenSplit, *, name: str, quiet: bool = True) -> Result:
         """How much of each chunk the decoder regenerates from its memory; one not trained to will do badly."""
-        shape, chunks = self.config.shape, cut(split, self.config.shape.chunk_len)
+        shape, chunks = self.config.shape, split_into_chunks(split, self.config.shape.chunk_len)
         total = int(chunks.mask.sum())
         regenerator = Regenerator(self.model)
         with track(f"Regenerating {name}", total=total, unit="tokens", quiet=quiet) as advance:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from memlm.data.chunks import Chunks, cut
+from memlm.data.chunks import Chunks, split_into_chunks
 from memlm.data.corpus import Document
 from memlm.data.token_store import TokenSplit, tokenize_documents
 from memlm.text.autoencoder import TextAutoencoder
@@ -23,7 +23,7 @@ def random_passages(
     model: TextAutoencoder, split: TokenSplit, *, num_passages: int = 3, seed: int = 0
 ) -> Iterator[Sample]:
     """Passages drawn at random, not by how well they came out."""
-    chunks = cut(split, model.config.shape.chunk_len)
+    chunks = split_into_chunks(split, model.config.shape.chunk_len)
     last = np.arange(len(chunks.tokens)) + PASSAGE_CHUNKS - 1
     inside = last < len(last)
     starts = np.flatnonzero(inside)[chunks.document[inside.nonzero()] == chunks.document[last[inside]]]
@@ -38,7 +38,7 @@ def regenerated(model: TextAutoencoder, texts: Sequence[str]) -> Iterator[Sample
     """Each text whole."""
     for number, text in enumerate(texts):
         split = tokenize_documents(model.tokenizer, [Document(f"text {number}", text, None)])
-        yield _sample(model, f"text {number}", cut(split, model.config.shape.chunk_len))
+        yield _sample(model, f"text {number}", split_into_chunks(split, model.config.shape.chunk_len))
 
 
 def _sample(model: TextAutoencoder, name: str, chunks: Chunks) -> Sample:

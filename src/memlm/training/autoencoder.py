@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from memlm.config import RecipeConfig
-from memlm.data.chunks import ended, joined, repeat, sample, scramble
+from memlm.data.chunks import concat_chunks, insert_repetitions, sample_chunks, scramble, with_end_tokens
 from memlm.data.token_store import PreparedData, prepare
 from memlm.evaluation.information import unconditional_log_probs
 from memlm.evaluation.metrics import quick_measures, score
@@ -128,7 +128,9 @@ def retention_task(
     """
     chunk_len = recipe.model.shape.chunk_len
     vocab_size, validation = recipe.model.shape.vocab_size, validation_chunks(prepared, chunk_len)
-    short = sample(prepared.splits["validation"], chunk_len, len(validation.mask), seed=0, step=0, short_fraction=1.0)
+    short = sample_chunks(
+        prepared.splits["validation"], chunk_len, len(validation.mask), seed=0, step=0, short_fraction=1.0
+    )
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         device = next(model.parameters()).device
@@ -154,15 +156,17 @@ def batch_sampler(recipe: RecipeConfig, prepared: PreparedData, *, shortest: int
     def batch(step: int) -> Batch:
         draw = {"seed": cfg.seed, "step": step}
         short: Any = {**draw, "short_fraction": cfg.short_fraction, "shortest": shortest}
-        chunks = sample(prepared.splits["train"], shape.chunk_len, num_chunks - num_everyday, **short)
+        chunks = sample_chunks(prepared.splits["train"], shape.chunk_len, num_chunks - num_everyday, **short)
         if num_everyday:
-            everyday = sample(prepared.splits["everyday"], shape.chunk_len, num_everyday, from_start=True, **short)
-            chunks = joined([chunks, everyday])
+            everyday = sample_chunks(
+                prepared.splits["everyday"], shape.chunk_len, num_everyday, from_start=True, **short
+            )
+            chunks = concat_chunks([chunks, everyday])
         if cfg.scrambled_fraction:
             chunks = scramble(chunks, shape.vocab_size, fraction=cfg.scrambled_fraction, **draw)
         if cfg.repeated_fraction:
-            chunks = repeat(chunks, shape.vocab_size, fraction=cfg.repeated_fraction, **draw)
-        return Batch.of(ended(chunks, shape.vocab_size) if shape.end_token else chunks)
+            chunks = insert_repetitions(chunks, shape.vocab_size, fraction=cfg.repeated_fraction, **draw)
+        return Batch.of(with_end_tokens(chunks, shape.vocab_size) if shape.end_token else chunks)
 
     return batch
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from memlm.config import LanguageModelRecipe, TrainingConfig
-from memlm.data.chunks import sample
+from memlm.data.chunks import sample_chunks
 from memlm.data.token_store import PreparedData, TokenSplit, prepare
 from memlm.models.batch import Batch
 from memlm.models.language_model import LanguageModel
@@ -93,7 +93,7 @@ def _tasks(recipe: LanguageModelRecipe, prepared: PreparedData) -> list[tuple[Ta
 def _sampler(train: TokenSplit, row_len: int, cfg: TrainingConfig) -> Callable[[int], Batch]:
     num_rows = cfg.batch_tokens // row_len
     return lambda step: Batch.of(
-        sample(train, row_len, num_rows, seed=cfg.seed, step=step, short_fraction=cfg.short_fraction)
+        sample_chunks(train, row_len, num_rows, seed=cfg.seed, step=step, short_fraction=cfg.short_fraction)
     )
 
 

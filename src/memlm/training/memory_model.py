@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from memlm.config import MemoryModelRecipe, Phase
-from memlm.data.chunks import Chunks, Grid, cut, grid
-from memlm.data.recall import RecallTexts, Tokens
+from memlm.data.chunks import Chunks, LazyChunks, lazy_chunks, split_into_chunks
+from memlm.data.facts import FactTexts, Tokens
 from memlm.data.token_store import PreparedData, prepare
 from memlm.data.tokenizer import Tokenizer
 from memlm.data.windows import all_windows, sample_windows
@@ -114,7 +114,7 @@ def _tasks(
     recipe: MemoryModelRecipe, prepared: PreparedData, model: MemoryModel, device: torch.device
 ) -> Iterator[tuple[Task, Phase]]:
     """The curriculum; each phase's task is made when its turn comes, of the model as it then is."""
-    chunks = grid(prepared.splits["train"], recipe.model.shape.chunk_len)
+    chunks = lazy_chunks(prepared.splits["train"], recipe.model.shape.chunk_len)
     for number, phase in enumerate(recipe.phases, 1):
         if model.encoder is not None:
             model.encoder.requires_grad_(not phase.encoder_frozen)
@@ -131,7 +131,7 @@ def _tasks(
 
 
 def window_sampler(
-    recipe: MemoryModelRecipe, phase: Phase, chunks: Chunks | Grid, tokenizer: Tokenizer, frozen: Encoder | None
+    recipe: MemoryModelRecipe, phase: Phase, chunks: Chunks | LazyChunks, tokenizer: Tokenizer, frozen: Encoder | None
 ) -> Callable[[int], Batch]:
     """Step → its batch of random windows, the recipe's share of them for recall; with a frozen encoder's memories,
     which are made once.
@@ -150,7 +150,7 @@ def window_sampler(
 
     if not recipe.recall_fraction:
         return batch
-    filler = chunks.split.tokens if isinstance(chunks, Grid) else chunks.tokens[chunks.mask]
+    filler = chunks.split.tokens if isinstance(chunks, LazyChunks) else chunks.tokens[chunks.mask]
     return _with_recall(batch, recipe, cfg.seed, filler, tokenizer, frozen)
 
 
@@ -165,7 +165,7 @@ def _with_recall(
     """Recall windows in the place of a share of each batch; a frozen encoder's memories of them are made at once."""
     model_len = recipe.model.shape.chunk_len
     chunk_len = recipe.recall_chunk_len or model_len
-    texts = RecallTexts(tokenizer, filler, chunk_len=chunk_len)
+    texts = FactTexts(tokenizer, filler, chunk_len=chunk_len)
 
     def batch(step: int) -> Batch:
         others = sample(step)
@@ -195,7 +195,7 @@ def _encode_windows(encoder: Encoder, tokens: NDArray[np.int64], mask: NDArray[n
 
 
 @torch.no_grad()
-def encode_chunks(encoder: nn.Module, chunks: Chunks | Grid) -> Memory:
+def encode_chunks(encoder: nn.Module, chunks: Chunks | LazyChunks) -> Memory:
     """The memories of all chunks, on the CPU; an encoder takes tokens and mask."""
     device = next(encoder.parameters()).device
     step = batch_chunks(chunks.rows(slice(1)).tokens.shape[1], _ENCODER_WIDTH)
@@ -209,7 +209,7 @@ def _validation(
 ) -> Callable[[nn.Module], dict[str, float]]:
     shape = recipe.model.shape
     watched = validation_chunks(prepared, shape.chunk_len)
-    windows = all_windows(cut(prepared.splits["validation"], shape.chunk_len), recipe.window_chunks)
+    windows = all_windows(split_into_chunks(prepared.splits["validation"], shape.chunk_len), recipe.window_chunks)
     few = np.linspace(0, len(windows.tokens) - 1, min(_WATCHED_WINDOWS, len(windows.tokens))).astype(int)
     windows = windows.rows(few)
 

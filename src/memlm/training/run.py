@@ -10,7 +10,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from memlm.config import Config, TrainingConfig
-from memlm.data.chunks import Chunks, grid
+from memlm.data.chunks import Chunks, lazy_chunks
 from memlm.data.token_store import PreparedData
 from memlm.runtime.files import place_for
 from memlm.runtime.results import Provenance
@@ -27,7 +27,7 @@ def stage_checkpoints(folder: Path, stage: int) -> Path:
 
 def validation_chunks(prepared: PreparedData, chunk_len: int) -> Chunks:
     """What a training run is watched by: chunks of the validation split, from all documents alike."""
-    chunks = grid(prepared.splits["validation"], chunk_len)
+    chunks = lazy_chunks(prepared.splits["validation"], chunk_len)
     number = min(MAX_VALIDATION_CHUNKS, len(chunks.document))
     return chunks.rows(np.linspace(0, len(chunks.document) - 1, number).astype(int))
 

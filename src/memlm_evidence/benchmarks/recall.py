@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memlm.data.recall import KINDS, RecallTexts, RecallWindows
+from memlm.data.facts import KINDS, FactTexts, FactWindows
 from memlm.data.texts import evaluation_documents
 from memlm.data.tokenizer import Tokenizer
 from memlm.evaluation.bootstrap import ratio_interval
@@ -55,7 +55,7 @@ def recall(
     texts: Sequence[str] = (),
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Hide facts in text, ask for one of them in the last chunk, and decode the answer greedily (`data.recall`).
+    """Hide facts in text, ask for one of them in the last chunk, and decode the answer greedily (`data.facts`).
 
     Every kind of fact is asked for after every number of past chunks that the model can read, at every distance. What
     the model has of the past are its memories; only the question is there as tokens. A model without an encoder has
@@ -65,7 +65,7 @@ def recall(
     Args:
         model: what to ask.
         num_texts: texts for each kind, number of past chunks and distance; units of the bootstrap.
-        kinds: of `data.recall.KINDS`.
+        kinds: of `data.facts.KINDS`.
         seed: of facts and texts; they are never those of training.
         num_facts: facts in each past, with different keys; at most one in a chunk.
         chunk_len: tokens of the chunks that facts are put in; the model's own if None.
@@ -90,7 +90,7 @@ def recall(
     reader = _Reader(model.model, chunk_len)
     filler = np.concatenate(model.tokenizer.encode_batch(texts or _novel()))
     by_kind = {
-        kind: RecallTexts(model.tokenizer, filler, chunk_len=reader.chunk_len, kinds=(kind,), num_facts=num_facts)
+        kind: FactTexts(model.tokenizer, filler, chunk_len=reader.chunk_len, kinds=(kind,), num_facts=num_facts)
         for kind in kinds
     }
     numbers = range(1, reader.max_chunks + 1)
@@ -154,7 +154,7 @@ class _Reader:
             raise ValueError(f"this model's chunks are of {shape.chunk_len} tokens, not of {self.chunk_len}")
 
     @torch.no_grad()
-    def answers(self, windows: RecallWindows, *, blind: bool) -> NDArray[np.int64]:
+    def answers(self, windows: FactWindows, *, blind: bool) -> NDArray[np.int64]:
         """The windows' tokens [window chunk token], the answers' among them greedily decoded anew.
 
         A `blind` model reads nothing of the past.
@@ -203,7 +203,7 @@ def greedy(
     return tokens
 
 
-def judge(tokenizer: Tokenizer, windows: RecallWindows, written: NDArray[np.int64]) -> Outcome:
+def judge(tokenizer: Tokenizer, windows: FactWindows, written: NDArray[np.int64]) -> Outcome:
     """Compare what was written [window chunk token] in the place of answers with the answers."""
     same = [
         tokenizer.decode(theirs[answer]) == tokenizer.decode(ours[answer])

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from memlm.config import MemoryModelRecipe, Phase, ProbeConfig, ReadingConfig, RecipeConfig, RecurrentConfig, Weights
-from memlm.data.chunks import cut
+from memlm.data.chunks import split_into_chunks
 from memlm.data.token_store import prepare
 from memlm.data.windows import all_windows
 from memlm.evaluation.prediction import Prediction, predict
@@ -161,7 +161,7 @@ class Arms:
     def _train(self, recipe: MemoryModelRecipe, name: str) -> Arm:
         trained = train_memory_model(recipe, self._folder(name), prepared=self.prepared, quiet=self.quiet)
         shape = recipe.model.shape
-        windows = all_windows(cut(self.prepared.splits["test"], shape.chunk_len), recipe.window_chunks)
+        windows = all_windows(split_into_chunks(self.prepared.splits["test"], shape.chunk_len), recipe.window_chunks)
         term: Literal["causal", "copy"] = "copy" if name == "oracle" else "causal"
         prediction = predict(trained.model, windows, shape.vocab_size, term=term).chunked(self.plan.chunk_len)
         stretches = [self._stretch(recipe, phase, trained.model) for phase in recipe.phases]
@@ -170,7 +170,7 @@ class Arms:
     def _stretch(self, recipe: MemoryModelRecipe, phase: Phase, model: MemoryModel) -> Stretch:
         """What a phase takes. A frozen encoder is counted as if it encoded every window when its turn comes: it is run
         forwards, and once for each chunk, unless there are more turns than text."""
-        chunks = cut(self.prepared.splits["validation"], recipe.model.shape.chunk_len)
+        chunks = split_into_chunks(self.prepared.splits["validation"], recipe.model.shape.chunk_len)
         batch = window_sampler(recipe, phase, chunks, self.prepared.tokenizer, None)(0)
         if model.encoder is not None:
             model.encoder.requires_grad_(not phase.encoder_frozen)
@@ -268,14 +268,16 @@ class Arms:
         torch.manual_seed(self.plan.seed)
         model = RecurrentModel(cfg)
         objective = combined(Weights(causal=1.0))
-        train = cut(self.prepared.splits["train"], self.plan.chunk_len)
+        train = split_into_chunks(self.prepared.splits["train"], self.plan.chunk_len)
         sample = window_sampler(self.recipe, phase, train, self.prepared.tokenizer, None)
         folder = self._folder("recurrent")
         run = fingerprint([cfg, self.recipe], self.prepared)
         home = Home(folder / "checkpoints", folder / "metrics.jsonl", run)
         task = Task(sample=sample, objective=objective, title="Training recurrent memory")
         progress = fit(model, task, phase.training, build_accelerator(phase.training), home=home, quiet=self.quiet)
-        windows = all_windows(cut(self.prepared.splits["test"], self.plan.chunk_len), self.plan.window_chunks)
+        windows = all_windows(
+            split_into_chunks(self.prepared.splits["test"], self.plan.chunk_len), self.plan.window_chunks
+        )
         prediction = predict(model.cpu(), windows, cfg.vocab_size)
         stretch = Stretch(progress.tokens, flops_per_token(model, objective, sample(0)))
         return Arm(prediction, [stretch], progress.tokens, None)

@@ -21,7 +21,7 @@ from memlm.config import (
     RecipeConfig,
 )
 from memlm.data.cache import default_cache
-from memlm.data.chunks import cut
+from memlm.data.chunks import split_into_chunks
 from memlm.data.token_store import prepare
 from memlm.data.tokenizer import Tokenizer
 from memlm.data.windows import all_windows
@@ -119,7 +119,7 @@ def reproduce_paper_memory_models(out: Path, plan: PaperMemoryModels) -> Result 
     shape = plan.combined.model.shape
     texts = _texts(plan.combined.data, trained["combined"].tokenizer, plan.reading)
     test = prepare(plan.combined.data).splits["test"]
-    windows = all_windows(cut(test, shape.chunk_len), plan.combined.window_chunks)
+    windows = all_windows(split_into_chunks(test, shape.chunk_len), plan.combined.window_chunks)
     probes, predictions = {}, {}
     for name, model in trained.items():
         assert model.model.encoder is not None

@@ -68,7 +68,7 @@ KINDS: dict[str, Kind] = {
 """A name's number of five digits, a name's code of eight hexadecimal digits, the four words after a marker."""
 
 
-class RecallWindows(NamedTuple):
+class FactWindows(NamedTuple):
     """Windows whose last chunk asks for a string that stands in an earlier one; padding is token 0."""
 
     tokens: NDArray[np.int64]
@@ -83,7 +83,7 @@ class RecallWindows(NamedTuple):
     """[window], of `KINDS`."""
 
 
-class RecallTexts:
+class FactTexts:
     """Texts with facts in them, on one grid of chunks; each fact stands wholly inside one chunk."""
 
     def __init__(
@@ -130,7 +130,7 @@ class RecallTexts:
         step: int,
         distance: int | None = None,
         use: Use = "training",
-    ) -> RecallWindows:
+    ) -> FactWindows:
         """Random windows; a function of `seed` and `step`, so resuming needs no state.
 
         Training and benchmark (`use`) draw from different streams of random numbers at every seed and step.
@@ -154,7 +154,7 @@ class RecallTexts:
             raise ValueError(f"a window of {num_chunks} chunks has no fact at a distance of {distance}")
         random = np.random.default_rng([seed, step, _STREAMS[use]])
         windows = [self._window(random, num_chunks, distance) for _ in range(num_windows)]
-        return RecallWindows(*map(np.stack, zip(*windows, strict=True)))
+        return FactWindows(*map(np.stack, zip(*windows, strict=True)))
 
     def practice(self, num_windows: int, num_chunks: int, *, seed: int, step: int) -> NDArray[np.int64]:
         """Windows [window chunk token] to learn recall from; a function of `seed` and `step`.
@@ -186,7 +186,7 @@ class RecallTexts:
             tokens[chunk, at : at + len(told)] = told
         return tokens
 
-    def _window(self, random: np.random.Generator, num_chunks: int, distance: int | None) -> RecallWindows:
+    def _window(self, random: np.random.Generator, num_chunks: int, distance: int | None) -> FactWindows:
         """One window, each field without its first axis."""
         name = self.kinds[random.integers(len(self.kinds))]
         kind, past = KINDS[name], num_chunks - 1
@@ -211,7 +211,7 @@ class RecallTexts:
         mask[past, end:] = False
         asks = np.zeros_like(mask)
         asks[past, len(question) : end] = True
-        return RecallWindows(tokens, mask, asks, np.array(distance), np.array(name))
+        return FactWindows(tokens, mask, asks, np.array(distance), np.array(name))
 
     def _pieces(self, kind: str, before: str, value: str) -> list[NDArray[np.int32]]:
         """Tokens of a value and of what stands before it, apart: so that a value's are the same after anything."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memlm.data.recall import KINDS, Kind, RecallTexts, RecallWindows, tokens_needed
+from memlm.data.facts import KINDS, FactTexts, FactWindows, Kind, tokens_needed
 from memlm.data.texts import evaluation_documents
 from memlm.data.tokenizer import Tokenizer
 from memlm.recipes.memory_model import memory_model
@@ -25,13 +25,13 @@ kinds = st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=3, unique=
 seeds = st.integers(0, 2**31)
 
 
-def sampled(num_windows: int = 3, num_chunks: int = 4, *, seed: int = 0, step: int = 0, **options) -> RecallWindows:
+def sampled(num_windows: int = 3, num_chunks: int = 4, *, seed: int = 0, step: int = 0, **options) -> FactWindows:
     use, distance = options.pop("use", "training"), options.pop("distance", None)
-    texts = RecallTexts(TOKENIZER, FILLER, **{"chunk_len": 32, **options})
+    texts = FactTexts(TOKENIZER, FILLER, **{"chunk_len": 32, **options})
     return texts.sample(num_windows, num_chunks, seed=seed, step=step, use=use, distance=distance)
 
 
-def facts(windows: RecallWindows, window: int) -> list[tuple[int, str, str]]:
+def facts(windows: FactWindows, window: int) -> list[tuple[int, str, str]]:
     """Chunk, key and value of every fact in a window's past that stands wholly inside one chunk."""
     pattern = VALUES[str(windows.kind[window])]
     past = [TOKENIZER.decode(chunk) for chunk in windows.tokens[window, :-1]]
@@ -77,7 +77,7 @@ def test_masks_mark_what_they_say(seed: int, num_chunks: int, num_facts: int) ->
 @given(seed=seeds)
 def test_between_the_facts_stands_the_text(seed: int) -> None:
     filler = 100_000 + np.arange(70)  # no tokens of the tokenizer; shorter than the past, so that it is read again
-    texts = RecallTexts(TOKENIZER, filler, chunk_len=32)
+    texts = FactTexts(TOKENIZER, filler, chunk_len=32)
     past = texts.sample(1, 4, seed=seed, step=0).tokens[0, :-1].ravel()
     places = np.flatnonzero(past >= 100_000)
     assert len(np.unique((past[places] - places) % len(filler))) == 1
@@ -158,12 +158,12 @@ def test_what_cannot_be_is_refused(options: dict, message: str) -> None:
 
 def test_facts_need_a_text_to_stand_in() -> None:
     with pytest.raises(ValueError, match="no text to put facts in"):
-        RecallTexts(TOKENIZER, FILLER[:0], chunk_len=32)
+        FactTexts(TOKENIZER, FILLER[:0], chunk_len=32)
 
 
 @given(seed=st.integers(0, 50), num_chunks=st.integers(2, 6))
 def test_practice_asks_for_what_stands_before(seed: int, num_chunks: int) -> None:
-    texts = RecallTexts(TOKENIZER, FILLER, chunk_len=32)
+    texts = FactTexts(TOKENIZER, FILLER, chunk_len=32)
     windows = texts.practice(3, num_chunks, seed=seed, step=1)
     assert windows.shape == (3, num_chunks, 32)
     np.testing.assert_array_equal(windows, texts.practice(3, num_chunks, seed=seed, step=1))
