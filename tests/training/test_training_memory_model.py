@@ -19,11 +19,12 @@ from memlm.config import (
 )
 from memlm.data.chunks import split_into_chunks
 from memlm.data.token_store import prepare
+from memlm.models.batch import encode_chunks
 from memlm.probing.encoders import load_encoder
 from memlm.recipes.memory_model import memory_model, without_memory
 from memlm.runtime.results import read_json_lines
 from memlm.text.memory_model import TextMemoryModel
-from memlm.training.memory_model import encode_chunks, train_memory_model, window_sampler
+from memlm.training.memory_model import train_memory_model, window_sampler
 from tiny import break_down_after, launch, tiny_memory_recipe
 
 WEIGHTS = Path("model", "model.safetensors")

@@ -19,6 +19,11 @@ class Chunks(NamedTuple):
     document: NDArray[np.int64]
     """[chunk], the index of the document it comes from."""
 
+    @property
+    def chunk_len(self) -> int:
+        """Positions of each chunk."""
+        return self.tokens.shape[1]
+
     def rows(self, index: slice | NDArray[np.int64]) -> "Chunks":
         """Some of the chunks."""
         return Chunks(self.tokens[index], self.mask[index], self.document[index])

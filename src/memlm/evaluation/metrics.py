@@ -3,7 +3,7 @@
 Parallel decoding sees no token of the chunk, so its argmax is never teacher-forced.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from memlm.data.chunks import Chunks
 from memlm.evaluation.bootstrap import bootstrap_interval
 from memlm.evaluation.information import entropy_ratio, retained_bits
-from memlm.models.batch import Batch, token_nats
+from memlm.models.batch import Batch, batch_chunks, batches, token_nats
 from memlm.models.decoded import num_regenerated, token_mask
-from memlm.nn.pooling import Memory
+from memlm.nn.pooling import MemoryVectors
 from memlm.runtime.results import Interval
 
 
@@ -36,31 +36,13 @@ class Scores(NamedTuple):
         return self.predicted == np.where(self.chunks.mask, self.chunks.tokens, -1)
 
 
-_BATCH_LOGITS = 2**25
-"""Logits held at once: 128 MiB in fp32."""
-
-
-def batch_chunks(chunk_len: int, vocab_size: int) -> int:
-    """How many chunks to decode at once, so that their logits fit in memory whatever the vocabulary."""
-    return max(1, _BATCH_LOGITS // (chunk_len * vocab_size))
-
-
-def batches(
-    chunks: Chunks, device: torch.device | str, num_chunks: int, memory: Memory | None = None
-) -> Iterator[Batch]:
-    """Chunks in order, so many at a time, on a device, with their frozen memories if there are any."""
-    everything = Batch.of(chunks, memory)
-    for start in range(0, len(chunks.tokens), num_chunks):
-        yield everything.rows(slice(start, start + num_chunks), device)
-
-
 @torch.no_grad()
 def score(
     model: nn.Module,
     chunks: Chunks,
     vocab_size: int,
     *,
-    memory: Memory | None = None,
+    memory: MemoryVectors | None = None,
     only_nats: bool = False,
     device: torch.device | str = "cpu",
     advance: Callable[[int], None] | None = None,

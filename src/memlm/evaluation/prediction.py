@@ -10,8 +10,7 @@ from torch import nn
 
 from memlm.data.windows import Windows
 from memlm.evaluation.bootstrap import bootstrap_interval, ratio_interval
-from memlm.evaluation.metrics import batch_chunks
-from memlm.models.batch import Batch, window_nats
+from memlm.models.batch import Batch, batch_chunks, window_nats
 from memlm.runtime.results import Interval
 
 

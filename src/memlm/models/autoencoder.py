@@ -9,14 +9,14 @@ from memlm import config
 from memlm.models.encoder import Encoder, Tokens
 from memlm.models.parallel_decoder import Logits, ParallelDecoder
 from memlm.nn.mixers import Mask
-from memlm.nn.pooling import Memory
+from memlm.nn.pooling import MemoryVectors
 
 
 class Regeneration(NamedTuple):
     """What an autoencoder returns."""
 
     logits: Logits
-    memory: Memory
+    memory: MemoryVectors
 
 
 class Autoencoder(nn.Module):
@@ -28,7 +28,7 @@ class Autoencoder(nn.Module):
         self.encoder = Encoder(cfg.shape, cfg.encoder, cfg.pooling)
         self.decoder = ParallelDecoder(cfg.shape, cfg.decoder, cfg.unpooling)
 
-    def forward(self, tokens: Tokens, mask: Mask, memory: Memory | None = None) -> Regeneration:
+    def forward(self, tokens: Tokens, mask: Mask, memory: MemoryVectors | None = None) -> Regeneration:
         """Regenerate chunks from their memories, which are made here unless they come along."""
         memory = self.encoder(tokens, mask) if memory is None else memory
         noisy = memory

@@ -1,19 +1,20 @@
-"""Chunks as tensors, and what their tokens cost under a model's logits."""
+"""Chunks as tensors, in batches that fit in memory; encoders run over them, and what tokens cost under logits."""
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from memlm.data.chunks import Chunks
+from memlm.data.chunks import Chunks, LazyChunks
 from memlm.models.autoencoder import Regeneration
 from memlm.models.encoder import Tokens
 from memlm.models.memory_model import WindowLogits
 from memlm.models.parallel_decoder import Logits
 from memlm.nn.cross_entropy import cross_entropy
 from memlm.nn.mixers import Mask
-from memlm.nn.pooling import Memory
+from memlm.nn.pooling import MemoryVectors
 
 
 class Batch(NamedTuple):
@@ -21,10 +22,10 @@ class Batch(NamedTuple):
 
     tokens: Tokens
     mask: Mask
-    memory: Memory | None = None
+    memory: MemoryVectors | None = None
 
     @classmethod
-    def of(cls, chunks: Chunks, memory: Memory | None = None) -> "Batch":
+    def of(cls, chunks: Chunks, memory: MemoryVectors | None = None) -> "Batch":
         """Chunks, without copying them, and their memories if they are frozen."""
         return cls(torch.from_numpy(chunks.tokens), torch.from_numpy(chunks.mask), memory)
 
@@ -36,6 +37,50 @@ class Batch(NamedTuple):
     def num_tokens(self) -> int:
         """Real tokens."""
         return int(self.mask.sum())
+
+
+_BATCH_NUMBERS = 2**25
+"""fp32 numbers held at once for a batch: 128 MiB."""
+_ENCODER_WIDTH = 256
+"""Numbers that an encoder holds for each token, roughly."""
+
+
+def batch_chunks(chunk_len: int, width: int) -> int:
+    """Chunks in a batch, so that `width` numbers for each token (its logits, say) fit in memory."""
+    return max(1, _BATCH_NUMBERS // (chunk_len * width))
+
+
+def batches(
+    chunks: Chunks | LazyChunks, device: torch.device | str, num_chunks: int, memory: MemoryVectors | None = None
+) -> Iterator[Batch]:
+    """Chunks in order, so many at a time, on a device, with their frozen memories if there are any."""
+    for start in range(0, len(chunks.document), num_chunks):
+        rows = slice(start, start + num_chunks)
+        yield Batch.of(chunks.rows(rows), None if memory is None else memory[rows]).rows(slice(None), device)
+
+
+@torch.no_grad()
+def encoded(
+    encoder: nn.Module,
+    chunks: Chunks | LazyChunks,
+    *,
+    batch_size: int | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> Iterator[tuple[Batch, MemoryVectors]]:
+    """Chunks with their memories, batch by batch, on the encoder's device; `advance` hears of each batch's tokens.
+
+    An encoder takes tokens and mask. `batch_size` is in chunks; by default as many as fit in memory.
+    """
+    device = next(encoder.parameters()).device
+    for batch in batches(chunks, device, batch_size or batch_chunks(chunks.chunk_len, _ENCODER_WIDTH)):
+        yield batch, encoder(batch.tokens, batch.mask)
+        if advance:
+            advance(batch.num_tokens)
+
+
+def encode_chunks(encoder: nn.Module, chunks: Chunks | LazyChunks) -> MemoryVectors:
+    """The memories of all chunks, on the CPU."""
+    return torch.cat([memory.cpu() for _, memory in encoded(encoder, chunks)])
 
 
 def token_nats(regeneration: Regeneration, batch: Batch) -> Float[Tensor, "batch token"]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from memlm.models.autoencoder import Autoencoder
 from memlm.models.parallel_decoder import Logits
-from memlm.nn.pooling import Memory
+from memlm.nn.pooling import MemoryVectors
 
 _TOLERANCE = 2e-3
 """Root mean square by which a memory may differ from that of its text: more than half precision or another machine
@@ -95,7 +95,7 @@ def num_regenerated(logits: Logits, vocab_size: int) -> Int[Tensor, " chunk"]:
 
 
 @torch.no_grad()
-def decode(model: Autoencoder, memory: Memory, num_tokens: Int[Tensor, " chunk"] | None = None) -> Decoded:
+def decode(model: Autoencoder, memory: MemoryVectors, num_tokens: Int[Tensor, " chunk"] | None = None) -> Decoded:
     """Decode memories, encode what comes out, and where that is another memory look for a text that is the same.
 
     Args:
@@ -130,7 +130,7 @@ def decode(model: Autoencoder, memory: Memory, num_tokens: Int[Tensor, " chunk"]
 
 
 def _searched(
-    model: Autoencoder, memory: Memory, logits: Logits, types: Types, distance: Tensor, told: bool
+    model: Autoencoder, memory: MemoryVectors, logits: Logits, types: Types, distance: Tensor, told: bool
 ) -> tuple[Types, Tensor]:
     """Chunks that are nearer to their memories, by one token changed at a time; and how near."""
     active = torch.arange(len(types), device=types.device)
@@ -180,7 +180,7 @@ def _margin(logits: Logits, types: Types) -> Float[Tensor, "chunk token"]:
     return lead.masked_fill(types >= logits.shape[-1], torch.inf)
 
 
-def _distance(model: Autoencoder, memory: Memory, types: Types) -> Float[Tensor, " chunk"]:
+def _distance(model: Autoencoder, memory: MemoryVectors, types: Types) -> Float[Tensor, " chunk"]:
     """Root mean square between memories and those of such chunks."""
     mask = types < model.config.shape.vocab_size
     return (model.encoder(types * mask, mask) - memory).square().mean((1, 2)).sqrt()

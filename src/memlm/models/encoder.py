@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from memlm import config
 from memlm.nn.linear import to_compute_dtype
 from memlm.nn.mixers import Mask
-from memlm.nn.pooling import Memory, build_pooling
+from memlm.nn.pooling import MemoryVectors, build_pooling
 from memlm.nn.quantization import quantized
 from memlm.nn.stack import Stack
 
@@ -32,7 +32,7 @@ class Encoder(nn.Module):
         self.stack = Stack(stack, shape.chunk_len)
         self.pooling = build_pooling(pooling, shape, stack.dim)
 
-    def forward(self, tokens: Tokens, mask: Mask) -> Memory:
+    def forward(self, tokens: Tokens, mask: Mask) -> MemoryVectors:
         """Encode chunks; what stands at the padding of `mask` changes nothing.
 
         Raises:

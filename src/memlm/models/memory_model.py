@@ -23,7 +23,7 @@ from memlm.nn.insertion import Context, Memories, Present, build_insertion
 from memlm.nn.linear import fp32, linear
 from memlm.nn.mixers import Hidden
 from memlm.nn.pointer import Pointer, Recalled
-from memlm.nn.pooling import Memory
+from memlm.nn.pooling import MemoryVectors
 
 Term = Literal["causal", "retention", "copy"]
 Windows = Int[Tensor, "window chunk token"]
@@ -96,7 +96,7 @@ class MemoryModel(nn.Module):
         memory = self.encoder(tokens.flatten(0, 1), mask.flatten(0, 1))
         return rearrange(memory, "(w c) s m -> w c s m", w=len(tokens))
 
-    def regenerate(self, memory: Memory) -> Logits:
+    def regenerate(self, memory: MemoryVectors) -> Logits:
         """Logits [chunk token vocab] of chunks, each from its memory alone (the paper's blank copy)."""
         return self.decoder.get_output_embeddings()(self._regenerated(memory))
 
@@ -178,7 +178,7 @@ class MemoryModel(nn.Module):
             return Recalled(tokens, logits.new_zeros(*tokens.shape, 0), real)
         return Recalled(tokens, self.pointer.keys(self.decoder.get_input_embeddings()(tokens)), real)
 
-    def _regenerated(self, memory: Memory) -> Hidden:
+    def _regenerated(self, memory: MemoryVectors) -> Hidden:
         context, added = self.insertion.regenerating(memory)
         blanks = repeat(self.blanks, "t d -> r t d", r=len(memory))
         return states(self.decoder, blanks if added is None else blanks + added, context)
@@ -211,7 +211,7 @@ class Regenerator(nn.Module):
         self.model = model
 
     def forward(
-        self, tokens: Int[Tensor, "chunk token"], mask: Bool[Tensor, "chunk token"], memory: Memory | None = None
+        self, tokens: Int[Tensor, "chunk token"], mask: Bool[Tensor, "chunk token"], memory: MemoryVectors | None = None
     ) -> Regeneration:
         """Regenerate chunks from their memories, which are made here unless they come along."""
         given = None if memory is None else memory[:, None]

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from memlm import config
 from memlm.nn.linear import linear, to_compute_dtype
-from memlm.nn.pooling import Memory
+from memlm.nn.pooling import MemoryVectors
 from memlm.nn.stack import Stack
 from memlm.nn.unpooling import build_unpooling
 
@@ -24,7 +24,7 @@ class ParallelDecoder(nn.Module):
         self.stack = Stack(stack, shape.chunk_len)
         self.head = linear(stack.dim, shape.num_types, gain=0.3)
 
-    def forward(self, memory: Memory) -> Logits:
+    def forward(self, memory: MemoryVectors) -> Logits:
         """Logits of every position's token."""
         hidden = to_compute_dtype(self.unpooling(memory) + self.positions)
         return self.head(self.stack(hidden))

@@ -19,7 +19,7 @@ from memlm.models.encoder import Tokens
 from memlm.models.parallel_decoder import Logits
 from memlm.nn.linear import fp32, linear, to_compute_dtype
 from memlm.nn.mixers import Hidden, Mask
-from memlm.nn.pooling import Memory
+from memlm.nn.pooling import MemoryVectors
 from memlm.nn.stack import Stack
 from memlm.nn.unpooling import AlignedUnpooling, PositionalUnpooling
 
@@ -55,7 +55,7 @@ class ParallelReader(nn.Module):
         self.stack = Stack(config.StackConfig(dim=cfg.dim, num_layers=cfg.num_layers), shape.chunk_len)
         self.head = head
 
-    def forward(self, tokens: Tokens, mask: Mask, memory: Memory) -> Regeneration:
+    def forward(self, tokens: Tokens, mask: Mask, memory: MemoryVectors) -> Regeneration:
         """Regenerate chunks from their embeddings; the tokens are not looked at."""
         hidden = to_compute_dtype(self.unpooling(memory) + self.positions)
         return Regeneration(self.head(self.stack(hidden)), memory)
@@ -70,7 +70,7 @@ class LinearReader(nn.Module):
         self.positions = nn.Parameter(torch.zeros(shape.chunk_len, cfg.token_dim))
         self.head = head
 
-    def forward(self, tokens: Tokens, mask: Mask, memory: Memory) -> Regeneration:
+    def forward(self, tokens: Tokens, mask: Mask, memory: MemoryVectors) -> Regeneration:
         """Regenerate chunks from their embeddings; the tokens are not looked at."""
         return Regeneration(self.head(to_compute_dtype(self.unpooling(memory) + self.positions)), memory)
 
@@ -93,7 +93,7 @@ class AutoregressiveReader(nn.Module):
         self.stack = Stack(stack, cfg.num_prefix + shape.chunk_len)
         self.head = head
 
-    def forward(self, tokens: Tokens, mask: Mask, memory: Memory) -> Regeneration:
+    def forward(self, tokens: Tokens, mask: Mask, memory: MemoryVectors) -> Regeneration:
         """Logits of every token, given the embedding and the tokens before it."""
         prefix = fp32(self.unfold, rearrange(memory, "b s m -> b (s m)"))
         prefix = rearrange(prefix, "b (p d) -> b p d", p=self.num_prefix)
@@ -104,7 +104,7 @@ class AutoregressiveReader(nn.Module):
         return Regeneration(self.head(hidden[:, self.num_prefix - 1 :]), memory)
 
     @torch.no_grad()
-    def greedy(self, memory: Memory) -> Int[Tensor, "batch token"]:
+    def greedy(self, memory: MemoryVectors) -> Int[Tensor, "batch token"]:
         """The texts that the embeddings give back, each token given those written before it."""
         written = torch.zeros(len(memory), 1, dtype=torch.int64, device=memory.device)
         for _ in range(self.chunk_len):

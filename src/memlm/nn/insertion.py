@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from memlm import config
 from memlm.nn.linear import block_orthogonal, fp32, linear, to_compute_dtype
 from memlm.nn.mixers import Hidden
-from memlm.nn.pooling import Memory
+from memlm.nn.pooling import MemoryVectors
 from memlm.nn.unpooling import PositionalUnpooling
 
 Memories = Float[Tensor, "row memory slot memory_dim"]
@@ -81,7 +81,7 @@ class PrefixInsertion(nn.Module):
         """Unfold the memories into positions."""
         return Context(self.unfold(memory), repeat(present, "r n -> r (n k)", k=self.num_positions))
 
-    def regenerating(self, memory: Memory) -> tuple[Context, Hidden | None]:
+    def regenerating(self, memory: MemoryVectors) -> tuple[Context, Hidden | None]:
         """What is read of the one memory [row slot memory_dim] that a chunk is regenerated from, and what of it is
         added to the blank inputs."""
         return self(memory[:, None], memory.new_ones(len(memory), 1, dtype=torch.bool)), None
@@ -103,7 +103,7 @@ class UnpooledInsertion(nn.Module):
         joined = rearrange(parts, "(r n) (k t) p -> r (n k) (t p)", r=len(memory), k=self.num_positions)
         return Context(self.join(to_compute_dtype(joined)), repeat(present, "r n -> r (n k)", k=self.num_positions))
 
-    def regenerating(self, memory: Memory) -> tuple[Context, Hidden | None]:
+    def regenerating(self, memory: MemoryVectors) -> tuple[Context, Hidden | None]:
         """The memory unpooled, and no prefix."""
         unpooled = self.unpool(memory)
         return Context(unpooled[:, :0], memory.new_ones(len(memory), 0, dtype=torch.bool)), unpooled
@@ -133,7 +133,7 @@ class CrossAttentionInsertion(nn.Module):
         none = keys.new_zeros(rows, 0, keys.shape[-1])
         return Context(none, mask[:, :0], keys, torch.cat([mask.new_ones(rows, 1), mask], dim=1))
 
-    def regenerating(self, memory: Memory) -> tuple[Context, Hidden | None]:
+    def regenerating(self, memory: MemoryVectors) -> tuple[Context, Hidden | None]:
         """The one memory's keys."""
         return self(memory[:, None], memory.new_ones(len(memory), 1, dtype=torch.bool)), None
 

@@ -12,7 +12,7 @@ from memlm import config
 from memlm.nn.linear import attend, block_orthogonal, fp32, linear
 from memlm.nn.mixers import Hidden, Mask
 
-Memory = Float[Tensor, "batch slot memory_dim"]
+MemoryVectors = Float[Tensor, "batch slot memory_dim"]
 
 
 def block_shape(shape: config.MemoryShape) -> tuple[int, int, int]:
@@ -42,7 +42,7 @@ class StatePooling(nn.Module):
         self.state, self.num_slots = state, shape.num_slots
         self.project = linear(dim, shape.num_slots * shape.memory_dim)
 
-    def forward(self, hidden: Hidden, mask: Mask) -> Memory:
+    def forward(self, hidden: Hidden, mask: Mask) -> MemoryVectors:
         """Pool."""
         return rearrange(fp32(self.project, self.state(hidden, mask)), "b (s m) -> b s m", s=self.num_slots)
 
@@ -60,7 +60,7 @@ class PositionalPooling(nn.Module):
         blocks, memory_dims, tokens = block_shape(shape)
         self.gather.weight.data = block_orthogonal(blocks, memory_dims, tokens * cfg.token_dim)
 
-    def forward(self, hidden: Hidden, mask: Mask) -> Memory:
+    def forward(self, hidden: Hidden, mask: Mask) -> MemoryVectors:
         """Pool."""
         parts = self.narrow(hidden) * mask[..., None]
         memory = fp32(self.gather, rearrange(parts, "b t p -> b (t p)"))
@@ -77,7 +77,7 @@ class LearnedQueryPooling(nn.Module):
         self.key_value = linear(dim, 2 * dim)
         self.narrow = linear(dim, shape.memory_dim // cfg.num_parts)
 
-    def forward(self, hidden: Hidden, mask: Mask) -> Memory:
+    def forward(self, hidden: Hidden, mask: Mask) -> MemoryVectors:
         """Pool."""
         queries = repeat(self.queries, "q d -> b q d", b=len(hidden))
         answers = attend(queries, self.key_value(hidden), self.num_heads, mask)
@@ -91,7 +91,7 @@ class AlignedPooling(nn.Module):
         super().__init__()
         self.project = linear(dim, shape.memory_dim)
 
-    def forward(self, hidden: Hidden, mask: Mask) -> Memory:
+    def forward(self, hidden: Hidden, mask: Mask) -> MemoryVectors:
         """Pool nothing."""
         return fp32(self.project, hidden) * mask[..., None]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from memlm import config
 from memlm.nn.linear import attend, block_orthogonal, fp32, linear, to_compute_dtype
 from memlm.nn.mixers import Hidden
-from memlm.nn.pooling import Memory, block_shape
+from memlm.nn.pooling import MemoryVectors, block_shape
 
 
 class RepeatUnpooling(nn.Module):
@@ -21,7 +21,7 @@ class RepeatUnpooling(nn.Module):
         self.chunk_len = shape.chunk_len
         self.project = linear(shape.num_slots * shape.memory_dim, dim)
 
-    def forward(self, memory: Memory) -> Hidden:
+    def forward(self, memory: MemoryVectors) -> Hidden:
         """Unpool."""
         return repeat(fp32(self.project, rearrange(memory, "b s m -> b (s m)")), "b d -> b t d", t=self.chunk_len)
 
@@ -38,7 +38,7 @@ class SlidingWindowUnpooling(nn.Module):
         self.register_buffer("window", window, persistent=False)
         self.project = linear(width // 2, dim)
 
-    def forward(self, memory: Memory) -> Hidden:
+    def forward(self, memory: MemoryVectors) -> Hidden:
         """Unpool."""
         return fp32(self.project, rearrange(memory, "b s m -> b (s m)")[:, self.window])
 
@@ -55,12 +55,12 @@ class PositionalUnpooling(nn.Module):
         self.scatter.weight.data = gain * block_orthogonal(blocks, tokens * cfg.token_dim, memory_dims)
         self.widen = linear(cfg.token_dim, dim)
 
-    def parts(self, memory: Memory) -> Float[Tensor, "batch token token_dim"]:
+    def parts(self, memory: MemoryVectors) -> Float[Tensor, "batch token token_dim"]:
         """What each position gets of the memory."""
         parts = fp32(self.scatter, rearrange(memory, "b s m -> b (s m)"))
         return rearrange(parts, "b (t p) -> b t p", p=self.token_dim)
 
-    def forward(self, memory: Memory) -> Hidden:
+    def forward(self, memory: MemoryVectors) -> Hidden:
         """Unpool."""
         return self.widen(to_compute_dtype(self.parts(memory)))
 
@@ -72,7 +72,7 @@ class AlignedUnpooling(nn.Module):
         super().__init__()
         self.project = linear(shape.memory_dim, dim)
 
-    def forward(self, memory: Memory) -> Hidden:
+    def forward(self, memory: MemoryVectors) -> Hidden:
         """Unpool."""
         return fp32(self.project, memory)
 
@@ -88,7 +88,7 @@ class LearnedQueryUnpooling(nn.Module):
         self.widen = linear(shape.memory_dim // cfg.num_parts, dim)
         self.key_value = linear(dim, 2 * dim)
 
-    def forward(self, memory: Memory) -> Hidden:
+    def forward(self, memory: MemoryVectors) -> Hidden:
         """Unpool."""
         parts = fp32(self.widen, rearrange(memory, "b s (q m) -> b (s q) m", q=self.num_parts)) + self.part_positions
         queries = repeat(self.queries, "t d -> b t d", b=len(memory))

@@ -8,18 +8,17 @@ from torch import Tensor, nn
 from memlm.config import MaskedMixer, MemoryShape, ParallelReader, Positional, ReadingConfig, StackConfig
 from memlm.evaluation.information import unconditional_log_probs
 from memlm.models.autoencoder import Regeneration
-from memlm.models.batch import Batch
+from memlm.models.batch import Batch, encode_chunks
 from memlm.models.encoder import Encoder, Tokens
 from memlm.models.readers import build_reader, token_dim
 from memlm.nn.linear import linear
 from memlm.nn.mixers import Mask
-from memlm.nn.pooling import Memory
+from memlm.nn.pooling import MemoryVectors
 from memlm.probing.embed import Vectors
 from memlm.probing.texts import ProbeData
 from memlm.probing.trained_reader import Embeddings, training_config
 from memlm.training.accelerator import build_accelerator
 from memlm.training.loop import Task, fit
-from memlm.training.memory_model import encode_chunks
 from memlm.training.objectives import RETENTION
 
 POSITIVE_DIMS, POSITIVE_DIMS_PER_TOKEN = 512, 4
@@ -56,7 +55,7 @@ class _CodeEncoder(nn.Module):
             linear(codes.shape[1], stack.dim, gain=0.35),
         )
 
-    def forward(self, tokens: Tokens, mask: Mask) -> Memory:
+    def forward(self, tokens: Tokens, mask: Mask) -> MemoryVectors:
         return self.encoder(tokens, mask)
 
 
@@ -68,7 +67,7 @@ class _CodeAutoencoder(nn.Module):
         self.encoder = encoder
         self.reader = build_reader(ParallelReader(), encoder.shape, codes, log_probs)
 
-    def forward(self, tokens: Tokens, mask: Mask, memory: Memory | None = None) -> Regeneration:
+    def forward(self, tokens: Tokens, mask: Mask, memory: MemoryVectors | None = None) -> Regeneration:
         memory = self.encoder(tokens, mask) if memory is None else memory
         return self.reader(tokens, mask, memory)
 

@@ -20,7 +20,7 @@ from memlm.models.load_pretrained import load_pretrained
 from memlm.models.pretrained import PretrainedModel
 from memlm.models.sentence import SentenceModel
 from memlm.nn.mixers import Hidden, Mask
-from memlm.nn.pooling import Memory, PositionalPooling, last_token, mean_token
+from memlm.nn.pooling import MemoryVectors, PositionalPooling, last_token, mean_token
 from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.checkpoint_folder import kind_of
 from memlm.text.language_model import TextLanguageModel
@@ -69,7 +69,7 @@ class FrozenEncoder(ABC):
         """
 
     @abstractmethod
-    def embed(self, tokens: Tokens, mask: Mask, views: Sequence[View]) -> list[Memory]:
+    def embed(self, tokens: Tokens, mask: Mask, views: Sequence[View]) -> list[MemoryVectors]:
         """The embeddings [chunk slot dim] of chunks, one for each resolved view, in fp32."""
 
     @abstractmethod
@@ -110,7 +110,7 @@ class MemoryEncoder(FrozenEncoder):
         return self.default_view
 
     @torch.no_grad()
-    def embed(self, tokens: Tokens, mask: Mask, views: Sequence[View]) -> list[Memory]:
+    def embed(self, tokens: Tokens, mask: Mask, views: Sequence[View]) -> list[MemoryVectors]:
         """Memories [chunk slot memory_dim]; chunks shorter than the model's are padded, as a text's last chunk is."""
         missing = self.encoder.shape.chunk_len - tokens.shape[1]
         memory = self.encoder(F.pad(tokens, (0, missing)), F.pad(mask, (0, missing)))
@@ -168,7 +168,7 @@ class StateEncoder(FrozenEncoder):
         return view._replace(layer=last if view.pooling == "sentence" else view.layer % (last + 1))
 
     @torch.no_grad()
-    def embed(self, tokens: Tokens, mask: Mask, views: Sequence[View]) -> list[Memory]:
+    def embed(self, tokens: Tokens, mask: Mask, views: Sequence[View]) -> list[MemoryVectors]:
         """Embeddings [chunk slot dim], all from one pass through the model."""
         layers = sorted({view.layer for view in views if view.pooling != "sentence"})
         states = self.model.states(self.model.embed_tokens(tokens), mask, layers) if layers else []
@@ -203,11 +203,11 @@ class StateEncoder(FrozenEncoder):
             model = LanguageModel(self.model.config).eval()
         return StateEncoder(model, self.tokenizer, name=f"untrained {self.name}", fingerprint=_hash(model))
 
-    def _sentence(self, tokens: Tokens, mask: Mask) -> Memory:
+    def _sentence(self, tokens: Tokens, mask: Mask) -> MemoryVectors:
         assert isinstance(self.model, SentenceModel)
         return self.model.sentence_embedding(tokens, mask)[:, None]
 
-    def _pooled(self, states: Hidden, mask: Mask, pooling: str) -> Memory:
+    def _pooled(self, states: Hidden, mask: Mask, pooling: str) -> MemoryVectors:
         text = states[:, self.model.num_prefix : self.model.num_prefix + mask.shape[1]]
         match pooling:
             case "last":

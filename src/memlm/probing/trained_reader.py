@@ -15,7 +15,7 @@ from memlm.evaluation.information import unconditional_log_probs
 from memlm.evaluation.metrics import Scores, measures, quick_measures, score
 from memlm.models.batch import Batch
 from memlm.models.readers import ReaderModule, build_reader
-from memlm.nn.pooling import Memory
+from memlm.nn.pooling import MemoryVectors
 from memlm.probing.embed import Vectors
 from memlm.probing.texts import ProbeData
 from memlm.probing.transform import Transform
@@ -200,7 +200,9 @@ def _sampler(
     return batch
 
 
-def _score(module: nn.Module, chunks: Chunks, memory: Memory, vocab_size: int, *, only_nats: bool = False) -> Scores:
+def _score(
+    module: nn.Module, chunks: Chunks, memory: MemoryVectors, vocab_size: int, *, only_nats: bool = False
+) -> Scores:
     device = next(module.parameters()).device
     return score(module, chunks, vocab_size, memory=memory, only_nats=only_nats, device=device)
 

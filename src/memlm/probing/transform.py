@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from memlm.config import Degradation, Noise, Quantization
-from memlm.nn.pooling import Memory
+from memlm.nn.pooling import MemoryVectors
 from memlm.nn.quantization import quantized
 from memlm.probing.embed import Vectors
 
@@ -36,7 +36,7 @@ class Transform:
         # Symmetric: each direction stays as near as it can to the dimension that it was.
         self.whitening = (vectors * scale @ vectors.T).float()
 
-    def __call__(self, vectors: Vectors, generator: torch.Generator | None = None) -> Memory:
+    def __call__(self, vectors: Vectors, generator: torch.Generator | None = None) -> MemoryVectors:
         """Embeddings [chunk slot dim] → what is read, of the same shape; noise comes from `generator`."""
         return self._degraded(torch.from_numpy(np.array(vectors)), generator or _generator()) @ self.whitening
 

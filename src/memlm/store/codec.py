@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memlm.data.corpus import split_bytes
-from memlm.evaluation.metrics import batch_chunks
+from memlm.models.batch import batch_chunks
 from memlm.store.kept import Kept, deflated, digest, inflated, patch_of, patched, vectors_of
 from memlm.store.packing import Bits, pack, require_bits, unpack
 from memlm.store.tokenized import MIN_CHUNK, Span, Tokenized, encoded

@@ -18,9 +18,9 @@ from memlm.data.token_store import TokenSplit, tokenize_documents
 from memlm.data.tokenizer import Tokenizer
 from memlm.evaluation import checked
 from memlm.evaluation.checked import Checked
-from memlm.evaluation.metrics import Scores, batch_chunks, batches, measures, score
+from memlm.evaluation.metrics import Scores, measures, score
 from memlm.models.autoencoder import Autoencoder
-from memlm.models.batch import Batch
+from memlm.models.batch import Batch, batch_chunks, encoded
 from memlm.models.decoded import Decoded, Row, decode
 from memlm.runtime.progress import Advance, track
 from memlm.runtime.results import Provenance, Result
@@ -115,15 +115,14 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
         chunks = split_into_chunks(self._tokenize(listed), self.config.shape.chunk_len)
         vectors, exact, confidence = [self._no_memory], [], []
         with track("Encoding", total=int(chunks.mask.sum()), unit="tokens", quiet=not show_progress_bar) as advance:
-            for batch in batches(chunks, self.device, self._batch_size(batch_size)):
-                memory = self._encoded(batch)
+            batch_size = self._batch_size(batch_size)
+            for batch, memory in encoded(self.model.encoder, chunks, batch_size=batch_size, advance=advance):
                 vectors.append(memory.cpu())
                 if verify:
                     decoded = self._regenerated(batch, memory)
                     same_length = decoded.num_tokens == batch.mask.sum(1)
                     exact.append((same_length & (decoded.tokens == batch.tokens).all(1)).cpu())
                     confidence.append(decoded.margin.cpu())
-                advance(batch.num_tokens)
         memories = Memory(
             vectors=torch.cat(vectors),
             num_tokens=torch.from_numpy(chunks.mask.sum(axis=1)),
@@ -233,8 +232,7 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
         `noise` is the standard deviation of Gaussian noise on the memories, whose root mean square is 1.
         """
         decoded = []
-        for batch in batches(chunks, self.device, self._batch_chunks):
-            memory = self._encoded(batch)
+        for batch, memory in encoded(self.model.encoder, chunks, batch_size=self._batch_chunks):
             decoded.append(self._regenerated(batch, memory + noise * torch.randn_like(memory)))
         return Decoded.concat(decoded)
 
@@ -252,10 +250,6 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
         if asked is not None and (not isinstance(asked, int) or asked < 1):
             raise ValueError(f"batch_size must be a positive whole number, not {asked!r}")
         return asked or self._batch_chunks
-
-    @torch.no_grad()
-    def _encoded(self, batch: Batch) -> Tensor:
-        return self.model.encoder(batch.tokens, batch.mask)
 
     def _regenerated(self, batch: Batch, memory: Tensor) -> Decoded:
         return decode(self.model, memory, None if self.holds_length else batch.mask.sum(1))

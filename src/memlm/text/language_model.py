@@ -8,8 +8,7 @@ from memlm.config import LanguageModelConfig
 from memlm.data.chunks import Chunks, split_into_chunks
 from memlm.data.token_store import TokenSplit
 from memlm.evaluation.bootstrap import ratio_interval
-from memlm.evaluation.metrics import batch_chunks, batches
-from memlm.models.batch import next_token_nats
+from memlm.models.batch import batch_chunks, batches, next_token_nats
 from memlm.models.language_model import LanguageModel
 from memlm.runtime.results import Provenance, Result
 from memlm.text.model import TextModel

@@ -16,12 +16,11 @@ from memlm.data.token_store import PreparedData, prepare
 from memlm.data.tokenizer import Tokenizer
 from memlm.data.windows import all_windows, sample_windows
 from memlm.evaluation.information import unconditional_log_probs
-from memlm.evaluation.metrics import batch_chunks, quick_measures, score
+from memlm.evaluation.metrics import quick_measures, score
 from memlm.evaluation.prediction import predict
-from memlm.models.batch import Batch
+from memlm.models.batch import Batch, encode_chunks
 from memlm.models.encoder import Encoder
 from memlm.models.memory_model import MemoryModel, Regenerator, WindowMemory
-from memlm.nn.pooling import Memory
 from memlm.runtime.files import atomic_write
 from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.checkpoint_folder import kind_of
@@ -43,8 +42,6 @@ from memlm.training.run import (
 )
 
 _WATCHED_WINDOWS = 64
-_ENCODER_WIDTH = 256
-"""What an encoder holds of each token at once, roughly; chunks are encoded in batches that fit."""
 
 
 def train_memory_model(
@@ -192,16 +189,6 @@ def _encode_windows(encoder: Encoder, tokens: NDArray[np.int64], mask: NDArray[n
     rows = -1, tokens.shape[-1]
     memory = encode_chunks(encoder, Chunks(tokens.reshape(rows), mask.reshape(rows), np.arange(mask[..., 0].size)))
     return memory.view(*tokens.shape[:2], *memory.shape[1:])
-
-
-@torch.no_grad()
-def encode_chunks(encoder: nn.Module, chunks: Chunks | LazyChunks) -> Memory:
-    """The memories of all chunks, on the CPU; an encoder takes tokens and mask."""
-    device = next(encoder.parameters()).device
-    step = batch_chunks(chunks.rows(slice(1)).tokens.shape[1], _ENCODER_WIDTH)
-    starts = range(0, len(chunks.document), step)
-    parts = (Batch.of(chunks.rows(slice(start, start + step))).rows(slice(None), device) for start in starts)
-    return torch.cat([encoder(batch.tokens, batch.mask).cpu() for batch in parts])
 
 
 def _validation(

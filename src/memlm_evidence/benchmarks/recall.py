@@ -14,7 +14,7 @@ from memlm.data.facts import KINDS, FactTexts, FactWindows
 from memlm.data.texts import evaluation_documents
 from memlm.data.tokenizer import Tokenizer
 from memlm.evaluation.bootstrap import ratio_interval
-from memlm.evaluation.metrics import batch_chunks
+from memlm.models.batch import batch_chunks
 from memlm.models.memory_model import MemoryModel
 from memlm.nn.insertion import Memories, Present
 from memlm.nn.pointer import Recalled
