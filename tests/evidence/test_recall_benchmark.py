@@ -180,7 +180,7 @@ def test_a_model_without_memories_is_asked_all_the_same() -> None:
 def test_what_is_written_is_what_the_model_would_generate(
     cfg: MemoryModelConfig, batch_logits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memlm.evaluation.metrics._BATCH_LOGITS", batch_logits)
+    monkeypatch.setattr("memlm.models.batch._BATCH_NUMBERS", batch_logits)
     model = randomized(MemoryModel(cfg)).eval()
     texts = FactTexts(TOKENIZER, TOKENIZER.encode(TEXTS[0]), chunk_len=LENGTH)
     windows = texts.sample(5, PAST + 1, seed=0, step=0, use="benchmark")

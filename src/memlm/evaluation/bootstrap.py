@@ -1,14 +1,22 @@
 """Confidence intervals: a bootstrap over documents, and of shares."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from memlm.runtime.results import Interval
 
 NUM_RESAMPLES = 2000
+
+
+def sums_by_unit(
+    columns: Sequence[Any], unit: Int[np.ndarray, " row"], num_units: int = 0
+) -> Float[np.ndarray, "unit quantity"]:
+    """Rows' quantities, each a column [row], summed over the rows of each unit (document)."""
+    return np.stack([np.bincount(unit, weights=column, minlength=num_units) for column in columns], axis=1)
 
 
 def bootstrap_interval(
@@ -38,6 +46,12 @@ def bootstrap_interval(
 def ratio_interval(sums: Float[np.ndarray, "unit 2"]) -> Interval:
     """`bootstrap_interval` of the first quantity's total over the second's."""
     return bootstrap_interval(sums, lambda rows: rows[:, 0] / rows[:, 1])
+
+
+def ratio_intervals(name: str, sums: Float[np.ndarray, "unit 2"]) -> dict[str, Interval]:
+    """`ratio_interval` by its measure's name, of the units that have anything to divide by; none of a lone unit."""
+    counted = sums[sums[:, 1] > 0]
+    return {name: ratio_interval(counted)} if len(counted) > 1 else {}
 
 
 def share_interval(hits: int, total: int) -> Interval:

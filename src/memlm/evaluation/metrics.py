@@ -4,18 +4,18 @@ Parallel decoding sees no token of the chunk, so its argmax is never teacher-for
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Num
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from memlm.data.chunks import Chunks
-from memlm.evaluation.bootstrap import bootstrap_interval
+from memlm.evaluation.bootstrap import bootstrap_interval, sums_by_unit
 from memlm.evaluation.information import entropy_ratio, retained_bits
-from memlm.models.batch import Batch, batch_chunks, batches, token_nats
+from memlm.models.batch import Batch, batch_chunks, compute_in_batches, token_nats
 from memlm.models.decoded import num_regenerated, token_mask
 from memlm.nn.pooling import MemoryVectors
 from memlm.runtime.results import Interval
@@ -36,7 +36,6 @@ class Scores(NamedTuple):
         return self.predicted == np.where(self.chunks.mask, self.chunks.tokens, -1)
 
 
-@torch.no_grad()
 def score(
     model: nn.Module,
     chunks: Chunks,
@@ -53,18 +52,16 @@ def score(
     it would have written after the true beginning; that takes a pass for every token, and is left out (every prediction
     is -1) where `only_nats` are wanted. `memory` are the chunks' frozen memories, for a reader of such.
     """
-    was_training = model.training
-    model.eval()
-    predicted, nats = [], []
-    for batch in batches(chunks, device, batch_chunks(chunks.tokens.shape[1], vocab_size), memory):
+
+    def compute(batch: Batch) -> tuple[Tensor, Tensor]:
         output = model(*batch)
         written = torch.full_like(batch.tokens, -1) if only_nats else _written(model, batch, output.logits, vocab_size)
-        predicted.append(written.cpu().numpy())
-        nats.append(token_nats(output, batch).cpu().numpy())
-        if advance:
-            advance(int(batch.mask.sum()))
-    model.train(was_training)
-    return Scores(np.concatenate(predicted), np.concatenate(nats), chunks)
+        return written, token_nats(output, batch)
+
+    num_rows = batch_chunks(chunks.tokens.shape[1], vocab_size)
+    options: Any = {"memory": memory, "device": device, "advance": advance}
+    predicted, nats = compute_in_batches(model, chunks, num_rows, compute, **options)
+    return Scores(predicted, nats, chunks)
 
 
 def _written(model: nn.Module, batch: Batch, logits: Tensor, vocab_size: int) -> Tensor:
@@ -88,7 +85,7 @@ def quick_measures(scores: Scores) -> dict[str, float]:
 
 
 class _Totals(NamedTuple):
-    """Quantities summed by unit, as columns."""
+    """Quantities summed over documents; each a number, or an array over resamples."""
 
     correct: np.ndarray
     exact: np.ndarray
@@ -98,39 +95,13 @@ class _Totals(NamedTuple):
     chunks: np.ndarray
     bytes: np.ndarray
 
-
-def _totals(scores: Scores, unconditional_nats: np.ndarray, num_bytes: np.ndarray) -> _Totals:
-    """Per-document sums [document]; `num_bytes` are the documents'."""
-    mask, correct, document = scores.chunks.mask, scores.correct, scores.chunks.document
-    per_chunk = (
-        (correct & mask).sum(1),
-        correct.all(1),
-        (scores.nats * mask).sum(1, dtype=np.float64),
-        (unconditional_nats * mask).sum(1, dtype=np.float64),
-        mask.sum(1),
-        np.ones(len(mask)),
-    )
-    by_document = (np.bincount(document, weights=column, minlength=len(num_bytes)) for column in per_chunk)
-    return _Totals._make([*by_document, num_bytes.astype(np.float64)])
-
-
-def _by_chunk(scores: Scores, num_bytes: int) -> tuple[Scores, NDArray[np.float64]]:
-    """Each chunk as if it were a document, with its share of the bytes."""
-    tokens = scores.chunks.mask.sum(axis=1)
-    chunks = scores.chunks._replace(document=np.arange(len(tokens)))
-    return scores._replace(chunks=chunks), num_bytes * tokens / tokens.sum()
-
-
-def _capped(totals: _Totals, vocab_size: int) -> _Totals:
-    """No memory is credited with more than ln V nats/token.
-
-    Where the training text's frequencies mislead, a reader without a memory does better to guess uniformly.
-    """
-    return totals._replace(unconditional_nats=np.minimum(totals.unconditional_nats, totals.tokens * np.log(vocab_size)))
-
-
-def _of_columns(statistic: Callable[[_Totals], np.ndarray], vocab_size: int) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda rows: statistic(_capped(_Totals._make(rows.T), vocab_size))
+    @classmethod
+    def of(cls, columns: Float[np.ndarray, "*resample quantity"], vocab_size: int) -> "_Totals":
+        """No memory is credited with more than ln V nats/token: where the training text's frequencies mislead, a reader
+        without a memory does better to guess uniformly."""
+        totals = cls(*np.moveaxis(columns, -1, 0))
+        uniform = totals.tokens * np.log(vocab_size)
+        return totals._replace(unconditional_nats=np.minimum(totals.unconditional_nats, uniform))
 
 
 _BITS = 1 / np.log(2)
@@ -160,13 +131,11 @@ def measures(
     `num_slots · memory_dim`.
     """
     num_documents = len(document_bytes)
-    if num_documents == 1:
-        scores, document_bytes = _by_chunk(scores, int(document_bytes[0]))
-    columns: NDArray[np.float64] = np.stack(_totals(scores, unconditional_nats, document_bytes), axis=1)
-    total = _capped(_Totals._make(columns.sum(axis=0)), vocab_size)
+    columns = _sums(scores, unconditional_nats, document_bytes)
+    total = _Totals.of(columns.sum(axis=0), vocab_size)
     values: dict[str, object] = {name: float(statistic(total)) for name, statistic in _STATISTICS.items()}
     intervals = {
-        name: bootstrap_interval(columns, _of_columns(statistic, vocab_size))
+        name: bootstrap_interval(columns, partial(_resampled, statistic, vocab_size))
         for name, statistic in (_STATISTICS.items() if len(columns) > 1 else ())
     }
     tokens_per_chunk = total.tokens / total.chunks
@@ -188,3 +157,26 @@ def measures(
         "accuracy_by_position": [float(h / s) if s else None for h, s in zip(hits, seen, strict=True)],
     }
     return values, intervals
+
+
+def _resampled(statistic: Callable[[_Totals], np.ndarray], vocab_size: int, columns: np.ndarray) -> np.ndarray:
+    return statistic(_Totals.of(columns, vocab_size))
+
+
+def _sums(
+    scores: Scores, unconditional_nats: np.ndarray, document_bytes: np.ndarray
+) -> Float[np.ndarray, "unit quantity"]:
+    """The quantities of `_Totals`, of each document; of a lone one, of each chunk, with its share of the bytes."""
+    mask, correct, unit = scores.chunks.mask, scores.correct, scores.chunks.document
+    if len(document_bytes) == 1:
+        tokens, unit = mask.sum(axis=1), np.arange(len(mask))
+        document_bytes = document_bytes[0] * tokens / tokens.sum()
+    per_chunk = (
+        (correct & mask).sum(1),
+        correct.all(1),
+        (scores.nats * mask).sum(1, dtype=np.float64),
+        (unconditional_nats * mask).sum(1, dtype=np.float64),
+        mask.sum(1),
+        np.ones(len(mask)),
+    )
+    return np.stack([*sums_by_unit(per_chunk, unit, len(document_bytes)).T, document_bytes.astype(np.float64)], axis=1)

@@ -6,11 +6,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import nn
+from torch import Tensor, nn
 
 from memlm.data.windows import Windows
-from memlm.evaluation.bootstrap import bootstrap_interval, ratio_interval
-from memlm.models.batch import Batch, batch_chunks, window_nats
+from memlm.evaluation.bootstrap import bootstrap_interval, ratio_intervals, sums_by_unit
+from memlm.models.batch import Batch, batch_chunks, compute_in_batches, window_nats
 from memlm.runtime.results import Interval
 
 
@@ -30,11 +30,9 @@ class Prediction(NamedTuple):
         """Nats and tokens of each document's chunks, but for the first of each window: those with a past to read."""
         mask = self.windows.mask[:, 1:]
         per_window = (self.nats[:, 1:] * mask).sum((1, 2), dtype=np.float64), mask.sum((1, 2))
-        document = self.windows.document
-        return np.stack([np.bincount(document, weights=column) for column in per_window], axis=1)
+        return sums_by_unit(per_window, self.windows.document)
 
 
-@torch.no_grad()
 def predict(
     model: nn.Module,
     windows: Windows,
@@ -46,19 +44,13 @@ def predict(
 ) -> Prediction:
     """Score every token of windows under a memory model's next-token probabilities: after the memories of earlier
     chunks, or, for `copy`, after that of the chunk itself."""
-    was_training = model.training
-    model.eval()
-    tokens, mask = torch.from_numpy(windows.tokens), torch.from_numpy(windows.mask)
-    step = batch_chunks(windows.tokens[0].size, vocab_size)
-    nats = []
-    for begin in range(0, len(tokens), step):
-        batch = Batch(tokens[begin : begin + step].to(device), mask[begin : begin + step].to(device))
-        logits = getattr(model(batch.tokens, batch.mask, terms=(term,)), term)
-        nats.append(window_nats(logits, batch).cpu().numpy())
-        if advance:
-            advance(batch.num_tokens)
-    model.train(was_training)
-    return Prediction(np.concatenate(nats), windows)
+
+    def compute(batch: Batch) -> tuple[Tensor]:
+        return (window_nats(getattr(model(batch.tokens, batch.mask, terms=(term,)), term), batch),)
+
+    num_rows = batch_chunks(windows.tokens[0].size, vocab_size)
+    (nats,) = compute_in_batches(model, windows, num_rows, compute, device=device, advance=advance)
+    return Prediction(nats, windows)
 
 
 def prediction_measures(prediction: Prediction) -> tuple[dict[str, object], dict[str, Interval]]:
@@ -73,11 +65,7 @@ def prediction_measures(prediction: Prediction) -> tuple[dict[str, object], dict
         "num_windows": len(nats),
         "num_scored_tokens": int(total[1]),
     }
-    kept = sums[sums[:, 1] > 0]
-    intervals = {}
-    if len(kept) > 1:
-        intervals["causal_nats_per_token"] = ratio_interval(kept)
-    return values, intervals
+    return values, ratio_intervals("causal_nats_per_token", sums)
 
 
 def excess(one: Prediction, other: Prediction, *, relative: bool = False) -> dict[str, Any]:
@@ -87,10 +75,8 @@ def excess(one: Prediction, other: Prediction, *, relative: bool = False) -> dic
     both = both[both[:, 1] > 0]
 
     def difference(rows: Float[np.ndarray, "resample sum"]) -> Float[np.ndarray, " resample"]:
-        more = rows[:, 0] / rows[:, 1] - rows[:, 2] / rows[:, 3]
-        return more / (rows[:, 2] / rows[:, 3]) if relative else more
+        mine, yours = rows[:, 0] / rows[:, 1], rows[:, 2] / rows[:, 3]
+        return (mine - yours) / yours if relative else mine - yours
 
-    return {
-        "value": float(difference(both.sum(axis=0)[None])[0]),
-        "interval": list(bootstrap_interval(both, difference)),
-    }
+    interval = list(bootstrap_interval(both, difference))
+    return {"value": float(difference(both.sum(axis=0)[None])[0]), "interval": interval}

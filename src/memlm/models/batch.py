@@ -1,13 +1,15 @@
 """Chunks as tensors, in batches that fit in memory; encoders run over them, and what tokens cost under logits."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from memlm.data.chunks import Chunks, LazyChunks
+from memlm.data.windows import Windows
 from memlm.models.autoencoder import Regeneration
 from memlm.models.encoder import Tokens
 from memlm.models.memory_model import WindowLogits
@@ -25,7 +27,7 @@ class Batch(NamedTuple):
     memory: MemoryVectors | None = None
 
     @classmethod
-    def of(cls, chunks: Chunks, memory: MemoryVectors | None = None) -> "Batch":
+    def of(cls, chunks: Chunks | Windows, memory: MemoryVectors | None = None) -> "Batch":
         """Chunks, without copying them, and their memories if they are frozen."""
         return cls(torch.from_numpy(chunks.tokens), torch.from_numpy(chunks.mask), memory)
 
@@ -51,12 +53,41 @@ def batch_chunks(chunk_len: int, width: int) -> int:
 
 
 def batches(
-    chunks: Chunks | LazyChunks, device: torch.device | str, num_chunks: int, memory: MemoryVectors | None = None
+    rows: Chunks | LazyChunks | Windows,
+    device: torch.device | str,
+    num_rows: int,
+    memory: MemoryVectors | None = None,
 ) -> Iterator[Batch]:
-    """Chunks in order, so many at a time, on a device, with their frozen memories if there are any."""
-    for start in range(0, len(chunks.document), num_chunks):
-        rows = slice(start, start + num_chunks)
-        yield Batch.of(chunks.rows(rows), None if memory is None else memory[rows]).rows(slice(None), device)
+    """Chunks (or windows) in order, so many at a time, on a device, with their frozen memories if there are any."""
+    for start in range(0, len(rows.document), num_rows):
+        some = slice(start, start + num_rows)
+        yield Batch.of(rows.rows(some), None if memory is None else memory[some]).rows(slice(None), device)
+
+
+@torch.no_grad()
+def compute_in_batches(
+    model: nn.Module,
+    rows: Chunks | LazyChunks | Windows,
+    num_rows: int,
+    compute: Callable[[Batch], Sequence[Tensor]],
+    *,
+    memory: MemoryVectors | None = None,
+    device: torch.device | str = "cpu",
+    advance: Callable[[int], None] | None = None,
+) -> list[np.ndarray]:
+    """What `compute` gives for all rows, batch by batch, with the model in evaluation mode meanwhile.
+
+    `advance` hears of each batch's tokens.
+    """
+    was_training = model.training
+    model.eval()
+    found: list[list[np.ndarray]] = []
+    for batch in batches(rows, device, num_rows, memory):
+        found.append([part.cpu().numpy() for part in compute(batch)])
+        if advance:
+            advance(batch.num_tokens)
+    model.train(was_training)
+    return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
 
 @torch.no_grad()
