@@ -1,4 +1,4 @@
-"""Named sweeps: every cell is a model that takes a step."""
+"""Named sweeps: every run is a model that takes a step."""
 
 import pytest
 import torch
@@ -39,28 +39,28 @@ def takes_a_step(recipe: Recipe | None) -> None:
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
-def test_every_cell_of_an_ablation_is_a_model(name: str) -> None:
+def test_every_run_of_an_ablation_is_a_model(name: str) -> None:
     sweep = ABLATIONS[name](num_tokens=100_000)
-    cells = sweep.cells()
-    assert f"Cost: {len(cells)} cells" in (ABLATIONS[name].__doc__ or "")
+    runs = sweep.runs()
+    assert f"Cost: {len(runs)} runs" in (ABLATIONS[name].__doc__ or "")
     assert sweep.question.endswith("?")
-    for cell in cells:
-        assert not cell.fault
-        assert cell.num_tokens == 100_000
+    for run in runs:
+        assert not run.fault
+        assert run.num_tokens == 100_000
         with torch.device("meta"):
-            assert built(cell.recipe).config == cell.recipe.model
+            assert built(run.recipe).config == run.recipe.model
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ABLATIONS)
-def test_every_cell_of_an_ablation_takes_a_step(name: str) -> None:
-    for cell in ABLATIONS[name]().cells():
-        takes_a_step(cell.recipe)
+def test_every_run_of_an_ablation_takes_a_step(name: str) -> None:
+    for run in ABLATIONS[name]().runs():
+        takes_a_step(run.recipe)
 
 
 def test_the_frozen_encoder_fits() -> None:
     encoder = TextAutoencoder.from_pretrained("english").config
-    for cell in ABLATIONS["frozen"]().cells():
-        assert isinstance(cell.recipe, MemoryModelRecipe)
-        model = cell.recipe.model
+    for run in ABLATIONS["frozen"]().runs():
+        assert isinstance(run.recipe, MemoryModelRecipe)
+        model = run.recipe.model
         assert (model.shape, model.encoder, model.pooling) == (encoder.shape, encoder.encoder, encoder.pooling)

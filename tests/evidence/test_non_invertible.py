@@ -6,17 +6,21 @@ from typing import Any
 
 import pytest
 
-from memlm_evidence.known_sources.calibration import CalibrationCell, CalibrationPlan
-from memlm_evidence.known_sources.cells import measured
-from memlm_evidence.known_sources.non_invertible import ImpossibleError, NonInvertiblePlan, reproduce_non_invertible
+from memlm_evidence.known_sources.calibration import CalibrationPlan, CalibrationRun
+from memlm_evidence.known_sources.non_invertible import (
+    ImpossibleError,
+    NonInvertiblePlan,
+    job,
+    reproduce_non_invertible,
+)
 from memlm_evidence.known_sources.rate_distortion import (
     AFTERWARDS,
     NOISY_ROUNDED,
-    DistortionCell,
     DistortionPlan,
+    DistortionRun,
     ideal_over_stored,
 )
-from memlm_evidence.known_sources.retained_state import OBJECTIVES, StateCell, StatePlan
+from memlm_evidence.known_sources.retained_state import OBJECTIVES, StatePlan, StateRun
 from memlm_evidence.known_sources.sources import Lookup, random_markov, uniform
 from memlm_evidence.pages.known_sources import write_known_sources_report
 
@@ -29,8 +33,8 @@ TINY = NonInvertiblePlan(
 
 def test_every_source_and_objective_has_a_row_on_the_possible_side(tmp_path: Path) -> None:
     result = reproduce_non_invertible(tmp_path, TINY, quiet=True)
-    cells = [(source.name, length, objective) for source, length in TINY.state.sources() for objective in OBJECTIVES]
-    assert [(row["source"], row["num_tokens"], row["objective"]) for row in result.rows] == cells
+    expected = [(source.name, length, objective) for source, length in TINY.state.sources() for objective in OBJECTIVES]
+    assert [(row["source"], row["num_tokens"], row["objective"]) for row in result.rows] == expected
     for row in (*result.rows, *result.distortion):
         assert row["violations"] == 0
         for name, (low, high) in row["intervals"].items():
@@ -51,34 +55,12 @@ def test_a_point_on_the_impossible_side_fails_the_run(monkeypatch: pytest.Monkey
 
 
 def test_what_was_measured_is_not_measured_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    cells = TINY.distortion.cells()
-    before = measured(cells[:2], tmp_path / "rows.jsonl", quiet=True)
-    rows = DistortionCell.rows
-    again: list[DistortionCell] = []
-
-    def counted(cell: DistortionCell) -> list[dict[str, Any]]:
-        again.append(cell)
-        return rows(cell)
-
-    monkeypatch.setattr(DistortionCell, "rows", counted)
-    whole = measured(cells, tmp_path / "rows.jsonl", quiet=True)
-    assert again == cells[2:]
-    assert whole[: len(before)] == before
-    assert measured(cells, tmp_path / "rows.jsonl", quiet=True) == whole
-    other = DistortionPlan(chunk_len=4, dims=(8,), steps=2, num_chunks=8, seed=1)
-    measured(other.cells()[:1], tmp_path / "rows.jsonl", quiet=True)
-    assert len(again) == len(cells) - 2 + 1
-    (tmp_path / "rows.jsonl").write_text("[1, 2]\n")
-    with pytest.raises(ValueError, match=r"rows.jsonl holds no measured rows.*remove it"):
-        measured(cells, tmp_path / "rows.jsonl", quiet=True)
-
-
-def test_cells_side_by_side_measure_the_same(tmp_path: Path) -> None:
-    cells = TINY.distortion.cells()[:3]
-    alone = measured(cells, tmp_path / "alone.jsonl", quiet=True)
-    both = measured(cells, tmp_path / "both.jsonl", num_workers=2, quiet=True)
-    assert [row["token_error"] for row in both] == pytest.approx([row["token_error"] for row in alone], abs=0.05)
-    assert [row["retained_bits"] for row in both] == pytest.approx([row["retained_bits"] for row in alone], rel=0.05)
+    before = reproduce_non_invertible(tmp_path, TINY, num_workers=2, quiet=True)
+    for kind in (StateRun, DistortionRun, CalibrationRun):
+        monkeypatch.setattr(kind, "rows", None)
+    assert reproduce_non_invertible(tmp_path, TINY, quiet=True).measures == before.measures
+    names = {job(run).name for seed in (0, 1) for run in DistortionPlan(seed=seed).runs()}
+    assert len(names) == 2 * len(DistortionPlan().runs())
 
 
 def test_the_ratio_is_that_of_the_fewest_bits_with_few_errors() -> None:
@@ -99,26 +81,26 @@ def test_the_ratio_is_that_of_the_fewest_bits_with_few_errors() -> None:
 @pytest.mark.slow
 def test_prediction_keeps_the_state_and_regeneration_everything() -> None:
     chain, plan = random_markov(8, concentration=0.2), StatePlan()
-    (causal,), (combined,) = (StateCell(chain, 16, name, plan).rows() for name in ("causal", "combined"))
+    (causal,), (combined,) = (StateRun(chain, 16, name, plan).rows() for name in ("causal", "combined"))
     assert causal["state_share"] > 0.9 > 0.3 > causal["rest_share"]
     assert combined["share"] > 0.9
 
 
 @pytest.mark.slow
 def test_prediction_keeps_what_will_be_asked_for() -> None:
-    (causal,) = StateCell(Lookup(8, 4), 16, "causal", StatePlan()).rows()
+    (causal,) = StateRun(Lookup(8, 4), 16, "causal", StatePlan()).rows()
     assert causal["state_share"] > 0.9 > 0.5 > causal["rest_share"]
 
 
 @pytest.mark.slow
 def test_readers_find_what_there_is() -> None:
-    for row in CalibrationCell(uniform(8), 16, CalibrationPlan()).rows():
+    for row in CalibrationRun(uniform(8), 16, CalibrationPlan()).rows():
         assert abs(row["bias"]) < 0.05
         assert row["coverage_of_estimate"] > 0.85
 
 
 @pytest.mark.slow
 def test_a_bit_a_dimension_can_hold_as_many_bits_of_text() -> None:
-    (row,) = DistortionCell(NOISY_ROUNDED, 96, (1,), DistortionPlan()).rows()
+    (row,) = DistortionRun(NOISY_ROUNDED, 96, (1,), DistortionPlan()).rows()
     assert row["token_error"] < 0.02
     assert row["ideal_over_stored"] > 0.9

@@ -1,14 +1,13 @@
-"""Sweeps: every cell once, whatever happens to the processes that measure them."""
+"""Sweeps: every run once, whatever happens to the processes that measure them."""
 
 import json
 import multiprocessing
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -33,7 +32,7 @@ from memlm.runtime.results import Interval, Result
 from memlm_evidence.cli.sweep import Sweep
 from memlm_evidence.sweep import measure
 from memlm_evidence.sweep.config import Axis, SweepConfig
-from memlm_evidence.sweep.rows import Swept, read_sweep
+from memlm_evidence.sweep.rows import SweepResult, read_sweep
 from memlm_evidence.sweep.run import Shard, run_sweep
 from tiny import break_down_after, tiny_memory_recipe, tiny_recipe
 
@@ -47,7 +46,7 @@ def swept(recipe: Recipe, *over: str, seeds: tuple[int, ...] = ()) -> SweepConfi
 
 @pytest.fixture(scope="module")
 def four(recipe: RecipeConfig) -> SweepConfig:
-    """Four cells of a second each."""
+    """Four runs of a second each."""
     training = replace(recipe.training, num_tokens=3000, checkpoint_tokens=1000, eval_tokens=3000)
     return swept(replace(recipe, training=training), NOISE, DIM)
 
@@ -90,10 +89,10 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Recipe]]:
 
     monkeypatch.setattr(measure, "measure", noted)
     yield calls
-    assert len(set(map(repr, calls))) == len(calls)  # no test has a cell measured twice
+    assert len(set(map(repr, calls))) == len(calls)  # no test has a run measured twice
 
 
-# --- what the cells are ---
+# --- what the runs are ---
 
 
 @settings(deadline=None)
@@ -104,31 +103,31 @@ def test_cells_are_the_whole_cross_product_each_once(values: list[set[int]], see
     paths = ("training.warmup_tokens", "model.encoder.num_layers", "model.decoder.num_layers")[: len(values)]
     over = [f"{path}={','.join(map(str, each))}" for path, each in zip(paths, values, strict=True)]
     sweep = swept(TINY, *over, seeds=tuple(seeds))
-    cells = sweep.cells()
+    runs = sweep.runs()
     expected = max(1, len(seeds))
     for each in values:
         expected *= len(each)
-    assert len(cells) == len({cell.key for cell in cells}) == len({tuple(cell.values.items()) for cell in cells})
-    assert len(cells) == expected
-    for cell in cells:
-        assert isinstance(cell.recipe, RecipeConfig)
-        known = dict(zip(paths, (cell.recipe.training.warmup_tokens, cell.recipe.model.encoder.num_layers,
-                                 cell.recipe.model.decoder.num_layers), strict=False))  # fmt: skip
-        known |= {"seed": cell.recipe.training.seed} if seeds else {}
-        assert dict(cell.values) == {name: str(value) for name, value in known.items()}
+    assert len(runs) == len({run.key for run in runs}) == len({tuple(run.values.items()) for run in runs})
+    assert len(runs) == expected
+    for run in runs:
+        assert isinstance(run.recipe, RecipeConfig)
+        known = dict(zip(paths, (run.recipe.training.warmup_tokens, run.recipe.model.encoder.num_layers,
+                                 run.recipe.model.decoder.num_layers), strict=False))  # fmt: skip
+        known |= {"seed": run.recipe.training.seed} if seeds else {}
+        assert dict(run.values) == {name: str(value) for name, value in known.items()}
     assert SweepConfig.from_json(sweep.to_json()) == sweep
 
 
 def test_a_cell_is_its_recipe_alone() -> None:
-    few, more = swept(TINY, NOISE).cells(), swept(replace(TINY, name="other"), "model.memory_noise=0.25,0.50,0.0", DIM)
-    same = {cell.key for cell in few} & {cell.key for cell in more.cells()}
+    few, more = swept(TINY, NOISE).runs(), swept(replace(TINY, name="other"), "model.memory_noise=0.25,0.50,0.0", DIM)
+    same = {run.key for run in few} & {run.key for run in more.runs()}
     assert len(same) == 2  # that there is a second axis, how a number is written and what it is called do not matter
 
 
 def test_values_are_json_or_words_and_fields_may_move_together() -> None:
     axis = Axis.parse('model.encoder.mixer,model.decoder.mixer=attention,{"kind":"masked_mixer","num_heads":4}')
-    cells = SweepConfig(name="", recipe=RECIPES["autoencoder"](grown_from=0), axes=(axis,)).cells()
-    models = [cell.recipe.model for cell in cells if isinstance(cell.recipe, RecipeConfig)]
+    runs = SweepConfig(name="", recipe=RECIPES["autoencoder"](grown_from=0), axes=(axis,)).runs()
+    models = [run.recipe.model for run in runs if isinstance(run.recipe, RecipeConfig)]
     assert [(model.encoder.mixer, model.decoder.mixer) for model in models] == [
         (Attention(), Attention()),
         (MaskedMixer(num_heads=4), MaskedMixer(num_heads=4)),
@@ -144,13 +143,13 @@ def test_values_are_json_or_words_and_fields_may_move_together() -> None:
     ],
 )
 def test_seeds_go_to_every_stage_and_tokens_are_all_of_them(recipe: Recipe, tokens: int) -> None:
-    (one, two) = swept(recipe, seeds=(5, 7)).cells()
-    for cell, seed in ((one, 5), (two, 7)):
-        assert cell.recipe
-        seeds = [path for path in cell.recipe.field_paths() if path.endswith(".seed")]
+    (one, two) = swept(recipe, seeds=(5, 7)).runs()
+    for run, seed in ((one, 5), (two, 7)):
+        assert run.recipe
+        seeds = [path for path in run.recipe.field_paths() if path.endswith(".seed")]
         assert seeds
-        assert cell.recipe.with_values([f"{path}={seed}" for path in seeds]) == cell.recipe
-        assert cell.num_tokens == tokens
+        assert run.recipe.with_values([f"{path}={seed}" for path in seeds]) == run.recipe
+        assert run.num_tokens == tokens
 
 
 @pytest.mark.parametrize(
@@ -165,7 +164,7 @@ def test_seeds_go_to_every_stage_and_tokens_are_all_of_them(recipe: Recipe, toke
         (["model.encoder.dim"], "expected path.to.field=value,value, not 'model.encoder.dim'"),
         (["model.encoder.dim=16,,32"], "expected path.to.field=value,value"),
         (["model.encoder.dim=16,16"], "model.encoder.dim has the value 16 twice"),
-        (["model.memory_noise=0.5,5e-1"], "two cells are the same: model.memory_noise=0.5; model.memory_noise=5e-1"),
+        (["model.memory_noise=0.5,5e-1"], "two runs are the same: model.memory_noise=0.5; model.memory_noise=5e-1"),
         ([DIM, DIM], "model.encoder.dim is swept twice"),
         (["seed=1,2"], "give seeds"),
         ([], "nothing is varied: give --over"),
@@ -238,45 +237,14 @@ def test_shards_together_are_the_whole_sweep(
         run_sweep(sweep, tmp_path, shard=Shard(number, of), quiet=True)
         assert read_sweep(tmp_path).num_left == left - len(range(number, 6, of))
     assert len(measured) == 6
-    assert [row["values"] for row in read_sweep(tmp_path).rows] == [dict(cell.values) for cell in sweep.cells()]
-
-
-def _slow(sweep: SweepConfig, folder: Path, log: Path, shard: Shard) -> None:
-    """In a process of its own: measure slowly, and note what."""
-
-    def noted(recipe: Recipe, home: Path) -> Result:
-        with log.open("a") as file:
-            file.write(f"{home.name} {os.getpid()}\n")
-        time.sleep(0.1)
-        return found(recipe, home)
-
-    measure.measure = noted  # type: ignore[assignment]
-    run_sweep(sweep, folder, shard=shard, quiet=True)
-
-
-def test_processes_that_share_a_folder_never_measure_a_cell_twice(recipe: RecipeConfig, tmp_path: Path) -> None:
-    sweep = swept(recipe, "model.memory_noise=0,0.1,0.2,0.3", "model.encoder.dim=16,32,64,128")
-    folder, log = tmp_path / "sweep", tmp_path / "log"
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["memlm_evidence.sweep.measure"])
-    shards = [Shard(), Shard(), Shard(1, 2)]
-    processes = [context.Process(target=_slow, args=(sweep, folder, log, shard)) for shard in shards]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0, 0]
-    noted = [line.split() for line in log.read_text().splitlines()]
-    assert sorted(key for key, _ in noted) == sorted(cell.key for cell in sweep.cells())
-    assert len({pid for _, pid in noted}) > 1
-    assert read_sweep(folder).num_left == 0
+    assert [row["values"] for row in read_sweep(tmp_path).rows] == [dict(run.values) for run in sweep.runs()]
 
 
 def test_broken_off_and_run_again_it_ends_in_the_same_rows(
     four: SweepConfig, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        break_down_after(4, patch)  # a cell saves three times
+        break_down_after(4, patch)  # a run saves three times
         with pytest.raises(KeyboardInterrupt):
             run_sweep(four, tmp_path, quiet=True)
     before = kept(tmp_path)
@@ -288,64 +256,14 @@ def test_broken_off_and_run_again_it_ends_in_the_same_rows(
     assert not list(tmp_path.glob("cells/*/checkpoints"))
 
 
-def started(four: SweepConfig, folder: Path, errors: list[BaseException]) -> Thread:
-    """A sweep with two workers."""
-
-    def run() -> None:
-        try:
-            run_sweep(four, folder, num_workers=2, quiet=True)
-        except OSError as error:
-            errors.append(error)
-
-    thread = Thread(target=run)
-    thread.start()
-    return thread
-
-
-def at_work() -> list[Any]:
-    """Workers that have claimed a cell."""
-
-    def open_files(pid: int | None) -> Iterator[str]:
-        for handle in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(OSError):  # closed meanwhile
-                yield str(handle.readlink())
-
-    workers = multiprocessing.active_children()
-    return [worker for worker in workers if any(name.endswith(".lock") for name in open_files(worker.pid))]
-
-
-def wait_for(happened: Callable[[], object], thread: Thread) -> None:
-    while thread.is_alive() and not happened():
-        time.sleep(0.002)
-
-
-def test_workers_that_are_killed_repeat_no_finished_cell(four: SweepConfig, whole: Path, tmp_path: Path) -> None:
-    errors: list[BaseException] = []
-    thread = started(four, tmp_path, errors)
-    wait_for(lambda: kept(tmp_path), thread)
-    for worker in multiprocessing.active_children():
-        worker.kill()
-    thread.join()
-    before = kept(tmp_path)
-    assert 0 < len(before) < 4
-    assert "workers ended with exit codes -9, -9" in str(errors[0])
-    run_sweep(four, tmp_path, quiet=True)
-    assert kept(tmp_path).items() >= before.items()
-    assert rows(tmp_path) == rows(whole)
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc to see who is at work")
-def test_what_a_killed_worker_was_at_is_done_by_another(four: SweepConfig, whole: Path, tmp_path: Path) -> None:
-    errors: list[BaseException] = []
-    thread = started(four, tmp_path, errors)
-    wait_for(lambda: at_work() and list(tmp_path.glob("cells/*/checkpoints/*/step-*")), thread)
-    victim = at_work()[0]
-    (other,) = (worker for worker in multiprocessing.active_children() if worker is not victim)
-    victim.kill()
+def test_a_worker_that_is_killed_leaves_its_run_to_another(four: SweepConfig, whole: Path, tmp_path: Path) -> None:
+    thread = Thread(target=partial(run_sweep, four, tmp_path, num_workers=2, quiet=True))
+    thread.start()
+    while thread.is_alive() and not list(tmp_path.glob("cells/*/checkpoints/*/step-*")):
+        time.sleep(0.002)
+    next(iter(multiprocessing.active_children())).kill()
     thread.join()
-    assert (victim.exitcode, other.exitcode) == (-9, 0)
-    assert not errors
     assert rows(tmp_path) == rows(whole)
 
 
@@ -397,7 +315,7 @@ def test_cells_that_cannot_be_are_failed_and_the_rest_go_on(
     reasons = [row["failed"] for row in answer["failed"]]
     assert sum("dim 24 is not a multiple of the mixer's num_heads 16" in reason for reason in reasons) == 2
     assert sum("loss is nan" in reason for reason in reasons) == 3
-    assert "3 of 8 cells measured" in capsys.readouterr().err
+    assert "3 of 8 runs measured" in capsys.readouterr().err
     assert "num heads 16" in (tmp_path / "report.html").read_text()
 
     # Failed is finished too, unless it is asked for.
@@ -410,7 +328,7 @@ def test_cells_that_cannot_be_are_failed_and_the_rest_go_on(
 
 
 def test_a_sweep_of_which_nothing_can_be_trained_is_an_error(four: SweepConfig, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no cell could be trained; .*report\.html tells why"):
+    with pytest.raises(ValueError, match=r"nothing could be trained; .*report\.html tells why"):
         Sweep(recipe=four.recipe, over=("training.optimizer.adamw.learning_rate=1e37,1e38",), out=tmp_path).run()
 
 
@@ -418,7 +336,9 @@ def test_a_broken_row_is_named(recipe: RecipeConfig, measured: list[Recipe], tmp
     run_sweep(swept(recipe, DIM), tmp_path, quiet=True)
     broken = next((tmp_path / "cells").glob("*.json"))
     broken.write_text("{")
-    with pytest.raises(ValueError, match=f"{broken} is not a cell's row.*remove it to measure the cell again"):
+    with pytest.raises(
+        ValueError, match=f"{broken} was measured by another plan, or is damaged.*remove it to measure again"
+    ):
         run_sweep(swept(recipe, DIM), tmp_path, quiet=True)
 
 
@@ -455,7 +375,7 @@ def test_the_command_prints_one_object(corpus: str, tmp_path: Path) -> None:
     assert answer["best"] in [
         {"model.encoder.mixer,model.decoder.mixer": name} for name in ("attention", "masked_mixer")
     ]
-    assert "4 of 4 cells" in done.stderr
+    assert "4 of 4 runs" in done.stderr
     assert Path(answer["report"]).exists()
-    known: Swept = read_sweep(tmp_path)
+    known: SweepResult = read_sweep(tmp_path)
     assert [len(each.rows) for each in known.combinations()] == [2, 2]

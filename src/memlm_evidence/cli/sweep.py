@@ -13,7 +13,7 @@ from memlm.recipes import RECIPES
 from memlm_evidence.sweep.ablations import ABLATIONS
 from memlm_evidence.sweep.config import Axis, SweepConfig
 
-Swept: Any = Annotated[
+Varied: Any = Annotated[
     Union[  # made of the recipes and ablations there are
         (
             *get_args(get_args(Recipe)[0]),
@@ -37,31 +37,31 @@ class Sweep(ReadsText):
 
     memlm sweep autoencoder --grown-from 0 --over model.encoder.mixer,model.decoder.mixer=attention,masked_mixer ...
 
-    If it is interrupted, run it again: it resumes; with more values, only new cells are trained. Several processes and
+    If it is interrupted, run it again: it resumes; with more values, only new ones are trained. Several processes and
     machines may share the folder. Ablations are sweeps with a name:
 
     memlm sweep architecture --out runs/architecture
     """
 
-    recipe: Swept = field(default_factory=RECIPES["autoencoder"])
+    recipe: Varied = field(default_factory=RECIPES["autoencoder"])
     over: tuple[str, ...] = ()
     """What is varied, as path.to.field=value,value; values as --set takes them."""
     out: Path
-    """Folder for the cells' rows and models, and report.html."""
+    """Folder for the runs' rows and models, and report.html."""
     seeds: tuple[int, ...] = ()
     """Train every combination with each of these."""
     shard: str = "0/1"
-    """Train every n-th cell only, from the i-th on, as i/n: 0/4 is the first of four shards."""
+    """Train every n-th run only, from the i-th on, as i/n: 0/4 is the first of four shards."""
     workers: int = 1
-    """Processes that train cells side by side, a thread each; 0 is one for each core."""
+    """Processes that train side by side, with a share of the threads each; 0 is one for each core."""
     retry: bool = False
-    """Train cells again that have failed."""
+    """Train runs again that have failed."""
     text: tuple[str, ...] = ()
     """Train on these files (globs) instead of the recipe's corpus."""
     dataset: str | None = None
     """Train on this Hugging Face dataset, streamed, instead of the recipe's corpus."""
     set: tuple[str, ...] = ()
-    """Override fields of the recipe in all cells, as path.to.field=value."""
+    """Override fields of the recipe in all runs, as path.to.field=value."""
 
     def run(self) -> Answer:
         """Train, evaluate, compare."""
@@ -76,9 +76,9 @@ class Sweep(ReadsText):
         for failure in failures(swept):
             self.say(f"failed: {failure}")
         if not swept.rows and not swept.num_left:
-            raise ValueError(f"no cell could be trained; {path} tells why")
+            raise ValueError(f"nothing could be trained; {path} tells why")
         total = len(swept.rows) + len(swept.failed) + swept.num_left
-        self.say(f"{len(swept.rows)} of {total} cells measured; the best is {best_of(swept) or 'not known'}")
+        self.say(f"{len(swept.rows)} of {total} runs measured; the best is {best_of(swept) or 'not known'}")
         self.say(f"The whole report: {path}")
         return {
             "name": swept.sweep.name,

@@ -1,7 +1,6 @@
 """Every claim in one go: the experiments of a preset, each measured once and kept."""
 
 import difflib
-import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -9,39 +8,20 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from filelock import FileLock, Timeout
 
+from memlm.runtime.cache import digest
+from memlm.runtime.executor import Job, Row, run_jobs
 from memlm.runtime.files import atomic_write, make_folder
-from memlm.runtime.lanes import side_by_side
 from memlm.training.accelerator import is_main_process, world_size
 from memlm_evidence.claims import CLAIMS, Claim
 from memlm_evidence.experiments.experiments import PRESETS, Experiment
 
 RESULTS = "results"
 """Folder of the results, in that of a reproduction."""
-
-
-class Job(NamedTuple):
-    """An experiment with a seed, and its result's file."""
-
-    experiment: Experiment
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Of the result; an experiment without seeds is measured once for all."""
-        return f"{self.experiment.name}-seed-{self.seed}" if self.experiment.seeded else self.experiment.name
-
-    @property
-    def key(self) -> str:
-        """Of the plan."""
-        return hashlib.sha256(repr(self.experiment.plan).encode()).hexdigest()[:16]
-
-    def path(self, out: Path) -> Path:
-        """Where the result is."""
-        return out / RESULTS / f"{self.name}.json"
+Say = Callable[[str], None]
 
 
 def reproduce_claims(
@@ -51,7 +31,7 @@ def reproduce_claims(
     *,
     seeds: Sequence[int] = (0,),
     num_workers: int = 1,
-    say: Callable[[str], None] = print,
+    say: Say = print,
 ) -> list[Claim]:
     """Measure what decides claims, all of them or those named, into `out`; returns the claims that can be decided now,
     which are none where several processes have only trained.
@@ -71,19 +51,18 @@ def reproduce_claims(
         raise ValueError(f"there is no preset {preset!r}; there are {', '.join(PRESETS)}")
     if world_size() > 1 and preset != "paper":
         raise ValueError(f"the preset {preset} runs in one process, not in {world_size()}: leave out torchrun")
-    wanted = _wanted(preset, claims, seeds)
+    wanted = _jobs(out, preset, claims, seeds, say)
     if not wanted:
         raise ValueError(f"the preset {preset} measures nothing that decides {', '.join(names)}; take another preset")
     make_folder(out)
     try:
         with _mine(out):
             _take(out, preset)
-            left = [job for job in wanted if not _is_measured(job, out)]
-            lanes = [[partial(_measure, job, out, say) for job in lane] for lane in _lanes(left)]
-            side_by_side(lanes, num_workers)
-            for job in left:
-                if job.experiment.timed:
-                    _measure(job, out, say)
+            if world_size() == 1:
+                run_jobs(wanted, out / RESULTS, num_workers=num_workers, quiet=True)
+            else:
+                for job in wanted:
+                    job.run()
     except Timeout:
         raise ValueError(f"another run is at work in {out}; wait for it, or give another folder") from None
     return claims if world_size() == 1 else []
@@ -121,45 +100,34 @@ def _take(out: Path, preset: str) -> None:
         atomic_write(path, json.dumps(mark) + "\n")
 
 
-def _wanted(preset: str, claims: Sequence[Claim], seeds: Sequence[int]) -> list[Job]:
+def _jobs(out: Path, preset: str, claims: Sequence[Claim], seeds: Sequence[int], say: Say) -> list[Job]:
     """The experiments that decide these claims, all of one seed before the next."""
     deciding = {claim.experiment for claim in claims}
     return [
-        Job(experiment, seed)
+        _job(experiment, seed, out, say)
         for number, seed in enumerate(seeds)
         for experiment in PRESETS[preset](seed)
         if experiment.name in deciding and (experiment.seeded or number == 0)
     ]
 
 
-def _lanes(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Those that share a folder and a seed, and so what they train, together; without what is timed."""
-    lanes: dict[tuple[str, int], list[Job]] = {}
-    for job in jobs:
-        if not job.experiment.timed:
-            lanes.setdefault((job.experiment.folder, job.seed), []).append(job)
-    return list(lanes.values())
+def _job(experiment: Experiment, seed: int, out: Path, say: Say) -> Job:
+    """Experiments of one seed that share a folder, and so what they train, are a group."""
+    name = f"{experiment.name}-seed-{seed}" if experiment.seeded else experiment.name
+    return Job(
+        name=name,
+        run=partial(_measure, experiment, name, out, say),
+        plan=digest(repr(experiment.plan)),
+        group=f"{experiment.folder}-seed-{seed}",
+        exclusive=experiment.timed,
+    )
 
 
-def _is_measured(job: Job, out: Path) -> bool:
-    path = job.path(out)
-    if not path.exists():
-        return False
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")).get("plan")
-    except (AttributeError, ValueError):
-        found = None
-    if found != job.key:
-        raise ValueError(f"{path} was measured by another plan, or is damaged; delete it to measure again")
-    return True
-
-
-def _measure(job: Job, out: Path, say: Callable[[str], None]) -> None:
-    say(f"Measuring {job.name}")
+def _measure(experiment: Experiment, name: str, out: Path, say: Say) -> Row:
+    say(f"Measuring {name}")
     started = time.monotonic()
-    result = job.experiment.measure(out / job.experiment.folder, job.experiment.plan)
+    result = experiment.measure(out / experiment.folder, experiment.plan)
     if result is None:
-        say(f"Trained what {job.name} needs; the same command without torchrun measures it")
-        return
-    row = {**result.to_dict(), "seconds": time.monotonic() - started, "plan": job.key}
-    atomic_write(job.path(out), json.dumps(row, indent=2) + "\n")
+        say(f"Trained what {name} needs; the same command without torchrun measures it")
+        return {}
+    return {**result.to_dict(), "seconds": time.monotonic() - started}

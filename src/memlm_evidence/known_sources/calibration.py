@@ -17,7 +17,7 @@ from memlm.config import MemoryShape
 from memlm.evaluation.information import retained_bits
 from memlm.models.batch import Batch
 from memlm.nn.linear import orthogonal
-from memlm_evidence.known_sources.cells import Cell, Row
+from memlm.runtime.executor import Row
 from memlm_evidence.known_sources.channels import Channel, erasure, symmetric, through
 from memlm_evidence.known_sources.known import BITS, mean_interval, text_nats, trained_reader, whole
 from memlm_evidence.known_sources.sources import even_process, random_markov, uniform, zipf
@@ -49,9 +49,9 @@ class CalibrationPlan:
         """Independent tokens, equally likely and not, and tokens that depend on those before."""
         return [uniform(8), zipf(8), random_markov(8), even_process()]
 
-    def cells(self) -> list[Cell]:
+    def runs(self) -> list["CalibrationRun"]:
         """Every source at every length."""
-        return [CalibrationCell(source, length, self) for length in self.chunk_lens for source in self.sources()]
+        return [CalibrationRun(source, length, self) for length in self.chunk_lens for source in self.sources()]
 
 
 class Read(NamedTuple):
@@ -66,7 +66,7 @@ class Read(NamedTuple):
 
 
 @dataclass(frozen=True)
-class CalibrationCell:
+class CalibrationRun:
     """Chunks of one length of a source."""
 
     source: Unifilar

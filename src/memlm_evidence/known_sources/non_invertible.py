@@ -4,15 +4,18 @@ Shown on sources of which everything is known (`data.sources`, docs/theory.md), 
 near memories come to the rate-distortion limit, and whether what readers find is what there is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
+from memlm.runtime.cache import digest
+from memlm.runtime.executor import Job, Row, run_jobs
 from memlm.runtime.results import Provenance, Result
-from memlm_evidence.known_sources.calibration import CalibrationPlan
-from memlm_evidence.known_sources.cells import Cell, Row, measured
-from memlm_evidence.known_sources.rate_distortion import DistortionPlan, ideal_over_stored, limit
-from memlm_evidence.known_sources.retained_state import StatePlan
+from memlm_evidence.known_sources.calibration import CalibrationPlan, CalibrationRun
+from memlm_evidence.known_sources.rate_distortion import DistortionPlan, DistortionRun, ideal_over_stored, limit
+from memlm_evidence.known_sources.retained_state import StatePlan, StateRun
 from memlm_evidence.known_sources.sources import golden_mean, random_unifilar
 from memlm_evidence.known_sources.unifilar import Unifilar
 
@@ -49,15 +52,14 @@ def reproduce_non_invertible(
         ImpossibleError: a point lies on the impossible side of a bound.
     """
     plan = plan or NonInvertiblePlan()
-    parts: dict[str, list[Cell]] = {
-        "rows": plan.state.cells(),
-        "distortion": plan.distortion.cells(),
-        "calibration": plan.calibration.cells(),
+    parts: dict[str, Sequence[Run]] = {
+        "rows": plan.state.runs(),
+        "distortion": plan.distortion.runs(),
+        "calibration": plan.calibration.runs(),
     }
-    found = {}
-    for name, cells in parts.items():
-        title = f"Measuring on known sources ({name})"
-        found[name] = measured(cells, out / f"{name}.jsonl", num_workers=num_workers, title=title, quiet=quiet)
+    jobs = [job(run) for runs in parts.values() for run in runs]
+    done = iter(run_jobs(jobs, out / "runs", num_workers=num_workers, title="Measuring known sources", quiet=quiet))
+    found = {name: [row for _ in runs for row in next(done)["rows"]] for name, runs in parts.items()}
     impossible = [row for rows in found.values() for row in rows if row.get("violations")]
     if impossible:
         raise ImpossibleError(f"on the impossible side of a bound: {impossible}")
@@ -68,6 +70,18 @@ def reproduce_non_invertible(
         "ideal_over_stored": ideal_over_stored(found["distortion"], plan.distortion.vocab_size),
     }
     return Result(name="non-invertible", measures=values, provenance=Provenance.here(plan=asdict(plan)))
+
+
+Run = StateRun | DistortionRun | CalibrationRun
+
+
+def job(run: Run) -> Job:
+    """A run as a job; its `repr` says all that its rows depend on."""
+    return Job(name=digest(f"{version('memlm')} {run!r}"), run=partial(_rows, run), num_tokens=run.num_tokens)
+
+
+def _rows(run: Run) -> Row:
+    return {"rows": run.rows()}
 
 
 def _oracles(plan: NonInvertiblePlan) -> Iterator[Row]:

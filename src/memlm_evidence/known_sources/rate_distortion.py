@@ -14,8 +14,8 @@ from torch import Tensor
 from memlm.config import AdamW, AutoencoderConfig, MemoryShape, Muon, Positional, StackConfig
 from memlm.evaluation.information import hamming_distortion, hamming_rate, quantized_capacity
 from memlm.models.autoencoder import Autoencoder
+from memlm.runtime.executor import Row
 from memlm.training.objectives import RETENTION
-from memlm_evidence.known_sources.cells import Cell, Row
 from memlm_evidence.known_sources.known import BITS, fit_steps, mean_interval, text_nats, whole
 from memlm_evidence.known_sources.sources import uniform
 
@@ -44,15 +44,15 @@ class DistortionPlan:
     """That errors are counted on; units of the bootstrap."""
     seed: int = 0
 
-    def cells(self) -> list[Cell]:
+    def runs(self) -> list["DistortionRun"]:
         """An autoencoder for each method and size."""
         unrounded = 3 * self.chunk_len
-        later = [DistortionCell(method, unrounded, self.afterwards, self) for method in METHODS[:2]]
-        return [*later, *(DistortionCell(method, dims, (1,), self) for method in METHODS[2:] for dims in self.dims)]
+        later = [DistortionRun(method, unrounded, self.afterwards, self) for method in METHODS[:2]]
+        return [*later, *(DistortionRun(method, dims, (1,), self) for method in METHODS[2:] for dims in self.dims)]
 
 
 @dataclass(frozen=True)
-class DistortionCell:
+class DistortionRun:
     """An autoencoder, and the numbers of bits a dimension that its memories are read at."""
 
     method: str

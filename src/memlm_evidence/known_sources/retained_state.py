@@ -28,8 +28,8 @@ from memlm.evaluation.information import noisy_capacity
 from memlm.models.batch import Batch, window_nats
 from memlm.models.memory_model import MemoryModel
 from memlm.nn.linear import linear
+from memlm.runtime.executor import Row
 from memlm.training.objectives import Objective, combined
-from memlm_evidence.known_sources.cells import Cell, Row
 from memlm_evidence.known_sources.known import BITS, fit_steps, mean_interval, text_nats, trained_reader, whole
 from memlm_evidence.known_sources.sources import Lookup, Source, even_process, random_markov, uniform
 
@@ -73,13 +73,13 @@ class StatePlan:
         others: list[Source] = [uniform(8), even_process(), Lookup(8, 4), Lookup(8, 8)]
         return [*of_chain, *((source, self.chunk_len) for source in others)]
 
-    def cells(self) -> list[Cell]:
+    def runs(self) -> list["StateRun"]:
         """A model for each source, length and objective."""
-        return [StateCell(*source, objective, self) for source in self.sources() for objective in OBJECTIVES]
+        return [StateRun(*source, objective, self) for source in self.sources() for objective in OBJECTIVES]
 
 
 @dataclass(frozen=True)
-class StateCell:
+class StateRun:
     """A memory model trained by one objective on chunks of one length of a source."""
 
     source: Source

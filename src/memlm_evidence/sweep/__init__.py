@@ -1,1 +1,1 @@
-"""Sweeps: every cell trained, evaluated and kept, once, by however many processes share a folder."""
+"""Sweeps: every combination of values trained, evaluated and kept, once, by however many processes share a folder."""

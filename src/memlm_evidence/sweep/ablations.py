@@ -21,7 +21,7 @@ def architecture(num_tokens: int = 500_000) -> SweepConfig:
     """Ablation: token mixer, causal mask and pooling of an autoencoder, crossed.
 
     Asks: is it attention, the causal mask or the last token's state that keeps the paper's autoencoders from
-    regenerating? Cost: 16 cells.
+    regenerating? Cost: 16 runs.
     """
     question = "Is it attention, the causal mask or the last token's state that keeps an autoencoder from regenerating?"
     axes = (
@@ -35,7 +35,7 @@ def architecture(num_tokens: int = 500_000) -> SweepConfig:
 def unpooling(num_tokens: int = 500_000) -> SweepConfig:
     """Ablation: how an autoencoder's decoder reads a memory, by mixer.
 
-    Asks: what must a position be told of the memory? Cost: 8 cells.
+    Asks: what must a position be told of the memory? Cost: 8 runs.
     """
     axes = (
         Axis.parse("model.unpooling=repeat,sliding_window,learned_query,positional"),
@@ -47,7 +47,7 @@ def unpooling(num_tokens: int = 500_000) -> SweepConfig:
 def optimizer(num_tokens: int = 500_000) -> SweepConfig:
     """Ablation: an autoencoder's optimizer and learning rate, the paper's AdamW at 2e-4 among them.
 
-    Asks: how much of the gain over the paper's recipe is the optimizer's? Cost: 8 cells.
+    Asks: how much of the gain over the paper's recipe is the optimizer's? Cost: 8 runs.
     """
     settings = [("adamw", rate) for rate in (2e-4, 1e-3, 3e-3, 1e-2)] + [("muon", rate) for rate in (0.005, 0.02, 0.05)]
     options: dict[str, tuple[str, ...]] = {
@@ -64,7 +64,7 @@ def optimizer(num_tokens: int = 500_000) -> SweepConfig:
 def width(num_tokens: int = 500_000) -> SweepConfig:
     """Ablation: width of an autoencoder's encoder and decoder, apart.
 
-    Asks: does fidelity need a wide encoder, or a wide decoder? Cost: 9 cells.
+    Asks: does fidelity need a wide encoder, or a wide decoder? Cost: 9 runs.
     """
     axes = (Axis.parse("model.encoder.dim=64,128,256"), Axis.parse("model.decoder.dim=64,128,256"))
     question = "Does fidelity need a wide encoder, or a wide decoder?"
@@ -74,7 +74,7 @@ def width(num_tokens: int = 500_000) -> SweepConfig:
 def depth(num_tokens: int = 500_000) -> SweepConfig:
     """Ablation: layers of an autoencoder's encoder and decoder, apart.
 
-    Asks: does fidelity need a deep encoder, or a deep decoder? Cost: 9 cells.
+    Asks: does fidelity need a deep encoder, or a deep decoder? Cost: 9 runs.
     """
     axes = (Axis.parse("model.encoder.num_layers=1,2,3"), Axis.parse("model.decoder.num_layers=1,2,3"))
     question = "Does fidelity need a deep encoder, or a deep decoder?"
@@ -84,7 +84,7 @@ def depth(num_tokens: int = 500_000) -> SweepConfig:
 def slots(num_tokens: int = 500_000) -> SweepConfig:
     """Ablation: one memory vector for a chunk, or several that have as many dimensions together, by pooling.
 
-    Asks: is one vector harder to read than several? Cost: 8 cells.
+    Asks: is one vector harder to read than several? Cost: 8 runs.
     """
     options = {
         f"{number} × {256 // number}": (f"model.shape.num_slots={number}", f"model.shape.memory_dim={256 // number}")
@@ -97,7 +97,7 @@ def slots(num_tokens: int = 500_000) -> SweepConfig:
 def chunk_length(num_tokens: int = 500_000) -> SweepConfig:
     """Ablation: an autoencoder's chunk length at four dimensions a token, at equal tokens and tokens a step.
 
-    Asks: are longer chunks harder at the same density? Cost: 4 cells.
+    Asks: are longer chunks harder at the same density? Cost: 4 runs.
     """
     options = {
         f"{length} → {4 * length}": (f"model.shape.chunk_len={length}", f"model.shape.memory_dim={4 * length}")
@@ -110,7 +110,7 @@ def chunk_length(num_tokens: int = 500_000) -> SweepConfig:
 def noise(num_tokens: int = 500_000) -> SweepConfig:
     """Ablation: Gaussian noise on an autoencoder's memories in training.
 
-    Asks: what does a memory that bears noise cost in fidelity without it? Cost: 5 cells.
+    Asks: what does a memory that bears noise cost in fidelity without it? Cost: 5 runs.
     """
     axes = (Axis.parse("model.memory_noise=0,0.03,0.1,0.3,1"),)
     question = "What does a memory that bears noise cost in fidelity without it?"
@@ -121,7 +121,7 @@ def frozen(num_tokens: int = 500_000) -> SweepConfig:
     """Ablation: a memory model whose encoder is new, or an autoencoder's (that of `english`), frozen or not.
 
     Asks: do next tokens need an encoder that learns with them, and does one that learns keep what it knew?
-    Cost: 3 cells, of 128 tokens in 512 dimensions.
+    Cost: 3 runs, of 128 tokens in 512 dimensions.
     """
     recipe = memory_model(chunk_len=128, memory_dim=512, vocab_size=2048, num_tokens=num_tokens)
     trained, still = "encoder_from=english", "phases.0.encoder_frozen=true"

@@ -1,4 +1,4 @@
-"""Sweeps: a recipe, and what is varied in it; every combination of values is a cell."""
+"""Sweeps: a recipe, and what is varied in it; every combination of values is a run."""
 
 import hashlib
 import itertools
@@ -12,7 +12,7 @@ from memlm.config import LanguageModelRecipe, MemoryModelRecipe, Recipe, RecipeC
 from memlm.config.base import Config, require
 
 SEED = "seed"
-"""What a cell's seed is called among its values."""
+"""What a run's seed is called among its values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Axis(Config):
 
 
 @dataclass(frozen=True)
-class Cell:
+class Run:
     """One combination of values."""
 
     values: Mapping[str, str]
@@ -57,7 +57,7 @@ class Cell:
 
     @cached_property
     def key(self) -> str:
-        """Sixteen hexadecimal digits of the recipe: the same in every sweep that has this cell."""
+        """Sixteen hexadecimal digits of the recipe: the same in every sweep that has this run."""
         text = self.recipe.to_json() if self.recipe else json.dumps(dict(self.values))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -95,33 +95,33 @@ class SweepConfig(Config):
             require(names.count(name) == 1, f"{name} is swept twice: give all its values at once")
         require(len(set(self.seeds)) == len(self.seeds), f"a seed is there twice: {self.seeds}")
 
-    def cells(self) -> list[Cell]:
+    def runs(self) -> list[Run]:
         """Every combination of values with every seed, the last axis and the seed fastest.
 
         Raises:
             ValueError: a value that fits in no combination, or two combinations that are the same recipe.
         """
         options = [[(axis, label) for label in axis.options] for axis in self.axes]
-        cells = [self._cell(chosen, seed) for chosen in itertools.product(*options) for seed in (self.seeds or (None,))]
+        runs = [self._run(chosen, seed) for chosen in itertools.product(*options) for seed in (self.seeds or (None,))]
         for axis, label in itertools.chain(*options):
-            having = [cell for cell in cells if cell.values[axis.name] == label]
-            require(not all(cell.fault for cell in having), having[0].fault)
-        same: dict[str, Cell] = {}
-        for cell in cells:
-            other = same.setdefault(cell.key, cell)
-            require(other is cell, f"two cells are the same: {_said(other.values)}; {_said(cell.values)}")
-        return cells
+            having = [run for run in runs if run.values[axis.name] == label]
+            require(not all(run.fault for run in having), having[0].fault)
+        same: dict[str, Run] = {}
+        for run in runs:
+            other = same.setdefault(run.key, run)
+            require(other is run, f"two runs are the same: {_said(other.values)}; {_said(run.values)}")
+        return runs
 
-    def _cell(self, chosen: tuple[tuple[Axis, str], ...], seed: int | None) -> Cell:
+    def _run(self, chosen: tuple[tuple[Axis, str], ...], seed: int | None) -> Run:
         values = {axis.name: label for axis, label in chosen} | ({} if seed is None else {SEED: str(seed)})
         assignments = [each for axis, label in chosen for each in axis.options[label]]
         if seed is not None:
             assignments += [f"{path}={seed}" for path in self.recipe.field_paths() if path.split(".")[-1] == "seed"]
         try:
-            # What a recipe is called does not make it another.
-            return Cell(values, replace(self.recipe.with_values(assignments), name="cell"))
+            # A recipe's name does not make it another; this one is what older folders' keys were made with.
+            return Run(values, replace(self.recipe.with_values(assignments), name="cell"))
         except ValueError as error:
-            return Cell(values, None, str(error))
+            return Run(values, None, str(error))
 
 
 def _split(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The page on a sweep: every cell, best first, and what each swept field does."""
+"""The page on a sweep: every run, best first, and what each swept field does."""
 
 import itertools
 import json
@@ -16,7 +16,7 @@ from memlm_evidence.pages.measures import Measure, measure
 from memlm_evidence.pages.page import Page, Section
 from memlm_evidence.pages.seeds import over_seeds
 from memlm_evidence.sweep.config import Axis
-from memlm_evidence.sweep.rows import HEADLINES, LESS_IS_BETTER, Combination, Swept, read_sweep, seeds_of
+from memlm_evidence.sweep.rows import HEADLINES, LESS_IS_BETTER, Combination, SweepResult, read_sweep, seeds_of
 
 _MAX_LINES = 6
 """In one figure; beyond it a line is the mean over all other fields."""
@@ -37,11 +37,11 @@ def write_sweep_report(folder: Path) -> Path:
     return sweep_page(read_sweep(folder)).write(folder)
 
 
-def sweep_page(swept: Swept) -> Page:
+def sweep_page(swept: SweepResult) -> Page:
     """The page of what has been measured so far."""
     sections = [_in_short(swept)]
     if swept.rows:
-        sections += [_cells(swept), *itertools.chain.from_iterable(_effects(swept, axis) for axis in swept.sweep.axes)]
+        sections += [_runs(swept), *itertools.chain.from_iterable(_effects(swept, axis) for axis in swept.sweep.axes)]
     if swept.failed:
         sections.append(_failed(swept))
     sections.append(_made_by(swept))
@@ -53,7 +53,7 @@ def sweep_page(swept: Swept) -> Page:
     return Page(f"Sweep: {swept.sweep.name}", lead, sections)
 
 
-def best_of(swept: Swept) -> str:
+def best_of(swept: SweepResult) -> str:
     """The best combination and what it reaches, in one line; empty if nothing was measured."""
     if not swept.rows:
         return ""
@@ -62,8 +62,8 @@ def best_of(swept: Swept) -> str:
     return f"{_said(best.values, _names(swept.sweep.axes))}: {shown.header} {shown.show(best.mean(name))}"
 
 
-def failures(swept: Swept) -> list[str]:
-    """Each failed cell and why, in one line."""
+def failures(swept: SweepResult) -> list[str]:
+    """Each failed run and why, in one line."""
     short = _names(swept.sweep.axes)
     return [f"{_said(row['values'], short)}: {row['failed']}" for row in swept.failed]
 
@@ -72,19 +72,19 @@ def _measure(name: str) -> Measure:
     return _NEXT_TOKENS if name == LESS_IS_BETTER else measure(name)
 
 
-def _in_short(swept: Swept) -> Section:
-    counts = [(str(len(swept.rows)), "cells measured")]
+def _in_short(swept: SweepResult) -> Section:
+    counts = [(str(len(swept.rows)), "runs measured")]
     counts += [(str(count), what) for count, what in ((len(swept.failed), "failed"), (swept.num_left, "left")) if count]
     if not swept.rows:
         return Section("In short", "", [KeyNumbers(counts)])
     best = swept.combinations()[0]
-    values = [(_measure(name).show(best.mean(name)), f"{_measure(name).header}, best cell") for name in swept.headlines]
+    values = [(_measure(name).show(best.mean(name)), f"{_measure(name).header}, best run") for name in swept.headlines]
     home = "cells/{}/model".format(best.rows[0]["key"])
-    told = [("best cell", _said(best.values, _names(swept.sweep.axes)) or "the recipe"), ("its model", home)]
+    told = [("best run", _said(best.values, _names(swept.sweep.axes)) or "the recipe"), ("its model", home)]
     return Section("In short", "", [KeyNumbers([*values, *counts]), Definitions(told)])
 
 
-def _cells(swept: Swept) -> Section:
+def _runs(swept: SweepResult) -> Section:
     names = _names(swept.sweep.axes)
     shown = [name for name in _SHOWN if any(name in row for row in swept.rows)]
     header = [*names.values(), *(_measure(name).header for name in shown), "parameters", "tokens", "training"]
@@ -102,10 +102,10 @@ def _cells(swept: Swept) -> Section:
     seeds = len(seeds_of(swept.rows))
     below = f"the range over {seeds} seeds" if seeds > 1 else "its 95% interval over documents"
     meanings = [(_measure(name).header, _measure(name).meaning) for name in shown]
-    return Section("Cells, best first", "", [Table(header, rows, f"Below a number: {below}."), Definitions(meanings)])
+    return Section("Runs, best first", "", [Table(header, rows, f"Below a number: {below}."), Definitions(meanings)])
 
 
-def _effects(swept: Swept, axis: Axis) -> Iterator[Section]:
+def _effects(swept: SweepResult, axis: Axis) -> Iterator[Section]:
     """What one axis does, a figure for each headline."""
     combinations, short = swept.combinations(), _names(swept.sweep.axes)
     labels = [label for label in axis.options if any(each.values[axis.name] == label for each in combinations)]
@@ -164,13 +164,13 @@ def _least_gap(numbers: Sequence[float]) -> float:
     return min(later - earlier for earlier, later in itertools.pairwise(sorted(numbers)))
 
 
-def _failed(swept: Swept) -> Section:
+def _failed(swept: SweepResult) -> Section:
     short = _names(swept.sweep.axes)
     items = [(_said(row["values"], short), row["failed"]) for row in swept.failed]
     return Section("Failed", "Run with --retry to try these again.", [Definitions(items)])
 
 
-def _made_by(swept: Swept) -> Section:
+def _made_by(swept: SweepResult) -> Section:
     """Cells may have been measured on several machines."""
     made = [row["provenance"] for row in swept.rows if row.get("provenance")]
 
@@ -182,9 +182,9 @@ def _made_by(swept: Swept) -> Section:
         ("torch, Python", every("torch", "python")),
         ("machine, threads", every("machine", "num_threads")),
         ("data", "; ".join(dict.fromkeys(each["settings"]["data"] for each in made))),
-        ("training, all cells", duration(sum(row["seconds"] for row in swept.rows))),
+        ("training, all runs", duration(sum(row["seconds"] for row in swept.rows))),
         ("seeds", ", ".join(seeds_of(swept.rows)) or "the recipe's"),
-        ("what is not varied", "sweep.json; each cell's whole recipe is in its own file, cells/KEY.json"),
+        ("what is not varied", "sweep.json; each run's whole recipe is in its own file, cells/KEY.json"),
     ]
     return Section("What made these numbers", "", [Definitions([(what, told) for what, told in items if told])])
 

@@ -1,48 +1,33 @@
-"""A sweep's folder, read: what is swept, and the rows of its cells."""
+"""A sweep's folder, read: what is varied, and the rows of its runs."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from memlm.runtime.executor import Row, read_row
 from memlm.runtime.results import Interval
-from memlm_evidence.sweep.config import SEED, Cell, SweepConfig
+from memlm_evidence.sweep.config import SEED, Run, SweepConfig
 
-Row = dict[str, Any]
-SWEEP = "sweep.json"
+SWEEP, RUNS = "sweep.json", "cells"
+"""Its configuration; the folder of its runs, which has always been called that."""
 LESS_IS_BETTER = "causal_nats_per_token"
 HEADLINES = (LESS_IS_BETTER, "token_accuracy")
-"""What cells are compared by: the first of these that they have."""
+"""What runs are compared by: the first of these that they have."""
 
 
-def cell_folder(folder: Path, cell: Cell) -> Path:
-    """Where a cell is trained."""
-    return folder / "cells" / cell.key
-
-
-def row_path(folder: Path, cell: Cell) -> Path:
-    """Where a cell's row is, once it has one."""
-    return folder / "cells" / f"{cell.key}.json"
-
-
-def read_row(folder: Path, cell: Cell) -> Row | None:
-    """A cell's row, by this sweep's values; None if it has not been measured yet.
+def read_run(folder: Path, run: Run) -> Row | None:
+    """A run's row, by this sweep's values; None if it has not been measured yet.
 
     Raises:
         ValueError: the file that is broken.
     """
-    about: Row = {"key": cell.key, "values": dict(cell.values)}
-    if cell.recipe is None:
-        return {**about, "failed": cell.fault}
-    path = row_path(folder, cell)
-    if not path.exists():
-        return None
-    try:
-        return {**json.loads(path.read_text(encoding="utf-8")), **about}
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a cell's row: {error}; remove it to measure the cell again") from None
+    about: Row = {"key": run.key, "values": dict(run.values)}
+    if run.recipe is None:
+        return {**about, "failed": run.fault}
+    row = read_row(folder / RUNS / f"{run.key}.json")
+    return row and {**row, **about}
 
 
 @dataclass(frozen=True)
@@ -68,19 +53,19 @@ class Combination:
 
 
 @dataclass(frozen=True)
-class Swept:
+class SweepResult:
     """What is known of a sweep."""
 
     sweep: SweepConfig
     rows: Sequence[Row]
-    """Of cells that were measured, in the sweep's order."""
+    """Of runs that were measured, in the sweep's order."""
     failed: Sequence[Row]
     num_left: int
-    """Cells yet to be measured."""
+    """Runs yet to be measured."""
 
     @property
     def headlines(self) -> list[str]:
-        """The measures that tell cells apart; the first orders them."""
+        """The measures that tell runs apart; the first orders them."""
         return [name for name in HEADLINES if any(name in row for row in self.rows)]
 
     def combinations(self) -> list[Combination]:
@@ -94,18 +79,18 @@ class Swept:
         return sorted(found, key=lambda each: each.mean(name) * (1 if name == LESS_IS_BETTER else -1))
 
 
-def read_sweep(folder: Path) -> Swept:
+def read_sweep(folder: Path) -> SweepResult:
     """What a folder tells of its sweep.
 
     Raises:
         ValueError: it holds none, or the file that is broken.
     """
     sweep = SweepConfig.read(folder / SWEEP)
-    cells = sweep.cells()
-    rows = [row for row in (read_row(folder, cell) for cell in cells) if row]
+    runs = sweep.runs()
+    rows = [row for row in (read_run(folder, run) for run in runs) if row]
     measured = [row for row in rows if "failed" not in row]
     failed = [row for row in rows if "failed" in row]
-    return Swept(sweep, measured, failed, len(cells) - len(rows))
+    return SweepResult(sweep, measured, failed, len(runs) - len(rows))
 
 
 def seeds_of(rows: Sequence[Row]) -> list[str]:

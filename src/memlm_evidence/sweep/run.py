@@ -1,31 +1,22 @@
-"""A sweep into a folder that any number of processes may share: each cell is claimed, measured and kept once."""
+"""A sweep into a folder that any number of processes may share: each run is claimed, measured and kept once."""
 
-import json
 import os
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import asdict
-from multiprocessing import get_context, parent_process
+from functools import partial
 from pathlib import Path
-from threading import Event, Thread
 from typing import NamedTuple
 
-from filelock import FileLock, Timeout
-
+from memlm.runtime.executor import Job, Row, num_processes, run_jobs
 from memlm.runtime.files import atomic_write, place_for
-from memlm.runtime.progress import track
 from memlm.runtime.results import read_json_lines
-from memlm_evidence.sweep.config import Cell, SweepConfig
+from memlm_evidence.sweep.config import Run, SweepConfig
 from memlm_evidence.sweep.page import write_sweep_report
-from memlm_evidence.sweep.rows import SWEEP, Row, cell_folder, read_row, row_path
-
-_PATIENCE = 0.5
-"""Seconds between looks at what others are doing."""
+from memlm_evidence.sweep.rows import RUNS, SWEEP, read_run
 
 
 class Shard(NamedTuple):
-    """Every `of`-th cell, from `number` on."""
+    """Every `of`-th run, from `number` on."""
 
     number: int = 0
     of: int = 1
@@ -54,44 +45,38 @@ def run_sweep(
     retry: bool = False,
     quiet: bool = False,
 ) -> Path:
-    """Measure every cell that has not been yet, and write `report.html`; returns its path.
+    """Measure every run that has not been yet, and write `report.html`; returns its path.
 
-    `out` receives `sweep.json`, and of each cell `cells/KEY.json` and `cells/KEY/` with its model. A cell that cannot
-    be trained, or diverges, is kept as failed.
+    `out` receives `sweep.json`, and of each run `cells/KEY.json` and `cells/KEY/` with its model. A run that cannot be
+    trained, or diverges, is kept as failed.
 
     Args:
         sweep: what to measure.
         out: a folder, which other processes and machines may be at work in.
-        shard: the share of the cells to measure here.
-        num_workers: processes, each of one thread; 1 measures in this one, 0 is one for each core. Small models gain
-            more from a core each than from all cores together.
-        retry: measure cells again that have failed.
+        shard: the share of the runs to measure here.
+        num_workers: as `run_jobs` takes it.
+        retry: measure runs again that have failed.
         quiet: show no progress.
 
     Raises:
-        ValueError: a value fits in no cell, there is no text, or `out` holds something else.
+        ValueError: a value fits in no run, there is no text, or `out` holds something else.
         OSError: the disk is full, or workers were killed; what was measured is kept.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError(
-            "a sweep's cells are trained by one process each: start it without torchrun, with several workers"
+            "a sweep's models are trained by one process each: start it without torchrun, with several workers"
         )
-    if num_workers < 0:
-        raise ValueError(f"there cannot be {num_workers} workers; 0 is one for each core")
-    cells = sweep.cells()
+    num_workers, runs = num_processes(num_workers), sweep.runs()
     _check(out)
-    share = [cell for cell in cells[shard.number :: shard.of] if cell.recipe]
+    share = [run for run in runs[shard.number :: shard.of] if run.recipe]
+    jobs = {run.key: _job(run, out) for run in share}
     if retry:
-        for cell in share:
-            if "failed" in (read_row(out, cell) or {}):
-                row_path(out, cell).unlink()
-    if left := _unmeasured(share, out):
-        _prepare(left, quiet)
+        for run in share:
+            if "failed" in (read_run(out, run) or {}):
+                jobs[run.key].path(out / RUNS).unlink()
+    _prepare([run for run in share if not jobs[run.key].path(out / RUNS).exists()], quiet)
     atomic_write(out / SWEEP, sweep.to_json())
-    if left:
-        (out / "cells").mkdir(exist_ok=True)
-        with _watched(share, out, sweep.name, quiet):
-            _measure_all(left, out, num_workers)
+    run_jobs([*jobs.values()], out / RUNS, num_workers=num_workers, title=f"Sweeping {sweep.name}", quiet=quiet)
     return write_sweep_report(out)
 
 
@@ -103,131 +88,48 @@ def _check(out: Path) -> None:
         raise ValueError(f"{out} holds something else than a sweep ({others[0]}): give another folder")
 
 
-def _unmeasured(cells: Sequence[Cell], out: Path) -> list[Cell]:
-    return [cell for cell in cells if not row_path(out, cell).exists()]
-
-
-def _prepare(cells: Sequence[Cell], quiet: bool) -> None:
+def _prepare(runs: Sequence[Run], quiet: bool) -> None:
     """Tokenize each corpus once, before workers would do so at the same time."""
+    if not runs:
+        return
     from memlm.data.token_store import prepare
 
-    corpora = list(dict.fromkeys(cell.recipe.data for cell in cells if cell.recipe))
+    corpora = list(dict.fromkeys(run.recipe.data for run in runs if run.recipe))
     for data in corpora:
         try:
             prepare(data, quiet=quiet)
         except ValueError:
-            if len(corpora) == 1:  # otherwise only some of the cells will fail of it
+            if len(corpora) == 1:  # otherwise only some of the runs will fail of it
                 raise
 
 
-def _measure_all(cells: Sequence[Cell], out: Path, num_workers: int) -> None:
-    num_workers = min(num_workers or os.cpu_count() or 1, len(cells))
-    if num_workers == 1:
-        work(cells, out)
-        return
-    # Not a pool, which ends altogether when one of its processes is killed: here the others do what it has left.
-    workers = [get_context("spawn").Process(target=_worker, args=(cells, out), daemon=True) for _ in range(num_workers)]
-    try:
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-    finally:
-        for worker in workers:
-            worker.kill()
-    if left := _unmeasured(cells, out):
-        codes = ", ".join(str(worker.exitcode) for worker in workers)
-        raise ChildProcessError(
-            f"{len(left)} cells are not measured: the workers ended with exit codes {codes} (-9 is killed, as when "
-            "memory runs out: then give fewer workers); run it again to go on"
-        )
+def _job(run: Run, out: Path) -> Job:
+    folder = out / RUNS / run.key
+    return Job(
+        name=run.key,
+        run=partial(_row, run, folder),
+        num_tokens=run.num_tokens,
+        tokens_done=partial(_tokens, run, folder),
+    )
 
 
-def _worker(cells: Sequence[Cell], out: Path) -> None:
-    import torch
-
-    torch.set_num_threads(1)
-    with suppress(KeyboardInterrupt):
-        work(cells, out)
-
-
-def work(cells: Sequence[Cell], out: Path) -> None:
-    """Measure what nobody else is measuring, until all cells have a row."""
-    while cells:
-        left = [cell for cell in cells if not _attempt(cell, out)]
-        if len(left) == len(cells):  # others are at all of them; one that is killed leaves its cell to us
-            time.sleep(_PATIENCE)
-        cells = left
-
-
-def _attempt(cell: Cell, out: Path) -> bool:
-    """Measure a cell unless somebody else does; returns whether it has a row."""
-    path = row_path(out, cell)
-    if path.exists():
-        return True
-    parent = parent_process()
-    if parent and not parent.is_alive():
-        raise KeyboardInterrupt  # nobody waits for this worker any more
-    lock = FileLock(path.with_suffix(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return False
-    try:
-        if not path.exists():
-            atomic_write(path, json.dumps(_row(cell, out)) + "\n")
-    finally:
-        lock.release()
-    return True
-
-
-def _row(cell: Cell, out: Path) -> Row:
-    """A cell's measures, or why it has none."""
+def _row(run: Run, folder: Path) -> Row:
+    """A run's measures, or why it has none."""
     from memlm_evidence.sweep.measure import measure
 
-    assert cell.recipe
-    about = {"key": cell.key, "values": dict(cell.values), "recipe": asdict(cell.recipe)}
+    assert run.recipe
+    about = {"key": run.key, "values": dict(run.values), "recipe": asdict(run.recipe)}
     try:
-        return {**about, **measure(cell.recipe, cell_folder(out, cell)).to_dict()}
-    # Those of the recipe, also too large a one. A full disk, or an interruption, says nothing of the cell.
+        return {**about, **measure(run.recipe, folder).to_dict()}
+    # Those of the recipe, also too large a one. A full disk, or an interruption, says nothing of the run.
     except (ValueError, ArithmeticError, MemoryError, RuntimeError) as error:
         return {**about, "failed": (str(error) or repr(error)).splitlines()[0]}
 
 
-@contextmanager
-def _watched(cells: Sequence[Cell], out: Path, name: str, quiet: bool) -> Iterator[None]:
-    """Show how far all processes together are, as their files tell."""
-    unfinished, over = list(cells), Event()
-
-    def look() -> int:
-        unfinished[:] = _unmeasured(unfinished, out)
-        done = total - sum(cell.num_tokens for cell in unfinished)
-        return done + sum(_tokens(cell, out) for cell in unfinished)
-
-    def watch() -> None:
-        before, ended = begin, False
-        while not ended:
-            ended = over.wait(_PATIENCE)
-            now = look()
-            advance(now - before, f"{len(cells) - len(unfinished)} of {len(cells)} cells")
-            before = now
-
-    total = sum(cell.num_tokens for cell in cells)
-    begin = look()
-    with track(f"Sweeping {name}", total=total, unit="tokens", completed=begin, quiet=quiet) as advance:
-        watcher = Thread(target=watch, daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            over.set()
-            watcher.join()
-
-
-def _tokens(cell: Cell, out: Path) -> int:
-    """That an unfinished cell has been trained on."""
+def _tokens(run: Run, folder: Path) -> int:
+    """That an unfinished run has been trained on."""
     try:
-        rows = read_json_lines(cell_folder(out, cell) / "metrics.jsonl")
-        return min(int(rows[-1].get("tokens", 0)), cell.num_tokens) if rows else 0
+        rows = read_json_lines(folder / "metrics.jsonl")
+        return min(int(rows[-1].get("tokens", 0)), run.num_tokens) if rows else 0
     except (OSError, ValueError):  # it is being written
         return 0

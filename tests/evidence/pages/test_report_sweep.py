@@ -11,7 +11,7 @@ from memlm_evidence.pages.blocks import Definitions, Figure, KeyNumbers, Table
 from memlm_evidence.pages.page import Page
 from memlm_evidence.sweep.config import Axis, SweepConfig
 from memlm_evidence.sweep.page import best_of, failures, sweep_page, write_sweep_report
-from memlm_evidence.sweep.rows import Swept, read_sweep
+from memlm_evidence.sweep.rows import SweepResult, read_sweep
 from tiny import tiny_recipe
 
 MIXERS = 'model.encoder.mixer=attention,{"kind":"masked_mixer","num_heads":4}'
@@ -19,13 +19,13 @@ RATES = "training.optimizer.learning_rate=0.01,0.02,0.1"
 MADE = {"memlm": "0.1.0", "commit": "abc", "torch": "2.9", "python": "3.11", "machine": "one", "num_threads": 1}
 
 
-def made_up(*over: str, seeds: tuple[int, ...] = (), missing: int = 0, causal: bool = False) -> Swept:
-    """The last cells better than the first; the first so many have failed."""
+def made_up(*over: str, seeds: tuple[int, ...] = (), missing: int = 0, causal: bool = False) -> SweepResult:
+    """The last runs better than the first; the first so many have failed."""
     axes = tuple(map(Axis.parse, over))
     sweep = SweepConfig(name="tried", recipe=tiny_recipe("*.txt"), axes=axes, seeds=seeds, question="Does it matter?")
     rows: list[dict[str, Any]] = []
-    for number, cell in enumerate(sweep.cells()):
-        about = {"key": cell.key, "values": dict(cell.values)}
+    for number, run in enumerate(sweep.runs()):
+        about = {"key": run.key, "values": dict(run.values)}
         if number < missing:
             rows.append({**about, "failed": f"<b>nan {number}</b>"})
             continue
@@ -35,7 +35,7 @@ def made_up(*over: str, seeds: tuple[int, ...] = (), missing: int = 0, causal: b
         made = {**MADE, "machine": f"machine {number % 2}", "settings": {"data": "feed"}}
         rows.append({**row, "seconds": 30.0, "intervals": interval, "provenance": made})
     done, failed = ([row for row in rows if ("failed" in row) == failed] for failed in (False, True))
-    return Swept(sweep, done, failed, 0)
+    return SweepResult(sweep, done, failed, 0)
 
 
 def blocks(page: Page, kind: type) -> list[Any]:
@@ -53,7 +53,7 @@ def test_cells_are_a_table_best_first_with_their_intervals() -> None:
     assert table.rows[0][2:] == ["0.5500\n[0.4500, 0.6500]", "12,345", "500,000", "30 s"]
     assert best_of(swept) == "mixer masked mixer (num heads 4), learning rate 0.1: token accuracy 0.5500"
     assert page.lead == "Does it matter?"
-    assert ("0.5500", "token accuracy, best cell") in blocks(page, KeyNumbers)[0].items
+    assert ("0.5500", "token accuracy, best run") in blocks(page, KeyNumbers)[0].items
     assert ("machine, threads", "machine 0, 1; machine 1, 1") in blocks(page, Definitions)[-1].items
 
 
@@ -109,7 +109,7 @@ def test_failed_cells_are_told_with_their_reasons(missing: int) -> None:
     assert "--retry" in html
     assert len(failures(swept)) == missing
     assert failures(swept)[0] == "mixer attention, learning rate 0.01: <b>nan 0</b>"
-    assert ("best cell" in html) == (missing < 6)
+    assert ("best run" in html) == (missing < 6)
 
 
 def test_a_folder_is_read_and_shown_as_far_as_it_is(tmp_path: Path) -> None:

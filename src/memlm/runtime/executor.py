@@ -1,0 +1,241 @@
+"""Jobs in worker processes: each done once and its row kept, whoever shares the folder and whatever is killed."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from memlm.runtime.files import atomic_write, make_folder
+from memlm.runtime.progress import track
+
+Row = dict[str, Any]
+_PATIENCE = 0.5
+"""Seconds between looks at what others are doing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One piece of work, whose row does not depend on any other's."""
+
+    name: str
+    """Of the row's file; where several plans have jobs of one name, `plan` tells them apart."""
+    run: Callable[[], Row]
+    """Does it; pickled for workers. What it leaves in a folder of its own, another attempt may go on from."""
+    plan: str = ""
+    """Digest of all that the row depends on, unless the name says it; a row by another plan is refused."""
+    num_tokens: int = 0
+    """How much work it is, for the progress bar."""
+    tokens_done: Callable[[], int] | None = None
+    """How much of it has been done, where a job tells while it runs."""
+    group: str = ""
+    """Jobs of one group share a folder: they run in order, in one process."""
+    exclusive: bool = False
+    """Whether it is time that is measured: it runs alone, in this process, after all others."""
+
+    def path(self, folder: Path) -> Path:
+        """Where its row is."""
+        return folder / f"{self.name}.json"
+
+    def row(self, folder: Path) -> Row | None:
+        """Its row; None if it is yet to be done.
+
+        Raises:
+            ValueError: the file is damaged, or was made by another plan.
+        """
+        return read_row(self.path(folder), self.plan)
+
+
+def read_row(path: Path, plan: str = "") -> Row | None:
+    """The row in a file; None if there is none.
+
+    Raises:
+        ValueError: the file is damaged, or was not made by the plan.
+    """
+    if not path.exists():
+        return None
+    try:
+        row: Row = json.loads(path.read_text(encoding="utf-8"))
+        if plan and row.get("plan") != plan:
+            raise ValueError(f"{row.get('plan')} is not {plan}")
+        return {**row}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} was measured by another plan, or is damaged ({error}); remove it to measure again"
+        ) from None
+
+
+def num_processes(asked: int) -> int:
+    """So many processes; 0 is one for each core.
+
+    Raises:
+        ValueError: it is negative.
+    """
+    if asked < 0:
+        raise ValueError(f"there cannot be {asked} workers; 0 is one for each core")
+    return asked or os.cpu_count() or 1
+
+
+def run_jobs(
+    jobs: Sequence[Job], folder: Path, *, num_workers: int = 1, title: str = "Measuring", quiet: bool = False
+) -> list[Row]:
+    """Do all jobs that have no row in the folder yet; returns the rows of all, in order.
+
+    Any number of processes and machines may share the folder: a job is claimed by a file lock, which is let go when its
+    holder dies.
+
+    Args:
+        jobs: what to do, the first ones first.
+        folder: receives a file for each row, as soon as there is one.
+        num_workers: processes, each with a share of the threads; 1 does everything in this one, 0 is one for each core.
+            Small models gain more from a core each than from all cores together.
+        title: what is being done.
+        quiet: show no progress.
+
+    Raises:
+        ValueError: a negative number of workers, or the row that is damaged; and whatever a job raises, which ends all.
+        ChildProcessError: workers were killed, again and again; names what is not done.
+    """
+    num_workers = num_processes(num_workers)
+    make_folder(folder)
+    left = [job for job in jobs if job.row(folder) is None]
+    groups: dict[str, list[Job]] = {}
+    for job in left:
+        if not job.exclusive:
+            groups.setdefault(job.group or job.name, []).append(job)
+    with _progress(jobs, folder, title, quiet):
+        num_workers = min(num_workers, len(groups))
+        if num_workers > 1:
+            _in_workers(list(groups.values()), folder, num_workers)
+        else:
+            _here(list(groups.values()), folder)
+        _here([[job] for job in left if job.exclusive], folder)
+    return [row for job in jobs if (row := job.row(folder)) is not None]
+
+
+def claim(group: Sequence[Job], folder: Path) -> bool:
+    """Do the jobs of a group that have no row yet; returns False if another process is at work on it."""
+    lock = FileLock(_lock(group, folder), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return False
+    try:
+        for job in _not_done(group, folder):
+            row = {**job.run(), **({"plan": job.plan} if job.plan else {})}
+            atomic_write(job.path(folder), json.dumps(row, indent=2) + "\n")
+    finally:
+        lock.release()
+    return True
+
+
+def _lock(group: Sequence[Job], folder: Path) -> Path:
+    return folder / f".{group[0].group or group[0].name}.lock"
+
+
+def _here(groups: list[list[Job]], folder: Path) -> None:
+    _until_done(groups, lambda some: [claim(group, folder) for group in some])
+
+
+def _until_done(groups: list[list[Job]], attempt: Callable[[list[list[Job]]], list[bool]]) -> None:
+    """Try all groups again and again: others may be at work on them, and one that is killed leaves its group to us."""
+    while groups:
+        left = [group for group, done in zip(groups, attempt(groups), strict=True) if not done]
+        if len(left) == len(groups):
+            time.sleep(_PATIENCE)
+        groups = left
+
+
+def _in_workers(groups: list[list[Job]], folder: Path, num_workers: int) -> None:
+    """Where a worker is killed, others do what is left, one fewer each time, since it may be memory that ran out."""
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    while groups and num_workers:
+        try:
+            _in_pool(groups, folder, num_workers)
+        except TerminatedWorkerError:
+            num_workers -= 1
+        left = [group for group in groups if _not_done(group, folder)]
+        groups = sorted(left, key=lambda group: _lock(group, folder).exists())  # last, what a worker was killed at
+    if groups:
+        names = ", ".join(job.name for group in groups for job in _not_done(group, folder))
+        raise ChildProcessError(
+            f"not done: {names}; all workers were killed, as when memory runs out: then give fewer workers; run it "
+            "again to go on"
+        )
+
+
+def _not_done(group: Sequence[Job], folder: Path) -> list[Job]:
+    return [job for job in group if not job.path(folder).exists()]
+
+
+def _in_pool(groups: list[list[Job]], folder: Path, num_workers: int) -> None:
+    from joblib.externals.loky import ProcessPoolExecutor, as_completed
+
+    num_threads = max(1, (os.cpu_count() or 1) // num_workers)
+    pool = ProcessPoolExecutor(num_workers, initializer=_begin_worker, initargs=(num_threads, os.getpid()))
+
+    def attempt(some: list[list[Job]]) -> list[bool]:
+        futures = [pool.submit(claim, group, folder) for group in some]
+        for done in as_completed(futures):  # whatever fails ends all, at once
+            done.result()
+        return [future.result() for future in futures]
+
+    try:
+        _until_done(groups, attempt)
+    finally:
+        pool.shutdown(kill_workers=True)
+
+
+def _begin_worker(num_threads: int, parent: int) -> None:
+    """Give this process so many threads, and end it with its parent: nobody else may find a folder free that it works
+    on in."""
+    import torch
+
+    torch.set_num_threads(num_threads)
+
+    def end_with_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PATIENCE)
+        os._exit(1)
+
+    Thread(target=end_with_parent, daemon=True).start()
+
+
+@contextmanager
+def _progress(jobs: Sequence[Job], folder: Path, title: str, quiet: bool) -> Iterator[None]:
+    """Show how far all processes together are, as their files tell."""
+    total, over = sum(job.num_tokens for job in jobs), Event()
+    unfinished = _not_done(jobs, folder)
+    if quiet or not unfinished or not total:
+        yield
+        return
+
+    def done() -> int:
+        unfinished[:] = _not_done(unfinished, folder)
+        left = sum(job.num_tokens for job in unfinished)
+        return total - left + sum(job.tokens_done() for job in unfinished if job.tokens_done)
+
+    def watch() -> None:
+        before, ended = begin, False
+        while not ended:
+            ended = over.wait(_PATIENCE)
+            now = done()
+            advance(now - before, f"{len(jobs) - len(unfinished)} of {len(jobs)}")
+            before = now
+
+    begin = done()
+    with track(title, total=total, unit="tokens", completed=begin) as advance:
+        watcher = Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
