@@ -146,8 +146,8 @@ def test_early_layers_are_the_full_runs_and_stop_there(model: PretrainedModel) -
     tokens = texts()
     embedded = model.embed_tokens(tokens)
     every = model.states(embedded, full(tokens), range(4))
-    assert model._blocks is not None
-    handle = model._blocks[2].register_forward_hook(lambda *_: pytest.fail("a layer too many was run"))
+    assert model._states.blocks is not None
+    handle = model._states.blocks[2].register_forward_hook(lambda *_: pytest.fail("a layer too many was run"))
     early = model.states(embedded, full(tokens), [2, 0, 2])
     handle.remove()
     assert all(map(torch.equal, early, [every[2], every[0], every[2]]))
@@ -158,7 +158,7 @@ def test_states_without_blocks_come_from_the_library(folders: dict[str, Path]) -
     model, _ = load_pretrained(folders["bert"])
     tokens = texts()
     with_blocks = model.states(model.embed_tokens(tokens), full(tokens), [3, 1])
-    model._blocks = None
+    model._states.blocks = None
     assert all(map(torch.equal, model.states(model.embed_tokens(tokens), full(tokens), [3, 1]), with_blocks))
 
 

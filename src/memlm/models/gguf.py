@@ -1,11 +1,13 @@
 """GGUF files, dequantized once into a folder that loads like any other model."""
 
 import hashlib
+import importlib.util
 import io
 from contextlib import redirect_stderr
 from pathlib import Path
 
 from memlm.data.cache import default_cache
+from memlm.models.hidden_states import explained
 from memlm.runtime.files import atomic_folder
 from memlm.runtime.output import console
 
@@ -33,14 +35,12 @@ def convert_gguf(file: Path) -> Path:
 def _convert(file: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    try:
+    if importlib.util.find_spec("gguf") is None:
+        raise ValueError(f"{file.name!r} needs the gguf package: pip install 'memlm[models]'")
+    # Its parser raises whatever a malformed file leads it to.
+    with explained(f"cannot read {str(file)!r} ({{why}}); check that the download is whole"):
         tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
         model = AutoModelForCausalLM.from_pretrained(str(file.parent), gguf_file=file.name)
-    except ImportError as error:
-        raise ValueError(f"{file.name!r} needs the gguf package: pip install 'memlm[models]'") from error
-    except Exception as error:  # its parser raises whatever a malformed file leads it to
-        why = str(error).partition("\n")[0]
-        raise ValueError(f"cannot read {str(file)!r} ({why}); check that the download is whole") from error
     # It is no longer quantized, and is not to be saved as if it were.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):

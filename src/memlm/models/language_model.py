@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from memlm import config
-from memlm.models.encoder import Tokens
+from memlm.models.encoder import Tokens, weights_fingerprint
+from memlm.models.layered import seeded
 from memlm.models.parallel_decoder import Logits
 from memlm.nn.linear import linear, norm, to_compute_dtype
 from memlm.nn.mixers import Hidden, Mask
@@ -57,6 +58,16 @@ class LanguageModel(nn.Module):
             every.append(block(every[-1], mask))
         every[-1] = norm(every[-1])
         return [every[layer] for layer in layers]
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of weights and configuration."""
+        return weights_fingerprint(self, repr(self.config))
+
+    def untrained(self, seed: int) -> "LanguageModel":
+        """The same architecture with fresh weights."""
+        with seeded(seed):
+            return LanguageModel(self.config).eval()
 
     def _inputs(self, embedded: Hidden) -> Hidden:
         length = embedded.shape[1]

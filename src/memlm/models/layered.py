@@ -1,8 +1,10 @@
 """What probes need of a model: its hidden states, layer by layer, from token embeddings on."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol, Self
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -32,6 +34,11 @@ class LayeredModel(Protocol):
         """The input embedding of every token."""
         ...
 
+    @property
+    def fingerprint(self) -> str:
+        """A short hash that changes with weights, precision and architecture."""
+        ...
+
     def embed_tokens(self, tokens: Tokens) -> Hidden:
         """Input embeddings [batch token dim] of a text, without positions."""
         ...
@@ -39,3 +46,15 @@ class LayeredModel(Protocol):
     def states(self, embedded: Hidden, mask: Mask, layers: Sequence[int]) -> list[Hidden]:
         """The hidden states at these layers, from a text's input embeddings; differentiable."""
         ...
+
+    def untrained(self, seed: int) -> Self:
+        """The same architecture with fresh weights, as a control."""
+        ...
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Random numbers, on the CPU, of a seed within the block; torch's random state is left as it was."""
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)
+        yield

@@ -11,7 +11,8 @@ from torch import nn
 
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.gguf import convert_gguf
-from memlm.models.pretrained import PretrainedModel, first_line, plain_head
+from memlm.models.hidden_states import explained
+from memlm.models.pretrained import PretrainedModel, plain_head
 from memlm.models.sentence import SentenceModel
 from memlm.runtime.hub import hub
 
@@ -34,21 +35,21 @@ def load_pretrained(
     Raises:
         ValueError: there is no such model, it cannot be read, or it is of a kind that has no hidden states of a text.
     """
-    _quiet_transformers()
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     name = str(name_or_path)
     folder = _find(name)
     pipeline = folder / "modules.json"
-    body_folder = _transformer_of(pipeline) if pipeline.is_file() else folder
+    is_sentence_model = pipeline.is_file()
+    body_folder = _transformer_of(pipeline) if is_sentence_model else folder
     config = _load_config(body_folder)
     tokenizer = Tokenizer.from_pretrained(str(body_folder))
-    special = tokenizer.special_tokens
     body, head = _load_weights(body_folder, config)
-    if pipeline.is_file():
-        pooling, longest = _load_pooling(folder)
-        model: PretrainedModel = SentenceModel(body, special, name=name, pooling=pooling, max_sentence_len=longest)
-    else:
-        model = PretrainedModel(body, special, name=name, head=head)
-    return model.to(_DTYPES[precision]), tokenizer
+    options: dict[str, Any] = _load_pooling(folder) if is_sentence_model else {"head": head}
+    kind = SentenceModel if is_sentence_model else PretrainedModel
+    return kind(body, tokenizer.special_tokens, name=name, **options).to(_DTYPES[precision]), tokenizer
 
 
 def _find(name: str) -> Path:
@@ -70,46 +71,38 @@ def _find(name: str) -> Path:
 def _fetch(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    with hub("model", name, instead=f"give a model's folder, a .gguf file, or one of {', '.join(PACKAGED)}"):
-        try:
-            return Path(snapshot_download(name, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_IGNORED))
-        except Exception as error:  # of the network, the hub, or the name
-            raise ValueError(
-                f"there is no model {name!r}: no folder here has this name, none of {', '.join(PACKAGED)} is it, "
-                f"and the hub says: {first_line(error)}"
-            ) from error
+    packaged = ", ".join(PACKAGED)
+    reason = f"there is no model {name!r}: no folder here has this name, none of {packaged} is it, and the hub says: "
+    with (
+        hub("model", name, instead=f"give a model's folder, a .gguf file, or one of {packaged}"),
+        explained(reason + "{why}"),
+    ):
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_IGNORED))
 
 
 def _transformer_of(pipeline: Path) -> Path:
     """The folder of a sentence-transformers model's first module."""
-    try:
+    with explained(f"{str(pipeline)!r} is no list of sentence-transformers modules; get the model anew"):
         return pipeline.parent / json.loads(pipeline.read_text(encoding="utf-8"))[0]["path"]
-    except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(
-            f"{str(pipeline)!r} is no list of sentence-transformers modules; get the model anew"
-        ) from error
 
 
 def _load_config(folder: Path) -> Any:
     """The configuration of a model that has hidden states of a text."""
     from transformers import MODEL_MAPPING, AutoConfig
 
+    shown = repr(str(folder))
     if not (folder / "config.json").is_file():
-        raise ValueError(f"{str(folder)!r} has no config.json; give a folder that save_pretrained wrote")
-    try:
+        raise ValueError(f"{shown} has no config.json; give a folder that save_pretrained wrote")
+    with explained(f"the model {shown} is none that transformers knows: {{why}}"):
         config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
         kind = MODEL_MAPPING[type(config)]
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"the model {str(folder)!r} is none that transformers knows: {first_line(error)}") from error
     if config.is_encoder_decoder:
         raise ValueError(
-            f"{str(folder)!r} is an encoder-decoder model, which has no single stack of hidden states; "
+            f"{shown} is an encoder-decoder model, which has no single stack of hidden states; "
             "choose a causal or an encoder-only one"
         )
     if getattr(kind, "main_input_name", "input_ids") != "input_ids" or config.get_text_config() is not config:
-        raise ValueError(
-            f"{str(folder)!r} is a {config.model_type} model, for images or sound; choose one for text alone"
-        )
+        raise ValueError(f"{shown} is a {config.model_type} model, for images or sound; choose one for text alone")
     return config
 
 
@@ -119,42 +112,25 @@ def _load_weights(folder: Path, config: Any) -> tuple[nn.Module, nn.Module | Non
 
     has_head = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in config.architectures or [])
     options = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
-    try:
+    shown = repr(str(folder))
+    with explained(f"cannot load the weights in {shown} ({{why}}); they must be whole, and in safetensors format"):
         model, info = (AutoModelForCausalLM if has_head else AutoModel).from_pretrained(str(folder), **options)
-    except Exception as error:  # of the file system, safetensors, or a model's own making
-        raise ValueError(
-            f"cannot load the weights in {str(folder)!r} ({first_line(error)}); "
-            "they must be whole, and in safetensors format"
-        ) from error
     missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
     if missing:
-        raise ValueError(
-            f"the weights in {str(folder)!r} lack {missing[0]} and {len(missing) - 1} more; get them whole"
-        )
+        raise ValueError(f"the weights in {shown} lack {missing[0]} and {len(missing) - 1} more; get them whole")
     if info["missing_keys"]:
         model.pooler = None  # it would be random, and no hidden state depends on it
     return (model.base_model, plain_head(model)) if has_head else (model, None)
 
 
-def _load_pooling(folder: Path) -> tuple[list[nn.Module], int]:
+def _load_pooling(folder: Path) -> dict[str, Any]:
     """Sentence-transformers' own modules after the transformer, and how many tokens it reads of a text."""
     for pickled in folder.glob("*/pytorch_model.bin"):
         if not pickled.with_name("model.safetensors").exists():
             raise ValueError(f"{str(pickled)!r} is pickled; save the model anew, in safetensors format")
-    try:
+    with explained(f"{str(folder)!r} needs sentence-transformers: pip install 'memlm[models]'"):
         from sentence_transformers import SentenceTransformer
-    except ImportError as error:
-        raise ValueError(f"{str(folder)!r} needs sentence-transformers: pip install 'memlm[models]'") from error
     options = {"use_safetensors": True}
-    try:
+    with explained(f"sentence-transformers cannot load {str(folder)!r}: {{why}}"):
         sentence = SentenceTransformer(str(folder), device="cpu", local_files_only=True, model_kwargs=options)
-    except Exception as error:  # of the library's own making
-        raise ValueError(f"sentence-transformers cannot load {str(folder)!r}: {first_line(error)}") from error
-    return list(sentence)[1:], sentence.max_seq_length or sys.maxsize
-
-
-def _quiet_transformers() -> None:
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    return {"pooling": list(sentence)[1:], "max_sentence_len": sentence.max_seq_length or sys.maxsize}

@@ -13,6 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from memlm.models.encoder import Tokens
+from memlm.models.hidden_states import HiddenStates, same, some_tokens
+from memlm.models.layered import seeded
 from memlm.nn.mixers import Hidden, Mask
 
 _MAX_LOGITS = 2**25
@@ -48,8 +50,12 @@ class PretrainedModel(nn.Module):
         self.register_buffer("suffix", torch.tensor(special[1], dtype=torch.long), persistent=False)
         self.num_prefix, self.num_suffix = len(special[0]), len(special[1])
         self.max_len = _context(body) - self.num_prefix - self.num_suffix
-        _check_finite(self)
-        self._probe()
+        for parameter_name, parameter in self.named_parameters():
+            if not parameter.isfinite().all():
+                raise ValueError(f"{name} has weights that are not finite, in {parameter_name}; get the model anew")
+        with torch.no_grad():
+            self._states = HiddenStates(body, name)
+        self.num_layers, self.dim, self.causal = self._states.num_layers, self._states.dim, self._states.causal
 
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode, whatever happens to the module this one is part of."""
@@ -85,7 +91,7 @@ class PretrainedModel(nn.Module):
         dtype = self.body.get_input_embeddings().weight.dtype
         before, after = (self.embed_tokens(ids[None])[0] for ids in (self.prefix, self.suffix))
         sequence, attended = self._with_special(embedded.to(dtype), before, after, mask)
-        return self._run(sequence, attended.long(), layers)
+        return self._states(sequence, attended.long(), layers)
 
     @torch.no_grad()
     def next_token_nats(self, tokens: Tokens, mask: Mask) -> Float[Tensor, "batch token"]:
@@ -104,21 +110,26 @@ class PretrainedModel(nn.Module):
         hidden = self.states(self.embed_tokens(tokens), mask, [self.num_layers])[0]
         first = 0 if self.num_prefix else 1
         begin, end = self.num_prefix + first - 1, self.num_prefix + tokens.shape[1] - 1
-        real = mask[:, first:]
+        real, rows = mask[:, first:], max(1, _MAX_LOGITS // len(self.head.weight))
+        states, targets = (torch.split(part[real], rows) for part in (hidden[:, begin:end], tokens[:, first:].long()))
+        logits = (self.head(part).float() for part in states)
         nats = torch.full(tokens.shape, torch.nan, device=tokens.device)
-        nats[:, first:][real] = self._nats(hidden[:, begin:end][real], tokens[:, first:][real])
+        costs = [F.cross_entropy(*both, reduction="none") for both in zip(logits, targets, strict=True)]
+        nats[:, first:][real] = torch.cat(costs)
         return nats
 
-    def untrained(self, seed: int) -> "PretrainedModel":
+    def untrained(self, seed: int) -> Self:
         """The same architecture as it is before training, without a head; torch's random state is left as it was."""
+        return self._untrained(seed)
+
+    def _untrained(self, seed: int, **options: Any) -> Self:
         from transformers import AutoModel
 
         embedding = self.body.get_input_embeddings().weight
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            torch.default_generator.manual_seed(seed)
+        with seeded(seed):
             body = AutoModel.from_config(self.body.config, dtype=torch.float32)
         special = (self.prefix.tolist(), self.suffix.tolist())
-        model = PretrainedModel(body, special, name=f"{self.name} untrained {seed}")
+        model = type(self)(body, special, name=f"{self.name} untrained {seed}", **options)
         return model.to(embedding.device, embedding.dtype)
 
     @cached_property
@@ -144,73 +155,12 @@ class PretrainedModel(nn.Module):
         source = torch.where(attended, source, 0)[..., None].expand_as(pieces)
         return torch.where(attended[..., None], pieces.gather(1, source), 0), attended
 
-    def _nats(self, hidden: Float[Tensor, "token dim"], targets: Int[Tensor, "token"]) -> Float[Tensor, "token"]:
-        rows = max(1, _MAX_LOGITS // len(self.head.weight))
-        parts = zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True)
-        nats = [F.cross_entropy(self.head(part).float(), wanted.long(), reduction="none") for part, wanted in parts]
-        return torch.cat(nats)
-
-    def _run(self, sequence: Hidden, attended: Tensor, layers: Sequence[int]) -> list[Hidden]:
-        """States of a whole sequence, special tokens included."""
-        if self._blocks is None:
-            every = self.body(inputs_embeds=sequence, attention_mask=attended, output_hidden_states=True).hidden_states
-            return [every[layer] for layer in layers]
-        found: dict[int, Tensor] = {}
-        top = max(layers, default=0)
-        # State i is what goes into block i.
-        hooks = [
-            self._blocks[layer].register_forward_pre_hook(_catch(found, layer, top), with_kwargs=True)
-            for layer in {*layers, top} - {self.num_layers}
-        ]
-        try:
-            found[self.num_layers] = self.body(inputs_embeds=sequence, attention_mask=attended).last_hidden_state
-        except _ReachedError:
-            pass
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return [found[layer] for layer in layers]
-
-    @torch.no_grad()
-    def _probe(self) -> None:
-        """Find out from a few tokens how many layers there are, where, and whether a state depends on later tokens."""
-        ids = _probe_ids(self.body)
-        attended = torch.ones_like(ids)
-        try:
-            expected = self.body(input_ids=ids, attention_mask=attended, output_hidden_states=True).hidden_states
-        except Exception as error:  # whatever a model raises that wants more than token ids
-            raise ValueError(f"{self.name} cannot be run on token ids alone: {first_line(error)}") from error
-        if not expected:
-            raise ValueError(f"{self.name} returns no hidden states; choose a transformer, which does")
-        self.num_layers, self.dim = len(expected) - 1, expected[-1].shape[-1]
-        if (width := self.embed_tokens(ids).shape[-1]) != self.dim:
-            raise ValueError(
-                f"{self.name} embeds tokens in {width} dimensions but has states of {self.dim}: choose another"
-            )
-        self._blocks = self._find_blocks(ids, attended, expected)
-        later = torch.cat([ids[:, :1], ids[:, 1:].flip(1)], dim=1)
-        state = self._run(self.embed_tokens(later), attended, [self.num_layers])[0][:, 0]
-        self.causal = _same(state, expected[-1][:, 0])
-
-    def _find_blocks(self, ids: Tokens, attended: Tensor, expected: Sequence[Tensor]) -> tuple[nn.Module, ...] | None:
-        """The modules whose inputs are the states; None if that is none, and then states come from the library."""
-        lists = [module for module in self.body.modules() if isinstance(module, nn.ModuleList)]
-        for blocks in (*(tuple(blocks) for blocks in lists if len(blocks) == self.num_layers), None):
-            self._blocks = blocks
-            try:
-                states = self._run(self.embed_tokens(ids), attended, range(self.num_layers + 1))
-            except (KeyError, TypeError, ValueError, AttributeError, NotImplementedError):
-                continue
-            if all(map(_same, states, expected)):
-                return blocks
-        raise ValueError(f"{self.name} cannot be run on token embeddings, which probes need; choose another model")
-
 
 @torch.no_grad()
 def plain_head(model: Any) -> nn.Module | None:
     """The head, if all it does is one linear map (some models scale or cap their logits besides)."""
-    head, ids = model.eval().get_output_embeddings(), _probe_ids(model.base_model)
-    if head is None or not _same(head(model.base_model(input_ids=ids).last_hidden_state), model(input_ids=ids).logits):
+    head, ids = model.eval().get_output_embeddings(), some_tokens(model.base_model)
+    if head is None or not same(head(model.base_model(input_ids=ids).last_hidden_state), model(input_ids=ids).logits):
         return None
     return head
 
@@ -224,41 +174,3 @@ def _context(body: Any) -> int:
         (1 + table.padding_idx for table in tables if getattr(table, "padding_idx", None) is not None), default=0
     )
     return positions - unused if positions and positions > 0 else sys.maxsize
-
-
-def _probe_ids(body: Any) -> Tokens:
-    """A few different tokens [1 token], none the padding, whose position may be special."""
-    table = body.get_input_embeddings().weight
-    ids = [i for i in range(min(9, len(table))) if i != body.config.pad_token_id]
-    return torch.tensor([ids], device=table.device)
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors differ by rounding only."""
-    return a.shape == b.shape and bool((a - b).abs().max() <= 1e-5 * b.abs().max())
-
-
-def _check_finite(model: PretrainedModel) -> None:
-    for name, parameter in model.named_parameters():
-        if not parameter.isfinite().all():
-            raise ValueError(f"{model.name} has weights that are not finite, in {name}; get the model anew")
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what a library says, which is often enough; the error's type where it says nothing."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
-def _catch(found: dict[int, Tensor], layer: int, top: int) -> Any:
-    """A hook that keeps a block's input, and ends the run if no block above is asked for."""
-
-    def hook(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        found[layer] = args[0] if args else kwargs["hidden_states"]
-        if layer == top:
-            raise _ReachedError
-
-    return hook
-
-
-class _ReachedError(Exception):
-    """All that was asked for has been computed."""

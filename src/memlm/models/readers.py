@@ -2,10 +2,11 @@
 
 Every reader writes tokens as *codes*: the encoder's own input embeddings, whitened and frozen. A token that was seldom
 or never seen in training can then be read too, and a reader begins as the unconditional one, knowing how often each
-token occurs.
+token occurs. A new kind of reader is a class here, or in a file of its own, and a row of `_READERS`.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -45,63 +46,79 @@ class CodeHead(nn.Module):
         return likeness @ self.codes.T.to(likeness.dtype) + self.log_probs.to(likeness.dtype)
 
 
-class ParallelReader(nn.Module):
+class ReaderModule(nn.Module):
+    """A decoder of frozen embeddings, which it reads through `unpooling`, position by position."""
+
+    def __init__(
+        self, shape: config.MemoryShape, codes: Tensor, log_probs: Tensor, *, token_dim: int, dim: int
+    ) -> None:
+        super().__init__()
+        self.chunk_len = shape.chunk_len
+        self.head = CodeHead(codes, log_probs, dim)
+        # Embeddings of all positions are read each in its place; any other is spread over the positions.
+        aligned = shape.num_slots == shape.chunk_len
+        positional = config.Positional(token_dim=token_dim)
+        self.unpooling = AlignedUnpooling(shape, dim) if aligned else PositionalUnpooling(positional, shape, dim)
+
+    def forward(self, tokens: Tokens, mask: Mask, memory: MemoryVectors) -> Regeneration:
+        """Regenerate chunks from their embeddings; of its tokens, a position sees those before it at most."""
+        return Regeneration(self.head(self.hidden(tokens, memory)), memory)
+
+    def hidden(self, tokens: Tokens, memory: MemoryVectors) -> Hidden:
+        """What the head reads."""
+        raise NotImplementedError
+
+
+class ParallelReader(ReaderModule):
     """Positions unpooled from the embedding, a bidirectional masked mixer, all tokens at once (paper, §3)."""
 
-    def __init__(self, cfg: config.ParallelReader, shape: config.MemoryShape, head: CodeHead) -> None:
-        super().__init__()
-        self.unpooling = _unpooling(shape, cfg.token_dim or token_dim(shape.chunk_len), cfg.dim)
+    def __init__(self, cfg: config.ParallelReader, shape: config.MemoryShape, *head: Tensor) -> None:
+        super().__init__(shape, *head, token_dim=cfg.token_dim or token_dim(shape.chunk_len), dim=cfg.dim)
         self.positions = nn.Parameter(torch.randn(shape.chunk_len, cfg.dim) * 0.1)
         self.stack = Stack(config.StackConfig(dim=cfg.dim, num_layers=cfg.num_layers), shape.chunk_len)
-        self.head = head
 
-    def forward(self, tokens: Tokens, mask: Mask, memory: MemoryVectors) -> Regeneration:
-        """Regenerate chunks from their embeddings; the tokens are not looked at."""
-        hidden = to_compute_dtype(self.unpooling(memory) + self.positions)
-        return Regeneration(self.head(self.stack(hidden)), memory)
+    def hidden(self, tokens: Tokens, memory: MemoryVectors) -> Hidden:
+        """States of the stack; the tokens are not looked at."""
+        return self.stack(to_compute_dtype(self.unpooling(memory) + self.positions))
 
 
-class LinearReader(nn.Module):
+class LinearReader(ReaderModule):
     """One linear map from the embedding to each position's code."""
 
-    def __init__(self, cfg: config.LinearReader, shape: config.MemoryShape, head: CodeHead) -> None:
-        super().__init__()
-        self.unpooling = _unpooling(shape, cfg.token_dim, cfg.token_dim)
+    def __init__(self, cfg: config.LinearReader, shape: config.MemoryShape, *head: Tensor) -> None:
+        super().__init__(shape, *head, token_dim=cfg.token_dim, dim=cfg.token_dim)
         self.positions = nn.Parameter(torch.zeros(shape.chunk_len, cfg.token_dim))
-        self.head = head
 
-    def forward(self, tokens: Tokens, mask: Mask, memory: MemoryVectors) -> Regeneration:
-        """Regenerate chunks from their embeddings; the tokens are not looked at."""
-        return Regeneration(self.head(to_compute_dtype(self.unpooling(memory) + self.positions)), memory)
+    def hidden(self, tokens: Tokens, memory: MemoryVectors) -> Hidden:
+        """The embedding's part for each position; the tokens are not looked at."""
+        return to_compute_dtype(self.unpooling(memory) + self.positions)
 
 
-class AutoregressiveReader(nn.Module):
+class AutoregressiveReader(ReaderModule):
     """The embedding, unfolded into a few positions, then the text so far, through a causal transformer.
 
     What the embedding says of each position is added to the place that position is written from, which is learned many
     times faster than from the prefix alone (`docs/log.md`).
     """
 
-    def __init__(self, cfg: config.AutoregressiveReader, shape: config.MemoryShape, head: CodeHead) -> None:
-        super().__init__()
-        self.num_prefix, self.chunk_len = cfg.num_prefix, shape.chunk_len
+    def __init__(self, cfg: config.AutoregressiveReader, shape: config.MemoryShape, *head: Tensor) -> None:
+        super().__init__(shape, *head, token_dim=token_dim(shape.chunk_len), dim=cfg.dim)
+        self.num_prefix = cfg.num_prefix
         self.unfold = linear(shape.num_slots * shape.memory_dim, cfg.num_prefix * cfg.dim)
-        self.unpooling = _unpooling(shape, token_dim(shape.chunk_len), cfg.dim)
-        self.read = linear(head.codes.shape[1], cfg.dim)
+        self.read = linear(self.head.codes.shape[1], cfg.dim)
         self.positions = nn.Parameter(torch.randn(cfg.num_prefix + shape.chunk_len, cfg.dim) * 0.1)
         stack = config.StackConfig(dim=cfg.dim, num_layers=cfg.num_layers, mixer=config.Attention(), causal=True)
         self.stack = Stack(stack, cfg.num_prefix + shape.chunk_len)
-        self.head = head
 
-    def forward(self, tokens: Tokens, mask: Mask, memory: MemoryVectors) -> Regeneration:
-        """Logits of every token, given the embedding and the tokens before it."""
+    def hidden(self, tokens: Tokens, memory: MemoryVectors) -> Hidden:
+        """States from the embedding and the tokens before each."""
         prefix = fp32(self.unfold, rearrange(memory, "b s m -> b (s m)"))
         prefix = rearrange(prefix, "b (p d) -> b p d", p=self.num_prefix)
         inputs = torch.cat((prefix, self.read(self.head.codes[tokens[:, :-1]])), dim=1)
         hints = self.unpooling(memory)[:, : tokens.shape[1]]
         inputs = inputs + F.pad(hints, (0, 0, self.num_prefix - 1, 0))
         hidden = self.stack(to_compute_dtype(inputs + self.positions[: inputs.shape[1]]))
-        return Regeneration(self.head(hidden[:, self.num_prefix - 1 :]), memory)
+        return hidden[:, self.num_prefix - 1 :]
 
     @torch.no_grad()
     def greedy(self, memory: MemoryVectors) -> Int[Tensor, "batch token"]:
@@ -115,7 +132,11 @@ class AutoregressiveReader(nn.Module):
         return written[:, :-1]
 
 
-ReaderModule = ParallelReader | LinearReader | AutoregressiveReader
+_READERS: dict[type[config.Config], Any] = {
+    config.ParallelReader: ParallelReader,
+    config.LinearReader: LinearReader,
+    config.AutoregressiveReader: AutoregressiveReader,
+}
 
 
 def build_reader(
@@ -125,22 +146,9 @@ def build_reader(
     log_probs: Float[Tensor, " vocab"],
 ) -> ReaderModule:
     """The reader that a configuration names; `log_probs` are those of the unconditional reader."""
-    match cfg:
-        case config.ParallelReader():
-            return ParallelReader(cfg, shape, CodeHead(codes, log_probs, cfg.dim))
-        case config.LinearReader():
-            return LinearReader(cfg, shape, CodeHead(codes, log_probs, cfg.token_dim))
-        case config.AutoregressiveReader():
-            return AutoregressiveReader(cfg, shape, CodeHead(codes, log_probs, cfg.dim))
+    return _READERS[type(cfg)](cfg, shape, codes, log_probs)
 
 
 def token_dim(chunk_len: int) -> int:
     """Dimensions that each position gets of the embedding: more where there are few positions."""
     return min(64, max(16, 2048 // chunk_len))
-
-
-def _unpooling(shape: config.MemoryShape, token_dim: int, dim: int) -> nn.Module:
-    """Embeddings of all positions are read each in its place; any other is spread over the positions."""
-    if shape.num_slots == shape.chunk_len:
-        return AlignedUnpooling(shape, dim)
-    return PositionalUnpooling(config.Positional(token_dim=token_dim), shape, dim)
