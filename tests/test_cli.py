@@ -20,9 +20,9 @@ from memlm.config import RecipeConfig
 from memlm.runtime.results import Result, read_json_lines
 from memlm.text.autoencoder import TextAutoencoder
 from memlm_evidence.cli.reproduce import EXPERIMENTS
-from memlm_evidence.experiments import run
+from memlm_evidence.experiments import reproduce as run
+from memlm_evidence.experiments.exact_recall.run import RecallPlan
 from memlm_evidence.experiments.experiments import Experiment
-from memlm_evidence.experiments.recall import RecallPlan
 from memlm_evidence.pages.measures import MEASURES
 from tiny import made_up_comparison, made_up_known_sources
 
@@ -469,14 +469,14 @@ def test_what_is_reproduced_is_kept_and_shown(memlm: Memlm, monkeypatch: pytest.
         asked.append(plan)
         return Result(name="recall", measures=recalled)
 
-    monkeypatch.setattr("memlm_evidence.experiments.recall.reproduce_recall", measured)
+    monkeypatch.setattr("memlm_evidence.experiments.exact_recall.run.reproduce_recall", measured)
     answer = memlm("reproduce", "recall", "--out", tmp_path, "--seed", 3, "--models", "combined", "--json").json()
     assert answer["recall"] == recalled["recall"]
     assert (asked[0].seed, asked[0].models) == (3, ("combined",))
     assert json.loads((tmp_path / "recall-seed-3.json").read_text()) == answer
     assert "Recall of exact strings" in (tmp_path / "report.html").read_text()
 
-    known = "memlm_evidence.known_sources.non_invertible.reproduce_non_invertible"
+    known = "memlm_evidence.experiments.non_invertible.run.reproduce_non_invertible"
     monkeypatch.setattr(known, lambda out, plan, num_workers: made_up_known_sources(plan.state.seed))
     outcome = memlm("reproduce", "non-invertible", "--out", tmp_path, "--seed", 1, "--json")
     assert json.loads((tmp_path / "non-invertible-seed-1.json").read_text()) == outcome.json()
@@ -484,7 +484,9 @@ def test_what_is_reproduced_is_kept_and_shown(memlm: Memlm, monkeypatch: pytest.
     assert "Why next-token prediction forgets" in (tmp_path / "report.html").read_text()
 
     compared = made_up_comparison()
-    monkeypatch.setattr("memlm_evidence.experiments.memory_model.reproduce_memory_model", lambda out, plan: compared)
+    monkeypatch.setattr(
+        "memlm_evidence.experiments.memory_model.run.reproduce_memory_model", lambda out, plan: compared
+    )
     outcome = memlm("reproduce", "memory-model", "--out", tmp_path, "--json")
     assert outcome.json()["causal_nats"] == compared.causal_nats
     assert "combined: 3." in outcome.err

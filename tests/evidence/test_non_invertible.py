@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from memlm_evidence.known_sources.calibration import CalibrationPlan, CalibrationRun
-from memlm_evidence.known_sources.non_invertible import (
+from memlm_evidence.experiments.non_invertible.run import (
     ImpossibleError,
     NonInvertiblePlan,
     job,
     reproduce_non_invertible,
 )
+from memlm_evidence.known_sources.calibration import CalibrationPlan, CalibrationRun
 from memlm_evidence.known_sources.rate_distortion import (
     AFTERWARDS,
     NOISY_ROUNDED,

@@ -17,7 +17,8 @@ from memlm.config import (
 )
 from memlm_evidence.claims import CLAIMS
 from memlm_evidence.cli.claims import Claims
-from memlm_evidence.experiments import paper_size, run
+from memlm_evidence.experiments import paper_size
+from memlm_evidence.experiments import reproduce as run
 from memlm_evidence.experiments.experiments import PRESETS, Experiment
 from memlm_evidence.experiments.paper_size import (
     PaperEmbeddings,
@@ -25,7 +26,7 @@ from memlm_evidence.experiments.paper_size import (
     reproduce_paper_embeddings,
     reproduce_paper_memory_models,
 )
-from memlm_evidence.experiments.run import reproduce_claims
+from memlm_evidence.experiments.reproduce import reproduce_claims
 from tiny import tiny_memory_recipe
 
 READING = ReadingConfig(num_steps=5, max_chunks=100, test_chunks=20)

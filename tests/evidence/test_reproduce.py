@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from memlm.training import language_model
 from memlm.training import memory_model as training_memory_model
-from memlm_evidence.experiments import arms
-from memlm_evidence.experiments.embeddings import OBJECTIVES, Plan, reproduce_embeddings
-from memlm_evidence.experiments.memory_model import BOUNDS, WITH_MEMORIES, reproduce_memory_model
-from memlm_evidence.experiments.recall import RecallPlan, reproduce_recall
+from memlm_evidence.experiments.embeddings.run import OBJECTIVES, Plan, reproduce_embeddings
+from memlm_evidence.experiments.exact_recall.run import RecallPlan, reproduce_recall
+from memlm_evidence.experiments.memory_model import conditions as arms
+from memlm_evidence.experiments.memory_model.run import BOUNDS, WITH_MEMORIES, reproduce_memory_model
 
 
 @pytest.mark.slow

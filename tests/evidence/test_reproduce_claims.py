@@ -17,11 +17,11 @@ from memlm.runtime.results import Result
 from memlm.training import autoencoder as training_autoencoder
 from memlm.training import language_model
 from memlm_evidence.claims import CLAIMS
-from memlm_evidence.experiments import run
+from memlm_evidence.experiments import reproduce as run
 from memlm_evidence.experiments.experiments import PRESETS, Experiment
-from memlm_evidence.experiments.foreign_text import ForeignTextPlan, reproduce_foreign_text
-from memlm_evidence.experiments.run import RESULTS, named, reproduce_claims
-from memlm_evidence.experiments.settling import SettlingPlan, reproduce_settling
+from memlm_evidence.experiments.foreign_text.run import ForeignTextPlan, reproduce_foreign_text
+from memlm_evidence.experiments.reproduce import RESULTS, named, reproduce_claims
+from memlm_evidence.experiments.settle_causal.run import SettlingPlan, reproduce_settling
 
 EXPERIMENTS = list(dict.fromkeys(claim.experiment for claim in CLAIMS))
 

@@ -41,7 +41,7 @@ class Claims(Command):
 
     def run(self) -> Answer:
         """Measure, decide, show."""
-        from memlm_evidence.experiments.run import RESULTS, reproduce_claims
+        from memlm_evidence.experiments.reproduce import RESULTS, reproduce_claims
 
         out = self.out or Path("runs") / self.preset
         seeds = self.seeds or ((0, 1, 2) if self.preset == "standard" else (0,))

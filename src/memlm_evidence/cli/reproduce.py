@@ -33,7 +33,7 @@ class Embeddings(Command):
     def run(self) -> Answer:
         """Train, probe, compare."""
         from memlm.runtime.wording import share
-        from memlm_evidence.experiments.embeddings import Plan, reproduce_embeddings
+        from memlm_evidence.experiments.embeddings.run import Plan, reproduce_embeddings
 
         budgets = (self.num_tokens // 4, self.num_tokens // 2, self.num_tokens)
         plan = Plan(
@@ -83,8 +83,8 @@ class MemoryModels(Command):
     def run(self) -> Answer:
         """Train, measure, compare."""
         from memlm.runtime.wording import share
-        from memlm_evidence.experiments.arms import Plan
-        from memlm_evidence.experiments.memory_model import reproduce_memory_model
+        from memlm_evidence.experiments.memory_model.conditions import Plan
+        from memlm_evidence.experiments.memory_model.run import reproduce_memory_model
         from memlm_evidence.pages.memory_model import write_memory_report
 
         plan = Plan(
@@ -130,7 +130,7 @@ class RecallOfFacts(Command):
 
     def run(self) -> Answer:
         """Train and ask."""
-        from memlm_evidence.experiments.recall import RecallPlan, reproduce_recall
+        from memlm_evidence.experiments.exact_recall.run import RecallPlan, reproduce_recall
         from memlm_evidence.pages.memory_model import write_memory_report
 
         plan = RecallPlan(
@@ -179,8 +179,8 @@ class NonInvertible(Command):
 
     def run(self) -> Answer:
         """Train and read."""
+        from memlm_evidence.experiments.non_invertible.run import NonInvertiblePlan, reproduce_non_invertible
         from memlm_evidence.known_sources.calibration import CalibrationPlan
-        from memlm_evidence.known_sources.non_invertible import NonInvertiblePlan, reproduce_non_invertible
         from memlm_evidence.known_sources.rate_distortion import DistortionPlan
         from memlm_evidence.known_sources.retained_state import StatePlan
         from memlm_evidence.pages.known_sources import write_known_sources_report

@@ -10,20 +10,21 @@ import torch
 from memlm.runtime.results import Result
 from memlm_evidence.benchmarks.memory_training import memory_training
 from memlm_evidence.benchmarks.substitution import substitution
-from memlm_evidence.experiments import arms, embeddings
-from memlm_evidence.experiments.embeddings import reproduce_embeddings
-from memlm_evidence.experiments.foreign_text import ForeignTextPlan, reproduce_foreign_text
-from memlm_evidence.experiments.memory_model import reproduce_memory_model
+from memlm_evidence.experiments.embeddings import run as embeddings
+from memlm_evidence.experiments.embeddings.run import reproduce_embeddings
+from memlm_evidence.experiments.exact_recall.run import RecallPlan, reproduce_recall
+from memlm_evidence.experiments.foreign_text.run import ForeignTextPlan, reproduce_foreign_text
+from memlm_evidence.experiments.memory_model import conditions as arms
+from memlm_evidence.experiments.memory_model.run import reproduce_memory_model
+from memlm_evidence.experiments.non_invertible.run import NonInvertiblePlan, reproduce_non_invertible
 from memlm_evidence.experiments.paper_size import (
     PaperEmbeddings,
     PaperMemoryModels,
     reproduce_paper_embeddings,
     reproduce_paper_memory_models,
 )
-from memlm_evidence.experiments.recall import RecallPlan, reproduce_recall
-from memlm_evidence.experiments.settling import SettlingPlan, reproduce_settling
+from memlm_evidence.experiments.settle_causal.run import SettlingPlan, reproduce_settling
 from memlm_evidence.known_sources.calibration import CalibrationPlan
-from memlm_evidence.known_sources.non_invertible import NonInvertiblePlan, reproduce_non_invertible
 from memlm_evidence.known_sources.rate_distortion import DistortionPlan
 from memlm_evidence.known_sources.retained_state import StatePlan
 

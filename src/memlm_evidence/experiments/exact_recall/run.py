@@ -16,7 +16,7 @@ from memlm.recipes.scale import Scale
 from memlm.runtime.results import Provenance, Result
 from memlm.training.memory_model import train_memory_model
 from memlm_evidence.benchmarks.recall import recall
-from memlm_evidence.experiments.arms import trained_encoder
+from memlm_evidence.experiments.memory_model.conditions import trained_encoder
 
 MODELS = ("combined", "causal", "full_context")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from memlm.data.cache import default_cache
 from memlm.evaluation.prediction import excess, prediction_measures
 from memlm.runtime.results import Provenance, Result
-from memlm_evidence.experiments.arms import Arms, Plan, Row, Swept
+from memlm_evidence.experiments.memory_model.conditions import Arms, Plan, Row, Swept
 
 BOUNDS = ("encoder_decoder", "oracle")
 """Arms that read more of the past, or of the very chunk, than memories hold; of a full comparison."""
