@@ -7,19 +7,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from pkgutil import resolve_name
+from typing import NamedTuple
 
 import pytest
 
 from memlm import MemoryFile, cli
-from memlm.cli.command import Command
+from memlm.cli.parser import every_command, parse
 from memlm.config import RecipeConfig
 from memlm.runtime.results import Result, read_json_lines
 from memlm.text.autoencoder import TextAutoencoder
-from memlm_evidence.cli.reproduce import EXPERIMENTS
+from memlm_evidence.cli.reproduce import Reproduce
 from memlm_evidence.experiments import reproduce as run
 from memlm_evidence.experiments.exact_recall.run import RecallPlan
 from memlm_evidence.experiments.experiments import Experiment
@@ -314,7 +315,7 @@ WRITERS = [
     ["sweep", "autoencoder", "--seeds", "0"],
     ["report", "."],
     ["reproduce"],
-    *(["reproduce", name] for name in sorted(EXPERIMENTS)),
+    *(["reproduce", name] for name in sorted(Reproduce.commands)),
     ["bench", "density"],
 ]
 
@@ -332,22 +333,14 @@ def test_an_output_folder_that_cannot_be_one_is_refused_before_anything_is_done(
 
 
 def test_every_command_with_an_output_folder_is_tested_above() -> None:
-    def within(options: Any) -> Iterator[type[Command]]:
-        if isinstance(options, type) and issubclass(options, Command):
-            yield options
-        elif isinstance(options, type) and dataclasses.is_dataclass(options):
-            yield from within(dataclasses.fields(options)[0].type)
-        for each in get_args(options):
-            yield from within(each)
-
-    every = [kind for command in cli.commands().values() for kind in within(command)]
+    every = list(map(resolve_name, every_command().values()))
     with_out = {kind for kind in every if "out" in {field.name for field in dataclasses.fields(kind)}}
-    tested = {type(cli._within(cli.parse([*command, "--out", "x"]))) for command in WRITERS}
-    assert tested == with_out - {cli.Remember}  # that writes a file
+    tested = {type(parse([*command, "--out", "x"])) for command in WRITERS}
+    assert tested == {kind for kind in with_out if kind.out_is_folder}
 
 
 def test_arguments_that_an_error_names_are_told_as_options() -> None:
-    command = cli.parse(["probe", "minilm"])
+    command = parse(["probe", "minilm"])
     assert cli._as_typed("try precision='fp32', not x.precision='bf16'", command) == (
         "try --precision fp32, not x.precision='bf16'"
     )
@@ -408,7 +401,7 @@ def test_what_cannot_be_probed_is_refused(memlm: Memlm, model: Path, text: Path,
     assert_refused(memlm("settle", model, "--text", corpus), "no causal language model")
 
 
-@pytest.mark.parametrize("name", sorted(EXPERIMENTS - {"claims"}))
+@pytest.mark.parametrize("name", sorted(set(Reproduce.commands) - {"claims"}))
 def test_every_experiment_has_a_command(name: str, memlm: Memlm) -> None:
     outcome = memlm("reproduce", name, "--help")
     assert outcome.code == 0

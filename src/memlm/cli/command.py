@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from memlm.config import FileCorpus
-from memlm.runtime.files import atomic_write
-from memlm.runtime.results import Result
-
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from memlm.config import FileCorpus
+    from memlm.runtime.results import Result
 
 Answer = Mapping[str, Any]
 
@@ -34,6 +33,8 @@ class Command:
 
     answer_is_output: ClassVar[bool] = False
     """Whether the answer is printed as JSON without `--json` too."""
+    out_is_folder: ClassVar[bool] = True
+    """Whether `--out`, if there is one, is a folder: then it is looked at before anything is done."""
 
     def run(self) -> Answer:
         """Do it; returns what `--json` prints."""
@@ -48,6 +49,15 @@ class Command:
     def say(self, text: str, *, aside: bool = False) -> None:
         """A line for people; one that is no part of what was asked for, aside, never stands on standard output."""
         print(text, file=sys.stderr if self.json or aside else sys.stdout)
+
+
+class Group:
+    """Commands under one name; its docstring is their help."""
+
+    commands: ClassVar[Mapping[str, str]]
+    """Name → module:class."""
+    default: ClassVar[str] = ""
+    """The command that is called where none is named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +78,10 @@ class ReadsText(Command):
     """What to do with bytes that are not valid in this encoding: strict stops and says where the first one is, replace
     reads U+FFFD instead of each."""
 
-    def corpus(self, paths: tuple[str, ...]) -> FileCorpus:
+    def corpus(self, paths: tuple[str, ...]) -> "FileCorpus":
         """The files of these paths and globs, as this command reads them."""
+        from memlm.config import FileCorpus
+
         return FileCorpus(paths=paths, encoding=self.encoding, errors=self.errors)
 
     def documents(self, paths: tuple[str, ...]) -> list[str]:
@@ -79,6 +91,8 @@ class ReadsText(Command):
         return [document.text for document in read_documents(self.corpus(paths))]
 
 
-def keep(result: Result, path: Path) -> None:
+def keep(result: "Result", path: Path) -> None:
     """Write a result to a file, whole or not at all."""
+    from memlm.runtime.files import atomic_write
+
     atomic_write(path, json.dumps(result.to_dict(), indent=2) + "\n")

@@ -30,6 +30,8 @@ class Remember(UsesModel):
     What a vector does not give back is kept beside it, so that memlm recall writes the texts byte for byte.
     """
 
+    out_is_folder = False
+
     files: tyro.conf.Positional[tuple[str, ...]]
     """Files, globs, or - for standard input; UTF-8. Each is a document."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]

@@ -1,12 +1,13 @@
 """`memlm bench`: benchmarks of cost and capacity, where possible as a ratio of two things measured side by side."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import ClassVar, Literal
 
 import tyro
 
-from memlm.cli.command import Answer, Command, ReadsText, UsesModel
+from memlm.cli.command import Answer, Command, Group, ReadsText, UsesModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,20 +258,18 @@ class Paper(_Benchmark):
         return paper(self.num_gpus)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bench:
+class Bench(Group):
     """Benchmarks of cost and capacity, where possible as a ratio of two things measured side by side."""
 
-    command: Annotated[
-        Annotated[Fidelity, tyro.conf.subcommand("fidelity")]
-        | Annotated[Density, tyro.conf.subcommand("density")]
-        | Annotated[Speed, tyro.conf.subcommand("speed")]
-        | Annotated[ProbeSpeed, tyro.conf.subcommand("probe")]
-        | Annotated[Substitution, tyro.conf.subcommand("substitution")]
-        | Annotated[MemoryTraining, tyro.conf.subcommand("train")]
-        | Annotated[Recall, tyro.conf.subcommand("recall")]
-        | Annotated[MemoryFiles, tyro.conf.subcommand("memory")]
-        | Annotated[Everyday, tyro.conf.subcommand("everyday")]
-        | Annotated[Paper, tyro.conf.subcommand("paper")],
-        tyro.conf.arg(name=""),
-    ]
+    commands: ClassVar[Mapping[str, str]] = {
+        "fidelity": "memlm_evidence.cli.bench:Fidelity",
+        "density": "memlm_evidence.cli.bench:Density",
+        "speed": "memlm_evidence.cli.bench:Speed",
+        "probe": "memlm_evidence.cli.bench:ProbeSpeed",
+        "substitution": "memlm_evidence.cli.bench:Substitution",
+        "train": "memlm_evidence.cli.bench:MemoryTraining",
+        "recall": "memlm_evidence.cli.bench:Recall",
+        "memory": "memlm_evidence.cli.bench:MemoryFiles",
+        "everyday": "memlm_evidence.cli.bench:Everyday",
+        "paper": "memlm_evidence.cli.bench:Paper",
+    }

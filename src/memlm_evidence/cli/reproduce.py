@@ -1,14 +1,11 @@
 """The commands that reproduce the paper's claims."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import ClassVar, Literal
 
-import tyro
-
-from memlm.cli.command import Answer, Command, keep
-from memlm_evidence.cli.claims import Claims
+from memlm.cli.command import Answer, Command, Group, keep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,28 +205,14 @@ class NonInvertible(Command):
         return result.to_dict()
 
 
-EXPERIMENTS = {"claims", "embeddings", "memory-model", "recall", "non-invertible"}
-"""What may follow `memlm reproduce`; any other word is a claim's name."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reproduce:
+class Reproduce(Group):
     """The paper's claims, decided one by one; or one of the experiments behind them, with its main settings."""
 
-    command: Annotated[
-        Annotated[Claims, tyro.conf.subcommand("claims")]
-        | Annotated[Embeddings, tyro.conf.subcommand("embeddings")]
-        | Annotated[MemoryModels, tyro.conf.subcommand("memory-model")]
-        | Annotated[RecallOfFacts, tyro.conf.subcommand("recall")]
-        | Annotated[NonInvertible, tyro.conf.subcommand("non-invertible")],
-        tyro.conf.arg(name=""),
-    ] = field(default_factory=Claims)
-
-    @staticmethod
-    def typed(arguments: Sequence[str]) -> Sequence[str]:
-        """The arguments as they were meant: a claim may be named without the word `claims`."""
-        match arguments:
-            case ["reproduce", word, *_] if word not in EXPERIMENTS and not word.startswith("-"):
-                return ["reproduce", "claims", *arguments[1:]]
-            case _:
-                return arguments
+    commands: ClassVar[Mapping[str, str]] = {
+        "claims": "memlm_evidence.cli.claims:Claims",
+        "embeddings": "memlm_evidence.cli.reproduce:Embeddings",
+        "memory-model": "memlm_evidence.cli.reproduce:MemoryModels",
+        "recall": "memlm_evidence.cli.reproduce:RecallOfFacts",
+        "non-invertible": "memlm_evidence.cli.reproduce:NonInvertible",
+    }
+    default = "claims"

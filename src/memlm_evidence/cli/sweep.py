@@ -8,7 +8,7 @@ from typing import Annotated, Any, Union, get_args
 import tyro
 
 from memlm.cli.command import Answer, ReadsText
-from memlm.cli.jobs import Recipe, with_corpus
+from memlm.cli.train import Recipe, with_corpus
 from memlm.recipes import RECIPES
 from memlm_evidence.sweep.ablations import ABLATIONS
 from memlm_evidence.sweep.config import Axis, SweepConfig

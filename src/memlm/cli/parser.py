@@ -1,0 +1,104 @@
+"""From typed arguments to a command; only the module of the command that was typed is imported."""
+
+import ast
+import inspect
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import make_dataclass
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Annotated, Any, Union
+
+import tyro
+
+import memlm
+from memlm.cli.command import Command, Group
+
+COMMANDS: Mapping[str, str] = {
+    "train": "memlm.cli.train:Train",
+    "recipe": "memlm.cli.train:Recipes",
+    "evaluate": "memlm.cli.evaluate:Evaluate",
+    "regenerate": "memlm.cli.regenerate:Regenerate",
+    "generate": "memlm.cli.generate:Generate",
+    "remember": "memlm.cli.memory:Remember",
+    "recall": "memlm.cli.memory:Recall",
+    "inspect": "memlm.cli.memory:Inspect",
+}
+"""The library's own commands: name → module:class."""
+PLUGINS = "memlm.commands"
+"""The entry points of commands that other packages add, such as memlm_evidence: name → a `Command`, or a `Group`."""
+# Options may follow a subcommand's name, where people look for them: memlm train demo --out runs/mine
+CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs)
+PIPE_COLUMNS = "120"
+"""Width of help that is read through a pipe."""
+
+ABOUT = "memlm: measure, make and use vectors that hold a whole chunk of text. (memlm --version prints the version.)"
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """The command that was typed; what is wrong with it, or its help, is printed, and the process ends."""
+    if list(arguments) == ["--version"]:
+        print(f"memlm {memlm.__version__}")
+        sys.exit(0)
+    if not sys.stdout.isatty():
+        os.environ.setdefault("COLUMNS", PIPE_COLUMNS)
+    return _parse("memlm", ABOUT, commands(), arguments)
+
+
+def commands() -> dict[str, str]:
+    """Every command and group that may follow `memlm`: name → module:class."""
+    added = {entry.name: entry.value for entry in entry_points(group=PLUGINS)}
+    return dict(sorted({**COMMANDS, **added}.items()))
+
+
+def every_command() -> dict[str, str]:
+    """Every command there is, with those of groups: words that are typed → module:class."""
+    found: dict[str, str] = {}
+    for name, address in commands().items():
+        group = resolve_name(address)
+        within = group.commands if issubclass(group, Group) else {}
+        found |= {f"{name} {each}": where for each, where in within.items()} or {name: address}
+    return found
+
+
+def _parse(prog: str, about: str, table: Mapping[str, str], arguments: Sequence[str], default: str = "") -> Command:
+    """The command among those of a table that the first argument names, with the others as its options."""
+    word, *rest = arguments or [""]
+    if word in table:
+        prog, chosen = f"{prog} {word}", resolve_name(table[word])
+        if issubclass(chosen, Group):
+            return _parse(prog, inspect.getdoc(chosen) or "", chosen.commands, rest, chosen.default)
+        return tyro.cli(chosen, prog=prog, args=rest, config=CONFIG)
+    if default:
+        others = "\n".join(f"{prog} {name}: {summary(table[name])}\n" for name in table if name != default)
+        chosen = resolve_name(table[default])
+        about = f"{inspect.getdoc(chosen)}\n\nBesides:\n\n{others}"
+        return tyro.cli(chosen, prog=prog, args=list(arguments), description=about, config=CONFIG)
+    _list_commands(prog, about, table, arguments)
+    sys.exit(2)
+
+
+def _list_commands(prog: str, about: str, table: Mapping[str, str], arguments: Sequence[str]) -> None:
+    """Print what commands there are, or that there is none of this name."""
+    named = tuple(
+        Annotated[make_dataclass(name, ()), tyro.conf.subcommand(name, description=summary(address))]
+        for name, address in table.items()
+    )
+    choices: Any = Union[named]  # noqa: UP007  # made of the commands there are
+    tyro.cli(choices, prog=prog, description=about, args=list(arguments))
+
+
+def summary(address: str) -> str:
+    """The first paragraph of a class's docstring, read from its file: importing it may take seconds."""
+    module, name = address.split(":")
+    found = find_spec(module)
+    assert found is not None
+    assert found.origin is not None
+    for node in ast.parse(Path(found.origin).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return re.sub(r"\s+", " ", (ast.get_docstring(node) or "").split("\n\n")[0])
+    raise LookupError(f"{address} is not there")
