@@ -109,8 +109,8 @@ def test_broken_json_and_a_missing_file_are_refused_by_name(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pooling": LearnedQuery(num_heads=3)}, "pooling.num_heads 3 does not divide the width 32"),
-        ({"unpooling": LearnedQuery(num_parts=5)}, "unpooling.num_parts 5 does not divide memory_dim 32"),
+        ({"pooling": LearnedQuery(num_heads=3)}, "pooling: num_heads 3 does not divide the width 32"),
+        ({"unpooling": LearnedQuery(num_parts=5)}, "unpooling: num_parts 5 does not divide memory_dim 32"),
         (
             {"unpooling": SlidingWindow(), "shape": MemoryShape(vocab_size=300, chunk_len=16, memory_dim=33)},
             "even memory_dim, not 33",

@@ -30,10 +30,11 @@ from memlm.data.facts import KINDS, FactTexts
 from memlm.data.texts import evaluation_documents
 from memlm.data.token_store import PreparedData, prepare
 from memlm.data.tokenizer import Tokenizer
+from memlm.models.generation import generate
 from memlm.models.memory_model import MemoryModel
-from memlm.nn.pointer import Recalled
+from memlm.nn.pointer import PastTokens
 from memlm.recipes.memory_model import without_memory
-from memlm.text.memory_model import TextMemoryModel, generate
+from memlm.text.memory_model import TextMemoryModel
 from memlm.training.memory_model import train_memory_model, window_sampler
 from memlm.training.objectives import combined
 from memlm_evidence.benchmarks import recall as benchmark
@@ -82,7 +83,7 @@ class Oracle(MemoryModel):
     def encode(self, tokens: Tensor, mask: Tensor) -> Tensor:
         return torch.where(mask, tokens, 0)[:, :, None].float()
 
-    def predict(self, tokens: Tensor, memory: Tensor, present: Tensor, recalled: Recalled | None = None) -> Tensor:
+    def predict(self, tokens: Tensor, memory: Tensor, present: Tensor, past: PastTokens | None = None) -> Tensor:
         logits = torch.zeros(*tokens.shape, VOCAB)
         for row, own, past, there in zip(logits, tokens, memory, present, strict=True):
             begin, value = self._answer(own.tolist(), past[there].flatten().long().tolist())
@@ -124,7 +125,7 @@ def test_an_answer_with_a_wrong_end_is_wrong(cfg: MemoryModelConfig) -> None:
 class Forgetful(Oracle):
     """It remembers one chunk."""
 
-    def predict(self, tokens: Tensor, memory: Tensor, present: Tensor, recalled: Recalled | None = None) -> Tensor:
+    def predict(self, tokens: Tensor, memory: Tensor, present: Tensor, past: PastTokens | None = None) -> Tensor:
         return super().predict(tokens, memory[:, -1:], present[:, -1:])
 
 

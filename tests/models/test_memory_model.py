@@ -21,9 +21,9 @@ from memlm.config import (
     Weights,
 )
 from memlm.models.batch import Batch
+from memlm.models.generation import generate
 from memlm.models.memory_model import MemoryModel, Regenerator, Term
 from memlm.models.recurrent import RecurrentModel
-from memlm.text.memory_model import generate
 from memlm.training.objectives import combined
 from tiny import randomized
 
@@ -152,13 +152,13 @@ def test_the_end_of_the_latest_chunk_is_read_as_the_tokens_that_its_memory_gives
     with torch.no_grad():
         memory = reads.encode(tokens, mask)[:, :1]
         written = reads.regenerate(memory[:, 0]).argmax(-1)
-        embedded = reads.decoder.get_input_embeddings()(written[:, -2:])
-        recalled, present = reads.recall(memory), torch.ones(len(tokens), 1, dtype=torch.bool)
-        assert recalled.tokens[:, 0].equal(written)
-        inputs, context = reads.read(tokens[:, 1], memory, present, recalled)
+        embedded = reads.decoder.embed(written[:, -2:])
+        past, present = reads.past_tokens(memory), torch.ones(len(tokens), 1, dtype=torch.bool)
+        assert past.tokens[:, 0].equal(written)
+        inputs, context = reads.read(tokens[:, 1], memory, present, past)
         torch.testing.assert_close(context.prefix[:, -1], embedded[:, 0])
         torch.testing.assert_close(inputs[:, 0], embedded[:, 1])
-        inputs, context = reads.read(tokens[:, 1], memory, ~present, recalled)
+        inputs, context = reads.read(tokens[:, 1], memory, ~present, past)
         assert not context.prefix_mask.any()
         torch.testing.assert_close(inputs[:, 0], reads.start.expand_as(inputs[:, 0]))
 
@@ -294,17 +294,17 @@ def test_the_recurrent_baseline_reads_the_past_and_not_the_future() -> None:
 
 
 @pointing_or_not
-def test_a_short_chunk_is_recalled_as_it_ends(pointer_span: int) -> None:
+def test_a_short_chunk_is_given_back_as_it_ends(pointer_span: int) -> None:
     reads = model(Unpooled(num_positions=2, token_dim=8), pointer_span=pointer_span)
     tokens, mask = windows(4)
     with torch.no_grad():
         memory = reads.encode(tokens, mask)
-        full = reads.recall(memory)
+        full = reads.past_tokens(memory)
         lengths = torch.full(memory.shape[:2], LENGTH)
-        for one, other in zip(full, reads.recall(memory, lengths), strict=True):
+        for one, other in zip(full, reads.past_tokens(memory, lengths), strict=True):
             assert torch.equal(one, other)
         lengths[:, 1] = 2
-        short = reads.recall(memory, lengths)
+        short = reads.past_tokens(memory, lengths)
     assert torch.equal(short.tokens[:, 1, -2:], full.tokens[:, 1, :2])
     assert torch.equal(short.keys[:, 1, -2:], full.keys[:, 1, :2]), "found by what stands before them in their chunk"
     assert short.real[:, 1].tolist() == [[False] * (LENGTH - 2) + [True] * 2] * len(tokens)
@@ -320,8 +320,8 @@ def test_what_lies_beyond_a_short_chunks_end_is_not_read(pointer_span: int) -> N
     lengths = torch.tensor([[LENGTH, LENGTH, 4, 1]])
     with torch.no_grad():
         memory = reads.encode(tokens, mask)
-        recalled = reads.recall(memory, lengths)
-        junk = recalled._replace(tokens=torch.where(recalled.real, recalled.tokens, 7))
-        one, other = (reads.predict(tokens[:, 0], memory, present, each) for each in (recalled, junk))
+        past = reads.past_tokens(memory, lengths)
+        junk = past._replace(tokens=torch.where(past.real, past.tokens, 7))
+        one, other = (reads.predict(tokens[:, 0], memory, present, each) for each in (past, junk))
     torch.testing.assert_close(one, other)
-    assert (recalled.tokens != junk.tokens).any()
+    assert (past.tokens != junk.tokens).any()

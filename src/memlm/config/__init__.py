@@ -1,7 +1,7 @@
 """All configuration of memlm: frozen dataclasses with units in their names, and JSON in and out.
 
 Nothing here imports torch, so the command line can show and check a configuration at once. A variant is a
-union of small classes told apart by `kind`; code chooses between them with `match`.
+union of small classes told apart by `kind`; a table leads from each class to what it configures.
 
 Words: a *chunk* is `chunk_len` consecutive tokens; a *memory* is the `num_slots` vectors of `memory_dim` that
 stand for it.
@@ -18,18 +18,20 @@ from memlm.config.data import (
     PretrainedTokenizer,
     Tokenizer,
 )
-from memlm.config.memory_model import (
+from memlm.config.decoder import (
     CrossAttention,
+    Decoder,
     DecoderConfig,
     Insertion,
+    InsertionConfig,
+    LoraConfig,
     MemoryModelConfig,
-    MemoryModelRecipe,
-    Phase,
     Prefix,
+    PretrainedDecoder,
     RecurrentConfig,
     Unpooled,
-    Weights,
 )
+from memlm.config.memory_model import MemoryModelRecipe, Phase, Weights
 from memlm.config.model import (
     Aligned,
     Attention,
@@ -41,7 +43,9 @@ from memlm.config.model import (
     Mean,
     MemoryShape,
     Mixer,
+    MixerConfig,
     Pooling,
+    PoolingConfig,
     Positional,
     Repeat,
     SlidingWindow,
@@ -87,23 +91,27 @@ __all__ = [
     "Corpus",
     "CrossAttention",
     "DataConfig",
+    "Decoder",
     "DecoderConfig",
     "Degradation",
     "FileCorpus",
     "GrowthStage",
     "HubCorpus",
     "Insertion",
+    "InsertionConfig",
     "LanguageModelConfig",
     "LanguageModelRecipe",
     "LastToken",
     "LearnedQuery",
     "LinearReader",
+    "LoraConfig",
     "MaskedMixer",
     "Mean",
     "MemoryModelConfig",
     "MemoryModelRecipe",
     "MemoryShape",
     "Mixer",
+    "MixerConfig",
     "Muon",
     "NamedCorpus",
     "Noise",
@@ -111,8 +119,10 @@ __all__ = [
     "ParallelReader",
     "Phase",
     "Pooling",
+    "PoolingConfig",
     "Positional",
     "Prefix",
+    "PretrainedDecoder",
     "PretrainedTokenizer",
     "ProbeConfig",
     "Quantization",

@@ -9,7 +9,15 @@ from memlm.config.base import KIND, Config, require, require_positive
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attention(Config):
+class MixerConfig(Config):
+    """Base of the token mixers' configurations."""
+
+    def require_fits(self, dim: int) -> None:
+        """Raise ValueError where a stack of width `dim` cannot have this mixer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention(MixerConfig):
     """Softmax attention with rotary positions (the paper's transformer)."""
 
     kind: Annotated[Literal["attention"], KIND] = "attention"
@@ -18,9 +26,15 @@ class Attention(Config):
     def __post_init__(self) -> None:
         require_positive(self, "num_heads")
 
+    def require_fits(self, dim: int) -> None:
+        """Raise ValueError where heads do not divide the width evenly, or a head has no rotary positions."""
+        _require_heads(dim, self.num_heads)
+        head_dim = dim // self.num_heads
+        require(head_dim % 2 == 0, f"rotary positions need an even head width, not dim / num_heads = {head_dim}")
+
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedMixer(Config):
+class MaskedMixer(MixerConfig):
     """One learned [token, token] matrix per head, masked by multiplication (the paper's masked mixer)."""
 
     kind: Annotated[Literal["masked_mixer"], KIND] = "masked_mixer"
@@ -28,6 +42,14 @@ class MaskedMixer(Config):
 
     def __post_init__(self) -> None:
         require_positive(self, "num_heads")
+
+    def require_fits(self, dim: int) -> None:
+        """Raise ValueError where heads do not divide the width evenly."""
+        _require_heads(dim, self.num_heads)
+
+
+def _require_heads(dim: int, num_heads: int) -> None:
+    require(dim % num_heads == 0, f"dim {dim} is not a multiple of the mixer's num_heads {num_heads}")
 
 
 Mixer = Annotated[Attention | MaskedMixer, pydantic.Discriminator("kind")]
@@ -50,76 +72,7 @@ class StackConfig(Config):
 
     def __post_init__(self) -> None:
         require_positive(self, "dim", "num_layers", "mlp_ratio")
-        heads = self.mixer.num_heads
-        require(self.dim % heads == 0, f"dim {self.dim} is not a multiple of the mixer's num_heads {heads}")
-        if isinstance(self.mixer, Attention):
-            head_dim = self.dim // heads
-            require(head_dim % 2 == 0, f"rotary positions need an even head width, not dim / num_heads = {head_dim}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LastToken(Config):
-    """Memory from the last token's hidden state (the paper's pooling)."""
-
-    kind: Annotated[Literal["last_token"], KIND] = "last_token"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mean(Config):
-    """Memory from the mean hidden state."""
-
-    kind: Annotated[Literal["mean"], KIND] = "mean"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Positional(Config):
-    """Each position projected to `token_dim`, all concatenated, one linear map to the memory; and the same on the
-    way out: one linear map from the memory to `token_dim` for each position."""
-
-    kind: Annotated[Literal["positional"], KIND] = "positional"
-    token_dim: int = 32
-
-    def __post_init__(self) -> None:
-        require_positive(self, "token_dim")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LearnedQuery(Config):
-    """Learned queries attend to the tokens (pooling), or each position's query to the memory's parts (unpooling)."""
-
-    kind: Annotated[Literal["learned_query"], KIND] = "learned_query"
-    num_heads: int = 4
-    num_parts: int = 8
-    """Pooling: queries per slot, whose answers are concatenated. Unpooling: parts a slot is cut into."""
-
-    def __post_init__(self) -> None:
-        require_positive(self, "num_heads", "num_parts")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Aligned(Config):
-    """Every token's hidden state in a slot of its own: nothing is pooled, as in a standard encoder-decoder."""
-
-    kind: Annotated[Literal["aligned"], KIND] = "aligned"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Repeat(Config):
-    """The memory, projected to the width, repeated at every position (the paper's plain unpooling)."""
-
-    kind: Annotated[Literal["repeat"], KIND] = "repeat"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SlidingWindow(Config):
-    """Position i reads half of the memory's dimensions, starting at the i-th and wrapping round, through one shared
-    linear map (the paper's unrolled unpooling)."""
-
-    kind: Annotated[Literal["sliding_window"], KIND] = "sliding_window"
-
-
-Pooling = Annotated[LastToken | Mean | Positional | LearnedQuery | Aligned, pydantic.Discriminator("kind")]
-Unpooling = Annotated[Repeat | SlidingWindow | Positional | LearnedQuery, pydantic.Discriminator("kind")]
+        self.mixer.require_fits(self.dim)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,11 +101,93 @@ class MemoryShape(Config):
         """Token types that are encoded and regenerated: the vocabulary, and the end token, which comes last."""
         return self.vocab_size + self.end_token
 
-    def require_fits(self, pooling: Pooling) -> None:
-        """Raise ValueError where a pooling cannot make such memories."""
-        slots, tokens = self.num_slots, self.chunk_len
-        fits = not isinstance(pooling, Aligned) or slots == tokens
-        require(fits, f"aligned pooling has a slot for each of {tokens} tokens, not num_slots {slots}")
+
+@dataclass(frozen=True, kw_only=True)
+class PoolingConfig(Config):
+    """Base of poolings (hidden states → memory) and unpoolings (memory → hidden states)."""
+
+    def require_fits(self, shape: MemoryShape, dim: int) -> None:
+        """Raise ValueError where there is no such pooling between such memories and states of width `dim`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastToken(PoolingConfig):
+    """Memory from the last token's hidden state (the paper's pooling)."""
+
+    kind: Annotated[Literal["last_token"], KIND] = "last_token"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean(PoolingConfig):
+    """Memory from the mean hidden state."""
+
+    kind: Annotated[Literal["mean"], KIND] = "mean"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Positional(PoolingConfig):
+    """Each position projected to `token_dim`, all concatenated, one linear map to the memory; and the same on the
+    way out: one linear map from the memory to `token_dim` for each position."""
+
+    kind: Annotated[Literal["positional"], KIND] = "positional"
+    token_dim: int = 32
+
+    def __post_init__(self) -> None:
+        require_positive(self, "token_dim")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedQuery(PoolingConfig):
+    """Learned queries attend to the tokens (pooling), or each position's query to the memory's parts (unpooling)."""
+
+    kind: Annotated[Literal["learned_query"], KIND] = "learned_query"
+    num_heads: int = 4
+    num_parts: int = 8
+    """Pooling: queries per slot, whose answers are concatenated. Unpooling: parts a slot is cut into."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "num_heads", "num_parts")
+
+    def require_fits(self, shape: MemoryShape, dim: int) -> None:
+        """Raise ValueError where the width has no so many heads, or a slot no so many parts."""
+        width = shape.memory_dim
+        require(dim % self.num_heads == 0, f"num_heads {self.num_heads} does not divide the width {dim}")
+        require(width % self.num_parts == 0, f"num_parts {self.num_parts} does not divide memory_dim {width}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aligned(PoolingConfig):
+    """Every token's hidden state in a slot of its own: nothing is pooled, as in a standard encoder-decoder."""
+
+    kind: Annotated[Literal["aligned"], KIND] = "aligned"
+
+    def require_fits(self, shape: MemoryShape, dim: int) -> None:
+        """Raise ValueError where there is no slot for each token."""
+        slots, tokens = shape.num_slots, shape.chunk_len
+        require(slots == tokens, f"aligned pooling has a slot for each of {tokens} tokens, not num_slots {slots}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeat(PoolingConfig):
+    """The memory, projected to the width, repeated at every position (the paper's plain unpooling)."""
+
+    kind: Annotated[Literal["repeat"], KIND] = "repeat"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlidingWindow(PoolingConfig):
+    """Position i reads half of the memory's dimensions, starting at the i-th and wrapping round, through one shared
+    linear map (the paper's unrolled unpooling)."""
+
+    kind: Annotated[Literal["sliding_window"], KIND] = "sliding_window"
+
+    def require_fits(self, shape: MemoryShape, dim: int) -> None:
+        """Raise ValueError where half of a memory is not a whole number of dimensions."""
+        require(shape.memory_dim % 2 == 0, f"sliding_window needs an even memory_dim, not {shape.memory_dim}")
+
+
+Pooling = Annotated[LastToken | Mean | Positional | LearnedQuery | Aligned, pydantic.Discriminator("kind")]
+Unpooling = Annotated[Repeat | SlidingWindow | Positional | LearnedQuery, pydantic.Discriminator("kind")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,20 +204,11 @@ class AutoencoderConfig(Config):
 
     def __post_init__(self) -> None:
         require(self.memory_noise >= 0, f"memory_noise must not be negative, not {self.memory_noise}")
-        self.shape.require_fits(self.pooling)
-        width = self.shape.memory_dim
-        for name, stack, pool in (("pooling", self.encoder, self.pooling), ("unpooling", self.decoder, self.unpooling)):
-            if isinstance(pool, LearnedQuery):
-                require(
-                    stack.dim % pool.num_heads == 0,
-                    f"{name}.num_heads {pool.num_heads} does not divide the width {stack.dim}",
-                )
-                require(
-                    width % pool.num_parts == 0,
-                    f"{name}.num_parts {pool.num_parts} does not divide memory_dim {width}",
-                )
-        if isinstance(self.unpooling, SlidingWindow):
-            require(width % 2 == 0, f"sliding_window needs an even memory_dim, not {width}")
+        for name, stack, part in (("pooling", self.encoder, self.pooling), ("unpooling", self.decoder, self.unpooling)):
+            try:
+                part.require_fits(self.shape, stack.dim)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
 
     @property
     def vocab_size(self) -> int:

@@ -1,120 +1,196 @@
-"""The causal decoder: a Hugging Face causal language model that reads token embeddings, and memories among them."""
+"""The causal decoder: a Hugging Face causal language model that reads embeddings, and memories among them."""
 
-from typing import Any
+import importlib.util
+import sys
+from collections.abc import Mapping
+from typing import Any, Self
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from memlm import config
-from memlm.models.parallel_decoder import Logits
+from memlm.models.load_pretrained import load_causal, only_shapes
+from memlm.models.pretrained import max_positions, plain_head
+from memlm.models.scratch import EMBEDDING_RMS, scratch_model
 from memlm.nn.insertion import Context
 from memlm.nn.linear import to_compute_dtype
 from memlm.nn.mixers import Hidden
 
-_SILENT = ("o_proj.weight", "down_proj.weight", "c_proj.weight")
-"""What writes into the residual stream; at first nothing, as in our own stacks."""
 
+class CausalDecoder(nn.Module):
+    """What every causal decoder is: built of its configuration, the vocabulary's size, and the longest text that can
+    attend to memories in every layer (None where memories are positions before the text).
 
-def build_decoder(cfg: config.DecoderConfig, vocab_size: int, *, cross_attention_len: int | None = None) -> Any:
-    """The Hugging Face model that a configuration describes, freshly initialized.
-
-    Llama's kind; or GPT-2's, which can attend to memories in every layer, for texts of `cross_attention_len`.
+    `states`, `logits` and `generate` are transformers' own. A state dict holds what is trained, under the Hugging Face
+    model's names; what is not trained is left out, and stays as it is when one is loaded.
     """
-    max_len = cross_attention_len
-    decoder = _llama(cfg, vocab_size) if max_len is None else _gpt2(cfg, vocab_size, max_len)
-    for name, parameter in decoder.named_parameters():
-        if name.endswith(_SILENT):
-            nn.init.zeros_(parameter)
-        elif parameter.ndim == 2:
-            # Conv1D, which GPT-2 is made of, has its inputs first.
-            inputs = parameter.shape[0] if ".c_" in name or "q_attn" in name else parameter.shape[1]
-            nn.init.normal_(parameter, std=inputs**-0.5)
-    nn.init.normal_(decoder.get_input_embeddings().weight, std=0.35)
-    nn.init.normal_(decoder.get_output_embeddings().weight, std=0.3 * cfg.dim**-0.5)
+
+    hf: Any
+    """The Hugging Face model."""
+    dim: int
+    """Width of embeddings and states."""
+    embedding_rms: float
+    """Root mean square of token embeddings: the scale of inputs."""
+    max_positions: int = sys.maxsize
+    """Positions that can be read, of memories and text together."""
+
+    def __init__(self, hf: Any) -> None:
+        super().__init__()
+        self.hf = hf
+        self.dim = hf.get_input_embeddings().embedding_dim
+        self.register_state_dict_post_hook(_leave_out_untrained)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_fill_in_untrained)  # type: ignore[no-untyped-call]
+        self.requires_grad_(True)
+
+    def is_trained(self, name: str) -> bool:
+        """Whether the Hugging Face model's tensor of this name is trained."""
+        return True
+
+    def trained_state(self) -> Mapping[str, Tensor]:
+        """What is saved of it, by the Hugging Face model's names."""
+        state: dict[str, Tensor] = self.state_dict()
+        return state
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """As any module's, of what is trained; the rest stays frozen."""
+        for name, parameter in self.hf.named_parameters():
+            parameter.requires_grad_(requires_grad and self.is_trained(name))
+        return self
+
+    def embed(self, tokens: Int[Tensor, "row token"]) -> Hidden:
+        """Input embeddings, without positions."""
+        return self.hf.get_input_embeddings()(tokens)
+
+    def as_inputs(self, vectors: Hidden) -> Hidden:
+        """Vectors that are no token's embeddings, at the scale of those; a decoder that is trained learns any scale."""
+        return vectors
+
+    @property
+    def head(self) -> nn.Module:
+        """What maps states to logits."""
+        head: nn.Module = self.hf.get_output_embeddings()
+        return head
+
+    @property
+    def end_tokens(self) -> int | list[int] | None:
+        """What ends a text that is generated, unless another token is given."""
+        ends: int | list[int] | None = self.hf.generation_config.eos_token_id
+        return ends
+
+    def states(self, inputs: Hidden, context: Context) -> Hidden:
+        """Hidden states [row token dim] of inputs that stand after a context; a position sees none after it."""
+        there = torch.cat([context.prefix_mask, context.prefix_mask.new_ones(inputs.shape[:2])], dim=1).long()
+        hidden: Hidden = self.hf.base_model(
+            inputs_embeds=to_compute_dtype(torch.cat([context.prefix.to(inputs.dtype), inputs], dim=1)),
+            attention_mask=there,
+            # Masked positions do not consume position ids, as in `generate`.
+            position_ids=(there.cumsum(1) - 1).clamp_min(0),
+            use_cache=False,
+            **context.crossed,
+        ).last_hidden_state
+        return hidden[:, context.prefix.shape[1] :]
+
+    def logits(self, states: Hidden) -> Float[Tensor, "row token vocab"]:
+        """Logits of the token after each state."""
+        return self.head(states)
+
+    def generate(self, inputs: Hidden, context: Context, **options: Any) -> Int[Tensor, "row token"]:
+        """New tokens after inputs that stand after a context; `options` as transformers' `generate` takes them."""
+        there = torch.cat([context.prefix_mask, context.prefix_mask.new_ones(inputs.shape[:2])], dim=1).long()
+        written: Tensor = self.hf.generate(
+            inputs_embeds=torch.cat([context.prefix, inputs], dim=1),
+            attention_mask=there,
+            **context.crossed,
+            **options,
+        )
+        return written
+
+
+class ScratchCausalDecoder(CausalDecoder):
+    """Freshly initialized: Llama's kind; or GPT-2's, which can attend to memories in every layer."""
+
+    embedding_rms = EMBEDDING_RMS
+
+    def __init__(self, cfg: config.DecoderConfig, vocab_size: int, cross_attention_len: int | None = None) -> None:
+        super().__init__(scratch_model(cfg, vocab_size, cross_attention_len))
+
+
+class PretrainedCausalDecoder(CausalDecoder):
+    """A pretrained model, frozen, with adapters to train if the configuration has any; its vocabulary is cut to the
+    tokenizer's, which often is smaller.
+
+    Raises:
+        ValueError: there is no such model, its tokenizer or head does not fit, or the peft package is missing.
+    """
+
+    def __init__(self, cfg: config.PretrainedDecoder, vocab_size: int, cross_attention_len: int | None = None) -> None:
+        assert cross_attention_len is None, "no layer of a pretrained decoder attends to memories"
+        hf = load_causal(cfg.name, cfg.revision)
+        there = hf.get_input_embeddings().num_embeddings
+        if vocab_size > there:
+            raise ValueError(f"{cfg.name} has {there} token types, not vocab_size {vocab_size}: use its own tokenizer")
+        if not only_shapes() and plain_head(hf) is None:
+            raise ValueError(f"{cfg.name} does more to its logits than one linear map; choose another model")
+        hf.resize_token_embeddings(vocab_size)
+        if cfg.lora is not None:
+            _add_adapters(hf, cfg.lora)
+        super().__init__(hf)
+        self.max_positions = max_positions(hf)
+        table = self.embed(torch.arange(vocab_size, device=hf.device)).detach()
+        self.embedding_rms = 1.0 if only_shapes() else float(table.square().mean().sqrt())
+
+    def is_trained(self, name: str) -> bool:
+        """Whether it is an adapter's."""
+        return "lora_" in name
+
+    def as_inputs(self, vectors: Hidden) -> Hidden:
+        """Vectors at the scale of token embeddings, the only one that the model knows."""
+        return nn.functional.rms_norm(vectors, vectors.shape[-1:], eps=1e-8) * self.embedding_rms
+
+
+DECODERS: dict[type[config.Config], type[Any]] = {
+    config.DecoderConfig: ScratchCausalDecoder,
+    config.PretrainedDecoder: PretrainedCausalDecoder,
+}
+"""The causal decoder that a configuration of this class is of."""
+
+
+def build_decoder(cfg: config.Decoder, vocab_size: int, *, cross_attention_len: int | None = None) -> CausalDecoder:
+    """The causal decoder that a configuration names."""
+    decoder: CausalDecoder = DECODERS[type(cfg)](cfg, vocab_size, cross_attention_len)
     return decoder
 
 
-def states(decoder: Any, inputs: Hidden, context: Context) -> Hidden:
-    """Hidden states [row token dim] of inputs that stand after a context; a position sees none after it."""
-    prefix = context.prefix.shape[1]
-    there = torch.cat([context.prefix_mask, context.prefix_mask.new_ones(inputs.shape[:2])], dim=1).long()
-    hidden: Hidden = decoder.base_model(
-        inputs_embeds=to_compute_dtype(torch.cat([context.prefix.to(inputs.dtype), inputs], dim=1)),
-        attention_mask=there,
-        position_ids=(there.cumsum(1) - 1).clamp_min(0),  # what is absent takes no position, as in `generate`
-        use_cache=False,
-        **context.crossed,
-    ).last_hidden_state
-    return hidden[:, prefix:]
+def _add_adapters(hf: Any, cfg: config.LoraConfig) -> None:
+    if importlib.util.find_spec("peft") is None:
+        raise ValueError("adapters (lora) need the peft package: pip install 'memlm[models]'")
+    import peft
+    from transformers.pytorch_utils import Conv1D
 
-
-def decode(decoder: Any, inputs: Hidden, context: Context) -> Logits:
-    """Logits [row token vocab] of inputs [row token dim] that stand after a context."""
-    return decoder.get_output_embeddings()(states(decoder, inputs, context))
-
-
-def _attention() -> str:
-    """The name under which transformers knows our attention, from now on."""
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import sdpa_mask
-
-    name = "memlm"
-    AttentionInterface.register(name, _attend)
-    AttentionMaskInterface.register(name, sdpa_mask)
-    return name
-
-
-def _attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: Any) -> Any:
-    """Transformers' scaled dot-product attention; where it is trained on a CPU, in fp32: torch's bf16 gradient takes
-    three times as long there."""
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-    if query.device.type != "cpu" or not query.requires_grad:
-        return sdpa_attention_forward(module, query, key, value, mask, **options)
-    with torch.autocast("cpu", enabled=False):
-        mixed, _ = sdpa_attention_forward(module, query.float(), key.float(), value.float(), mask, **options)
-    return mixed.to(query.dtype), None
-
-
-def _llama(cfg: config.DecoderConfig, vocab_size: int) -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=vocab_size,
-            hidden_size=cfg.dim,
-            intermediate_size=round(cfg.mlp_ratio * cfg.dim),
-            num_hidden_layers=cfg.num_layers,
-            num_attention_heads=cfg.num_heads,
-            num_key_value_heads=cfg.num_heads,
-            max_position_embeddings=2**17,
-            bos_token_id=None,
-            eos_token_id=None,
-            pad_token_id=None,
-            attn_implementation=_attention(),
-        )
+    adapters = peft.LoraConfig(
+        task_type="CAUSAL_LM",
+        r=cfg.rank,
+        lora_alpha=cfg.alpha,
+        lora_dropout=cfg.dropout,
+        target_modules=list(cfg.target_modules) or "all-linear",
+        # GPT-2's maps have their inputs first.
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in hf.modules()),
     )
+    hf.add_adapter(adapters)
 
 
-def _gpt2(cfg: config.DecoderConfig, vocab_size: int, max_len: int) -> Any:
-    from transformers import GPT2Config, GPT2LMHeadModel
+def _leave_out_untrained(decoder: CausalDecoder, state: dict[str, Tensor], prefix: str, _: Any) -> None:
+    inside = f"{prefix}hf."
+    for key in [key for key in state if key.startswith(inside)]:
+        tensor, name = state.pop(key), key.removeprefix(inside)
+        if decoder.is_trained(name):
+            state[prefix + name] = tensor
 
-    return GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=vocab_size,
-            n_positions=max_len,
-            n_embd=cfg.dim,
-            # Two matrices where Llama's MLP has three: as many parameters.
-            n_inner=round(1.5 * cfg.mlp_ratio * cfg.dim),
-            n_layer=cfg.num_layers,
-            n_head=cfg.num_heads,
-            add_cross_attention=True,
-            tie_word_embeddings=False,
-            resid_pdrop=0.0,
-            embd_pdrop=0.0,
-            attn_pdrop=0.0,
-            attn_implementation=_attention(),
-            bos_token_id=None,
-            eos_token_id=None,
-        )
-    )
+
+def _fill_in_untrained(decoder: CausalDecoder, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    for name, tensor in decoder.hf.state_dict().items():
+        if prefix + name in state:
+            state[f"{prefix}hf.{name}"] = state.pop(prefix + name)
+        elif not decoder.is_trained(name):
+            state[f"{prefix}hf.{name}"] = tensor

@@ -35,10 +35,7 @@ def load_pretrained(
     Raises:
         ValueError: there is no such model, it cannot be read, or it is of a kind that has no hidden states of a text.
     """
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    _quiet_transformers()
     name = str(name_or_path)
     folder = _find(name)
     pipeline = folder / "modules.json"
@@ -52,7 +49,31 @@ def load_pretrained(
     return kind(body, tokenizer.special_tokens, name=name, **options).to(_DTYPES[precision]), tokenizer
 
 
-def _find(name: str) -> Path:
+def load_causal(name: str, revision: str | None = None) -> Any:
+    """A causal language model of transformers', whole, in fp32; only its shapes where only shapes are computed with.
+
+    Raises:
+        ValueError: as `load_pretrained`; or it is no causal language model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    _quiet_transformers()
+    folder = _find(name, revision)
+    config = _load_config(folder)
+    if not _has_head(config):
+        raise ValueError(f"{name} is no causal language model: {', '.join(config.architectures or ['it has no head'])}")
+    if only_shapes():
+        return AutoModelForCausalLM.from_config(config)
+    return _load_whole(AutoModelForCausalLM, folder)
+
+
+def only_shapes() -> bool:
+    """Whether tensors that are made now hold no numbers: on the meta device, or fake."""
+    probe = torch.empty(0)
+    return probe.is_meta or type(probe) is not torch.Tensor
+
+
+def _find(name: str, revision: str | None = None) -> Path:
     """The folder of a model, made or fetched where necessary."""
     if name in PACKAGED:
         package, pattern = PACKAGED[name]
@@ -65,10 +86,10 @@ def _find(name: str) -> Path:
         return path if path.is_dir() else convert_gguf(path)
     if name.endswith(".gguf"):
         return convert_gguf(Path(name).expanduser())
-    return Path(name).expanduser() if Path(name).expanduser().is_dir() else _fetch(name)
+    return Path(name).expanduser() if Path(name).expanduser().is_dir() else _fetch(name, revision)
 
 
-def _fetch(name: str) -> Path:
+def _fetch(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     packaged = ", ".join(PACKAGED)
@@ -77,7 +98,8 @@ def _fetch(name: str) -> Path:
         hub("model", name, instead=f"give a model's folder, a .gguf file, or one of {packaged}"),
         explained(reason + "{why}"),
     ):
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_IGNORED))
+        patterns = {"allow_patterns": _HUB_FILES, "ignore_patterns": _HUB_IGNORED}
+        return Path(snapshot_download(name, revision=revision, **patterns))
 
 
 def _transformer_of(pipeline: Path) -> Path:
@@ -110,17 +132,28 @@ def _load_weights(folder: Path, config: Any) -> tuple[nn.Module, nn.Module | Non
     """The body, in fp32, and its language-model head, if it has one."""
     from transformers import AutoModel, AutoModelForCausalLM
 
-    has_head = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in config.architectures or [])
+    if not _has_head(config):
+        return _load_whole(AutoModel, folder), None
+    model = _load_whole(AutoModelForCausalLM, folder)
+    return model.base_model, plain_head(model)
+
+
+def _has_head(config: Any) -> bool:
+    return any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in config.architectures or [])
+
+
+def _load_whole(kind: Any, folder: Path) -> Any:
+    """A model of transformers' with all of its weights, in fp32."""
     options = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
     shown = repr(str(folder))
     with explained(f"cannot load the weights in {shown} ({{why}}); they must be whole, and in safetensors format"):
-        model, info = (AutoModelForCausalLM if has_head else AutoModel).from_pretrained(str(folder), **options)
+        model, info = kind.from_pretrained(str(folder), **options)
     missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise ValueError(f"the weights in {shown} lack {missing[0]} and {len(missing) - 1} more; get them whole")
     if info["missing_keys"]:
         model.pooler = None  # it would be random, and no hidden state depends on it
-    return (model.base_model, plain_head(model)) if has_head else (model, None)
+    return model
 
 
 def _load_pooling(folder: Path) -> dict[str, Any]:
@@ -134,3 +167,10 @@ def _load_pooling(folder: Path) -> dict[str, Any]:
     with explained(f"sentence-transformers cannot load {str(folder)!r}: {{why}}"):
         sentence = SentenceTransformer(str(folder), device="cpu", local_files_only=True, model_kwargs=options)
     return {"pooling": list(sentence)[1:], "max_sentence_len": sentence.max_seq_length or sys.maxsize}
+
+
+def _quiet_transformers() -> None:
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

@@ -6,7 +6,7 @@ through time.
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from memlm import config
 from memlm.models.autoencoder import Regeneration
-from memlm.models.causal_decoder import build_decoder, decode, states
+from memlm.models.causal_decoder import build_decoder
 from memlm.models.encoder import Encoder
 from memlm.models.parallel_decoder import Logits
 from memlm.nn.insertion import Context, Memories, Present, build_insertion
 from memlm.nn.linear import fp32, linear
 from memlm.nn.mixers import Hidden
-from memlm.nn.pointer import Pointer, Recalled
+from memlm.nn.pointer import PastTokens, Pointer
 from memlm.nn.pooling import MemoryVectors
 
 Term = Literal["causal", "retention", "copy"]
@@ -49,23 +49,36 @@ class MemoryModel(nn.Module):
 
     def __init__(self, cfg: config.MemoryModelConfig) -> None:
         super().__init__()
-        self.config = cfg
-        self.encoder = Encoder(cfg.shape, cfg.encoder, cfg.pooling) if cfg.encoder else None
-        self.insertion = build_insertion(cfg)
+        self.config, shape = cfg, cfg.shape
+        self.encoder = Encoder(shape, cfg.encoder, cfg.pooling) if cfg.encoder else None
         crosses = isinstance(cfg.insertion, config.CrossAttention)
-        longest = max(cfg.overlap - 1, 0) + cfg.shape.chunk_len if crosses else None
-        self.decoder = build_decoder(cfg.decoder, cfg.shape.vocab_size, cross_attention_len=longest)
-        self.start = nn.Parameter(torch.randn(cfg.decoder.dim) * 0.35)
+        longest = max(cfg.overlap - 1, 0) + shape.chunk_len
+        self.decoder = build_decoder(cfg.decoder, shape.vocab_size, cross_attention_len=longest if crosses else None)
+        dim, rms = self.decoder.dim, self.decoder.embedding_rms
+        self.insertion = build_insertion(cfg.insertion, shape, dim, cfg.max_memories)
+        positions = cfg.max_memories * self.decoder_positions_per_chunk + longest
+        if positions > self.decoder.max_positions:
+            raise ValueError(
+                f"the decoder has {self.decoder.max_positions} positions, and max_memories {cfg.max_memories} with a "
+                f"chunk of {shape.chunk_len} tokens take {positions}: set a smaller max_memories or chunk_len"
+            )
+        self.start = nn.Parameter(torch.randn(dim) * rms)
         if not cfg.overlap:
             # The start is told of the latest memory directly; silent at first.
-            self.latest = linear(cfg.shape.num_slots * cfg.shape.memory_dim, cfg.decoder.dim, gain=0.0)
-        self.blanks = nn.Parameter(torch.randn(cfg.shape.chunk_len, cfg.decoder.dim) * 0.35)
-        self.pointer = Pointer(cfg.pointer_span, cfg.decoder.dim) if cfg.pointer_span else None
+            self.latest = linear(shape.num_slots * shape.memory_dim, dim, gain=0.0)
+        self.blanks = nn.Parameter(torch.randn(shape.chunk_len, dim) * rms)
+        self.pointer = Pointer(cfg.pointer_span, dim) if cfg.pointer_span else None
 
     @property
     def decoder_positions_per_chunk(self) -> int:
         """Positions that one past chunk takes in the decoder."""
         return self.insertion.num_positions
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """As any module's, but what is frozen in a pretrained decoder stays so."""
+        super().requires_grad_(requires_grad)
+        self.decoder.requires_grad_(requires_grad)
+        return self
 
     def forward(
         self, tokens: Windows, mask: WindowMask, memory: WindowMemory | None = None, *, terms: Collection[Term]
@@ -76,18 +89,16 @@ class MemoryModel(nn.Module):
             # Nobody reads the last chunk's memory but those who regenerate it.
             needed = num_chunks if {"retention", "copy"} & set(terms) else num_chunks - 1
             memory = self.encode(tokens[:, :needed], mask[:, :needed])
-        own = rearrange(memory, "w c s m -> (w c) s m") if memory is not None else None
         retention = copy = None
         if "retention" in terms:
-            assert own is not None
-            retention = rearrange(self.regenerate(own), "(w c) t v -> w c t v", c=num_chunks)
+            assert memory is not None
+            retention = rearrange(self.regenerate(memory.flatten(0, 1)), "(w c) t v -> w c t v", c=num_chunks)
         causal = self._causal(tokens, mask, memory, retention) if "causal" in terms else None
         if "copy" in terms:
-            assert own is not None
-            present = own.new_ones(len(own), 1, dtype=torch.bool)
-            copy = rearrange(
-                self.predict(tokens.flatten(0, 1), own[:, None], present), "(w c) t v -> w c t v", c=num_chunks
-            )
+            assert memory is not None
+            own = rearrange(memory, "w c s m -> (w c) 1 s m")
+            present = own.new_ones(own.shape[:2], dtype=torch.bool)
+            copy = rearrange(self.predict(tokens.flatten(0, 1), own, present), "(w c) t v -> w c t v", c=num_chunks)
         return Predictions(causal, retention, copy, memory)
 
     def encode(self, tokens: Windows, mask: WindowMask) -> WindowMemory:
@@ -98,46 +109,44 @@ class MemoryModel(nn.Module):
 
     def regenerate(self, memory: MemoryVectors) -> Logits:
         """Logits [chunk token vocab] of chunks, each from its memory alone (the paper's blank copy)."""
-        return self.decoder.get_output_embeddings()(self._regenerated(memory))
+        context, added = self.insertion.regenerating(memory)
+        blanks = repeat(self.blanks, "t d -> r t d", r=len(memory))
+        inputs = blanks if added is None else blanks + self.decoder.as_inputs(added)
+        return self.decoder.logits(self.decoder.states(inputs, context.map_prefix(self.decoder.as_inputs)))
 
     def predict(
-        self,
-        tokens: Int[Tensor, "row token"],
-        memory: Memories,
-        present: Present,
-        recalled: Recalled | None = None,
+        self, tokens: Int[Tensor, "row token"], memory: Memories, present: Present, past: PastTokens | None = None
     ) -> Logits:
         """Logits [row token vocab] of chunks after the memories of earlier ones, which stand in order, latest last.
 
-        `recalled` is what `recall` gives of the memories (of the latest alone, if the decoder does not point), where it
-        is known.
+        `past` is what `past_tokens` gives of the memories (of the latest alone, if the decoder does not point), where
+        it is known.
         """
-        recalled = recalled or self.recall(memory if self.pointer else memory[:, -1:])
-        inputs, context = self.read(tokens[:, :-1], memory, present, recalled)
-        with self.pointing(recalled, present):
-            return decode(self.decoder, inputs, context)
+        past = past or self.past_tokens(memory if self.pointer else memory[:, -1:])
+        inputs, context = self.read(tokens[:, :-1], memory, present, past)
+        with self.pointing(past, present):
+            return self.decoder.logits(self.decoder.states(inputs, context))
 
     def read(
-        self, tokens: Int[Tensor, "row token"], memory: Memories, present: Present, recalled: Recalled
+        self, tokens: Int[Tensor, "row token"], memory: Memories, present: Present, past: PastTokens
     ) -> tuple[Hidden, Context]:
         """What the decoder reads of a chunk so far, one input more than tokens, and what stands before it."""
-        context = self.insertion(memory, present)
-        embed = self.decoder.get_input_embeddings()
+        context = self.insertion(memory, present).map_prefix(self.decoder.as_inputs)
         start: Tensor = repeat(self.start, "d -> r 1 d", r=len(tokens))
         if memory.shape[1]:
             # The chunk's first input stands where the last token before it would.
-            there = present[:, -1:]
-            if self.config.overlap:
-                ends = embed(recalled.tokens[:, -1, -self.config.overlap :])
+            there, overlap = present[:, -1:], self.config.overlap
+            if overlap:
+                ends = self.decoder.embed(past.tokens[:, -1, -overlap:])
                 start = torch.where(there[..., None], ends[:, -1:], start)
-                context = context.followed_by(ends[:, :-1], there & recalled.real[:, -1, -self.config.overlap : -1])
+                context = context.followed_by(ends[:, :-1], there & past.real[:, -1, -overlap:-1])
             else:
                 told = fp32(self.latest, rearrange(memory[:, -1], "r s m -> r 1 (s m)"))
                 start = start + told * there[..., None]
-        return torch.cat([start, embed(tokens)], dim=1), context
+        return torch.cat([start, self.decoder.embed(tokens)], dim=1), context
 
     @contextmanager
-    def pointing(self, recalled: Recalled, present: Present) -> Iterator[None]:
+    def pointing(self, past: PastTokens, present: Present) -> Iterator[None]:
         """Within this, the decoder's logits are log-probabilities, and of what it points at, too, if it can point.
 
         The decoder's own `generate` is to know of it as well, so it is its head that is told.
@@ -146,42 +155,38 @@ class MemoryModel(nn.Module):
             yield
             return
         pointer = self.pointer
-        head = self.decoder.get_output_embeddings()
-        hook = head.register_forward_hook(lambda _, inputs, logits: pointer(inputs[0], logits, recalled, present))
+        hook = self.decoder.head.register_forward_hook(
+            lambda _, inputs, logits: pointer(inputs[0], logits, past, present)
+        )
         try:
             yield
         finally:
             hook.remove()
 
     @property
-    def _recalls(self) -> bool:
-        """Whether the decoder reads anything as its memory gives it back."""
+    def _reads_past_tokens(self) -> bool:
         return self.config.overlap > 0 or self.pointer is not None
 
-    def recall(self, memory: Memories, num_tokens: Int[Tensor, "row memory"] | None = None) -> Recalled:
+    def past_tokens(self, memory: Memories, num_tokens: Int[Tensor, "row memory"] | None = None) -> PastTokens:
         """Chunks as their memories give them back; nothing if the decoder reads none so.
 
         The decoder reads what a chunk ends with. Of chunks that are not full, `num_tokens` says where that is.
         """
-        if memory.shape[1] == 0 or not self._recalls:
-            return self.recalled(memory.new_zeros(len(memory), 0, self.config.shape.chunk_len, self.config.vocab_size))
+        if memory.shape[1] == 0 or not self._reads_past_tokens:
+            none = memory.new_zeros(len(memory), 0, self.config.shape.chunk_len, self.config.vocab_size)
+            return self.as_past_tokens(none)
         with torch.no_grad():
             logits = self.regenerate(memory.flatten(0, 1))
-        recalled = self.recalled(rearrange(logits, "(r n) t v -> r n t v", r=len(memory)))
-        return recalled if num_tokens is None else recalled.ending_last(num_tokens)
+        past = self.as_past_tokens(rearrange(logits, "(r n) t v -> r n t v", r=len(memory)))
+        return past if num_tokens is None else past.ending_last(num_tokens)
 
-    def recalled(self, logits: Float[Tensor, "row memory token vocab"]) -> Recalled:
+    def as_past_tokens(self, logits: Float[Tensor, "row memory token vocab"]) -> PastTokens:
         """Chunks as they are given back, by the logits of regenerating them."""
         tokens = logits.argmax(-1)
         real = torch.ones_like(tokens, dtype=torch.bool)
         if self.pointer is None:
-            return Recalled(tokens, logits.new_zeros(*tokens.shape, 0), real)
-        return Recalled(tokens, self.pointer.keys(self.decoder.get_input_embeddings()(tokens)), real)
-
-    def _regenerated(self, memory: MemoryVectors) -> Hidden:
-        context, added = self.insertion.regenerating(memory)
-        blanks = repeat(self.blanks, "t d -> r t d", r=len(memory))
-        return states(self.decoder, blanks if added is None else blanks + added, context)
+            return PastTokens(tokens, logits.new_zeros(*tokens.shape, 0), real)
+        return PastTokens(tokens, self.pointer.keys(self.decoder.embed(tokens)), real)
 
     def _causal(
         self, tokens: Windows, mask: WindowMask, memory: WindowMemory | None, retention: WindowLogits | None
@@ -192,14 +197,16 @@ class MemoryModel(nn.Module):
             memory = self.start.new_zeros(windows, 0, shape.num_slots, shape.memory_dim)
         seen = min(self.config.max_memories, memory.shape[1], num_chunks - 1)
         earlier, present = _earlier(memory, mask, num_chunks, seen)
-        recalled = None
-        if seen and self._recalls:
-            # Every chunk is recalled once, by the pass that regenerates it where there is one.
-            past = slice(0, num_chunks - 1)
-            once = self.recall(memory[:, past]) if retention is None else self.recalled(retention[:, past])
+        past = None
+        if seen and self._reads_past_tokens:
+            # Every chunk is given back once, by the pass that regenerates it where there is one.
+            before = slice(0, num_chunks - 1)
+            once = (
+                self.past_tokens(memory[:, before]) if retention is None else self.as_past_tokens(retention[:, before])
+            )
             read = seen if self.pointer else 1
-            recalled = Recalled(*(_earlier(part, mask, num_chunks, read)[0].flatten(0, 1) for part in once))
-        logits = self.predict(tokens.flatten(0, 1), earlier.flatten(0, 1), present.flatten(0, 1), recalled)
+            past = PastTokens(*(_earlier(part, mask, num_chunks, read)[0].flatten(0, 1) for part in once))
+        logits = self.predict(tokens.flatten(0, 1), earlier.flatten(0, 1), present.flatten(0, 1), past)
         return rearrange(logits, "(w c) t v -> w c t v", c=num_chunks)
 
 
@@ -224,7 +231,7 @@ class Regenerator(nn.Module):
 def _earlier(
     part: Shaped[Tensor, "window chunk *part"], mask: WindowMask, num_chunks: int, seen: int
 ) -> tuple[Shaped[Tensor, "window chunk memory *part"], Bool[Tensor, "window chunk memory"]]:
-    """The `seen` memories (or what is recalled of them) before each chunk, the latest last, and which there are."""
+    """The `seen` memories (or what they give back) before each chunk, the latest last, and which there are."""
     if seen == 0:
         shape = (len(part), num_chunks, 0, *part.shape[2:])
         return part.new_zeros(shape), mask.new_zeros(shape[:3])

@@ -49,7 +49,7 @@ class PretrainedModel(nn.Module):
         self.register_buffer("prefix", torch.tensor(special[0], dtype=torch.long), persistent=False)
         self.register_buffer("suffix", torch.tensor(special[1], dtype=torch.long), persistent=False)
         self.num_prefix, self.num_suffix = len(special[0]), len(special[1])
-        self.max_len = _context(body) - self.num_prefix - self.num_suffix
+        self.max_len = max_positions(body) - self.num_prefix - self.num_suffix
         for parameter_name, parameter in self.named_parameters():
             if not parameter.isfinite().all():
                 raise ValueError(f"{name} has weights that are not finite, in {parameter_name}; get the model anew")
@@ -165,11 +165,11 @@ def plain_head(model: Any) -> nn.Module | None:
     return head
 
 
-def _context(body: Any) -> int:
-    """How many tokens a body has positions for."""
-    positions = getattr(body.config, "max_position_embeddings", None)
+def max_positions(model: Any) -> int:
+    """How many tokens a model has positions for."""
+    positions = getattr(model.config, "max_position_embeddings", None)
     # RoBERTa and its kin leave the first positions unused, up to their padding's.
-    tables = (module for name, module in body.named_modules() if name.endswith("position_embeddings"))
+    tables = (module for name, module in model.named_modules() if name.endswith("position_embeddings"))
     unused = max(
         (1 + table.padding_idx for table in tables if getattr(table, "padding_idx", None) is not None), default=0
     )

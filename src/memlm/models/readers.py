@@ -22,7 +22,7 @@ from memlm.nn.linear import fp32, linear, to_compute_dtype
 from memlm.nn.mixers import Hidden, Mask
 from memlm.nn.pooling import MemoryVectors
 from memlm.nn.stack import Stack
-from memlm.nn.unpooling import AlignedUnpooling, PositionalUnpooling
+from memlm.nn.unpooling import build_unpooling
 
 CODE_SCALE = 4.0
 """A code's logit when it is met exactly is this times the square root of its length."""
@@ -57,8 +57,9 @@ class ReaderModule(nn.Module):
         self.head = CodeHead(codes, log_probs, dim)
         # Embeddings of all positions are read each in its place; any other is spread over the positions.
         aligned = shape.num_slots == shape.chunk_len
-        positional = config.Positional(token_dim=token_dim)
-        self.unpooling = AlignedUnpooling(shape, dim) if aligned else PositionalUnpooling(positional, shape, dim)
+        self.unpooling = build_unpooling(
+            config.Aligned() if aligned else config.Positional(token_dim=token_dim), shape, dim
+        )
 
     def forward(self, tokens: Tokens, mask: Mask, memory: MemoryVectors) -> Regeneration:
         """Regenerate chunks from their embeddings; of its tokens, a position sees those before it at most."""
@@ -112,24 +113,27 @@ class AutoregressiveReader(ReaderModule):
 
     def hidden(self, tokens: Tokens, memory: MemoryVectors) -> Hidden:
         """States from the embedding and the tokens before each."""
-        prefix = fp32(self.unfold, rearrange(memory, "b s m -> b (s m)"))
-        prefix = rearrange(prefix, "b (p d) -> b p d", p=self.num_prefix)
-        inputs = torch.cat((prefix, self.read(self.head.codes[tokens[:, :-1]])), dim=1)
-        hints = self.unpooling(memory)[:, : tokens.shape[1]]
-        inputs = inputs + F.pad(hints, (0, 0, self.num_prefix - 1, 0))
-        hidden = self.stack(to_compute_dtype(inputs + self.positions[: inputs.shape[1]]))
-        return hidden[:, self.num_prefix - 1 :]
+        given = self._given(memory)[:, : self.num_prefix + tokens.shape[1] - 1]
+        read = F.pad(self.read(self.head.codes[tokens[:, :-1]]), (0, 0, self.num_prefix, 0))
+        return self.stack(to_compute_dtype(given + read))[:, self.num_prefix - 1 :]
 
     @torch.no_grad()
     def greedy(self, memory: MemoryVectors) -> Int[Tensor, "batch token"]:
         """The texts that the embeddings give back, each token given those written before it."""
-        written = torch.zeros(len(memory), 1, dtype=torch.int64, device=memory.device)
-        for _ in range(self.chunk_len):
-            mask = torch.ones_like(written, dtype=torch.bool)
-            latest = self(written, mask, memory).logits[:, -1].argmax(dim=-1, keepdim=True)
-            # The last place is a blank that stands for the token to be written next; it is never read.
-            written = torch.cat((written[:, :-1], latest, torch.zeros_like(latest)), dim=1)
-        return written[:, :-1]
+        state, written = self.stack.initial_state(len(memory)), list[Tensor]()
+        for place, inputs in enumerate(self._given(memory).split(1, dim=1)):  # type: ignore[no-untyped-call]
+            if written:
+                inputs = inputs + self.read(self.head.codes[written[-1]])
+            hidden, state = self.stack.step(to_compute_dtype(inputs), state)
+            if place >= self.num_prefix - 1:
+                written.append(self.head(hidden).argmax(dim=-1))
+        return torch.cat(written, dim=1)
+
+    def _given(self, memory: MemoryVectors) -> Hidden:
+        """All of the inputs but the tokens: the embedding, unfolded and unpooled, and positions."""
+        prefix = fp32(self.unfold, rearrange(memory, "b s m -> b (s m)"))
+        prefix = F.pad(rearrange(prefix, "b (p d) -> b p d", p=self.num_prefix), (0, 0, 0, self.chunk_len - 1))
+        return prefix + F.pad(self.unpooling(memory), (0, 0, self.num_prefix - 1, 0)) + self.positions[:-1]
 
 
 _READERS: dict[type[config.Config], Any] = {

@@ -4,11 +4,10 @@ from collections.abc import Collection
 
 import torch
 from einops import repeat
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from memlm import config
-from memlm.models.causal_decoder import build_decoder, states
+from memlm.models.causal_decoder import build_decoder
 from memlm.models.memory_model import Predictions, Term, WindowMask, Windows
 from memlm.nn.insertion import Context
 
@@ -23,8 +22,9 @@ class RecurrentModel(nn.Module):
         super().__init__()
         self.config = cfg
         self.decoder = build_decoder(cfg.decoder, cfg.vocab_size)
-        self.start = nn.Parameter(torch.randn(cfg.decoder.dim) * 0.35)
-        self.blanks = nn.Parameter(torch.randn(2 * cfg.num_memory_tokens, cfg.decoder.dim) * 0.35)
+        dim, rms = self.decoder.dim, self.decoder.embedding_rms
+        self.start = nn.Parameter(torch.randn(dim) * rms)
+        self.blanks = nn.Parameter(torch.randn(2 * cfg.num_memory_tokens, dim) * rms)
 
     def forward(
         self, tokens: Windows, mask: WindowMask, memory: None = None, *, terms: Collection[Term]
@@ -34,16 +34,13 @@ class RecurrentModel(nn.Module):
         carried = repeat(read, "k d -> w k d", w=len(tokens))
         logits = []
         for chunk in tokens.unbind(1):
-            embedded = self.decoder.get_input_embeddings()(chunk)
+            embedded = self.decoder.embed(chunk)
             start = repeat(self.start, "d -> w 1 d", w=len(tokens))
             written = repeat(write, "k d -> w k d", w=len(tokens))
             # The last input is the chunk's last token, which predicts nothing here but is to be remembered.
             inputs = torch.cat([start, embedded, written], dim=1)
-            hidden = self._states(carried, inputs)
-            logits.append(self.decoder.get_output_embeddings()(hidden[:, : chunk.shape[1]]))
+            present = torch.ones(carried.shape[:2], dtype=torch.bool, device=carried.device)
+            hidden = self.decoder.states(inputs, Context(carried, present))
+            logits.append(self.decoder.logits(hidden[:, : chunk.shape[1]]))
             carried = hidden[:, -len(write) :].float() + written
         return Predictions(torch.stack(logits, dim=1), None, None, None)
-
-    def _states(self, carried: Float[Tensor, "window memory dim"], inputs: Float[Tensor, "window token dim"]) -> Tensor:
-        present = torch.ones(carried.shape[:2], dtype=torch.bool, device=carried.device)
-        return states(self.decoder, inputs, Context(carried, present))

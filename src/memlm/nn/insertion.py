@@ -1,6 +1,7 @@
 """Insertion: memories [row memory slot memory_dim] → what a causal decoder reads of them."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange, repeat
@@ -31,6 +32,10 @@ class Context(NamedTuple):
         if self.keys is None or self.keys_mask is None:
             return {}
         return {"encoder_hidden_states": to_compute_dtype(self.keys), "encoder_attention_mask": self.keys_mask.long()}
+
+    def map_prefix(self, convert: Callable[[Hidden], Hidden]) -> "Context":
+        """With other vectors at the positions before the text."""
+        return self._replace(prefix=convert(self.prefix))
 
     def followed_by(self, more: Hidden, there: Bool[Tensor, "row 1"]) -> "Context":
         """With more positions after these."""
@@ -69,10 +74,23 @@ class PerSlot(nn.Module):
         return rearrange(fp32(self.project, memory), "r n s d -> r (n s) d")
 
 
-class PrefixInsertion(nn.Module):
+class Insertion(nn.Module):
+    """How memories enter a decoder: built of a configuration, the memories' shape, the decoder's width, and the most
+    memories that a chunk sees. `forward(memory, present)` gives the context of earlier chunks' memories."""
+
+    num_positions: int
+    """Decoder positions that a memory takes."""
+
+    def regenerating(self, memory: MemoryVectors) -> tuple[Context, Hidden | None]:
+        """What is read of the one memory [row slot memory_dim] that a chunk is regenerated from, and what of it is
+        added to the blank inputs."""
+        return self(memory[:, None], memory.new_ones(len(memory), 1, dtype=torch.bool)), None
+
+
+class PrefixInsertion(Insertion):
     """Positions before the text (`config.Prefix`)."""
 
-    def __init__(self, cfg: config.Prefix, shape: config.MemoryShape, dim: int) -> None:
+    def __init__(self, cfg: config.Prefix, shape: config.MemoryShape, dim: int, max_memories: int) -> None:
         super().__init__()
         self.num_positions = cfg.num_positions
         self.unfold = Unfold(cfg.num_positions, shape, dim)
@@ -81,17 +99,12 @@ class PrefixInsertion(nn.Module):
         """Unfold the memories into positions."""
         return Context(self.unfold(memory), repeat(present, "r n -> r (n k)", k=self.num_positions))
 
-    def regenerating(self, memory: MemoryVectors) -> tuple[Context, Hidden | None]:
-        """What is read of the one memory [row slot memory_dim] that a chunk is regenerated from, and what of it is
-        added to the blank inputs."""
-        return self(memory[:, None], memory.new_ones(len(memory), 1, dtype=torch.bool)), None
 
-
-class UnpooledInsertion(nn.Module):
+class UnpooledInsertion(Insertion):
     """Unpooled onto the blank inputs to regenerate; to predict, neighbours' parts side by side as positions before the
     text (`config.Unpooled`). What regenerating teaches, how to take a memory apart, serves both."""
 
-    def __init__(self, cfg: config.Unpooled, shape: config.MemoryShape, dim: int) -> None:
+    def __init__(self, cfg: config.Unpooled, shape: config.MemoryShape, dim: int, max_memories: int) -> None:
         super().__init__()
         self.num_positions = cfg.num_positions
         self.unpool = PositionalUnpooling(config.Positional(token_dim=cfg.token_dim), shape, dim)
@@ -109,7 +122,7 @@ class UnpooledInsertion(nn.Module):
         return Context(unpooled[:, :0], memory.new_ones(len(memory), 0, dtype=torch.bool)), unpooled
 
 
-class CrossAttentionInsertion(nn.Module):
+class CrossAttentionInsertion(Insertion):
     """Keys that every layer attends to (`config.CrossAttention`)."""
 
     num_positions = 0
@@ -133,21 +146,15 @@ class CrossAttentionInsertion(nn.Module):
         none = keys.new_zeros(rows, 0, keys.shape[-1])
         return Context(none, mask[:, :0], keys, torch.cat([mask.new_ones(rows, 1), mask], dim=1))
 
-    def regenerating(self, memory: MemoryVectors) -> tuple[Context, Hidden | None]:
-        """The one memory's keys."""
-        return self(memory[:, None], memory.new_ones(len(memory), 1, dtype=torch.bool)), None
+
+INSERTIONS: dict[type[config.InsertionConfig], type[Any]] = {
+    config.Prefix: PrefixInsertion,
+    config.Unpooled: UnpooledInsertion,
+    config.CrossAttention: CrossAttentionInsertion,
+}
+"""The insertion that a configuration of this class is of."""
 
 
-Insertion = PrefixInsertion | UnpooledInsertion | CrossAttentionInsertion
-
-
-def build_insertion(cfg: config.MemoryModelConfig) -> Insertion:
-    """The insertion that a memory model's configuration names."""
-    shape, dim = cfg.shape, cfg.decoder.dim
-    match cfg.insertion:
-        case config.Prefix():
-            return PrefixInsertion(cfg.insertion, shape, dim)
-        case config.Unpooled():
-            return UnpooledInsertion(cfg.insertion, shape, dim)
-        case config.CrossAttention():
-            return CrossAttentionInsertion(cfg.insertion, shape, dim, cfg.max_memories)
+def build_insertion(cfg: config.InsertionConfig, shape: config.MemoryShape, dim: int, max_memories: int) -> Insertion:
+    """The insertion that a configuration names."""
+    return INSERTIONS[type(cfg)](cfg, shape, dim, max_memories)

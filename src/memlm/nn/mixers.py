@@ -1,7 +1,10 @@
 """Token mixers: hidden [batch token dim] → the same shape, each position informed by the others.
 
-A mask [batch token] marks real tokens; what stands at the others changes nothing at the real ones.
+A mask [batch token] marks real tokens; what stands at the others changes nothing at the real ones. To add a mixer, see
+`docs/howto/add-a-mixer.md`.
 """
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +19,27 @@ Hidden = Float[Tensor, "batch token dim"]
 Mask = Bool[Tensor, "batch token"]
 
 
-class MaskedMixer(nn.Module):
+class Mixer(nn.Module):
+    """A token mixer, built of its configuration, the width, the longest text in tokens, and whether it is causal.
+
+    Its parallel form is `forward(hidden, mask)`. A causal mixer may also have a step form, which reads one position at
+    a time and gives the same (the tests compare them); without one it still works everywhere but in `Stack.step`.
+    """
+
+    def initial_state(self, batch: int) -> Any:
+        """What `step` knows before the first position of `batch` texts."""
+        raise NotImplementedError(f"{type(self).__name__} has no step form")
+
+    def step(self, hidden: Float[Tensor, "batch 1 dim"], state: Any) -> tuple[Float[Tensor, "batch 1 dim"], Any]:
+        """The next position's output, and the state after it."""
+        raise NotImplementedError(f"{type(self).__name__} has no step form")
+
+
+class MaskedMixer(Mixer):
     """One learned [token, token] matrix per head, masked by multiplication in the forward pass (paper, §2).
 
     Heads are kept apart as [head, dim of head · batch, token], so that every step is one matrix product and no
-    tensor is permuted.
+    tensor is permuted. The state is that of the positions so far.
     """
 
     causal_mask: Tensor | None
@@ -44,13 +63,30 @@ class MaskedMixer(nn.Module):
         if self.causal_mask is not None:
             # A text shorter than the longest is its beginning.
             weight = (weight * self.causal_mask)[:, :token, :token]
-        heads = torch.mm(self.inward.weight, rearrange(hidden, "b t d -> (b t) d").T)
-        mixed = torch.bmm(heads.view(len(self.weight), -1, token), weight.transpose(1, 2))
+        mixed = torch.bmm(self._heads(hidden), weight.transpose(1, 2))
         return F.linear(mixed.view(dim, -1).T, self.outward.weight).view(batch, token, dim)
 
+    def initial_state(self, batch: int) -> Float[Tensor, "head part 0"]:
+        """No positions."""
+        return self._heads(self.outward.weight.new_zeros(batch, 0, len(self.inward.weight)))
 
-class Attention(nn.Module):
-    """Softmax attention with rotary position embeddings, through PyTorch's SDPA."""
+    def step(
+        self, hidden: Float[Tensor, "batch 1 dim"], state: Float[Tensor, "head part token"]
+    ) -> tuple[Float[Tensor, "batch 1 dim"], Float[Tensor, "head part token_and_one"]]:
+        """Mix the positions so far into the next."""
+        state = torch.cat([state, self._heads(hidden)], dim=-1)
+        length = state.shape[-1]
+        weight = torch.stack([matrix[length - 1, :length] for matrix in self.weight])
+        mixed = torch.bmm(state, weight[..., None])
+        return F.linear(mixed.view(hidden.shape[-1], -1).T, self.outward.weight).view(hidden.shape), state
+
+    def _heads(self, hidden: Hidden) -> Float[Tensor, "head part token"]:
+        heads = torch.mm(self.inward.weight, rearrange(hidden, "b t d -> (b t) d").T)
+        return heads.view(len(self.weight), len(heads) // len(self.weight) * len(hidden), hidden.shape[1])
+
+
+class Attention(Mixer):
+    """Softmax attention with rotary position embeddings, through PyTorch's SDPA; the state is the KV cache."""
 
     angles: Float[Tensor, "token half_head_dim"]
 
@@ -63,12 +99,31 @@ class Attention(nn.Module):
 
     def forward(self, hidden: Hidden, mask: Mask | None = None) -> Hidden:
         """Attend along the tokens."""
-        query, key, value = rearrange(self.inward(hidden), "b t (qkv h d) -> qkv b h t d", qkv=3, h=self.num_heads)
-        query, key = (_rotate(heads, self.angles[: hidden.shape[1]]) for heads in (query, key))
+        query, key, value = self._heads(hidden)
         # Causal positions after the padding's start are padding too: no mask is needed for them.
         allowed = None if mask is None or self.causal else mask[:, None, None, :]
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, is_causal=self.causal)
         return self.outward(rearrange(mixed, "b h t d -> b t (h d)"))
+
+    def initial_state(self, batch: int) -> tuple[Tensor, Tensor]:
+        """No keys and no values."""
+        none = self.outward.weight.new_zeros(batch, self.num_heads, 0, len(self.outward.weight) // self.num_heads)
+        return none, none
+
+    def step(
+        self, hidden: Float[Tensor, "batch 1 dim"], state: tuple[Tensor, Tensor]
+    ) -> tuple[Float[Tensor, "batch 1 dim"], tuple[Tensor, Tensor]]:
+        """Attend from the next position to those so far."""
+        query, *new = self._heads(hidden, start=state[0].shape[2])
+        key, value = (torch.cat([old.to(one.dtype), one], dim=2) for old, one in zip(state, new, strict=True))
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.outward(rearrange(mixed, "b h t d -> b t (h d)")), (key, value)
+
+    def _heads(self, hidden: Hidden, start: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [batch head token dim] of positions from `start` on."""
+        query, key, value = rearrange(self.inward(hidden), "b t (qkv h d) -> qkv b h t d", qkv=3, h=self.num_heads)
+        angles = self.angles[start : start + hidden.shape[1]]
+        return _rotate(query, angles), _rotate(key, angles), value
 
 
 def _rotary_angles(chunk_len: int, head_dim: int) -> Float[Tensor, "token half_head_dim"]:
@@ -83,10 +138,13 @@ def _rotate(heads: Tensor, angles: Tensor) -> Tensor:
     return torch.cat((left * cos - right * sin, left * sin + right * cos), dim=-1)
 
 
-def build_mixer(cfg: config.Mixer, dim: int, chunk_len: int, causal: bool) -> MaskedMixer | Attention:
+MIXERS: dict[type[config.MixerConfig], type[Any]] = {
+    config.MaskedMixer: MaskedMixer,
+    config.Attention: Attention,
+}
+"""The token mixer that a configuration of this class is of."""
+
+
+def build_mixer(cfg: config.MixerConfig, dim: int, chunk_len: int, causal: bool) -> Mixer:
     """The token mixer that a configuration names."""
-    match cfg:
-        case config.MaskedMixer():
-            return MaskedMixer(cfg, dim, chunk_len, causal)
-        case config.Attention():
-            return Attention(cfg, dim, chunk_len, causal)
+    return MIXERS[type(cfg)](cfg, dim, chunk_len, causal)

@@ -12,7 +12,7 @@ from memlm.nn.linear import linear, to_compute_dtype
 from memlm.nn.mixers import Hidden
 
 
-class Recalled(NamedTuple):
+class PastTokens(NamedTuple):
     """Chunks as their memories give them back."""
 
     tokens: Int[Tensor, "row memory token"]
@@ -22,12 +22,12 @@ class Recalled(NamedTuple):
     real: Bool[Tensor, "row memory token"]
     """Whether the chunk has so many tokens; others are neither read nor pointed at."""
 
-    def ending_last(self, num_tokens: Int[Tensor, "row memory"]) -> "Recalled":
+    def ending_last(self, num_tokens: Int[Tensor, "row memory"]) -> "PastTokens":
         """Chunks of so many tokens turned, so that what lies beyond their end comes before it."""
         place, length = torch.arange(self.tokens.shape[2], device=self.tokens.device), num_tokens[..., None]
         index = (place + length) % len(place)
         keys = self.keys.gather(2, index[..., None].expand_as(self.keys))
-        return Recalled(self.tokens.gather(2, index), keys, place >= len(place) - length)
+        return PastTokens(self.tokens.gather(2, index), keys, place >= len(place) - length)
 
 
 class Pointer(nn.Module):
@@ -54,20 +54,20 @@ class Pointer(nn.Module):
         self,
         hidden: Hidden,
         logits: Float[Tensor, "row token vocab"],
-        recalled: Recalled,
+        past: PastTokens,
         present: Bool[Tensor, "row memory"],
     ) -> Float[Tensor, "row token vocab"]:
         """Log-probabilities of next tokens after states [row token dim], whose logits alone are given.
 
-        Where beams are searched there are several rows of states for each of what is recalled, side by side.
+        Where beams are searched there are several rows of states for each of past tokens, side by side.
         """
         beams = len(hidden) // len(present)
-        keys = repeat(recalled.keys, "r n t d -> (r b) (n t) d", b=beams)
-        there = repeat(present[..., None] & recalled.real, "r n t -> (r b) 1 (n t)", b=beams)
+        keys = repeat(past.keys, "r n t d -> (r b) (n t) d", b=beams)
+        there = repeat(present[..., None] & past.real, "r n t -> (r b) 1 (n t)", b=beams)
         query = self.query(hidden) * hidden.shape[-1] ** -0.5
         scores = (query @ keys.to(query.dtype).mT).float().masked_fill(~there, -torch.inf)
         nowhere = query.float() @ self.sentinel
         shares = torch.cat([nowhere[..., None], scores], dim=-1).softmax(dim=-1)
-        tokens = repeat(recalled.tokens, "r n t -> (r b) q (n t)", b=beams, q=hidden.shape[1])
+        tokens = repeat(past.tokens, "r n t -> (r b) q (n t)", b=beams, q=hidden.shape[1])
         mixed = (shares[..., :1] * logits.float().softmax(dim=-1)).scatter_add(-1, tokens, shares[..., 1:])
         return mixed.clamp_min(torch.finfo(mixed.dtype).tiny).log()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from einops import rearrange, repeat
@@ -35,16 +36,30 @@ def mean_token(hidden: Hidden, mask: Mask) -> Float[Tensor, "batch dim"]:
 
 
 class StatePooling(nn.Module):
-    """One state of the whole chunk, such as `last_token` or `mean_token`, projected to the memory."""
+    """One state of the whole chunk, projected to the memory."""
 
-    def __init__(self, state: Callable[[Hidden, Mask], Tensor], shape: config.MemoryShape, dim: int) -> None:
+    state: Callable[[Hidden, Mask], Tensor]
+
+    def __init__(self, cfg: config.Pooling, shape: config.MemoryShape, dim: int) -> None:
         super().__init__()
-        self.state, self.num_slots = state, shape.num_slots
+        self.num_slots = shape.num_slots
         self.project = linear(dim, shape.num_slots * shape.memory_dim)
 
     def forward(self, hidden: Hidden, mask: Mask) -> MemoryVectors:
         """Pool."""
         return rearrange(fp32(self.project, self.state(hidden, mask)), "b (s m) -> b s m", s=self.num_slots)
+
+
+class LastTokenPooling(StatePooling):
+    """The last real token's state, projected."""
+
+    state = staticmethod(last_token)
+
+
+class MeanPooling(StatePooling):
+    """The mean state, projected."""
+
+    state = staticmethod(mean_token)
 
 
 class PositionalPooling(nn.Module):
@@ -87,7 +102,7 @@ class LearnedQueryPooling(nn.Module):
 class AlignedPooling(nn.Module):
     """Each token's state, projected, in the slot of its position; padding's is zero."""
 
-    def __init__(self, shape: config.MemoryShape, dim: int) -> None:
+    def __init__(self, cfg: config.Aligned, shape: config.MemoryShape, dim: int) -> None:
         super().__init__()
         self.project = linear(dim, shape.memory_dim)
 
@@ -96,16 +111,17 @@ class AlignedPooling(nn.Module):
         return fp32(self.project, hidden) * mask[..., None]
 
 
-def build_pooling(cfg: config.Pooling, shape: config.MemoryShape, dim: int) -> nn.Module:
+POOLINGS: dict[type[config.PoolingConfig], type[Any]] = {
+    config.LastToken: LastTokenPooling,
+    config.Mean: MeanPooling,
+    config.Positional: PositionalPooling,
+    config.LearnedQuery: LearnedQueryPooling,
+    config.Aligned: AlignedPooling,
+}
+"""The pooling that a configuration of this class is of."""
+
+
+def build_pooling(cfg: config.PoolingConfig, shape: config.MemoryShape, dim: int) -> nn.Module:
     """The pooling that a configuration names."""
-    match cfg:
-        case config.LastToken():
-            return StatePooling(last_token, shape, dim)
-        case config.Mean():
-            return StatePooling(mean_token, shape, dim)
-        case config.Positional():
-            return PositionalPooling(cfg, shape, dim)
-        case config.LearnedQuery():
-            return LearnedQueryPooling(cfg, shape, dim)
-        case config.Aligned():
-            return AlignedPooling(shape, dim)
+    pooling: nn.Module = POOLINGS[type(cfg)](cfg, shape, dim)
+    return pooling

@@ -1,5 +1,7 @@
 """Residual blocks and stacks of them."""
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import nn
 
@@ -40,12 +42,21 @@ class Block(nn.Module):
         hidden = hidden + self.mixer(norm(hidden), mask)
         return hidden + self.mlp(norm(hidden))
 
+    def step(self, hidden: Hidden, state: Any) -> tuple[Hidden, Any]:
+        """The same of one position [batch 1 dim]."""
+        mixed, state = self.mixer.step(norm(hidden), state)
+        hidden = hidden + mixed
+        return hidden + self.mlp(norm(hidden)), state
+
 
 class Stack(nn.Module):
     """`num_layers` blocks; the output is normalized."""
 
+    blocks: Any
+
     def __init__(self, cfg: config.StackConfig, chunk_len: int) -> None:
         super().__init__()
+        self.causal = cfg.causal
         self.blocks = nn.ModuleList(Block(cfg, chunk_len) for _ in range(cfg.num_layers))
 
     def forward(self, hidden: Hidden, mask: Mask | None = None) -> Hidden:
@@ -53,3 +64,22 @@ class Stack(nn.Module):
         for block in self.blocks:
             hidden = block(hidden, mask)
         return norm(hidden)
+
+    def initial_state(self, batch: int) -> list[Any]:
+        """What `step` knows before the first position: each block's mixer's state."""
+        return [block.mixer.initial_state(batch) for block in self.blocks]
+
+    def step(self, hidden: Hidden, state: list[Any]) -> tuple[Hidden, list[Any]]:
+        """The next position's [batch 1 dim] output, and the state after it; for causal stacks.
+
+        Raises:
+            ValueError: the stack is not causal, so that its outputs depend on what is yet to come.
+            NotImplementedError: its mixer has no step form.
+        """
+        if not self.causal:
+            raise ValueError("only a causal stack can be stepped: set causal=true")
+        after = []
+        for block, before in zip(self.blocks, state, strict=True):
+            hidden, now = block.step(hidden, before)
+            after.append(now)
+        return norm(hidden), after

@@ -1,6 +1,7 @@
 """Unpooling: memory [batch slot memory_dim] → hidden [batch token dim], from nothing but the memory."""
 
 import math
+from typing import Any
 
 import torch
 from einops import rearrange, repeat
@@ -16,7 +17,7 @@ from memlm.nn.pooling import MemoryVectors, block_shape
 class RepeatUnpooling(nn.Module):
     """The memory, projected to the width, at every position (the paper's plain unpooling)."""
 
-    def __init__(self, shape: config.MemoryShape, dim: int) -> None:
+    def __init__(self, cfg: config.Repeat, shape: config.MemoryShape, dim: int) -> None:
         super().__init__()
         self.chunk_len = shape.chunk_len
         self.project = linear(shape.num_slots * shape.memory_dim, dim)
@@ -31,7 +32,7 @@ class SlidingWindowUnpooling(nn.Module):
 
     window: Int[Tensor, "token window"]
 
-    def __init__(self, shape: config.MemoryShape, dim: int) -> None:
+    def __init__(self, cfg: config.SlidingWindow, shape: config.MemoryShape, dim: int) -> None:
         super().__init__()
         width = shape.num_slots * shape.memory_dim
         window = (torch.arange(shape.chunk_len)[:, None] + torch.arange(width // 2)) % width
@@ -68,7 +69,7 @@ class PositionalUnpooling(nn.Module):
 class AlignedUnpooling(nn.Module):
     """Position i reads slot i, through one shared map: for memories of as many slots as there are tokens."""
 
-    def __init__(self, shape: config.MemoryShape, dim: int) -> None:
+    def __init__(self, cfg: config.Aligned, shape: config.MemoryShape, dim: int) -> None:
         super().__init__()
         self.project = linear(shape.memory_dim, dim)
 
@@ -95,14 +96,17 @@ class LearnedQueryUnpooling(nn.Module):
         return attend(queries, self.key_value(to_compute_dtype(parts)), self.num_heads)
 
 
-def build_unpooling(cfg: config.Unpooling, shape: config.MemoryShape, dim: int) -> nn.Module:
+UNPOOLINGS: dict[type[config.PoolingConfig], type[Any]] = {
+    config.Repeat: RepeatUnpooling,
+    config.SlidingWindow: SlidingWindowUnpooling,
+    config.Positional: PositionalUnpooling,
+    config.LearnedQuery: LearnedQueryUnpooling,
+    config.Aligned: AlignedUnpooling,
+}
+"""The unpooling that a configuration of this class is of."""
+
+
+def build_unpooling(cfg: config.PoolingConfig, shape: config.MemoryShape, dim: int) -> nn.Module:
     """The unpooling that a configuration names."""
-    match cfg:
-        case config.Repeat():
-            return RepeatUnpooling(shape, dim)
-        case config.SlidingWindow():
-            return SlidingWindowUnpooling(shape, dim)
-        case config.Positional():
-            return PositionalUnpooling(cfg, shape, dim)
-        case config.LearnedQuery():
-            return LearnedQueryUnpooling(cfg, shape, dim)
+    unpooling: nn.Module = UNPOOLINGS[type(cfg)](cfg, shape, dim)
+    return unpooling

@@ -119,10 +119,12 @@ def oracle(recipe: MemoryModelRecipe) -> MemoryModelRecipe:
 def encoder_decoder(recipe: MemoryModelRecipe) -> MemoryModelRecipe:
     """A standard encoder-decoder with the same encoder and a decoder of the same size: every layer attends to the
     states of all past tokens, and nothing is pooled."""
-    shape = recipe.model.shape
+    shape, decoder = recipe.model.shape, recipe.model.decoder
+    if not isinstance(decoder, DecoderConfig):
+        raise ValueError(f"an encoder-decoder's decoder is trained from scratch, not {decoder.kind}")
     model = replace(
         recipe.model,
-        shape=replace(shape, memory_dim=recipe.model.decoder.dim, num_slots=shape.chunk_len),
+        shape=replace(shape, memory_dim=decoder.dim, num_slots=shape.chunk_len),
         pooling=Aligned(),
         insertion=CrossAttention(num_parts=None),
         overlap=0,

@@ -1,7 +1,7 @@
 """A tokenizer and a memory model as one: text → memories; memories and a prompt → more text."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +17,8 @@ from memlm.data.windows import all_windows
 from memlm.evaluation.checked import exactness, fill_pieces
 from memlm.evaluation.metrics import measures, score
 from memlm.evaluation.prediction import predict, prediction_measures
+from memlm.models.generation import generate
 from memlm.models.memory_model import MemoryModel, Regenerator
-from memlm.nn.insertion import Memories
-from memlm.nn.pointer import Recalled
 from memlm.runtime.progress import track
 from memlm.runtime.results import Provenance, Result
 from memlm.text.memory import Memory
@@ -88,7 +87,8 @@ class TextMemoryModel(TextModel[MemoryModel, MemoryModelConfig]):
         if made is not None:
             require_own(made, self.encoder_fingerprint)
         tokens = torch.from_numpy(np.concatenate([self.tokenizer.encode(text) for text in (before, prompt)])).long()
-        written = generate(self.model, tokens, made, max_new_tokens=max_new_tokens, streamer=streamer, **options)
+        earlier = None if made is None else (made.vectors, made.num_tokens)
+        written = generate(self.model, tokens, earlier, max_new_tokens=max_new_tokens, streamer=streamer, **options)
         return self.tokenizer.decode(written.tolist())
 
     def evaluate(self, texts: Sequence[str], *, name: str = "texts", quiet: bool = True) -> Result:
@@ -149,109 +149,3 @@ class TextMemoryModel(TextModel[MemoryModel, MemoryModelConfig]):
         )
         values |= exactness({fill: np.all(found.correct, axis=1) for fill, found in by_fill.items()})
         return Result(name=name, measures=values, intervals=intervals)
-
-
-@torch.no_grad()
-def generate(
-    model: MemoryModel,
-    tokens: Tensor,
-    made: Memory | None = None,
-    *,
-    max_new_tokens: int,
-    streamer: Any = None,
-    **options: Any,
-) -> Tensor:
-    """New tokens [token] after these [token]: whole chunks as memories, the rest as a prefix of the current chunk;
-    before them, memories that were made elsewhere.
-
-    Within a chunk this is transformers' own `generate`, with its cache; a chunk that is complete becomes a memory.
-    """
-    if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens must be positive, not {max_new_tokens}")
-    device, chunk_len = next(model.parameters()).device, model.config.shape.chunk_len
-    whole = len(tokens) // chunk_len * chunk_len
-    past = _remember(model, tokens[:whole].to(device))
-    if made is not None:
-        past = _given(model, made).followed_by(past, model.config.max_memories)
-    current, written = tokens[whole:].to(device), tokens[:0].to(device)
-    while len(written) < max_new_tokens:
-        room = min(chunk_len - len(current), max_new_tokens - len(written))
-        new = _within_chunk(model, past, current, room, _Unending(streamer) if streamer else None, options)
-        current, written = torch.cat([current, new]), torch.cat([written, new])
-        if len(new) < room or _is_end(model, new[-1:], options):
-            break
-        if len(current) == chunk_len:
-            past = past.followed_by(_remember(model, current), model.config.max_memories)
-            current = current[:0]
-    if streamer:
-        streamer.end()
-    return written.cpu()
-
-
-class _Past(NamedTuple):
-    """Chunks that were read, the latest last, of one row."""
-
-    memory: Memories
-    recalled: Recalled
-
-    def followed_by(self, later: "_Past", most: int) -> "_Past":
-        """At most so many of these and later chunks."""
-        memory = torch.cat([self.memory, later.memory], dim=1)[:, -most:]
-        parts = zip(self.recalled, later.recalled, strict=True)
-        return _Past(memory, Recalled(*(torch.cat(both, dim=1)[:, -most:] for both in parts)))
-
-
-def _remember(model: MemoryModel, tokens: Tensor) -> _Past:
-    """Whole chunks [token] as memories; none in a model without an encoder."""
-    shape = model.config.shape
-    chunks = tokens.view(1, -1, shape.chunk_len)[:, -model.config.max_memories :]
-    if model.encoder is None or len(tokens) == 0:
-        memory = model.start.new_zeros(1, 0, shape.num_slots, shape.memory_dim)
-    else:
-        memory = model.encode(chunks, torch.ones_like(chunks, dtype=torch.bool))
-    return _Past(memory, model.recall(memory))
-
-
-def _given(model: MemoryModel, made: Memory) -> _Past:
-    """Memories from elsewhere, those of them that are read; their chunks need not be full."""
-    read = slice(max(0, len(made.vectors) - model.config.max_memories), None)
-    memory = made.vectors[None, read].to(model.start)
-    return _Past(memory, model.recall(memory, made.num_tokens[None, read].to(memory.device)))
-
-
-def _is_end(model: MemoryModel, last: Tensor, options: dict[str, Any]) -> bool:
-    """Whether text ends with this token [1]: where it fills a chunk, that it was the last does not show."""
-    ends = options.get("eos_token_id", model.decoder.generation_config.eos_token_id)
-    return ends is not None and bool(torch.isin(last, torch.as_tensor(ends, device=last.device)))
-
-
-def _within_chunk(
-    model: MemoryModel, past: _Past, current: Tensor, room: int, streamer: Any, options: dict[str, Any]
-) -> Tensor:
-    """At most `room` new tokens of the current chunk."""
-    present = torch.ones(past.memory.shape[:2], dtype=torch.bool, device=past.memory.device)
-    inputs, context = model.read(current[None], past.memory, present, past.recalled)
-    inputs = torch.cat([context.prefix, inputs], dim=1)
-    with model.pointing(past.recalled, present):
-        return model.decoder.generate(
-            inputs_embeds=inputs,
-            attention_mask=torch.ones(inputs.shape[:2], dtype=torch.long, device=inputs.device),
-            max_new_tokens=room,
-            streamer=streamer,
-            **context.crossed,
-            **options,
-        )[0]
-
-
-class _Unending:
-    """A streamer for one chunk of several: only the last chunk's end is the end."""
-
-    def __init__(self, streamer: Any) -> None:
-        self.streamer = streamer
-
-    def put(self, value: Tensor) -> None:
-        if value.numel():  # transformers puts the prompt first, which is embeddings here, and so nothing
-            self.streamer.put(value)
-
-    def end(self) -> None:
-        pass

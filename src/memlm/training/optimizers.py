@@ -20,7 +20,10 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
     return [
         parameter
         for name, parameter in model.named_parameters()
-        if parameter.ndim == 2 and parameter.requires_grad and outside.isdisjoint(name.split("."))
+        if parameter.ndim == 2
+        and parameter.requires_grad
+        and outside.isdisjoint(name.split("."))
+        and "lora_" not in name  # adapters' factors are narrow, and learn at a rate of their own
     ]
 
 

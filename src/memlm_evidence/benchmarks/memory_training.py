@@ -14,7 +14,7 @@ from memlm.models.batch import Batch, window_nats
 from memlm.models.memory_model import MemoryModel
 from memlm.models.parallel_decoder import Logits
 from memlm.models.recurrent import RecurrentModel
-from memlm.nn.pointer import Recalled
+from memlm.nn.pointer import PastTokens
 from memlm.recipes.memory_model import encoder_decoder, memory_model
 from memlm.runtime.results import Provenance
 from memlm.training.accelerator import build_accelerator, precision_on
@@ -128,7 +128,7 @@ def random_windows(recipe: MemoryModelRecipe) -> Batch:
     return random_batch(cfg.batch_tokens, (recipe.window_chunks, shape.chunk_len), shape.vocab_size, seed=cfg.seed)
 
 
-def _causal_nats(model: MemoryModel, batch: Batch, recalled: Sequence[Recalled]) -> Tensor:
+def _causal_nats(model: MemoryModel, batch: Batch, recalled: Sequence[PastTokens]) -> Tensor:
     """Predict every chunk after the memories of those before it, of which there is one more each time."""
     num_chunks, most = batch.tokens.shape[1], model.config.max_memories
     # Nobody reads the last one's.
@@ -142,13 +142,13 @@ def _causal_nats(model: MemoryModel, batch: Batch, recalled: Sequence[Recalled])
     return total
 
 
-def _retention_nats(model: MemoryModel, batch: Batch) -> tuple[Tensor, list[Recalled]]:
+def _retention_nats(model: MemoryModel, batch: Batch) -> tuple[Tensor, list[PastTokens]]:
     """Encode every chunk again, and regenerate it; and what each is given back as."""
     total, recalled = batch.mask.new_zeros((), dtype=torch.float32), []
     for chunk in range(batch.tokens.shape[1]):
         logits = model.regenerate(_encode(model, batch, chunk))
         total = total + _chunk_nats(logits, batch, chunk)
-        recalled.append(model.recalled(logits[:, None]))
+        recalled.append(model.as_past_tokens(logits[:, None]))
     return total, recalled
 
 

@@ -17,7 +17,7 @@ from memlm.evaluation.bootstrap import ratio_interval
 from memlm.models.batch import batch_chunks
 from memlm.models.memory_model import MemoryModel
 from memlm.nn.insertion import Memories, Present
-from memlm.nn.pointer import Recalled
+from memlm.nn.pointer import PastTokens
 from memlm.runtime.progress import track
 from memlm.runtime.results import Interval, Provenance
 from memlm.text.memory_model import TextMemoryModel
@@ -193,11 +193,11 @@ def greedy(
 ) -> Int[Tensor, "row token"]:
     """The tokens, where `asked` (a stretch of each row) the likeliest, each after those before it."""
     tokens, begin, length = tokens.clone(), asked.int().argmax(-1), asked.sum(-1)
-    recalled = model.recall(memory)
+    recalled = model.past_tokens(memory)
     for place in range(int(length.max())):
         row = torch.nonzero(length > place).flatten()
         at = begin[row] + place
-        known = Recalled(*(part[row] for part in recalled))
+        known = PastTokens(*(part[row] for part in recalled))
         logits = model.predict(tokens[row, : int(at.max()) + 1], memory[row], present[row], known)
         tokens[row, at] = logits[torch.arange(len(row), device=row.device), at].argmax(-1)
     return tokens

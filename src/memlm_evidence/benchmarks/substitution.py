@@ -23,7 +23,7 @@ from memlm.config import (
 from memlm.models.memory_model import MemoryModel, WindowMemory
 from memlm.nn.linear import to_compute_dtype
 from memlm.nn.mixers import Hidden
-from memlm.nn.pointer import Recalled
+from memlm.nn.pointer import PastTokens
 from memlm.runtime.progress import Advance, track
 from memlm.runtime.results import Provenance
 from memlm.training.accelerator import precision_on
@@ -116,7 +116,7 @@ class Past:
             shape.vocab_size, (1, num_tokens // shape.chunk_len, shape.chunk_len), device=device
         )
         self.memory = self.encode()
-        self.recalled = self.recall(self.memory)
+        self.latest = self.latest_tokens(self.memory)
 
     def encode(self) -> WindowMemory:
         """The memories of all chunks, a batch of chunks at a time."""
@@ -124,33 +124,33 @@ class Past:
         parts = self.chunks.split(at_once, dim=1)  # type: ignore[no-untyped-call]
         return torch.cat([self.model.encode(part, torch.ones_like(part, dtype=torch.bool)) for part in parts], dim=1)
 
-    def recall(self, memory: WindowMemory) -> Recalled:
+    def latest_tokens(self, memory: WindowMemory) -> PastTokens:
         """The latest chunk as its memory gives it back; of the others nothing is read."""
-        return self.model.recall(memory[:, -1:])
+        return self.model.past_tokens(memory[:, -1:])
 
     def full(self) -> Reading:
         """Read the tokens."""
         start = repeat(self.model.start, "d -> 1 1 d")
-        return self._prefill(self.model.decoder.get_input_embeddings()(self.chunks.flatten(1)), start)
+        return self._prefill(self.model.decoder.embed(self.chunks.flatten(1)), start)
 
     def cold(self) -> Reading:
         """Make memories, and read them."""
         memory = self.encode()
-        return self._from(memory, self.recall(memory))
+        return self._from(memory, self.latest_tokens(memory))
 
     def cached(self) -> Reading:
         """Read the memories that were made before; what the latest gives back is known as well."""
-        return self._from(self.memory, self.recalled)
+        return self._from(self.memory, self.latest)
 
     def write(self, reading: Reading) -> Reading:
         """`NEW_TOKENS` more tokens, each the likeliest, one after the other."""
         for _ in range(NEW_TOKENS):
-            reading = self._next(self.model.decoder.get_input_embeddings()(reading.token), reading.cache)
+            reading = self._next(self.model.decoder.embed(reading.token), reading.cache)
         return reading
 
-    def _from(self, memory: WindowMemory, recalled: Recalled) -> Reading:
+    def _from(self, memory: WindowMemory, latest: PastTokens) -> Reading:
         present = torch.ones_like(memory[:, :, 0, 0], dtype=torch.bool)
-        start, context = self.model.read(self.chunks[:, 0, :0], memory, present, recalled)
+        start, context = self.model.read(self.chunks[:, 0, :0], memory, present, latest)
         return self._prefill(context.prefix, start)
 
     def _prefill(self, past: Hidden, start: Hidden) -> Reading:
@@ -158,7 +158,7 @@ class Past:
         return self._next(torch.cat([past, start.to(past.dtype)], dim=1), None)
 
     def _next(self, inputs: Hidden, cache: Any) -> Reading:
-        output = self.model.decoder(
+        output = self.model.decoder.hf(
             inputs_embeds=to_compute_dtype(inputs), past_key_values=cache, use_cache=True, logits_to_keep=1
         )
         return Reading(output.logits[:, -1:].argmax(dim=-1), output.past_key_values)

@@ -1,0 +1,180 @@
+"""Memory models: how memories enter the causal decoder, which decoder, and the model of encoder and decoder."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+import pydantic
+
+from memlm.config.base import KIND, Config, require, require_fraction, require_positive
+from memlm.config.model import MemoryShape, Pooling, Positional, StackConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig(Config):
+    """A causal decoder trained from scratch: Llama's kind, or GPT-2's where memories enter by cross-attention."""
+
+    cross_attends: ClassVar[bool] = True
+    kind: Annotated[Literal["scratch"], KIND] = "scratch"
+    dim: int = 128
+    """Width of the hidden state."""
+    num_layers: int = 3
+    num_heads: int = 4
+    mlp_ratio: float = 8 / 3
+    """Width of the gated MLP in units of `dim`, rounded to whole dimensions."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "dim", "num_layers", "num_heads", "mlp_ratio")
+        require(self.dim % self.num_heads == 0, f"dim {self.dim} is not a multiple of num_heads {self.num_heads}")
+        head = self.dim // self.num_heads
+        require(head % 2 == 0, f"a head's {head} dimensions must be even, for rotary positions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig(Config):
+    """Low-rank adapters (LoRA, Hu et al. 2021), through the peft library."""
+
+    rank: int = 8
+    alpha: int = 16
+    """An adapter's output is scaled by alpha / rank."""
+    dropout: float = 0.0
+    target_modules: tuple[str, ...] = ()
+    """Names of the linear maps that get an adapter; by default all but the head."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "rank", "alpha")
+        require_fraction(self, "dropout")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedDecoder(Config):
+    """A pretrained causal language model of Hugging Face's, frozen; its tokenizer is the memory model's."""
+
+    cross_attends: ClassVar[bool] = False
+    kind: Annotated[Literal["pretrained"], KIND] = "pretrained"
+    name: str
+    """A folder, or a name on the hub."""
+    revision: str | None = None
+    lora: LoraConfig | None = field(default_factory=LoraConfig)
+    """Adapters to train inside the model; None trains only what turns memories into its inputs (soft prompts)."""
+
+
+def _decoder_kind(value: Any) -> str:
+    """The tag of a decoder; configurations older than pretrained decoders have none."""
+    return str(value.get("kind", "scratch") if isinstance(value, dict) else getattr(value, "kind", None))
+
+
+Decoder = Annotated[
+    Annotated[DecoderConfig, pydantic.Tag("scratch")] | Annotated[PretrainedDecoder, pydantic.Tag("pretrained")],
+    pydantic.Discriminator(_decoder_kind),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InsertionConfig(Config):
+    """Base of the ways in which memories enter a decoder."""
+
+    def require_fits(self, shape: MemoryShape, decoder: Decoder) -> None:
+        """Raise ValueError where such memories cannot enter such a decoder so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prefix(InsertionConfig):
+    """A memory becomes positions before the text, each a linear map of the whole memory; one is the paper's way."""
+
+    kind: Annotated[Literal["prefix"], KIND] = "prefix"
+    num_positions: int = 4
+    """Decoder positions that a memory takes."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "num_positions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unpooled(InsertionConfig):
+    """A memory is unpooled: `token_dim` dimensions for each token. To regenerate, they are added to the blank inputs,
+    as a parallel decoder reads them; to predict, those of neighbouring tokens are joined to positions before the text.
+    """
+
+    kind: Annotated[Literal["unpooled"], KIND] = "unpooled"
+    num_positions: int = 4
+    """Decoder positions that a memory takes to predict; none to be regenerated."""
+    token_dim: int = 16
+
+    def __post_init__(self) -> None:
+        require_positive(self, "num_positions", "token_dim")
+
+    def require_fits(self, shape: MemoryShape, decoder: Decoder) -> None:
+        """Raise ValueError where tokens cannot be shared out evenly over the positions."""
+        positions, chunk_len = self.num_positions, shape.chunk_len
+        require(chunk_len % positions == 0, f"num_positions {positions} does not divide chunk_len {chunk_len}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossAttention(InsertionConfig):
+    """Every layer attends to parts of the memories, which take no decoder positions; the decoder is GPT-2's kind."""
+
+    kind: Annotated[Literal["cross_attention"], KIND] = "cross_attention"
+    num_parts: int | None = 4
+    """Keys that a memory is unfolded into, each a linear map of the whole memory; None makes each of its slots one."""
+
+    def __post_init__(self) -> None:
+        require(self.num_parts is None or self.num_parts > 0, f"num_parts must be positive, not {self.num_parts}")
+
+    def require_fits(self, shape: MemoryShape, decoder: Decoder) -> None:
+        """Raise ValueError where the decoder has no layers for it."""
+        can = f"a {decoder.kind} decoder has no cross-attention to memories: choose the insertion prefix or unpooled"
+        require(decoder.cross_attends, can)
+
+
+Insertion = Annotated[Prefix | Unpooled | CrossAttention, pydantic.Discriminator("kind")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryModelConfig(Config):
+    """An encoder (chunk → memory) and a causal decoder that reads the memories of earlier chunks."""
+
+    shape: MemoryShape
+    encoder: StackConfig | None = field(default_factory=StackConfig)
+    """None makes no memories: the decoder sees a chunk's own tokens alone."""
+    pooling: Pooling = field(default_factory=Positional)
+    insertion: Insertion = field(default_factory=Unpooled)
+    decoder: Decoder = field(default_factory=DecoderConfig)
+    max_memories: int = 3
+    """A chunk sees the memories of at most so many chunks before it."""
+    overlap: int = 4
+    """The last tokens of the chunk before, as its memory gives them back, which the decoder reads as if they were
+    tokens. 0 adds a linear map of that memory to the chunk's first input instead: for memories that nobody learns to
+    regenerate."""
+    pointer_span: int = 0
+    """Let the decoder point at tokens that memories give back, each found by so many tokens before it, and copy them;
+    0 does not. For exact strings; every memory that is read is regenerated once, all tokens at once."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "max_memories")
+        if self.encoder is not None:
+            self.pooling.require_fits(self.shape, self.encoder.dim)
+        self.insertion.require_fits(self.shape, self.decoder)
+        fits = 0 <= self.overlap <= self.shape.chunk_len
+        require(fits, f"overlap must lie in [0, {self.shape.chunk_len}], a chunk's tokens, not {self.overlap}")
+        fits = 0 <= self.pointer_span <= self.shape.chunk_len
+        require(fits, f"pointer_span must lie in [0, {self.shape.chunk_len}], not {self.pointer_span}")
+        points_somewhere = self.encoder is not None or not self.pointer_span
+        require(points_somewhere, "a model without an encoder has no memories to point into: set pointer_span to 0")
+
+    @property
+    def vocab_size(self) -> int:
+        """Token types."""
+        return self.shape.vocab_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecurrentConfig(Config):
+    """A causal decoder that carries memory tokens from chunk to chunk (RMT, Bulatov et al. 2022); a baseline."""
+
+    vocab_size: int
+    decoder: Decoder = field(default_factory=DecoderConfig)
+    num_memory_tokens: int = 4
+    """Memory tokens that a chunk reads, and writes."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "vocab_size", "num_memory_tokens")

@@ -1,0 +1,118 @@
+"""Text without end from a memory model: transformers' `generate` within a chunk; complete chunks become memories."""
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from memlm.models.memory_model import MemoryModel
+from memlm.nn.insertion import Memories
+from memlm.nn.pointer import PastTokens
+from memlm.nn.pooling import MemoryVectors
+
+
+@torch.no_grad()
+def generate(
+    model: MemoryModel,
+    tokens: Int[Tensor, " token"],
+    earlier: tuple[MemoryVectors, Int[Tensor, " chunk"]] | None = None,
+    *,
+    max_new_tokens: int,
+    streamer: Any = None,
+    **options: Any,
+) -> Int[Tensor, " new_token"]:
+    """New tokens after these: whole chunks are read as memories, the rest as a prefix of the current chunk.
+
+    Args:
+        model: in evaluation mode.
+        tokens: what to go on from.
+        earlier: memories of the text before, made elsewhere, and the number of tokens of their chunks.
+        max_new_tokens: how many to write.
+        streamer: a transformers streamer.
+        options: of transformers' `generate`.
+
+    Raises:
+        ValueError: `max_new_tokens` is not positive.
+    """
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be positive, not {max_new_tokens}")
+    device, chunk_len = model.start.device, model.config.shape.chunk_len
+    whole = len(tokens) // chunk_len * chunk_len
+    past = _Past.of_tokens(model, tokens[:whole].to(device))
+    if earlier is not None:
+        past = _Past.of_memories(model, *earlier).followed_by(past, model.config.max_memories)
+    current, written = tokens[whole:].to(device), tokens[:0].to(device)
+    while len(written) < max_new_tokens:
+        room = min(chunk_len - len(current), max_new_tokens - len(written))
+        new = _within_chunk(model, past, current, room, _Unending(streamer) if streamer else None, options)
+        current, written = torch.cat([current, new]), torch.cat([written, new])
+        if len(new) < room or _is_end(model, new[-1:], options):
+            break
+        if len(current) == chunk_len:
+            past = past.followed_by(_Past.of_tokens(model, current), model.config.max_memories)
+            current = current[:0]
+    if streamer:
+        streamer.end()
+    return written.cpu()
+
+
+class _Past(NamedTuple):
+    """Chunks that were read, the latest last, of one row."""
+
+    memory: Memories
+    tokens: PastTokens
+
+    @classmethod
+    def of_tokens(cls, model: MemoryModel, tokens: Tensor) -> "_Past":
+        """Whole chunks [token]; no memories in a model without an encoder."""
+        shape = model.config.shape
+        chunks = tokens.view(1, -1, shape.chunk_len)[:, -model.config.max_memories :]
+        if model.encoder is None or len(tokens) == 0:
+            memory = model.start.new_zeros(1, 0, shape.num_slots, shape.memory_dim)
+        else:
+            memory = model.encode(chunks, torch.ones_like(chunks, dtype=torch.bool))
+        return cls(memory, model.past_tokens(memory))
+
+    @classmethod
+    def of_memories(cls, model: MemoryModel, vectors: MemoryVectors, num_tokens: Tensor) -> "_Past":
+        """Those of them that are read; their chunks need not be full."""
+        read = slice(max(0, len(vectors) - model.config.max_memories), None)
+        memory = vectors[None, read].to(model.start)
+        return cls(memory, model.past_tokens(memory, num_tokens[None, read].to(memory.device)))
+
+    def followed_by(self, later: "_Past", most: int) -> "_Past":
+        """At most so many of these and later chunks."""
+        memory = torch.cat([self.memory, later.memory], dim=1)[:, -most:]
+        parts = zip(self.tokens, later.tokens, strict=True)
+        return _Past(memory, PastTokens(*(torch.cat(both, dim=1)[:, -most:] for both in parts)))
+
+
+def _within_chunk(
+    model: MemoryModel, past: _Past, current: Tensor, room: int, streamer: Any, options: dict[str, Any]
+) -> Tensor:
+    """At most `room` new tokens of the current chunk."""
+    present = torch.ones(past.memory.shape[:2], dtype=torch.bool, device=past.memory.device)
+    inputs, context = model.read(current[None], past.memory, present, past.tokens)
+    with model.pointing(past.tokens, present):
+        return model.decoder.generate(inputs, context, max_new_tokens=room, streamer=streamer, **options)[0]
+
+
+def _is_end(model: MemoryModel, last: Tensor, options: dict[str, Any]) -> bool:
+    """Whether text ends with this token [1]: where it fills a chunk, that it was the last does not show."""
+    ends = options.get("eos_token_id", model.decoder.end_tokens)
+    return ends is not None and bool(torch.isin(last, torch.as_tensor(ends, device=last.device)))
+
+
+class _Unending:
+    """A streamer for one chunk of several: only the last chunk's end is the end."""
+
+    def __init__(self, streamer: Any) -> None:
+        self.streamer = streamer
+
+    def put(self, value: Tensor) -> None:
+        if value.numel():  # transformers puts the prompt first, which is embeddings here, and so nothing
+            self.streamer.put(value)
+
+    def end(self) -> None:
+        pass
