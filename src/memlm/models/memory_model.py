@@ -53,9 +53,10 @@ class MemoryModel(nn.Module):
         self.encoder = Encoder(shape, cfg.encoder, cfg.pooling) if cfg.encoder else None
         crosses = isinstance(cfg.insertion, config.CrossAttention)
         longest = max(cfg.overlap - 1, 0) + shape.chunk_len
-        self.decoder = build_decoder(cfg.decoder, shape.vocab_size, cross_attention_len=longest if crosses else None)
-        dim, rms = self.decoder.dim, self.decoder.embedding_rms
+        decoder = build_decoder(cfg.decoder, shape.vocab_size, cross_attention_len=longest if crosses else None)
+        dim, rms = decoder.dim, decoder.embedding_rms
         self.insertion = build_insertion(cfg.insertion, shape, dim, cfg.max_memories)
+        self.decoder = decoder
         positions = cfg.max_memories * self.decoder_positions_per_chunk + longest
         if positions > self.decoder.max_positions:
             raise ValueError(
