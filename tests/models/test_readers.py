@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
@@ -12,8 +13,8 @@ from memlm.data.chunks import Chunks
 from memlm.models.readers import ReaderModule, build_reader
 from memlm.nn.unpooling import AlignedUnpooling, PositionalUnpooling
 from memlm.probing.controls import constant, shuffled
-from memlm.probing.texts import ProbeData, Vocabulary
-from memlm.probing.trained_reader import Embeddings, TrainedReader, train_reader
+from memlm.probing.texts import ProbeData, Splits
+from memlm.probing.trained_reader import TrainedReader, train_reader
 from tiny import randomized
 
 VOCAB, LENGTH, DIMS, CODE = 20, 6, 12, 10
@@ -131,15 +132,8 @@ def data() -> ProbeData:
         tokens = random.integers(VOCAB, size=(number, LENGTH))
         return Chunks(tokens, np.ones_like(tokens, dtype=np.bool_), np.arange(number) % 20)
 
-    train, validation, test = chunks(2000), chunks(100), chunks(200)
-    return ProbeData(
-        train=train,
-        validation=validation,
-        test=test,
-        test_bytes=np.full(20, 60.0),
-        vocabulary=Vocabulary(train, validation, test),
-        round_trips=True,
-    )
+    made = Splits(chunks(2000), chunks(100), chunks(200))
+    return ProbeData(chunks=made, test_bytes=np.full(20, 60.0))
 
 
 def mixed_codes(chunks: Chunks) -> np.ndarray:
@@ -154,14 +148,13 @@ def one_hot(chunks: Chunks) -> np.ndarray:
     return np.eye(VOCAB, dtype=np.float32)[chunks.tokens]
 
 
-def embedded(memory_of: object) -> Embeddings:
-    assert callable(memory_of)
-    return Embeddings(*(memory_of(part) for part in (data().train, data().validation, data().test)))
+def embedded(memory_of: Callable[[Chunks], np.ndarray]) -> Splits[np.ndarray]:
+    return data().chunks.map(memory_of)
 
 
-def read(reader: Reader, vectors: Embeddings, num_steps: int) -> tuple[TrainedReader, dict[str, object]]:
+def read(reader: Reader, vectors: Splits[np.ndarray], num_steps: int) -> tuple[TrainedReader, dict[str, object]]:
     trained = train_reader(data(), vectors, codes(), reader, ReadingConfig(num_steps=num_steps), quiet=True)
-    values, intervals = trained.measure(data().test, vectors.test, data().test_bytes)
+    values, intervals = trained.measure(data().chunks.test, vectors.test, data().test_bytes)
     assert set(intervals) >= {"token_accuracy", "retained_bits_per_token"}
     return trained, values
 
@@ -205,7 +198,7 @@ def test_of_a_reader_that_learns_by_heart_the_best_point_is_kept() -> None:
     trained, _ = read(PARALLEL, vectors, 160)
     nats = [point["nats_per_token"] for point in trained.curve]
     assert min(nats) < nats[-1] - 0.05
-    kept = trained.nats(data().vocabulary.number(data().validation), vectors.validation).mean()
+    kept = trained.nats(data().numbered.validation, vectors.validation).mean()
     assert kept == pytest.approx(min(nats), rel=0.003)  # watched in bf16, measured in fp32
 
 
@@ -221,12 +214,11 @@ def test_the_same_seed_trains_the_same_reader() -> None:
 
 def test_what_stands_in_the_same_place_of_every_text_is_no_memory() -> None:
     opening = np.arange(LENGTH // 2)
-    plain = data()
-    parts = [part._replace(tokens=part.tokens.copy()) for part in (plain.train, plain.validation, plain.test)]
+    parts = data().chunks.map(lambda part: part._replace(tokens=part.tokens.copy()))
     for part in parts:
         part.tokens[:, : LENGTH // 2] = opening
-    letters = replace(plain, **dict(zip(("train", "validation", "test"), parts, strict=True)))
+    letters = replace(data(), chunks=parts)
     nothing = constant(embedded(mixed_codes))
     trained = train_reader(letters, nothing, codes(), PARALLEL, ReadingConfig(num_steps=100), quiet=True)
-    values, _ = trained.measure(letters.test, nothing.test, letters.test_bytes)
+    values, _ = trained.measure(letters.numbered.test, nothing.test, letters.test_bytes)
     assert values["retained_bits_per_token"] == pytest.approx(0, abs=0.05)

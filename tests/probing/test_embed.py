@@ -2,6 +2,7 @@ import errno
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,8 +29,11 @@ VIEWS = [LAST, View(1, "mean"), View(0, "all"), View(LAYERS, "positional")]
 class Counting(StateEncoder):
     """A state encoder that remembers what it was asked to embed, and can break down."""
 
-    asked: list[Tensor]
     breaks_after: int | None = None
+
+    def __init__(self, *about: Any, **names: Any) -> None:
+        super().__init__(*about, **names)
+        self.asked: list[Tensor] = []
 
     def embed(self, tokens: Tensor, mask: Tensor, views: Sequence[View]) -> list[Tensor]:
         if len(self.asked) == self.breaks_after:
@@ -49,8 +53,8 @@ def make(tokenizer: Tokenizer) -> Callable[..., Counting]:
         stack = StackConfig(dim=DIM, num_layers=LAYERS, mlp_ratio=2.0, mixer=Attention(num_heads=2), causal=True)
         model = randomized(LanguageModel(LanguageModelConfig(vocab_size=VOCAB, chunk_len=LENGTH, stack=stack)), seed)
         plain = language_model_encoder(model, tokenizer, name=f"tiny {seed}")
-        encoder = Counting(plain.model, plain.tokenizer, name=plain.name, fingerprint=plain.fingerprint)
-        encoder.asked, encoder.breaks_after = [], breaks_after
+        encoder = Counting(plain.model, plain.tokenizer, name=plain.name)
+        encoder.breaks_after = breaks_after
         return encoder
 
     return build

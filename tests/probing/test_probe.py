@@ -15,6 +15,7 @@ from memlm.config import (
     LinearReader,
     ParallelReader,
     ProbeConfig,
+    Quantization,
     ReadingConfig,
     StackConfig,
 )
@@ -23,7 +24,7 @@ from memlm.probing import encoder_probe as probe_module
 from memlm.probing.encoder_probe import CONTROLS, views_of
 from memlm.probing.encoders import FrozenEncoder, MemoryEncoder, StateEncoder, View, language_model_encoder
 from memlm.probing.probe import probe
-from memlm.runtime.results import Result
+from memlm.probing.results import ProbeResult, ProbeRow
 from memlm.text.language_model import TextLanguageModel
 from tiny import SENTENCE, randomized
 
@@ -31,31 +32,6 @@ LENGTH, DIM, LAYERS = 8, 32, 2
 SMALL = ParallelReader(dim=64, num_layers=1)
 READING = ReadingConfig(num_steps=45, max_chunks=500, test_chunks=60)
 LONGER = replace(READING, num_steps=150, max_chunks=1000)
-ABOUT = {"encoder", "layer", "pooling", "reader", "chunk_len", "seed", "degradation", "control"}
-MEASURES = {
-    "token_accuracy",
-    "exact_match",
-    "nats_per_token",
-    "bits_per_byte",
-    "unconditional_nats_per_token",
-    "retained_bits_per_token",
-    "retained_fraction",
-    "bits_per_dim",
-    "entropy_ratio",
-    "accuracy_by_position",
-    "num_chunks",
-    "num_tokens",
-    "num_documents",
-    "num_train_chunks",
-    "trust",
-    "converged",
-    "lower_bound",
-    "memory_dim",
-    "num_slots",
-    "vocab_size",
-    "curve",
-    "intervals",
-}
 
 
 def texts(num_texts: int = 80, num_words: int = 100) -> list[str]:
@@ -99,10 +75,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(encoder: StateEncoder, cache: Path) -> Callable[..., Result]:
+def run(encoder: StateEncoder, cache: Path) -> Callable[..., ProbeResult]:
     """A probe of the tiny language model on the tiny texts."""
 
-    def probed(of: FrozenEncoder | str | Path = encoder, of_texts: list[str] | None = None, **settings: Any) -> Result:
+    def probed(
+        of: FrozenEncoder | str | Path = encoder, of_texts: list[str] | None = None, **settings: Any
+    ) -> ProbeResult:
         cfg = ProbeConfig(**{"chunk_lens": (LENGTH,), "reading": READING, "controls": False, **settings})
         return probe(of, of_texts or texts(), cfg=cfg, cache=cache)
 
@@ -110,13 +88,13 @@ def run(encoder: StateEncoder, cache: Path) -> Callable[..., Result]:
 
 
 @pytest.fixture(scope="module")
-def complete(run: Callable[..., Result]) -> Result:
+def complete(run: Callable[..., ProbeResult]) -> ProbeResult:
     """Every kind of row, with controls."""
     return run(layers=(-1, LAYERS, 1), poolings=("last", "all"), bits=(1, 8), controls=True)
 
 
 @pytest.fixture(scope="module")
-def of_memory(run: Callable[..., Result], ours: MemoryEncoder) -> Result:
+def of_memory(run: Callable[..., ProbeResult], ours: MemoryEncoder) -> ProbeResult:
     """A memory that was made to be read."""
     return run(ours, chunk_lens=(16,), bits=(2, 8), reading=LONGER)
 
@@ -132,132 +110,120 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(probe_module, name, refuse)
 
 
-def row(result: Result, **wanted: Any) -> dict[str, Any]:
+def row(result: ProbeResult, **wanted: Any) -> ProbeRow:
     """The one row of this description."""
     (found,) = (row for row in result.rows if all(row[name] == value for name, value in wanted.items()))
     return found
 
 
-def quantized(result: Result, num_bits: int, **wanted: Any) -> dict[str, Any]:
-    return row(result, degradation={"kind": "quantization", "num_bits": num_bits}, **wanted)
+def quantized(result: ProbeResult, num_bits: int, **wanted: Any) -> ProbeRow:
+    return row(result, degradation=Quantization(num_bits=num_bits), **wanted)
 
 
 # --- what comes out ---
 
 
-def test_every_combination_is_a_row(complete: Result) -> None:
-    combinations = [(row["pooling"], row["layer"], (row["degradation"] or {}).get("num_bits")) for row in complete.rows]
+def test_every_combination_is_a_row(complete: ProbeResult) -> None:
+    combinations = [(row.pooling, row.layer, getattr(row.degradation, "num_bits", None)) for row in complete.rows]
     # -1 is the last layer, and a view asked for twice is one.
     assert combinations == [
         (pooling, layer, bits) for pooling in ("last", "all") for layer in (LAYERS, 1) for bits in (None, 1, 8)
     ]
     for row in complete.rows:
-        assert row.keys() >= ABOUT | MEASURES
-        assert (row["encoder"], row["reader"], row["chunk_len"], row["seed"]) == ("tiny", "parallel", LENGTH, 0)
-        assert row["control"] is None
-        assert row["num_chunks"] == 60
-        assert row["num_tokens"] == 60 * LENGTH
-        assert row["num_train_chunks"] == 500
-        assert row["memory_dim"] == DIM
-        assert row["num_slots"] == (LENGTH if row["pooling"] == "all" else 1)
-        assert len(row["accuracy_by_position"]) == LENGTH
+        assert (row.encoder, row.reader, row.chunk_len, row.seed) == ("tiny", "parallel", LENGTH, 0)
+        assert row.control is None
+        assert row.num_chunks == 60
+        assert row.num_tokens == 60 * LENGTH
+        assert row.num_train_chunks == 500
+        assert row.memory_dim == DIM
+        assert row.num_slots == (LENGTH if row.pooling == "all" else 1)
+        assert len(row.accuracy_by_position) == LENGTH
 
 
-def test_the_result_is_plain_json(complete: Result) -> None:
+def test_the_result_is_plain_json(complete: ProbeResult) -> None:
     again = json.loads(json.dumps(complete.to_dict(), allow_nan=False))
-    assert Result.from_dict(again).to_dict()["rows"] == json.loads(json.dumps(complete.rows))
-    assert set(again) == {
-        "name",
-        "encoder",
-        "rows",
-        "controls",
-        "control_rows",
-        "baselines",
-        "round_trips",
-        "intervals",
-        "provenance",
-    }
+    assert ProbeResult.from_dict(again).rows == complete.rows
+    assert ProbeResult.from_dict(again).to_dict() == again
     assert again["round_trips"] is True
     assert again["provenance"]["settings"]["config"]["bits"] == [1, 8]
 
 
-def test_baselines_are_what_the_text_costs_without_a_memory(complete: Result) -> None:
+def test_baselines_are_what_the_text_costs_without_a_memory(complete: ProbeResult) -> None:
     (baselines,) = complete.baselines.values()
     first = complete.rows[0]
     assert list(complete.baselines) == [str(LENGTH)]
-    assert baselines["unconditional_nats_per_token"] == first["unconditional_nats_per_token"]
-    assert baselines["num_train_chunks"] == 500
+    assert baselines.unconditional_nats_per_token == first.unconditional_nats_per_token
+    assert baselines.num_train_chunks == 500
     # A language model knows more than how often each token occurs.
-    assert 0 < baselines["causal_nats_per_token"] < baselines["unconditional_nats_per_token"]
+    assert 0 < baselines.causal_nats_per_token < baselines.unconditional_nats_per_token
 
 
-def test_intervals_hold_their_measures(complete: Result) -> None:
+def test_intervals_hold_their_measures(complete: ProbeResult) -> None:
     for row in (*complete.rows, *complete.control_rows):
-        assert row["intervals"].keys() >= {"token_accuracy", "retained_bits_per_token", "nats_per_token"}
-        for name, (low, high) in row["intervals"].items():
+        assert row.intervals.keys() >= {"token_accuracy", "retained_bits_per_token", "nats_per_token"}
+        for name, (low, high) in row.intervals.items():
             assert low <= row[name] <= high
 
 
-def test_retained_bits_are_the_difference_of_the_nats(complete: Result) -> None:
+def test_retained_bits_are_the_difference_of_the_nats(complete: ProbeResult) -> None:
     for row in complete.rows:
-        saved = (row["unconditional_nats_per_token"] - row["nats_per_token"]) / 0.6931471805599453
-        assert row["retained_bits_per_token"] == pytest.approx(saved, abs=1e-6)
-        dims = row["num_slots"] * row["memory_dim"]
-        assert row["bits_per_dim"] * dims == pytest.approx(row["retained_bits_per_token"] * LENGTH, abs=1e-6)
+        saved = (row.unconditional_nats_per_token - row.nats_per_token) / 0.6931471805599453
+        assert row.retained_bits_per_token == pytest.approx(saved, abs=1e-6)
+        dims = row.num_slots * row.memory_dim
+        assert row.bits_per_dim * dims == pytest.approx(row.retained_bits_per_token * LENGTH, abs=1e-6)
 
 
-def test_all_states_side_by_side_hold_more_than_the_last_one(complete: Result) -> None:
+def test_all_states_side_by_side_hold_more_than_the_last_one(complete: ProbeResult) -> None:
     last, every = (row(complete, pooling=pooling, layer=1, degradation=None) for pooling in ("last", "all"))
-    assert every["token_accuracy"] > 0.7
-    assert every["intervals"]["retained_bits_per_token"][0] > last["intervals"]["retained_bits_per_token"][1]
+    assert every.token_accuracy > 0.7
+    assert every.intervals["retained_bits_per_token"][0] > last.intervals["retained_bits_per_token"][1]
 
 
 # --- controls ---
 
 
 @pytest.mark.parametrize("name", ["shuffled", "constant"])
-def test_nothing_is_retained_where_there_is_nothing(name: str, complete: Result) -> None:
+def test_nothing_is_retained_where_there_is_nothing(name: str, complete: ProbeResult) -> None:
     control = complete.controls[name]
-    low, high = control["intervals"]["retained_bits_per_token"]
+    low, high = control.intervals["retained_bits_per_token"]
     assert low <= 0 <= high
     assert high - low < 0.5
-    assert control["token_accuracy"] < complete.controls["positive"]["token_accuracy"]
+    assert control.token_accuracy < complete.controls["positive"].token_accuracy
 
 
-def test_the_positive_control_is_read_and_beats_the_untrained_one(complete: Result) -> None:
+def test_the_positive_control_is_read_and_beats_the_untrained_one(complete: ProbeResult) -> None:
     positive, untrained = complete.controls["positive"], complete.controls["untrained"]
-    assert positive["retained_fraction"] > 0.5
-    assert positive["retained_fraction"] > untrained["retained_fraction"] + 0.2
+    assert positive.retained_fraction > 0.5
+    assert positive.retained_fraction > untrained.retained_fraction + 0.2
 
 
-def test_controls_are_of_the_first_view_and_marked(complete: Result) -> None:
+def test_controls_are_of_the_first_view_and_marked(complete: ProbeResult) -> None:
     assert tuple(complete.controls) == CONTROLS
     for name, control in complete.controls.items():
-        assert control.keys() >= ABOUT | MEASURES
-        assert control["control"] == name
-        assert (control["pooling"], control["layer"]) == ("last", LAYERS)
-        assert control["num_chunks"] == 60
+        assert control.control == name
+        assert (control.pooling, control.layer) == ("last", LAYERS)
+        assert control.num_chunks == 60
 
 
-def test_without_controls_there_are_none(run: Callable[..., Result]) -> None:
+def test_without_controls_there_are_none(run: Callable[..., ProbeResult]) -> None:
     result = run(poolings=("last",))
     assert result.controls == result.baselines == {}
-    assert result.control_rows == []
+    assert result.control_rows == ()
 
 
 # --- once ---
 
 
 @pytest.mark.usefixtures("no_work")
-def test_a_second_run_does_no_work_and_ends_the_same(complete: Result, run: Callable[..., Result]) -> None:
+def test_a_second_run_does_no_work_and_ends_the_same(complete: ProbeResult, run: Callable[..., ProbeResult]) -> None:
     again = run(layers=(-1, LAYERS, 1), poolings=("last", "all"), bits=(1, 8), controls=True)
-    assert again.measures == json.loads(json.dumps(complete.measures))
+    assert again == replace(complete, provenance=again.provenance)
 
 
 @pytest.mark.usefixtures("no_work")
-def test_part_of_what_was_done_is_not_done_again(complete: Result, run: Callable[..., Result]) -> None:
+def test_part_of_what_was_done_is_not_done_again(complete: ProbeResult, run: Callable[..., ProbeResult]) -> None:
     again = run(layers=(1,), poolings=("all",), bits=(8,))
-    assert again.rows == [complete.rows[9], complete.rows[11]]
+    assert again.rows == (complete.rows[9], complete.rows[11])
 
 
 @pytest.mark.usefixtures("complete", "no_work")
@@ -273,111 +239,113 @@ def test_part_of_what_was_done_is_not_done_again(complete: Result, run: Callable
     ],
     ids=str,
 )
-def test_anything_else_is_work(settings: dict[str, Any], run: Callable[..., Result]) -> None:
+def test_anything_else_is_work(settings: dict[str, Any], run: Callable[..., ProbeResult]) -> None:
     with pytest.raises(AssertionError, match="done before"):
         run(poolings=("last",), **settings)
 
 
 @pytest.mark.usefixtures("complete", "no_work")
-def test_another_encoder_is_work(run: Callable[..., Result], encoder: StateEncoder) -> None:
+def test_another_encoder_is_work(run: Callable[..., ProbeResult], encoder: StateEncoder) -> None:
     with pytest.raises(AssertionError, match="done before"):
         run(encoder.untrained(5), poolings=("last",))
 
 
-def test_a_seed_repeats_itself_wherever_it_is_run(complete: Result, encoder: StateEncoder, tmp_path: Path) -> None:
+def test_a_seed_repeats_itself_wherever_it_is_run(complete: ProbeResult, encoder: StateEncoder, tmp_path: Path) -> None:
     cfg = ProbeConfig(chunk_lens=(LENGTH,), reading=READING, controls=False)
     again = probe(encoder, list(reversed(texts())), cfg=cfg, cache=tmp_path)
-    assert again.rows[0]["nats_per_token"] == pytest.approx(complete.rows[0]["nats_per_token"], rel=1e-3)
-    assert again.rows[0]["num_documents"] == complete.rows[0]["num_documents"]
+    assert again.rows[0].nats_per_token == pytest.approx(complete.rows[0].nats_per_token, rel=1e-3)
+    assert again.rows[0].num_documents == complete.rows[0].num_documents
 
 
 # --- encoders and readers ---
 
 
 def test_a_saved_language_model_is_the_same_encoder(
-    complete: Result, trained: TextAutoencoder, run: Callable[..., Result], no_work: None, tmp_path: Path
+    complete: ProbeResult, trained: TextAutoencoder, run: Callable[..., ProbeResult], no_work: None, tmp_path: Path
 ) -> None:
     language_model(trained).save_pretrained(tmp_path / "model")
     result = run(tmp_path / "model", layers=(-1,), poolings=("last",))
     assert result.encoder == str(tmp_path / "model")
-    assert result.rows[0]["nats_per_token"] == complete.rows[0]["nats_per_token"]
+    assert result.rows[0].nats_per_token == complete.rows[0].nats_per_token
 
 
 def test_a_trained_autoencoders_memory_is_read_at_least_as_well_as_by_its_own_decoder(
-    of_memory: Result, trained: TextAutoencoder
+    of_memory: ProbeResult, trained: TextAutoencoder
 ) -> None:
     plain, own = row(of_memory, degradation=None), trained.evaluate(texts())
-    assert plain["pooling"] == "memory"
-    assert plain["retained_fraction"] > max(0.6, own.retained_fraction)
-    assert plain["token_accuracy"] > max(0.6, own.token_accuracy)
+    assert plain.pooling == "memory"
+    assert plain.retained_fraction > max(0.6, own.retained_fraction)
+    assert plain.token_accuracy > max(0.6, own.token_accuracy)
 
 
 @pytest.mark.usefixtures("no_work")
 def test_an_autoencoders_folder_is_the_same_encoder(
-    of_memory: Result, finished_run: Path, run: Callable[..., Result]
+    of_memory: ProbeResult, finished_run: Path, run: Callable[..., ProbeResult]
 ) -> None:
     folder = run(finished_run / "model", chunk_lens=(16,), reading=LONGER)
-    assert folder.rows[0]["nats_per_token"] == of_memory.rows[0]["nats_per_token"]
+    assert folder.rows[0].nats_per_token == of_memory.rows[0].nats_per_token
 
 
 @pytest.mark.parametrize("reader", ["linear", "autoregressive"])
-def test_other_readers_read_it_too(reader: str, run: Callable[..., Result]) -> None:
+def test_other_readers_read_it_too(reader: str, run: Callable[..., ProbeResult]) -> None:
     result = run(readers=(reader,), layers=(1,), poolings=("all",))
-    assert [found["reader"] for found in result.rows] == [reader]
-    assert result.rows[0]["retained_fraction"] > 0.1
-    low, high = result.rows[0]["intervals"]["retained_bits_per_token"]
-    assert 0 < low <= result.rows[0]["retained_bits_per_token"] <= high
+    assert [found.reader for found in result.rows] == [reader]
+    assert result.rows[0].retained_fraction > 0.1
+    low, high = result.rows[0].intervals["retained_bits_per_token"]
+    assert 0 < low <= result.rows[0].retained_bits_per_token <= high
 
 
 def test_an_autoregressive_reader_is_compared_with_a_language_model(
-    complete: Result, run: Callable[..., Result]
+    complete: ProbeResult, run: Callable[..., ProbeResult]
 ) -> None:
     (found,) = run(readers=("autoregressive",), layers=(1,), poolings=("all",)).rows
     # It knows what stands before each token, without a memory too: not only how often each occurs.
-    assert found["unconditional_nats_per_token"] < complete.rows[0]["unconditional_nats_per_token"] - 0.2
+    assert found.unconditional_nats_per_token < complete.rows[0].unconditional_nats_per_token - 0.2
 
 
 # --- degradations ---
 
 
-def test_no_more_is_read_of_a_quantized_embedding_than_it_stores(complete: Result, of_memory: Result) -> None:
+def test_no_more_is_read_of_a_quantized_embedding_than_it_stores(complete: ProbeResult, of_memory: ProbeResult) -> None:
     checked = 0
     for found in (*complete.rows, *of_memory.rows):
-        if found["degradation"] is None:
-            assert "stored_bits" not in found
+        if found.degradation is None:
+            assert found.stored_bits is None
             continue
-        dims = found["num_slots"] * found["memory_dim"]
-        assert found["stored_bits"] == found["degradation"]["num_bits"] * dims
-        retained = found["retained_bits_per_token"] * found["chunk_len"]
-        assert retained <= found["stored_bits"]
-        assert found["storage_efficiency"] == pytest.approx(retained / found["stored_bits"], abs=1e-6)
+        dims = found.num_slots * found.memory_dim
+        assert found.stored_bits == found.degradation.num_bits * dims
+        retained = found.retained_bits_per_token * found.chunk_len
+        assert retained <= found.stored_bits
+        assert found.storage_efficiency == pytest.approx(retained / found.stored_bits, abs=1e-6)
         checked += 1
     assert checked == 10
 
 
-def test_fewer_bits_hold_less(of_memory: Result, complete: Result) -> None:
+def test_fewer_bits_hold_less(of_memory: ProbeResult, complete: ProbeResult) -> None:
     plain, two, eight = row(of_memory, degradation=None), quantized(of_memory, 2), quantized(of_memory, 8)
-    assert two["retained_bits_per_token"] < eight["retained_bits_per_token"]
-    assert eight["retained_bits_per_token"] == pytest.approx(plain["retained_bits_per_token"], rel=0.1)
+    assert two.retained_bits_per_token < eight.retained_bits_per_token
+    assert eight.retained_bits_per_token == pytest.approx(plain.retained_bits_per_token, rel=0.1)
     for pooling in ("last", "all"):
         for layer in (1, LAYERS):
             one, eight = (quantized(complete, bits, pooling=pooling, layer=layer) for bits in (1, 8))
             plain = row(complete, degradation=None, pooling=pooling, layer=layer)
-            assert one["retained_bits_per_token"] <= eight["retained_bits_per_token"] + 0.05
-            assert eight["retained_bits_per_token"] <= plain["retained_bits_per_token"] + 0.1
+            assert one.retained_bits_per_token <= eight.retained_bits_per_token + 0.05
+            assert eight.retained_bits_per_token <= plain.retained_bits_per_token + 0.1
 
 
-def test_text_that_repeats_itself_can_be_read_from_few_bits(run: Callable[..., Result], ours: MemoryEncoder) -> None:
+def test_text_that_repeats_itself_can_be_read_from_few_bits(
+    run: Callable[..., ProbeResult], ours: MemoryEncoder
+) -> None:
     # Sixteen like tokens are one choice of a token to store, but each of them is a choice to a parallel reader.
     rng, vocabulary = random.Random(2), SENTENCE.split()[:8]
     repeated = [" ".join(word for word in rng.choices(vocabulary, k=8) for _ in range(24)) for _ in range(80)]
     result = run(ours, of_texts=repeated, chunk_lens=(16,), bits=(1,), reading=LONGER)
-    assert [found["degradation"] is None for found in result.rows] == [True, False]
+    assert [found.degradation is None for found in result.rows] == [True, False]
 
 
-def test_noise_hides_what_a_memory_holds(run: Callable[..., Result]) -> None:
+def test_noise_hides_what_a_memory_holds(run: Callable[..., ProbeResult]) -> None:
     result = run(layers=(1,), poolings=("all",), noise=(0.3, 10.0))
-    plain, little, much = (found["retained_bits_per_token"] for found in result.rows)
+    plain, little, much = (found.retained_bits_per_token for found in result.rows)
     assert much < 0.3 * plain
     assert much < little <= plain + 0.1
 
@@ -397,14 +365,14 @@ def test_noise_hides_what_a_memory_holds(run: Callable[..., Result]) -> None:
 )
 @pytest.mark.usefixtures("no_work")
 def test_the_impossible_is_refused_before_any_work(
-    settings: dict[str, Any], words: str, run: Callable[..., Result]
+    settings: dict[str, Any], words: str, run: Callable[..., ProbeResult]
 ) -> None:
     with pytest.raises(ValueError, match=words):
         run(**settings)
 
 
 @pytest.mark.usefixtures("no_work")
-def test_an_autoencoder_has_its_memory_only(run: Callable[..., Result], ours: MemoryEncoder) -> None:
+def test_an_autoencoder_has_its_memory_only(run: Callable[..., ProbeResult], ours: MemoryEncoder) -> None:
     with pytest.raises(ValueError, match="its only embedding is its memory, not 'mean'"):
         run(ours, chunk_lens=(16,), poolings=("mean",))
     with pytest.raises(ValueError, match="at most 16 tokens, not 32"):
@@ -434,7 +402,7 @@ def test_texts_are_a_list_with_enough_in_it(encoder: StateEncoder, tmp_path: Pat
     ],
 )
 def test_settings_that_mean_nothing_are_refused(
-    settings: dict[str, Any], words: str, run: Callable[..., Result]
+    settings: dict[str, Any], words: str, run: Callable[..., ProbeResult]
 ) -> None:
     with pytest.raises(ValueError, match=words):
         run(**settings)

@@ -11,7 +11,7 @@ from memlm.config import ReadingConfig
 from memlm.data.chunks import Chunks
 from memlm.data.corpus import Document
 from memlm.data.tokenizer import Tokenizer
-from memlm.probing.texts import MIN_TEST_CHUNKS, MIN_TRAIN_CHUNKS, ProbeData, ProbeTexts, Vocabulary
+from memlm.probing.texts import MIN_TEST_CHUNKS, MIN_TRAIN_CHUNKS, ProbeData, ProbeTexts, Splits
 
 EVERYTHING = ReadingConfig(num_steps=10**6, max_chunks=10**6, test_chunks=10**6)
 WORDS = [
@@ -41,10 +41,6 @@ def tokenizer() -> Tokenizer:
     return Tokenizer.train(texts(), 300)
 
 
-def parts(data: ProbeData) -> tuple[Chunks, Chunks, Chunks]:
-    return data.train, data.validation, data.test
-
-
 def gather(tokenizer: Tokenizer, documents: Sequence[Document], chunk_len: int, cfg: ReadingConfig) -> ProbeData:
     return ProbeTexts(tokenizer, documents, cfg.test_fraction).split_into_chunks(chunk_len, cfg)
 
@@ -65,7 +61,7 @@ def sources(tokenizer: Tokenizer, chunks: Chunks, of: Sequence[str]) -> list[int
 
 def test_no_text_is_in_two_splits_and_each_is_in_one(tokenizer: Tokenizer) -> None:
     data = gather(tokenizer, documents(texts()), 40, EVERYTHING)
-    train, validation, test = (set(sources(tokenizer, part, texts())) for part in parts(data))
+    train, validation, test = (set(sources(tokenizer, part, texts())) for part in data.chunks)
     assert not train & validation
     assert not train & test
     assert not validation & test
@@ -75,7 +71,7 @@ def test_no_text_is_in_two_splits_and_each_is_in_one(tokenizer: Tokenizer) -> No
 
 def test_copies_of_a_text_are_in_one_split(tokenizer: Tokenizer) -> None:
     data = gather(tokenizer, documents(texts(10) * 12), 40, EVERYTHING)
-    train, validation, test = (set(sources(tokenizer, part, texts(10))) for part in parts(data))
+    train, validation, test = (set(sources(tokenizer, part, texts(10))) for part in data.chunks)
     assert len(train) + len(validation) + len(test) == 10
 
 
@@ -85,7 +81,7 @@ def test_the_splits_do_not_depend_on_the_order_of_the_texts(seed: int, tokenizer
     random.Random(seed).shuffle(shuffled)
     assert shuffled != texts()
     one, other = (gather(tokenizer, documents(of), 16, ReadingConfig(max_chunks=500)) for of in (texts(), shuffled))
-    for mine, yours in zip(parts(one), parts(other), strict=True):
+    for mine, yours in zip(one.chunks, other.chunks, strict=True):
         for column, again in zip(mine, yours, strict=True):
             np.testing.assert_array_equal(column, again)
     np.testing.assert_array_equal(one.test_bytes, other.test_bytes)
@@ -94,10 +90,10 @@ def test_the_splits_do_not_depend_on_the_order_of_the_texts(seed: int, tokenizer
 def test_a_larger_budget_keeps_the_splits_and_the_chunks_there_were(tokenizer: Tokenizer) -> None:
     few = gather(tokenizer, documents(texts()), 16, ReadingConfig(max_chunks=150, test_chunks=60))
     many = gather(tokenizer, documents(texts()), 16, EVERYTHING)
-    assert len(few.train.tokens) == 150
-    assert len(few.test.tokens) == 60
-    assert len(few.validation.tokens) == 20
-    for mine, yours in zip(parts(few), parts(many), strict=True):
+    assert len(few.chunks.train.tokens) == 150
+    assert len(few.chunks.test.tokens) == 60
+    assert len(few.chunks.validation.tokens) == 20
+    for mine, yours in zip(few.chunks, many.chunks, strict=True):
         np.testing.assert_array_equal(mine.tokens, yours.tokens[: len(mine.tokens)])
 
 
@@ -109,9 +105,9 @@ def test_chunks_are_whole_and_lie_side_by_side_in_their_text(chunk_len: int, tok
     data = gather(tokenizer, documents(texts(60)), chunk_len, EVERYTHING)
     encoded = [tokenizer.encode(text) for text in texts(60)]
     expected = [tuple(ids[i : i + chunk_len]) for ids in encoded for i in range(0, len(ids) - chunk_len + 1, chunk_len)]
-    found = [tuple(row) for part in parts(data) for row in part.tokens.tolist()]
+    found = [tuple(row) for part in data.chunks for row in part.tokens.tolist()]
     assert sorted(found) == sorted(expected)
-    for part in parts(data):
+    for part in data.chunks:
         assert part.mask.all()
         assert part.tokens.shape[1] == chunk_len
     assert data.round_trips
@@ -119,7 +115,7 @@ def test_chunks_are_whole_and_lie_side_by_side_in_their_text(chunk_len: int, tok
 
 def test_chunks_of_one_document_are_one_texts(tokenizer: Tokenizer) -> None:
     data = gather(tokenizer, documents(texts()), 40, EVERYTHING)
-    for part in parts(data):
+    for part in data.chunks:
         pairs = set(zip(part.document.tolist(), sources(tokenizer, part, texts()), strict=True))
         assert len(pairs) == len({document for document, _ in pairs}) == len({source for _, source in pairs})
         assert not np.all(np.diff(part.document) >= 0)  # in random order
@@ -129,17 +125,17 @@ def test_bytes_add_up(tokenizer: Tokenizer) -> None:
     single = gather(tokenizer, documents(texts()), 1, EVERYTHING)  # chunks of one token: all of the text
     encoded = {tuple(sorted(tokenizer.encode(text).tolist())): len(text.encode()) for text in texts()}
     for number, size in enumerate(single.test_bytes):
-        ids = single.test.tokens[single.test.document == number].ravel()
+        ids = single.chunks.test.tokens[single.chunks.test.document == number].ravel()
         assert size == encoded[tuple(sorted(ids.tolist()))]
     data = gather(tokenizer, documents(texts()), 16, ReadingConfig(test_chunks=100))
-    size = sum(len(chunk.encode()) for chunk in decoded(tokenizer, data.test))
+    size = sum(len(chunk.encode()) for chunk in decoded(tokenizer, data.chunks.test))
     assert data.test_bytes.sum() == pytest.approx(size, rel=0.02)
 
 
 def test_one_long_text_is_cut_into_pieces_that_are_kept_apart(tokenizer: Tokenizer) -> None:
     long = text(0, 20_000)
     data = gather(tokenizer, documents([long]), 16, EVERYTHING)
-    places = [{long.find(chunk) for chunk in decoded(tokenizer, part)} for part in parts(data)]
+    places = [{long.find(chunk) for chunk in decoded(tokenizer, part)} for part in data.chunks]
     assert all(-1 not in found for found in places)
     assert len(set.union(*places)) == sum(map(len, places))
     assert 0.12 < len(places[2]) / sum(map(len, places)) < 0.18
@@ -154,7 +150,7 @@ def test_characters_of_several_bytes_survive_the_cutting() -> None:
     assert data.round_trips
     # Bytes are tokens here; no piece ends within a character.
     assert "\ufffd" not in tokenizer.decode(tokenizer.encode(long))
-    pieces = [part.tokens[part.document == number] for part in parts(data) for number in np.unique(part.document)]
+    pieces = [part.tokens[part.document == number] for part in data.chunks for number in np.unique(part.document)]
     assert len(pieces) > 50
 
 
@@ -174,8 +170,8 @@ def test_too_little_text_says_how_much_is_enough(num_texts: int, chunk_len: int,
     while sum(map(len, given)) < num_bytes:
         given.append(text(len(given), 150))
     data = gather(tokenizer, documents(given), chunk_len, ReadingConfig())
-    assert len(data.train.tokens) >= MIN_TRAIN_CHUNKS
-    assert len(data.test.tokens) >= MIN_TEST_CHUNKS
+    assert len(data.chunks.train.tokens) >= MIN_TRAIN_CHUNKS
+    assert len(data.chunks.test.tokens) >= MIN_TEST_CHUNKS
 
 
 @pytest.mark.parametrize("given", [[], [""], ["one"], ["one", "two"]])
@@ -187,49 +183,43 @@ def test_next_to_no_text_is_refused(given: list[str], tokenizer: Tokenizer) -> N
 def test_a_document_without_a_chunk_is_not_counted(tokenizer: Tokenizer) -> None:
     given = texts(60) + [WORDS[seed % 300] + str(seed) for seed in range(2000)]
     data = gather(tokenizer, documents(given), 64, EVERYTHING)
-    assert len(np.unique(data.test.document)) < 30
-    assert len(data.test_bytes) == len(np.unique(data.test.document))
+    assert len(np.unique(data.chunks.test.document)) < 30
+    assert len(data.test_bytes) == len(np.unique(data.chunks.test.document))
 
 
-# --- vocabulary ---
+# --- types ---
 
 
 @settings(max_examples=50, deadline=None)
-@given(
-    st.lists(st.integers(0, 60_000), min_size=4, max_size=4),
-    st.lists(st.integers(0, 60_000), min_size=12, max_size=12),
-)
-def test_numbering_a_vocabulary_loses_nothing(one: list[int], other: list[int]) -> None:
-    made = [
-        Chunks(np.array(tokens).reshape(-1, 4), np.ones((len(tokens) // 4, 4), bool), np.zeros(len(tokens) // 4, int))
-        for tokens in (one, other)
-    ]
-    vocabulary = Vocabulary(*made)
-    assert len(vocabulary) == len(set(one) | set(other))
-    for chunks in made:
-        numbered = vocabulary.number(chunks)
+@given(st.lists(st.lists(st.integers(0, 60_000), min_size=4, max_size=4), min_size=3, max_size=8))
+def test_numbering_the_types_loses_nothing(rows: list[list[int]]) -> None:
+    parts = [np.array(rows[:1]), np.array(rows[1:2]), np.array(rows[2:])]
+    made = Splits(*(Chunks(part, np.ones(part.shape, bool), np.zeros(len(part), int)) for part in parts))
+    data = ProbeData(chunks=made, test_bytes=np.ones(1))
+    assert len(data.types) == len({token for row in rows for token in row})
+    for chunks, numbered in zip(made, data.numbered, strict=True):
         assert numbered.tokens.min() >= 0
-        assert numbered.tokens.max() < len(vocabulary)
-        np.testing.assert_array_equal(vocabulary.types[numbered.tokens], chunks.tokens)
+        assert numbered.tokens.max() < len(data.types)
+        np.testing.assert_array_equal(data.types[numbered.tokens], chunks.tokens)
         np.testing.assert_array_equal(numbered.mask, chunks.mask)
 
 
-def test_the_vocabulary_is_of_the_tokens_that_occur(tokenizer: Tokenizer) -> None:
+def test_the_types_are_those_that_occur(tokenizer: Tokenizer) -> None:
     data = gather(tokenizer, documents(texts()), 16, EVERYTHING)
-    occurring = {token for part in parts(data) for token in part.tokens.ravel().tolist()}
-    assert set(data.vocabulary.types.tolist()) == occurring
+    occurring = {token for part in data.chunks for token in part.tokens.ravel().tolist()}
+    assert set(data.types.tolist()) == occurring
     assert len(occurring) < tokenizer.vocab_size
 
 
-def test_random_tokens_are_the_vocabularys_and_know_nothing_of_the_text(tokenizer: Tokenizer) -> None:
+def test_random_tokens_are_of_the_texts_types_and_know_nothing_of_the_text(tokenizer: Tokenizer) -> None:
     data = gather(tokenizer, documents(texts()), 16, EVERYTHING)
     drawn = data.random_tokens()
-    assert drawn.tokens.shape == data.test.tokens.shape
-    assert drawn.tokens.dtype == data.test.tokens.dtype
-    assert set(drawn.tokens.ravel().tolist()) <= set(data.vocabulary.types.tolist())
+    assert drawn.tokens.shape == data.chunks.test.tokens.shape
+    assert drawn.tokens.dtype == data.chunks.test.tokens.dtype
+    assert set(drawn.tokens.ravel().tolist()) <= set(data.types.tolist())
     np.testing.assert_array_equal(data.random_tokens().tokens, drawn.tokens)
     assert (data.random_tokens(seed=1).tokens == drawn.tokens).mean() < 0.05
-    assert (drawn.tokens == data.test.tokens).mean() < 0.05
-    counts = np.bincount(np.searchsorted(data.vocabulary.types, drawn.tokens.ravel()))
-    expected = drawn.tokens.size / len(data.vocabulary)
+    assert (drawn.tokens == data.chunks.test.tokens).mean() < 0.05
+    counts = np.bincount(np.searchsorted(data.types, drawn.tokens.ravel()))
+    expected = drawn.tokens.size / len(data.types)
     assert counts.max() < expected + 6 * expected**0.5  # uniform, not as often as in the text

@@ -9,36 +9,26 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from filelock import FileLock
 from jaxtyping import Float
 
 from memlm.data.cache import default_cache
 from memlm.data.chunks import Chunks
+from memlm.models.batch import Batch, batches
 from memlm.probing.encoders import FrozenEncoder, View
+from memlm.runtime.cache import digest
 from memlm.runtime.files import atomic_write, make_folder
-from memlm.runtime.progress import track
+from memlm.runtime.progress import Advance, track
 
 _FORMAT = 1
 _BATCH_TOKENS = 4096
 _SAVE_SECONDS = 5.0
 
 Vectors = Float[np.ndarray, "chunk slot dim"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Entry:
-    """Whose vectors an entry holds."""
-
-    format: int
-    encoder: str
-    view: str
-    chunks: str
 
 
 def embed_chunks(
@@ -66,105 +56,95 @@ def embed_chunks(
         ValueError: an embedding is NaN or infinite, or an entry of the cache holds another encoder's vectors.
         OSError: the disk is full; says so before anything is computed.
     """
-    cache = default_cache() / "embeddings" if cache is None else cache
-    digest = _digest(chunks)
-    entries = [_Entry(format=_FORMAT, encoder=encoder.fingerprint, view=str(view), chunks=digest) for view in views]
-    make_folder(cache)
+    cache = make_folder(default_cache() / "embeddings" if cache is None else cache)
+    content = hashlib.sha256(repr(chunks.tokens.shape).encode() + chunks.tokens.tobytes() + chunks.mask.tobytes())
+    about = {"format": _FORMAT, "encoder": encoder.fingerprint, "chunks": content.hexdigest()[:16]}
     # Whoever comes second to the same chunks waits, and finds them embedded.
-    with FileLock(cache / f"{encoder.fingerprint}-{digest}.lock"):
-        stores = [_Store(cache / _key(entry), entry) for entry in entries]
-        unfinished = {view: store for view, store in zip(views, stores, strict=True) if store.done < len(chunks.tokens)}
+    with FileLock(cache / f"{encoder.fingerprint}-{about['chunks']}.lock"):
+        entries = [_Entry(cache, {**about, "view": str(view)}) for view in views]
+        unfinished = {view: entry for view, entry in zip(views, entries, strict=True) if entry.done < len(chunks.mask)}
         if unfinished:
-            _fill(encoder, list(unfinished), list(unfinished.values()), chunks, title, quiet)
-        return [store.read() for store in stores]
+            start = min(entry.done for entry in unfinished.values())
+            total, completed = int(chunks.mask.sum()), int(chunks.mask[:start].sum())
+            with track(title, total=total, unit="tokens", completed=completed, quiet=quiet) as advance:
+                _fill(encoder, unfinished, chunks, start, advance)
+        return [entry.read() for entry in entries]
 
 
-class _Store:
-    """One entry on disk."""
+class _Entry:
+    """One view's vectors on disk; `done` chunks of them are finished."""
 
-    def __init__(self, folder: Path, entry: _Entry) -> None:
-        self.folder, self.entry = folder, entry
-        self.vectors, self._about = folder / "vectors.npy", folder / "entry.json"
-        self.done = self._read()
+    def __init__(self, cache: Path, about: dict[str, Any]) -> None:
+        self.about, self.folder = about, cache / digest(about)
+        self._vectors, self._about = self.folder / "vectors.npy", self.folder / "entry.json"
+        self.done = self._read_done()
 
     def open(self, num_chunks: int, like: Vectors) -> np.memmap:
         """The vectors, writable; a file that is new takes its whole place on the disk at once."""
-        if self.vectors.exists():
-            return np.lib.format.open_memmap(self.vectors, "r+")
+        if self._vectors.exists():
+            return np.lib.format.open_memmap(self._vectors, "r+")
         self.folder.mkdir(parents=True, exist_ok=True)
-        shape = (num_chunks, *like.shape[1:])
-        array = np.lib.format.open_memmap(self.vectors, "w+", np.float32, shape)
+        array = np.lib.format.open_memmap(self._vectors, "w+", np.float32, (num_chunks, *like.shape[1:]))
         try:
-            with self.vectors.open("r+b") as file:
+            with self._vectors.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, array.nbytes)
         except OSError as error:
-            self.vectors.unlink()
-            size = f"{array.nbytes / 1e6:.0f} MB"
-            raise OSError(
-                error.errno, f"no room for {size} of embeddings; free some, or set MEMLM_HOME", str(self.folder)
-            ) from error
+            self._vectors.unlink()
+            reason = f"no room for {array.nbytes / 1e6:.0f} MB of embeddings; free some, or set MEMLM_HOME"
+            raise OSError(error.errno, reason, str(self.folder)) from error
         return array
 
     def read(self) -> Vectors:
         """The vectors, memory-mapped."""
         try:
-            return np.load(self.vectors, mmap_mode="r")
+            return np.load(self._vectors, mmap_mode="r")
         except ValueError as error:
-            raise ValueError(f"{self.vectors} is damaged ({error}); delete {self.folder}") from None
+            raise ValueError(f"{self._vectors} is damaged ({error}); delete {self.folder}") from None
 
     def save(self, done: int) -> None:
-        self.done = done
-        atomic_write(self._about, json.dumps({**asdict(self.entry), "done": done}) + "\n")
+        self.done = max(done, self.done)
+        atomic_write(self._about, json.dumps({**self.about, "done": self.done}) + "\n")
 
-    def _read(self) -> int:
+    def _read_done(self) -> int:
         if not self._about.exists():
-            self.vectors.unlink(missing_ok=True)  # nobody has said how much of it is done
+            self._vectors.unlink(missing_ok=True)  # nobody has said how much of it is done
             return 0
         try:
             about = json.loads(self._about.read_text(encoding="utf-8"))
             done = int(about.pop("done"))
         except (ValueError, KeyError) as error:
             raise ValueError(f"{self._about} is damaged ({error}); delete {self.folder}") from None
-        if about != asdict(self.entry):
-            wanted, found = self.entry.encoder, about.get("encoder")
+        if about != self.about:
             raise ValueError(
-                f"{self.folder} holds embeddings of encoder {found}, not of {wanted}; delete it, or give another cache"
+                f"{self.folder} holds embeddings of encoder {about.get('encoder')}, not of {self.about['encoder']}; "
+                "delete it, or give another cache"
             )
-        if not self.vectors.exists():
-            return 0
-        return done
+        return done if self._vectors.exists() else 0
 
 
-def _fill(
-    encoder: FrozenEncoder, views: Sequence[View], stores: Sequence[_Store], chunks: Chunks, title: str, quiet: bool
-) -> None:
+def _fill(encoder: FrozenEncoder, entries: dict[View, _Entry], chunks: Chunks, start: int, advance: Advance) -> None:
     """Compute what is missing, from the first chunk that any of the entries lacks."""
-    num_chunks, chunk_len = chunks.tokens.shape
-    start = min(store.done for store in stores)
-    total, step = int(chunks.mask.sum()), max(1, _BATCH_TOKENS // chunk_len)
     arrays: list[np.memmap] = []
-    saved = time.monotonic()
-    with ExitStack() as stack:
-        completed = int(chunks.mask[:start].sum())
-        advance = stack.enter_context(track(title, total=total, unit="tokens", completed=completed, quiet=quiet))
-        for begin in range(start, num_chunks, step):
-            rows = slice(begin, begin + step)
-            made = _embed(encoder, views, chunks, rows)
-            arrays = arrays or [store.open(num_chunks, part) for store, part in zip(stores, made, strict=True)]
-            for array, part in zip(arrays, made, strict=True):
-                array[rows] = part
-            done = min(begin + step, num_chunks)
-            if time.monotonic() - saved > _SAVE_SECONDS or done == num_chunks:
-                saved = time.monotonic()
-                for array, store in zip(arrays, stores, strict=True):
-                    array.flush()
-                    store.save(max(done, store.done))
-            advance(int(chunks.mask[rows].sum()))
+    done, saved = start, time.monotonic()
+    rest = chunks.rows(slice(start, None))
+    for batch in batches(rest, "cpu", max(1, _BATCH_TOKENS // chunks.chunk_len)):
+        made = _embed(encoder, list(entries), batch)
+        arrays = arrays or [
+            entry.open(len(chunks.mask), part) for entry, part in zip(entries.values(), made, strict=True)
+        ]
+        for array, part in zip(arrays, made, strict=True):
+            array[done : done + len(part)] = part
+        done += len(batch.tokens)
+        if time.monotonic() - saved > _SAVE_SECONDS or done == len(chunks.mask):
+            saved = time.monotonic()
+            for array, entry in zip(arrays, entries.values(), strict=True):
+                array.flush()
+                entry.save(done)
+        advance(batch.num_tokens)
 
 
-def _embed(encoder: FrozenEncoder, views: Sequence[View], chunks: Chunks, rows: slice) -> list[Vectors]:
-    tokens, mask = torch.from_numpy(chunks.tokens[rows]), torch.from_numpy(chunks.mask[rows])
-    made = [vectors.cpu().numpy() for vectors in encoder.embed(tokens, mask, views)]
+def _embed(encoder: FrozenEncoder, views: Sequence[View], batch: Batch) -> list[Vectors]:
+    made = [vectors.cpu().numpy() for vectors in encoder.embed(batch.tokens, batch.mask, views)]
     for view, vectors in zip(views, made, strict=True):
         if not np.isfinite(vectors).all():
             raise ValueError(
@@ -172,14 +152,3 @@ def _embed(encoder: FrozenEncoder, views: Sequence[View], chunks: Chunks, rows: 
                 "its numbers too large for its precision (try precision='fp32')"
             )
     return made
-
-
-def _digest(chunks: Chunks) -> str:
-    digest = hashlib.sha256(str(chunks.tokens.shape).encode())
-    for part in (chunks.tokens, chunks.mask):
-        digest.update(np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _key(entry: _Entry) -> str:
-    return hashlib.sha256(json.dumps(asdict(entry)).encode()).hexdigest()[:16]

@@ -1,10 +1,8 @@
-"""The readings of one encoder at one chunk length: for each combination of view, reader, degradation and seed, a reader
-is trained and measured, and so for each control and baseline."""
+"""One encoder probed at one chunk length: for each combination of view, reader, degradation and seed, a reader is
+trained and measured, and so for each control and baseline."""
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,25 +13,23 @@ from jaxtyping import Float
 from torch import Tensor
 
 from memlm.config import READERS, AutoregressiveReader, Degradation, ProbeConfig, Quantization, Reader
-from memlm.data.chunks import Chunks
-from memlm.models.pretrained import PretrainedModel
+from memlm.models.batch import batches
 from memlm.probing.controls import autoencoder_memories, constant, shuffled
-from memlm.probing.embed import embed_chunks
-from memlm.probing.encoders import FrozenEncoder, StateEncoder, View
-from memlm.probing.texts import ProbeData, ProbeTexts
-from memlm.probing.trained_reader import Embeddings, TrainedReader, codes_of, train_reader
+from memlm.probing.embed import Vectors, embed_chunks
+from memlm.probing.encoders import FrozenEncoder, View
+from memlm.probing.results import Baselines, ProbeRow
+from memlm.probing.texts import ProbeData, ProbeTexts, Splits
+from memlm.probing.trained_reader import TrainedReader, codes_of, train_reader
 from memlm.probing.transform import Transform
-from memlm.runtime.files import atomic_write
+from memlm.runtime.cache import Cache
 
 CONTROLS = ("untrained", "shuffled", "constant", "random_tokens", "positive")
-_FORMAT = 6
+_FORMAT = 7
 _LM_BATCH = 64
-
-Row = dict[str, Any]
 
 
 class ReaderSpec(NamedTuple):
-    """One reading to be made."""
+    """Which reader of what."""
 
     view: View
     reader: Reader
@@ -41,9 +37,18 @@ class ReaderSpec(NamedTuple):
     degradation: Degradation | None = None
     control: str | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        degradation = asdict(self.degradation) if self.degradation else None
+        return {**self._asdict(), "view": str(self.view), "reader": asdict(self.reader), "degradation": degradation}
+
+    def __str__(self) -> str:
+        degraded = f", {self.degradation.kind}" if self.degradation else ""
+        return f"{self.control or self.view}{degraded}, {self.reader.kind}, seed {self.seed}"
+
 
 class EncoderProbe:
-    """The readings of one encoder at one chunk length; what was made before is remembered."""
+    """One encoder at one chunk length; what was measured before is remembered."""
 
     def __init__(
         self, encoder: FrozenEncoder, texts: ProbeTexts, cfg: ProbeConfig, chunk_len: int, *, cache: Path, quiet: bool
@@ -52,19 +57,9 @@ class EncoderProbe:
         self.encoder, self.texts, self.cfg, self.chunk_len = encoder, texts, cfg, chunk_len
         self.cache, self.quiet = cache, quiet
         self.views = views_of(encoder, cfg, chunk_len)
-        self._trained: dict[ReaderSpec, tuple[TrainedReader, Embeddings]] = {}
+        self._trained: dict[ReaderSpec, tuple[TrainedReader, Splits[Vectors]]] = {}
 
-    @cached_property
-    def data(self) -> ProbeData:
-        """Chunks of this length."""
-        return self.texts.split_into_chunks(self.chunk_len, self.cfg.reading)
-
-    @cached_property
-    def embedded(self) -> dict[View, Embeddings]:
-        """The encoder's embeddings, by view."""
-        return dict(zip(self.views, self._embed(self.encoder, self.views), strict=True))
-
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ProbeRow]:
         """A row for each combination."""
         for view in self.views:
             for reader in self.cfg.readers:
@@ -72,13 +67,46 @@ class EncoderProbe:
                     for seed in self.cfg.seeds:
                         yield self.row(ReaderSpec(view, READERS[reader], seed, degradation))
 
-    def controls(self, names: Sequence[str] = CONTROLS) -> Iterator[Row]:
+    def controls(self, names: Sequence[str] = CONTROLS) -> Iterator[ProbeRow]:
         """The controls, for the first view and reader."""
         for name in names:
             yield self.row(self._first._replace(control=name))
 
-    def row(self, spec: ReaderSpec) -> Row:
-        """One reading, or what is remembered of it."""
+    def row(self, spec: ReaderSpec) -> ProbeRow:
+        """What one reader makes of what it is given, or what is remembered of it."""
+        row = ProbeRow.from_dict(self._remembered(spec, lambda: self._measured(spec).to_dict()))
+        return replace(row, encoder=self.encoder.name)
+
+    def baselines(self) -> Baselines:
+        """What the text costs without any memory.
+
+        The language model is the encoder itself if it is one, else an autoregressive reader without a memory.
+        """
+        first = self.row(self._first)
+        names = ("unconditional_nats_per_token", "num_train_chunks", "num_chunks", "num_documents", "vocab_size")
+        spec = self._first._replace(reader=AutoregressiveReader(), control="causal")
+        causal = self._remembered(spec, lambda: self._causal(spec))
+        return Baselines(**{name: getattr(first, name) for name in names}, **causal)
+
+    @property
+    def _first(self) -> ReaderSpec:
+        """The reader that controls and baselines are set beside."""
+        return ReaderSpec(self.views[0], READERS[self.cfg.readers[0]], self.cfg.seeds[0])
+
+    # --- one reader --------------------------------------------------------------------------------------------
+
+    def _measured(self, spec: ReaderSpec) -> ProbeRow:
+        reader, embeddings = self.trained(spec)
+        test, vectors = self.data.numbered.test, embeddings.test
+        if spec.control == "random_tokens":
+            chunks = self.data.random_tokens()
+            (vectors,) = embed_chunks(self.encoder, [spec.view], chunks, **self._embedding("random tokens"))
+            test = self.data.number(chunks)
+        values, intervals = reader.measure(test, vectors, self.data.test_bytes)
+        if isinstance(spec.degradation, Quantization):
+            dims = values["num_slots"] * values["memory_dim"]
+            stored = spec.degradation.num_bits * dims
+            values |= {"stored_bits": stored, "storage_efficiency": values["bits_per_dim"] * dims / stored}
         about = {
             "encoder": self.encoder.name,
             "layer": spec.view.layer,
@@ -86,151 +114,101 @@ class EncoderProbe:
             "reader": spec.reader.kind,
             "chunk_len": self.chunk_len,
             "seed": spec.seed,
-            "degradation": asdict(spec.degradation) if spec.degradation else None,
+            "degradation": spec.degradation,
             "control": spec.control,
+            "num_train_chunks": len(self.data.chunks.train.tokens),
         }
-        return {**about, **self._remembered(spec, lambda: self._measured(spec))}
+        return ProbeRow.from_dict({**about, **values, "intervals": intervals})
 
-    def baselines(self) -> Row:
-        """What the text costs without any memory: to the unconditional reader, and to a causal language model.
-
-        The language model is the encoder itself if it is one, else an autoregressive reader without a memory.
-        """
-        unconditional = self.row(self._first)
-        names = ("unconditional_nats_per_token", "num_train_chunks", "num_chunks", "num_documents", "vocab_size")
-        spec = self._first._replace(reader=AutoregressiveReader(), control="causal")
-        return {name: unconditional[name] for name in names} | self._remembered(spec, lambda: self._causal(spec))
-
-    @property
-    def _first(self) -> ReaderSpec:
-        """The reading that controls and baselines are set beside."""
-        return ReaderSpec(self.views[0], READERS[self.cfg.readers[0]], self.cfg.seeds[0])
-
-    # --- one reading -------------------------------------------------------------------------------------------
-
-    def _measured(self, spec: ReaderSpec) -> Row:
-        reader, embedded = self.trained(spec)
-        test, vectors, sizes = (
-            self.data.vocabulary.number(self.data.test),
-            embedded.test,
-            self.data.test_bytes,
-        )
-        if spec.control == "random_tokens":
-            chunks = self.data.random_tokens()
-            (vectors,) = embed_chunks(self.encoder, [spec.view], chunks, **self._embed_options("random tokens"))
-            test = self.data.vocabulary.number(chunks)
-        values, intervals = reader.measure(test, vectors, sizes)
-        values |= {"curve": reader.curve, "num_train_chunks": len(self.data.train.tokens)}
-        if isinstance(spec.degradation, Quantization):
-            values |= _storage(values, spec.degradation)
-        return {**values, "intervals": {name: list(interval) for name, interval in intervals.items()}}
-
-    def trained(self, spec: ReaderSpec) -> tuple[TrainedReader, Embeddings]:
-        """A reader trained for a spec, and what it was trained on; what is asked for again is kept."""
+    def trained(self, spec: ReaderSpec) -> tuple[TrainedReader, Splits[Vectors]]:
+        """A trained reader, and what it was trained on; those that may be asked for again stay in memory."""
         if spec.control == "random_tokens":
             spec = spec._replace(control=None)  # only what it is measured on differs
         if spec in self._trained:
             return self._trained[spec]
-        embedded = self._of_control(spec)
-        without = self._without(spec) if isinstance(spec.reader, AutoregressiveReader) else None
-        trained = self._train(spec, embedded, without), embedded
+        embeddings = self._given(spec)
+        without = None
+        if isinstance(spec.reader, AutoregressiveReader) and spec.control != "causal":
+            # Without a memory it is a language model, and has to be trained.
+            without, _ = self.trained(spec._replace(view=self.views[0], control="causal", degradation=None))
+        trained = train_reader(
+            self.data,
+            embeddings,
+            self.codes,
+            spec.reader,
+            self.cfg.reading,
+            transform=Transform(embeddings.train, spec.degradation),
+            without=without,
+            seed=spec.seed,
+            title=f"Reading {self.chunk_len} tokens, {spec}",
+            quiet=self.quiet,
+        )
         if spec.control in (None, "causal"):
-            self._trained[spec] = trained
-        return trained
+            self._trained[spec] = trained, embeddings
+        return trained, embeddings
 
-    def _of_control(self, spec: ReaderSpec) -> Embeddings:
-        """What is read for a control; always with the codes of the encoder that is probed."""
+    def _given(self, spec: ReaderSpec) -> Splits[Vectors]:
+        """What a reader is given; for any control, the codes are those of the encoder that is probed."""
         match spec.control:
             case "untrained":
                 return self._embed(self.encoder.untrained(spec.seed), [spec.view])[0]
             case "shuffled":
-                return shuffled(self.embedded[spec.view], spec.seed)
+                return shuffled(self.embeddings[spec.view], spec.seed)
             case "constant" | "causal":
-                return constant(self.embedded[spec.view])
+                return constant(self.embeddings[spec.view])
             case "positive":
-                return autoencoder_memories(self.data, self.codes, self.cfg.reading, seed=spec.seed, quiet=self.quiet)
+                options: Any = {"seed": spec.seed, "quiet": self.quiet}
+                return autoencoder_memories(self.data, self.codes, self.cfg.reading, **options)
             case _:
-                return self.embedded[spec.view]
+                return self.embeddings[spec.view]
 
-    def _without(self, spec: ReaderSpec) -> TrainedReader | None:
-        """An autoregressive reader without a memory is a language model, and has to be trained."""
-        if spec.control == "causal":
-            return None
-        return self.trained(spec._replace(view=self.views[0], control="causal", degradation=None))[0]
+    def _causal(self, spec: ReaderSpec) -> dict[str, Any]:
+        found = [
+            nats.cpu().numpy()
+            for batch in batches(self.data.chunks.test, "cpu", _LM_BATCH)
+            if (nats := self.encoder.next_token_nats(batch.tokens, batch.mask)) is not None
+        ]
+        if found:
+            name, each = self.encoder.name, np.concatenate(found)
+        else:
+            reader, embeddings = self.trained(spec)
+            name = "the autoregressive reader without a memory"
+            each = reader.nats(self.data.numbered.test, embeddings.test)
+        each = each[np.isfinite(each)]  # a token without any before it has none
+        return {"causal_nats_per_token": float(each.mean()) if len(each) else None, "causal_model": name}
 
-    def _train(self, spec: ReaderSpec, embedded: Embeddings, without: TrainedReader | None) -> TrainedReader:
-        what = spec.control or str(spec.view)
-        degraded = f", {spec.degradation.kind}" if spec.degradation else ""
-        return train_reader(
-            self.data,
-            embedded,
-            self.codes,
-            spec.reader,
-            self.cfg.reading,
-            transform=Transform(embedded.train, spec.degradation),
-            without=without,
-            seed=spec.seed,
-            title=f"Reading {self.chunk_len} tokens, {what}{degraded}, {spec.reader.kind}, seed {spec.seed}",
-            quiet=self.quiet,
-        )
+    # --- what is read ------------------------------------------------------------------------------------------
 
-    def _causal(self, spec: ReaderSpec) -> Row:
-        model = self.encoder.model if isinstance(self.encoder, StateEncoder) else None
-        if isinstance(model, PretrainedModel) and model.causal and model.head is not None:
-            nats = _language_model_nats(model, self.data.test)
-            return {"causal_nats_per_token": nats, "causal_model": self.encoder.name}
-        reader, embedded = self.trained(spec)
-        test = self.data.vocabulary.number(self.data.test)
-        nats = float(reader.nats(test, embedded.test).mean())
-        return {"causal_nats_per_token": nats, "causal_model": "the autoregressive reader without a memory"}
+    @cached_property
+    def data(self) -> ProbeData:
+        """Chunks of this length."""
+        return self.texts.split_into_chunks(self.chunk_len, self.cfg.reading)
+
+    @cached_property
+    def embeddings(self) -> Mapping[View, Splits[Vectors]]:
+        """The encoder's embeddings, by view."""
+        return dict(zip(self.views, self._embed(self.encoder, self.views), strict=True))
 
     @cached_property
     def codes(self) -> Float[Tensor, "vocab code"]:
         """What readers write the vocabulary's tokens with."""
-        return codes_of(self.encoder.token_table)[torch.from_numpy(self.data.vocabulary.types)]
+        return codes_of(self.encoder.token_table)[torch.from_numpy(self.data.types)]
 
-    def _embed(self, encoder: FrozenEncoder, views: Sequence[View]) -> list[Embeddings]:
-        parts = (
-            ("training", self.data.train),
-            ("validation", self.data.validation),
-            ("test", self.data.test),
-        )
+    def _embed(self, encoder: FrozenEncoder, views: Sequence[View]) -> list[Splits[Vectors]]:
         made = [
-            embed_chunks(encoder, views, chunks, **self._embed_options(f"{name} chunks of {self.chunk_len}", encoder))
-            for name, chunks in parts
+            embed_chunks(encoder, views, chunks, **self._embedding(f"{name} chunks of {self.chunk_len}", encoder))
+            for name, chunks in zip(("training", "validation", "test"), self.data.chunks, strict=True)
         ]
-        return [Embeddings(*vectors) for vectors in zip(*made, strict=True)]
+        return [Splits(*vectors) for vectors in zip(*made, strict=True)]
 
-    def _embed_options(self, what: str, encoder: FrozenEncoder | None = None) -> dict[str, Any]:
+    def _embedding(self, what: str, encoder: FrozenEncoder | None = None) -> dict[str, Any]:
         title = f"Embedding {what} with {(encoder or self.encoder).name}"
         return {"cache": self.cache / "embeddings", "title": title, "quiet": self.quiet}
 
-    # --- memory of readings ------------------------------------------------------------------------------------
-
-    def _remembered(self, spec: ReaderSpec, make: Callable[[], Row]) -> Row:
+    def _remembered(self, spec: ReaderSpec, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What `make` gives, from the cache if it has been made before from the same encoder, text and settings."""
-        key = [_FORMAT, self.encoder.fingerprint, self._text, str(spec.view), asdict(spec.reader)]
-        key += [
-            asdict(self.cfg.reading),
-            asdict(spec.degradation) if spec.degradation else None,
-            spec.seed,
-            spec.control,
-        ]
-        name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
-        path = self.cache / "readings" / f"{name}.json"
-        if path.exists():
-            return dict(json.loads(path.read_text(encoding="utf-8")))
-        row = make()
-        atomic_write(path, json.dumps(row) + "\n")
-        return row
-
-    @cached_property
-    def _text(self) -> str:
-        digest = hashlib.sha256()
-        for part in (self.data.train, self.data.validation, self.data.test):
-            digest.update(part.tokens.tobytes())
-        digest.update(self.data.test.document.tobytes() + self.data.test_bytes.tobytes())
-        return f"{self.chunk_len} {digest.hexdigest()[:16]}"
+        key = {"format": _FORMAT, "encoder": self.encoder.fingerprint, "text": self.data.digest}
+        return Cache(self.cache / "probes").get({**key, **spec.to_dict(), "budget": asdict(self.cfg.reading)}, make)
 
 
 def views_of(encoder: FrozenEncoder, cfg: ProbeConfig, chunk_len: int) -> list[View]:
@@ -239,29 +217,8 @@ def views_of(encoder: FrozenEncoder, cfg: ProbeConfig, chunk_len: int) -> list[V
     Raises:
         ValueError: the encoder has no such view, or cannot read chunks of this length.
     """
-    default = encoder.default_view
-    poolings = cfg.poolings or (default.pooling,)
-    layers = cfg.layers
-    if layers != (-1,) and set(poolings) & {"memory", "sentence"}:
+    poolings = cfg.poolings or (encoder.default_view.pooling,)
+    if cfg.layers != (-1,) and set(poolings) & {"memory", "sentence"}:
         raise ValueError(f"{poolings[0]} is made of the last layer alone; to read layers, choose last or mean pooling")
-    asked = [View(layer, pooling) for pooling in poolings for layer in layers]
+    asked = [View(layer, pooling) for pooling in poolings for layer in cfg.layers]
     return list(dict.fromkeys(encoder.resolve(view, chunk_len) for view in asked))
-
-
-def _storage(values: Row, degradation: Quantization) -> Row:
-    """Bits that a quantized embedding takes, and retained bits for each of them.
-
-    More may be retained than is stored: a reader of tokens one by one counts what several tokens share once for each of
-    them, and one that knows little of the language without an embedding gains from it what it could have known.
-    """
-    dims = values["num_slots"] * values["memory_dim"]
-    stored = degradation.num_bits * dims
-    return {"stored_bits": stored, "storage_efficiency": values["bits_per_dim"] * dims / stored}
-
-
-def _language_model_nats(model: PretrainedModel, chunks: Chunks) -> float | None:
-    """Nats a token of a pretrained language model; of the tokens that have others before them."""
-    tokens, mask = torch.from_numpy(chunks.tokens), torch.from_numpy(chunks.mask)
-    batches = zip(torch.split(tokens, _LM_BATCH), torch.split(mask, _LM_BATCH), strict=True)
-    nats = np.concatenate([model.next_token_nats(*batch).numpy() for batch in batches])
-    return float(np.nanmean(nats)) if np.isfinite(nats).any() else None

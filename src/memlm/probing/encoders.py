@@ -1,4 +1,4 @@
-"""Frozen encoders: any model, seen as chunks of tokens → embeddings."""
+"""Frozen encoders: any model, seen as chunks of tokens → embeddings. One more kind is a class, and a way to load it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -13,9 +13,9 @@ from torch import Tensor
 from memlm import config
 from memlm.config import StatePooling
 from memlm.data.tokenizer import Tokenizer
-from memlm.models.encoder import Encoder, Tokens, weights_fingerprint
+from memlm.models.encoder import Encoder, Tokens
 from memlm.models.language_model import LanguageModel
-from memlm.models.layered import LayeredModel
+from memlm.models.layered import LayeredModel, seeded
 from memlm.models.load_pretrained import load_pretrained
 from memlm.models.pretrained import PretrainedModel
 from memlm.models.sentence import SentenceModel
@@ -49,16 +49,10 @@ class FrozenEncoder(ABC):
     tokenizer: Tokenizer
     fingerprint: str
     """Changes with the weights, the tokenizer and the precision."""
-
-    @property
-    @abstractmethod
-    def default_view(self) -> View:
-        """The embedding that the model was made to give."""
-
-    @property
-    @abstractmethod
-    def token_table(self) -> Float[Tensor, "vocab dim"]:
-        """The input embedding of every token."""
+    token_table: Float[Tensor, "vocab dim"]
+    """The input embedding of every token."""
+    default_view: View
+    """The embedding that the model was made to give."""
 
     @abstractmethod
     def resolve(self, view: View, chunk_len: int) -> View:
@@ -76,6 +70,10 @@ class FrozenEncoder(ABC):
     def untrained(self, seed: int) -> "FrozenEncoder":
         """The same architecture with fresh weights, as a control."""
 
+    def next_token_nats(self, tokens: Tokens, mask: Mask) -> Float[Tensor, "chunk token"] | None:
+        """What each token costs the encoder as a language model, as `PretrainedModel` says; None where it is none."""
+        return None
+
 
 class MemoryEncoder(FrozenEncoder):
     """A memlm encoder, of an autoencoder or a memory model; its one view is the memory."""
@@ -83,16 +81,8 @@ class MemoryEncoder(FrozenEncoder):
     def __init__(self, encoder: Encoder, tokenizer: Tokenizer, *, name: str) -> None:
         self.encoder, self.tokenizer, self.name = encoder.eval(), tokenizer, name
         self.fingerprint = encoder.fingerprint(tokenizer.fingerprint)
-
-    @property
-    def default_view(self) -> View:
-        """The memory."""
-        return View(len(self.encoder.stack.blocks), "memory")
-
-    @property
-    def token_table(self) -> Float[Tensor, "vocab dim"]:
-        """The input embedding of every token."""
-        return self.encoder.embed.weight.detach()
+        self.token_table = encoder.embed.weight.detach()
+        self.default_view = View(len(encoder.stack.blocks), "memory")
 
     def resolve(self, view: View, chunk_len: int) -> View:
         """The memory, whatever layer is asked for.
@@ -118,30 +108,38 @@ class MemoryEncoder(FrozenEncoder):
 
     def untrained(self, seed: int) -> "MemoryEncoder":
         """The same architecture with fresh weights."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             encoder = Encoder(*self.encoder.configs)
         return MemoryEncoder(encoder, self.tokenizer, name=f"untrained {self.name}")
+
+
+def _random_code(text: Hidden, mask: Mask) -> MemoryVectors:
+    """A fixed random positional projection: what the architecture of our pooling gives without any training."""
+    dim = text.shape[-1]
+    shape = config.MemoryShape(vocab_size=1, chunk_len=mask.shape[1], memory_dim=dim)
+    with seeded(_RANDOM_CODE_SEED):
+        pooling = PositionalPooling(_RANDOM_CODE, shape, dim)
+    return pooling.to(text.device)(text.float(), mask)
+
+
+_POOLINGS: dict[str, Callable[[Hidden, Mask], Tensor]] = {
+    "last": lambda text, mask: last_token(text, mask)[:, None],
+    "second_to_last": lambda text, mask: last_token(text, mask[:, 1:])[:, None],
+    "mean": lambda text, mask: mean_token(text.float(), mask)[:, None],
+    "all": lambda text, mask: text * mask[..., None],
+    "positional": _random_code,
+}
+"""From the states [chunk token dim] of the text's own tokens to an embedding [chunk slot dim]."""
 
 
 class StateEncoder(FrozenEncoder):
     """A model with hidden states, of which a layer's are pooled."""
 
-    def __init__(self, model: LayeredModel, tokenizer: Tokenizer, *, name: str, fingerprint: str) -> None:
-        self.model, self.tokenizer = model, tokenizer
-        self.name, self.fingerprint = name, fingerprint
-
-    @property
-    def default_view(self) -> View:
-        """The last layer's last token of a causal model, a sentence model's own embedding, else the mean."""
-        if isinstance(self.model, SentenceModel):
-            return View(self.model.num_layers, "sentence")
-        return View(self.model.num_layers, "last" if self.model.causal else "mean")
-
-    @property
-    def token_table(self) -> Float[Tensor, "vocab dim"]:
-        """The input embedding of every token."""
-        return self.model.token_table
+    def __init__(self, model: LayeredModel, tokenizer: Tokenizer, *, name: str) -> None:
+        self.model, self.tokenizer, self.name = model, tokenizer, name
+        self.fingerprint, self.token_table = model.fingerprint, model.token_table
+        self.default_view = View(model.num_layers, "last" if model.causal else "mean")
+        self.max_len = model.max_len
 
     def resolve(self, view: View, chunk_len: int) -> View:
         """The view with its layer counted from 0.
@@ -156,12 +154,11 @@ class StateEncoder(FrozenEncoder):
             )
         if view.pooling == "memory":
             raise ValueError(f"{self.name} is no autoencoder and has no memory; choose last, mean or another pooling")
-        if view.pooling == "sentence" and not isinstance(self.model, SentenceModel):
+        if view.pooling == "sentence" and self.default_view.pooling != "sentence":
             raise ValueError(f"{self.name} is no sentence-transformers model; choose last, mean or another pooling")
-        longest = self.model.max_sentence_len if isinstance(self.model, SentenceModel) else self.model.max_len
-        if chunk_len > longest:
+        if chunk_len > self.max_len:
             raise ValueError(
-                f"{self.name} reads at most {longest} tokens, not chunks of {chunk_len}; take shorter ones"
+                f"{self.name} reads at most {self.max_len} tokens, not chunks of {chunk_len}; take shorter ones"
             )
         if view.pooling == "second_to_last" and chunk_len < 2:
             raise ValueError("chunks of one token have no second to last")
@@ -170,17 +167,10 @@ class StateEncoder(FrozenEncoder):
     @torch.no_grad()
     def embed(self, tokens: Tokens, mask: Mask, views: Sequence[View]) -> list[MemoryVectors]:
         """Embeddings [chunk slot dim], all from one pass through the model."""
-        layers = sorted({view.layer for view in views if view.pooling != "sentence"})
-        states = self.model.states(self.model.embed_tokens(tokens), mask, layers) if layers else []
+        layers = sorted({view.layer for view in views})
+        states = self.model.states(self.model.embed_tokens(tokens), mask, layers)
         by_layer = dict(zip(layers, states, strict=True))
-        return [
-            (
-                self._sentence(tokens, mask)
-                if view.pooling == "sentence"
-                else self._pooled(by_layer[view.layer], mask, view.pooling)
-            ).float()
-            for view in views
-        ]
+        return [self._pooled(by_layer[view.layer], tokens, mask, view.pooling).float() for view in views]
 
     def from_inputs(self, view: View) -> Callable[[Hidden], Float[Tensor, "chunk dim"]]:
         """A view of one slot as a differentiable function of a text's input embeddings [chunk token dim]."""
@@ -188,47 +178,39 @@ class StateEncoder(FrozenEncoder):
         def embed(embedded: Hidden) -> Float[Tensor, "chunk dim"]:
             mask = torch.ones(embedded.shape[:2], dtype=torch.bool, device=embedded.device)
             (states,) = self.model.states(embedded, mask, [view.layer])
-            return self._pooled(states, mask, view.pooling)[:, 0].float()
+            return self._pooled(states, mask.long(), mask, view.pooling)[:, 0].float()
 
         return embed
 
     def untrained(self, seed: int) -> "StateEncoder":
         """The same architecture with fresh weights."""
-        if isinstance(self.model, PretrainedModel):
-            fresh = self.model.untrained(seed)
-            return StateEncoder(fresh, self.tokenizer, name=f"untrained {self.name}", fingerprint=fresh.fingerprint)
-        assert isinstance(self.model, LanguageModel)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = LanguageModel(self.model.config).eval()
-        return StateEncoder(model, self.tokenizer, name=f"untrained {self.name}", fingerprint=_hash(model))
+        return type(self)(self.model.untrained(seed), self.tokenizer, name=f"untrained {self.name}")
 
-    def _sentence(self, tokens: Tokens, mask: Mask) -> MemoryVectors:
-        assert isinstance(self.model, SentenceModel)
-        return self.model.sentence_embedding(tokens, mask)[:, None]
+    def next_token_nats(self, tokens: Tokens, mask: Mask) -> Float[Tensor, "chunk token"] | None:
+        """What each token costs a pretrained causal model; None of another."""
+        if isinstance(self.model, PretrainedModel) and self.model.causal and self.model.head is not None:
+            return self.model.next_token_nats(tokens, mask)
+        return None
 
-    def _pooled(self, states: Hidden, mask: Mask, pooling: str) -> MemoryVectors:
-        text = states[:, self.model.num_prefix : self.model.num_prefix + mask.shape[1]]
-        match pooling:
-            case "last":
-                return last_token(text, mask)[:, None]
-            case "second_to_last":
-                return last_token(text, mask[:, 1:])[:, None]
-            case "mean":
-                return mean_token(text.float(), mask)[:, None]
-            case "cls":
-                return states[:, :1]
-            case "all":
-                return text * mask[..., None]
-            case _:
-                return self._random_code(mask.shape[1])(text.float(), mask)
+    def _pooled(self, states: Hidden, tokens: Tokens, mask: Mask, pooling: str) -> MemoryVectors:
+        if pooling == "cls":
+            return states[:, :1]
+        return _POOLINGS[pooling](states[:, self.model.num_prefix : self.model.num_prefix + mask.shape[1]], mask)
 
-    def _random_code(self, chunk_len: int) -> PositionalPooling:
-        """A fixed random positional projection: what the architecture of our pooling gives without any training."""
-        shape = config.MemoryShape(vocab_size=1, chunk_len=chunk_len, memory_dim=self.model.dim)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_RANDOM_CODE_SEED)
-            return PositionalPooling(_RANDOM_CODE, shape, self.model.dim)
+
+class SentenceEncoder(StateEncoder):
+    """A sentence-transformers model, which also has an embedding of its own."""
+
+    model: SentenceModel
+
+    def __init__(self, model: SentenceModel, tokenizer: Tokenizer, *, name: str) -> None:
+        super().__init__(model, tokenizer, name=name)
+        self.default_view, self.max_len = View(model.num_layers, "sentence"), model.max_sentence_len
+
+    def _pooled(self, states: Hidden, tokens: Tokens, mask: Mask, pooling: str) -> MemoryVectors:
+        if pooling == "sentence":
+            return self.model.pooled(states, tokens, mask)[:, None]
+        return super()._pooled(states, tokens, mask, pooling)
 
 
 def load_encoder(name_or_path: str | Path, *, precision: Literal["fp32", "bf16"] = "fp32") -> FrozenEncoder:
@@ -237,27 +219,21 @@ def load_encoder(name_or_path: str | Path, *, precision: Literal["fp32", "bf16"]
     Raises:
         ValueError: there is no such model, it is damaged, or it has no hidden states to read.
     """
-    name = str(name_or_path)
-    kind = kind_of(name_or_path)
-    if kind == "autoencoder":
-        own = TextAutoencoder.from_pretrained(name_or_path)
-        return MemoryEncoder(own.model.encoder, own.tokenizer, name=name)
-    if kind == "memory_model":
-        reads = TextMemoryModel.from_pretrained(name_or_path)
-        if reads.model.encoder is None:
-            raise ValueError(f"{name} has no encoder: it reads no memories")
-        return MemoryEncoder(reads.model.encoder, reads.tokenizer, name=name)
+    name, kind = str(name_or_path), kind_of(name_or_path)
+    if kind is None:
+        pretrained, tokenizer = load_pretrained(name_or_path, precision=precision)
+        if isinstance(pretrained, SentenceModel):
+            return SentenceEncoder(pretrained, tokenizer, name=name)
+        return StateEncoder(pretrained, tokenizer, name=name)
     if kind == "language_model":
         model = TextLanguageModel.from_pretrained(name_or_path)
         return language_model_encoder(model.model, model.tokenizer, name=name)
-    pretrained, tokenizer = load_pretrained(name_or_path, precision=precision)
-    return StateEncoder(pretrained, tokenizer, name=pretrained.name, fingerprint=pretrained.fingerprint)
+    text_model = (TextAutoencoder if kind == "autoencoder" else TextMemoryModel).from_pretrained(name_or_path)
+    if text_model.model.encoder is None:
+        raise ValueError(f"{name} has no encoder: it reads no memories")
+    return MemoryEncoder(text_model.model.encoder, text_model.tokenizer, name=name)
 
 
 def language_model_encoder(model: LanguageModel, tokenizer: Tokenizer, *, name: str) -> StateEncoder:
     """One of our language models, as an encoder."""
-    return StateEncoder(model.eval(), tokenizer, name=name, fingerprint=_hash(model))
-
-
-def _hash(model: torch.nn.Module) -> str:
-    return weights_fingerprint(model, repr(getattr(model, "config", "")))
+    return StateEncoder(model.eval(), tokenizer, name=name)

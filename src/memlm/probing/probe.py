@@ -8,10 +8,11 @@ from typing import Any, Literal
 from memlm.config import NamedCorpus, ProbeConfig
 from memlm.data.cache import default_cache
 from memlm.data.corpus import Document, read_documents
-from memlm.probing.encoder_probe import CONTROLS, EncoderProbe, Row
+from memlm.probing.encoder_probe import CONTROLS, EncoderProbe
 from memlm.probing.encoders import FrozenEncoder, load_encoder
+from memlm.probing.results import ProbeResult
 from memlm.probing.texts import ProbeTexts
-from memlm.runtime.results import Provenance, Result
+from memlm.runtime.results import Provenance
 
 
 def probe(
@@ -23,7 +24,7 @@ def probe(
     cache: Path | None = None,
     quiet: bool = True,
     **settings: Any,
-) -> Result:
+) -> ProbeResult:
     """Measure how much of a text an encoder's embeddings hold.
 
     The encoder is frozen and embeds the texts once; readers are trained to regenerate them from the embeddings alone,
@@ -44,8 +45,7 @@ def probe(
         settings: fields of `ProbeConfig` to set anew.
 
     Returns:
-        `rows`, one for each combination, `controls` (at the first chunk length; `control_rows` has them all), and
-        `baselines` by chunk length. Measures are those of `evaluation.metrics.measures`.
+        Rows, one for each combination, controls and baselines. Measures are those of `evaluation.metrics.measures`.
 
     Raises:
         ValueError: the encoder, a layer, a pooling or a chunk length is impossible, or there is too little text.
@@ -58,24 +58,24 @@ def probe(
     return probe_texts(encoder, texts_read, cfg, cache=cache or default_cache(), quiet=quiet)
 
 
-def probe_texts(encoder: FrozenEncoder, texts: ProbeTexts, cfg: ProbeConfig, *, cache: Path, quiet: bool) -> Result:
+def probe_texts(
+    encoder: FrozenEncoder, texts: ProbeTexts, cfg: ProbeConfig, *, cache: Path, quiet: bool
+) -> ProbeResult:
     """`probe` of texts that may serve several encoders."""
     # All are built first, so that what cannot be done is refused before anything that takes long is begun.
     lengths = [EncoderProbe(encoder, texts, cfg, chunk_len, cache=cache, quiet=quiet) for chunk_len in cfg.chunk_lens]
-    rows = [row for length in lengths for row in length.rows()]
-    controls = [row for length in lengths for row in length.controls()] if cfg.controls else []
-    first = {row["control"]: row for row in reversed(controls)}
-    values: Row = {
-        "encoder": encoder.name,
-        "rows": rows,
-        "controls": {name: first[name] for name in CONTROLS if name in first},
-        "control_rows": controls,
-        "baselines": {str(length.chunk_len): length.baselines() for length in lengths if cfg.controls},
-        "round_trips": all(length.data.round_trips for length in lengths),
-    }
+    rows = tuple(row for length in lengths for row in length.rows())
+    controls = tuple(row for length in lengths for row in length.controls()) if cfg.controls else ()
     dtype = str(encoder.token_table.dtype).removeprefix("torch.")
-    settings = {"config": asdict(cfg), "encoder": encoder.fingerprint, "dtype": dtype}
-    return Result(name="probe", measures=values, provenance=Provenance.here(**settings))
+    return ProbeResult(
+        encoder=encoder.name,
+        rows=rows,
+        controls={str(row.control): row for row in controls[: len(CONTROLS)]},
+        control_rows=controls,
+        baselines={str(length.chunk_len): length.baselines() for length in lengths if cfg.controls},
+        round_trips=all(length.data.round_trips for length in lengths),
+        provenance=Provenance.here(config=asdict(cfg), encoder=encoder.fingerprint, dtype=dtype),
+    )
 
 
 def documents_of(texts: Sequence[str] | None) -> list[Document]:

@@ -1,12 +1,12 @@
-"""One reading: a reader is trained on frozen embeddings and measured on texts it has not seen."""
+"""A reader is trained on frozen embeddings, and measured on texts it has not seen."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from memlm.config import AdamW, MemoryShape, Muon, Reader, ReadingConfig, TrainingConfig
@@ -17,7 +17,8 @@ from memlm.models.batch import Batch
 from memlm.models.readers import ReaderModule, build_reader
 from memlm.nn.pooling import MemoryVectors
 from memlm.probing.embed import Vectors
-from memlm.probing.texts import ProbeData
+from memlm.probing.mixture import Nats, chosen_trust, mixed, token_frequencies
+from memlm.probing.texts import ProbeData, Splits
 from memlm.probing.transform import Transform
 from memlm.runtime.results import Interval
 from memlm.training.accelerator import build_accelerator
@@ -31,19 +32,6 @@ CONVERGED_FRACTION = 0.02
 _NUM_WATCHES = 8
 _MAX_WATCHED = 128
 """Validation chunks that a learning curve is measured on: greedy decoding takes long."""
-_MIN_STANDARD_ERRORS = 3.0
-_PRIOR_COUNTS = (1.0, 10.0, 100.0, 1000.0, 10_000.0)
-"""How many tokens the overall frequencies may count for at each position."""
-
-Nats = Float[np.ndarray, "chunk token"]
-
-
-class Embeddings(NamedTuple):
-    """The embeddings [chunk slot dim] of a data's chunks."""
-
-    train: Vectors
-    validation: Vectors
-    test: Vectors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,25 +53,25 @@ class TrainedReader:
         self, chunks: Chunks, vectors: Vectors, document_bytes: Float[np.ndarray, " document"]
     ) -> tuple[dict[str, Any], dict[str, Interval]]:
         """Every measure of `evaluation.metrics.measures` on numbered chunks, and their intervals."""
-        scores = _score(self.module, chunks, self.transform(vectors), self.vocab_size)
+        scores = _score(self.module, chunks, self.transform(vectors))
         without = self.without(chunks)
-        mixed = scores._replace(nats=_mixed(scores.nats, without, self.trust))
+        scores = scores._replace(nats=mixed(scores.nats, without, self.trust))
         num_slots, dim = vectors.shape[1:]
-        values, intervals = measures(
-            mixed, without, document_bytes, vocab_size=self.vocab_size, memory_dims=num_slots * dim
-        )
+        sizes = {"vocab_size": self.vocab_size, "memory_dims": num_slots * dim}
+        values, intervals = measures(scores, without, document_bytes, **sizes)
         about = {"trust": self.trust, "converged": self.converged, "lower_bound": not self.converged}
         shape = {"memory_dim": dim, "num_slots": num_slots, "vocab_size": self.vocab_size}
-        return {**values, **about, **shape}, intervals
+        return {**values, **about, **shape, "curve": self.curve}, intervals
 
-    def nats(self, chunks: Chunks, vectors: Vectors) -> Nats:
-        """What each token of numbered chunks costs the reader, in nats."""
-        return _score(self.module, chunks, self.transform(vectors), self.vocab_size, only_nats=True).nats
+    def nats(self, chunks: Chunks, vectors: Vectors | None = None) -> Nats:
+        """What each token of numbered chunks costs the reader, in nats; without vectors, of zeros in their place."""
+        vectors = np.zeros((len(chunks.tokens), *self.transform.shape), np.float32) if vectors is None else vectors
+        return _score(self.module, chunks, self.transform(vectors), only_nats=True).nats
 
 
 def train_reader(
     data: ProbeData,
-    embedded: Embeddings,
+    embeddings: Splits[Vectors],
     codes: Float[Tensor, "vocab code"],
     reader: Reader,
     cfg: ReadingConfig,
@@ -96,13 +84,11 @@ def train_reader(
 ) -> TrainedReader:
     """Train a reader to regenerate the training chunks from their embeddings; of its learning curve, the best is kept.
 
-    Its probabilities are mixed with those of the same reader without a memory, λ : 1 - λ, as validation text says is
-    best: predictors that ignore the embedding belong to the family over which V-information is defined (Xu et al.
-    2020, optional ignorance). λ is 0 unless it gains more than three standard errors there.
+    Its probabilities are mixed with those of the same reader without a memory, as validation text says is best.
 
     Args:
         data: the texts.
-        embedded: their embeddings.
+        embeddings: [chunk slot dim] of their chunks.
         codes: of the vocabulary's tokens, in its order.
         reader: its kind and size.
         cfg: its budget.
@@ -113,57 +99,58 @@ def train_reader(
         title: what the progress bar says.
         quiet: show no progress.
     """
-    train, validation = data.vocabulary.number(data.train), data.vocabulary.number(data.validation)
-    transform = transform or Transform(embedded.train)
+    train, validation, _ = data.numbered
+    transform = transform or Transform(embeddings.train)
     log_probs = unconditional_log_probs(train.tokens.ravel(), len(codes))
-    known = _known(without) if without else _counted(train, validation, log_probs)
-    module = _build(reader, embedded.train, train.tokens.shape[1], codes, log_probs, seed)
-    watched = transform(embedded.validation)
-    few = slice(_MAX_WATCHED)
-    glimpse = validation.rows(few)
+    known = without.nats if without else token_frequencies(data.numbered, log_probs)
+    num_slots, dim = embeddings.train.shape[1:]
+    shape = MemoryShape(vocab_size=len(codes), chunk_len=train.chunk_len, num_slots=num_slots, memory_dim=dim)
+    torch.manual_seed(seed)
+    module = build_reader(reader, shape, codes, torch.from_numpy(log_probs).float())
+    watched, few = transform(embeddings.validation), slice(_MAX_WATCHED)
     curve: list[dict[str, float]] = []
     best: dict[str, Tensor] = {}
 
     def watch(model: nn.Module) -> dict[str, float]:
-        curve.append(quick_measures(_score(model, glimpse, watched[few], len(codes))))
+        curve.append(quick_measures(_score(model, validation.rows(few), watched[few])))
         if curve[-1]["nats_per_token"] == min(point["nats_per_token"] for point in curve):
             best.update({name: tensor.detach().clone() for name, tensor in model.state_dict().items()})
         return curve[-1]
 
-    training = training_config(cfg, train.tokens.shape[1], seed)
-    task = Task(
-        sample=_sampler(train, embedded.train, transform, cfg.chunks_per_step(train.tokens.shape[1]), seed),
-        objective=RETENTION,
-        evaluate=watch,
-        title=title,
-    )
-    fit(module, task, training, build_accelerator(training), quiet=quiet)
+    def memory(rows: np.ndarray, step: int) -> MemoryVectors:
+        return transform(embeddings.train[rows], torch.Generator().manual_seed(seed * 1_000_003 + step))
+
+    training = fit_reader(module, train, cfg, seed, memory=memory, evaluate=watch, title=title, quiet=quiet)
     module.load_state_dict(best)  # one that has learned its training chunks by heart reads others worse
     module.cpu()
-    nats = _score(module, validation, watched, len(codes), only_nats=True).nats
+    nats, known_nats = _score(module, validation, watched, only_nats=True).nats, known(validation)
     return TrainedReader(
         module=module,
         transform=transform,
         without=known,
         vocab_size=len(codes),
-        trust=_trust(nats, known(validation), validation.document),
+        trust=chosen_trust(nats, known_nats, validation.document),
         curve=[{"tokens": (i + 1) * training.eval_tokens, **row} for i, row in enumerate(curve)],
-        converged=_converged(curve, float(known(validation).mean())),
+        converged=_converged(curve, float(known_nats.mean())),
     )
 
 
-def codes_of(table: Float[Tensor, "vocab dim"]) -> Float[Tensor, "vocab code"]:
-    """Token embeddings, whitened over the vocabulary: of their principal directions the `CODE_DIM` largest."""
-    table = table.float().cpu()
-    values, vectors = torch.linalg.eigh(torch.cov((table - table.mean(0)).T.double()))
-    keep = vectors[:, -CODE_DIM:] * values[-CODE_DIM:].clamp_min(1e-12).rsqrt()
-    return (table - table.mean(0)) @ keep.float()
-
-
-def training_config(cfg: ReadingConfig, chunk_len: int, seed: int) -> TrainingConfig:
-    """How readers are trained: as our autoencoders are, where the reference recipe learns next to nothing."""
-    batch_tokens = cfg.chunks_per_step(chunk_len) * chunk_len
-    return TrainingConfig(
+def fit_reader(
+    module: nn.Module,
+    chunks: Chunks,
+    cfg: ReadingConfig,
+    seed: int,
+    *,
+    memory: Callable[[np.ndarray, int], MemoryVectors] | None = None,
+    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+    title: str,
+    quiet: bool,
+) -> TrainingConfig:
+    """Train on random chunks, with `memory` of these rows at this step; as our autoencoders are trained, where the
+    reference recipe learns next to nothing. Returns how."""
+    num_rows = cfg.chunks_per_step(chunks.chunk_len)
+    batch_tokens = num_rows * chunks.chunk_len
+    training = TrainingConfig(
         num_tokens=cfg.num_steps * batch_tokens,
         batch_tokens=batch_tokens,
         optimizer=Muon(learning_rate=0.05, adamw=AdamW(learning_rate=1e-2)),
@@ -172,81 +159,26 @@ def training_config(cfg: ReadingConfig, chunk_len: int, seed: int) -> TrainingCo
         seed=seed,
     )
 
-
-def _build(
-    reader: Reader,
-    vectors: Vectors,
-    chunk_len: int,
-    codes: Float[Tensor, "vocab code"],
-    log_probs: Float[np.ndarray, " vocab"],
-    seed: int,
-) -> ReaderModule:
-    num_slots, dim = vectors.shape[1:]
-    shape = MemoryShape(vocab_size=len(codes), chunk_len=chunk_len, num_slots=num_slots, memory_dim=dim)
-    torch.manual_seed(seed)
-    return build_reader(reader, shape, codes, torch.from_numpy(log_probs).float())
-
-
-def _sampler(
-    chunks: Chunks, vectors: Vectors, transform: Transform, batch_chunks: int, seed: int
-) -> Callable[[int], Batch]:
-    """Step → random chunks with their embeddings; a function of seed and step."""
-
     def batch(step: int) -> Batch:
-        rows = np.random.default_rng([seed, step]).integers(len(chunks.tokens), size=batch_chunks)
-        memory = transform(vectors[rows], torch.Generator().manual_seed(seed * 1_000_003 + step))
-        return Batch.of(chunks.rows(rows), memory)
+        rows = np.random.default_rng([seed, step]).integers(len(chunks.tokens), size=num_rows)
+        return Batch.of(chunks.rows(rows), memory(rows, step) if memory else None)
 
-    return batch
-
-
-def _score(
-    module: nn.Module, chunks: Chunks, memory: MemoryVectors, vocab_size: int, *, only_nats: bool = False
-) -> Scores:
-    device = next(module.parameters()).device
-    return score(module, chunks, vocab_size, memory=memory, only_nats=only_nats, device=device)
+    task = Task(sample=batch, objective=RETENTION, evaluate=evaluate, title=title)
+    fit(module, task, training, build_accelerator(training), quiet=quiet)
+    return training
 
 
-def _known(without: TrainedReader) -> Callable[[Chunks], Nats]:
-    """What tokens cost a reader that was trained without a memory."""
-    num_slots, dim = without.transform.shape
-    return lambda chunks: without.nats(chunks, np.zeros((len(chunks.tokens), num_slots, dim), np.float32))
+def codes_of(table: Float[Tensor, "vocab dim"]) -> Float[Tensor, "vocab code"]:
+    """Token embeddings, whitened over the vocabulary: of their principal directions the `CODE_DIM` largest."""
+    table = table.float().cpu()
+    values, vectors = torch.linalg.eigh(torch.cov((table - table.mean(0)).T.double()))
+    largest = vectors[:, -CODE_DIM:] * values[-CODE_DIM:].clamp_min(1e-12).rsqrt()
+    return (table - table.mean(0)) @ largest.float()
 
 
-def _counted(train: Chunks, validation: Chunks, log_probs: Float[np.ndarray, " vocab"]) -> Callable[[Chunks], Nats]:
-    """What tokens cost a reader that sees only the embedding, without one: their frequencies are all it can know.
-
-    They are mixed with those of each position, as far as validation text says that these differ.
-    """
-    places = np.arange(train.tokens.shape[1])
-    counts = np.zeros((len(places), len(log_probs)))
-    np.add.at(counts, (places, train.tokens), 1)
-
-    def nats(chunks: Chunks, prior: float) -> Nats:
-        likelihood = counts[places, chunks.tokens] + prior * np.exp(log_probs[chunks.tokens])
-        return -np.log(likelihood / (len(train.tokens) + prior))
-
-    prior = min(_PRIOR_COUNTS, key=lambda prior: float(nats(validation, prior).mean()))
-    trust = _trust(nats(validation, prior), -log_probs[validation.tokens], validation.document)
-    return lambda chunks: _mixed(nats(chunks, prior), -log_probs[chunks.tokens], trust)
-
-
-def _mixed(nats: Nats, without: Nats, trust: float) -> Nats:
-    """Nats of the mixture λ · reader + (1 - λ) · reader without a memory."""
-    if trust == 0:
-        return without
-    return -np.logaddexp(np.log(trust) - nats, np.log1p(-trust) - without) if trust < 1 else nats
-
-
-def _trust(nats: Nats, without: Nats, document: Int[np.ndarray, " chunk"]) -> float:
-    """The λ under which validation text costs the fewest nats, or 0 where that gains nothing to speak of."""
-    candidates = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999]
-    best = min(candidates, key=lambda trust: float(_mixed(nats, without, trust).mean()))
-    gain = (without - _mixed(nats, without, best)).mean(axis=1)
-    # A document's chunks stand or fall together: the error of the mean is that of clusters.
-    by_document = np.bincount(document, weights=gain - gain.mean())
-    error = float(np.sqrt((by_document**2).sum())) / len(gain)
-    return best if float(gain.mean()) > _MIN_STANDARD_ERRORS * error else 0.0
+def _score(module: nn.Module, chunks: Chunks, memory: MemoryVectors, *, only_nats: bool = False) -> Scores:
+    codes = module.get_buffer("head.codes")
+    return score(module, chunks, len(codes), memory=memory, only_nats=only_nats, device=codes.device)
 
 
 def _converged(curve: list[dict[str, float]], without_nats: float) -> bool:

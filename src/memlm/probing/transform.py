@@ -29,7 +29,7 @@ class Transform:
         # A dimension that varies by rounding alone is none.
         least = _MIN_RELATIVE_STD * torch.maximum(self.mean.abs(), std.median())
         self.mean, self.std = self.mean.float(), torch.where(std > least, std, torch.inf).float()
-        values, vectors = torch.linalg.eigh(torch.cov(self._degraded(sample, _generator()).T.double()))
+        values, vectors = torch.linalg.eigh(torch.cov(self._degraded(sample, None).T.double()))
         # Few vectors say little of the directions along which they hardly vary; unseen ones do vary there.
         floor = min(1.0, max(_MIN_FLOOR, (sample.shape[1] / len(sample)) ** 4))
         scale = values.clamp_min(floor * float(values.mean()) + 1e-30).rsqrt()
@@ -38,18 +38,13 @@ class Transform:
 
     def __call__(self, vectors: Vectors, generator: torch.Generator | None = None) -> MemoryVectors:
         """Embeddings [chunk slot dim] → what is read, of the same shape; noise comes from `generator`."""
-        return self._degraded(torch.from_numpy(np.array(vectors)), generator or _generator()) @ self.whitening
+        return self._degraded(torch.from_numpy(np.array(vectors)), generator) @ self.whitening
 
-    def _degraded(self, vectors: Tensor, generator: torch.Generator) -> Tensor:
+    def _degraded(self, vectors: Tensor, generator: torch.Generator | None) -> Tensor:
         standard = (vectors - self.mean) / self.std
-        match self.degradation:
-            case Noise(std=std):
-                return standard + std * torch.randn(standard.shape, generator=generator)
-            case Quantization(num_bits=num_bits):
-                return quantized(standard, num_bits)
-            case None:
-                return standard
-
-
-def _generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
+        if isinstance(self.degradation, Quantization):
+            return quantized(standard, self.degradation.num_bits)
+        if isinstance(self.degradation, Noise):
+            generator = generator or torch.Generator().manual_seed(0)
+            return standard + self.degradation.std * torch.randn(standard.shape, generator=generator)
+        return standard

@@ -102,7 +102,7 @@ class _Attack:
         self.probe = EncoderProbe(encoder, texts, probing, cfg.chunk_len, cache=cache, quiet=quiet)
         (self.view,) = self.probe.views
         self.dtype = str(encoder.token_table.dtype).removeprefix("torch.")
-        self.texts = torch.from_numpy(self.probe.data.test.tokens[: cfg.num_texts])
+        self.texts = torch.from_numpy(self.probe.data.chunks.test.tokens[: cfg.num_texts])
 
     def trained_readers(self) -> Iterator[Row]:
         """Trained readers: they see pairs of texts and embeddings, and of the model its token embeddings alone."""
@@ -122,7 +122,7 @@ class _Attack:
     def search(self) -> Row:
         """Search for the text whose embedding it is, from a reader's guesses, verified by encoding it again."""
         starts, proposals = self._guesses()
-        allowed = torch.from_numpy(self.probe.data.vocabulary.types)
+        allowed = torch.from_numpy(self.probe.data.types)
         options = SearchConfig(
             num_steps=self.cfg.search_steps,
             num_candidates=self.cfg.num_candidates,
@@ -184,7 +184,7 @@ class _Attack:
         mask = torch.ones_like(self.texts, dtype=torch.bool)
         with torch.no_grad():
             logits = reader.module(self.texts, mask, memory).logits.float()
-        types = torch.from_numpy(self.probe.data.vocabulary.types)
+        types = torch.from_numpy(self.probe.data.types)
         proposals = types[logits.topk(min(_NUM_PROPOSALS, logits.shape[-1])).indices]
         generator = torch.Generator().manual_seed(self.cfg.seed)
         drawn = torch.multinomial(logits.softmax(-1).flatten(0, 1), 3, replacement=True, generator=generator)

@@ -13,7 +13,7 @@ from memlm.data.corpus import read_documents
 from memlm.probing.embed import Vectors, embed_chunks
 from memlm.probing.encoders import FrozenEncoder, View, load_encoder
 from memlm.probing.texts import ProbeData, ProbeTexts
-from memlm.probing.trained_reader import Embeddings, codes_of, train_reader
+from memlm.probing.trained_reader import codes_of, train_reader
 from memlm.probing.transform import Transform
 from memlm.runtime.results import Provenance
 from memlm_evidence.benchmarks.steps import timed
@@ -33,10 +33,9 @@ def probe_speed(encoder: str, *, chunk_len: int, precision: Literal["fp32", "bf1
         chunk_len, cfg
     )
     view = model.resolve(model.default_view, chunk_len)
-    parts = (data.train, data.validation, data.test)
-    cached = Embeddings(*(embed_chunks(model, [view], part)[0] for part in parts))
+    cached = data.chunks.map(lambda part: embed_chunks(model, [view], part)[0])
     live = cached._replace(train=_Live(model, view, data, cached.train))  # type: ignore[arg-type]
-    codes = codes_of(model.token_table)[torch.from_numpy(data.vocabulary.types)]
+    codes = codes_of(model.token_table)[torch.from_numpy(data.types)]
     transform = Transform(cached.train)
     seconds: dict[str, list[float]] = {"cached": [], "encoded": []}
     for number in range(ROUNDS + 1):
@@ -62,7 +61,7 @@ class _Live:
     """Embeddings that are made whenever they are looked up, as without a cache."""
 
     def __init__(self, encoder: FrozenEncoder, view: View, data: ProbeData, like: Vectors) -> None:
-        self.encoder, self.view, self.chunks, self.shape = encoder, view, data.train, like.shape
+        self.encoder, self.view, self.chunks, self.shape = encoder, view, data.chunks.train, like.shape
 
     def __getitem__(self, rows: Any) -> Vectors:
         tokens, mask = (torch.from_numpy(np.asarray(part[rows])) for part in (self.chunks.tokens, self.chunks.mask))

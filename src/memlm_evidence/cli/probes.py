@@ -71,6 +71,7 @@ class Probe(_Reads):
     def run(self) -> Answer:
         """Probe and show."""
         import memlm
+        from memlm.runtime.results import Result
         from memlm_evidence.pages.probe import write_probe_report
         from memlm_evidence.pages.terminal import print_probe
 
@@ -87,7 +88,8 @@ class Probe(_Reads):
             controls=self.controls == "yes",
             reading=self.reading(),
         )
-        result = memlm.probe(self.encoder, self.texts(), cfg=cfg, precision=self.precision, quiet=False)
+        probed = memlm.probe(self.encoder, self.texts(), cfg=cfg, precision=self.precision, quiet=False)
+        result = Result.from_dict(probed.to_dict())
         print_probe(self.console(), result)
         if self.out:
             keep(result, self.out / "probe.json")

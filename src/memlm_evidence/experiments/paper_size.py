@@ -163,7 +163,7 @@ def _texts(data: DataConfig, tokenizer: Tokenizer, reading: ReadingConfig) -> Pr
 def _read(encoder: FrozenEncoder, texts: ProbeTexts, chunk_len: int, reading: ReadingConfig, seed: int) -> Row:
     cfg = ProbeConfig(chunk_lens=(chunk_len,), seeds=(seed,), reading=reading)
     (row,) = EncoderProbe(encoder, texts, cfg, chunk_len, cache=default_cache(), quiet=False).rows()
-    return row
+    return row.to_dict()
 
 
 def _made_by(plan: PaperEmbeddings | PaperMemoryModels) -> Provenance:

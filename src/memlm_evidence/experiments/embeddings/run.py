@@ -144,7 +144,7 @@ class _Work:
         """The controls of a probe of the causal model, but for the untrained one, which is compared anyway."""
         made = self._train_language_model("causal", self._causal(mixer, self.plan.dim, self.plan.num_tokens))
         probing = self._probe(made.encoder, "last")
-        return {row["control"]: row for row in probing.controls(CONTROLS[1:])}
+        return {str(row.control): row.to_dict() for row in probing.controls(CONTROLS[1:])}
 
     def _main(self, mixer: LanguageMixer) -> list[Encoder]:
         trained = self._train_language_model("causal", self._causal(mixer, self.plan.dim, self.plan.num_tokens))
@@ -159,7 +159,7 @@ class _Work:
     def _row(self, made: Encoder, mixer: str, pooling: str) -> Row:
         (row,) = self._probe(made.encoder, pooling).rows()
         about = {"objective": made.objective, "mixer": mixer, "num_tokens": made.num_tokens}
-        return {**row, **about, "num_parameters": made.num_parameters}
+        return {**row.to_dict(), **about, "num_parameters": made.num_parameters}
 
     def _probe(self, encoder: FrozenEncoder, pooling: str) -> EncoderProbe:
         cfg = ProbeConfig(

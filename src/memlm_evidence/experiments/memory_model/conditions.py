@@ -186,7 +186,7 @@ class Arms:
         cfg = ProbeConfig(chunk_lens=(self.plan.chunk_len,), seeds=(self.plan.seed,), reading=self.reading)
         probing = EncoderProbe(encoder, self.texts, cfg, self.plan.chunk_len, cache=self.cache, quiet=self.quiet)
         (row,) = probing.rows()
-        return row
+        return row.to_dict()
 
     def own_retention(self, arm: Arm) -> Row:
         """What the arm's own decoder gives back of its memories."""

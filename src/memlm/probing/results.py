@@ -1,0 +1,126 @@
+"""What a probe measures, as typed results; without torch, for whoever reads result files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import pydantic
+
+from memlm.config import Degradation
+from memlm.runtime.results import Interval, Provenance
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Typed:
+    """Read from JSON, every field checked, and written as it."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """From a JSON object.
+
+        Raises:
+            ValueError: a field is missing, unknown, or of another type.
+        """
+        return pydantic.TypeAdapter(cls).validate_python(values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON object."""
+        return pydantic.TypeAdapter(type(self)).dump_python(self, mode="json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeRow(_Typed):
+    """What one reader made of one embedding of an encoder, or of a control; measures as `evaluation.metrics` says."""
+
+    __pydantic_config__ = pydantic.ConfigDict(extra="forbid")
+
+    encoder: str
+    layer: int
+    pooling: str
+    reader: str
+    chunk_len: int
+    seed: int
+    degradation: Degradation | None = None
+    """What was put on the embedding; None where it was read as it is."""
+    control: str | None = None
+    """Which control this is; None where it is none."""
+    token_accuracy: float
+    exact_match: float
+    nats_per_token: float
+    bits_per_byte: float
+    unconditional_nats_per_token: float
+    retained_bits_per_token: float
+    retained_fraction: float
+    entropy_ratio: float
+    bits_per_dim: float
+    num_chunks: int
+    num_tokens: int
+    num_documents: int
+    resampled: str
+    bytes_per_token: float
+    accuracy_by_position: tuple[float | None, ...] = ()
+    """None where no token stands; empty in a row that was shortened."""
+    trust: float
+    converged: bool
+    lower_bound: bool
+    """Whether the reader was still improving when its steps ended."""
+    memory_dim: int
+    num_slots: int
+    vocab_size: int
+    curve: tuple[dict[str, float], ...] = ()
+    """{tokens, token_accuracy, exact_match, nats_per_token} over training; empty in a row that was shortened."""
+    num_train_chunks: int
+    stored_bits: int | None = None
+    """Bits that a quantized embedding takes; None of any other."""
+    storage_efficiency: float | None = None
+    """Retained bits for each of them; None of an embedding that is not quantized.
+
+    It may be above 1: a reader of tokens one by one counts what several tokens share once for each of them, and one
+    that knows little of the language without an embedding gains from it what it could have known.
+    """
+    intervals: dict[str, Interval] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        """A field by its name in the JSON."""
+        return getattr(self, name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baselines(_Typed):
+    """What the text costs without any memory: to the unconditional reader, and to a causal language model."""
+
+    unconditional_nats_per_token: float
+    num_train_chunks: int
+    num_chunks: int
+    num_documents: int
+    vocab_size: int
+    causal_nats_per_token: float | None
+    """None where chunks of one token leave nothing to predict."""
+    causal_model: str
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ProbeResult(_Typed):
+    """A probe of one encoder."""
+
+    name: str = "probe"
+    encoder: str
+    rows: tuple[ProbeRow, ...]
+    """One for each combination of what was asked for."""
+    controls: dict[str, ProbeRow] = field(default_factory=dict)
+    """At the first chunk length, by name."""
+    control_rows: tuple[ProbeRow, ...] = ()
+    """At every chunk length."""
+    baselines: dict[str, Baselines] = field(default_factory=dict)
+    """By chunk length; empty where controls were not asked for."""
+    round_trips: bool = True
+    """Whether tokens → text gives the texts back exactly."""
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    """None: each row has its own."""
+    note: str | None = None
+    provenance: Provenance | None = None
+
+    def __repr__(self) -> str:
+        shown = [f"  {row.pooling}, {row.reader}: token accuracy {row.token_accuracy:.4f}" for row in self.rows[:5]]
+        more = [f"  and {len(self.rows) - 5} more in .rows"] if len(self.rows) > 5 else []
+        return "\n".join([f"ProbeResult of {self.encoder!r}", *shown, *more])
