@@ -16,8 +16,8 @@ from memlm.data.corpus import split_bytes
 from memlm.data.texts import evaluation_documents
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.autoencoder import Autoencoder
+from memlm.store.chunk import StoredChunk, deflated, inflated, patch_of, patched
 from memlm.store.codec import Codec
-from memlm.store.kept import Kept, deflated, inflated, patch_of, patched
 from tiny import tiny_model
 
 any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=200) | st.text(
@@ -26,7 +26,7 @@ any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=200) | st.
 SENTENCES = "the memory holds one long text and the vector reads short chunk whole text. " * 6
 
 
-def fidelity(kept: list[Kept]) -> float:
+def fidelity(kept: list[StoredChunk]) -> float:
     return 1 - sum(chunk.num_wrong for chunk in kept) / sum(chunk.num_tokens for chunk in kept)
 
 

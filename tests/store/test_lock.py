@@ -1,7 +1,9 @@
-"""One writer at a time, and no trace of it afterwards."""
+"""One writer at a time, and no trace of it afterwards, however it ends."""
 
-import fcntl
 import os
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,62 +12,84 @@ import pytest
 from memlm.store import lock
 
 
-def test_a_lock_leaves_nothing_behind(tmp_path: Path) -> None:
-    with lock.only_writer(tmp_path / "file"):
-        assert [path.name for path in tmp_path.iterdir()] == [".file.lock"]
-    assert list(tmp_path.iterdir()) == []
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "file").write_text("0")
+    return tmp_path / "file"
 
-    def failing() -> None:
-        with lock.only_writer(tmp_path / "file"):
-            raise KeyboardInterrupt
 
+def failing(path: Path) -> None:
+    with lock.only_writer(path):
+        raise KeyboardInterrupt
+
+
+def test_a_lock_leaves_nothing_behind(path: Path) -> None:
+    with lock.only_writer(path) as handle:
+        assert os.pread(handle, 1, 0) == b"0"
+        assert list(path.parent.iterdir()) == [path]
     with pytest.raises(KeyboardInterrupt):
-        failing()
-    assert list(tmp_path.iterdir()) == []
+        failing(path)
+    with lock.only_writer(path):
+        pass
+    assert list(path.parent.iterdir()) == [path]
 
 
-def test_what_a_killed_holder_left_is_no_lock(tmp_path: Path) -> None:
-    (tmp_path / ".file.lock").write_text("process 1 on a machine that is gone, whatever its name")
-    with lock.only_writer(tmp_path / "file"):
-        assert (tmp_path / ".file.lock").read_text().startswith(f"process {os.getpid()} on ")
-    assert list(tmp_path.iterdir()) == []
+HOLDER = """
+import sys, time
+from pathlib import Path
+from memlm.store.lock import only_writer
+with only_writer(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(600)
+"""
 
 
-def test_a_lock_that_was_removed_on_the_way_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    flock, calls = fcntl.flock, iter(range(100))
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_lock_ends_with_its_holder(how: signal.Signals, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "PATIENCE", 0)
+    with subprocess.Popen([sys.executable, "-c", HOLDER, path], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "locked\n"
+        with pytest.raises(OSError, match=f"is being written by process {child.pid};"), lock.only_writer(path):
+            pass
+        child.send_signal(how)
+    with lock.only_writer(path):
+        pass
+    assert list(path.parent.iterdir()) == [path]
 
-    def removed_before(handle: int, operation: int) -> None:
-        if next(calls) == 0:
-            (tmp_path / ".file.lock").unlink()  # as its holder does, between our opening and our locking it
+
+def test_a_file_that_was_replaced_meanwhile_is_locked_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flock, calls = lock.fcntl.flock, iter(range(100))
+
+    def replaced_before(handle: int, operation: int) -> None:
+        if next(calls) == 0:  # as by the writer before, between our opening and our locking it
+            path.with_name("new").write_text("1")
+            path.with_name("new").replace(path)
         flock(handle, operation)
 
-    monkeypatch.setattr(fcntl, "flock", removed_before)
-    monkeypatch.setattr(lock, "PATIENCE", 0.1)
-    with lock.only_writer(tmp_path / "file"):
-        with pytest.raises(OSError, match="is being written by process"), lock.only_writer(tmp_path / "file"):
-            pass
-        assert (tmp_path / ".file.lock").exists()
+    monkeypatch.setattr(lock.fcntl, "flock", replaced_before)
+    with lock.only_writer(path) as handle:
+        assert os.pread(handle, 1, 0) == b"1"
 
 
-def test_many_writers_never_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "_PAUSE", 0)  # as often as can be at the moment when a lock is removed
-    path = tmp_path / "count"
-    path.write_text("0")
+def test_many_writers_never_meet(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_PAUSE", 0)
 
-    def count_up(_: int) -> None:
+    def count_up(number: int) -> None:
         with lock.only_writer(path):
-            number = int(path.read_text())
-            path.write_text(str(number + 1))
+            count = int(path.read_text())
+            if number % 2:
+                path.with_name(f"new {number}").write_text(str(count + 1))
+                path.with_name(f"new {number}").replace(path)
+            else:
+                path.write_text(str(count + 1))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(count_up, range(200)))
     assert path.read_text() == "200"
-    assert [one.name for one in tmp_path.iterdir()] == ["count"]
+    assert [one.name for one in path.parent.iterdir()] == ["file"]
 
 
-def test_a_link_in_the_locks_place_is_not_written_through(tmp_path: Path) -> None:
-    (tmp_path / "victim").write_text("precious")
-    (tmp_path / ".file.lock").symlink_to("victim")
-    with pytest.raises(OSError, match="lock"), lock.only_writer(tmp_path / "file"):
+def test_a_file_that_is_not_writable_is_refused(path: Path) -> None:
+    with pytest.raises(OSError, match="nowhere"), lock.only_writer(path.with_name("nowhere")):
         pass
-    assert (tmp_path / "victim").read_text() == "precious"

@@ -58,10 +58,9 @@ def without_a_reader(*arguments: object, stderr: int = subprocess.PIPE) -> subpr
 
 
 def damage(path: Path, number: int) -> None:
-    """Flip a bit of a chunk's vector, before which there is no raw chunk."""
-    opened, data = MemoryFile.open(path), bytearray(path.read_bytes())
-    assert all(chunk.kind != "raw" for chunk in opened.chunks[: number + 1])
-    data[data.index(opened._store._slice("vectors", slice(number, number + 1)).tobytes())] ^= 1
+    """Flip the last bit of what is stored of a chunk."""
+    record, data = MemoryFile.open(path)._store.block(number, number + 1).data, bytearray(path.read_bytes())
+    data[data.index(record) + len(record) - 1] ^= 1
     path.write_bytes(data)
 
 

@@ -56,7 +56,8 @@ class Generate(UsesModel, ReadsText):
     def _past(self, most: int) -> "tuple[str | Memory, Answer]":
         """What stands before the prompt, `most` memories of it, and what there is to say of it."""
         from memlm.store.file import MemoryFile
-        from memlm.store.store import DamagedChunkError, is_memory_file
+        from memlm.store.formats import is_memory_file
+        from memlm.store.store import DamagedChunkError
 
         files = [path for path in map(Path, self.memory) if path.is_file() and is_memory_file(path)]
         if not files:

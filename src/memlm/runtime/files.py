@@ -1,6 +1,7 @@
 """Writing that is all or nothing: a crash or a full disk leaves the old state, never half of the new."""
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -12,7 +13,6 @@ from typing import Literal
 
 Kind = Literal["file", "folder"]
 _UNFINISHED = ".memlm-unfinished"
-_FAILED = "could not write {path}: {error}; nothing was changed there; free some space, or choose another place"
 
 
 def place_for(kind: Kind, path: Path) -> Path:
@@ -84,7 +84,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         # safetensors reports a full disk as an error of its own; to the user both are one.
         if isinstance(error, OSError) or "I/O error" in str(error):
-            raise OSError(_FAILED.format(path=path, error=error)) from error
+            raise write_failed(path, error) from error
         raise
 
 
@@ -107,18 +107,27 @@ def atomic_file(path: Path) -> Iterator[Path]:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) or "I/O error" in str(error):
-            raise OSError(_FAILED.format(path=path, error=error)) from error
+            raise write_failed(path, error) from error
         raise
     with contextlib.suppress(OSError):  # it is written; some file systems cannot make sure of a folder
         _sync(path.parent)
 
 
+def write_failed(path: Path, error: BaseException) -> OSError:
+    """What to raise where a full disk or the like has kept something from being written."""
+    return OSError(
+        f"could not write {path}: {error}; nothing was changed there; free some space, or choose another place"
+    )
+
+
 def remove_leftovers(path: Path) -> None:
-    """Remove what writers of a file that were killed have left beside it; nobody else gives files such names."""
+    """Remove what `atomic_file` left beside a file because it was killed; not what somebody has locked (`flock`)."""
     ours = re.compile(re.escape(f".{path.name}.") + "[0-9a-f]{32}" + re.escape(_UNFINISHED))
     for rest in path.parent.iterdir():
         if ours.fullmatch(rest.name) and rest.is_file():
-            rest.unlink(missing_ok=True)
+            with contextlib.suppress(OSError), rest.open("rb") as file:  # another may be cleaning up too
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                rest.unlink()
 
 
 def atomic_write(path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from memlm.data.corpus import split_bytes
 from memlm.models.batch import batch_chunks
-from memlm.store.kept import Kept, deflated, digest, inflated, patch_of, patched, vectors_of
+from memlm.store.chunk import StoredChunk, checksum, deflated, inflated, patch_of, patched, vectors_of
 from memlm.store.packing import Bits, pack, require_bits, unpack
 from memlm.store.tokenized import MIN_CHUNK, Span, Tokenized, encoded
 from memlm.text.autoencoder import TextAutoencoder
@@ -33,7 +33,7 @@ class _Tried(NamedTuple):
     """A span of tokens, its memory, and what the decoder made of it."""
 
     span: Span
-    vector: NDArray[np.generic]
+    vector: bytes
     scale: float
     wrong: Bool[np.ndarray, " token"]
     unsure: Bool[np.ndarray, " token"]
@@ -73,7 +73,7 @@ class Codec:
 
     def write(
         self, text: str, advance: Callable[[int], None] | None = None, *, whole_chunks: bool = False
-    ) -> Iterator[Kept]:
+    ) -> Iterator[StoredChunk]:
         """The chunks of a text, in order, each whole characters; `advance` hears of bytes done.
 
         With `whole_chunks` the last one is left out, which more text might make fuller.
@@ -95,30 +95,30 @@ class Codec:
                 if advance:
                     advance(len(tokenized.text(some[0][0], some[-1][1])))
 
-    def read(self, kept: Sequence[Kept]) -> list[bytes]:
+    def read(self, chunks: Sequence[StoredChunk]) -> list[bytes]:
         """The text of chunks, which is only as sure as their checksums."""
-        tokens = iter(self._regenerated(kept))
+        tokens = iter(self._regenerated(chunks))
         return [
             inflated(chunk.payload) if chunk.vector is None else self._spelled(patched(next(tokens), chunk.payload))
-            for chunk in kept
+            for chunk in chunks
         ]
 
-    def read_vectors(self, kept: Sequence[Kept]) -> list[bytes]:
+    def read_vectors(self, chunks: Sequence[StoredChunk]) -> list[bytes]:
         """What the vectors alone give back, as `TextAutoencoder.regenerate`: nothing, of text that is kept raw."""
-        lengths = [chunk.num_tokens for chunk in kept if chunk.vector is not None]
+        lengths = [chunk.num_tokens for chunk in chunks if chunk.vector is not None]
         memory = Memory(
-            vectors=self.vectors(kept),
+            vectors=self.vectors(chunks),
             num_tokens=torch.tensor(lengths, dtype=torch.int64),
             num_chunks=(len(lengths),),
             encoder=self.model.encoder_fingerprint,
         )
         rows = self.model.rows(memory)
-        return [b"" if chunk.vector is None else self._spelled(next(rows).tokens) for chunk in kept]
+        return [b"" if chunk.vector is None else self._spelled(next(rows).tokens) for chunk in chunks]
 
-    def vectors(self, kept: Sequence[Kept]) -> Float[Tensor, "chunk slot memory_dim"]:
+    def vectors(self, chunks: Sequence[StoredChunk]) -> Float[Tensor, "chunk slot memory_dim"]:
         """The memories of those chunks that have one."""
         shape = self.model.config.shape
-        return vectors_of(kept, self.bits, shape.num_slots, shape.memory_dim)
+        return vectors_of(chunks, self.bits, shape.num_slots, shape.memory_dim)
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -143,10 +143,10 @@ class Codec:
         lead = (right - logits.scatter_(-1, place, -torch.inf).amax(dim=-1, keepdim=True))[..., 0].cpu().numpy()
         wrong, unsure = ~(lead > 0), ~(lead > _LEAST_MARGIN)  # NaN is both
         for row, span in enumerate(spans):
-            length = span[1] - span[0]
-            yield _Tried(span, packed.rows[row], float(packed.scales[row]), wrong[row, :length], unsure[row, :length])
+            vector, scale, real = packed.rows[row].tobytes(), float(packed.scales[row]), slice(span[1] - span[0])
+            yield _Tried(span, vector, scale, wrong[row, real], unsure[row, real])
 
-    def _keep(self, tokenized: Tokenized, tried: list[_Tried]) -> Iterator[Kept]:
+    def _keep(self, tokenized: Tokenized, tried: list[_Tried]) -> Iterator[StoredChunk]:
         """Patch each, or keep it raw where that is smaller, and neighbours that are raw together."""
         patches = [patch_of(tokenized.tokens[slice(*row.span)], np.flatnonzero(row.unsure)) for row in tried]
         raw = [
@@ -163,7 +163,7 @@ class Codec:
             for place in places:
                 yield _with_vector(tried[place], patches[place], tokenized.text(*tried[place].span))
 
-    def _raw_text(self, data: bytes, advance: Callable[[int], None] | None, unfinished: bool) -> Iterator[Kept]:
+    def _raw_text(self, data: bytes, advance: Callable[[int], None] | None, unfinished: bool) -> Iterator[StoredChunk]:
         """All of it raw: these tokens do not give it back."""
         for piece in list(split_bytes(io.BytesIO(data), _RAW_CHUNKS * self.chunk_len))[: -1 if unfinished else None]:
             yield _raw(piece, len(self.model.tokenizer.encode(piece.decode())))
@@ -172,10 +172,10 @@ class Codec:
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
-    def _regenerated(self, kept: Sequence[Kept]) -> Iterator[NDArray[np.int64]]:
+    def _regenerated(self, chunks: Sequence[StoredChunk]) -> Iterator[NDArray[np.int64]]:
         """The tokens that each vector gives back."""
-        lengths = [chunk.num_tokens for chunk in kept if chunk.vector is not None]
-        batches = torch.split(self.vectors(kept), self._batch)
+        lengths = [chunk.num_tokens for chunk in chunks if chunk.vector is not None]
+        batches = torch.split(self.vectors(chunks), self._batch)
         rows = (row for vectors in batches for row in self._logits(vectors).argmax(dim=-1).cpu().numpy())
         return (row[:length] for row, length in zip(rows, lengths, strict=False))
 
@@ -209,11 +209,11 @@ def require_target(target: object) -> None:
         raise ValueError(f"the target fidelity is a share of tokens, from 0 to 1, not {target!r}")
 
 
-def _with_vector(tried: _Tried, patch: bytes, text: bytes) -> Kept:
+def _with_vector(tried: _Tried, patch: bytes, text: bytes) -> StoredChunk:
     num_tokens = tried.span[1] - tried.span[0]
     num_wrong = int(tried.wrong.sum())
-    return Kept(num_tokens, len(text), num_wrong, tried.vector, tried.scale, patch, digest(text))
+    return StoredChunk(num_tokens, len(text), num_wrong, tried.vector, tried.scale, patch, checksum(text))
 
 
-def _raw(text: bytes, num_tokens: int) -> Kept:
-    return Kept(num_tokens, len(text), num_tokens, None, 0.0, deflated(text), digest(text))
+def _raw(text: bytes, num_tokens: int) -> StoredChunk:
+    return StoredChunk(num_tokens, len(text), num_tokens, None, 0.0, deflated(text), checksum(text))

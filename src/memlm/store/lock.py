@@ -1,78 +1,60 @@
-"""One writer at a time, who says who it is, and leaves nothing behind."""
+"""One writer at a time: a lock on the file itself, which ends with its holder, however that ends."""
 
 import fcntl
 import os
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from memlm.runtime.files import make_folder, remove_leftovers
+from memlm.runtime.files import remove_leftovers
 
 PATIENCE = 10.0
 """Seconds to wait for another writer."""
 _PAUSE = 0.02
+_LOCKS = Path("/proc/locks")
 
 
 @contextmanager
-def only_writer(path: Path) -> Iterator[None]:
-    """Nobody else writes `path` within the block; the lock is let go when its holder dies, too.
+def only_writer(path: Path) -> Iterator[int]:
+    """A file open for writing (its descriptor), that nobody else writes within the block.
 
     Raises:
-        OSError: somebody else is writing it; says who.
+        OSError: it is not writable, or somebody else is writing it; says who, where the system tells.
     """
-    make_folder(path.parent)
-    lock = path.with_name(f".{path.name}.lock")
-    handle = _acquired(lock, path)
+    handle = _locked(path, time.monotonic() + PATIENCE)
     try:
         remove_leftovers(path)
-        yield
+        yield handle
     finally:
-        try:
-            lock.unlink(missing_ok=True)  # before it is let go: afterwards it might be another's
-        finally:
-            fcntl.flock(handle, fcntl.LOCK_UN)  # closing alone would leave it to processes forked meanwhile
-            os.close(handle)
+        fcntl.flock(handle, fcntl.LOCK_UN)  # closing alone would leave it to processes forked meanwhile
+        os.close(handle)
 
 
-def _acquired(lock: Path, path: Path) -> int:
-    deadline = time.monotonic() + PATIENCE
-    while (handle := _tried(lock, path)) is None:
-        if time.monotonic() >= deadline:
-            raise OSError(f"{path} is being written by {_holder(lock)}; try again when it is done")
-        time.sleep(_PAUSE)
-    with suppress(OSError):  # a full disk is for the file itself to report
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-    return handle
+def _locked(path: Path, deadline: float) -> int:
+    while True:
+        with ExitStack() as stack:
+            handle = os.open(path, os.O_RDWR)
+            stack.callback(os.close, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise OSError(f"{path} is being written by {_holder(handle)}; try again when it is done") from None
+                time.sleep(_PAUSE)
+                continue
+            # The writer before may have put a new file in its place: then this one is nobody's.
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                stack.pop_all()
+                return handle
 
 
-def _tried(lock: Path, path: Path) -> int | None:
-    """The lock's file, locked; None where somebody else has it."""
-    try:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write beside this place: {error.strerror}", str(path)) from error
-    with suppress(BlockingIOError), ExitStack() as stack:
-        stack.callback(os.close, handle)
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The one before may just have removed it: then this is a file that nobody else finds, and locks nothing.
-        if _is_at(lock, handle):
-            stack.pop_all()
-            return handle
-    return None
-
-
-def _is_at(path: Path, handle: int) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _holder(lock: Path) -> str:
+def _holder(handle: int) -> str:
+    """Linux lists every lock, with the process that holds it and the file's inode."""
+    inode = os.fstat(handle).st_ino
     with suppress(OSError):
-        if holder := lock.read_text(encoding="utf-8", errors="replace"):
-            return holder
+        for line in _LOCKS.read_text(encoding="ascii").splitlines():
+            match line.split():
+                case [_, "FLOCK", _, _, process, file, *_] if file.endswith(f":{inode}") and int(process) > 0:
+                    return f"process {process}"
     return "another process"

@@ -35,7 +35,7 @@ def require_bits(bits: object) -> None:
 def pack(vectors: Float[Tensor, "chunk dim"], bits: Bits) -> Packed:
     """Round vectors. Below 16 bits each has the scale that loses least of it."""
     if bits >= 16:
-        rows = vectors.numpy().astype(np.float32 if bits == 32 else np.float16)
+        rows = vectors.numpy().astype(row_dtype(bits))
         return Packed(rows, np.ones(len(rows), np.float32))
     scales = _scales(vectors, bits)
     index = level_indices(vectors / scales, bits).to(torch.uint8).numpy()
@@ -56,11 +56,9 @@ def unpack(packed: Packed, bits: Bits, dim: int) -> Float[Tensor, "chunk dim"]:
     return levels * torch.from_numpy(np.array(packed.scales))[:, None]
 
 
-def empty_row(bits: Bits, dim: int) -> NDArray[Any]:
-    """One of `Packed.rows`, of zeros."""
-    if bits >= 16:
-        return np.zeros(dim, np.float32 if bits == 32 else np.float16)
-    return np.zeros(row_bytes(bits, dim), np.uint8)
+def row_dtype(bits: Bits) -> np.dtype[Any]:
+    """Of `Packed.rows`."""
+    return np.dtype({32: np.float32, 16: np.float16}.get(bits, np.uint8))
 
 
 def row_bytes(bits: Bits, dim: int) -> int:

@@ -1,20 +1,18 @@
 """A document written as its text streams in: chunks as soon as they are full, the rest at its end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from memlm.store.chunk import StoredChunk
 from memlm.store.codec import Codec
 from memlm.store.documents import require_string
-from memlm.store.kept import Kept
 from memlm.store.tokenized import encoded
 
-_LEAST_CHUNKS = 16
-"""Text is looked at again when there is as much more of it as this many chunks have at a character a token,"""
-_REWRITES = 64
-"""or a share of all chunks, so that a file is not rewritten more often than this while it grows by its own length."""
+_CHUNKS_AT_ONCE = 16
+"""Text is encoded when there is enough for so many chunks at one character per token: in batches, which is fast."""
 
 
 class MemorySession:
-    """Text on its way into a file, as one document; by `MemoryFile.session`.
+    """Text on its way into a file, as one document; made by `MemoryFile.session`.
 
     ```python
     with notes.session("chat") as session:
@@ -22,23 +20,24 @@ class MemorySession:
             session.append(piece)
     ```
 
-    Full chunks are written as they come, all or nothing; the longer the file, the more at a time, for it is rewritten.
-    A process that is killed loses `pending` and no more.
+    Full chunks are appended to the file several at a time. A process that is killed loses `pending` and no more.
     """
 
-    def __init__(self, codec: Codec, write: Callable[[list[Kept]], None], num_chunks: Callable[[], int]) -> None:
-        """`write` is given chunks, in order, and keeps them; `num_chunks` counts all that are kept."""
-        self._codec, self._write, self._num_chunks = codec, write, num_chunks
-        self._enough = self._step()
+    def __init__(
+        self, codec: Codec, write: Callable[[Sequence[StoredChunk]], None], num_written: Callable[[], int]
+    ) -> None:
+        """`write` appends chunks to the document, or an empty document; `num_written` counts chunks in the file."""
+        self._codec, self._write, self._num_written = codec, write, num_written
+        self._enough = _CHUNKS_AT_ONCE * codec.chunk_len
         self.pending = ""
-        """Text that does not fill a chunk yet, or too few."""
+        """Text that is not written yet, since it does not fill a chunk, or too few."""
         self._is_closed = False
 
     def append(self, text: str) -> None:
         """Add text; writes the chunks that it fills, several at a time.
 
         Raises:
-            TypeError: it is no string.
+            TypeError: it is not a string.
             ValueError: the text holds a lone surrogate; it is left out. Or the session is over.
             OSError: the disk is full or not writable; what could not be written is still `pending`.
         """
@@ -47,18 +46,18 @@ class MemorySession:
         encoded(text)
         self.pending += text
         if len(self.pending) >= self._enough:
-            self._keep(whole_chunks=True)
-            self._enough = len(self.pending) + self._step()
+            self._write_pending(whole_chunks=True)
+            self._enough = len(self.pending) + _CHUNKS_AT_ONCE * self._codec.chunk_len
 
     def flush(self) -> None:
-        """Write all of it, if the last chunk is not full either. Same errors as `append`."""
+        """Write all of it, even if the last chunk is not full. Same errors as `append`."""
         self._require_open()
-        self._keep(whole_chunks=False)
+        self._write_pending(whole_chunks=False)
 
     def close(self) -> None:
-        """Write what is pending; nothing more can be appended, since others may write the file. Same errors as `flush`.
+        """Write what is pending and end the session, as the end of the block does. Same errors as `flush`.
 
-        The end of the block does it.
+        A session without text is an empty document, as it is for `MemoryFile.append`.
         """
         if not self._is_closed:
             try:
@@ -70,17 +69,13 @@ class MemorySession:
         if self._is_closed:
             raise ValueError("this session is over; begin another with the file's session()")
 
-    def _keep(self, *, whole_chunks: bool) -> None:
-        kept = list(self._codec.write(self.pending, whole_chunks=whole_chunks))
-        if not kept:
+    def _write_pending(self, *, whole_chunks: bool) -> None:
+        chunks = list(self._codec.write(self.pending, whole_chunks=whole_chunks))
+        if whole_chunks and not chunks:
             return
-        before, rest = self._num_chunks(), self.pending.encode()[sum(chunk.num_bytes for chunk in kept) :].decode()
+        before, rest = self._num_written(), self.pending.encode()[sum(chunk.num_bytes for chunk in chunks) :].decode()
         try:
-            self._write(kept)
+            self._write(chunks)
         finally:
-            if self._num_chunks() > before:  # an interruption may come when all is written
+            if self._num_written() > before:  # an interruption may come when all is written
                 self.pending = rest
-
-    def _step(self) -> int:
-        """Characters of text to wait for."""
-        return max(_LEAST_CHUNKS, self._num_chunks() // _REWRITES) * self._codec.chunk_len

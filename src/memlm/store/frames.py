@@ -1,0 +1,70 @@
+"""Frames: how a memory file of version 2 is divided, so that damage stays where it is and an append can be told whole.
+
+A frame is a head of 48 bytes, an index and a body. All integers are little-endian:
+
+    magic 8s · first chunk u64 · chunks u32 · index bytes u32 · body bytes u64 · index checksum 8s · head checksum 8s
+
+Checksums are BLAKE2b of 8 bytes; the chunks in the body have their own.
+"""
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from memlm.store.chunk import DIGEST_BYTES, checksum
+
+MAGIC = b"MEMLM\xff\r\n"
+"""Not valid UTF-8: no text begins like this, and none that is stored raw can hold it."""
+_HEAD = struct.Struct(f"<{len(MAGIC)}sQIIQ{DIGEST_BYTES}s{DIGEST_BYTES}s")
+_SEARCH_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a frame lies in its file."""
+
+    first_chunk: int | None
+    """Chunks in the frames before it; None if its head is damaged."""
+    num_chunks: int
+    """1 if its head is damaged: there was something."""
+    index: bytes | None
+    """None if it is damaged."""
+    body: int
+    """Where its body begins."""
+    end: int
+
+
+def encoded(first_chunk: int, num_chunks: int, index: bytes, body: bytes) -> bytes:
+    """A frame as bytes."""
+    head = _HEAD.pack(MAGIC, first_chunk, num_chunks, len(index), len(body), checksum(index), bytes(DIGEST_BYTES))
+    head = head[:-DIGEST_BYTES]
+    return head + checksum(head) + index + body
+
+
+def frames(handle: int, offset: int) -> Iterator[Frame]:
+    """The frames of a file from one that begins at `offset`; ends before one that is cut short."""
+    size = os.fstat(handle).st_size
+    while offset + _HEAD.size <= size:
+        head = os.pread(handle, _HEAD.size, offset)
+        magic, first_chunk, num_chunks, index_bytes, body_bytes, digest, own = _HEAD.unpack(head)
+        if magic != MAGIC or checksum(head[:-DIGEST_BYTES]) != own:
+            end = _next_magic(handle, offset + 1, size)
+            yield Frame(None, 1, None, end, end)
+        else:
+            body = offset + _HEAD.size + index_bytes
+            end = body + body_bytes
+            if end > size:
+                return
+            index = os.pread(handle, index_bytes, offset + _HEAD.size)
+            yield Frame(first_chunk, num_chunks, index if checksum(index) == digest else None, body, end)
+        offset = end
+
+
+def _next_magic(handle: int, offset: int, size: int) -> int:
+    while offset < size and (data := os.pread(handle, _SEARCH_BYTES, offset)):
+        place = data.find(MAGIC)
+        if place >= 0:
+            return offset + place
+        offset += max(1, len(data) - len(MAGIC) + 1)
+    return size
