@@ -16,7 +16,6 @@ MOST_SHARED = 10
 """Lines of code that two places may have in common."""
 
 LONG = {
-    "src/memlm/store/file.py",
     "src/memlm/recipes/memory_model.py: memory_model",
     "src/memlm/probing/trained_reader.py: train_reader",
     "src/memlm_evidence/benchmarks/recall.py: recall",
