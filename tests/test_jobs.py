@@ -52,7 +52,8 @@ def test_the_demo_trains_shows_and_reports(tmp_path: Path, monkeypatch: pytest.M
 def test_the_density_table_is_filled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(density, "density", small_autoencoder)
     first, again = (
-        density.density_table(tmp_path, chunk_lens=(32,), tokens_per_dim=(0.5,), num_tokens=20_000) for _ in range(2)
+        density.Density(out=tmp_path, chunk_lens=(32,), tokens_per_dim=(0.5,), num_tokens=20_000).run()
+        for _ in range(2)
     )
     [row] = first["rows"]
     assert (row["chunk_len"], row["memory_dim"], row["tokens_per_dim"]) == (32, 64, 0.5)
@@ -65,7 +66,7 @@ def test_fidelity_is_a_ratio_or_a_lower_bound(target: float, reached: bool, monk
     monkeypatch.setattr(fidelity, "TARGET", target)
     monkeypatch.setattr(fidelity, "autoencoder", lambda _: autoencoder(quick, grown_from=0))
     monkeypatch.setattr(fidelity, "reference", small_reference)
-    answer = fidelity.fidelity(chunk_len=32, memory_dim=64, mixer="attention", budget_ratio=1)
+    answer = fidelity.Fidelity(chunk_len=32, memory_dim=64, mixer="attention", budget_ratio=1).run()
     assert answer["lower_bound"] is not answer["reference"]["reached"]
     assert answer["reference"]["reached"] is reached
     assert answer["tokens_to_90_ratio"] == answer["reference"]["tokens"] / answer["ours"]["tokens"]
@@ -75,13 +76,13 @@ def test_fidelity_is_a_ratio_or_a_lower_bound(target: float, reached: bool, monk
 def test_a_target_that_ours_misses_gives_no_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fidelity, "autoencoder", small_autoencoder)
     with pytest.raises(ValueError, match=r"not 0\.9, in"):
-        fidelity.fidelity(chunk_len=32, memory_dim=64, mixer="attention", budget_ratio=1)
+        fidelity.Fidelity(chunk_len=32, memory_dim=64, mixer="attention", budget_ratio=1).run()
 
 
 def test_speed_measures_every_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "ROUNDS", 1)
     monkeypatch.setattr(speed, "STEPS", 1)
-    answer = speed.speed()
+    answer = speed.Speed().run()
     for rates in (answer["training_tokens_per_second"], answer["encoding_tokens_per_second"]):
         assert set(rates) == {"ours", "attention", "masked_mixer"}
         assert min(rates.values()) > 0

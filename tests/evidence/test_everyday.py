@@ -16,7 +16,7 @@ from memlm.data.texts import everyday_documents as texts_to_evaluate_on
 from memlm.data.token_store import prepare
 from memlm.evaluation.checked import Checked, calibration, measures
 from memlm.training.autoencoder import batch_sampler
-from memlm_evidence.benchmarks.everyday import everyday
+from memlm_evidence.benchmarks.everyday import Everyday
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 WORDS = ["the", "memory", "holds"]
@@ -136,7 +136,7 @@ def test_evaluation_reports_short_texts_and_calibration(trained: TextAutoencoder
 
 
 def test_the_benchmark_covers_every_kind_and_length(trained: TextAutoencoder) -> None:
-    found = everyday(trained, num_texts=3, quiet=True)
+    found = Everyday(num_texts=3).measure(trained)
     assert set(found["exact_by_fill"]) == set(EVERYDAY_KINDS) == set(found["exact_lines"])
     assert all(set(row) == {"1", "2", "4", "8", "16"} for row in found["exact_by_fill"].values())
     assert found["worst"]["exact"] == min(share for row in found["exact_by_fill"].values() for share in row.values())

@@ -24,8 +24,10 @@ from memlm.models.batch import Batch
 from memlm.models.memory_model import MemoryModel
 from memlm.recipes.memory_model import memory_model
 from memlm.training.objectives import combined
-from memlm_evidence.benchmarks import memory_training, substitution
-from memlm_evidence.cli.bench import MemoryTraining, Substitution
+from memlm_evidence.benchmarks import memory_training, past, substitution
+from memlm_evidence.benchmarks.chunk_by_chunk import chunk_by_chunk, loss_difference
+from memlm_evidence.benchmarks.memory_training import MemoryTraining
+from memlm_evidence.benchmarks.substitution import Substitution
 from tiny import randomized
 
 VOCAB, LENGTH, CHUNKS = 50, 6, 4
@@ -69,11 +71,11 @@ def gradients(model: MemoryModel, loss: torch.Tensor) -> dict[str, torch.Tensor]
 @pytest.mark.parametrize("seed", range(3))
 def test_chunk_by_chunk_is_all_at_once(insertion: Insertion, max_memories: int, seed: int) -> None:
     both, batch = model(insertion, seed, max_memories), windows(seed)
-    ours, theirs = combined(WEIGHTS), memory_training.chunk_by_chunk(WEIGHTS)
+    ours, theirs = combined(WEIGHTS), chunk_by_chunk(WEIGHTS)
     assert list(ours.terms.items()) == list(theirs.terms.items())
     expected, found = (objective.nats(both, batch) for objective in (ours, theirs))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
-    assert memory_training.loss_difference(both, batch, ours, theirs) < 1e-4
+    assert loss_difference(both, batch, ours, theirs) < 1e-4
     one, other = gradients(both, expected.sum()), gradients(both, found.sum())
     assert one.keys() == other.keys()
     for name in one:
@@ -84,8 +86,8 @@ def test_a_document_that_ends_early_is_the_same_chunk_by_chunk() -> None:
     both, batch = model(Prefix(num_positions=2), 0, CHUNKS - 1), windows(0)
     mask = batch.mask.clone()
     mask[0, 1, 4:] = mask[0, 2:] = False
-    ours, theirs = combined(WEIGHTS), memory_training.chunk_by_chunk(WEIGHTS)
-    assert memory_training.loss_difference(both, batch._replace(mask=mask), ours, theirs) < 1e-4
+    ours, theirs = combined(WEIGHTS), chunk_by_chunk(WEIGHTS)
+    assert loss_difference(both, batch._replace(mask=mask), ours, theirs) < 1e-4
 
 
 def small_recipe() -> MemoryModelRecipe:
@@ -114,7 +116,7 @@ def substituted(request: pytest.FixtureRequest) -> dict[str, Any]:
         patch.setattr(substitution, "ROUNDS", 1)
         patch.setattr(substitution, "NEW_TOKENS", 2)
         # Several batches of the encoder.
-        patch.setattr(substitution, "ENCODER_TOKENS", 3 * CHUNK_LEN)
+        patch.setattr(past, "ENCODER_TOKENS", 3 * CHUNK_LEN)
         bench = Substitution(
             chunk_len=CHUNK_LEN, num_positions=2, dim=32, num_layers=2, contexts=CONTEXTS, precision=request.param
         )
@@ -171,15 +173,15 @@ def test_operations_are_those_of_all_products(substituted: dict[str, Any]) -> No
 
 
 def test_tokens_and_memories_are_read_as_the_model_reads_them() -> None:
-    cfg = substitution._config(CHUNK_LEN, 2, dim=32, num_layers=2, max_memories=3)
-    reads = randomized(MemoryModel(cfg)).eval()
+    bench = Substitution(chunk_len=CHUNK_LEN, num_positions=2, dim=32, num_layers=2, contexts=(3 * CHUNK_LEN,))
+    reads = randomized(MemoryModel(bench.model())).eval()
     with torch.no_grad():
-        past = substitution.Past(reads, 3 * CHUNK_LEN)
-        first = past.cached()
-        assert past.cold().token.equal(first.token)
+        read = past.Past(reads, 3 * CHUNK_LEN)
+        first = read.cached()
+        assert read.cold().token.equal(first.token)
         present = torch.ones(1, 3, dtype=torch.bool)
         blank = torch.zeros(1, CHUNK_LEN, dtype=torch.long)
-        logits = reads.predict(blank, past.memory, present)
+        logits = reads.predict(blank, read.memory, present)
         assert int(first.token) == int(logits[0, 0].argmax())
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from memlm_evidence.benchmarks import memory_files as bench
-from memlm_evidence.cli.bench import MemoryFiles
+from memlm_evidence.benchmarks.memory_files import MemoryFiles
 
 
 def test_files_are_measured(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,8 @@ from memlm.recipes.memory_model import without_memory
 from memlm.text.memory_model import TextMemoryModel
 from memlm.training.memory_model import train_memory_model, window_sampler
 from memlm.training.objectives import combined
-from memlm_evidence.benchmarks import recall as benchmark
-from memlm_evidence.benchmarks.recall import greedy, recall
-from memlm_evidence.cli.bench import Recall
+from memlm_evidence.benchmarks.answers import WindowReader, greedy
+from memlm_evidence.benchmarks.recall import Recall
 from tiny import randomized
 
 TEXTS = [document.text for document in evaluation_documents("novel")][:4]
@@ -67,6 +67,10 @@ def full_context() -> MemoryModelConfig:
 
 def with_tokenizer(model: MemoryModel) -> TextMemoryModel:
     return TextMemoryModel(model, TOKENIZER, torch.full((VOCAB,), -np.log(VOCAB)), {"run": "made up"})
+
+
+def recall(model: TextMemoryModel, texts: Sequence[str] = (), **options: Any) -> dict[str, Any]:
+    return dict(Recall(model="made up", **options).measure(model, texts, quiet=True))
 
 
 QUESTION = re.compile(r" What is the (?:number|code) of (\w+)\?| Repeat the words after (\w+ \w+):")
@@ -107,7 +111,7 @@ every_reading = pytest.mark.parametrize("cfg", [configuration(), full_context()]
 
 @every_reading
 def test_who_knows_the_answers_recalls_everything_and_nothing_without_the_past(cfg: MemoryModelConfig) -> None:
-    answer = recall(with_tokenizer(Oracle(cfg)), num_texts=3, chunk_len=LENGTH, quiet=True)
+    answer = recall(with_tokenizer(Oracle(cfg)), num_texts=3, chunk_len=LENGTH)
     assert answer["recall"] == {"1": 1.0, "2": 1.0}
     assert answer["recall_by_kind"] == dict.fromkeys(KINDS, 1.0)
     assert answer["chance"] == 0
@@ -117,7 +121,7 @@ def test_who_knows_the_answers_recalls_everything_and_nothing_without_the_past(c
 
 @every_reading
 def test_an_answer_with_a_wrong_end_is_wrong(cfg: MemoryModelConfig) -> None:
-    answer = recall(with_tokenizer(Oracle(cfg, errs=True)), num_texts=3, chunk_len=LENGTH, quiet=True)
+    answer = recall(with_tokenizer(Oracle(cfg, errs=True)), num_texts=3, chunk_len=LENGTH)
     assert set(answer["recall"].values()) == set(answer["recall_by_kind"].values()) == {0.0}
     assert all(row["exact_match"] == 0 < 0.7 < row["token_accuracy"] < 1 for row in answer["rows"])
 
@@ -130,7 +134,7 @@ class Forgetful(Oracle):
 
 
 def test_what_is_recalled_is_told_by_distance() -> None:
-    answer = recall(with_tokenizer(Forgetful(configuration())), num_texts=4, kinds=("words",), quiet=True)
+    answer = recall(with_tokenizer(Forgetful(configuration())), num_texts=4, kinds=("words",))
     assert answer["recall"] == {"1": 1.0, "2": 0.0}
     found = {(row["num_chunks"], row["distance"]): row["exact_match"] for row in answer["rows"]}
     assert found == {(1, 1): 1, (2, 1): 1, (2, 2): 0}
@@ -142,7 +146,7 @@ def test_what_is_recalled_is_told_by_distance() -> None:
 
 @every_reading
 def test_every_kind_number_and_distance_has_a_row(cfg: MemoryModelConfig) -> None:
-    answer = recall(with_tokenizer(randomized(MemoryModel(cfg))), num_texts=2, chunk_len=LENGTH, quiet=True)
+    answer = recall(with_tokenizer(randomized(MemoryModel(cfg))), num_texts=2, chunk_len=LENGTH)
     assert json.loads(json.dumps(answer)) == answer
     expected = {(kind, past, distance) for kind in KINDS for past in (1, 2) for distance in range(1, past + 1)}
     assert {(row["kind"], row["num_chunks"], row["distance"]) for row in answer["rows"]} == expected
@@ -167,7 +171,7 @@ def test_every_kind_number_and_distance_has_a_row(cfg: MemoryModelConfig) -> Non
 
 def test_a_model_without_memories_is_asked_all_the_same() -> None:
     blind = Oracle(configuration(encoder=None))
-    answer = recall(with_tokenizer(blind), num_texts=2, quiet=True)
+    answer = recall(with_tokenizer(blind), num_texts=2)
     assert set(answer["recall"].values()) == {0.0}
     assert not answer["full_context"]
 
@@ -185,7 +189,7 @@ def test_what_is_written_is_what_the_model_would_generate(
     model = randomized(MemoryModel(cfg)).eval()
     texts = FactTexts(TOKENIZER, TOKENIZER.encode(TEXTS[0]), chunk_len=LENGTH)
     windows = texts.sample(5, PAST + 1, seed=0, step=0, use="benchmark")
-    written = benchmark._Reader(model, LENGTH).answers(windows, blind=False)
+    written = WindowReader(model, LENGTH).answers(windows, blind=False)
     assert (written[~windows.answer] == windows.tokens[~windows.answer]).all()
     assert len(np.unique(written[windows.answer])) > 5
     for tokens, new, answer in zip(windows.tokens, written, windows.answer, strict=True):
@@ -219,7 +223,7 @@ def test_answers_of_several_lengths_end_where_they_end() -> None:
 )
 def test_what_cannot_be_measured_is_refused(cfg: MemoryModelConfig, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        recall(with_tokenizer(MemoryModel(cfg)), **{"num_texts": 2, "quiet": True, **options})
+        recall(with_tokenizer(MemoryModel(cfg)), **{"num_texts": 2, **options})
 
 
 def test_the_command_asks_a_saved_model(tmp_path: Path) -> None:
@@ -229,7 +233,7 @@ def test_the_command_asks_a_saved_model(tmp_path: Path) -> None:
     command = Recall(
         model=str(tmp_path / "model"), num_texts=2, kinds=("digits",), text=(str(tmp_path / "text.txt"),), seed=3
     )
-    asked = recall(model, num_texts=2, kinds=("digits",), texts=TEXTS[1:2], seed=3, quiet=True)
+    asked = recall(model, num_texts=2, kinds=("digits",), texts=TEXTS[1:2], seed=3)
     assert command.run() == asked
     assert replace(command, text=()).run().keys() == asked.keys()
 
@@ -308,7 +312,7 @@ def test_full_context_is_trained_on_the_same_questions(recalling: MemoryModelRec
 def test_a_model_is_trained_on_recall(recalling: MemoryModelRecipe, tmp_path: Path) -> None:
     trained = train_memory_model(recalling, tmp_path / "run", quiet=True)
     assert trained.provenance["recipe"]["recall_fraction"] == 0.5
-    answer = recall(trained, num_texts=2, kinds=("digits",), texts=TEXTS[:1], quiet=True)
+    answer = recall(trained, num_texts=2, kinds=("digits",), texts=TEXTS[:1])
     assert set(answer["recall"]) == {"1", "2"}
 
 

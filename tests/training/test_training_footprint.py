@@ -21,7 +21,7 @@ from memlm.training.footprint import build, footprint, require_fits, work
 from memlm.training.loop import Task, fit
 from memlm.training.objectives import RETENTION
 from memlm.training.optimizers import build_optimizers
-from memlm_evidence.benchmarks.paper import paper, shortened_step, training_of
+from memlm_evidence.benchmarks.paper import Paper, shortened_step, training_of
 from tiny import tiny_model, tiny_recipe
 
 CFG = replace(tiny_recipe("*.txt").training, num_tokens=200)
@@ -163,7 +163,7 @@ def test_the_papers_curriculum_halves_its_tokens() -> None:
 def test_the_benchmark_computes_what_it_cannot_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     small = paper_autoencoder(**SMALL), paper_memory_model(**LITTLE)
     monkeypatch.setattr("memlm_evidence.benchmarks.paper.RECIPES", small)
-    answer = paper(num_gpus=4)
+    answer = Paper(num_gpus=4).run()
     rate = answer["assumed"]["flops_per_second"] * answer["assumed"]["utilization"]
     for row, recipe in zip(answer["rows"], small, strict=True):
         step, held = row["step"], row["bytes_per_gpu"]

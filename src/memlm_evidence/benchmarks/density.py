@@ -1,40 +1,48 @@
-"""The density table: held-out fidelity by chunk length and tokens per dimension, at one token budget."""
+"""`memlm bench density`."""
 
 import itertools
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from memlm.cli.command import Answer
 from memlm.data.token_store import prepare
 from memlm.recipes.density import density
-from memlm.runtime.results import Provenance
 from memlm.text.evaluation_sets import HELD_OUT
 from memlm.training.autoencoder import train_autoencoder
+from memlm_evidence.benchmarks.measuring import Benchmark, made_here
 
 MEASURES = ("chunk_len", "memory_dim", "token_accuracy", "exact_match", "retained_bits_per_token", "bits_per_dim")
 
 
-def density_table(
-    out: Path,
-    *,
-    chunk_lens: tuple[int, ...],
-    tokens_per_dim: tuple[float, ...],
-    num_tokens: int,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Train and evaluate every cell, each in its own folder of `out`; finished cells are not trained again."""
-    grid = itertools.product(chunk_lens, tokens_per_dim)
-    rows = [_cell(out, *cell, num_tokens=num_tokens, seed=seed) for cell in grid]
-    return {"rows": rows, "provenance": asdict(Provenance.here(seed=seed))}
+@dataclass(frozen=True, kw_only=True)
+class Density(Benchmark):
+    """Held-out fidelity by chunk length and tokens per dimension. If it is interrupted, run it again: it resumes."""
 
+    out: Path = Path("runs/density")
+    """Folder of the runs."""
+    chunk_lens: tuple[int, ...] = (32, 64, 128, 256)
+    tokens_per_dim: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0)
+    num_tokens: int = 4_000_000
+    """Tokens that each model is trained on."""
+    seed: int = 0
 
-def _cell(out: Path, chunk_len: int, tokens_per_dim: float, *, num_tokens: int, seed: int) -> dict[str, Any]:
-    recipe = density(chunk_len=chunk_len, tokens_per_dim=tokens_per_dim, num_tokens=num_tokens, seed=seed)
-    prepared = prepare(recipe.data)
-    folder = out / f"{chunk_len}-{recipe.model.shape.memory_dim}-seed{seed}"
-    model = train_autoencoder(recipe, folder, prepared=prepared)
-    result = model.evaluate_split(prepared.splits["test"], name=HELD_OUT)
-    row = {name: result.measures[name] for name in MEASURES}
-    intervals = {name: list(result.intervals[name]) for name in MEASURES if name in result.intervals}
-    took = {"tokens_trained": model.provenance["tokens"], "seconds": model.provenance["seconds"]}
-    return {"tokens_per_dim": tokens_per_dim, **row, "intervals": intervals, **took, "seed": seed}
+    def run(self) -> Answer:
+        """Train and evaluate every combination, each in a folder of its own; what is finished is not trained again."""
+        rows = list(itertools.starmap(self._row, itertools.product(self.chunk_lens, self.tokens_per_dim)))
+        return {"rows": rows, **made_here(seed=self.seed)}
+
+    def _row(self, chunk_len: int, tokens_per_dim: float) -> dict[str, Any]:
+        recipe = density(chunk_len=chunk_len, tokens_per_dim=tokens_per_dim, num_tokens=self.num_tokens, seed=self.seed)
+        prepared = prepare(recipe.data)
+        folder = self.out / f"{chunk_len}-{recipe.model.shape.memory_dim}-seed{self.seed}"
+        model = train_autoencoder(recipe, folder, prepared=prepared)
+        result = model.evaluate_split(prepared.splits["test"], name=HELD_OUT)
+        return {
+            "tokens_per_dim": tokens_per_dim,
+            **{name: result.measures[name] for name in MEASURES},
+            "intervals": {name: list(result.intervals[name]) for name in MEASURES if name in result.intervals},
+            "tokens_trained": model.provenance["tokens"],
+            "seconds": model.provenance["seconds"],
+            "seed": self.seed,
+        }

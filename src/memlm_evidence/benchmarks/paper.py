@@ -1,19 +1,25 @@
-"""The paper's sizes: parameters, memory, operations, and what the whole of a training run costs."""
+"""`memlm bench paper`."""
 
 import math
-import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
+from memlm.cli.command import Answer
 from memlm.config import LanguageModelRecipe, MemoryModelRecipe, RecipeConfig, TrainingConfig
 from memlm.recipes.paper import paper_autoencoder, paper_causal, paper_memory_model
-from memlm.runtime.results import Provenance
 from memlm.training.accelerator import is_main_process, world_size
 from memlm.training.footprint import ModelConfig, build, footprint, work
 from memlm.training.objectives import CAUSAL, RETENTION, Objective, combined
-from memlm_evidence.benchmarks.steps import build_stepper, random_batch
+from memlm_evidence.benchmarks.measuring import (
+    Benchmark,
+    TrainingSteps,
+    build_stepper,
+    made_here,
+    random_batch,
+    side_by_side,
+)
 
 Recipe = RecipeConfig | LanguageModelRecipe | MemoryModelRecipe
 RECIPES: tuple[Recipe, ...] = (
@@ -32,24 +38,35 @@ STEPS = 5
 """Measured, after as many that warm up."""
 
 
-def paper(num_gpus: int = 8) -> dict[str, Any]:
-    """What each of the paper's configurations takes.
+@dataclass(frozen=True, kw_only=True)
+class Paper(Benchmark):
+    """What training at the paper's sizes takes: parameters, memory, operations, GPU hours.
 
-    On GPUs, steps on random tokens are measured, whole batches on as many GPUs as this was launched on. Elsewhere a
-    row's `step` is computed from operations, for `num_gpus`, with `measured` false; and a shortened step (one row of
-    the batch, one layer for sixteen, the same widths, fp32) is really taken.
-
-    Returns:
-        `rows`, one for each configuration: `parameters`; `flops_per_token`; `bytes_per_gpu` of weights, gradients,
-        optimizer state and what one micro-batch keeps for its backward pass (`activations`, by a CPU's kernels);
-        `step`, with `tokens_per_second`, and the `gpu_hours` and `days` of all tokens, if measured with `peak_bytes`;
-        `shortened_step`, if taken.
+    Measured on the GPUs this runs on (torchrun --nproc_per_node 8 -m memlm bench paper); without any, computed for
+    so many H100, and marked so.
     """
-    rows = [_row(recipe, num_gpus) for recipe in RECIPES]
-    if not is_main_process():
-        return {}
-    assumed = {"gpu": GPU, "flops_per_second": GPU_FLOPS, "utilization": UTILIZATION}
-    return {"rows": rows, "assumed": assumed, "provenance": asdict(Provenance.here())}
+
+    num_gpus: int = 8
+    """GPUs to compute for, where there are none to measure on."""
+
+    def run(self) -> Answer:
+        """Measure or compute what each of the paper's configurations takes.
+
+        On GPUs, steps on random tokens are measured, whole batches on as many GPUs as this was launched on. Elsewhere
+        a row's `step` is computed from operations, for `num_gpus`, with `measured` false; and a shortened step (one row
+        of the batch, one layer for sixteen, the same widths, fp32) is really taken.
+
+        Returns:
+            `rows`, one for each configuration: `parameters`; `flops_per_token`; `bytes_per_gpu` of weights, gradients,
+            optimizer state and what one micro-batch keeps for its backward pass (`activations`, by a CPU's kernels);
+            `step`, with `tokens_per_second`, and the `gpu_hours` and `days` of all tokens, if measured with
+            `peak_bytes`; `shortened_step`, if taken.
+        """
+        rows = [_row(recipe, self.num_gpus) for recipe in RECIPES]
+        if not is_main_process():
+            return {}
+        assumed = {"gpu": GPU, "flops_per_second": GPU_FLOPS, "utilization": UTILIZATION}
+        return {"rows": rows, "assumed": assumed, **made_here()}
 
 
 def training_of(recipe: Recipe) -> tuple[TrainingConfig, Objective, tuple[int, ...]]:
@@ -97,13 +114,8 @@ def _measured_step(recipe: Recipe) -> dict[str, Any]:
     stepper = build_stepper(build(recipe.model), objective, cfg)
     batch = random_batch(cfg.batch_tokens, shape, recipe.model.vocab_size)
     torch.cuda.reset_peak_memory_stats()
-    for number in range(2 * STEPS):
-        if number == STEPS:
-            torch.cuda.synchronize()
-            started = time.perf_counter()
-        stepper.step(batch)
-    torch.cuda.synchronize()
-    seconds = (time.perf_counter() - started) / STEPS
+    steps = {"all": TrainingSteps(stepper, batch, STEPS)}
+    seconds = side_by_side(steps, rounds=1)["all"] / STEPS
     return {
         "measured": True,
         "device": torch.cuda.get_device_name(),

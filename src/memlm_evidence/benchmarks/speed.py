@@ -1,69 +1,66 @@
-"""Tokens per second of training and encoding, ours against the reference, and where a training step's time goes."""
+"""`memlm bench speed`."""
 
-from dataclasses import asdict
-from statistics import median
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
+from memlm.cli.command import Answer
 from memlm.config import RecipeConfig
 from memlm.data.token_store import PreparedData, prepare
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.reference import reference
-from memlm.runtime.results import Provenance
 from memlm.training.accelerator import autocast
 from memlm.training.autoencoder import batch_sampler, seeded_autoencoder
 from memlm.training.objectives import RETENTION
-from memlm_evidence.benchmarks.steps import build_stepper, operation_shares, timed
+from memlm_evidence.benchmarks.measuring import (
+    Benchmark,
+    TrainingSteps,
+    build_stepper,
+    made_here,
+    operation_shares,
+    side_by_side,
+)
 
 ROUNDS = 5
 STEPS = 10
 
 
-def speed() -> dict[str, Any]:
-    """Both recipes in turn, round after round, so that noise of the machine meets both; medians over rounds."""
-    recipes = {
-        "ours": autoencoder(grown_from=0),
-        "attention": reference(),
-        "masked_mixer": reference(mixer="masked_mixer"),
-    }
-    prepared = prepare(recipes["ours"].data)
-    subjects = {name: _Subject(recipe, prepared) for name, recipe in recipes.items()}
-    for subject in subjects.values():
-        subject.train()
-        subject.encode()
-    training: dict[str, list[float]] = {name: [] for name in subjects}
-    encoding: dict[str, list[float]] = {name: [] for name in subjects}
-    for _ in range(ROUNDS):
-        for name, subject in subjects.items():
-            training[name].append(subject.tokens / timed(subject.train)[1])
-            encoding[name].append(subject.tokens / timed(subject.encode)[1])
-    return {
-        "training_tokens_per_second": {name: median(rates) for name, rates in training.items()},
-        "encoding_tokens_per_second": {name: median(rates) for name, rates in encoding.items()},
-        "step_share": operation_shares(subjects["ours"].train),
-        "num_threads": torch.get_num_threads(),
-        "provenance": asdict(Provenance.here(data=prepared.fingerprint)),
-    }
+@dataclass(frozen=True, kw_only=True)
+class Speed(Benchmark):
+    """Tokens per second of training and encoding, ours against the reference, and where a training step's time goes."""
+
+    def run(self) -> Answer:
+        """Run all recipes in turn; medians over rounds."""
+        recipes = {
+            "ours": autoencoder(grown_from=0),
+            "attention": reference(),
+            "masked_mixer": reference(mixer="masked_mixer"),
+        }
+        prepared = prepare(recipes["ours"].data)
+        models = {name: _Model(recipe, prepared) for name, recipe in recipes.items()}
+        training = side_by_side({name: model.train for name, model in models.items()}, ROUNDS)
+        encoding = side_by_side({name: model.encode for name, model in models.items()}, ROUNDS)
+        return {
+            "training_tokens_per_second": {name: models[name].tokens / spent for name, spent in training.items()},
+            "encoding_tokens_per_second": {name: models[name].tokens / spent for name, spent in encoding.items()},
+            "step_share": operation_shares(models["ours"].train),
+            **made_here(data=prepared.fingerprint),
+        }
 
 
-class _Subject:
+class _Model:
     """A recipe's model, ready to train and to encode."""
 
     def __init__(self, recipe: RecipeConfig, prepared: PreparedData) -> None:
         cfg = recipe.training
         self.model = seeded_autoencoder(recipe)
-        self.stepper = build_stepper(self.model, RETENTION, cfg)
-        self.batch = batch_sampler(recipe, prepared)(0)
-        self.tokens = STEPS * int(self.batch.mask.sum())
-
-    def train(self) -> None:
-        for _ in range(STEPS):
-            self.stepper.step(self.batch)
+        self.train = TrainingSteps(build_stepper(self.model, RETENTION, cfg), batch_sampler(recipe, prepared)(0), STEPS)
+        self.tokens = STEPS * int(self.train.batch.mask.sum())
 
     @torch.no_grad()
     def encode(self) -> None:
-        batch = self.batch.rows(slice(None), self.stepper.accelerator.device)
+        stepper = self.train.stepper
+        batch = self.train.batch.rows(slice(None), stepper.accelerator.device)
         for _ in range(STEPS):
-            with autocast(self.stepper.cfg, self.stepper.accelerator):
+            with autocast(stepper.cfg, stepper.accelerator):
                 self.model.encoder(batch.tokens, batch.mask)

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from memlm.runtime.results import Result
-from memlm_evidence.benchmarks.memory_training import memory_training
-from memlm_evidence.benchmarks.substitution import substitution
+from memlm_evidence.benchmarks.memory_training import MemoryTraining
+from memlm_evidence.benchmarks.substitution import Substitution
 from memlm_evidence.experiments.embeddings import run as embeddings
 from memlm_evidence.experiments.embeddings.run import reproduce_embeddings
 from memlm_evidence.experiments.exact_recall.run import RecallPlan, reproduce_recall
@@ -125,11 +125,11 @@ def _experiments(
 
 
 def _substitution(_: Path, plan: Mapping[str, Any]) -> Result:
-    return Result.from_dict({"name": "substitution", **substitution(**plan)})
+    return Result.from_dict({"name": "substitution", **Substitution(**plan).run()})
 
 
 def _memory_training(_: Path, plan: tuple[int, ...]) -> Result:
-    return Result.from_dict({"name": "memory-training", **memory_training(plan)})
+    return Result.from_dict({"name": "memory-training", **MemoryTraining(window_chunks=plan).run()})
 
 
 def _non_invertible(out: Path, plan: NonInvertiblePlan) -> Result:

@@ -15,7 +15,7 @@ from memlm.recipes.memory_model import memory_model, without_memory
 from memlm.recipes.scale import Scale
 from memlm.runtime.results import Provenance, Result
 from memlm.training.memory_model import train_memory_model
-from memlm_evidence.benchmarks.recall import recall
+from memlm_evidence.benchmarks.recall import Recall
 from memlm_evidence.experiments.memory_model.conditions import trained_encoder
 
 MODELS = ("combined", "causal", "full_context")
@@ -85,7 +85,8 @@ def reproduce_recall(out: Path, plan: RecallPlan | None = None, *, quiet: bool =
     for name in plan.models:
         folder = out / f"recall-{name}-seed-{plan.seed}"
         trained = train_memory_model(recipes[name], folder, prepared=prepared, quiet=quiet)
-        asked[name] = recall(trained, num_texts=plan.num_texts, seed=plan.seed, chunk_len=plan.chunk_len, quiet=quiet)
+        ask = Recall(model=name, num_texts=plan.num_texts, chunk_len=plan.chunk_len, seed=plan.seed)
+        asked[name] = dict(ask.measure(trained, quiet=quiet))
     parts = ("recall", "recall_intervals", "recall_by_kind", "recall_by_kind_intervals", "chance", "rows")
     values = {part: {name: found[part] for name, found in asked.items()} for part in parts}
     made_by = Provenance.here(plan=vars(plan), data=prepared.fingerprint)

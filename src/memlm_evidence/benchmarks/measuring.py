@@ -2,23 +2,34 @@
 
 import math
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
+from memlm.cli.command import Command
 from memlm.config import TrainingConfig
 from memlm.models.batch import Batch
+from memlm.runtime.results import Provenance
 from memlm.training.accelerator import build_accelerator
 from memlm.training.objectives import Objective
 from memlm.training.optimizers import build_optimizers
 from memlm.training.sharding import is_sharded, shard
 from memlm.training.step import Stepper
 
-Outcome = TypeVar("Outcome")
+Name = TypeVar("Name", bound=Hashable)
 MATRIX_PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::linear")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(Command):
+    """A command that measures; what it gives is printed as JSON."""
+
+    answer_is_output = True
 
 
 def build_stepper(model: nn.Module, objective: Objective, cfg: TrainingConfig) -> Stepper:
@@ -31,6 +42,20 @@ def build_stepper(model: nn.Module, objective: Objective, cfg: TrainingConfig) -
     return Stepper(prepared, objective, cfg, accelerator, build_optimizers(model, cfg.optimizer))
 
 
+@dataclass(frozen=True)
+class TrainingSteps:
+    """So many steps on the same batch."""
+
+    stepper: Stepper
+    batch: Batch
+    number: int
+
+    def __call__(self) -> None:
+        """Take them."""
+        for _ in range(self.number):
+            self.stepper.step(self.batch)
+
+
 def random_batch(num_tokens: int, shape: tuple[int, ...], vocab_size: int, *, seed: int = 0) -> Batch:
     """Rows of random tokens, which cost what any others do."""
     size = (num_tokens // math.prod(shape), *shape)
@@ -38,13 +63,32 @@ def random_batch(num_tokens: int, shape: tuple[int, ...], vocab_size: int, *, se
     return Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
 
 
-def timed(work: Callable[[], Outcome]) -> tuple[Outcome, float]:
-    """What some work gives, and the seconds it takes."""
+def seconds_of(work: Callable[[], object]) -> float:
+    """The seconds that some work takes, on a GPU too."""
     started = time.perf_counter()
-    outcome = work()
+    work()
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
-    return outcome, time.perf_counter() - started
+    return time.perf_counter() - started
+
+
+def side_by_side(work: Mapping[Name, Callable[[], object]], rounds: int) -> dict[Name, float]:
+    """Median seconds of each.
+
+    All take turns, round after round, so that noise of the machine meets all; a first round warms up.
+    """
+    seconds: dict[Name, list[float]] = {name: [] for name in work}
+    for number in range(rounds + 1):
+        for name, each in work.items():
+            spent = seconds_of(each)
+            if number:
+                seconds[name].append(spent)
+    return {name: median(spent) for name, spent in seconds.items()}
+
+
+def made_here(**settings: Any) -> dict[str, Any]:
+    """What every answer ends with: what made it."""
+    return {"num_threads": torch.get_num_threads(), "provenance": asdict(Provenance.here(**settings))}
 
 
 def operation_shares(work: Callable[[], object]) -> dict[str, float]:
