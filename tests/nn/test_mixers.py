@@ -85,6 +85,25 @@ def test_padded_is_unpadded(mixer: Mixer, causal: bool, place: tuple[int, int], 
     torch.testing.assert_close(padded, short(hidden[:, :num_real]))
 
 
+@few
+@given(mixers, places(), seeds)
+def test_one_position_at_a_time_is_all_at_once(mixer: Mixer, place: tuple[int, int], seed: int) -> None:
+    length, num_read = place[0], place[1] + 1
+    model, hidden = stack(mixer, length, True, seed), noise(seed + 1, 3, num_read, DIM)
+    state, outputs = model.initial_state(3), []
+    for position in hidden.split(1, dim=1):
+        output, state = model.step(position, state)
+        outputs.append(output)
+    torch.testing.assert_close(torch.cat(outputs, dim=1), model(hidden))
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_what_is_not_causal_has_no_next_position(mixer: Mixer) -> None:
+    model = stack(mixer, 5, False, 0)
+    with pytest.raises(ValueError, match="only a causal stack can be stepped"):
+        model.step(noise(0, 1, 1, DIM), model.initial_state(1))
+
+
 # --- naive twins ---
 
 
