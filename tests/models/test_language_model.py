@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from memlm import TextAutoencoder
-from memlm.config import Attention, LanguageModelConfig, MaskedMixer, StackConfig
+from memlm.config import Attention, AutoencoderConfig, LanguageModelConfig, MaskedMixer, StackConfig
 from memlm.data.chunks import Chunks
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.language_model import LanguageModel
-from memlm.text.checkpoint_folder import FORMATS, kind_of
+from memlm.text.checkpoint_folder import FORMATS, config_class
 from memlm.text.language_model import TextLanguageModel, causal_nats
 from tiny import randomized
 
@@ -173,14 +173,14 @@ def test_a_folder_of_the_other_kind_is_refused_with_the_reason(
 
 def test_a_folder_says_of_what_kind_it_is(text_model: TextLanguageModel, finished_run: Path, tmp_path: Path) -> None:
     text_model.save_pretrained(tmp_path / "model")
-    assert kind_of(tmp_path / "model") == "language_model"
-    assert kind_of(str(finished_run / "model")) == "autoencoder"
-    assert kind_of("english") == "autoencoder"
+    assert config_class(tmp_path / "model") is LanguageModelConfig
+    assert config_class(str(finished_run / "model")) is AutoencoderConfig
+    assert config_class("english") is AutoencoderConfig
     (tmp_path / "other").mkdir()
     for nothing in (tmp_path / "other", tmp_path / "nowhere", "user/nosuchmodel"):
-        assert kind_of(nothing) is None
+        assert config_class(nothing) is None
     (tmp_path / "other" / "provenance.json").write_text(json.dumps({"format": "another"}))
-    assert kind_of(tmp_path / "other") is None
+    assert config_class(tmp_path / "other") is None
     assert len(set(FORMATS.values())) == len(FORMATS)
 
 

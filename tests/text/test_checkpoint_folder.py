@@ -3,8 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from memlm import TextAutoencoder
+from memlm.config import AutoencoderConfig
+from memlm.text import checkpoint_folder
 
 
 def everything(folder: Path) -> dict[str, bytes]:
@@ -38,3 +42,25 @@ def test_an_empty_folder_and_an_earlier_checkpoint_are_replaced(trained: TextAut
     for _ in range(2):
         trained.save_pretrained(tmp_path)
         assert "model.safetensors" in everything(tmp_path)
+
+
+class Tied(nn.Module):
+    """A head that is the embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(5, 4)
+        self.head = nn.Linear(4, 5, bias=False)
+        self.head.weight = self.embed.weight
+
+
+def test_tied_weights_are_written_once_and_tied_again(trained: TextAutoencoder, tmp_path: Path) -> None:
+    model, other = Tied(), Tied()
+    checkpoint_folder.save(tmp_path / "model", trained.config, model.state_dict(), trained.tokenizer, {})
+    tensors = checkpoint_folder.load(tmp_path / "model", AutoencoderConfig).tensors
+    assert set(tensors) == {"embed.weight"}
+    checkpoint_folder.load_weights(other, tensors, tmp_path)
+    assert torch.equal(other.embed.weight, model.embed.weight)
+    assert other.head.weight is other.embed.weight
+    with pytest.raises(ValueError, match=r"do not fit config.json: .*embed.weight"):
+        checkpoint_folder.load_weights(other, {}, tmp_path)

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import memlm
 from memlm import Memory, TextAutoencoder
@@ -79,6 +81,26 @@ def test_what_is_no_file_of_memories_is_refused(memory: Memory, tmp_path: Path, 
         Memory.load(tmp_path / "short.safetensors")
     with pytest.raises(ValueError, match="not memlm memories 1"):
         Memory.load(finished_run / "model" / "model.safetensors")
+
+
+@pytest.mark.parametrize("place", [-1, -500])
+def test_a_damaged_file_is_refused_by_its_name(memory: Memory, place: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    memory.save(path)
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"a\.safetensors is damaged: its content does not match its checksum"):
+        Memory.load(path)
+
+
+def test_a_file_of_before_there_were_checksums_is_read(memory: Memory, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    memory.save(path)
+    with safe_open(path, framework="pt") as file:
+        about = {name: value for name, value in file.metadata().items() if name != "checksum"}
+    save_file(load_file(path), path, metadata=about)
+    assert same(memory, Memory.load(path))
 
 
 def test_a_memory_prints_in_one_short_line(memory: Memory) -> None:

@@ -24,10 +24,11 @@ class Evaluate(UsesModel, ReadsText):
     def run(self) -> Answer:
         """Evaluate and show."""
         import memlm
-        from memlm.text.checkpoint_folder import kind_of
+        from memlm.config import MemoryModelConfig
+        from memlm.text.checkpoint_folder import config_class
         from memlm.text.evaluation_sets import evaluate_sets, foreign_sets
 
-        if kind_of(self.model) == "memory_model":
+        if config_class(self.model) is MemoryModelConfig:
             return self._memory_model()
         model = memlm.load(self.model, device=self.device)
         if self.text:

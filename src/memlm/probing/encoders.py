@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from memlm import config
-from memlm.config import StatePooling
+from memlm.config import AutoencoderConfig, LanguageModelConfig, StatePooling
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.encoder import Encoder, Tokens
 from memlm.models.language_model import LanguageModel
@@ -22,7 +22,7 @@ from memlm.models.sentence import SentenceModel
 from memlm.nn.mixers import Hidden, Mask
 from memlm.nn.pooling import MemoryVectors, PositionalPooling, last_token, mean_token
 from memlm.text.autoencoder import TextAutoencoder
-from memlm.text.checkpoint_folder import kind_of
+from memlm.text.checkpoint_folder import config_class
 from memlm.text.language_model import TextLanguageModel
 from memlm.text.memory_model import TextMemoryModel
 
@@ -219,16 +219,16 @@ def load_encoder(name_or_path: str | Path, *, precision: Literal["fp32", "bf16"]
     Raises:
         ValueError: there is no such model, it is damaged, or it has no hidden states to read.
     """
-    name, kind = str(name_or_path), kind_of(name_or_path)
+    name, kind = str(name_or_path), config_class(name_or_path)
     if kind is None:
         pretrained, tokenizer = load_pretrained(name_or_path, precision=precision)
         if isinstance(pretrained, SentenceModel):
             return SentenceEncoder(pretrained, tokenizer, name=name)
         return StateEncoder(pretrained, tokenizer, name=name)
-    if kind == "language_model":
+    if kind is LanguageModelConfig:
         model = TextLanguageModel.from_pretrained(name_or_path)
         return language_model_encoder(model.model, model.tokenizer, name=name)
-    text_model = (TextAutoencoder if kind == "autoencoder" else TextMemoryModel).from_pretrained(name_or_path)
+    text_model = (TextAutoencoder if kind is AutoencoderConfig else TextMemoryModel).from_pretrained(name_or_path)
     if text_model.model.encoder is None:
         raise ValueError(f"{name} has no encoder: it reads no memories")
     return MemoryEncoder(text_model.model.encoder, text_model.tokenizer, name=name)

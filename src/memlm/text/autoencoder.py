@@ -2,8 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
@@ -13,23 +12,30 @@ from torch import Tensor
 
 from memlm.config import AutoencoderConfig
 from memlm.data.chunks import Chunks, split_into_chunks
-from memlm.data.corpus import Document
-from memlm.data.token_store import TokenSplit, tokenize_documents
-from memlm.data.tokenizer import Tokenizer
+from memlm.data.token_store import TokenSplit
 from memlm.evaluation import checked
 from memlm.evaluation.checked import Checked
-from memlm.evaluation.metrics import Scores, measures, score
 from memlm.models.autoencoder import Autoencoder
 from memlm.models.batch import Batch, batch_chunks, encoded
 from memlm.models.decoded import Decoded, Row, decode
 from memlm.runtime.progress import Advance, track
-from memlm.runtime.results import Provenance, Result
+from memlm.runtime.results import Result
 from memlm.text.memory import Memory
-from memlm.text.model import TextModel, as_texts, check_table, require_own
+from memlm.text.model import MemoryTextModel, as_texts
 from memlm.text.regenerated import Regenerated
 
 
-class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
+class EncodeOptions(TypedDict, total=False):
+    """What `TextAutoencoder.encode` takes besides."""
+
+    batch_size: int | None
+    device: torch.device | str | None
+    show_progress_bar: bool
+    normalize: bool
+    verify: bool
+
+
+class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
     """Text → memory → text, with one memory vector per chunk and slot.
 
     ```python
@@ -41,46 +47,17 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
     ```
     """
 
-    kind = "autoencoder"
+    config_class = AutoencoderConfig
     model_class = Autoencoder
-    tables = ("unconditional",)
-
-    def __init__(
-        self,
-        model: Autoencoder,
-        tokenizer: Tokenizer,
-        unconditional: Float[Tensor, " vocab"],
-        provenance: dict[str, Any],
-    ) -> None:
-        """`unconditional` are a reader's log-probabilities, in nats, without a memory (`unconditional_log_probs`)."""
-        super().__init__(model, tokenizer, provenance)
-        self.unconditional = check_table(unconditional, self.config.vocab_size)
-        self.encoder_fingerprint = model.encoder.fingerprint(tokenizer.fingerprint)
 
     @overload
     def encode(
-        self,
-        texts: Iterable[str],
-        *,
-        batch_size: int | None = None,
-        device: torch.device | str | None = None,
-        show_progress_bar: bool = False,
-        normalize: bool = False,
-        convert_to_numpy: Literal[False] = False,
-        verify: bool = False,
+        self, texts: Iterable[str], *, convert_to_numpy: Literal[False] = False, **options: Unpack[EncodeOptions]
     ) -> Memory: ...
 
     @overload
     def encode(
-        self,
-        texts: Iterable[str],
-        *,
-        batch_size: int | None = None,
-        device: torch.device | str | None = None,
-        show_progress_bar: bool = False,
-        normalize: bool = False,
-        convert_to_numpy: Literal[True],
-        verify: bool = False,
+        self, texts: Iterable[str], *, convert_to_numpy: Literal[True], **options: Unpack[EncodeOptions]
     ) -> Float[np.ndarray, "chunk slot memory_dim"]: ...
 
     def encode(
@@ -112,12 +89,13 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
         if device is not None:
             self.to(device)
         listed = as_texts(texts)
-        chunks = split_into_chunks(self._tokenize(listed), self.config.shape.chunk_len)
-        vectors, exact, confidence = [self._no_memory], [], []
+        shape, chunks = self.config.shape, split_into_chunks(self._tokenize(listed), self.config.shape.chunk_len)
+        vectors = [torch.zeros(0, shape.num_slots, shape.memory_dim)]
+        exact, confidence = [torch.zeros(0, dtype=torch.bool)], [torch.zeros(0, shape.chunk_len)]
+        batch_size = self._batch_size(batch_size)
         with track("Encoding", total=int(chunks.mask.sum()), unit="tokens", quiet=not show_progress_bar) as advance:
-            batch_size = self._batch_size(batch_size)
             for batch, memory in encoded(self.model.encoder, chunks, batch_size=batch_size, advance=advance):
-                vectors.append(memory.cpu())
+                vectors.append((F.normalize(memory, dim=-1) if normalize else memory).cpu())
                 if verify:
                     decoded = self._regenerated(batch, memory)
                     same_length = decoded.num_tokens == batch.mask.sum(1)
@@ -128,11 +106,9 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
             num_tokens=torch.from_numpy(chunks.mask.sum(axis=1)),
             num_chunks=tuple(np.bincount(chunks.document, minlength=len(listed)).tolist()),
             encoder=self.encoder_fingerprint,
-            exact=torch.cat([torch.zeros(0, dtype=torch.bool), *exact]) if verify else None,
-            confidence=torch.cat([torch.zeros(0, chunks.mask.shape[1]), *confidence]) if verify else None,
+            exact=torch.cat(exact) if verify else None,
+            confidence=torch.cat(confidence) if verify else None,
         )
-        if normalize:
-            memories = replace(memories, vectors=F.normalize(memories.vectors, dim=-1))
         return memories.numpy() if convert_to_numpy else memories
 
     def regenerate(
@@ -195,32 +171,15 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
 
     def evaluate_split(self, split: TokenSplit, *, name: str, quiet: bool = True) -> Result:
         """`evaluate`, for documents already tokenized by this model's tokenizer."""
-        shape = self.config.shape
-        chunks = split_into_chunks(split, shape.chunk_len)
-        scores = self.score(chunks, name=name, quiet=quiet)
-        values, intervals = measures(
-            scores,
-            self.unconditional_nats(scores.chunks),
-            np.asarray(split.document_bytes),
-            vocab_size=shape.vocab_size,
-            memory_dims=shape.num_slots * shape.memory_dim,
-        )
-        values |= {"chunk_len": shape.chunk_len, "memory_dim": shape.memory_dim, "num_slots": shape.num_slots}
-        pieces = checked.fill_pieces(split, shape.chunk_len)
+        values, intervals = self._regeneration(self.model, split, name=name, quiet=quiet)
+        pieces = checked.fill_pieces(split, self.config.shape.chunk_len)
         by_fill: dict[int, Checked] = {}
         total = sum(int(some.mask.sum()) for some in pieces.values())
         with track(f"Regenerating {name} by length", total=total, unit="tokens", quiet=quiet) as advance:
             for fill, some in pieces.items():
                 by_fill[fill] = self.check(some)
                 advance(int(some.mask.sum()))
-        values |= checked.measures(by_fill)
-        made_by = Provenance.here(model=self.provenance, encoder=self.encoder_fingerprint)
-        return Result(name=name, measures=values, intervals=intervals, provenance=made_by)
-
-    def score(self, chunks: Chunks, *, name: str = "", quiet: bool = True) -> Scores:
-        """Score every token of what the decoder gives back at once."""
-        with track(f"Regenerating {name}", total=int(chunks.mask.sum()), unit="tokens", quiet=quiet) as advance:
-            return score(self.model, chunks, self.config.shape.vocab_size, device=self.device, advance=advance)
+        return self._result(name, values | checked.measures(by_fill), intervals)
 
     def check(self, chunks: Chunks, *, noise: float = 0.0) -> Checked:
         """Send chunks through their memories, and compare; `noise` as in `send`."""
@@ -240,7 +199,7 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
         """What each token costs the reader that has no memory, in nats."""
         return -self.unconditional.numpy()[chunks.tokens]
 
-    # --- batches ---------------------------------------------------------------------------------------------------
+    # --- batches, and memories in and out --------------------------------------------------------------------------
 
     @property
     def _batch_chunks(self) -> int:
@@ -254,12 +213,6 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
     def _regenerated(self, batch: Batch, memory: Tensor) -> Decoded:
         return decode(self.model, memory, None if self.holds_length else batch.mask.sum(1))
 
-    # --- text and memories in and out ------------------------------------------------------------------------------
-
-    def _tokenize(self, texts: list[str]) -> TokenSplit:
-        documents = (Document(f"text {i}", text, None) for i, text in enumerate(texts))
-        return tokenize_documents(self.tokenizer, documents)
-
     def _text(self, chunks: list[Row]) -> Regenerated:
         """One text of its chunks."""
         tokens = [token for chunk in chunks for token in chunk.tokens]
@@ -267,14 +220,10 @@ class TextAutoencoder(TextModel[Autoencoder, AutoencoderConfig]):
         proven = all(chunk.proven for chunk in chunks)
         return Regenerated(*self.tokenizer.decode_marked(tokens, unsure), proven=proven)
 
-    @property
-    def _no_memory(self) -> Tensor:
-        return torch.zeros(0, self.config.shape.num_slots, self.config.shape.memory_dim)
-
     def _readable(self, memory: Memory) -> Tensor:
         """A memory's vectors as the decoder reads them; same errors as `regenerate`."""
         shape, vectors, lengths = self.config.shape, memory.vectors.float(), memory.num_tokens
-        require_own(memory, self.encoder_fingerprint)
+        self.require_own(memory)
         if list(vectors.shape[1:]) != [shape.num_slots, shape.memory_dim]:
             made = f"{shape.num_slots} × {shape.memory_dim}"
             raise ValueError(f"these vectors are {list(vectors.shape[1:])} a chunk; this model makes {made}")

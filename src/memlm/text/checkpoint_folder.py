@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -19,19 +19,13 @@ from memlm.runtime.files import atomic_folder
 from memlm.runtime.hub import hub
 
 ModelConfig = AutoencoderConfig | LanguageModelConfig | MemoryModelConfig
-Kind = Literal["autoencoder", "language_model", "memory_model"]
-FORMATS: dict[Kind, str] = {
-    "autoencoder": "memlm autoencoder",
-    "language_model": "memlm language model",
-    "memory_model": "memlm memory model",
+FORMATS: dict[type[ModelConfig], str] = {
+    AutoencoderConfig: "memlm autoencoder",
+    LanguageModelConfig: "memlm language model",
+    MemoryModelConfig: "memlm memory model",
 }
-"""What a folder calls itself, by what it holds."""
+"""What a folder calls itself, by the configuration of the model it holds."""
 FORMAT_VERSION = 1
-_CONFIGS: dict[Kind, type[ModelConfig]] = {
-    "autoencoder": AutoencoderConfig,
-    "language_model": LanguageModelConfig,
-    "memory_model": MemoryModelConfig,
-}
 _FILES = ("config.json", "model.safetensors", "tokenizer.json", "provenance.json")
 
 
@@ -62,14 +56,12 @@ def save(
     others = sorted(names - set(_FILES) if "provenance.json" in names else names)
     if others:
         raise ValueError(f"{folder} holds {', '.join(others[:3])}, which saving there would remove; give a new folder")
-    kind = next(kind for kind, cls in _CONFIGS.items() if isinstance(config, cls))
-    header = {"format": FORMATS[kind], "format_version": FORMAT_VERSION, "tokenizer": tokenizer.fingerprint}
+    header = {"format": FORMATS[type(config)], "format_version": FORMAT_VERSION, "tokenizer": tokenizer.fingerprint}
     with atomic_folder(folder) as temporary:
         (temporary / "config.json").write_text(config.to_json())
         (temporary / "provenance.json").write_text(json.dumps({**provenance, **header}, indent=2) + "\n")
         tokenizer.save(temporary)
-        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(plain, temporary / "model.safetensors", metadata={"format": "pt"})
+        save_file(_without_tied(tensors), temporary / "model.safetensors", metadata={"format": "pt"})
         # safetensors lets nobody else read what it writes; a model is as readable as the rest of its folder.
         (temporary / "model.safetensors").chmod((temporary / "config.json").stat().st_mode)
 
@@ -134,8 +126,8 @@ def _download(name: str, revision: str | None) -> Path:
             raise _no_model(name, f"no such folder, and the hub said: {error}; ") from error
 
 
-def kind_of(name_or_path: str | Path) -> Kind | None:
-    """What the memlm checkpoint of this name or folder holds; None where it is no memlm checkpoint.
+def config_class(name_or_path: str | Path) -> type[ModelConfig] | None:
+    """The class of the configuration of the memlm checkpoint of this name or folder; None where it is none.
 
     A name that is neither a folder nor a model in the package is not looked for on the hub.
     """
@@ -143,11 +135,11 @@ def kind_of(name_or_path: str | Path) -> Kind | None:
     if not here or not _is_checkpoint(folder := locate(name_or_path)):
         return None
     found = _read_json(folder / "provenance.json").get("format")
-    return next((kind for kind, name in FORMATS.items() if name == found), None)
+    return next((cls for cls, name in FORMATS.items() if name == found), None)
 
 
-def load(folder: Path, kind: Kind) -> Contents:
-    """Read a checkpoint folder that holds a model of this kind.
+def load(folder: Path, cls: type[ModelConfig]) -> Contents:
+    """Read a checkpoint folder that holds a model of a configuration of this class.
 
     Raises:
         ValueError: a file is missing, truncated, of another format, or of a newer version; says which and why.
@@ -156,12 +148,12 @@ def load(folder: Path, kind: Kind) -> Contents:
     if missing:
         raise ValueError(f"{folder} is not a memlm checkpoint: it has no {' and no '.join(missing)}")
     provenance = _read_json(folder / "provenance.json")
-    if provenance.get("format") != FORMATS[kind]:
-        raise ValueError(f"{folder} holds {provenance.get('format')!r}, not {FORMATS[kind]!r}")
+    if provenance.get("format") != FORMATS[cls]:
+        raise ValueError(f"{folder} holds {provenance.get('format')!r}, not {FORMATS[cls]!r}")
     version = provenance.get("format_version")
     if version != FORMAT_VERSION:
         raise ValueError(f"{folder} has format version {version}; this memlm reads {FORMAT_VERSION}; upgrade memlm")
-    config, tokenizer = _CONFIGS[kind].read(folder / "config.json"), Tokenizer.load(folder)
+    config, tokenizer = cls.read(folder / "config.json"), Tokenizer.load(folder)
     if tokenizer.fingerprint != provenance.get("tokenizer"):
         raise ValueError(f"{folder}: tokenizer.json is not the tokenizer that this model was trained with")
     return Contents(config, _load_tensors(folder / "model.safetensors"), tokenizer, provenance)
@@ -173,11 +165,27 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], folder: Path) 
     Raises:
         ValueError: a tensor is missing, unknown, or of another shape.
     """
+    owner = _owners(model.state_dict())
+    found = {name: tensor.float() for name, tensor in tensors.items()}
+    found |= {name: found[first] for name, first in owner.items() if name not in found and first in found}
     try:
-        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        model.load_state_dict(found)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{folder}: the weights do not fit config.json: {reason}") from None
+
+
+def _without_tied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor once, on the CPU: of those that share their memory, which safetensors refuses, the first."""
+    names = set(_owners(tensors).values())
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items() if name in names}
+
+
+def _owners(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Each tensor's name → that of the first tensor which is the same part of memory."""
+    first: dict[Any, str] = {}
+    parts = {name: (each.device, each.data_ptr(), each.shape, each.stride()) for name, each in tensors.items()}
+    return {name: first.setdefault(part, name) if tensors[name].numel() else name for name, part in parts.items()}
 
 
 def push(save_pretrained: Callable[[Path], None], repo_id: str, **options: Any) -> str:

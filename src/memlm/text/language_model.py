@@ -17,7 +17,7 @@ from memlm.text.model import TextModel
 class TextLanguageModel(TextModel[LanguageModel, LanguageModelConfig]):
     """A causal language model of ours, with its tokenizer."""
 
-    kind = "language_model"
+    config_class = LanguageModelConfig
     model_class = LanguageModel
 
     def evaluate_split(self, split: TokenSplit, *, name: str) -> Result:

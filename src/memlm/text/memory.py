@@ -1,7 +1,8 @@
 """Memories apart from the model that made them: what is kept, indexed, sent elsewhere and read back."""
 
+import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, SupportsIndex
@@ -141,10 +142,11 @@ class Memory:
         Raises:
             OSError: the disk is full or not writable.
         """
-        about = {"format": _FORMAT, "version": _VERSION, "encoder": self.encoder}
+        about = {"encoder": self.encoder, "num_chunks": json.dumps(self.num_chunks)}
         tensors = {name: part.detach().cpu().contiguous() for name, part in self._tensors().items()}
+        header = {"format": _FORMAT, "version": _VERSION, "checksum": _checksum(tensors, about)}
         with atomic_file(Path(path)) as temporary:
-            save_file(tensors, temporary, metadata={**about, "num_chunks": json.dumps(self.num_chunks)})
+            save_file(tensors, temporary, metadata=header | about)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -163,6 +165,9 @@ class Memory:
             found = about.get("format", "nothing that it names"), about.get("version", "")
             raise ValueError(f"{path} holds {' '.join(found).strip()}, not {_FORMAT} {_VERSION}")
         try:
+            # Files of version 0.1 have none.
+            if about.get("checksum") not in (None, _checksum(tensors, about)):
+                raise ValueError("its content does not match its checksum")
             return cls(**tensors, num_chunks=tuple(json.loads(about["num_chunks"])), encoder=about["encoder"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is damaged: {error}") from None
@@ -170,6 +175,15 @@ class Memory:
     def _tensors(self) -> dict[str, Tensor]:
         parts = {name: getattr(self, name) for name in ("vectors", "num_tokens", "exact", "confidence")}
         return {name: part for name, part in parts.items() if part is not None}
+
+
+def _checksum(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
+    """A hash of everything that makes up memories."""
+    digest = hashlib.sha256(f"{about['encoder']} {about['num_chunks']}".encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _counted(number: int, what: str) -> str:

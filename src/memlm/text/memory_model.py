@@ -5,30 +5,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from memlm.config import MemoryModelConfig
 from memlm.data.chunks import split_into_chunks
-from memlm.data.corpus import Document
-from memlm.data.token_store import TokenSplit, tokenize_documents
-from memlm.data.tokenizer import Tokenizer
+from memlm.data.token_store import TokenSplit
 from memlm.data.windows import all_windows
 from memlm.evaluation.checked import exactness, fill_pieces
-from memlm.evaluation.metrics import measures, score
+from memlm.evaluation.metrics import score
 from memlm.evaluation.prediction import predict, prediction_measures
 from memlm.models.generation import generate
 from memlm.models.memory_model import MemoryModel, Regenerator
 from memlm.runtime.progress import track
-from memlm.runtime.results import Provenance, Result
+from memlm.runtime.results import Result
 from memlm.text.memory import Memory
-from memlm.text.model import TextModel, as_texts, check_table, require_own
+from memlm.text.model import MemoryTextModel, as_texts
 
 WINDOW_CHUNKS = 4
 """Chunks of an evaluation window, unless the model's training had others."""
 
 
-class TextMemoryModel(TextModel[MemoryModel, MemoryModelConfig]):
+class TextMemoryModel(MemoryTextModel[MemoryModel, MemoryModelConfig]):
     """Reads past text as one memory a chunk, and goes on from there.
 
     ```python
@@ -37,25 +33,8 @@ class TextMemoryModel(TextModel[MemoryModel, MemoryModelConfig]):
     ```
     """
 
-    kind = "memory_model"
+    config_class = MemoryModelConfig
     model_class = MemoryModel
-    tables = ("unconditional",)
-
-    def __init__(
-        self,
-        model: MemoryModel,
-        tokenizer: Tokenizer,
-        unconditional: Float[Tensor, " vocab"],
-        provenance: dict[str, Any],
-    ) -> None:
-        """`unconditional` are a reader's log-probabilities, in nats, without a memory (`unconditional_log_probs`)."""
-        super().__init__(model, tokenizer, provenance)
-        self.unconditional = check_table(unconditional, self.config.vocab_size)
-
-    @property
-    def encoder_fingerprint(self) -> str:
-        """A short hash of the encoder's weights and configuration; empty without one."""
-        return self.model.encoder.fingerprint(self.tokenizer.fingerprint) if self.model.encoder else ""
 
     @torch.no_grad()
     def generate(
@@ -85,7 +64,7 @@ class TextMemoryModel(TextModel[MemoryModel, MemoryModelConfig]):
         """
         made, before = (past, "") if isinstance(past, Memory) else (None, past)
         if made is not None:
-            require_own(made, self.encoder_fingerprint)
+            self.require_own(made)
         tokens = torch.from_numpy(np.concatenate([self.tokenizer.encode(text) for text in (before, prompt)])).long()
         earlier = None if made is None else (made.vectors, made.num_tokens)
         written = generate(self.model, tokens, earlier, max_new_tokens=max_new_tokens, streamer=streamer, **options)
@@ -99,8 +78,8 @@ class TextMemoryModel(TextModel[MemoryModel, MemoryModelConfig]):
         Raises:
             ValueError: no text is longer than a chunk.
         """
-        documents = (Document(f"text {i}", text, None) for i, text in enumerate(as_texts(texts)) if text)
-        return self.evaluate_split(tokenize_documents(self.tokenizer, documents), name=name, quiet=quiet)
+        split = self._tokenize(text for text in as_texts(texts) if text)
+        return self.evaluate_split(split, name=name, quiet=quiet)
 
     def evaluate_split(
         self, split: TokenSplit, *, name: str, window_chunks: int | None = None, quiet: bool = True
@@ -120,32 +99,18 @@ class TextMemoryModel(TextModel[MemoryModel, MemoryModelConfig]):
         if self.model.encoder is not None:
             values["retention"] = self.evaluate_retention(split, name=name, quiet=quiet).to_dict()
         values |= {
-            "chunk_len": shape.chunk_len,
-            "memory_dim": shape.memory_dim,
-            "num_slots": shape.num_slots,
             "window_chunks": num_chunks,
             "decoder_positions_per_chunk": self.model.decoder_positions_per_chunk,
         }
-        made_by = Provenance.here(model=self.provenance, encoder=self.encoder_fingerprint)
-        return Result(name=name, measures=values, intervals=intervals, provenance=made_by)
+        return self._result(name, values, intervals)
 
     def evaluate_retention(self, split: TokenSplit, *, name: str, quiet: bool = True) -> Result:
         """How much of each chunk the decoder regenerates from its memory; one not trained to will do badly."""
-        shape, chunks = self.config.shape, split_into_chunks(split, self.config.shape.chunk_len)
-        total = int(chunks.mask.sum())
-        regenerator = Regenerator(self.model)
-        with track(f"Regenerating {name}", total=total, unit="tokens", quiet=quiet) as advance:
-            scores = score(regenerator, chunks, shape.vocab_size, device=self.device, advance=advance)
-        pieces = fill_pieces(split, shape.chunk_len)
-        by_fill = {
-            fill: score(regenerator, some, shape.vocab_size, device=self.device) for fill, some in pieces.items()
+        shape, regenerator = self.config.shape, Regenerator(self.model)
+        values, intervals = self._regeneration(regenerator, split, name=name, quiet=quiet)
+        correct = {
+            fill: score(regenerator, some, shape.vocab_size, device=self.device).correct
+            for fill, some in fill_pieces(split, shape.chunk_len).items()
         }
-        values, intervals = measures(
-            scores,
-            -self.unconditional.numpy()[chunks.tokens],
-            np.asarray(split.document_bytes),
-            vocab_size=shape.vocab_size,
-            memory_dims=shape.num_slots * shape.memory_dim,
-        )
-        values |= exactness({fill: np.all(found.correct, axis=1) for fill, found in by_fill.items()})
+        values |= exactness({fill: np.all(some, axis=1) for fill, some in correct.items()})
         return Result(name=name, measures=values, intervals=intervals)

@@ -1,27 +1,38 @@
 """A model and its tokenizer as one: what can be saved, loaded and shared."""
 
 from collections.abc import Iterable, Mapping, Set
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from memlm.config import AutoencoderConfig, MemoryModelConfig
+from memlm.data.chunks import split_into_chunks
+from memlm.data.corpus import Document
+from memlm.data.token_store import TokenSplit, tokenize_documents
 from memlm.data.tokenizer import Tokenizer
+from memlm.evaluation.metrics import measures, score
+from memlm.models.encoder import Encoder
+from memlm.runtime.progress import track
+from memlm.runtime.results import Interval, Provenance, Result
 from memlm.text import checkpoint_folder
-from memlm.text.checkpoint_folder import Kind, ModelConfig
+from memlm.text.checkpoint_folder import ModelConfig
 from memlm.text.memory import Memory
 
 Model = TypeVar("Model", bound=nn.Module)
 Configuration = TypeVar("Configuration", bound=ModelConfig)
+MemoryConfiguration = TypeVar("MemoryConfiguration", AutoencoderConfig, MemoryModelConfig)
 
 
 class TextModel(Generic[Model, Configuration]):
     """A model and its tokenizer, that can be saved and loaded."""
 
-    kind: ClassVar[Kind]
-    """What its checkpoint folders hold."""
+    config_class: ClassVar[type[ModelConfig]]
+    """Of the models that its checkpoint folders hold."""
     model_class: ClassVar[type[nn.Module]]
     """Built of a configuration alone."""
     tables: ClassVar[tuple[str, ...]] = ()
@@ -90,9 +101,10 @@ class TextModel(Generic[Model, Configuration]):
                 such device.
         """
         folder = checkpoint_folder.locate(name_or_path, revision)
-        config, tensors, tokenizer, provenance = checkpoint_folder.load(folder, cls.kind)
+        config, tensors, tokenizer, provenance = checkpoint_folder.load(folder, cls.config_class)
         if missing := [name for name in cls.tables if name not in tensors]:
-            raise ValueError(f"{folder} has no tensor {missing[0]!r}: not a {checkpoint_folder.FORMATS[cls.kind]}")
+            kind = checkpoint_folder.FORMATS[cls.config_class]
+            raise ValueError(f"{folder} has no tensor {missing[0]!r}: not a {kind}")
         tables = {name: tensors.pop(name) for name in cls.tables}
         model = cls.model_class(config)
         checkpoint_folder.load_weights(model, tensors, folder)
@@ -108,24 +120,67 @@ class TextModel(Generic[Model, Configuration]):
         return checkpoint_folder.push(self.save_pretrained, repo_id, **options)
 
 
-def check_table(unconditional: Float[Tensor, " vocab"], vocab_size: int) -> Float[Tensor, " vocab"]:
-    """The unconditional reader's log-probabilities.
+class MemoryTextModel(TextModel[Model, MemoryConfiguration]):
+    """A model with an encoder, from whose memories text is regenerated; a table of what tokens cost without them."""
 
-    Raises:
-        ValueError: they are not one for each token type.
-    """
-    if unconditional.shape != (vocab_size,):
-        raise ValueError(f"the unconditional reader's table is {list(unconditional.shape)}, not {[vocab_size]}")
-    return unconditional
+    tables = ("unconditional",)
 
+    def __init__(
+        self, model: Model, tokenizer: Tokenizer, unconditional: Float[Tensor, " vocab"], provenance: dict[str, Any]
+    ) -> None:
+        """`unconditional` are a reader's log-probabilities, in nats, without a memory (`unconditional_log_probs`)."""
+        super().__init__(model, tokenizer, provenance)
+        if unconditional.shape != (self.config.vocab_size,):
+            raise ValueError(
+                f"the unconditional reader's table is {list(unconditional.shape)}, not {[self.config.vocab_size]}"
+            )
+        self.unconditional = unconditional
 
-def require_own(memory: Memory, fingerprint: str) -> None:
-    """Raise ValueError where another encoder made the memory: its vectors would be read as anything."""
-    if memory.encoder != fingerprint:
-        raise ValueError(
-            f"this memory was made by encoder {memory.encoder}, not by this one ({fingerprint or 'none'}); "
-            "load the model that made it"
+    @property
+    def encoder(self) -> Encoder | None:
+        """What makes the memories; a memory model may have none."""
+        return self.model.encoder  # type: ignore[return-value]
+
+    @cached_property
+    def encoder_fingerprint(self) -> str:
+        """A short hash of the encoder's weights and configuration; empty without one."""
+        return self.encoder.fingerprint(self.tokenizer.fingerprint) if self.encoder else ""
+
+    def require_own(self, memory: Memory) -> None:
+        """Raise ValueError where another encoder made the memory: its vectors would be read as anything."""
+        if memory.encoder != self.encoder_fingerprint:
+            raise ValueError(
+                f"this memory was made by encoder {memory.encoder}, not by this one "
+                f"({self.encoder_fingerprint or 'none'}); load the model that made it"
+            )
+
+    def _tokenize(self, texts: Iterable[str]) -> TokenSplit:
+        """Each text as a document."""
+        documents = (Document(f"text {i}", text, None) for i, text in enumerate(texts))
+        return tokenize_documents(self.tokenizer, documents)
+
+    def _regeneration(
+        self, regenerator: nn.Module, split: TokenSplit, *, name: str, quiet: bool
+    ) -> tuple[dict[str, Any], dict[str, Interval]]:
+        """What the decoder gives back at once of each chunk (`evaluation.metrics.measures`)."""
+        shape = self.config.shape
+        chunks = split_into_chunks(split, shape.chunk_len)
+        total = int(chunks.mask.sum())
+        with track(f"Regenerating {name}", total=total, unit="tokens", quiet=quiet) as advance:
+            scores = score(regenerator, chunks, shape.vocab_size, device=self.device, advance=advance)
+        return measures(
+            scores,
+            -self.unconditional.numpy()[chunks.tokens],
+            np.asarray(split.document_bytes),
+            vocab_size=shape.vocab_size,
+            memory_dims=shape.num_slots * shape.memory_dim,
         )
+
+    def _result(self, name: str, values: dict[str, Any], intervals: dict[str, Interval]) -> Result:
+        shape = self.config.shape
+        values |= {"chunk_len": shape.chunk_len, "memory_dim": shape.memory_dim, "num_slots": shape.num_slots}
+        made_by = Provenance.here(model=self.provenance, encoder=self.encoder_fingerprint)
+        return Result(name=name, measures=values, intervals=intervals, provenance=made_by)
 
 
 def default_device() -> str:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from memlm.config import MemoryModelRecipe, Phase
+from memlm.config import MemoryModelConfig, MemoryModelRecipe, Phase
 from memlm.data.chunks import Chunks, LazyChunks, lazy_chunks, split_into_chunks
 from memlm.data.facts import FactTexts, Tokens
 from memlm.data.token_store import PreparedData, prepare
@@ -23,7 +23,7 @@ from memlm.models.encoder import Encoder
 from memlm.models.memory_model import MemoryModel, Regenerator, WindowMemory
 from memlm.runtime.files import atomic_write
 from memlm.text.autoencoder import TextAutoencoder
-from memlm.text.checkpoint_folder import kind_of
+from memlm.text.checkpoint_folder import config_class
 from memlm.text.memory_model import TextMemoryModel
 from memlm.training import checkpoint
 from memlm.training.accelerator import build_accelerator
@@ -88,7 +88,7 @@ def _take_encoder(model: MemoryModel, recipe: MemoryModelRecipe, prepared: Prepa
         ValueError: it does not fit; says in what, and what would.
     """
     name = str(recipe.encoder_from)
-    if kind_of(name) == "memory_model":
+    if config_class(name) is MemoryModelConfig:
         other: TextAutoencoder | TextMemoryModel = TextMemoryModel.from_pretrained(name)
         encoder = other.model.encoder
     else:
