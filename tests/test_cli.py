@@ -18,13 +18,13 @@ import pytest
 from memlm import MemoryFile, cli
 from memlm.cli.parser import every_command, parse
 from memlm.config import RecipeConfig
+from memlm.runtime.measures import MEASURES
 from memlm.runtime.results import Result, read_json_lines
 from memlm.text.autoencoder import TextAutoencoder
 from memlm_evidence.cli.reproduce import Reproduce
 from memlm_evidence.experiments import reproduce as run
 from memlm_evidence.experiments.exact_recall.run import RecallPlan
 from memlm_evidence.experiments.experiments import Experiment
-from memlm_evidence.pages.measures import MEASURES
 from tiny import made_up_comparison, made_up_known_sources
 
 CONTRACT = {

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from memlm.text.samples import Sample, random_passages
 from memlm.training.accelerator import is_main_process
 from memlm.training.evaluated import train_and_evaluate
 from memlm_evidence.pages.demo import write_demo_report
+from memlm_evidence.pages.run import REFERENCE
 
 
 class DemoRun(NamedTuple):
@@ -46,7 +46,7 @@ def run_demo(out: Path, *, train_reference: bool = False, seed: int = 0, quiet: 
     model, results = train_and_evaluate(recipe, prepared, out, quiet=quiet)
     samples = list(_samples(model, prepared.splits["test"]))
     atomic_write(out / "samples.jsonl", json_lines(samples))
-    reference = Path(str(resources.files("memlm_evidence") / "recordings" / "demo_reference.json"))
+    reference = REFERENCE
     if train_reference:
         reference = out / "reference"
         train_and_evaluate(demo_reference(seed=seed), prepared, reference, quiet=quiet)

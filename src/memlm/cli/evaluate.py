@@ -65,6 +65,6 @@ def show_prediction(command: Command, result: Any) -> None:
 
 def show_results(command: Command, results: list[Any]) -> None:
     """The measures as a table."""
-    from memlm_evidence.pages.terminal import print_metrics
+    from memlm.cli.show import print_metrics
 
     print_metrics(command.console(), results)

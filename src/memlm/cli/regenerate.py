@@ -30,8 +30,8 @@ class Regenerate(UsesModel, ReadsText):
     def run(self) -> Answer:
         """Regenerate and show."""
         import memlm
+        from memlm.cli.show import print_samples
         from memlm.text.samples import regenerated
-        from memlm_evidence.pages.terminal import print_samples
 
         model, texts = memlm.load(self.model, device=self.device), self.documents(self.text)
         if not self.json and not sys.stdout.isatty():

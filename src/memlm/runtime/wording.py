@@ -2,6 +2,7 @@
 
 import math
 import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 _DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -34,6 +35,16 @@ def marked(original: str, regenerated: str) -> tuple[str, str, str]:
     return space, _visible(regenerated[len(space) :]), _visible(original[len(space) :])
 
 
+def verdict(sample: Mapping[str, Any]) -> str:
+    """How well a regenerated sample (a row of samples.jsonl) came out, in words."""
+    wrong = sum(original != regenerated for original, regenerated in sample["pieces"])
+    unsure = sum(sample.get("unsure", ()))  # older samples do not say
+    marks = f", {unsure} marked as unsure" if unsure else ""
+    if wrong == 0:
+        return f"regenerated without an error{marks}"
+    return f"wrong in {wrong} {'place' if wrong == 1 else 'places'}{marks}"
+
+
 def _visible(text: str) -> str:
     shown = printable(text).replace("\n", "↵").replace("\t", "⇥")
     return shown if shown.strip() else "␣" * len(shown)
@@ -60,6 +71,11 @@ def share(value: Any, digits: int = 4, *, whole: float = 1.0) -> str:
     if text == number(0.0, digits) and value > 0:
         return f"<{number(10**-digits, digits)}"
     return text
+
+
+def with_interval(show: Callable[[Any], str], value: Any, interval: Sequence[float] | None) -> str:
+    """`0.95\\n[0.94, 0.96]`: what follows the line feed is set smaller, below. Without an interval, the value alone."""
+    return show(value) + ("\n[{}, {}]".format(*map(show, interval)) if interval else "")
 
 
 def percent(value: Any, digits: int = 1) -> str:

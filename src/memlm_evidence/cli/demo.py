@@ -21,8 +21,8 @@ class Demo(Command):
 
     def run(self) -> Answer:
         """Run the demo and show it."""
+        from memlm.cli.show import print_metrics, print_samples
         from memlm_evidence.demo import run_demo
-        from memlm_evidence.pages.terminal import print_metrics, print_samples
 
         demo = run_demo(self.out, train_reference=self.reference, seed=self.seed)
         console = self.console()

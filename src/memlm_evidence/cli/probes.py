@@ -72,8 +72,8 @@ class Probe(_Reads):
         """Probe and show."""
         import memlm
         from memlm.runtime.results import Result
+        from memlm_evidence.cli.show import print_probe
         from memlm_evidence.pages.probe import write_probe_report
-        from memlm_evidence.pages.terminal import print_probe
 
         if self.out:  # not when all is measured
             place_for("folder", self.out)

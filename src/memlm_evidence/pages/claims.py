@@ -7,12 +7,12 @@ from typing import Any
 
 from memlm.runtime.files import atomic_write
 from memlm.runtime.results import Result
+from memlm.runtime.tables import Table
 from memlm.runtime.wording import duration, human, number
 from memlm_evidence.claims import Decision, Row
-from memlm_evidence.pages.blocks import Figure, KeyNumbers, Table
 from memlm_evidence.pages.evidence import evidence
 from memlm_evidence.pages.figures import interval_figure
-from memlm_evidence.pages.page import Page, Section
+from memlm_evidence.pages.page import Page
 
 Results = Mapping[str, Sequence[Row]]
 """By experiment, a row for each seed."""
@@ -50,20 +50,16 @@ def write_claims_report(decisions: Sequence[Decision], results: Results, folder:
 def claims_page(decisions: Sequence[Decision], results: Results) -> Page:
     """The page of all claims that were decided, and of the results that decided them."""
     verdicts = [decision.verdict for decision in decisions]
-    counts = [(str(verdicts.count(verdict)), verdict) for verdict in ("holds", "fails", "undecided")]
-    lead = (
-        "Next-token-trained language models store little of their input in a vector; autoencoders store nearly all of "
-        "it, and memory models can use that. Each claim has a number that decides it, and a threshold."
-    )
-    sections = [
-        Section("In short", "", [KeyNumbers(counts)]),
-        Section("Claims", "", [claims_table(decisions)]),
-        *(_section(decision, results[decision.claim.experiment]) for decision in decisions),
-    ]
     shown = {name: results[name] for name in dict.fromkeys(decision.claim.experiment for decision in decisions)}
-    for name, rows in shown.items():
-        sections += evidence(name, [Result.from_dict({"name": name, **row}) for row in rows])
-    return Page("What is claimed, and what was measured", lead, [*sections, _made_by(shown)])
+    parts = (evidence(name, [Result.from_dict({"name": name, **row}) for row in rows]) for name, rows in shown.items())
+    data = {
+        "counts": [(str(verdicts.count(verdict)), verdict) for verdict in ("holds", "fails", "undecided")],
+        "claims": claims_table(decisions),
+        "decided": [_decided(decision, results[decision.claim.experiment]) for decision in decisions],
+        "evidence": list(filter(None, parts)),
+        "costs": _costs(shown),
+    }
+    return Page("claims", data)
 
 
 def claims_table(decisions: Sequence[Decision]) -> Table:
@@ -88,25 +84,27 @@ def claims_table(decisions: Sequence[Decision]) -> Table:
     return Table(header, rows, caption)
 
 
-def _section(decision: Decision, rows: Sequence[Row]) -> Section:
+def _decided(decision: Decision, rows: Sequence[Row]) -> Mapping[str, Any]:
     """A claim: its statement, its verdict, and the number that decides it, seed by seed."""
     claim = decision.claim
     measured = [claim.measure(row) for row in rows if claim.is_measured(row)]
     names = [f"run {place}" for place in range(1, len(measured) + 1)]
-    table = Table(
-        ["", claim.quantity, "95% interval"],
-        [
-            [name, number(each.value, 4), _interval(each.low, each.high)]
-            for name, each in zip(names, measured, strict=True)
-        ],
-    )
+    cells = [
+        [name, number(each.value, 4), _interval(each.low, each.high)]
+        for name, each in zip(names, measured, strict=True)
+    ]
     alt = f"{claim.quantity}: {number(decision.measured.value, 4)}, wanted {_wanted(decision)}: {decision.verdict}."
-    svg = interval_figure(names, measured, threshold=claim.threshold, x_label=claim.quantity)
-    text = f"{claim.statement}\n\n{decision.verdict.capitalize()}: {_wanted(decision)} was wanted."
-    return Section(human(claim.name.replace("-", " ")).capitalize(), text, [Figure(svg, alt), table])
+    return {
+        "title": human(claim.name.replace("-", " ")).capitalize(),
+        "statement": claim.statement,
+        "verdict": decision.verdict,
+        "wanted": _wanted(decision),
+        "figure": interval_figure(names, measured, alt, threshold=claim.threshold, x_label=claim.quantity),
+        "table": Table(["", claim.quantity, "95% interval"], cells),
+    }
 
 
-def _made_by(results: Results) -> Section:
+def _costs(results: Results) -> Table:
     """What made each result, and how long it took."""
     header = ["experiment", "took", "memlm", "torch", "machine", "settings"]
     rows = [
@@ -114,7 +112,7 @@ def _made_by(results: Results) -> Section:
         for name, seeds in results.items()
         for row in seeds
     ]
-    return Section("Cost, and what made these numbers", "", [Table(header, rows)])
+    return Table(header, rows)
 
 
 def _provenance(made: Mapping[str, Any]) -> Iterator[str]:

@@ -9,12 +9,11 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib import resources
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from memlm_evidence.pages.run import read_reference
+from memlm_evidence.pages.run import REFERENCE, read_reference
 
 _WIDTH, _HEIGHT = 1000, 340
 _PANEL, _PANELS, _LINE = 204, (24, 456), 17
@@ -87,7 +86,7 @@ def read_bars(results: Path) -> list[Bar]:
     causal, retrieval, ours = (
         mean(row["token_accuracy"][name] for row in rows) for name in ("causal", "retrieval", "autoencoder")
     )
-    reference = read_reference(Path(str(resources.files("memlm_evidence") / "recordings" / "demo_reference.json")))
+    reference = read_reference(REFERENCE)
     paper_tokens, paper = reference.reached("tokens") / 1e6, reference.main.measures["token_accuracy"]
     budget = f"trained on {tokens:.2f} M"
     return [

@@ -1,47 +1,61 @@
-"""A page: a title, a lead and sections of blocks, as one self-contained HTML file or as Markdown."""
+"""Pages: a Jinja template and what it shows, as one self-contained HTML file or as GitHub-flavoured Markdown.
 
-from collections.abc import Sequence
+A template in `templates/` is written once for both formats: its macros (`m.table`, `m.figure`, ...) are those of
+`macros.html.jinja` or of `macros.md.jinja`. What a template prints is escaped, and control characters are made visible.
+"""
+
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
+from functools import cache
+from itertools import count
 from pathlib import Path
-from string import Template
+from typing import Any, Literal
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from memlm.runtime.files import atomic_write
-from memlm_evidence.pages import html, markdown
-from memlm_evidence.pages.blocks import Block, Prose
+from memlm.runtime.measures import measure
+from memlm.runtime.tables import Table
+from memlm.runtime.wording import (
+    duration,
+    human,
+    in_words,
+    marked,
+    number,
+    percent,
+    printable,
+    quantity,
+    share,
+    verdict,
+)
 
-
-@dataclass(frozen=True)
-class Section:
-    """A heading, paragraphs (separated by an empty line) and blocks."""
-
-    title: str
-    text: str = ""
-    blocks: Sequence[Block] = ()
-
-    @property
-    def content(self) -> tuple[Block, ...]:
-        """The text and the blocks, in reading order."""
-        return (Prose(self.text), *self.blocks)
+Format = Literal["html", "md"]
+_FILTERS = (duration, human, in_words, number, percent, quantity, share, verdict)
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&#$])")
+_STARTS_BLOCK = re.compile(r"^(\s*\d*)([-+=]|(?<=\d)[.)](?=\s|$))")
+_NUMERIC = re.compile(r"[<>≤≥~±−+-]?\d[\d,.]*%?(\s.*)?|—", re.DOTALL)
+_REFERENCE = re.compile(r"""(\bid="|href="#|url\(#)""")
 
 
 @dataclass(frozen=True)
 class Page:
-    """What a report says, whatever it is about."""
+    """A template's name, without its ending, and the values that it shows."""
 
-    title: str
-    lead: str
-    sections: Sequence[Section]
+    template: str
+    data: Mapping[str, Any]
 
     def to_html(self) -> str:
         """One HTML file that needs nothing else: light and dark, phone and paper."""
-        sections = "\n".join(_html_section(index, section) for index, section in enumerate(self.sections, 1))
-        return Template(_resource("page.html")).substitute(
-            title=html.escaped(self.title),
-            style=_resource("page.css"),
-            lead=html.block(Prose(self.lead), "lead"),
-            sections=sections,
-        )
+        figures = count(1)
+        page = self._render("html")
+        return re.sub("<svg.*?</svg>", lambda svg: _own_names(svg[0], next(figures)), page, flags=re.DOTALL)
+
+    def to_markdown(self) -> str:
+        """The same content as GitHub-flavoured Markdown, with figures described in words."""
+        lines = "\n".join(line.strip() for line in self._render("md").splitlines())
+        return re.sub(r"\n{3,}", "\n\n", lines).strip() + "\n"
 
     def write(self, folder: Path) -> Path:
         """Write `report.html` into a folder, whole or not at all, and return its path."""
@@ -49,20 +63,54 @@ class Page:
         atomic_write(path, self.to_html())
         return path
 
-    def to_markdown(self) -> str:
-        """The same content as GitHub-flavoured Markdown; a figure is told in words."""
-        parts = [f"# {markdown.escaped(self.title)}", markdown.block(Prose(self.lead))]
-        for section in self.sections:
-            parts += [f"## {markdown.escaped(section.title)}", *map(markdown.block, section.content)]
-        return "\n\n".join(filter(None, parts)) + "\n"
+    def _render(self, kind: Format) -> str:
+        return environment(kind).get_template(f"{self.template}.jinja").render(self.data)
 
 
-def _html_section(index: int, section: Section) -> str:
-    name = f"section-{index}"
-    blocks = (html.block(block, f"{name}-{place}") for place, block in enumerate(section.content))
-    heading = f'<h2 id="{name}">{html.escaped(section.title)}</h2>'
-    return "\n".join(filter(None, (f'<section aria-labelledby="{name}">', heading, *blocks, "</section>")))
+def markdown_escaped(text: str) -> str:
+    """Text on one line, without meaning to Markdown."""
+    return _STARTS_BLOCK.sub(r"\1\\\2", _MARKDOWN.sub(r"\\\1", printable(text)).replace("\n", "<br>"))
 
 
-def _resource(name: str) -> str:
-    return resources.files("memlm_evidence.pages").joinpath(name).read_text(encoding="utf-8")
+@cache
+def environment(kind: Format) -> Environment:
+    """The templates' environment for a format."""
+    made = Environment(
+        loader=PackageLoader("memlm_evidence.pages"),
+        autoescape=True,
+        finalize=_plain if kind == "html" else _plain_markdown,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    made.filters |= {each.__name__: each for each in _FILTERS} | {"one_line": _one_line, "trusted": Markup}
+    made.filters["rendered"] = lambda page: Markup(made.get_template(f"{page.template}.jinja").render(page.data))
+    made.globals |= {
+        "base": f"base.{kind}.jinja",
+        "marked": marked,
+        "measure": measure,
+        "number_columns": _number_columns,
+    }
+    made.globals["m"] = made.get_template(f"macros.{kind}.jinja").module
+    return made
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, Markup) else printable(str(value))
+
+
+def _plain_markdown(value: Any) -> Markup:
+    return value if isinstance(value, Markup) else Markup(markdown_escaped(str(value)))
+
+
+def _one_line(text: str) -> str:
+    """Prose without its line breaks; what is escaped already stays so."""
+    return type(text)(" ".join(text.split()))
+
+
+def _number_columns(table: Table) -> list[bool]:
+    return [all(_NUMERIC.fullmatch(row[index]) for row in table.rows) for index in range(len(table.header))]
+
+
+def _own_names(svg: str, number: int) -> str:
+    """A figure whose own names are no other figure's."""
+    return re.sub("<[^>]*>", lambda tag: _REFERENCE.sub(rf"\g<1>figure-{number}-", tag[0]), svg)

@@ -1,27 +1,39 @@
 """A probe's page: how much of a text can be read from an encoder's embeddings, and whether its controls hold."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from memlm.runtime.measures import measure
 from memlm.runtime.results import Result
-from memlm.runtime.wording import human, in_words, percent
-from memlm_evidence.pages.blocks import Block, Definitions, KeyNumbers
-from memlm_evidence.pages.measures import measure
-from memlm_evidence.pages.page import Page, Section
+from memlm.runtime.tables import Table
+from memlm.runtime.wording import human, number, quantity
+from memlm_evidence.pages.definitions import flat, made_by
+from memlm_evidence.pages.page import Page
+from memlm_evidence.pages.probe_controls import CONTROLS, Verdict, verdicts
 from memlm_evidence.pages.probe_figures import by_chunk_len, by_layer, by_noise, by_position, by_precision, by_training
-from memlm_evidence.pages.probe_rows import CONTROLS, Probed, Verdict, at_least, show, spread
-from memlm_evidence.pages.probe_tables import (
-    DEGRADED,
-    MEASURES,
-    baselines_table,
-    controls_table,
-    present,
-    readings_table,
+from memlm_evidence.pages.probe_rows import Probed, ProbeRow, at_least, in_few_digits, spread
+from memlm_evidence.pages.seeds import read_result
+
+_MEASURES = (
+    "token_accuracy",
+    "exact_match",
+    "retained_bits_per_token",
+    "retained_fraction",
+    "bits_per_dim",
+    "entropy_ratio",
 )
-from memlm_evidence.pages.provenance import made_by
+_OF_DEGRADED = ("token_accuracy", "retained_fraction", "bits_per_dim", "storage_efficiency")
+_OF_CONTROLS = ("token_accuracy", "retained_bits_per_token")
+_IN_TERMINAL = ("token_accuracy", "exact_match", "retained_bits_per_token", "retained_fraction")
+_OTHER_UNITS = ("bits_per_dim", "entropy_ratio")
+"""Measures that are others of the table in other units, and need no intervals of their own."""
+_BASELINES = {
+    "unconditional_nats_per_token": "by token frequencies",
+    "causal_nats_per_token": "by a causal language model",
+}
 
 
 def write_probe_report(folder: Path) -> Path:
@@ -31,8 +43,11 @@ def write_probe_report(folder: Path) -> Path:
         ValueError: the file that is missing or broken.
     """
     source = folder / "probe.json"
+    if not source.is_file():
+        raise ValueError(f"{source}: there is no such file; `memlm probe` makes it")
+    result = read_result(source)
     try:
-        page = probe_page(_read(source))
+        page = probe_page(result)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
     return page.write(folder)
@@ -45,179 +60,105 @@ def probe_page(result: Result) -> Page:
         ValueError: the result is not a probe's.
     """
     probed = Probed.of(result)
-    sections = [
-        _in_short(probed),
-        _readings(probed),
-        _controls(probed),
-        _baselines(probed),
-        *_curves(probed),
-        _limits(probed),
-        _made_by(result),
-    ]
-    title = f"What {probed.encoder} keeps of a text"
-    return Page(title, _lead(probed), [section for section in sections if section is not None])
-
-
-def _read(path: Path) -> Result:
-    if not path.is_file():
-        raise ValueError("there is no such file; `memlm probe` makes it")
-    try:
-        return Result.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"not a result that `memlm probe` wrote: {error!r}") from None
-
-
-def _lead(probed: Probed) -> str:
-    lengths = sorted({reading.chunk_len for reading in probed.plain})
-    cut = " or ".join(", ".join(map(str, lengths)).rsplit(", ", 1))
-    found = spread(probed.best, "token_accuracy")
-    accuracy = in_words(found.mean if found else None)
-    if _is_lower_bound(probed) and accuracy[0].isdecimal():  # `over 99.9%` says so already
-        accuracy = f"at least {accuracy}"
-    return (
-        f"{probed.encoder} was kept as it is. It embedded chunks of {cut} tokens, and readers were trained to "
-        f"regenerate each chunk from its embedding alone. Then they were given embeddings of documents kept apart: "
-        f"{accuracy} of the tokens came back right, at best ({_named(probed)})."
-    )
-
-
-def _named(probed: Probed) -> str:
-    best = probed.best[0]
-    return f"{best.view}, {best.reader} reader, chunks of {best.chunk_len}"
-
-
-def _is_lower_bound(probed: Probed) -> bool:
-    return any(reading.lower_bound for reading in probed.best)
-
-
-def _in_short(probed: Probed) -> Section:
-    found = {name: spread(probed.best, name) for name in MEASURES}
-    mark = at_least if _is_lower_bound(probed) else str
-    accuracy, fraction = (getattr(found[name], "mean", None) for name in ("token_accuracy", "retained_fraction"))
-    bits = getattr(found["retained_bits_per_token"], "mean", None)
-    learning = "a lower bound: its training ended too soon" if _is_lower_bound(probed) else "when its training ended"
-    items = [
-        (mark(percent(accuracy)), f"of tokens regenerated right, at best: {_named(probed)}"),
-        (mark(show("retained_bits_per_token", bits)), "bits retained per token, there"),
-        (mark(percent(fraction)), "of what the tokens cost without a memory, there"),
-        ("learning" if _is_lower_bound(probed) else "settled", f"that reader, {learning}"),
-        _positive(probed),
-    ]
-    seeds = len(probed.best)
-    over = f"Means over {seeds} seeds of the reader." if seeds > 1 else ""
-    return Section("In short", f"{_alarm(probed)}\n\n{over}", [KeyNumbers(items)])
-
-
-def _alarm(probed: Probed) -> str:
-    """What failed, before any number."""
-    if not probed.controls:
-        return "No controls were measured: it is not known whether the reader is any good, nor whether something leaks."
-    failed = [_failure(verdict) for verdict in probed.verdicts() if verdict.failed]
-    return f"{' '.join(failed)} Read the numbers below with that in mind." if failed else ""
-
-
-def _failure(verdict: Verdict) -> str:
-    name, length = human(str(verdict.reading.control)), verdict.reading.chunk_len
-    return f"Control “{name}” (chunks of {length}) {verdict.words}."
-
-
-def _positive(probed: Probed) -> tuple[str, str]:
-    found = [verdict for verdict in probed.verdicts() if verdict.reading.control == "positive"]
-    if not found:
-        return "—", "positive control: not measured"
-    verdict = next((each for each in found if each.reading.chunk_len == probed.best[0].chunk_len), found[0])
-    words = "positive control FAILED: the reader is too weak" if verdict.failed else "of the positive control's tokens"
-    return percent(verdict.reading.value("token_accuracy")), words
-
-
-def _readings(probed: Probed) -> Section:
-    text = (
-        "Every embedding as it is, by what was read of the encoder, by whom, and at which length. “≥” marks a lower "
-        "bound: the reader was still learning when its training ended, and with more of it would have got more."
-    )
-    if any(reading.useless for reading in probed.plain):
-        text += (
-            "\n\n“Of no use”: validation text said that the reader does best to ignore the embedding; what it retains "
-            "counts as 0 then."
-        )
-    shown = (measure(name) for name in present(probed.plain, MEASURES))
-    told = Definitions([(each.header, each.meaning) for each in shown])
-    return Section("What is retained", text, [readings_table(probed.plain), told])
-
-
-def _controls(probed: Probed) -> Section | None:
-    verdicts = probed.verdicts()
-    if not verdicts:
-        return None
-    had = {verdict.reading.control for verdict in verdicts}
-    told = Definitions([(human(name), what) for name, what in CONTROLS.items() if name in had])
-    failed = sum(verdict.failed for verdict in verdicts)
-    held = f"{failed} of {len(verdicts)} FAILED." if failed else "None failed."
-    text = f"{held} The same kind of reading where the truth is known, of the first view by the first reader only."
-    return Section("Controls", text, [controls_table(verdicts), told])
-
-
-def _baselines(probed: Probed) -> Section | None:
-    if not probed.baselines:
-        return None
-    models = dict.fromkeys(str(row["causal_model"]) for row in probed.baselines.values() if row.get("causal_model"))
-    text = "Retained bits are counted from what a reader without a memory knows: how often each token occurs."
-    if models:
-        text += f" The causal language model, {', '.join(models)}, sees the tokens before, and no embedding."
-    return Section("Without a memory", text, [baselines_table(probed.baselines)])
-
-
-def _curves(probed: Probed) -> Iterator[Section | None]:
-    yield _drawn(
-        "By chunk length",
-        "The longer the chunk, the more the same embedding has to hold.",
-        [by_chunk_len(probed, "token_accuracy"), by_chunk_len(probed, "retained_fraction")],
-    )
-    yield _drawn("By layer", "Where in the encoder the text is still there.", [by_layer(probed, "retained_fraction")])
-    degraded = [reading for reading in probed.readings if reading.degradation]
-    if degraded:
-        text = "How finely an embedding must be stored: every dimension rounded to a few bits, or with noise on it."
-        figures = [by_precision(probed, "bits_per_dim"), by_noise(probed, "bits_per_dim")]
-        yield _drawn("Made coarser", text, [*figures, readings_table(degraded, DEGRADED)])
-    yield _drawn("Along the chunk", "Is some part of a chunk harder to read than the rest?", [by_position(probed)])
-    text = "A curve that still rises at its end is that of a reader that would have got more."
-    yield _drawn("How the readers learnt", text, [by_training(probed)])
-
-
-def _drawn(title: str, text: str, blocks: Sequence[Block | None]) -> Section | None:
-    found = [block for block in blocks if block is not None]
-    return Section(title, text, found) if found else None
-
-
-def _limits(probed: Probed) -> Section:
-    items = [
-        (
-            "A reader that fails proves nothing",
-            "What a reader does not read may be there all the same, for a stronger reader or one trained on more text. "
-            "Every number is a lower bound on what the embedding holds; more training would raise those marked “≥”.",
-        ),
-        ("Regeneration is not use", "That a text can be read from an embedding does not say that a model uses it so."),
-        (
-            "This text, this budget",
-            "The numbers hold for text of this kind, cut this way, and for this much training of the readers. The "
-            "intervals say how much they vary between the test's documents.",
-        ),
-    ]
-    if not probed.round_trips:
-        what = "The encoder's tokenizer does not give every text back exactly: what is counted is tokens, not letters."
-        items.append(("Tokens, not text", what))
-    return Section("What this does not say", "", [Definitions(items)])
-
-
-def _made_by(result: Result) -> Section:
+    judged = verdicts(probed)
+    degraded = [row for row in probed.rows if row.degradation]
     made = result.provenance
-    return made_by(made and replace(made, settings=dict(_flat(made.settings))))
+    data = {
+        "probed": probed,
+        "lengths": sorted({row.chunk_len for row in probed.plain}),
+        "best": {name: getattr(spread(probed.best, name), "mean", None) for name in _MEASURES},
+        "bits": in_few_digits("retained_bits_per_token").show,
+        "lower_bound": any(row.lower_bound for row in probed.best),
+        "at_least": at_least,
+        "positive": _positive(probed, judged),
+        "failed": [verdict for verdict in judged if verdict.failed],
+        "some_useless": any(row.useless for row in probed.plain),
+        "table": rows_table(probed.plain),
+        "meanings": [(measure(name).header, measure(name).meaning) for name in _present(probed.plain, _MEASURES)],
+        "verdicts": judged,
+        "controls": controls_table(judged, _OF_CONTROLS),
+        "control_meanings": [
+            (human(name), control.meaning)
+            for name, control in CONTROLS.items()
+            if name in {row.control for row in probed.controls}
+        ],
+        "baselines": baselines_table(probed.baselines),
+        "models": list(
+            dict.fromkeys(row["causal_model"] for row in probed.baselines.values() if row.get("causal_model"))
+        ),
+        "by_length": _some(by_chunk_len(probed, "token_accuracy"), by_chunk_len(probed, "retained_fraction")),
+        "by_layer": by_layer(probed, "retained_fraction"),
+        "degraded": rows_table(degraded, _OF_DEGRADED) if degraded else None,
+        "by_degradation": _some(by_precision(probed, "bits_per_dim"), by_noise(probed, "bits_per_dim")),
+        "by_position": by_position(probed),
+        "by_training": by_training(probed),
+        "made_by": made_by(made and replace(made, settings=dict(flat(made.settings)))),
+    }
+    return Page("probe", data)
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings as one list, so that each can be read on its own line."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, "" if name == "config" else f"{prefix}{name}: ")
-        else:
-            yield prefix + name, value
+def rows_table(rows: Sequence[ProbeRow], names: Sequence[str] = _MEASURES) -> Table:
+    """A row for each reader's, with its seed where there are several; measures that none has are left out."""
+    shown = _present(rows, names)
+    cells = []
+    for row in rows:
+        told = [row.reader, row.degradation, *_seed(row, rows)]
+        told += ["lower bound"] * row.lower_bound + ["of no use"] * row.useless
+        numbers = (row.shown(name).split("\n")[0] if name in _OTHER_UNITS else row.shown(name) for name in shown)
+        cells.append([f"{row.view}\n{', '.join(filter(None, told))}", str(row.chunk_len), *numbers])
+    over = "chunks" if any(row.measures.get("resampled") == "chunks" for row in rows) else "whole documents"
+    caption = f"Below a view: its reader. Chunk: its tokens. Below a number: its 95% interval, from resampling {over}."
+    return Table(["view", "chunk", *(measure(name).header for name in shown)], cells, caption)
+
+
+def terminal_table(rows: Sequence[ProbeRow]) -> Table:
+    """As `rows_table`, for a narrow terminal: what was read in one column, fewer measures, intervals as `low…high`."""
+    cells = []
+    for row in rows:
+        view = ", ".join(filter(None, [row.view, row.degradation, *_seed(row, rows)]))
+        below = f"{row.reader}, {row.chunk_len}" + ", of no use" * row.useless
+        numbers = (row.shown(name).replace("[", "").replace(", ", "…").removesuffix("]") for name in _IN_TERMINAL)
+        cells.append([f"{view}\n{below}", *numbers])
+    return Table(["view\nreader, chunk", *(measure(name).header for name in _IN_TERMINAL)], cells)
+
+
+def controls_table(judged: Sequence[Verdict], names: Sequence[str] = ()) -> Table:
+    """What the controls say, and their numbers."""
+    cells = [[human(row.control), str(row.chunk_len), words, *map(row.shown, names)] for row, words, _ in judged]
+    return Table(["control", "chunk", "verdict", *(measure(name).header for name in names)], cells)
+
+
+def baselines_table(baselines: Mapping[int, Mapping[str, Any]]) -> Table:
+    """What the text costs without a memory, by chunk length."""
+    cells = [
+        [
+            f"of {length} tokens\n{quantity(row.get('num_chunks'))} chunks",
+            *(_nats(row.get(name)) for name in _BASELINES),
+        ]
+        for length, row in sorted(baselines.items())
+    ]
+    return Table(
+        ["chunk", *_BASELINES.values()], cells, "Nats per token of the test documents; below, the same in bits."
+    )
+
+
+def _positive(probed: Probed, judged: Sequence[Verdict]) -> Verdict | None:
+    """Of the positive control, that of the best rows' chunk length, if there is one."""
+    found = [verdict for verdict in judged if verdict.row.control == "positive"]
+    return next((each for each in found if each.row.chunk_len == probed.best[0].chunk_len), found[0] if found else None)
+
+
+def _present(rows: Sequence[ProbeRow], names: Sequence[str]) -> list[str]:
+    return [name for name in names if any(row.value(name) is not None for row in rows)]
+
+
+def _seed(row: ProbeRow, rows: Sequence[ProbeRow]) -> list[str]:
+    return [f"seed {row.seed}"] if len({each.seed for each in rows}) > 1 else []
+
+
+def _nats(nats: Any) -> str:
+    return f"{number(nats, 3)}\n{number(nats / math.log(2))} bits" if isinstance(nats, int | float) else "—"
+
+
+def _some(*figures: Any) -> list[Any]:
+    return [figure for figure in figures if figure]

@@ -1,32 +1,24 @@
-"""A probe's result, read and checked: its readings, what its controls say, and means over seeds."""
+"""A probe's result, read and checked: its rows, and means over seeds."""
 
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any, NamedTuple, Self
 
+from memlm.runtime.measures import Measure, measure
 from memlm.runtime.results import Interval, Result
-from memlm.runtime.wording import in_words, number
-from memlm_evidence.pages.measures import measure
+from memlm.runtime.wording import with_interval
 
 _DIGITS = 3
-POSITIVE_ACCURACY = 0.98
-"""A reader strong enough regenerates at least this share of the positive control's tokens."""
-CONTROLS: Mapping[str, str] = {
-    "shuffled": "Each embedding beside another chunk's text: nothing may be retained (0 within the interval).",
-    "constant": "The same embedding for every text: nothing may be retained (0 within the interval).",
-    "positive": "An autoencoder's memories, made to be read: the reader must regenerate at least "
-    f"{POSITIVE_ACCURACY:.0%} of the tokens, else it is too weak to say anything.",
-    "untrained": "The same encoder with fresh weights: what it retains is not owed to training.",
-    "random_tokens": "Random tokens, read by the reader trained on text: what comes back of them was in the embedding, "
-    "not guessed.",
-}
-"""What each control is, and what it must show."""
+"""No more than a few test documents bear."""
+GROUP = ("view", "reader", "chunk_len")
+"""What rows have in common that differ in their seed only, or in what was put on the embedding."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class ProbeRow:
     """What one reader made of one view of an encoder, or of a control."""
 
     layer: int
@@ -36,7 +28,7 @@ class Reading:
     seed: int = 0
     num_bits: int | None = None
     noise: float | None = None
-    control: str | None = None
+    control: str = ""
     lower_bound: bool = False
     measures: Mapping[str, Any] = field(default_factory=dict)
     intervals: Mapping[str, Interval] = field(default_factory=dict)
@@ -46,7 +38,7 @@ class Reading:
     """Token accuracy on validation text after so many training tokens."""
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Self:
+    def read(cls, row: Mapping[str, Any]) -> Self:
         """From a row of probe.json."""
         degradation = row.get("degradation") or {}
         return cls(
@@ -57,7 +49,7 @@ class Reading:
             seed=int(row.get("seed", 0)),
             num_bits=degradation.get("num_bits"),
             noise=degradation.get("std"),
-            control=row.get("control"),
+            control=str(row.get("control") or ""),
             lower_bound=bool(row.get("lower_bound")),
             measures=row,
             intervals={name: Interval(*map(float, pair)) for name, pair in row.get("intervals", {}).items()},
@@ -89,10 +81,8 @@ class Reading:
 
     def shown(self, name: str) -> str:
         """A measure as text, marked where it is a lower bound, its interval below."""
-        text = show(name, self.value(name))
-        interval = self.intervals.get(name)
-        below = f"\n[{show(name, interval.low)}, {show(name, interval.high)}]" if interval else ""
-        return (at_least(text) if self.lower_bound else text) + below
+        text = with_interval(in_few_digits(name).show, self.value(name), self.intervals.get(name))
+        return at_least(text) if self.lower_bound else text
 
 
 def _points(found: Iterable[tuple[float, float | None]]) -> dict[float, float]:
@@ -107,22 +97,15 @@ class Spread(NamedTuple):
     high: float
 
 
-class Verdict(NamedTuple):
-    """What a control says."""
-
-    reading: Reading
-    words: str
-    failed: bool = False
-
-
 @dataclass(frozen=True, kw_only=True)
 class Probed:
-    """A probe's result."""
+    """What was read of one encoder."""
 
     encoder: str
-    readings: Sequence[Reading]
-    controls: Sequence[Reading]
+    rows: Sequence[ProbeRow]
+    controls: Sequence[ProbeRow]
     baselines: Mapping[int, Mapping[str, Any]]
+    """By chunk length."""
     round_trips: bool
 
     @classmethod
@@ -137,8 +120,8 @@ class Probed:
             controls = found.get("control_rows") or found.get("controls", {}).values()
             probed = cls(
                 encoder=str(found["encoder"]),
-                readings=[Reading.from_row(row) for row in found["rows"]],
-                controls=[Reading.from_row(row) for row in controls],
+                rows=[ProbeRow.read(row) for row in found["rows"]],
+                controls=[ProbeRow.read(row) for row in controls],
                 baselines={int(length): dict(row) for length, row in found.get("baselines", {}).items()},
                 round_trips=bool(found.get("round_trips", True)),
             )
@@ -149,101 +132,54 @@ class Probed:
         return probed
 
     @property
-    def plain(self) -> list[Reading]:
-        """The readings of embeddings as they are."""
-        return [reading for reading in self.readings if not reading.degradation]
+    def plain(self) -> list[ProbeRow]:
+        """The rows of embeddings as they are."""
+        return [row for row in self.rows if not row.degradation]
 
     @property
-    def best(self) -> list[Reading]:
-        """The plain readings, by seed, of the view, reader and chunk length with the highest token accuracy."""
-        groups = grouped(self.plain, "view", "reader", "chunk_len").values()
-        return max(groups, key=lambda group: getattr(spread(group, "token_accuracy"), "mean", -1.0))
+    def best(self) -> list[ProbeRow]:
+        """The plain rows, by seed, of the view, reader and chunk length with the highest token accuracy."""
+        return max(grouped(self.plain, *GROUP).values(), key=accuracy)
 
-    def verdicts(self) -> list[Verdict]:
-        """What each control says, in the order of `CONTROLS`; a control that is not known comes last."""
-        order = list(CONTROLS)
-        place = {name: index for index, name in enumerate(order)}
-        controls = sorted(self.controls, key=lambda reading: place.get(str(reading.control), len(order)))
-        return [self._verdict(reading) for reading in controls]
-
-    def _verdict(self, reading: Reading) -> Verdict:
-        match reading.control:
-            case "shuffled" | "constant":
-                return _nothing(reading)
-            case "positive":
-                return _everything(reading)
-            case "untrained" | "random_tokens":
-                return Verdict(reading, self._compared(reading))
-            case _:
-                return Verdict(reading, "not judged")
-
-    def _compared(self, control: Reading) -> str:
-        same = ("view", "reader", "chunk_len", "seed")
-        twins = [each for each in self.plain if all(getattr(each, name) == getattr(control, name) for name in same)]
-        name = "token_accuracy" if control.control == "random_tokens" else "retained_bits_per_token"
-        own, other = (twins[0].value(name) if twins else None), control.value(name)
-        if own is None or other is None:
-            return "cannot be judged: nothing to compare with"
-        if control.control == "random_tokens":
-            return f"for comparison: {in_words(other)} of random tokens come back, {in_words(own)} of text"
-        if own > other and not _overlap(twins[0], control, name):
-            return f"training adds {number(own - other)} bits/token"
-        if own < other and not _overlap(twins[0], control, name):
-            return f"training costs {number(other - own)} bits/token: the architecture alone holds more"
-        return f"training adds nothing to speak of ({number(own - other)} bits/token)"
+    def twin(self, control: ProbeRow) -> ProbeRow | None:
+        """The plain row that a control is compared with."""
+        key = [getattr(control, name) for name in (*GROUP, "seed")]
+        return next((row for row in self.plain if [getattr(row, name) for name in (*GROUP, "seed")] == key), None)
 
 
-def _nothing(reading: Reading) -> Verdict:
-    interval = reading.intervals.get("retained_bits_per_token")
-    if interval is None:
-        return Verdict(reading, "cannot be judged: no interval")
-    if interval.low > 0:
-        return Verdict(reading, "FAILED: bits are retained where there are none; trust no number here", failed=True)
-    if interval.high < 0:
-        return Verdict(reading, "FAILED: below 0; what the reader learnt misleads it on new text", failed=True)
-    return Verdict(reading, "as it must be: nothing is retained")
-
-
-def _everything(reading: Reading) -> Verdict:
-    accuracy = reading.value("token_accuracy")
-    if accuracy is None:
-        return Verdict(reading, "cannot be judged: no token accuracy")
-    if accuracy < POSITIVE_ACCURACY:
-        return Verdict(reading, "FAILED: the reader is too weak to say anything", failed=True)
-    return Verdict(reading, "as it must be: the reader reads what is there")
-
-
-def _overlap(one: Reading, other: Reading, name: str) -> bool:
-    a, b = one.intervals.get(name), other.intervals.get(name)
-    return a is not None and b is not None and a.low <= b.high and b.low <= a.high
-
-
-def show(name: str, value: float | None) -> str:
-    """A measure's value as text, with no more digits than a few test documents bear."""
+def in_few_digits(name: str) -> Measure:
+    """A measure with no more digits than a few test documents bear."""
     own = measure(name)
-    return replace(own, digits=min(own.digits, _DIGITS)).show(value)
+    return replace(own, digits=min(own.digits, _DIGITS))
 
 
 def at_least(text: str) -> str:
     """A number marked as a lower bound: `≥0.95`; `>0.9999` says so already, and below 0 it goes without saying."""
     if text.startswith("<"):
-        return f"≥{re.sub('[1-9]', '0', text[1:])}"
+        shown, *below = text[1:].split("\n")
+        return "\n".join([f"≥{re.sub('[1-9]', '0', shown)}", *below])
     return f"≥{text}" if text[:1].isdecimal() else text
 
 
-def grouped(readings: Iterable[Reading], *names: str) -> dict[tuple[Any, ...], list[Reading]]:
-    """Readings by these of their properties, in the order in which they first occur."""
-    groups: dict[tuple[Any, ...], list[Reading]] = {}
-    for reading in readings:
-        groups.setdefault(tuple(getattr(reading, name) for name in names), []).append(reading)
+def grouped(rows: Iterable[ProbeRow], *names: str) -> dict[tuple[Any, ...], list[ProbeRow]]:
+    """Rows by these of their properties, in the order in which they first occur."""
+    groups: dict[tuple[Any, ...], list[ProbeRow]] = {}
+    for row in rows:
+        groups.setdefault(tuple(getattr(row, name) for name in names), []).append(row)
     return groups
 
 
-def spread(readings: Sequence[Reading], name: str) -> Spread | None:
-    """A measure over readings that differ in their seed only; None where none has it."""
-    found = [(value, reading) for reading in readings if (value := reading.value(name)) is not None]
+def spread(rows: Sequence[ProbeRow], name: str) -> Spread | None:
+    """A measure over rows that differ in their seed only; None where none has it."""
+    found = [(value, row.intervals.get(name)) for row in rows if (value := row.value(name)) is not None]
+    if not found:
+        return None
     values = [value for value, _ in found]
-    if len(found) != 1:
-        return Spread(sum(values) / len(values), min(values), max(values)) if values else None
-    interval = found[0][1].intervals.get(name)
-    return Spread(values[0], *(interval or (values[0], values[0])))
+    interval = found[0][1] if len(found) == 1 else None
+    return Spread(fmean(values), *(interval or (min(values), max(values))))
+
+
+def accuracy(rows: Sequence[ProbeRow]) -> float:
+    """Token accuracy over seeds, to find the best by; -1 where there is none."""
+    found = spread(rows, "token_accuracy")
+    return found.mean if found else -1.0

@@ -3,11 +3,16 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from memlm.runtime.results import Provenance, Result, read_json_lines
-from memlm_evidence.pages.blocks import RegeneratedText
+
+REFERENCE = Path(str(resources.files("memlm_evidence") / "recordings" / "demo_reference.json"))
+"""The recorded run of the demo's reference."""
+
+Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,10 +21,15 @@ class Run:
 
     results: Mapping[str, Result]
     """By evaluation set, in the file's order; of results written twice the last counts."""
-    metrics: Sequence[Mapping[str, Any]]
-    samples: Sequence[RegeneratedText] = ()
+    metrics: Rows
+    samples: Rows = ()
     recorded: bool = False
     """Whether the run was not made here but came as a record."""
+
+    @property
+    def name(self) -> str:
+        """What the run is called as a reference."""
+        return "Reference, recorded" if self.recorded else "Reference"
 
     @property
     def main(self) -> Result:
@@ -68,22 +78,16 @@ def read_reference(path: Path) -> Run:
         raise ValueError(f"{path} is not a recorded run (results, metrics, recorded): {error!r}") from None
 
 
-def _run(
-    source: Path,
-    results: Sequence[Mapping[str, Any]],
-    metrics: Sequence[Mapping[str, Any]],
-    samples: Sequence[Mapping[str, Any]],
-    *,
-    recorded: bool = False,
-) -> Run:
+def _run(source: Path, results: Rows, metrics: Rows, samples: Rows, *, recorded: bool = False) -> Run:
     if not results:
         raise ValueError(f"no results in {source}; `memlm demo` makes them")
     try:
         by_name = {result.name: result for result in map(Result.from_dict, results)}
-        texts = [RegeneratedText.from_row(row) for row in samples]
+        for sample in samples:
+            [(sample["document"], original, regenerated) for original, regenerated in sample["pieces"]]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"a row in {source} is not what it should be: {error!r}") from None
-    return Run(results=by_name, metrics=metrics, samples=texts, recorded=recorded)
+    return Run(results=by_name, metrics=metrics, samples=samples, recorded=recorded)
 
 
 def _rows(folder: Path, name: str) -> list[dict[str, Any]]:

@@ -7,7 +7,11 @@ from statistics import fmean
 from typing import Any
 
 from memlm.runtime.results import Result
+from memlm.runtime.tables import Table
+from memlm.runtime.wording import with_interval
 from memlm_evidence.pages.figures import Line
+
+CAPTION = "Below a number: its range over seeds; with one seed, its 95% interval over documents."
 
 
 def read_seeds(folder: Path, pattern: str) -> list[Result]:
@@ -16,21 +20,28 @@ def read_seeds(folder: Path, pattern: str) -> list[Result]:
     Raises:
         ValueError: the file that is broken.
     """
-    found = []
-    for path in sorted(folder.glob(pattern)):
-        try:
-            found.append(Result.from_dict(json.loads(path.read_text(encoding="utf-8"))))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: not a result that memlm wrote: {error!r}") from None
-    return found
+    return [read_result(path) for path in sorted(folder.glob(pattern))]
+
+
+def read_result(path: Path) -> Result:
+    """The result in a file.
+
+    Raises:
+        ValueError: it is missing or broken.
+    """
+    try:
+        return Result.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not a result that memlm wrote: {error!r}") from None
 
 
 def over_seeds(values: Sequence[Any], show: Callable[[Any], str], interval: Sequence[float] | None = None) -> str:
     """The mean, and below it the range, or with one seed its interval if it has one; a dash where a seed lacks it."""
     if any(value is None for value in values):
         return show(None)
-    ends = (min(values), max(values)) if len(values) > 1 else interval
-    return show(fmean(values)) + ("\n[{}, {}]".format(*map(show, ends)) if ends else "")
+    return with_interval(show, fmean(values), (min(values), max(values)) if len(values) > 1 else interval)
 
 
 def named_over_seeds(rows: Sequence[Mapping[str, Any]], name: str, show: Callable[[Any], str]) -> str:
@@ -38,8 +49,24 @@ def named_over_seeds(rows: Sequence[Mapping[str, Any]], name: str, show: Callabl
     return over_seeds([row[name] for row in rows], show, rows[0]["intervals"].get(name))
 
 
-def line_over_seeds(label: str, x: Sequence[float], values: Sequence[Sequence[float]]) -> Line:
-    """The mean over seeds at each x, and their range."""
-    band = len(values[0]) > 1
+def line_over_seeds(
+    label: str, x: Sequence[float], values: Sequence[Sequence[float]], *, band: bool | None = None
+) -> Line:
+    """The mean over seeds at each x, and where there are several seeds (`band`) their range."""
+    band = len(values[0]) > 1 if band is None else band
     low, high = ([end(each) for each in values] if band else None for end in (min, max))
     return Line(label, x, [fmean(each) for each in values], low, high)
+
+
+def of(name: str, show: Callable[[Any], str]) -> Callable[[Sequence[Mapping[str, Any]]], str]:
+    """A column of `seeds_table`: a measure over seeds."""
+    return lambda same: named_over_seeds(same, name, show)
+
+
+def seeds_table(
+    seeds: Sequence[Sequence[Mapping[str, Any]]],
+    columns: Mapping[str, Callable[[Sequence[Mapping[str, Any]]], str]],
+    caption: str = CAPTION,
+) -> Table:
+    """A row for each thing measured: `columns` say, by their headers, what to show of its rows, one for each seed."""
+    return Table([*columns], [[show(same) for show in columns.values()] for same in zip(*seeds, strict=True)], caption)

@@ -9,11 +9,11 @@ from statistics import fmean
 from textwrap import fill
 from typing import Any
 
+from memlm.runtime.measures import Measure, measure
+from memlm.runtime.tables import Table
 from memlm.runtime.wording import duration, human, quantity
-from memlm_evidence.pages.blocks import Block, Definitions, Figure, KeyNumbers, Table
-from memlm_evidence.pages.figures import Line, line_figure
-from memlm_evidence.pages.measures import Measure, measure
-from memlm_evidence.pages.page import Page, Section
+from memlm_evidence.pages.figures import Figure, Line, line_figure
+from memlm_evidence.pages.page import Page
 from memlm_evidence.pages.seeds import over_seeds
 from memlm_evidence.sweep.config import Axis
 from memlm_evidence.sweep.rows import HEADLINES, LESS_IS_BETTER, Combination, SweepResult, read_sweep, seeds_of
@@ -39,18 +39,28 @@ def write_sweep_report(folder: Path) -> Path:
 
 def sweep_page(swept: SweepResult) -> Page:
     """The page of what has been measured so far."""
-    sections = [_in_short(swept)]
-    if swept.rows:
-        sections += [_runs(swept), *itertools.chain.from_iterable(_effects(swept, axis) for axis in swept.sweep.axes)]
-    if swept.failed:
-        sections.append(_failed(swept))
-    sections.append(_made_by(swept))
-    lead = swept.sweep.question or (
-        f"The recipe {swept.sweep.recipe.name} was trained with "
-        f"{', '.join(_names(swept.sweep.axes).values()) or 'its seed'} varied, "
-        "every combination from the start, and measured on documents kept apart."
-    )
-    return Page(f"Sweep: {swept.sweep.name}", lead, sections)
+    names = _names(swept.sweep.axes)
+    best = swept.combinations()[0] if swept.rows else None
+    counts = ((len(swept.failed), "failed"), (swept.num_left, "left"))
+    shown = [name for name in _SHOWN if any(name in row for row in swept.rows)]
+    headlines = [(_measure(name), best.mean(name)) for name in swept.headlines] if best else []
+    data = {
+        "sweep": swept.sweep,
+        "varied": ", ".join(names.values()) or "its seed",
+        "key_numbers": [
+            *((shown.show(value), f"{shown.header}, best run") for shown, value in headlines),
+            (str(len(swept.rows)), "runs measured"),
+            *((str(count), what) for count, what in counts if count),
+        ],
+        "best": _said(best.values, names) or "the recipe" if best else "",
+        "best_model": f"cells/{best.rows[0]['key']}/model" if best else "",
+        "runs": _runs(swept, shown),
+        "meanings": [(_measure(name).header, _measure(name).meaning) for name in shown],
+        "effects": [(names[axis.name], list(_effects(swept, axis))) for axis in swept.sweep.axes],
+        "failed": [(_said(row["values"], names), row["failed"]) for row in swept.failed],
+        "made_by": _made_by(swept),
+    }
+    return Page("sweep", data)
 
 
 def best_of(swept: SweepResult) -> str:
@@ -72,52 +82,35 @@ def _measure(name: str) -> Measure:
     return _NEXT_TOKENS if name == LESS_IS_BETTER else measure(name)
 
 
-def _in_short(swept: SweepResult) -> Section:
-    counts = [(str(len(swept.rows)), "runs measured")]
-    counts += [(str(count), what) for count, what in ((len(swept.failed), "failed"), (swept.num_left, "left")) if count]
-    if not swept.rows:
-        return Section("In short", "", [KeyNumbers(counts)])
-    best = swept.combinations()[0]
-    values = [(_measure(name).show(best.mean(name)), f"{_measure(name).header}, best run") for name in swept.headlines]
-    home = "cells/{}/model".format(best.rows[0]["key"])
-    told = [("best run", _said(best.values, _names(swept.sweep.axes)) or "the recipe"), ("its model", home)]
-    return Section("In short", "", [KeyNumbers([*values, *counts]), Definitions(told)])
-
-
-def _runs(swept: SweepResult) -> Section:
-    names = _names(swept.sweep.axes)
-    shown = [name for name in _SHOWN if any(name in row for row in swept.rows)]
-    header = [*names.values(), *(_measure(name).header for name in shown), "parameters", "tokens", "training"]
-    rows = []
-    for each in swept.combinations():
-        rows.append(
-            [
-                *(_label(value) for value in each.values.values()),
-                *(over_seeds(each.all(name), _measure(name).show, each.interval(name)) for name in shown),
-                quantity(each.rows[0]["parameters"]),
-                quantity(each.rows[0]["tokens_trained"]),
-                duration(each.mean("seconds")),
-            ]
-        )
+def _runs(swept: SweepResult, shown: Sequence[str]) -> Table:
+    header = [*_names(swept.sweep.axes).values(), *(_measure(name).header for name in shown)]
+    cells = [
+        [
+            *map(_label, each.values.values()),
+            *(over_seeds(each.all(name), _measure(name).show, each.interval(name)) for name in shown),
+            quantity(each.rows[0]["parameters"]),
+            quantity(each.rows[0]["tokens_trained"]),
+            duration(each.mean("seconds")),
+        ]
+        for each in swept.combinations()
+    ]
     seeds = len(seeds_of(swept.rows))
     below = f"the range over {seeds} seeds" if seeds > 1 else "its 95% interval over documents"
-    meanings = [(_measure(name).header, _measure(name).meaning) for name in shown]
-    return Section("Runs, best first", "", [Table(header, rows, f"Below a number: {below}."), Definitions(meanings)])
+    return Table([*header, "parameters", "tokens", "training"], cells, f"Below a number: {below}.")
 
 
-def _effects(swept: SweepResult, axis: Axis) -> Iterator[Section]:
-    """What one axis does, a figure for each headline."""
+def _effects(swept: SweepResult, axis: Axis) -> Iterator[Figure]:
+    """What one axis does, a figure for each headline; none where a single value was measured."""
     combinations, short = swept.combinations(), _names(swept.sweep.axes)
     labels = [label for label in axis.options if any(each.values[axis.name] == label for each in combinations)]
     if len(labels) < 2:
         return
     places, ticks, log_x = _scale(labels)
-    blocks: list[Block] = []
     for name in swept.headlines:
         lines, caption = _lines(combinations, axis, dict(zip(labels, places, strict=True)), name, short)
-        svg = line_figure(lines, x_label=short[axis.name], y_label=_measure(name).header, x_ticks=ticks, log_x=log_x)
-        blocks.append(Figure(svg, f"{_measure(name).header} by {short[axis.name]}.", caption))
-    yield Section(f"By {short[axis.name]}", "", blocks)
+        header = _measure(name).header
+        alt = f"{header} by {short[axis.name]}."
+        yield line_figure(lines, alt, caption, x_label=short[axis.name], y_label=header, x_ticks=ticks, log_x=log_x)
 
 
 def _lines(
@@ -164,14 +157,8 @@ def _least_gap(numbers: Sequence[float]) -> float:
     return min(later - earlier for earlier, later in itertools.pairwise(sorted(numbers)))
 
 
-def _failed(swept: SweepResult) -> Section:
-    short = _names(swept.sweep.axes)
-    items = [(_said(row["values"], short), row["failed"]) for row in swept.failed]
-    return Section("Failed", "Run with --retry to try these again.", [Definitions(items)])
-
-
-def _made_by(swept: SweepResult) -> Section:
-    """Cells may have been measured on several machines."""
+def _made_by(swept: SweepResult) -> list[tuple[str, str]]:
+    """Runs may have been measured on several machines."""
     made = [row["provenance"] for row in swept.rows if row.get("provenance")]
 
     def every(*names: str) -> str:
@@ -186,7 +173,7 @@ def _made_by(swept: SweepResult) -> Section:
         ("seeds", ", ".join(seeds_of(swept.rows)) or "the recipe's"),
         ("what is not varied", "sweep.json; each run's whole recipe is in its own file, cells/KEY.json"),
     ]
-    return Section("What made these numbers", "", [Definitions([(what, told) for what, told in items if told])])
+    return [(what, told) for what, told in items if told]
 
 
 def _names(axes: Sequence[Axis]) -> dict[str, str]:

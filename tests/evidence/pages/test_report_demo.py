@@ -7,21 +7,20 @@ from pathlib import Path
 import pytest
 from made_up_run import metrics, result
 
+from memlm.cli.show import print_metrics
 from memlm.runtime.output import console
 from memlm.runtime.results import Result, json_lines
 from memlm_evidence.pages.demo import demo_page, write_demo_report
-from memlm_evidence.pages.terminal import print_metrics
 
 
 def titles(folder: Path, reference: Path | None = None) -> list[str]:
-    return [section.title for section in demo_page(folder, reference).sections]
+    return re.findall(r"^## (.*)", demo_page(folder, reference).to_markdown(), re.MULTILINE)
 
 
 def test_the_page_says_the_numbers_of_the_files(folder: Path) -> None:
-    page = demo_page(folder)
-    assert page.title == "8 tokens, one vector, and back"
-    assert "99.87% of the tokens came back right (95% interval 99.82% to 99.88%)" in page.lead
-    markdown = page.to_markdown()
+    markdown = demo_page(folder).to_markdown()
+    assert markdown.startswith("# 8 tokens, one vector, and back\n")
+    assert "99.87% of the tokens came back right (95% interval 99.82% to 99.88%), and" in markdown
     for said in ("7.79", "Source code", "61.0% on source code", "1.0 million tokens", "Four score", "commit abc"):
         assert said in markdown
 
@@ -57,9 +56,8 @@ def test_a_set_is_called_after_what_the_model_was_trained_on(
 def test_numbers_read_well_in_sentences(folder: Path) -> None:
     found = [result(token_accuracy=0.99998), result("novel", 0.99997), result("code", 0.61), result("verse", 0.00001)]
     (folder / "results.jsonl").write_text(json_lines(each.to_dict() for each in found))
-    page = demo_page(folder)
-    assert "Over 99.99% of the tokens came back right (95% interval 99.95% to 100.01%)" in page.lead
-    text = page.to_markdown()
+    text = demo_page(folder).to_markdown()
+    assert "Over 99.99% of the tokens came back right (95% interval 99.95% to 100.01%)" in text
     # The novel has fallen by nothing that shows.
     assert "over 99.9% on held-out text, but 61.0% on source code, under 0.1% on verse." in text
     sentences = " ".join(line for line in text.splitlines() if line and line[0] not in "|*-#")
@@ -132,7 +130,7 @@ def test_what_is_no_recorded_run_is_refused(folder: Path) -> None:
 def test_a_report_does_without_torch(folder: Path) -> None:
     code = (
         "import sys, pathlib; from memlm_evidence.pages.demo import write_demo_report; "
-        "import memlm_evidence.pages.terminal; "
+        "import memlm.cli.show; "
         "assert not {'matplotlib', 'rich'} & set(sys.modules); write_demo_report(pathlib.Path(sys.argv[1])); "
         "assert not {'torch', 'transformers', 'matplotlib.pyplot'} & set(sys.modules)"
     )

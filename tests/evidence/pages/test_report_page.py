@@ -1,12 +1,14 @@
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memlm_evidence.pages.blocks import Definitions, Figure, KeyNumbers, Prose, RegeneratedText, Table
-from memlm_evidence.pages.page import Page, Section
+from memlm.runtime.tables import Table
+from memlm_evidence.pages.figures import Figure
+from memlm_evidence.pages.page import Format, Page, environment
 
 VOID = {"meta", "br", "path", "use"}
 any_text = st.text(st.characters(codec=None, exclude_categories=()), max_size=30) | st.sampled_from(
@@ -61,17 +63,48 @@ class Reader(HTMLParser):
             self.said.append(data)
 
 
+TEMPLATE = """
+{% extends base %}
+{% set title %}{{ text }}{% endset %}
+{% set lead = text %}
+{% block main %}
+{% call m.section(text) %}
+{{ m.p(text) }}
+{% call m.p() %}Some {{ text }} inside.{% endcall %}
+{{ m.key_numbers([(text, other)]) }}
+{{ m.definitions([(other, text)]) }}
+{% call m.terms() %}{% call m.term(text) %}It is {{ text }}.{% endcall %}{% endcall %}
+{{ m.made_by([(text, other)]) }}
+{{ m.table(table) }}
+{{ m.figure(figure) }}
+{{ m.figure(again) }}
+{{ m.regenerated(sample) }}
+{% endcall %}
+{% endblock %}
+"""
+
+
+class Everything(Page):
+    """A page of all that pages are made of."""
+
+    def _render(self, kind: Format) -> str:
+        return environment(kind).from_string(TEMPLATE).render(self.data)
+
+
 def page_of(text: str, other: str = "other") -> Page:
-    blocks = [
-        Prose(text),
-        KeyNumbers([(text, other)]),
-        Definitions([(other, text)]),
-        Table([text, "n"], [[text, "1.00"], [f"a\n{text}", other]], text),
-        Figure(SVG, text, text),
-        Figure(SVG, "again"),
-        RegeneratedText(text, [(text, text), (text, other), (other, text), ("", text), (text, "")]),
-    ]
-    return Page(text, text, [Section(text, text, blocks)])
+    data = {
+        "text": text,
+        "other": other,
+        "table": Table([text, "n"], [[text, "1.00"], [f"a\n{text}", other]], text),
+        "figure": Figure(SVG, text, text),
+        "again": Figure(SVG, "again"),
+        "sample": sample(text, [(text, text), (text, other), (other, text), ("", text), (text, "")]),
+    }
+    return Everything("", data)
+
+
+def sample(name: str, pieces: list[tuple[str, str]]) -> dict[str, Any]:
+    return {"document": name, "pieces": pieces}
 
 
 PLAIN = Reader(page_of("plain").to_html())
@@ -109,7 +142,7 @@ def words(text: str) -> list[str]:
 
 @given(st.text("ab c1.<&*_|\n", max_size=20))
 def test_markdown_says_what_html_says(text: str) -> None:
-    page = Page("title", text, [Section("heading", text, [*page_of("x").sections[0].blocks, Prose(text)])])
+    page = page_of(text)
     markdown = re.sub(r"\\(.)", r"\1", re.sub(r"(?<!\\)</?(?:br|del|ins)>", " ", page.to_markdown()))
     markdown = re.sub(r"\| --.*\|", "", markdown)
     html = Reader(page.to_html())
@@ -142,10 +175,14 @@ def test_the_same_drawing_twice_keeps_its_names_apart() -> None:
 
 
 def test_a_common_space_stays_outside_the_marks() -> None:
-    text = RegeneratedText("name", [("of", "of"), (" the", " a"), ("\n", "  ")])
-    page = Page("title", "", [Section("heading", "", [text])])
-    assert "of <del>a</del> <ins>the</ins><del>␣␣</del><ins>↵</ins>" in page.to_html()
-    assert "wrong in 2 places" in page.to_html()
+    page = page_of("x")
+    wrong = sample("name", [("of", "of"), (" the", " a"), ("\n", "  ")])
+    for kept in (
+        Everything("", {**page.data, "sample": wrong}).to_html(),
+        Everything("", {**page.data, "sample": wrong}).to_markdown(),
+    ):
+        assert "of <del>a</del> <ins>the</ins><del>␣␣</del><ins>↵</ins>" in kept
+        assert "wrong in 2 places" in kept
 
 
 def test_a_row_must_fit_its_header() -> None:

@@ -16,11 +16,11 @@ from rich.console import Console
 from test_report_page import Reader
 
 from memlm.runtime.results import Result
-from memlm_evidence.pages.blocks import Figure
+from memlm_evidence.cli.show import print_probe
+from memlm_evidence.pages.figures import Figure
 from memlm_evidence.pages.probe import probe_page, write_probe_report
 from memlm_evidence.pages.probe_figures import by_chunk_len, by_layer, by_noise, by_position, by_precision, by_training
-from memlm_evidence.pages.probe_rows import Probed, Reading, at_least, spread
-from memlm_evidence.pages.terminal import print_probe
+from memlm_evidence.pages.probe_rows import Probed, ProbeRow, at_least, spread
 
 Row = dict[str, Any]
 SECTIONS = [
@@ -137,7 +137,7 @@ def result(found: Sequence[Row] | None = None, had: dict[str, Row] | None = None
 
 
 def titles(found: Result) -> list[str]:
-    return [section.title for section in probe_page(found).sections]
+    return re.findall(r"^## (.*)", probe_page(found).to_markdown(), re.MULTILINE)
 
 
 def said(found: Result) -> str:
@@ -187,7 +187,7 @@ def test_a_broken_file_is_named(tmp_path: Path, content: str) -> None:
 @pytest.mark.parametrize("broken", [{"layer": None}, {"intervals": {"x": [1]}}, {"degradation": 3}, {"curve": 3}])
 def test_a_broken_row_is_named(tmp_path: Path, broken: Row) -> None:
     (tmp_path / "probe.json").write_text(json.dumps(result([row(**broken)]).to_dict()), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"probe\.json: this is not a probe's result"):
+    with pytest.raises(ValueError, match=r"probe\.json: (this is not a probe's|not a) result"):
         write_probe_report(tmp_path)
 
 
@@ -231,10 +231,10 @@ def test_a_lower_bound_as_text(text: str, marked: str) -> None:
 )
 def test_a_failed_control_is_said_loudly(failing: Row, words_said: str) -> None:
     found = result(had=controls(**{failing["control"]: failing}))
-    sections = {section.title: section for section in probe_page(found).sections}
-    assert "FAILED" in sections["In short"].text
-    assert words_said in sections["In short"].text
-    assert sections["Controls"].text.startswith("1 of 5 FAILED")
+    in_short, _, rest = said(found).partition("## In short")[2].partition("##")
+    assert "FAILED" in in_short
+    assert words_said in in_short
+    assert "## Controls\n\n1 of 5 FAILED." in rest
     assert words_said in said(found)
     assert "FAILED" in printed(found)
     assert words_said in words(printed(found, 200))
@@ -378,16 +378,16 @@ def test_the_terminal_shows_rows_and_controls() -> None:
 
 
 def test_a_reading_says_what_it_is() -> None:
-    assert Reading.from_row(row(pooling="memory")).view == "memory"
-    assert Reading.from_row(row()).view == "layer 6, mean"
-    assert Reading.from_row(row(degradation={"kind": "quantization", "num_bits": 1})).degradation == "1 bit"
+    assert ProbeRow.read(row(pooling="memory")).view == "memory"
+    assert ProbeRow.read(row()).view == "layer 6, mean"
+    assert ProbeRow.read(row(degradation={"kind": "quantization", "num_bits": 1})).degradation == "1 bit"
 
 
 def test_a_probes_report_does_without_torch(tmp_path: Path) -> None:
     (tmp_path / "probe.json").write_text(json.dumps(result().to_dict()), encoding="utf-8")
     code = (
         "import sys, pathlib; from memlm_evidence.pages.probe import write_probe_report; "
-        "import memlm_evidence.pages.terminal; "
+        "import memlm_evidence.cli.show; "
         "assert not {'matplotlib', 'rich'} & set(sys.modules); write_probe_report(pathlib.Path(sys.argv[1])); "
         "assert not {'torch', 'transformers', 'memlm.probing', 'matplotlib.pyplot'} & set(sys.modules)"
     )

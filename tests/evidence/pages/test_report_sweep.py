@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from memlm_evidence.pages.blocks import Definitions, Figure, KeyNumbers, Table
-from memlm_evidence.pages.page import Page
+from memlm_evidence.pages.figures import Figure
 from memlm_evidence.sweep.config import Axis, SweepConfig
 from memlm_evidence.sweep.page import best_of, failures, sweep_page, write_sweep_report
 from memlm_evidence.sweep.rows import SweepResult, read_sweep
@@ -38,27 +37,27 @@ def made_up(*over: str, seeds: tuple[int, ...] = (), missing: int = 0, causal: b
     return SweepResult(sweep, done, failed, 0)
 
 
-def blocks(page: Page, kind: type) -> list[Any]:
-    return [block for section in page.sections for block in section.blocks if isinstance(block, kind)]
+def figures(swept: SweepResult) -> list[Figure]:
+    return [figure for _, found in sweep_page(swept).data["effects"] for figure in found]
 
 
 def test_cells_are_a_table_best_first_with_their_intervals() -> None:
     swept = made_up(MIXERS, RATES)
     page = sweep_page(swept)
-    (table,) = blocks(page, Table)
+    table = page.data["runs"]
     assert table.header[:3] == ["mixer", "learning rate", "token accuracy"]
     assert [row[:2] for row in table.rows][::-1] == [
         [mixer, rate] for mixer in ("attention", "masked mixer (num heads 4)") for rate in ("0.01", "0.02", "0.1")
     ]
     assert table.rows[0][2:] == ["0.5500\n[0.4500, 0.6500]", "12,345", "500,000", "30 s"]
     assert best_of(swept) == "mixer masked mixer (num heads 4), learning rate 0.1: token accuracy 0.5500"
-    assert page.lead == "Does it matter?"
-    assert ("0.5500", "token accuracy, best run") in blocks(page, KeyNumbers)[0].items
-    assert ("machine, threads", "machine 0, 1; machine 1, 1") in blocks(page, Definitions)[-1].items
+    assert page.to_markdown().startswith("# Sweep: tried\n\nDoes it matter?\n")
+    assert ("0.5500", "token accuracy, best run") in page.data["key_numbers"]
+    assert ("machine, threads", "machine 0, 1; machine 1, 1") in page.data["made_by"]
 
 
 def test_every_swept_field_has_a_figure_with_the_others_as_lines() -> None:
-    by_mixer, by_rate = blocks(sweep_page(made_up(MIXERS, RATES)), Figure)
+    by_mixer, by_rate = figures(made_up(MIXERS, RATES))
     for words in ("learning rate 0.01", "learning rate 0.1", "attention", "masked mixer"):
         assert words in text_of(by_mixer.svg)
     for words in ("mixer attention", "mixer masked mixer (num heads 4)", "0.02"):
@@ -73,7 +72,7 @@ def text_of(svg: str) -> str:
 
 def test_many_others_are_their_mean_and_range() -> None:
     swept = made_up("model.memory_noise=0,0.1,0.2,0.3,0.4,0.5,0.6", RATES)
-    by_noise, by_rate = blocks(sweep_page(swept), Figure)
+    by_noise, by_rate = figures(swept)
     assert by_rate.caption == "Mean over all other fields and seeds, and the range."
     assert "memory noise" not in text_of(by_rate.svg)
     assert "learning rate 0.02" in text_of(by_noise.svg)
@@ -81,7 +80,7 @@ def test_many_others_are_their_mean_and_range() -> None:
 
 def test_seeds_are_a_mean_and_a_range() -> None:
     swept = made_up(RATES, seeds=(0, 1))
-    (table,), (figure,) = (blocks(sweep_page(swept), kind) for kind in (Table, Figure))
+    table, (figure,) = sweep_page(swept).data["runs"], figures(swept)
     assert [row[0] for row in table.rows] == ["0.1", "0.02", "0.01"]
     assert table.rows[0][1] == "0.5450\n[0.5400, 0.5500]"
     assert "2 seeds" in table.caption
@@ -89,15 +88,15 @@ def test_seeds_are_a_mean_and_a_range() -> None:
 
 
 def test_next_tokens_come_first_and_less_is_better() -> None:
-    page = sweep_page(made_up(RATES, causal=True))
-    (table,) = blocks(page, Table)
+    swept = made_up(RATES, causal=True)
+    table = sweep_page(swept).data["runs"]
     assert table.header[1:3] == ["next-token nats", "token accuracy"]
     assert [row[0] for row in table.rows] == ["0.1", "0.02", "0.01"]
-    assert len(blocks(page, Figure)) == 2
+    assert len(figures(swept)) == 2
 
 
 def test_fields_called_alike_keep_their_paths() -> None:
-    (table,) = blocks(sweep_page(made_up("model.encoder.dim=16,32", "model.decoder.dim=16,32")), Table)
+    table = sweep_page(made_up("model.encoder.dim=16,32", "model.decoder.dim=16,32")).data["runs"]
     assert table.header[:2] == ["model.encoder.dim", "model.decoder.dim"]
 
 

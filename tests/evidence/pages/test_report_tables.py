@@ -3,16 +3,17 @@ import math
 import pytest
 from made_up_run import result
 
+from memlm.runtime.tables import metrics_table
 from memlm.runtime.wording import duration, in_words, number, percent, quantity, share
-from memlm_evidence.pages.tables import meanings, metrics_table
+from memlm_evidence.pages.definitions import meanings
 
 
 def test_a_cell_has_the_number_and_its_interval() -> None:
-    table = metrics_table([result(token_accuracy=0.9987)], names={"held_out": "Held-out"}, first="set")
+    table = metrics_table([result(token_accuracy=0.9987)], first="set")
     row = dict(zip(table.header, table.rows[0], strict=True))
     assert row["token accuracy"] == "0.9987\n[0.9982, 0.9988]"
     assert row["retained bits/token"] == "7.79"
-    assert row["set"] == "Held-out\n4,211 chunks"
+    assert row["set"] == "Held-out text\n4,211 chunks"
     assert metrics_table([result(num_chunks=1)]).rows[0][0].endswith("\n1 chunk")
 
 
@@ -20,7 +21,7 @@ def test_measures_that_no_result_has_are_left_out() -> None:
     table = metrics_table([result(), result("code", entropy_ratio=0.5)])
     assert "bits/dim" not in table.header
     assert [row[-1] for row in table.rows] == ["—", "0.5000"]
-    assert len(meanings([result()]).items) == 4
+    assert len(meanings([result()])) == 4
 
 
 def test_a_measure_without_a_name_goes_by_its_own() -> None:

@@ -11,8 +11,8 @@ from made_up_run import SAMPLES, result
 from rich.console import Console
 
 import memlm
+from memlm.cli.show import print_metrics, print_samples
 from memlm.runtime.output import console
-from memlm_evidence.pages.terminal import print_metrics, print_samples
 
 
 def printed(samples: list[dict[str, object]], **options: object) -> str:
@@ -63,8 +63,8 @@ def test_numbers_are_whole_however_narrow_the_terminal(width: int) -> None:
 
 
 def test_a_table_that_fits_is_one_table() -> None:
-    assert table(80).count("Random tokens") == 1
-    assert table(40).count("Random tokens") == 3
+    assert table(80).count("token accuracy") == 1
+    assert table(40).count("token accuracy") == len(RESULTS)  # each result by itself
 
 
 def test_long_names_give_way_before_numbers_do() -> None:

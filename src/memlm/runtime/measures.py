@@ -1,15 +1,15 @@
-"""The measures by their names in result files: how a report calls them, how many digits they bear, what they say."""
+"""Measures by their names in result files: headers, digits and meanings for the terminal and for pages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from memlm.runtime.wording import human, number, share
+from memlm.runtime.wording import human, number, share, with_interval
 
 
 @dataclass(frozen=True)
 class Measure:
-    """How a report shows one measure."""
+    """How one measure is shown."""
 
     header: str
     meaning: str = ""
@@ -19,6 +19,10 @@ class Measure:
     def show(self, value: Any) -> str:
         """The value as text."""
         return share(value, self.digits) if self.is_share else number(value, self.digits)
+
+    def estimate(self, value: Any, interval: Sequence[float] | None) -> str:
+        """The value, and on a second line its interval, if there is one."""
+        return with_interval(self.show, value, interval)
 
 
 MEASURES: Mapping[str, Measure] = {
@@ -62,7 +66,7 @@ MEASURES: Mapping[str, Measure] = {
     ),
 }
 
-REPORTED = (
+REPORTED = (  # the columns of a table of results
     "token_accuracy",
     "exact_match",
     "bits_per_byte",
