@@ -184,6 +184,36 @@ def test_what_is_whole_is_had_out_of_a_damaged_file(memlm: Memlm, text: bytes, t
     assert memlm("recall", notes, "--skip-damaged", "--chunks", "5:").code == 0
 
 
+def test_a_file_that_was_cut_short_gives_back_what_is_whole(memlm: Memlm, text: bytes, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.memory"
+    memlm("remember", tmp_path / "a.txt", "-o", notes)
+    size = notes.stat().st_size
+    memlm("remember", "-", "-o", notes, "--append", stdin=b"more")
+    os.truncate(notes, notes.stat().st_size - 5)
+    torn = f"its last {notes.stat().st_size - size} bytes are of an append that did not finish"
+    recalled = memlm("recall", notes)
+    assert (recalled.code, recalled.out) == (0, text)
+    assert torn in recalled.err
+    inspected = memlm("inspect", notes, "--json")
+    assert (inspected.code, json.loads(inspected.out)["torn_bytes"]) == (2, notes.stat().st_size - size)
+    assert torn in inspected.err
+    assert memlm("remember", "-", "-o", notes, "--append", stdin=b"more").code == 0
+    assert (memlm("recall", notes).out, memlm("inspect", notes).code) == (text + b"more", 0)
+
+
+def test_files_are_read_in_their_encoding(memlm: Memlm, tmp_path: Path) -> None:
+    notes, text = tmp_path / "notes.memory", "Größe, naïve façade\r\n" * 3000
+    (tmp_path / "a.txt").write_bytes(text.encode("latin-1"))
+    refused = memlm("remember", tmp_path / "a.txt", "-o", notes)
+    assert (refused.code, notes.exists()) == (2, False)
+    assert "a.txt: invalid UTF-8 at byte 2; say which encoding it is in, such as --encoding latin-1" in refused.err
+    assert memlm("remember", tmp_path / "a.txt", "-o", notes, "--encoding", "latin-1").code == 0
+    assert memlm("recall", notes).out == text.encode()
+    assert len(MemoryFile.open(notes)) == 1, "a file is one document, however large"
+    more = memlm("remember", "-", "-o", notes, "--append", "--errors", "replace", stdin=b"\xff!")
+    assert (more.code, MemoryFile.open(notes)["standard input"]) == (0, "\ufffd!")
+
+
 def test_nothing_is_remembered_of_no_text(memlm: Memlm, tmp_path: Path) -> None:
     notes = tmp_path / "notes.memory"
     (tmp_path / "empty.txt").touch()

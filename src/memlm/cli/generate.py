@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from memlm.cli.command import Answer, ReadsText, UsesModel
-from memlm.cli.memory import chunk_range
+from memlm.cli.recall import chunk_range
 
 if TYPE_CHECKING:
     from memlm.text.memory import Memory

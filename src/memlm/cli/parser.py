@@ -24,9 +24,9 @@ COMMANDS: Mapping[str, str] = {
     "evaluate": "memlm.cli.evaluate:Evaluate",
     "regenerate": "memlm.cli.regenerate:Regenerate",
     "generate": "memlm.cli.generate:Generate",
-    "remember": "memlm.cli.memory:Remember",
-    "recall": "memlm.cli.memory:Recall",
-    "inspect": "memlm.cli.memory:Inspect",
+    "remember": "memlm.cli.remember:Remember",
+    "recall": "memlm.cli.recall:Recall",
+    "inspect": "memlm.cli.inspect:Inspect",
 }
 """The library's own commands: name → module:class."""
 PLUGINS = "memlm.commands"

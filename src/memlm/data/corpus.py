@@ -50,6 +50,13 @@ def read_documents(corpus: Corpus) -> Iterator[Document]:
         raise ValueError(f"there is no text in {_describe(corpus)}")
 
 
+def whole_texts(corpus: FileCorpus) -> Iterator[tuple[str, str]]:
+    """Each file's name and its whole text, however large, read when its turn comes; same errors."""
+    for path in list_files(corpus):
+        name = "standard input" if path == "-" else path
+        yield name, "".join(document.text for document in _read_file(path, corpus))
+
+
 def split_of(document: Document, config: DataConfig) -> Split:
     """The split of a document, by the hash of its text: the same for ever, whatever documents are around it."""
     if document.year is not None and document.year >= TEMPORAL_YEAR:
