@@ -8,9 +8,9 @@ from memlm import TextAutoencoder
 from memlm.config import Attention, LanguageModelConfig, ReadingConfig, StackConfig
 from memlm.models.language_model import LanguageModel
 from memlm.probing.encoders import MemoryEncoder, language_model_encoder
-from memlm.runtime.results import Result
+from memlm.runtime.results import Interval
 from memlm_evidence import settle
-from memlm_evidence.attacks.settle import claim_of
+from memlm_evidence.attacks.results import AttackRow, SettleResult, claim_of
 from tiny import SENTENCE, randomized
 
 READING = ReadingConfig(num_steps=30, max_chunks=400, test_chunks=60)
@@ -22,7 +22,7 @@ def texts() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def result(trained: TextAutoencoder, tmp_path_factory: pytest.TempPathFactory) -> Result:
+def result(trained: TextAutoencoder, tmp_path_factory: pytest.TempPathFactory) -> SettleResult:
     stack = StackConfig(dim=32, num_layers=2, mlp_ratio=2.0, mixer=Attention(num_heads=2), causal=True)
     model = randomized(LanguageModel(LanguageModelConfig(vocab_size=300, chunk_len=8, stack=stack)))
     encoder = language_model_encoder(model, trained.tokenizer, name="tiny")
@@ -30,30 +30,31 @@ def result(trained: TextAutoencoder, tmp_path_factory: pytest.TempPathFactory) -
     return settle(encoder, texts(), cache=cache, chunk_len=4, num_texts=4, search_steps=30, reading=READING)
 
 
-def test_every_attack_says_what_it_was_given_and_what_it_found(result: Result) -> None:
-    json.dumps(result.to_dict())
+def test_every_attack_says_what_it_was_given_and_what_it_found(result: SettleResult) -> None:
+    again = SettleResult.from_dict(json.loads(json.dumps(result.to_dict())))
+    assert (again.attacks, again.verdict) == (result.attacks, result.verdict)
     names = ["parallel reader", "linear reader", "autoregressive reader", "search", "positions"]
-    assert [row["attack"] for row in result.attacks] == names
+    assert [row.attack for row in result.attacks] == names
     for row in result.attacks:
-        assert row["given"]
-        assert row["knows"]
-        assert 0 <= row["exact_match"] <= row["token_accuracy"] <= 1
+        assert row.given
+        assert row.knows
+        assert 0 <= row.exact_match <= row.token_accuracy <= 1
 
 
-def test_all_states_give_the_text_back_and_the_attacker_can_tell(result: Result) -> None:
+def test_all_states_give_the_text_back_and_the_attacker_can_tell(result: SettleResult) -> None:
     positions = result.attacks[-1]
-    assert positions["given"].startswith("all 4 states")
-    assert positions["token_accuracy"] == positions["verified_fraction"] == 1
+    assert positions.given.startswith("all 4 states")
+    assert positions.token_accuracy == positions.verified_fraction == 1
 
 
-def test_search_finds_no_less_than_it_set_out_from(result: Result) -> None:
+def test_search_finds_no_less_than_it_set_out_from(result: SettleResult) -> None:
     found = result.attacks[-2]
-    assert found["token_accuracy"] >= found["start_token_accuracy"] - 0.25
-    assert found["exact_fraction"] <= found["exact_match"] + 1e-9  # a verified text is the right one
+    assert found.token_accuracy >= found.start_token_accuracy - 0.25
+    assert found.exact_fraction <= found.exact_match + 1e-9  # a verified text is the right one
 
 
-def test_the_verdict_names_the_strongest_attack_on_one_vector(result: Result) -> None:
-    best = max(row["token_accuracy"] for row in result.attacks[:-1])
+def test_the_verdict_names_the_strongest_attack_on_one_vector(result: SettleResult) -> None:
+    best = max(row.token_accuracy for row in result.attacks[:-1])
     assert f"{best:.1%}" in result.verdict
 
 
@@ -68,10 +69,14 @@ def test_the_verdict_names_the_strongest_attack_on_one_vector(result: Result) ->
     ],
 )
 def test_a_claim_needs_intervals_on_its_side(intervals: list[tuple[float, float] | None], claim: str) -> None:
+    about = {"knows": "", "given": "", "num_texts": 8, "token_accuracy": 0.5, "exact_match": 0.5}
     attacks = [
-        {"given": "one vector, float32", "intervals": {"token_accuracy": each} if each else {}} for each in intervals
+        AttackRow(
+            attack="search", num_vectors=1, intervals={"token_accuracy": Interval(*each)} if each else {}, **about
+        )
+        for each in intervals
     ]
-    reference = {"given": "all 4 states", "intervals": {"token_accuracy": (1.0, 1.0)}}
+    reference = AttackRow(attack="positions", intervals={"token_accuracy": Interval(1.0, 1.0)}, **about)
     assert claim_of([*attacks, reference]) == claim
 
 

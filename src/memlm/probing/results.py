@@ -1,38 +1,15 @@
 """What a probe measures, as typed results; without torch, for whoever reads result files."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
-
-import pydantic
+from typing import Any
 
 from memlm.config import Degradation
-from memlm.runtime.results import Interval, Provenance
+from memlm.runtime.results import Interval, Provenance, Record
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Typed:
-    """Read from JSON, every field checked, and written as it."""
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """From a JSON object.
-
-        Raises:
-            ValueError: a field is missing, unknown, or of another type.
-        """
-        return pydantic.TypeAdapter(cls).validate_python(values)
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON object."""
-        return pydantic.TypeAdapter(type(self)).dump_python(self, mode="json")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeRow(_Typed):
+class ProbeRow(Record):
     """What one reader made of one embedding of an encoder, or of a control; measures as `evaluation.metrics` says."""
-
-    __pydantic_config__ = pydantic.ConfigDict(extra="forbid")
 
     encoder: str
     layer: int
@@ -40,9 +17,9 @@ class ProbeRow(_Typed):
     reader: str
     chunk_len: int
     seed: int
-    degradation: Degradation | None = None
+    degradation: Degradation | None
     """What was put on the embedding; None where it was read as it is."""
-    control: str | None = None
+    control: str | None
     """Which control this is; None where it is none."""
     token_accuracy: float
     exact_match: float
@@ -86,7 +63,7 @@ class ProbeRow(_Typed):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Baselines(_Typed):
+class Baselines(Record):
     """What the text costs without any memory: to the unconditional reader, and to a causal language model."""
 
     unconditional_nats_per_token: float
@@ -100,7 +77,7 @@ class Baselines(_Typed):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class ProbeResult(_Typed):
+class ProbeResult(Record):
     """A probe of one encoder."""
 
     name: str = "probe"
@@ -115,9 +92,6 @@ class ProbeResult(_Typed):
     """By chunk length; empty where controls were not asked for."""
     round_trips: bool = True
     """Whether tokens → text gives the texts back exactly."""
-    intervals: dict[str, Interval] = field(default_factory=dict)
-    """None: each row has its own."""
-    note: str | None = None
     provenance: Provenance | None = None
 
     def __repr__(self) -> str:

@@ -1,5 +1,6 @@
-"""What is measured, and results that say what made them."""
+"""Results that say what made them: named measures of any kind, and typed records read and written as JSON."""
 
+import functools
 import json
 import os
 import platform
@@ -7,10 +8,12 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
+
+import pydantic
 
 _MAIN = ("token_accuracy", "exact_match", "retained_bits_per_token", "bits_per_byte", "causal_nats_per_token")
 """What the text of a result shows first."""
@@ -119,6 +122,46 @@ class Result:
             intervals=intervals,
             provenance=Provenance(**provenance) if provenance else None,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """Base of typed results and of their rows: fields that are declared, read and written as JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its fields as JSON; what was not measured (None by default) is left out."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        absent = {each.name for each in fields(self) if each.default is None and values[each.name] is None}
+        return {name: _plain(value) for name, value in values.items() if name not in absent}
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Self:
+        """Undo `to_dict`; other keys are ignored, as those of older versions.
+
+        Raises:
+            ValueError: a field is absent or of another type; names it.
+        """
+        try:
+            return _adapter(cls).validate_python(row)  # type: ignore[arg-type]  # a class is hashable
+        except pydantic.ValidationError as error:
+            faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+            raise ValueError(f"not a valid {cls.__name__}: {'; '.join(faults)}") from None
+
+
+def _plain(value: Any) -> Any:
+    """A field's value as JSON."""
+    if isinstance(value, Record):
+        return value.to_dict()
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return list(map(_plain, value)) if isinstance(value, list | tuple) else value
+
+
+@functools.cache
+def _adapter(cls: Any) -> pydantic.TypeAdapter[Any]:
+    return pydantic.TypeAdapter(cls)
 
 
 def _short(value: float | str) -> str:

@@ -1,6 +1,7 @@
 """White-box recovery of a text from a causal model's states at all of its positions, left to right."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from memlm.models.layered import LayeredModel
-from memlm_evidence.attacks.search import check_tokens
+from memlm_evidence.attacks.search import check_positive, check_tokens
 
 STEP = 0.1
 """Adam's learning rate, in units of the token table's standard deviation."""
@@ -46,54 +47,72 @@ def invert_positions(
     however deep the layer.
 
     Args:
+        model: whose states they are.
         states: the states of the text's own tokens, without special tokens.
+        layer: from 0, the token embeddings.
         tolerance: distance, in units of the state's length, within which a candidate matches: must be above what
             rounding does, which is more in bf16.
         allowed: tokens to try; all by default.
+        batch: candidates encoded at once.
+        num_rounds: of candidates, at most.
+        num_steps: of gradient descent in each round.
 
     Raises:
         ValueError: the model is not causal; there is no such layer; states, allowed tokens or options do not fit.
     """
-    _check(model, states, layer, allowed)
-    _check_options(tolerance=tolerance, batch=batch, num_rounds=num_rounds, num_steps=num_steps)
+    if not model.causal:
+        raise ValueError("this model is not causal: its states depend on later tokens too; use search instead")
+    if not 0 <= layer <= model.num_layers:
+        raise ValueError(f"layer must lie between 0 and the model's {model.num_layers}, not {layer}")
+    if states.ndim != 2 or states.shape[1] != model.dim or not 0 < len(states) <= model.max_len:
+        raise ValueError(
+            f"states must be [token, {model.dim}], of 1 to {model.max_len} tokens, not {tuple(states.shape)}"
+        )
+    check_tokens(len(model.token_table), allowed=allowed)
+    check_positive(tolerance=tolerance, batch=batch, num_rounds=num_rounds, num_steps=num_steps)
     allowed = torch.arange(len(model.token_table), device=states.device) if allowed is None else torch.unique(allowed)
-    read = _Reader(model, states.detach(), layer, allowed, batch, num_rounds, num_steps)
+    inversion = _Inversion(model, states.detach(), layer, allowed, tolerance, batch, num_rounds, num_steps)
     prefix, verified = allowed[:0], []
     for _ in range(len(states)):
-        token, matches = read.next_token(prefix, tolerance)
+        token, matches = inversion.next_token(prefix)
         prefix = torch.cat((prefix, token[None]))
         verified.append(matches)
-    return Recovered(prefix, torch.tensor(verified, device=states.device), read.num_encodings)
+    return Recovered(prefix, torch.tensor(verified, device=states.device), inversion.num_encodings)
 
 
-class _Reader:
+@dataclass
+class _Inversion:
     """One recovery: what is read, how, and how much has been encoded."""
 
-    def __init__(
-        self,
-        model: LayeredModel,
-        states: Tensor,
-        layer: int,
-        allowed: Tensor,
-        batch: int,
-        num_rounds: int,
-        num_steps: int,
-    ) -> None:
-        self.model, self.states, self.layer, self.allowed = model, states, layer, allowed
-        self.batch, self.num_rounds, self.num_steps, self.num_encodings = batch, num_rounds, num_steps, 0
-        self.embedded = model.embed_tokens(allowed[None])[0].detach()
+    model: LayeredModel
+    states: Tensor
+    layer: int
+    allowed: Tensor
+    tolerance: float
+    batch: int
+    num_rounds: int
+    num_steps: int
+    num_encodings: int = 0
+
+    def __post_init__(self) -> None:
+        self.embedded = self.model.embed_tokens(self.allowed[None])[0].detach()
         self.blank = self.embedded.mean(dim=0)
 
-    def next_token(self, prefix: Int[Tensor, " token"], tolerance: float) -> tuple[Tensor, bool]:
+    def next_token(self, prefix: Int[Tensor, " token"]) -> tuple[Tensor, bool]:
         """The nearest token after this prefix, and whether it matches."""
         known = self.model.embed_tokens(prefix[None])[0].detach()
         distances = self.embedded.new_full((len(self.allowed),), torch.inf, dtype=torch.float32)
         for rows in self._rounds(known, distances):
             with torch.no_grad():
                 distances[rows] = self._distance(known, self.embedded[rows])
-            if _matches(distances, tolerance):
+            if self._matches(distances):
                 break
-        return self.allowed[distances.argmin()], _matches(distances, tolerance)
+        return self.allowed[distances.argmin()], self._matches(distances)
+
+    def _matches(self, distances: Float[Tensor, " allowed"]) -> bool:
+        """Whether the nearest is within the tolerance, and the next more than twice as far."""
+        nearest = distances.topk(min(2, len(distances)), largest=False).values.tolist()
+        return nearest[0] <= self.tolerance and (len(nearest) == 1 or 2 * nearest[0] < nearest[1])
 
     def _rounds(self, known: Tensor, distances: Tensor) -> Iterator[Tensor]:
         """Rows of `allowed` to try together; `distances` is infinite at those not tried yet."""
@@ -131,27 +150,3 @@ class _Reader:
         (states,) = self.model.states(embedded, mask, [self.layer])
         observed = self.states[len(known)].float()
         return (states[:, self.model.num_prefix + len(known)].float() - observed).norm(dim=-1) / observed.norm()
-
-
-def _matches(distances: Float[Tensor, " allowed"], tolerance: float) -> bool:
-    """Whether the nearest is within the tolerance, and the next more than twice as far."""
-    nearest = distances.topk(min(2, len(distances)), largest=False).values.tolist()
-    return nearest[0] <= tolerance and (len(nearest) == 1 or 2 * nearest[0] < nearest[1])
-
-
-def _check(model: LayeredModel, states: Tensor, layer: int, allowed: Tensor | None) -> None:
-    if not model.causal:
-        raise ValueError("this model is not causal: its states depend on later tokens too; use search instead")
-    if not 0 <= layer <= model.num_layers:
-        raise ValueError(f"layer must lie between 0 and the model's {model.num_layers}, not {layer}")
-    if states.ndim != 2 or states.shape[1] != model.dim or not 0 < len(states) <= model.max_len:
-        raise ValueError(
-            f"states must be [token, {model.dim}], of 1 to {model.max_len} tokens, not {tuple(states.shape)}"
-        )
-    check_tokens("allowed", allowed, len(model.token_table))
-
-
-def _check_options(**options: float) -> None:
-    for name, value in options.items():
-        if value <= 0:
-            raise ValueError(f"{name} must be positive, not {value}")

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -15,7 +15,6 @@ Embed = Callable[[Hidden], Float[Tensor, "batch memory_dim"]]
 """Input embeddings [batch token dim] → embedding [batch memory_dim], differentiable."""
 
 Texts = Int[Tensor, "text token"]
-Distances = Float[Tensor, " text"]
 Choices = Int[Tensor, "token choice"]
 
 
@@ -39,9 +38,7 @@ class SearchConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "num_candidates", "num_kept", "top_k", "patience", "tolerance"):
-            if (value := getattr(self, name)) <= 0:
-                raise ValueError(f"{name} must be positive, not {value}")
+        check_positive(**{name: value for name, value in vars(self).items() if name != "seed"})
 
 
 class Found(NamedTuple):
@@ -55,10 +52,20 @@ class Found(NamedTuple):
 
 
 class _Beam(NamedTuple):
-    """Distinct texts, nearest first."""
+    """Distinct texts, nearest first, and their distances."""
 
     texts: Texts
-    distances: Distances
+    distances: Float[Tensor, " text"]
+
+    def merged(self, other: "_Beam", number: int) -> "_Beam":
+        """The nearest distinct texts of both."""
+        texts, distances = (torch.cat(both) for both in zip(self, other, strict=True))
+        order = distances.argsort(stable=True)
+        keys, nearest = [tuple(text) for text in texts.tolist()], dict[tuple[int, ...], int]()
+        for row in order.tolist():
+            nearest.setdefault(keys[row], row)
+        rows = torch.tensor([*nearest.values()][:number], device=texts.device)
+        return _Beam(texts[rows], distances[rows])
 
 
 def search(
@@ -78,44 +85,55 @@ def search(
     one. And half of the replacements come from `proposals`, where given: a reader's guesses, likeliest first.
 
     Args:
+        embed: the encoder, from input embeddings.
+        token_table: the input embedding of every token.
+        target: the embedding.
+        start: texts.
+        cfg: how long to search.
         allowed: tokens the gradient may propose; all by default.
+        proposals: tokens for each position.
 
     Raises:
         ValueError: an empty or misshapen start, target, allowed, or proposals, or a token out of range.
     """
-    _check(token_table, target, start, allowed, proposals)
-    hunt = _Hunt(embed, token_table, target, cfg or SearchConfig(), allowed, proposals)
-    starts = hunt.measure(start)
-    best, steps = _head(starts, 1), 0
+    if start.ndim != 2 or start.numel() == 0:
+        raise ValueError(f"start must be [start, token] with one text at least, not {tuple(start.shape)}")
+    if target.ndim != 1 or not target.norm() > 0:
+        raise ValueError(f"target must be one embedding [memory_dim], not 0, but is {tuple(target.shape)}")
+    if proposals is not None and (proposals.ndim != 2 or len(proposals) != start.shape[1] or not proposals.numel()):
+        raise ValueError(f"proposals must be [{start.shape[1]}, choice], as start, not {tuple(proposals.shape)}")
+    check_tokens(len(token_table), start=start, allowed=allowed, proposals=proposals)
+    allowed = torch.arange(len(token_table), device=token_table.device) if allowed is None else allowed
+    climber = _Climber(embed, token_table.detach(), target.detach(), cfg or SearchConfig(), allowed, proposals)
+    starts = climber.measure(start)
+    best, steps = _Beam(starts.texts[:1], starts.distances[:1]), 0
     for row in itertools.cycle(range(len(starts.texts))):
         origin = _Beam(starts.texts[row : row + 1], starts.distances[row : row + 1])
-        nearest, taken = hunt.climb(origin, hunt.cfg.num_steps - steps)
-        best, steps = _merge(best, nearest, 1), steps + taken
-        if best.distances[0] <= hunt.cfg.tolerance or steps >= hunt.cfg.num_steps:
+        nearest, taken = climber.climb(origin, climber.cfg.num_steps - steps)
+        best, steps = best.merged(nearest, 1), steps + taken
+        if best.distances[0] <= climber.cfg.tolerance or steps >= climber.cfg.num_steps:
             break
-    distance = hunt.measure(best.texts).distances.item()  # in a batch of one, as anyone else would check it
-    return Found(best.texts[0], distance, distance <= hunt.cfg.tolerance, hunt.num_encodings)
+    distance = climber.measure(best.texts).distances.item()  # in a batch of one, as anyone else would check it
+    return Found(best.texts[0], distance, distance <= climber.cfg.tolerance, climber.num_encodings)
 
 
-class _Hunt:
+@dataclass
+class _Climber:
     """One search: what is looked for, where, and how much has been encoded."""
 
-    def __init__(
-        self,
-        embed: Embed,
-        table: Tensor,
-        target: Tensor,
-        cfg: SearchConfig,
-        allowed: Tensor | None,
-        proposals: Tensor | None,
-    ) -> None:
-        self.embed, self.table, self.target, self.cfg = embed, table.detach(), target.detach(), cfg
-        self.allowed = torch.arange(len(table), device=table.device) if allowed is None else allowed
-        self.proposals, self.num_encodings = proposals, 0
+    embed: Embed
+    table: Tensor
+    target: Tensor
+    cfg: SearchConfig
+    allowed: Tensor
+    proposals: Tensor | None
+    num_encodings: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
         self.blank = self.table[self.allowed].mean(dim=0)
-        self.unit = self._length(self.target).item()
+        self.unit = self.target.norm().item()
         # On the CPU whatever the model's device: the same draws everywhere.
-        self.generator = torch.Generator().manual_seed(cfg.seed)
+        self.generator = torch.Generator().manual_seed(self.cfg.seed)
 
     def measure(self, texts: Texts) -> _Beam:
         """These texts with their distances, nearest first."""
@@ -132,7 +150,7 @@ class _Hunt:
                 return beam, step
             lead = beam.texts[step % len(beam.texts)]
             candidates = self._candidates(beam.texts, self._by_gradient(lead))
-            better = _merge(beam, self.measure(candidates), self.cfg.num_kept)
+            better = beam.merged(self.measure(candidates), self.cfg.num_kept)
             idle = 0 if better.distances[0] < beam.distances[0] else idle + 1
             beam = better
         return beam, num_steps
@@ -179,53 +197,29 @@ class _Hunt:
         """For each candidate a number below `number`."""
         return torch.randint(number, (self.cfg.num_candidates,), generator=self.generator).to(self.table.device)
 
-    def _distance(self, embedded: Hidden) -> Distances:
+    def _distance(self, embedded: Hidden) -> Float[Tensor, " text"]:
         self.num_encodings += len(embedded)
-        return self._length(self.embed(embedded) - self.target) / self.unit
-
-    def _length(self, difference: Tensor) -> Tensor:
-        return difference.norm(dim=-1)
+        return (self.embed(embedded) - self.target).norm(dim=-1) / self.unit
 
 
-def _head(beam: _Beam, number: int) -> _Beam:
-    return _Beam(beam.texts[:number], beam.distances[:number])
-
-
-def _merge(one: _Beam, other: _Beam, number: int) -> _Beam:
-    """The nearest distinct texts of both."""
-    texts, distances = torch.cat((one.texts, other.texts)), torch.cat((one.distances, other.distances))
-    order = distances.argsort(stable=True)
-    keys, seen = [tuple(text) for text in texts.tolist()], dict[tuple[int, ...], int]()
-    for row in order.tolist():
-        seen.setdefault(keys[row], row)
-        if len(seen) == number:
-            break
-    rows = torch.tensor(list(seen.values()), device=texts.device)
-    return _Beam(texts[rows], distances[rows])
-
-
-def _check(
-    table: Tensor,
-    target: Tensor,
-    start: Tensor,
-    allowed: Tensor | None,
-    proposals: Tensor | None,
-) -> None:
-    if start.ndim != 2 or start.numel() == 0:
-        raise ValueError(f"start must be [start, token] with one text at least, not {tuple(start.shape)}")
-    if target.ndim != 1 or not target.norm() > 0:
-        raise ValueError(f"target must be one embedding [memory_dim], not 0, but is {tuple(target.shape)}")
-    if proposals is not None and (proposals.ndim != 2 or len(proposals) != start.shape[1] or not proposals.numel()):
-        raise ValueError(f"proposals must be [{start.shape[1]}, choice], as start, not {tuple(proposals.shape)}")
-    for name, tokens in (("start", start), ("allowed", allowed), ("proposals", proposals)):
-        check_tokens(name, tokens, len(table))
-
-
-def check_tokens(name: str, tokens: Tensor | None, vocab: int) -> None:
+def check_tokens(vocab: int, **named: Tensor | None) -> None:
     """Refuse tokens there are not, or none at all; None passes.
 
     Raises:
         ValueError: names the tensor, and the numbers tokens may have.
     """
-    if tokens is not None and (tokens.numel() == 0 or tokens.min() < 0 or tokens.max() >= vocab):
-        raise ValueError(f"{name} must hold numbers of tokens, 0 to {vocab - 1}, not {tokens.flatten()[:8].tolist()}…")
+    for name, tokens in named.items():
+        if tokens is not None and (tokens.numel() == 0 or tokens.min() < 0 or tokens.max() >= vocab):
+            shown = tokens.flatten()[:8].tolist()
+            raise ValueError(f"{name} must hold numbers of tokens, 0 to {vocab - 1}, not {shown}…")
+
+
+def check_positive(**named: float) -> None:
+    """Refuse options that are not above 0.
+
+    Raises:
+        ValueError: names the option.
+    """
+    for name, value in named.items():
+        if value <= 0:
+            raise ValueError(f"{name} must be positive, not {value}")

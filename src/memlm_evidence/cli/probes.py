@@ -134,8 +134,8 @@ class Settle(_Reads):
         )
         result = settle(self.encoder, self.texts(), cfg=cfg, precision=self.precision, quiet=False)
         for row in result.attacks:
-            right, exact = share(row["token_accuracy"], 3), share(row["exact_match"], 3)
-            what = f"{row['attack']}: {right} of tokens, {exact} of texts exact"
-            self.say(f"{what}, {row['num_texts']} texts; given {row['given']}; knows {row['knows']}")
+            right, exact = share(row.token_accuracy, 3), share(row.exact_match, 3)
+            what = f"{row.attack}: {right} of tokens, {exact} of texts exact"
+            self.say(f"{what}, {row.num_texts} texts; given {row.given}; knows {row.knows}")
         self.say(result.verdict)
         return result.to_dict()

@@ -32,4 +32,4 @@ def reproduce_settling(out: Path, plan: SettlingPlan | None = None, *, quiet: bo
     folder = out / f"causal-seed-{plan.seed}"
     train_language_model(recipe, folder, quiet=quiet)
     asked = {name: value for name, value in vars(plan).items() if name != "num_tokens"}
-    return settle(str(folder / "model"), quiet=quiet, **asked)
+    return Result.from_dict(settle(str(folder / "model"), quiet=quiet, **asked).to_dict())
