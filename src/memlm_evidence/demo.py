@@ -62,7 +62,16 @@ def _samples(model: TextAutoencoder, held_out: TokenSplit) -> Iterator[Sample]:
 
 
 def record(run: Path, target: Path) -> None:
-    """Put a run's metrics and results into one file that says it is a recording."""
-    rows = {name: (run / f"{name}.jsonl").read_text(encoding="utf-8").splitlines() for name in ("results", "metrics")}
-    recorded = {name: [json.loads(row) for row in lines] for name, lines in rows.items()}
-    atomic_write(target, json.dumps({"recorded": True, **recorded}) + "\n")
+    """Put what pages show of a run into one file that says it is a recording: the held-out result, the validation curve
+    and the last row of training.
+    """
+    results = [json.loads(row) for row in (run / "results.jsonl").read_text(encoding="utf-8").splitlines()]
+    metrics = [json.loads(row) for row in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    shown = ("split", "tokens", "token_accuracy", "chunk_len")
+    validation = [{name: row[name] for name in shown} for row in metrics if row["split"] == "validation"]
+    recorded = {
+        "recorded": True,
+        "results": [result for result in results if result["name"] == HELD_OUT],
+        "metrics": [*validation, next(row for row in reversed(metrics) if row["split"] == "train")],
+    }
+    atomic_write(target, json.dumps(recorded, indent=1) + "\n")
