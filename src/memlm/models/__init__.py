@@ -1,5 +1,5 @@
-"""Models: encoder (chunk → memory), parallel decoder (memory → chunk), and the autoencoder of the two; memory models
-(memories and tokens → next tokens); language models, readers of embeddings, and pretrained models.
+"""Models: encoder (chunk → memory), parallel decoder (memory → chunk), autoencoder; causal decoders, memory models
+(memories and tokens → next tokens) and their generation; language models, readers of embeddings, pretrained models.
 
 Models return logits and memories, never a loss.
 """

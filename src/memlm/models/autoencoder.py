@@ -29,7 +29,7 @@ class Autoencoder(nn.Module):
         self.decoder = ParallelDecoder(cfg.shape, cfg.decoder, cfg.unpooling)
 
     def forward(self, tokens: Tokens, mask: Mask, memory: MemoryVectors | None = None) -> Regeneration:
-        """Regenerate chunks from their memories, which are made here unless they come along."""
+        """Regenerate chunks from their memories, which are computed here unless given."""
         memory = self.encoder(tokens, mask) if memory is None else memory
         noisy = memory
         if self.training and self.config.memory_noise:

@@ -1,4 +1,4 @@
-"""Chunks as tensors, in batches that fit in memory; encoders run over them, and what tokens cost under logits."""
+"""Batches of chunks that fit in memory: encoding them, and the cross-entropy of their tokens."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from memlm.nn.pooling import MemoryVectors
 
 
 class Batch(NamedTuple):
-    """Chunks as tensors; `mask` marks the real tokens. Where memories are frozen, they come along."""
+    """Chunks as tensors; `mask` marks the real tokens. With the memories of a frozen encoder, if any."""
 
     tokens: Tokens
     mask: Mask

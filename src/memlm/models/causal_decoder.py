@@ -19,11 +19,11 @@ from memlm.nn.mixers import Hidden
 
 
 class CausalDecoder(nn.Module):
-    """What every causal decoder is: built of its configuration, the vocabulary's size, and the longest text that can
-    attend to memories in every layer (None where memories are positions before the text).
+    """Base of the causal decoders: transformers' states, logits and generation, from embeddings.
 
-    `states`, `logits` and `generate` are transformers' own. A state dict holds what is trained, under the Hugging Face
-    model's names; what is not trained is left out, and stays as it is when one is loaded.
+    Each is built of its configuration, the vocabulary's size, and, where every layer cross-attends to memories, the
+    longest text. A state dict holds the trained tensors under the Hugging Face model's names; loading one leaves the
+    others as they are.
     """
 
     hf: Any
@@ -31,9 +31,9 @@ class CausalDecoder(nn.Module):
     dim: int
     """Width of embeddings and states."""
     embedding_rms: float
-    """Root mean square of token embeddings: the scale of inputs."""
+    """Root mean square of token embeddings."""
     max_positions: int = sys.maxsize
-    """Positions that can be read, of memories and text together."""
+    """The longest input, soft prompt included."""
 
     def __init__(self, hf: Any) -> None:
         super().__init__()
@@ -48,12 +48,12 @@ class CausalDecoder(nn.Module):
         return True
 
     def trained_state(self) -> Mapping[str, Tensor]:
-        """What is saved of it, by the Hugging Face model's names."""
+        """The tensors that a checkpoint holds, by the Hugging Face model's names."""
         state: dict[str, Tensor] = self.state_dict()
         return state
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """As any module's, of what is trained; the rest stays frozen."""
+        """As for any module, but of trained tensors only; the others stay frozen."""
         for name, parameter in self.hf.named_parameters():
             parameter.requires_grad_(requires_grad and self.is_trained(name))
         return self
@@ -63,23 +63,23 @@ class CausalDecoder(nn.Module):
         return self.hf.get_input_embeddings()(tokens)
 
     def as_inputs(self, vectors: Hidden) -> Hidden:
-        """Vectors that are no token's embeddings, at the scale of those; a decoder that is trained learns any scale."""
+        """Vectors that are not token embeddings, scaled for the decoder; one trained from scratch reads any scale."""
         return vectors
 
     @property
     def head(self) -> nn.Module:
-        """What maps states to logits."""
+        """The map from states to logits."""
         head: nn.Module = self.hf.get_output_embeddings()
         return head
 
     @property
     def end_tokens(self) -> int | list[int] | None:
-        """What ends a text that is generated, unless another token is given."""
+        """The default end-of-text tokens of `generate`."""
         ends: int | list[int] | None = self.hf.generation_config.eos_token_id
         return ends
 
     def states(self, inputs: Hidden, context: Context) -> Hidden:
-        """Hidden states [row token dim] of inputs that stand after a context; a position sees none after it."""
+        """Causal hidden states [row token dim] of inputs after a context."""
         there = torch.cat([context.prefix_mask, context.prefix_mask.new_ones(inputs.shape[:2])], dim=1).long()
         hidden: Hidden = self.hf.base_model(
             inputs_embeds=to_compute_dtype(torch.cat([context.prefix.to(inputs.dtype), inputs], dim=1)),
@@ -87,7 +87,7 @@ class CausalDecoder(nn.Module):
             # Masked positions do not consume position ids, as in `generate`.
             position_ids=(there.cumsum(1) - 1).clamp_min(0),
             use_cache=False,
-            **context.crossed,
+            **context.cross_attention,
         ).last_hidden_state
         return hidden[:, context.prefix.shape[1] :]
 
@@ -96,19 +96,19 @@ class CausalDecoder(nn.Module):
         return self.head(states)
 
     def generate(self, inputs: Hidden, context: Context, **options: Any) -> Int[Tensor, "row token"]:
-        """New tokens after inputs that stand after a context; `options` as transformers' `generate` takes them."""
+        """New tokens after a context and inputs; `options` are those of transformers' `generate`."""
         there = torch.cat([context.prefix_mask, context.prefix_mask.new_ones(inputs.shape[:2])], dim=1).long()
         written: Tensor = self.hf.generate(
             inputs_embeds=torch.cat([context.prefix, inputs], dim=1),
             attention_mask=there,
-            **context.crossed,
+            **context.cross_attention,
             **options,
         )
         return written
 
 
 class ScratchCausalDecoder(CausalDecoder):
-    """Freshly initialized: Llama's kind; or GPT-2's, which can attend to memories in every layer."""
+    """A Llama, or a GPT-2 with cross-attention to memories, freshly initialized."""
 
     embedding_rms = EMBEDDING_RMS
 
@@ -117,11 +117,12 @@ class ScratchCausalDecoder(CausalDecoder):
 
 
 class PretrainedCausalDecoder(CausalDecoder):
-    """A pretrained model, frozen, with adapters to train if the configuration has any; its vocabulary is cut to the
-    tokenizer's, which often is smaller.
+    """A frozen pretrained model, with LoRA adapters if the configuration has any.
+
+    Its vocabulary is truncated to `vocab_size`: many models have more embeddings than tokens.
 
     Raises:
-        ValueError: there is no such model, its tokenizer or head does not fit, or the peft package is missing.
+        ValueError: there is no such model, its vocabulary or head does not fit, or the peft package is missing.
     """
 
     def __init__(self, cfg: config.PretrainedDecoder, vocab_size: int, cross_attention_len: int | None = None) -> None:
@@ -141,11 +142,11 @@ class PretrainedCausalDecoder(CausalDecoder):
         self.embedding_rms = 1.0 if only_shapes() else float(table.square().mean().sqrt())
 
     def is_trained(self, name: str) -> bool:
-        """Whether it is an adapter's."""
+        """Whether it belongs to an adapter."""
         return "lora_" in name
 
     def as_inputs(self, vectors: Hidden) -> Hidden:
-        """Vectors at the scale of token embeddings, the only one that the model knows."""
+        """Vectors scaled to the root mean square of token embeddings."""
         return nn.functional.rms_norm(vectors, vectors.shape[-1:], eps=1e-8) * self.embedding_rms
 
 
@@ -153,7 +154,7 @@ DECODERS: dict[type[config.Config], type[Any]] = {
     config.DecoderConfig: ScratchCausalDecoder,
     config.PretrainedDecoder: PretrainedCausalDecoder,
 }
-"""The causal decoder that a configuration of this class is of."""
+"""Each configuration's causal decoder."""
 
 
 def build_decoder(cfg: config.Decoder, vocab_size: int, *, cross_attention_len: int | None = None) -> CausalDecoder:

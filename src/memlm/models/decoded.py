@@ -1,7 +1,7 @@
-"""What memories give back: the likeliest tokens, how many there are, and how sure that is.
+"""Decoding memories: the most likely tokens, their number, and whether they are right.
 
-A memory proves its own text: the right text, encoded again, is the same memory, and a wrong one is not. So whether a
-chunk came back right is known without the original, and what came back wrong can be searched for.
+The right text encodes to the same memory, and a wrong one does not. So whether a chunk was decoded correctly is known
+without the original, and wrong tokens can be searched for.
 """
 
 import itertools
@@ -17,21 +17,21 @@ from memlm.models.parallel_decoder import Logits
 from memlm.nn.pooling import MemoryVectors
 
 _TOLERANCE = 2e-3
-"""Root mean square by which a memory may differ from that of its text: more than half precision or another machine
-makes of it, and a fraction of what one wrong token does (0.017 and more in `english`)."""
+"""Root mean square by which a memory may differ from that of its text: above the error of half precision or of another
+machine, and far below that of one wrong token (0.017 and more in `english`)."""
 SURE_NATS = 12.0
-"""A token that leads by more is taken for right even in a chunk that is not proven, which may be for rounding alone."""
+"""A token with a larger margin counts as right even in a chunk that is not proven, perhaps because of rounding."""
 _DOUBTFUL_NATS, _DOUBTFUL_FRACTION = 4.0, 1 / 8
-"""A search is worth it where some tokens lead by less, but no more than this share: nearly right, and not lost."""
+"""Search where some tokens have a smaller margin, but at most this share of the chunk: it is then nearly right."""
 _PLACES, _CHOICES, _ROUNDS = 16, 3, 8
-"""So many of the least sure places are tried with so many other tokens each; the best of all is taken; and again."""
+"""Each round tries other tokens at the least certain places, and takes the best change."""
 _NEARER = 0.97
-"""A change that comes less near than by this factor sets nothing right."""
+"""A change must reduce the distance by at least this factor."""
 _BATCH = 256
-"""Changed chunks that are encoded at once."""
+"""Changed chunks encoded at once."""
 
 Types = Int[Tensor, "chunk token"]
-"""Tokens; the number after the last token type, which is the end token's, where a position is empty."""
+"""Tokens; at empty positions, the end token's id, which is `vocab_size`."""
 
 
 class Row(NamedTuple):
@@ -43,16 +43,16 @@ class Row(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """Chunks, as their memories give them back."""
+    """Chunks decoded from their memories."""
 
     tokens: Int[Tensor, "chunk token"]
     """0 beyond a chunk's end."""
     num_tokens: Int[Tensor, " chunk"]
     margin: Float[Tensor, "chunk token"]
-    """By how many nats each token leads the next likeliest; beyond the end, the end token. Below 0 where a search found
-    a less likely one to be right."""
+    """By how many nats each token leads the next most likely; beyond the end, the end token. Negative where a search
+    found a less likely token to be right."""
     proven: Bool[Tensor, " chunk"]
-    """Whether the tokens, encoded again, are the memory that they were decoded from."""
+    """Whether the tokens encode to the memory that they were decoded from."""
 
     @property
     def mask(self) -> Bool[Tensor, "chunk token"]:
@@ -61,11 +61,11 @@ class Decoded(NamedTuple):
 
     @property
     def unsure(self) -> Bool[Tensor, "chunk token"]:
-        """What may be wrong: where a chunk is not proven, all but what leads by far."""
+        """Tokens that may be wrong: those of unproven chunks without a large margin."""
         return ~self.proven[:, None] & (self.margin < SURE_NATS)
 
     def rows(self) -> list["Row"]:
-        """The tokens of each chunk, and which of them are unsure; the last also where more may have followed."""
+        """Each chunk's tokens, and which of them are unsure; the last also where the chunk may be longer."""
         parts = (self.tokens, self.unsure, self.num_tokens, self.proven)
         return [
             Row(tokens[:length], [*unsure[: length - 1], any(unsure[max(length - 1, 0) : length + 1])][:length], proven)
@@ -74,7 +74,7 @@ class Decoded(NamedTuple):
 
     @classmethod
     def concat(cls, parts: list[Self]) -> Self:
-        """Chunks after each other."""
+        """Concatenate chunks."""
         return cls(*map(torch.cat, zip(*parts, strict=True)))
 
 
@@ -84,9 +84,9 @@ def token_mask(num_tokens: Int[Tensor, " chunk"], chunk_len: int) -> Bool[Tensor
 
 
 def num_regenerated(logits: Logits, vocab_size: int) -> Int[Tensor, " chunk"]:
-    """The likeliest length of each chunk, by a model with an end token: text up to it, the end token from there on.
+    """The most likely length of each chunk, from a model with an end token, which stands at all empty positions.
 
-    Of each position's tokens the likeliest alone is held against the end token, which is all but the same, and fast.
+    Only the most likely token of each position is compared with the end token: nearly exact, and fast.
     """
     lead = logits[..., vocab_size].float() - logits[..., :vocab_size].amax(-1).float()
     text, end = F.logsigmoid(-lead), F.logsigmoid(lead)
@@ -96,15 +96,15 @@ def num_regenerated(logits: Logits, vocab_size: int) -> Int[Tensor, " chunk"]:
 
 @torch.no_grad()
 def decode(model: Autoencoder, memory: MemoryVectors, num_tokens: Int[Tensor, " chunk"] | None = None) -> Decoded:
-    """Decode memories, encode what comes out, and where that is another memory look for a text that is the same.
+    """Decode memories, encode the result, and search for a better text where its memory differs.
 
     Args:
         model: an autoencoder, in evaluation mode.
         memory: of root mean square 1, as its encoder makes them.
-        num_tokens: of each chunk; a model with an end token tells them itself.
+        num_tokens: of each chunk; not needed for a model with an end token.
 
     Raises:
-        ValueError: a model without an end token is not told `num_tokens`.
+        ValueError: `num_tokens` is missing, and the model has no end token.
     """
     shape, logits = model.config.shape, model.decoder(memory).float()
     told = num_tokens is not None
@@ -120,10 +120,10 @@ def decode(model: Autoencoder, memory: MemoryVectors, num_tokens: Int[Tensor, " 
     rows = ((distance > _TOLERANCE) & nearly).nonzero().flatten()
     if len(rows):
         found, nearer = _searched(model, memory[rows], logits[rows], types[rows], distance[rows], told)
-        # A memory under noise is nearer to some other text than to its own; but not much.
-        kept = (nearer <= _TOLERANCE) | (nearer < distance[rows] / 2)
-        rows = rows[kept]
-        types[rows], distance[rows] = found[kept], nearer[kept]
+        # Some wrong text is slightly nearer to a noisy memory than its own.
+        accepted = (nearer <= _TOLERANCE) | (nearer < distance[rows] / 2)
+        rows = rows[accepted]
+        types[rows], distance[rows] = found[accepted], nearer[accepted]
         margin[rows] = _margin(logits[rows], types[rows])
     mask = types < shape.vocab_size
     return Decoded(types * mask, mask.sum(1), margin, distance <= _TOLERANCE)
@@ -132,7 +132,7 @@ def decode(model: Autoencoder, memory: MemoryVectors, num_tokens: Int[Tensor, " 
 def _searched(
     model: Autoencoder, memory: MemoryVectors, logits: Logits, types: Types, distance: Tensor, told: bool
 ) -> tuple[Types, Tensor]:
-    """Chunks that are nearer to their memories, by one token changed at a time; and how near."""
+    """Chunks nearer to their memories, found by changing one token at a time, and their distances."""
     active = torch.arange(len(types), device=types.device)
     for _ in range(_ROUNDS):
         copies = [_changed(logits[row], types[row], model.config.shape.vocab_size, told=told) for row in active]
@@ -144,7 +144,7 @@ def _searched(
         best = torch.stack(
             [first + some.argmin() for first, some in zip(firsts, torch.split(found, counts), strict=True)]
         )
-        # Nearer than what there is: of eight wrong tokens, one set right brings a chunk nearer by a sixteenth.
+        # Correcting one of eight wrong tokens reduces the distance by a sixteenth.
         best = best[found[best] < _NEARER * distance[owner[best]]]
         active = owner[best]
         types[active], distance[active] = changed[best], found[best]
@@ -155,32 +155,32 @@ def _searched(
 
 
 def _changed(logits: Tensor, types: Tensor, vocab_size: int, *, told: bool) -> Types:
-    """Copies of a chunk [token], each with one of its least sure places changed; or its length, unless that is told."""
+    """Copies of a chunk [token], each with one uncertain token changed; or the length by one, unless it is given."""
     length = int((types < vocab_size).sum())
     others = logits.scatter(-1, types.clamp_max(logits.shape[-1] - 1)[:, None], -torch.inf)
-    # The end comes after the last token: it may move by one, and nothing else may be the end, or come after it.
+    # The end token may replace the last token or follow it, and nothing may follow the end token.
     others[: max(length - 1, 1) if not told else length, vocab_size:] = -torch.inf
     others[length if told else length + 1 :] = -torch.inf
     margin = _margin(logits[None], types[None])[0].masked_fill(others.isinf().all(-1), torch.inf)
     places = margin.argsort()[:_PLACES]
     values, choices = others[places].topk(_CHOICES, dim=-1)
-    kept = values.isfinite()
-    changed = types.repeat(int(kept.sum()), 1)
-    changed[torch.arange(len(changed)), places[:, None].expand_as(choices)[kept]] = choices[kept]
+    allowed = values.isfinite()
+    changed = types.repeat(int(allowed.sum()), 1)
+    changed[torch.arange(len(changed)), places[:, None].expand_as(choices)[allowed]] = choices[allowed]
     return changed
 
 
 def _margin(logits: Logits, types: Types) -> Float[Tensor, "chunk token"]:
-    """By how much each type leads; infinite at empty positions without an end token."""
+    """The margin of each type; infinite at empty positions without an end token."""
     place = types.clamp_max(logits.shape[-1] - 1)[..., None]
     own = logits.gather(-1, place)
     others = logits.scatter_(-1, place, -torch.inf).amax(-1)
-    logits.scatter_(-1, place, own)  # put back: a copy of all logits would take longer than all else here
+    logits.scatter_(-1, place, own)  # restored: copying all logits would take longer than everything else
     lead = own[..., 0] - others
     return lead.masked_fill(types >= logits.shape[-1], torch.inf)
 
 
 def _distance(model: Autoencoder, memory: MemoryVectors, types: Types) -> Float[Tensor, " chunk"]:
-    """Root mean square between memories and those of such chunks."""
+    """Root mean square difference between memories and those of chunks."""
     mask = types < model.config.shape.vocab_size
     return (model.encoder(types * mask, mask) - memory).square().mean((1, 2)).sqrt()

@@ -20,7 +20,7 @@ Tokens = Int[Tensor, "batch token"]
 class Encoder(nn.Module):
     """Token embeddings and learned positions, a stack, and pooling.
 
-    Each memory vector's root mean square is 1; where the shape says so, its dimensions are then rounded.
+    Memory vectors have root mean square 1, and are then quantized if the shape has `num_bits`.
     """
 
     def __init__(self, shape: config.MemoryShape, stack: config.StackConfig, pooling: config.Pooling) -> None:
@@ -33,7 +33,7 @@ class Encoder(nn.Module):
         self.pooling = build_pooling(pooling, shape, stack.dim)
 
     def forward(self, tokens: Tokens, mask: Mask) -> MemoryVectors:
-        """Encode chunks; what stands at the padding of `mask` changes nothing.
+        """Encode chunks; tokens at the padding are ignored.
 
         Raises:
             ValueError: the chunks are not `chunk_len` long.
@@ -51,15 +51,15 @@ class Encoder(nn.Module):
 
     def fingerprint(self, tokenizer: str) -> str:
         """A short hash of weights, configuration and tokenizer (its own fingerprint)."""
-        # By way of JSON, so that a ratio of 4 and one of 4.0 are the same, as they are after loading.
+        # Through JSON, so that a ratio of 4 and one of 4.0 are the same, as they are after loading.
         configs = [type(cfg).from_json(cfg.to_json()) for cfg in self.configs]
-        # A field that is newer than memories that are kept is left out where it says what was so before.
+        # A field that is newer than stored memories is left out at its default.
         about = str(configs).replace(", end_token=False", "")
         return weights_fingerprint(self, f"{about} {tokenizer}")
 
 
 def weights_fingerprint(model: nn.Module, about: str) -> str:
-    """A short hash of a model's weights and of what else there is to say about it."""
+    """A short hash of a model's weights and a description."""
     digest = hashlib.sha256(about.encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())

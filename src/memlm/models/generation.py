@@ -22,13 +22,13 @@ def generate(
     streamer: Any = None,
     **options: Any,
 ) -> Int[Tensor, " new_token"]:
-    """New tokens after these: whole chunks are read as memories, the rest as a prefix of the current chunk.
+    """Generate tokens; whole chunks of the prompt are read as memories, the rest as the start of the current chunk.
 
     Args:
         model: in evaluation mode.
-        tokens: what to go on from.
-        earlier: memories of the text before, made elsewhere, and the number of tokens of their chunks.
-        max_new_tokens: how many to write.
+        tokens: the prompt.
+        earlier: memories of the text before it, and the number of tokens of each chunk.
+        max_new_tokens: how many to generate.
         streamer: a transformers streamer.
         options: of transformers' `generate`.
 
@@ -58,14 +58,14 @@ def generate(
 
 
 class _Past(NamedTuple):
-    """Chunks that were read, the latest last, of one row."""
+    """The past chunks of one row, the latest last."""
 
     memory: Memories
     tokens: PastTokens
 
     @classmethod
     def of_tokens(cls, model: MemoryModel, tokens: Tensor) -> "_Past":
-        """Whole chunks [token]; no memories in a model without an encoder."""
+        """Of whole chunks [token]; empty in a model without an encoder."""
         shape = model.config.shape
         chunks = tokens.view(1, -1, shape.chunk_len)[:, -model.config.max_memories :]
         if model.encoder is None or len(tokens) == 0:
@@ -76,13 +76,13 @@ class _Past(NamedTuple):
 
     @classmethod
     def of_memories(cls, model: MemoryModel, vectors: MemoryVectors, num_tokens: Tensor) -> "_Past":
-        """Those of them that are read; their chunks need not be full."""
+        """Of memories; their chunks need not be full."""
         read = slice(max(0, len(vectors) - model.config.max_memories), None)
         memory = vectors[None, read].to(model.start)
         return cls(memory, model.past_tokens(memory, num_tokens[None, read].to(memory.device)))
 
     def followed_by(self, later: "_Past", most: int) -> "_Past":
-        """At most so many of these and later chunks."""
+        """These and later chunks, at most so many."""
         memory = torch.cat([self.memory, later.memory], dim=1)[:, -most:]
         parts = zip(self.tokens, later.tokens, strict=True)
         return _Past(memory, PastTokens(*(torch.cat(both, dim=1)[:, -most:] for both in parts)))
@@ -99,19 +99,19 @@ def _within_chunk(
 
 
 def _is_end(model: MemoryModel, last: Tensor, options: dict[str, Any]) -> bool:
-    """Whether text ends with this token [1]: where it fills a chunk, that it was the last does not show."""
+    """Whether this token [1] ends the text, which cannot be seen from its number where it fills the chunk."""
     ends = options.get("eos_token_id", model.decoder.end_tokens)
     return ends is not None and bool(torch.isin(last, torch.as_tensor(ends, device=last.device)))
 
 
 class _Unending:
-    """A streamer for one chunk of several: only the last chunk's end is the end."""
+    """A streamer that does not hear of the end of each chunk."""
 
     def __init__(self, streamer: Any) -> None:
         self.streamer = streamer
 
     def put(self, value: Tensor) -> None:
-        if value.numel():  # transformers puts the prompt first, which is embeddings here, and so nothing
+        if value.numel():  # transformers puts the prompt first, which is empty: it is embeddings
             self.streamer.put(value)
 
     def end(self) -> None:

@@ -1,4 +1,4 @@
-"""Growth: an autoencoder of short chunks, made into one of longer chunks that begins as several of it."""
+"""Growth: an autoencoder of short chunks → one of longer chunks, which starts as copies of it side by side."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from memlm.models.autoencoder import Autoencoder
 
 
 def check_growable(cfg: config.AutoencoderConfig) -> None:
-    """Raise ValueError for a model whose parts have no block-diagonal twin."""
+    """Raise ValueError for a model with parts that have no block-diagonal form."""
     parts = (cfg.pooling, cfg.unpooling, cfg.encoder.mixer, cfg.decoder.mixer)
     wanted = (config.Positional, config.Positional, config.MaskedMixer, config.MaskedMixer)
     for part, kind in zip(parts, wanted, strict=True):
@@ -21,7 +21,7 @@ def check_growable(cfg: config.AutoencoderConfig) -> None:
 
 
 def shrunk(cfg: config.AutoencoderConfig, chunk_len: int) -> config.AutoencoderConfig:
-    """The same model for shorter chunks, with as many tokens to a dimension.
+    """The same model for shorter chunks, with as many tokens per dimension.
 
     Raises:
         ValueError: `chunk_len` does not divide the model's, or leaves a fraction of a dimension.
@@ -58,7 +58,7 @@ def grow(model: Autoencoder, cfg: config.AutoencoderConfig) -> Autoencoder:
 
 
 def _grown(tensor: Tensor, shape: torch.Size, factor: int) -> Tensor:
-    """What chunk length leaves alone is kept, what it makes longer is repeated, maps along it become block-diagonal."""
+    """Tensors that depend on the chunk length are repeated, or made block-diagonal where both axes do."""
     if tensor.shape == shape:
         return tensor
     if tensor.shape[1] == shape[1]:

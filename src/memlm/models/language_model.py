@@ -33,7 +33,7 @@ class LanguageModel(nn.Module):
         self.positions = nn.Parameter(torch.randn(cfg.chunk_len, cfg.stack.dim) * 0.1)
         self.stack = Stack(cfg.stack, cfg.chunk_len)
         self.head = linear(cfg.stack.dim, cfg.vocab_size, gain=0.3)
-        # Blocks that start silent would make an untrained model, which is a control, blind to all but its last token.
+        # Not zero as in other stacks: an untrained model, which is a control, would see its last token alone.
         for name, parameter in self.stack.named_parameters():
             if name.endswith(("outward.weight", "down.weight")):
                 nn.init.normal_(parameter, std=(2 * cfg.stack.num_layers * parameter.shape[1]) ** -0.5)

@@ -1,7 +1,7 @@
 """The memory model: an encoder, and a causal decoder that reads the memories of earlier chunks instead of their tokens.
 
-All chunks of a window are encoded in one batch and decoded in one batch: no loop over chunks, and no backpropagation
-through time.
+All chunks of a window are encoded in one batch and decoded in one batch, without a loop or backpropagation through
+time.
 """
 
 from collections.abc import Collection, Iterator
@@ -33,10 +33,10 @@ WindowLogits = Float[Tensor, "window chunk token vocab"]
 
 
 class Predictions(NamedTuple):
-    """Logits for each term that was asked for, and the memories."""
+    """Logits of each requested term, and the memories."""
 
     causal: WindowLogits | None
-    """Of each token, from the memories of earlier chunks and the tokens before it in its chunk; of the first, too."""
+    """Of each token, the first included, from the memories of earlier chunks and the tokens before it in its chunk."""
     retention: WindowLogits | None
     """Of each token, from its chunk's memory alone."""
     copy: WindowLogits | None
@@ -65,7 +65,7 @@ class MemoryModel(nn.Module):
             )
         self.start = nn.Parameter(torch.randn(dim) * rms)
         if not cfg.overlap:
-            # The start is told of the latest memory directly; silent at first.
+            # Adds a map of the latest memory to the first input; zero at first.
             self.latest = linear(shape.num_slots * shape.memory_dim, dim, gain=0.0)
         self.blanks = nn.Parameter(torch.randn(shape.chunk_len, dim) * rms)
         self.pointer = Pointer(cfg.pointer_span, dim) if cfg.pointer_span else None
@@ -76,7 +76,7 @@ class MemoryModel(nn.Module):
         return self.insertion.num_positions
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """As any module's, but what is frozen in a pretrained decoder stays so."""
+        """As for any module, but a pretrained decoder's base stays frozen."""
         super().requires_grad_(requires_grad)
         self.decoder.requires_grad_(requires_grad)
         return self
@@ -84,10 +84,10 @@ class MemoryModel(nn.Module):
     def forward(
         self, tokens: Windows, mask: WindowMask, memory: WindowMemory | None = None, *, terms: Collection[Term]
     ) -> Predictions:
-        """Predictions for the asked terms, from one pass of the encoder; `memory` comes along where it is frozen."""
+        """Predictions for the requested terms, from one pass of the encoder; `memory` is given if that is frozen."""
         num_chunks = tokens.shape[1]
         if memory is None and self.encoder is not None:
-            # Nobody reads the last chunk's memory but those who regenerate it.
+            # The last chunk's memory is used for regeneration only.
             needed = num_chunks if {"retention", "copy"} & set(terms) else num_chunks - 1
             memory = self.encode(tokens[:, :needed], mask[:, :needed])
         retention = copy = None
@@ -118,10 +118,9 @@ class MemoryModel(nn.Module):
     def predict(
         self, tokens: Int[Tensor, "row token"], memory: Memories, present: Present, past: PastTokens | None = None
     ) -> Logits:
-        """Logits [row token vocab] of chunks after the memories of earlier ones, which stand in order, latest last.
+        """Logits [row token vocab] of chunks, from the memories of earlier ones, the latest last.
 
-        `past` is what `past_tokens` gives of the memories (of the latest alone, if the decoder does not point), where
-        it is known.
+        `past`, if it is known, is what `past_tokens` returns for the memories; without a pointer, for the latest.
         """
         past = past or self.past_tokens(memory if self.pointer else memory[:, -1:])
         inputs, context = self.read(tokens[:, :-1], memory, present, past)
@@ -131,11 +130,11 @@ class MemoryModel(nn.Module):
     def read(
         self, tokens: Int[Tensor, "row token"], memory: Memories, present: Present, past: PastTokens
     ) -> tuple[Hidden, Context]:
-        """What the decoder reads of a chunk so far, one input more than tokens, and what stands before it."""
+        """The decoder's inputs for the tokens of a chunk, of which there is one more, and their context."""
         context = self.insertion(memory, present).map_prefix(self.decoder.as_inputs)
         start: Tensor = repeat(self.start, "d -> r 1 d", r=len(tokens))
         if memory.shape[1]:
-            # The chunk's first input stands where the last token before it would.
+            # The first input takes the position of the last token before the chunk.
             there, overlap = present[:, -1:], self.config.overlap
             if overlap:
                 ends = self.decoder.embed(past.tokens[:, -1, -overlap:])
@@ -148,9 +147,9 @@ class MemoryModel(nn.Module):
 
     @contextmanager
     def pointing(self, past: PastTokens, present: Present) -> Iterator[None]:
-        """Within this, the decoder's logits are log-probabilities, and of what it points at, too, if it can point.
+        """Within this context, the pointer, if there is one, is part of the decoder's logits.
 
-        The decoder's own `generate` is to know of it as well, so it is its head that is told.
+        It is a hook on the decoder's head, so that transformers' `generate` uses it as well.
         """
         if self.pointer is None:
             yield
@@ -169,9 +168,9 @@ class MemoryModel(nn.Module):
         return self.config.overlap > 0 or self.pointer is not None
 
     def past_tokens(self, memory: Memories, num_tokens: Int[Tensor, "row memory"] | None = None) -> PastTokens:
-        """Chunks as their memories give them back; nothing if the decoder reads none so.
+        """Past chunks, regenerated from their memories; empty if the decoder reads no past tokens.
 
-        The decoder reads what a chunk ends with. Of chunks that are not full, `num_tokens` says where that is.
+        `num_tokens` is needed for chunks that are not full, since the decoder reads their last tokens.
         """
         if memory.shape[1] == 0 or not self._reads_past_tokens:
             none = memory.new_zeros(len(memory), 0, self.config.shape.chunk_len, self.config.vocab_size)
@@ -182,7 +181,7 @@ class MemoryModel(nn.Module):
         return past if num_tokens is None else past.ending_last(num_tokens)
 
     def as_past_tokens(self, logits: Float[Tensor, "row memory token vocab"]) -> PastTokens:
-        """Chunks as they are given back, by the logits of regenerating them."""
+        """Past chunks from the logits of their regeneration."""
         tokens = logits.argmax(-1)
         real = torch.ones_like(tokens, dtype=torch.bool)
         if self.pointer is None:
@@ -200,7 +199,7 @@ class MemoryModel(nn.Module):
         earlier, present = _earlier(memory, mask, num_chunks, seen)
         past = None
         if seen and self._reads_past_tokens:
-            # Every chunk is given back once, by the pass that regenerates it where there is one.
+            # Each chunk is regenerated once; for the retention term it was already.
             before = slice(0, num_chunks - 1)
             once = (
                 self.past_tokens(memory[:, before]) if retention is None else self.as_past_tokens(retention[:, before])
@@ -221,7 +220,7 @@ class Regenerator(nn.Module):
     def forward(
         self, tokens: Int[Tensor, "chunk token"], mask: Bool[Tensor, "chunk token"], memory: MemoryVectors | None = None
     ) -> Regeneration:
-        """Regenerate chunks from their memories, which are made here unless they come along."""
+        """Regenerate chunks from their memories, which are computed here unless given."""
         given = None if memory is None else memory[:, None]
         made: Predictions = self.model(tokens[:, None], mask[:, None], given, terms=("retention",))
         assert made.retention is not None
@@ -232,7 +231,7 @@ class Regenerator(nn.Module):
 def _earlier(
     part: Shaped[Tensor, "window chunk *part"], mask: WindowMask, num_chunks: int, seen: int
 ) -> tuple[Shaped[Tensor, "window chunk memory *part"], Bool[Tensor, "window chunk memory"]]:
-    """The `seen` memories (or what they give back) before each chunk, the latest last, and which there are."""
+    """The `seen` memories (or past tokens) before each chunk, the latest last, and which of them exist."""
     if seen == 0:
         shape = (len(part), num_chunks, 0, *part.shape[2:])
         return part.new_zeros(shape), mask.new_zeros(shape[:3])

@@ -14,7 +14,7 @@ Logits = Float[Tensor, "batch token vocab"]
 
 
 class ParallelDecoder(nn.Module):
-    """Unpooling with learned positions, a stack, and a head; nothing but the memory goes in."""
+    """Unpooling with learned positions, a stack, and a head; its only input is the memory."""
 
     def __init__(self, shape: config.MemoryShape, stack: config.StackConfig, unpooling: config.Unpooling) -> None:
         super().__init__()

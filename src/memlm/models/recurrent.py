@@ -13,9 +13,9 @@ from memlm.nn.insertion import Context
 
 
 class RecurrentModel(nn.Module):
-    """Each chunk is read between the memory tokens that the one before has written and those that it writes.
+    """Each chunk stands between the memory tokens of the chunk before and those that it writes.
 
-    Chunks are worked off one after the other, and gradients flow back through all of them.
+    Chunks are processed in sequence, with backpropagation through all of them.
     """
 
     def __init__(self, cfg: config.RecurrentConfig) -> None:
@@ -29,7 +29,7 @@ class RecurrentModel(nn.Module):
     def forward(
         self, tokens: Windows, mask: WindowMask, memory: None = None, *, terms: Collection[Term]
     ) -> Predictions:
-        """Next-token logits of every chunk; it has no other term."""
+        """Next-token logits of every chunk, the only term."""
         read, write = self.blanks.chunk(2)
         carried = repeat(read, "k d -> w k d", w=len(tokens))
         logits = []
@@ -37,7 +37,6 @@ class RecurrentModel(nn.Module):
             embedded = self.decoder.embed(chunk)
             start = repeat(self.start, "d -> w 1 d", w=len(tokens))
             written = repeat(write, "k d -> w k d", w=len(tokens))
-            # The last input is the chunk's last token, which predicts nothing here but is to be remembered.
             inputs = torch.cat([start, embedded, written], dim=1)
             present = torch.ones(carried.shape[:2], dtype=torch.bool, device=carried.device)
             hidden = self.decoder.states(inputs, Context(carried, present))

@@ -1,4 +1,4 @@
-"""Causal language models of Hugging Face's kinds, freshly initialized as our own stacks are."""
+"""Causal language models of Hugging Face, freshly initialized as our own stacks are."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from memlm import config
 EMBEDDING_RMS = 0.35
 """Root mean square of a fresh token embedding."""
 _SILENT = ("o_proj.weight", "down_proj.weight", "c_proj.weight")
-"""What writes into the residual stream; at first nothing, as in our own stacks."""
+"""Maps into the residual stream, which start at zero as in our own stacks."""
 
 
 def scratch_model(cfg: config.DecoderConfig, vocab_size: int, cross_attention_len: int | None) -> Any:
@@ -74,7 +74,7 @@ def _gpt2(cfg: config.DecoderConfig, vocab_size: int, max_len: int) -> Any:
 
 
 def _attention() -> str:
-    """The name under which transformers knows our attention, from now on."""
+    """Register our attention with transformers, and return its name."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
@@ -85,8 +85,7 @@ def _attention() -> str:
 
 
 def _attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: Any) -> Any:
-    """Transformers' scaled dot-product attention; where it is trained on a CPU, in fp32: torch's bf16 gradient takes
-    three times as long there."""
+    """Transformers' scaled dot-product attention; in fp32 when training on a CPU, where the bf16 gradient is slower."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if query.device.type != "cpu" or not query.requires_grad:

@@ -1,4 +1,4 @@
-"""Building blocks: token mixers, residual stacks, pooling and unpooling, insertion into a decoder, pointing, rounding.
+"""Building blocks: token mixers, residual stacks, pooling, unpooling, memory insertion, pointer, quantization.
 
 Axis words: `batch` (chunks), `token`, `dim` (width of the hidden state), `head`, `slot` and `memory_dim` (the
 memory), `vocab`.

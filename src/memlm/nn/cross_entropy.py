@@ -1,4 +1,4 @@
-"""Cross-entropy of many tokens over a vocabulary, in a third of the memory traffic of PyTorch's on a CPU."""
+"""Cross-entropy with a third of the memory traffic of PyTorch's on a CPU."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 _BLOCK_ROWS = 1024
-"""Rows worked off at a time: their fp32 probabilities fit a core's cache."""
+"""Rows computed at a time: their fp32 probabilities fit a core's cache."""
 
 
 def cross_entropy(logits: Float[Tensor, "token vocab"], tokens: Int[Tensor, " token"]) -> Float[Tensor, " token"]:
@@ -19,12 +19,12 @@ def cross_entropy(logits: Float[Tensor, "token vocab"], tokens: Int[Tensor, " to
 
 
 def naive_cross_entropy(logits: Float[Tensor, "token vocab"], tokens: Int[Tensor, " token"]) -> Float[Tensor, " token"]:
-    """The plain twin."""
+    """PyTorch's own, in fp32."""
     return F.cross_entropy(logits.float(), tokens, reduction="none")
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Makes the gradient along with the loss, block by block: no fp32 copy of all logits is ever held."""
+    """Computes the gradient along with the loss, block by block, without an fp32 copy of all logits."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, tokens: Tensor) -> Tensor:

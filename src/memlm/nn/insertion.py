@@ -19,7 +19,7 @@ Present = Bool[Tensor, "row memory"]
 
 
 class Context(NamedTuple):
-    """What stands before a row's text, and what every layer may attend to besides; masked where a memory is absent."""
+    """A soft prompt before each row's text, and keys for cross-attention; both masked where a memory is absent."""
 
     prefix: Float[Tensor, "row position dim"]
     prefix_mask: Bool[Tensor, "row position"]
@@ -27,21 +27,37 @@ class Context(NamedTuple):
     keys_mask: Bool[Tensor, "row key"] | None = None
 
     @property
-    def crossed(self) -> dict[str, Tensor]:
-        """What every layer attends to besides, as Hugging Face's decoders take it."""
+    def cross_attention(self) -> dict[str, Tensor]:
+        """The keys, as arguments of Hugging Face's decoders."""
         if self.keys is None or self.keys_mask is None:
             return {}
         return {"encoder_hidden_states": to_compute_dtype(self.keys), "encoder_attention_mask": self.keys_mask.long()}
 
     def map_prefix(self, convert: Callable[[Hidden], Hidden]) -> "Context":
-        """With other vectors at the positions before the text."""
+        """This context with `convert` applied to the soft prompt."""
         return self._replace(prefix=convert(self.prefix))
 
-    def followed_by(self, more: Hidden, there: Bool[Tensor, "row 1"]) -> "Context":
-        """With more positions after these."""
+    def followed_by(self, more: Hidden, mask: Bool[Tensor, "row 1"]) -> "Context":
+        """This context with more positions at the end of the soft prompt."""
         prefix = torch.cat([self.prefix, more.to(self.prefix.dtype)], dim=1)
-        mask = torch.cat([self.prefix_mask, there.expand(more.shape[:2])], dim=1)
-        return self._replace(prefix=prefix, prefix_mask=mask)
+        return self._replace(
+            prefix=prefix, prefix_mask=torch.cat([self.prefix_mask, mask.expand(more.shape[:2])], dim=1)
+        )
+
+
+class Insertion(nn.Module):
+    """Base of the ways in which memories enter a decoder.
+
+    Each is built of its configuration, the memories' shape, the decoder's width, and the most memories that a chunk
+    sees. `forward(memory, present)` gives the context that a chunk is predicted from.
+    """
+
+    num_positions: int
+    """Decoder positions that a memory takes."""
+
+    def regenerating(self, memory: MemoryVectors) -> tuple[Context, Hidden | None]:
+        """The context that a chunk is regenerated from, and what is added to its blank inputs, if anything."""
+        return self(memory[:, None], memory.new_ones(len(memory), 1, dtype=torch.bool)), None
 
 
 class Unfold(nn.Module):
@@ -57,38 +73,25 @@ class Unfold(nn.Module):
             self.project.weight.data = block_orthogonal(num_parts, dim, width // num_parts)
 
     def forward(self, memory: Memories) -> Float[Tensor, "row part dim"]:
-        """Unfold every memory; its parts stand side by side."""
+        """The parts of all memories, concatenated."""
         parts = fp32(self.project, rearrange(memory, "r n s m -> r n (s m)"))
         return rearrange(parts, "r n (k d) -> r (n k) d", k=self.num_parts)
 
 
 class PerSlot(nn.Module):
-    """Every slot of a memory → a vector, through one linear map."""
+    """Each slot of a memory → a vector, through one linear map."""
 
     def __init__(self, shape: config.MemoryShape, dim: int) -> None:
         super().__init__()
         self.project = linear(shape.memory_dim, dim)
 
     def forward(self, memory: Memories) -> Float[Tensor, "row part dim"]:
-        """Project; slots stand side by side."""
+        """The vectors of all memories, concatenated."""
         return rearrange(fp32(self.project, memory), "r n s d -> r (n s) d")
 
 
-class Insertion(nn.Module):
-    """How memories enter a decoder: built of a configuration, the memories' shape, the decoder's width, and the most
-    memories that a chunk sees. `forward(memory, present)` gives the context of earlier chunks' memories."""
-
-    num_positions: int
-    """Decoder positions that a memory takes."""
-
-    def regenerating(self, memory: MemoryVectors) -> tuple[Context, Hidden | None]:
-        """What is read of the one memory [row slot memory_dim] that a chunk is regenerated from, and what of it is
-        added to the blank inputs."""
-        return self(memory[:, None], memory.new_ones(len(memory), 1, dtype=torch.bool)), None
-
-
 class PrefixInsertion(Insertion):
-    """Positions before the text (`config.Prefix`)."""
+    """A soft prompt of linear maps of each memory (`config.Prefix`)."""
 
     def __init__(self, cfg: config.Prefix, shape: config.MemoryShape, dim: int, max_memories: int) -> None:
         super().__init__()
@@ -96,13 +99,13 @@ class PrefixInsertion(Insertion):
         self.unfold = Unfold(cfg.num_positions, shape, dim)
 
     def forward(self, memory: Memories, present: Present) -> Context:
-        """Unfold the memories into positions."""
+        """The soft prompt."""
         return Context(self.unfold(memory), repeat(present, "r n -> r (n k)", k=self.num_positions))
 
 
 class UnpooledInsertion(Insertion):
-    """Unpooled onto the blank inputs to regenerate; to predict, neighbours' parts side by side as positions before the
-    text (`config.Unpooled`). What regenerating teaches, how to take a memory apart, serves both."""
+    """To regenerate, the memory is unpooled onto the blank inputs; to predict, neighbouring tokens' parts are joined
+    into a soft prompt (`config.Unpooled`). Both share the unpooling, which regeneration trains."""
 
     def __init__(self, cfg: config.Unpooled, shape: config.MemoryShape, dim: int, max_memories: int) -> None:
         super().__init__()
@@ -111,13 +114,13 @@ class UnpooledInsertion(Insertion):
         self.join = linear(shape.chunk_len // cfg.num_positions * cfg.token_dim, dim)
 
     def forward(self, memory: Memories, present: Present) -> Context:
-        """Positions of all memories."""
+        """The soft prompt."""
         parts = self.unpool.parts(rearrange(memory, "r n s m -> (r n) s m"))
         joined = rearrange(parts, "(r n) (k t) p -> r (n k) (t p)", r=len(memory), k=self.num_positions)
         return Context(self.join(to_compute_dtype(joined)), repeat(present, "r n -> r (n k)", k=self.num_positions))
 
     def regenerating(self, memory: MemoryVectors) -> tuple[Context, Hidden | None]:
-        """The memory unpooled, and no prefix."""
+        """An empty context, and the unpooled memory for the inputs."""
         unpooled = self.unpool(memory)
         return Context(unpooled[:, :0], memory.new_ones(len(memory), 0, dtype=torch.bool)), unpooled
 
@@ -131,14 +134,14 @@ class CrossAttentionInsertion(Insertion):
         super().__init__()
         self.num_parts = cfg.num_parts or shape.num_slots
         self.unfold = Unfold(cfg.num_parts, shape, dim) if cfg.num_parts else PerSlot(shape, dim)
-        # Attention to keys knows nothing of their order: which memory it is, the latest last, and which part.
+        # Cross-attention has no positions of its own: embeddings of a memory's age (the latest last) and of the part.
         self.ages = nn.Parameter(torch.randn(max_memories, 1, dim) * 0.3)
         self.parts = nn.Parameter(torch.randn(self.num_parts, dim) * 0.3)
-        # What a chunk attends to that has no memories before it; softmax needs something.
+        # A chunk without memories attends to this: softmax needs at least one key.
         self.nothing = nn.Parameter(torch.randn(1, dim) * 0.3)
 
     def forward(self, memory: Memories, present: Present) -> Context:
-        """Unfold the memories into keys."""
+        """The keys, and an empty soft prompt."""
         rows, number = memory.shape[:2]
         places = rearrange(self.ages[len(self.ages) - number :] + self.parts, "n k d -> (n k) d")
         keys = torch.cat([repeat(self.nothing, "k d -> r k d", r=rows), self.unfold(memory) + places], dim=1)
@@ -147,12 +150,12 @@ class CrossAttentionInsertion(Insertion):
         return Context(none, mask[:, :0], keys, torch.cat([mask.new_ones(rows, 1), mask], dim=1))
 
 
-INSERTIONS: dict[type[config.InsertionConfig], type[Any]] = {
+INSERTIONS: dict[type[config.InsertionConfig], Any] = {
     config.Prefix: PrefixInsertion,
     config.Unpooled: UnpooledInsertion,
     config.CrossAttention: CrossAttentionInsertion,
 }
-"""The insertion that a configuration of this class is of."""
+"""Each configuration's insertion."""
 
 
 def build_insertion(cfg: config.InsertionConfig, shape: config.MemoryShape, dim: int, max_memories: int) -> Insertion:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def linear(dim_in: int, dim_out: int, gain: float = 1.0) -> nn.Linear:
-    """A linear map without bias whose output variance is `gain`² times its input's; `gain` 0 starts silent."""
+    """A linear map without bias whose output variance is `gain`² times its input's; with `gain` 0, zero."""
     layer = nn.Linear(dim_in, dim_out, bias=False)
     nn.init.normal_(layer.weight, std=gain / math.sqrt(dim_in))
     return layer
@@ -26,24 +26,24 @@ def block_orthogonal(num_blocks: int, dim_out: int, dim_in: int) -> Tensor:
 
 
 def norm(hidden: Tensor) -> Tensor:
-    """Layer norm without parameters: the one norm with a fused bf16 kernel on CPUs too."""
+    """Layer norm without parameters, the only norm with a fused bf16 kernel on CPUs."""
     return F.layer_norm(hidden, hidden.shape[-1:])
 
 
 def to_compute_dtype(hidden: Tensor) -> Tensor:
-    """Cast to autocast's type where autocast is on, so that the residual stream between matrix products is not fp32."""
+    """Cast to autocast's type where autocast is on; else the residual stream would be fp32."""
     device = hidden.device.type
     return hidden.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else hidden
 
 
 def fp32(layer: nn.Linear, inputs: Tensor) -> Tensor:
-    """The layer's product in fp32 whatever autocast says: on both sides of a memory, so that it is not rounded."""
+    """The layer's output in fp32, regardless of autocast: memories are never rounded to bf16."""
     with torch.autocast(inputs.device.type, enabled=False):
         return layer(inputs.float())
 
 
 def attend(queries: Tensor, key_value: Tensor, num_heads: int, mask: Tensor | None = None) -> Tensor:
-    """Queries [batch query dim] attend to keys and values [batch token 2·dim] at the mask's tokens [batch token]."""
+    """Attention of queries [batch query dim] to keys and values [batch token 2·dim] at real tokens [batch token]."""
     inputs = (queries.to(key_value.dtype), *key_value.chunk(2, dim=-1))
     query, key, value = (rearrange(x, "b t (h d) -> b h t d", h=num_heads) for x in inputs)
     allowed = None if mask is None else mask[:, None, None, :]

@@ -1,6 +1,6 @@
 """Token mixers: hidden [batch token dim] → the same shape, each position informed by the others.
 
-A mask [batch token] marks real tokens; what stands at the others changes nothing at the real ones. To add a mixer, see
+A mask [batch token] marks real tokens; masked positions do not affect the others. To add a mixer, see
 `docs/howto/add-a-mixer.md`.
 """
 
@@ -22,12 +22,12 @@ Mask = Bool[Tensor, "batch token"]
 class Mixer(nn.Module):
     """A token mixer, built of its configuration, the width, the longest text in tokens, and whether it is causal.
 
-    Its parallel form is `forward(hidden, mask)`. A causal mixer may also have a step form, which reads one position at
-    a time and gives the same (the tests compare them); without one it still works everywhere but in `Stack.step`.
+    Its parallel form is `forward(hidden, mask)`. A causal mixer may also have a step form, which computes the same one
+    position at a time (the tests compare them); without one it works everywhere but in `Stack.step`.
     """
 
     def initial_state(self, batch: int) -> Any:
-        """What `step` knows before the first position of `batch` texts."""
+        """The state before the first position of `batch` texts."""
         raise NotImplementedError(f"{type(self).__name__} has no step form")
 
     def step(self, hidden: Float[Tensor, "batch 1 dim"], state: Any) -> tuple[Float[Tensor, "batch 1 dim"], Any]:
@@ -38,8 +38,8 @@ class Mixer(nn.Module):
 class MaskedMixer(Mixer):
     """One learned [token, token] matrix per head, masked by multiplication in the forward pass (paper, §2).
 
-    Heads are kept apart as [head, dim of head · batch, token], so that every step is one matrix product and no
-    tensor is permuted. The state is that of the positions so far.
+    Heads have the shape [head, dim of head · batch, token], so that each operation is one matrix product and no tensor
+    is permuted. The state is the heads of the positions so far.
     """
 
     causal_mask: Tensor | None
@@ -48,32 +48,30 @@ class MaskedMixer(Mixer):
         super().__init__()
         self.inward = linear(dim, dim)
         self.outward = linear(dim, dim, gain=0.0)
-        # Orthogonal: no position is mixed away before training has said which may be.
-        # A parameter each, because Muon orthogonalizes matrices.
+        # Orthogonal, so that no position is lost at first; a parameter each, because Muon orthogonalizes matrices.
         self.weight = nn.ParameterList(nn.Parameter(orthogonal(chunk_len, chunk_len)) for _ in range(cfg.num_heads))
         mask = torch.ones(chunk_len, chunk_len).tril() if causal else None
         self.register_buffer("causal_mask", mask, persistent=False)
 
     def forward(self, hidden: Hidden, mask: Mask | None = None) -> Hidden:
-        """Mix along the tokens, head by head."""
+        """Mix the tokens, head by head."""
         batch, token, dim = hidden.shape
         if mask is not None:
             hidden = hidden * mask[..., None]
         weight = torch.stack(tuple(self.weight))
         if self.causal_mask is not None:
-            # A text shorter than the longest is its beginning.
             weight = (weight * self.causal_mask)[:, :token, :token]
         mixed = torch.bmm(self._heads(hidden), weight.transpose(1, 2))
         return F.linear(mixed.view(dim, -1).T, self.outward.weight).view(batch, token, dim)
 
     def initial_state(self, batch: int) -> Float[Tensor, "head part 0"]:
-        """No positions."""
+        """The heads of no position."""
         return self._heads(self.outward.weight.new_zeros(batch, 0, len(self.inward.weight)))
 
     def step(
         self, hidden: Float[Tensor, "batch 1 dim"], state: Float[Tensor, "head part token"]
     ) -> tuple[Float[Tensor, "batch 1 dim"], Float[Tensor, "head part token_and_one"]]:
-        """Mix the positions so far into the next."""
+        """Mix the positions so far into the next one."""
         state = torch.cat([state, self._heads(hidden)], dim=-1)
         length = state.shape[-1]
         weight = torch.stack([matrix[length - 1, :length] for matrix in self.weight])
@@ -98,9 +96,9 @@ class Attention(Mixer):
         self.register_buffer("angles", _rotary_angles(chunk_len, dim // cfg.num_heads), persistent=False)
 
     def forward(self, hidden: Hidden, mask: Mask | None = None) -> Hidden:
-        """Attend along the tokens."""
+        """Attend to all tokens, or to the earlier ones."""
         query, key, value = self._heads(hidden)
-        # Causal positions after the padding's start are padding too: no mask is needed for them.
+        # In causal attention no real token sees the padding, which comes last.
         allowed = None if mask is None or self.causal else mask[:, None, None, :]
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, is_causal=self.causal)
         return self.outward(rearrange(mixed, "b h t d -> b t (h d)"))
@@ -113,7 +111,7 @@ class Attention(Mixer):
     def step(
         self, hidden: Float[Tensor, "batch 1 dim"], state: tuple[Tensor, Tensor]
     ) -> tuple[Float[Tensor, "batch 1 dim"], tuple[Tensor, Tensor]]:
-        """Attend from the next position to those so far."""
+        """Attend from the next position to the cached ones and itself."""
         query, *new = self._heads(hidden, start=state[0].shape[2])
         key, value = (torch.cat([old.to(one.dtype), one], dim=2) for old, one in zip(state, new, strict=True))
         mixed = F.scaled_dot_product_attention(query, key, value)
@@ -132,17 +130,17 @@ def _rotary_angles(chunk_len: int, head_dim: int) -> Float[Tensor, "token half_h
 
 
 def _rotate(heads: Tensor, angles: Tensor) -> Tensor:
-    """Rotary position embedding (RoFormer, Su et al. 2021): pairs of dimensions turned by the position's angles."""
+    """Rotary position embedding (RoFormer, Su et al. 2021): pairs of dimensions rotated by the position's angles."""
     cos, sin = angles.cos().to(heads.dtype), angles.sin().to(heads.dtype)
     left, right = heads.chunk(2, dim=-1)
     return torch.cat((left * cos - right * sin, left * sin + right * cos), dim=-1)
 
 
-MIXERS: dict[type[config.MixerConfig], type[Any]] = {
+MIXERS: dict[type[config.MixerConfig], Any] = {
     config.MaskedMixer: MaskedMixer,
     config.Attention: Attention,
 }
-"""The token mixer that a configuration of this class is of."""
+"""Each configuration's mixer."""
 
 
 def build_mixer(cfg: config.MixerConfig, dim: int, chunk_len: int, causal: bool) -> Mixer:

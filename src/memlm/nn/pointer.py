@@ -1,4 +1,4 @@
-"""Pointing: next-token logits, and tokens that stand elsewhere → log-probabilities of tokens, some of them copied."""
+"""A pointer head: copies tokens that memories give back into next-token predictions."""
 
 from typing import NamedTuple
 
@@ -13,17 +13,17 @@ from memlm.nn.mixers import Hidden
 
 
 class PastTokens(NamedTuple):
-    """Chunks as their memories give them back."""
+    """The tokens of past chunks, regenerated from their memories."""
 
     tokens: Int[Tensor, "row memory token"]
-    """The likeliest."""
+    """The most likely ones."""
     keys: Float[Tensor, "row memory token dim"]
-    """What a pointer finds each by; of no dimensions where nothing points."""
+    """The pointer's keys; of dimension 0 without a pointer."""
     real: Bool[Tensor, "row memory token"]
-    """Whether the chunk has so many tokens; others are neither read nor pointed at."""
+    """False at the padding of short chunks."""
 
     def ending_last(self, num_tokens: Int[Tensor, "row memory"]) -> "PastTokens":
-        """Chunks of so many tokens turned, so that what lies beyond their end comes before it."""
+        """Chunks of so many tokens, rotated so that padding comes first."""
         place, length = torch.arange(self.tokens.shape[2], device=self.tokens.device), num_tokens[..., None]
         index = (place + length) % len(place)
         keys = self.keys.gather(2, index[..., None].expand_as(self.keys))
@@ -31,11 +31,10 @@ class PastTokens(NamedTuple):
 
 
 class Pointer(nn.Module):
-    """Tokens to copy, chosen by attention, mixed with those that the decoder expects (pointer sentinel mixture, Merity
-    et al. 2017).
+    """Attention to past tokens, mixed with the decoder's distribution (pointer sentinel mixture, Merity et al. 2017).
 
-    A token's key are the tokens before it, so that what went on from a few words once is found when they return: the
-    work of two layers of attention over tokens (Olsson et al. 2022), done by one.
+    A token's key is made of the tokens before it, so that one layer does the work of an induction head (Olsson et al.
+    2022), which takes two.
     """
 
     def __init__(self, span: int, dim: int) -> None:
@@ -46,7 +45,7 @@ class Pointer(nn.Module):
         self.sentinel = nn.Parameter(torch.zeros(dim))
 
     def keys(self, embedded: Float[Tensor, "*chunk token dim"]) -> Float[Tensor, "*chunk token dim"]:
-        """Every token's key: of the `span` tokens before it, as far as its chunk has them."""
+        """Each token's key, made of the `span` tokens before it in its chunk."""
         before = F.pad(embedded, (0, 0, self.span, 0))[..., :-1, :].unfold(-2, self.span, 1)
         return self.key(to_compute_dtype(before.flatten(-2)))
 
@@ -57,9 +56,9 @@ class Pointer(nn.Module):
         past: PastTokens,
         present: Bool[Tensor, "row memory"],
     ) -> Float[Tensor, "row token vocab"]:
-        """Log-probabilities of next tokens after states [row token dim], whose logits alone are given.
+        """Log-probabilities of next tokens, from the decoder's states and logits.
 
-        Where beams are searched there are several rows of states for each of past tokens, side by side.
+        In beam search, several consecutive rows of states belong to one row of past tokens.
         """
         beams = len(hidden) // len(present)
         keys = repeat(past.keys, "r n t d -> (r b) (n t) d", b=beams)

@@ -1,4 +1,7 @@
-"""Pooling: hidden [batch token dim] → memory [batch slot memory_dim], from the mask's real tokens alone."""
+"""Pooling: hidden [batch token dim] → memory [batch slot memory_dim]; masked positions contribute nothing.
+
+Each pooling is built of its configuration, the memories' shape, and the width of the hidden states.
+"""
 
 import math
 from collections.abc import Callable
@@ -17,7 +20,7 @@ MemoryVectors = Float[Tensor, "batch slot memory_dim"]
 
 
 def block_shape(shape: config.MemoryShape) -> tuple[int, int, int]:
-    """How memory dimensions and positions are matched at first: blocks, dimensions a block, positions a block."""
+    """Into how many blocks memory dimensions and positions are divided at first; dimensions and positions of each."""
     memory_dims = shape.num_slots * shape.memory_dim
     blocks = math.gcd(memory_dims, shape.chunk_len)
     return blocks, memory_dims // blocks, shape.chunk_len // blocks
@@ -40,7 +43,7 @@ class StatePooling(nn.Module):
 
     state: Callable[[Hidden, Mask], Tensor]
 
-    def __init__(self, cfg: config.Pooling, shape: config.MemoryShape, dim: int) -> None:
+    def __init__(self, cfg: config.PoolingConfig, shape: config.MemoryShape, dim: int) -> None:
         super().__init__()
         self.num_slots = shape.num_slots
         self.project = linear(dim, shape.num_slots * shape.memory_dim)
@@ -70,8 +73,8 @@ class PositionalPooling(nn.Module):
         self.num_slots = shape.num_slots
         self.narrow = linear(dim, cfg.token_dim)
         self.gather = linear(shape.chunk_len * cfg.token_dim, shape.num_slots * shape.memory_dim)
-        # Each dimension begins by reading few positions, and unpooling by writing it back to the same ones: a code
-        # that can be read at once and is then improved, instead of one that has to be found.
+        # Block-diagonal, as unpooling is: each dimension begins with few positions and is written back to the same
+        # ones, so that memories can be decoded from the first step on.
         blocks, memory_dims, tokens = block_shape(shape)
         self.gather.weight.data = block_orthogonal(blocks, memory_dims, tokens * cfg.token_dim)
 
@@ -83,7 +86,7 @@ class PositionalPooling(nn.Module):
 
 
 class LearnedQueryPooling(nn.Module):
-    """Learned queries attend to the real tokens; their answers, made narrow and concatenated, are the memory."""
+    """Learned queries attend to the real tokens; the results, projected and concatenated, are the memory."""
 
     def __init__(self, cfg: config.LearnedQuery, shape: config.MemoryShape, dim: int) -> None:
         super().__init__()
@@ -100,25 +103,25 @@ class LearnedQueryPooling(nn.Module):
 
 
 class AlignedPooling(nn.Module):
-    """Each token's state, projected, in the slot of its position; padding's is zero."""
+    """Each token's state, projected, in the slot of its position; 0 at the padding."""
 
     def __init__(self, cfg: config.Aligned, shape: config.MemoryShape, dim: int) -> None:
         super().__init__()
         self.project = linear(dim, shape.memory_dim)
 
     def forward(self, hidden: Hidden, mask: Mask) -> MemoryVectors:
-        """Pool nothing."""
+        """Project; nothing is pooled."""
         return fp32(self.project, hidden) * mask[..., None]
 
 
-POOLINGS: dict[type[config.PoolingConfig], type[Any]] = {
+POOLINGS: dict[type[config.PoolingConfig], Any] = {
     config.LastToken: LastTokenPooling,
     config.Mean: MeanPooling,
     config.Positional: PositionalPooling,
     config.LearnedQuery: LearnedQueryPooling,
     config.Aligned: AlignedPooling,
 }
-"""The pooling that a configuration of this class is of."""
+"""Each configuration's pooling."""
 
 
 def build_pooling(cfg: config.PoolingConfig, shape: config.MemoryShape, dim: int) -> nn.Module:

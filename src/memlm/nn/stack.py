@@ -30,7 +30,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Token mixer, then MLP, each on the normalized stream and added back to it."""
+    """Token mixer, then MLP, each on the normalized residual stream and added to it."""
 
     def __init__(self, cfg: config.StackConfig, chunk_len: int) -> None:
         super().__init__()
@@ -38,12 +38,12 @@ class Block(nn.Module):
         self.mlp = Mlp(cfg)
 
     def forward(self, hidden: Hidden, mask: Mask | None = None) -> Hidden:
-        """One round of mixing and thinking."""
+        """The residual stream after the block."""
         hidden = hidden + self.mixer(norm(hidden), mask)
         return hidden + self.mlp(norm(hidden))
 
     def step(self, hidden: Hidden, state: Any) -> tuple[Hidden, Any]:
-        """The same of one position [batch 1 dim]."""
+        """`forward` for one position [batch 1 dim]."""
         mixed, state = self.mixer.step(norm(hidden), state)
         hidden = hidden + mixed
         return hidden + self.mlp(norm(hidden)), state
@@ -60,20 +60,20 @@ class Stack(nn.Module):
         self.blocks = nn.ModuleList(Block(cfg, chunk_len) for _ in range(cfg.num_layers))
 
     def forward(self, hidden: Hidden, mask: Mask | None = None) -> Hidden:
-        """All blocks in turn."""
+        """The normalized output of the last block."""
         for block in self.blocks:
             hidden = block(hidden, mask)
         return norm(hidden)
 
     def initial_state(self, batch: int) -> list[Any]:
-        """What `step` knows before the first position: each block's mixer's state."""
+        """The state before the first position: one for each block's mixer."""
         return [block.mixer.initial_state(batch) for block in self.blocks]
 
     def step(self, hidden: Hidden, state: list[Any]) -> tuple[Hidden, list[Any]]:
-        """The next position's [batch 1 dim] output, and the state after it; for causal stacks.
+        """The output of the next position [batch 1 dim], and the state after it.
 
         Raises:
-            ValueError: the stack is not causal, so that its outputs depend on what is yet to come.
+            ValueError: the stack is not causal.
             NotImplementedError: its mixer has no step form.
         """
         if not self.causal:

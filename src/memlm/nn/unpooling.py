@@ -1,4 +1,7 @@
-"""Unpooling: memory [batch slot memory_dim] → hidden [batch token dim], from nothing but the memory."""
+"""Unpooling: memory [batch slot memory_dim] → hidden [batch token dim].
+
+Each unpooling is built of its configuration, the memories' shape, and the width of the hidden states.
+"""
 
 import math
 from typing import Any
@@ -57,7 +60,7 @@ class PositionalUnpooling(nn.Module):
         self.widen = linear(cfg.token_dim, dim)
 
     def parts(self, memory: MemoryVectors) -> Float[Tensor, "batch token token_dim"]:
-        """What each position gets of the memory."""
+        """Each position's projection of the memory."""
         parts = fp32(self.scatter, rearrange(memory, "b s m -> b (s m)"))
         return rearrange(parts, "b (t p) -> b t p", p=self.token_dim)
 
@@ -96,14 +99,14 @@ class LearnedQueryUnpooling(nn.Module):
         return attend(queries, self.key_value(to_compute_dtype(parts)), self.num_heads)
 
 
-UNPOOLINGS: dict[type[config.PoolingConfig], type[Any]] = {
+UNPOOLINGS: dict[type[config.PoolingConfig], Any] = {
     config.Repeat: RepeatUnpooling,
     config.SlidingWindow: SlidingWindowUnpooling,
     config.Positional: PositionalUnpooling,
     config.LearnedQuery: LearnedQueryUnpooling,
     config.Aligned: AlignedUnpooling,
 }
-"""The unpooling that a configuration of this class is of."""
+"""Each configuration's unpooling."""
 
 
 def build_unpooling(cfg: config.PoolingConfig, shape: config.MemoryShape, dim: int) -> nn.Module:
