@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from memlm.config import DataConfig, FileCorpus
-from memlm.data.corpus import list_files, split_bytes
+from memlm.data.corpus import FileReader
+from memlm.data.documents import split_bytes
 from memlm.data.token_store import prepare
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.scale import Scale
@@ -60,7 +61,7 @@ def main() -> None:
 def write_pieces(patterns: list[str], folder: Path) -> None:
     """Write the files' text into a folder, as pieces."""
     folder.mkdir()
-    for number, name in enumerate(list_files(FileCorpus(paths=tuple(patterns)))):
+    for number, name in enumerate(FileReader(FileCorpus(paths=tuple(patterns))).files):
         with Path(name).open("rb") as file:
             for place, piece in enumerate(split_bytes(file, PIECE_BYTES)):
                 (folder / f"{number:04}-{place:06}.txt").write_bytes(piece)

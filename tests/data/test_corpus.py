@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from memlm.config import DataConfig, FileCorpus, HubCorpus, NamedCorpus
-from memlm.data.corpus import MAX_DOCUMENT_BYTES, Document, read_documents, split_bytes, split_of
+from memlm.data.corpus import read_documents
+from memlm.data.documents import MAX_DOCUMENT_BYTES, Document, split_bytes, split_of
 
 
 def read(*paths: object, **options: str) -> list[Document]:

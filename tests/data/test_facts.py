@@ -126,7 +126,7 @@ def test_kinds_distances_and_places_are_all_drawn() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_chunks_too_short_are_refused_with_what_is_needed(kind: str) -> None:
     needed = tokens_needed(TOKENIZER, kind)
-    message = f"chunks of {needed - 1} tokens are too short for recall of '{kind}'.* takes as many as {needed}"
+    message = f"chunks of {needed - 1} tokens are too short for facts of kind '{kind}'.* takes as many as {needed}"
     with pytest.raises(ValueError, match=message):
         sampled(kinds=(kind,), chunk_len=needed - 1)
     longest = sampled(400, kinds=(kind,), chunk_len=needed).mask[:, -1].sum(axis=1).max()
@@ -142,7 +142,7 @@ def test_the_recipes_chunks_are_long_enough() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kinds": ("digits", "poems")}, "kinds of recall are digits, identifier, words, not poems"),
+        ({"kinds": ("digits", "poems")}, "kinds of facts are digits, identifier, words, not poems"),
         ({"kinds": ()}, "not none"),
         ({"num_facts": 0}, "num_facts must be positive, not 0"),
         ({"num_chunks": 1}, "3 windows of 1 chunks"),

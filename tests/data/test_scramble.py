@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memlm.data.chunks import Chunks, scramble
-from memlm.data.corpus import Document
+from memlm.data.documents import Document
 from memlm.data.tokenizer import Tokenizer
 from memlm.text.evaluation_sets import uniform_tokens
 

@@ -15,7 +15,8 @@ import pytest
 
 from memlm.config import BpeTokenizer, DataConfig, FileCorpus, HubCorpus, NamedCorpus, PretrainedTokenizer
 from memlm.data import token_store
-from memlm.data.corpus import Document, read_documents, split_of
+from memlm.data.corpus import read_documents
+from memlm.data.documents import Document, split_of
 from memlm.data.split_writer import SplitWriter
 from memlm.data.token_store import PreparedData, prepare, tokenize_documents
 from memlm.data.tokenizer import Tokenizer

@@ -217,7 +217,7 @@ def test_answers_of_several_lengths_end_where_they_end() -> None:
         (configuration(), {"num_texts": 1}, "num_texts must be at least 2"),
         (configuration(), {"chunk_len": 20}, "this model's chunks are of 40 tokens, not of 20"),
         (configuration(encoder=None), {"chunk_len": 30}, "40 tokens have no room for two chunks of 30"),
-        (full_context(), {"chunk_len": 10}, "chunks of 10 tokens are too short for recall of 'digits'"),
+        (full_context(), {"chunk_len": 10}, "chunks of 10 tokens are too short for facts of kind 'digits'"),
         (configuration(), {"kinds": ("poems",)}, "not poems"),
     ],
 )
@@ -323,5 +323,5 @@ def test_recipes_of_recall_that_cannot_work_are_refused(recalling: MemoryModelRe
         replace(recalling, window_chunks=1)
     with pytest.raises(ValueError, match="needs several chunks of 50 tokens in a window of 216 tokens"):
         replace(recalling, recall_chunk_len=50)
-    with pytest.raises(ValueError, match="chunks of 18 tokens are too short for recall of 'digits'"):
+    with pytest.raises(ValueError, match="chunks of 18 tokens are too short for facts of kind 'digits'"):
         sampler(replace(recalling, recall_chunk_len=18), prepared)

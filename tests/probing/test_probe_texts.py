@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from memlm.config import ReadingConfig
 from memlm.data.chunks import Chunks
-from memlm.data.corpus import Document
+from memlm.data.documents import Document
 from memlm.data.tokenizer import Tokenizer
 from memlm.probing.texts import MIN_TEST_CHUNKS, MIN_TRAIN_CHUNKS, ProbeData, ProbeTexts, Splits
 

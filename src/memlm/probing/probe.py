@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from memlm.config import NamedCorpus, ProbeConfig
 from memlm.data.cache import default_cache
-from memlm.data.corpus import Document, read_documents
+from memlm.data.corpus import read_documents
+from memlm.data.documents import Document
 from memlm.probing.encoder_probe import CONTROLS, EncoderProbe
 from memlm.probing.encoders import FrozenEncoder, load_encoder
 from memlm.probing.results import ProbeResult

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from memlm.config import DataConfig, ReadingConfig
 from memlm.data.chunks import Chunks, split_into_chunks
-from memlm.data.corpus import MAX_DOCUMENT_BYTES, Document, read_documents, split_bytes, split_of
+from memlm.data.corpus import read_documents
+from memlm.data.documents import MAX_DOCUMENT_BYTES, Document, split_bytes, split_of
 from memlm.data.token_store import TokenSplit, tokenize_documents
 from memlm.data.tokenizer import Tokenizer
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memlm.data.corpus import split_bytes
+from memlm.data.documents import split_bytes
 from memlm.models.batch import batch_chunks
 from memlm.store.chunk import StoredChunk, checksum, deflated, inflated, patch_of, patched, vectors_of
 from memlm.store.packing import Bits, pack, require_bits, unpack

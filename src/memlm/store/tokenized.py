@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memlm.data.corpus import split_bytes
+from memlm.data.documents import split_bytes
 from memlm.data.tokenizer import Tokenizer
 
 MIN_CHUNK = 4

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from memlm.config import AutoencoderConfig, MemoryModelConfig
 from memlm.data.chunks import split_into_chunks
-from memlm.data.corpus import Document
+from memlm.data.documents import Document
 from memlm.data.token_store import TokenSplit, tokenize_documents
 from memlm.data.tokenizer import Tokenizer
 from memlm.evaluation.metrics import measures, score

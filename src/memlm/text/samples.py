@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from memlm.data.chunks import Chunks, split_into_chunks
-from memlm.data.corpus import Document
+from memlm.data.documents import Document
 from memlm.data.token_store import TokenSplit, tokenize_documents
 from memlm.text.autoencoder import TextAutoencoder
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from memlm.config import READERS, ProbeConfig, SettleConfig
 from memlm.data.cache import default_cache
-from memlm.data.corpus import Document
+from memlm.data.documents import Document
 from memlm.evaluation.bootstrap import ratio_interval
 from memlm.probing.encoder_probe import EncoderProbe, ReaderSpec
 from memlm.probing.encoders import FrozenEncoder, StateEncoder, load_encoder
