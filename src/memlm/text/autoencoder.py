@@ -26,7 +26,7 @@ from memlm.text.regenerated import Regenerated
 
 
 class EncodeOptions(TypedDict, total=False):
-    """What `TextAutoencoder.encode` takes besides."""
+    """The other options of `TextAutoencoder.encode`."""
 
     batch_size: int | None
     device: torch.device | str | None
@@ -80,11 +80,11 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
             show_progress_bar: on standard error.
             normalize: scale each vector to length 1; by default its root mean square is 1.
             convert_to_numpy: return the vectors alone.
-            verify: regenerate each chunk and compare; the memory then says which are exact, and how sure each token is.
+            verify: regenerate and compare each chunk, and set the memory's `exact` and `confidence`.
 
         Raises:
             ValueError: one string, or a text that is not valid Unicode (a lone surrogate).
-            TypeError: something else than strings, with its place.
+            TypeError: not strings; names the first other value.
         """
         if device is not None:
             self.to(device)
@@ -118,20 +118,19 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
         batch_size: int | None = None,
         show_progress_bar: bool = False,
     ) -> list[Regenerated]:
-        """The texts that memories give back, each with what is unsure of it (`Regenerated.unsure`).
+        """Decode memories to texts, which say what may be wrong in them (`Regenerated.unsure`).
 
-        The decoder's likeliest tokens are encoded again; where that gives another memory, a text that gives the same is
-        looked for (`models.decoded`).
+        The most likely tokens are encoded again; where the memory differs, a better text is searched for
+        (`models.decoded`).
 
         Args:
-            memory: from `encode`; or vectors alone, each a text of one chunk, from a model whose memories hold their
-                length.
-            batch_size: chunks decoded at once; by default as many as fit into memory well.
+            memory: from `encode`; or vectors alone, each a text of one chunk, where memories hold their length.
+            batch_size: chunks decoded at once; by default as many as fit in memory.
             show_progress_bar: on standard error.
 
         Raises:
             ValueError: the memory was made by another encoder, does not fit this one, or holds NaN.
-            TypeError: no memory.
+            TypeError: neither a memory nor vectors.
         """
         memory = memory if isinstance(memory, Memory) else self._of_vectors(memory)
         total = int(memory.num_tokens.sum())
@@ -140,29 +139,29 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
             return [self._text([*itertools.islice(rows, count)]) for count in memory.num_chunks]
 
     def rows(self, memory: Memory, *, batch_size: int | None = None, advance: Advance | None = None) -> Iterator[Row]:
-        """The tokens of each chunk, as `regenerate` spells them; `advance` hears of tokens. Same errors."""
+        """The tokens of each chunk, with the errors of `regenerate`; `advance` is called with numbers of tokens."""
         vectors = self._readable(memory)
         for some in torch.split(torch.arange(len(vectors)), self._batch_size(batch_size)):
             lengths = None if self.holds_length else memory.num_tokens[some].to(self.device)
             rows = decode(self.model, vectors[some].to(self.device), lengths).rows()
-            if advance:  # first: who takes the last row does not come back
+            if advance:  # before the rows: a caller may stop at the last one
                 advance(int(memory.num_tokens[some].sum()))
             yield from rows
 
     @property
     def holds_length(self) -> bool:
-        """Whether memories hold their own length; older models' are told it (`Memory.num_tokens`)."""
+        """Whether memories hold their own length; older models need `Memory.num_tokens`."""
         return self.config.shape.end_token
 
     def evaluate(self, texts: Iterable[str], *, name: str = "texts", quiet: bool = True) -> Result:
-        """Measure how much of these texts their memories give back (`evaluation.metrics.measures`).
+        """Measure how much of these texts is regenerated from their memories; each text is a unit of the bootstrap.
 
-        Each text is a document: a unit of the bootstrap. Beside what the decoder gives back at once, all measures of
-        which are of that, `exact_by_fill` and `calibration` say what `regenerate` makes of it: exact texts by their
-        length in tokens, and how often it is wrong by how sure it is.
+        The measures are those of the decoder's most likely tokens (`evaluation.metrics.measures`), except
+        `exact_by_fill` (the share of exact texts by length in tokens) and `calibration` (errors by confidence), which
+        are those of `regenerate`.
 
         Raises:
-            ValueError: no text, or none with anything but white space in it.
+            ValueError: there is no text, or only white space.
         """
         listed = as_texts(texts)
         if not any(text.strip() for text in listed):
@@ -182,21 +181,18 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
         return self._result(name, values | checked.measures(by_fill), intervals)
 
     def check(self, chunks: Chunks, *, noise: float = 0.0) -> Checked:
-        """Send chunks through their memories, and compare; `noise` as in `send`."""
+        """`send` chunks through their memories, and compare."""
         return Checked.of(chunks, self.send(chunks, noise=noise))
 
     def send(self, chunks: Chunks, *, noise: float = 0.0) -> Decoded:
-        """Send chunks through their memories, as `encode` and `regenerate` do.
-
-        `noise` is the standard deviation of Gaussian noise on the memories, whose root mean square is 1.
-        """
+        """Encode and decode chunks, with Gaussian noise of this standard deviation on the memories (of RMS 1)."""
         decoded = []
         for batch, memory in encoded(self.model.encoder, chunks, batch_size=self._batch_chunks):
             decoded.append(self._regenerated(batch, memory + noise * torch.randn_like(memory)))
         return Decoded.concat(decoded)
 
     def unconditional_nats(self, chunks: Chunks) -> Float[np.ndarray, "chunk token"]:
-        """What each token costs the reader that has no memory, in nats."""
+        """The cross-entropy of each token, in nats, for the reader without a memory."""
         return -self.unconditional.numpy()[chunks.tokens]
 
     # --- batches, and memories in and out --------------------------------------------------------------------------
@@ -214,14 +210,14 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
         return decode(self.model, memory, None if self.holds_length else batch.mask.sum(1))
 
     def _text(self, chunks: list[Row]) -> Regenerated:
-        """One text of its chunks."""
+        """The text of consecutive chunks."""
         tokens = [token for chunk in chunks for token in chunk.tokens]
         unsure = [flag for chunk in chunks for flag in chunk.unsure]
         proven = all(chunk.proven for chunk in chunks)
         return Regenerated(*self.tokenizer.decode_marked(tokens, unsure), proven=proven)
 
     def _readable(self, memory: Memory) -> Tensor:
-        """A memory's vectors as the decoder reads them; same errors as `regenerate`."""
+        """The decoder's input for a memory; raises the errors of `regenerate`."""
         shape, vectors, lengths = self.config.shape, memory.vectors.float(), memory.num_tokens
         self.require_own(memory)
         if list(vectors.shape[1:]) != [shape.num_slots, shape.memory_dim]:
@@ -232,11 +228,11 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
             raise ValueError(f"the vector of chunk {int(broken.nonzero()[0])} holds NaN or infinity: it is no memory")
         if ((lengths < 0) | (lengths > shape.chunk_len)).any():
             raise ValueError(f"num_tokens must lie from 0 to {shape.chunk_len}, not {lengths.tolist()[:8]}")
-        # They may be kept at length 1; what is rounded to levels is never.
+        # Vectors may have been normalized to length 1, but not quantized ones.
         return vectors if shape.num_bits else F.rms_norm(vectors, vectors.shape[-1:], eps=1e-12)
 
     def _of_vectors(self, vectors: Any) -> Memory:
-        """Vectors from anywhere, each a text of one chunk."""
+        """Vectors of any source, each a text of one chunk."""
         if not isinstance(vectors, (np.ndarray, Tensor)):
             found = type(vectors).__name__
             raise TypeError(

@@ -1,4 +1,4 @@
-"""Checkpoint folders: config.json, model.safetensors, tokenizer.json, provenance.json. Nothing is ever unpickled."""
+"""Checkpoint folders: config.json, model.safetensors, tokenizer.json, provenance.json. Nothing is unpickled."""
 
 import json
 import os
@@ -24,13 +24,13 @@ FORMATS: dict[type[ModelConfig], str] = {
     LanguageModelConfig: "memlm language model",
     MemoryModelConfig: "memlm memory model",
 }
-"""What a folder calls itself, by the configuration of the model it holds."""
+"""The `format` in provenance.json, for models of each configuration."""
 FORMAT_VERSION = 1
 _FILES = ("config.json", "model.safetensors", "tokenizer.json", "provenance.json")
 
 
 class Contents(NamedTuple):
-    """What a checkpoint folder holds."""
+    """The contents of a checkpoint folder."""
 
     config: ModelConfig
     tensors: dict[str, Tensor]
@@ -48,11 +48,11 @@ def save(
     """Write a checkpoint folder, all or nothing.
 
     Raises:
-        ValueError: `folder` is a file, or holds something that is no part of a memlm checkpoint, and would be lost.
+        ValueError: `folder` is a file, or holds other files than a memlm checkpoint's, which would be lost.
         OSError: the disk is full or not writable.
     """
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    # Other libraries' models have a config.json and a model.safetensors, too; but not where they came from.
+    # Other libraries' models have a config.json and a model.safetensors too, but no provenance.json.
     others = sorted(names - set(_FILES) if "provenance.json" in names else names)
     if others:
         raise ValueError(f"{folder} holds {', '.join(others[:3])}, which saving there would remove; give a new folder")
@@ -62,7 +62,7 @@ def save(
         (temporary / "provenance.json").write_text(json.dumps({**provenance, **header}, indent=2) + "\n")
         tokenizer.save(temporary)
         save_file(_without_tied(tensors), temporary / "model.safetensors", metadata={"format": "pt"})
-        # safetensors lets nobody else read what it writes; a model is as readable as the rest of its folder.
+        # safetensors makes its file readable by its owner only; use the mode of the other files.
         (temporary / "model.safetensors").chmod((temporary / "config.json").stat().st_mode)
 
 

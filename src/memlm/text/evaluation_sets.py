@@ -1,4 +1,4 @@
-"""The standard sets to evaluate an autoencoder on: its own kind of text, later years, and ever stranger text."""
+"""The standard evaluation sets of autoencoders: held-out text, later years, and text of other kinds."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ RANDOM = "random_tokens"
 
 
 def corpus_sets(prepared: PreparedData) -> Iterator[tuple[str, TokenSplit]]:
-    """Documents of the training corpus that were kept out of training."""
+    """Held-out documents of the training corpus."""
     yield HELD_OUT, prepared.splits["test"]
     if "temporal" in prepared.splits:
         yield "temporal", prepared.splits["temporal"]
@@ -36,9 +36,9 @@ def foreign_sets(tokenizer: Tokenizer) -> Iterator[tuple[str, TokenSplit]]:
 def uniform_tokens(
     tokenizer: Tokenizer, *, num_documents: int = 16, document_tokens: int = 1024, seed: int = 0
 ) -> TokenSplit:
-    """Independent, uniformly random tokens: ln V nats each, and no statistics of any language to lean on.
+    """Independent, uniformly random tokens, of ln V nats each.
 
-    Their bytes are those of the decoded text, in which bytes that are no UTF-8 have become U+FFFD.
+    Their bytes are those of the decoded text, in which invalid UTF-8 has become U+FFFD.
     """
     shape = (num_documents, document_tokens)
     tokens = np.random.default_rng(seed).integers(tokenizer.vocab_size, size=shape)

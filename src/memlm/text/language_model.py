@@ -1,4 +1,4 @@
-"""A tokenizer and a causal language model as one; what probes and attacks are tried on."""
+"""A causal language model with its tokenizer; a model for probes and attacks."""
 
 import numpy as np
 from jaxtyping import Float
@@ -21,7 +21,7 @@ class TextLanguageModel(TextModel[LanguageModel, LanguageModelConfig]):
     model_class = LanguageModel
 
     def evaluate_split(self, split: TokenSplit, *, name: str) -> Result:
-        """What next tokens cost within chunks: `causal_nats_per_token`, with a 95% interval over documents."""
+        """Cross-entropy of next tokens within chunks (`causal_nats_per_token`), with a 95% interval over documents."""
         chunks = split_into_chunks(split, self.config.chunk_len)
         nats, mask = causal_nats(self.model, chunks), chunks.mask[:, 1:]
         per_chunk = (nats * mask).sum(1, dtype=np.float64), mask.sum(1)
@@ -38,7 +38,7 @@ class TextLanguageModel(TextModel[LanguageModel, LanguageModelConfig]):
 
 
 def causal_nats(model: LanguageModel, chunks: Chunks) -> Float[np.ndarray, "chunk token_less_one"]:
-    """What each token but a chunk's first costs the model, given those before it, in nats; 0 at the padding."""
+    """Cross-entropy in nats of each token but a chunk's first, given those before it; 0 at the padding."""
     device = next(model.parameters()).device
     num_chunks = batch_chunks(chunks.tokens.shape[1], model.config.vocab_size)
 

@@ -1,4 +1,4 @@
-"""Memories apart from the model that made them: what is kept, indexed, sent elsewhere and read back."""
+"""Memories apart from their model: they can be indexed, concatenated, saved and loaded."""
 
 import hashlib
 import json
@@ -41,12 +41,12 @@ class Memory:
     num_chunks: tuple[int, ...]
     """Chunks of each text."""
     encoder: str
-    """Fingerprint of the encoder that made these vectors; no other's decoder can read them."""
+    """Fingerprint of the encoder that made these vectors; only its decoders can read them."""
     exact: Bool[Tensor, " chunk"] | None = None
-    """Whether each chunk is regenerated without an error, where that was verified."""
+    """Whether each chunk is regenerated without an error; None if that was not verified."""
     confidence: Float[Tensor, "chunk token"] | None = None
-    """By how many nats each regenerated token leads the next likeliest, where that was verified; beyond the end of a
-    chunk, the end token."""
+    """By how many nats each regenerated token leads the next most likely, beyond a chunk's end the end token; None if
+    that was not verified."""
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 3:

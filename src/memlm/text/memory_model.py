@@ -1,4 +1,4 @@
-"""A tokenizer and a memory model as one: text → memories; memories and a prompt → more text."""
+"""A memory model with its tokenizer: text → memories; memories and a prompt → more text."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +25,7 @@ WINDOW_CHUNKS = 4
 
 
 class TextMemoryModel(MemoryTextModel[MemoryModel, MemoryModelConfig]):
-    """Reads past text as one memory a chunk, and goes on from there.
+    """Reads past text as one memory per chunk, and continues it.
 
     ```python
     model = TextMemoryModel.from_pretrained("runs/memory/model")
@@ -46,18 +46,18 @@ class TextMemoryModel(MemoryTextModel[MemoryModel, MemoryModelConfig]):
         streamer: Any = None,
         **options: Any,
     ) -> str:
-        """Go on from a prompt, with the text before it as memories.
+        """Continue a prompt, with the text before it as memories.
 
-        What is written becomes memories too, chunk by chunk, so that there is no end to how much may be.
+        Generated chunks become memories too, so that the length is not limited.
 
         Args:
-            prompt: text to go on from; its whole chunks become memories as well.
-            past: text before it; or its memories (`MemoryFile.memories`, `TextAutoencoder.encode`), if the encoder that
-                this model was trained with made them.
-            max_new_tokens: how many tokens to write.
-            streamer: a transformers streamer, which hears of every token as it is written.
-            options: as transformers' `generate` takes them (do_sample, temperature, top_p, eos_token_id,
-                stopping_criteria, ...); what counts tokens or looks back knows the current chunk alone.
+            prompt: text to continue; its whole chunks become memories as well.
+            past: text before it; or its memories (`MemoryFile.memories`, `TextAutoencoder.encode`), made by the encoder
+                that this model was trained with.
+            max_new_tokens: how many tokens to generate.
+            streamer: a transformers streamer, which receives each token.
+            options: of transformers' `generate` (do_sample, temperature, top_p, eos_token_id, stopping_criteria, ...);
+                those that count tokens or look back see the current chunk only.
 
         Raises:
             ValueError: `max_new_tokens` is not positive; another encoder made the memories.
@@ -71,7 +71,7 @@ class TextMemoryModel(MemoryTextModel[MemoryModel, MemoryModelConfig]):
         return self.tokenizer.decode(written.tolist())
 
     def evaluate(self, texts: Sequence[str], *, name: str = "texts", quiet: bool = True) -> Result:
-        """Measure what next tokens cost, given the memories of the text before, and what memories give back.
+        """Measure the cross-entropy of next tokens given the memories of earlier chunks, and regeneration.
 
         Each text is a document: a unit of the bootstrap.
 
@@ -105,7 +105,7 @@ class TextMemoryModel(MemoryTextModel[MemoryModel, MemoryModelConfig]):
         return self._result(name, values, intervals)
 
     def evaluate_retention(self, split: TokenSplit, *, name: str, quiet: bool = True) -> Result:
-        """How much of each chunk the decoder regenerates from its memory; one not trained to will do badly."""
+        """Measure how much of each chunk the decoder regenerates from its memory, if it is trained to."""
         shape, regenerator = self.config.shape, Regenerator(self.model)
         values, intervals = self._regeneration(regenerator, split, name=name, quiet=quiet)
         correct = {

@@ -1,4 +1,4 @@
-"""A model and its tokenizer as one: what can be saved, loaded and shared."""
+"""A model with its tokenizer, which can be saved, loaded and shared."""
 
 from collections.abc import Iterable, Mapping, Set
 from functools import cached_property
@@ -29,20 +29,20 @@ MemoryConfiguration = TypeVar("MemoryConfiguration", AutoencoderConfig, MemoryMo
 
 
 class TextModel(Generic[Model, Configuration]):
-    """A model and its tokenizer, that can be saved and loaded."""
+    """A model with its tokenizer; base of all kinds."""
 
     config_class: ClassVar[type[ModelConfig]]
-    """Of the models that its checkpoint folders hold."""
+    """The class of its models' configurations, which tells its checkpoint folders from others."""
     model_class: ClassVar[type[nn.Module]]
-    """Built of a configuration alone."""
+    """The class of its models, which are built of a configuration alone."""
     tables: ClassVar[tuple[str, ...]] = ()
-    """What is kept beside the model's own tensors, under these names: arguments and attributes of the class."""
+    """Names of tensors saved beside the model's; each is an argument and an attribute of the class."""
 
     def __init__(self, model: Model, tokenizer: Tokenizer, provenance: dict[str, Any]) -> None:
         """Raise ValueError where model and tokenizer do not belong together."""
         self.model, self.tokenizer, self.provenance = model.eval(), tokenizer, provenance
         self.source = ""
-        """The name or path that it was loaded by."""
+        """The name or path that it was loaded from."""
         if tokenizer.vocab_size != self.config.vocab_size:
             raise ValueError(
                 f"the tokenizer has {tokenizer.vocab_size} types, the model {self.config.vocab_size}: "
@@ -80,7 +80,7 @@ class TextModel(Generic[Model, Configuration]):
         """Write a checkpoint folder (config, safetensors, tokenizer, provenance), all or nothing.
 
         Raises:
-            OSError: the disk is full or not writable; what was in `folder` before still is.
+            OSError: the disk is full or not writable; an earlier checkpoint in `folder` is then kept.
         """
         tensors = {**self.model.state_dict(), **{name: getattr(self, name) for name in self.tables}}
         checkpoint_folder.save(Path(folder), self.config, tensors, self.tokenizer, self.provenance)
@@ -97,8 +97,7 @@ class TextModel(Generic[Model, Configuration]):
             device: where to put it; by default on a GPU, where there is one.
 
         Raises:
-            ValueError: no such model, or a folder that is not a whole memlm checkpoint; says which part is wrong. No
-                such device.
+            ValueError: there is no such model or device, or the checkpoint is incomplete or damaged.
         """
         folder = checkpoint_folder.locate(name_or_path, revision)
         config, tensors, tokenizer, provenance = checkpoint_folder.load(folder, cls.config_class)
@@ -121,7 +120,7 @@ class TextModel(Generic[Model, Configuration]):
 
 
 class MemoryTextModel(TextModel[Model, MemoryConfiguration]):
-    """A model with an encoder, from whose memories text is regenerated; a table of what tokens cost without them."""
+    """A model with an encoder, which regenerates text from memories; with the reader without a memory, to compare."""
 
     tables = ("unconditional",)
 
@@ -138,7 +137,7 @@ class MemoryTextModel(TextModel[Model, MemoryConfiguration]):
 
     @property
     def encoder(self) -> Encoder | None:
-        """What makes the memories; a memory model may have none."""
+        """The encoder; a memory model may have none."""
         return self.model.encoder  # type: ignore[return-value]
 
     @cached_property
@@ -147,7 +146,7 @@ class MemoryTextModel(TextModel[Model, MemoryConfiguration]):
         return self.encoder.fingerprint(self.tokenizer.fingerprint) if self.encoder else ""
 
     def require_own(self, memory: Memory) -> None:
-        """Raise ValueError where another encoder made the memory: its vectors would be read as anything."""
+        """Raise ValueError if another encoder made the memory, whose vectors would mean something else."""
         if memory.encoder != self.encoder_fingerprint:
             raise ValueError(
                 f"this memory was made by encoder {memory.encoder}, not by this one "
@@ -162,7 +161,7 @@ class MemoryTextModel(TextModel[Model, MemoryConfiguration]):
     def _regeneration(
         self, regenerator: nn.Module, split: TokenSplit, *, name: str, quiet: bool
     ) -> tuple[dict[str, Any], dict[str, Interval]]:
-        """What the decoder gives back at once of each chunk (`evaluation.metrics.measures`)."""
+        """Measures of the decoder's most likely tokens (`evaluation.metrics.measures`)."""
         shape = self.config.shape
         chunks = split_into_chunks(split, shape.chunk_len)
         total = int(chunks.mask.sum())
@@ -194,8 +193,8 @@ def as_texts(texts: Iterable[str]) -> list[str]:
     """Texts of a list, a generator, a pandas Series or the like.
 
     Raises:
-        ValueError: it is one string, which would be read letter by letter.
-        TypeError: it holds something else than strings, or has no order; says what and where.
+        ValueError: it is one string, whose characters would be the texts.
+        TypeError: it has no order, or holds something else than strings; says what and where.
     """
     if isinstance(texts, str):
         raise ValueError("expected a list of texts, not one string; wrap it: [text]")

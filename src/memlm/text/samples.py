@@ -1,4 +1,4 @@
-"""Regenerated passages, to be looked at: runs of text that came back right, and runs that did not."""
+"""Regenerated passages to look at, divided into correct and wrong pieces."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -15,14 +15,14 @@ PASSAGE_CHUNKS = 3
 """Consecutive chunks in a passage: a paragraph or so."""
 
 Sample = dict[str, Any]
-"""{document, pieces, unsure}: `pieces` are [what it should be, what came out], equal where regenerated right; `unsure`
-says which of them are marked as what may be wrong."""
+"""{document, pieces, unsure}: `pieces` are [original, regenerated], equal where correct; `unsure` says which of these
+are marked as possibly wrong."""
 
 
 def random_passages(
     model: TextAutoencoder, split: TokenSplit, *, num_passages: int = 3, seed: int = 0
 ) -> Iterator[Sample]:
-    """Passages drawn at random, not by how well they came out."""
+    """Passages drawn at random."""
     chunks = split_into_chunks(split, model.config.shape.chunk_len)
     last = np.arange(len(chunks.tokens)) + PASSAGE_CHUNKS - 1
     inside = last < len(last)
@@ -56,5 +56,5 @@ def _sample(model: TextAutoencoder, name: str, chunks: Chunks) -> Sample:
 
 
 def _text(model: TextAutoencoder, ids: Sequence[int]) -> str:
-    """-1 is no token: one is missing, or one too many came out."""
+    """-1 is no token: one is missing or too many."""
     return model.tokenizer.decode(token for token in ids if token >= 0)
