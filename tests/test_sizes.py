@@ -17,7 +17,6 @@ MOST_SHARED = 10
 
 LONG = {
     "src/memlm/recipes/memory_model.py: memory_model",
-    "src/memlm/probing/trained_reader.py: train_reader",
     "src/memlm_evidence/benchmarks/recall.py: recall",
 }
 """Files and functions that are still longer; it only shrinks."""

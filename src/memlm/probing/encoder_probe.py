@@ -4,6 +4,7 @@ trained and measured, and so for each control and baseline."""
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,11 +62,9 @@ class EncoderProbe:
 
     def rows(self) -> Iterator[ProbeRow]:
         """A row for each combination."""
-        for view in self.views:
-            for reader in self.cfg.readers:
-                for degradation in self.cfg.degradations:
-                    for seed in self.cfg.seeds:
-                        yield self.row(ReaderSpec(view, READERS[reader], seed, degradation))
+        cfg = self.cfg
+        for view, reader, degradation, seed in product(self.views, cfg.readers, cfg.degradations, cfg.seeds):
+            yield self.row(ReaderSpec(view, READERS[reader], seed, degradation))
 
     def controls(self, names: Sequence[str] = CONTROLS) -> Iterator[ProbeRow]:
         """The controls, for the first view and reader."""

@@ -85,19 +85,9 @@ def train_reader(
     """Train a reader to regenerate the training chunks from their embeddings; of its learning curve, the best is kept.
 
     Its probabilities are mixed with those of the same reader without a memory, as validation text says is best.
-
-    Args:
-        data: the texts.
-        embeddings: [chunk slot dim] of their chunks.
-        codes: of the vocabulary's tokens, in its order.
-        reader: its kind and size.
-        cfg: its budget.
-        transform: of the embeddings, before they are read; by default they are only whitened.
-        without: the same kind of reader trained on a constant. A reader that sees only the embedding needs none: what
-            it can learn without one is the tokens' frequencies, which are counted.
-        seed: of the reader's weights and of the order of chunks.
-        title: what the progress bar says.
-        quiet: show no progress.
+    `codes` are those of `data.types`. By default embeddings are only whitened. `without` is the same kind of reader
+    trained on a constant; one that sees only the embedding needs none: what it can learn without one is the tokens'
+    frequencies, which are counted.
     """
     train, validation, _ = data.numbered
     transform = transform or Transform(embeddings.train)
@@ -107,21 +97,14 @@ def train_reader(
     shape = MemoryShape(vocab_size=len(codes), chunk_len=train.chunk_len, num_slots=num_slots, memory_dim=dim)
     torch.manual_seed(seed)
     module = build_reader(reader, shape, codes, torch.from_numpy(log_probs).float())
-    watched, few = transform(embeddings.validation), slice(_MAX_WATCHED)
-    curve: list[dict[str, float]] = []
-    best: dict[str, Tensor] = {}
-
-    def watch(model: nn.Module) -> dict[str, float]:
-        curve.append(quick_measures(_score(model, validation.rows(few), watched[few])))
-        if curve[-1]["nats_per_token"] == min(point["nats_per_token"] for point in curve):
-            best.update({name: tensor.detach().clone() for name, tensor in model.state_dict().items()})
-        return curve[-1]
+    watched = transform(embeddings.validation)
+    curve = _Curve(validation.rows(slice(_MAX_WATCHED)), watched[:_MAX_WATCHED])
 
     def memory(rows: np.ndarray, step: int) -> MemoryVectors:
         return transform(embeddings.train[rows], torch.Generator().manual_seed(seed * 1_000_003 + step))
 
-    training = fit_reader(module, train, cfg, seed, memory=memory, evaluate=watch, title=title, quiet=quiet)
-    module.load_state_dict(best)  # one that has learned its training chunks by heart reads others worse
+    training = fit_reader(module, train, cfg, seed, memory=memory, evaluate=curve.watch, title=title, quiet=quiet)
+    module.load_state_dict(curve.best)  # one that has learned its training chunks by heart reads others worse
     module.cpu()
     nats, known_nats = _score(module, validation, watched, only_nats=True).nats, known(validation)
     return TrainedReader(
@@ -130,9 +113,38 @@ def train_reader(
         without=known,
         vocab_size=len(codes),
         trust=chosen_trust(nats, known_nats, validation.document),
-        curve=[{"tokens": (i + 1) * training.eval_tokens, **row} for i, row in enumerate(curve)],
-        converged=_converged(curve, float(known_nats.mean())),
+        curve=[{"tokens": (i + 1) * training.eval_tokens, **point} for i, point in enumerate(curve.points)],
+        converged=curve.converged(float(known_nats.mean())),
     )
+
+
+class _Curve:
+    """How a reader learns, by validation text; and the weights it had at its best."""
+
+    def __init__(self, chunks: Chunks, memory: MemoryVectors) -> None:
+        self.chunks, self.memory = chunks, memory
+        self.points: list[dict[str, float]] = []
+        self.best: dict[str, Tensor] = {}
+
+    def watch(self, model: nn.Module) -> dict[str, float]:
+        """One more point."""
+        self.points.append(quick_measures(_score(model, self.chunks, self.memory)))
+        if self.nats[-1] == self.nats.min():
+            self.best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        return self.points[-1]
+
+    @property
+    def nats(self) -> Float[np.ndarray, " point"]:
+        """Per token."""
+        return np.array([point["nats_per_token"] for point in self.points])
+
+    def converged(self, without_nats: float) -> bool:
+        """Whether the second half changed next to nothing; the learning rate falls in it, which brings most.
+
+        A reader that lost what it had won, by learning its training chunks by heart, would have gone on with more.
+        """
+        late = self.nats[max(0, len(self.nats) // 2 - 1) :]
+        return bool(max(late[0], late[-1]) - self.nats.min() < CONVERGED_FRACTION * without_nats)
 
 
 def fit_reader(
@@ -179,13 +191,3 @@ def codes_of(table: Float[Tensor, "vocab dim"]) -> Float[Tensor, "vocab code"]:
 def _score(module: nn.Module, chunks: Chunks, memory: MemoryVectors, *, only_nats: bool = False) -> Scores:
     codes = module.get_buffer("head.codes")
     return score(module, chunks, len(codes), memory=memory, only_nats=only_nats, device=codes.device)
-
-
-def _converged(curve: list[dict[str, float]], without_nats: float) -> bool:
-    """Whether the second half of training changed next to nothing; the learning rate falls in it, which brings most.
-
-    A reader that lost what it had won, by learning its training chunks by heart, would have gone on with more of them.
-    """
-    nats = np.array([point["nats_per_token"] for point in curve])
-    late = nats[max(0, len(nats) // 2 - 1) :]
-    return bool(max(late[0], nats[-1]) - nats.min() < CONVERGED_FRACTION * without_nats)

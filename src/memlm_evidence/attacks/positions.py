@@ -47,15 +47,10 @@ def invert_positions(
     however deep the layer.
 
     Args:
-        model: whose states they are.
         states: the states of the text's own tokens, without special tokens.
-        layer: from 0, the token embeddings.
         tolerance: distance, in units of the state's length, within which a candidate matches: must be above what
             rounding does, which is more in bf16.
         allowed: tokens to try; all by default.
-        batch: candidates encoded at once.
-        num_rounds: of candidates, at most.
-        num_steps: of gradient descent in each round.
 
     Raises:
         ValueError: the model is not causal; there is no such layer; states, allowed tokens or options do not fit.

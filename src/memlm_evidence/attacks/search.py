@@ -85,13 +85,7 @@ def search(
     one. And half of the replacements come from `proposals`, where given: a reader's guesses, likeliest first.
 
     Args:
-        embed: the encoder, from input embeddings.
-        token_table: the input embedding of every token.
-        target: the embedding.
-        start: texts.
-        cfg: how long to search.
         allowed: tokens the gradient may propose; all by default.
-        proposals: tokens for each position.
 
     Raises:
         ValueError: an empty or misshapen start, target, allowed, or proposals, or a token out of range.
