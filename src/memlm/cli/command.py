@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from memlm.config import FileCorpus
-    from memlm.runtime.results import Result
+    from memlm.runtime.results import Record, Result
 
 Answer = Mapping[str, Any]
 
@@ -91,7 +91,7 @@ class ReadsText(Command):
         return [document.text for document in read_documents(self.corpus(paths))]
 
 
-def keep(result: "Result", path: Path) -> None:
+def keep(result: "Result | Record", path: Path) -> None:
     """Write a result to a file, whole or not at all."""
     from memlm.runtime.files import atomic_write
 

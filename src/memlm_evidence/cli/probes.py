@@ -71,7 +71,6 @@ class Probe(_Reads):
     def run(self) -> Answer:
         """Probe and show."""
         import memlm
-        from memlm.runtime.results import Result
         from memlm_evidence.cli.show import print_probe
         from memlm_evidence.pages.probe import write_probe_report
 
@@ -88,8 +87,7 @@ class Probe(_Reads):
             controls=self.controls == "yes",
             reading=self.reading(),
         )
-        probed = memlm.probe(self.encoder, self.texts(), cfg=cfg, precision=self.precision, quiet=False)
-        result = Result.from_dict(probed.to_dict())
+        result = memlm.probe(self.encoder, self.texts(), cfg=cfg, precision=self.precision, quiet=False)
         print_probe(self.console(), result)
         if self.out:
             keep(result, self.out / "probe.json")

@@ -1,21 +1,31 @@
 """A probe's page: how much of a text can be read from an encoder's embeddings, and whether its controls hold."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from memlm.probing.results import Baselines, ProbeResult, ProbeRow
 from memlm.runtime.measures import measure
-from memlm.runtime.results import Result
 from memlm.runtime.tables import Table
 from memlm.runtime.wording import human, number, quantity
 from memlm_evidence.pages.definitions import flat, made_by
+from memlm_evidence.pages.figures import Figure
 from memlm_evidence.pages.page import Page
 from memlm_evidence.pages.probe_controls import CONTROLS, Verdict, verdicts
 from memlm_evidence.pages.probe_figures import by_chunk_len, by_layer, by_noise, by_position, by_precision, by_training
-from memlm_evidence.pages.probe_rows import Probed, ProbeRow, at_least, in_few_digits, spread
-from memlm_evidence.pages.seeds import read_result
+from memlm_evidence.pages.probe_rows import (
+    Rows,
+    at_least,
+    best,
+    degradation,
+    in_few_digits,
+    plain,
+    shown,
+    spread,
+    view,
+)
 
 _MEASURES = (
     "token_accuracy",
@@ -30,10 +40,6 @@ _OF_CONTROLS = ("token_accuracy", "retained_bits_per_token")
 _IN_TERMINAL = ("token_accuracy", "exact_match", "retained_bits_per_token", "retained_fraction")
 _OTHER_UNITS = ("bits_per_dim", "entropy_ratio")
 """Measures that are others of the table in other units, and need no intervals of their own."""
-_BASELINES = {
-    "unconditional_nats_per_token": "by token frequencies",
-    "causal_nats_per_token": "by a causal language model",
-}
 
 
 def write_probe_report(folder: Path) -> Path:
@@ -45,120 +51,119 @@ def write_probe_report(folder: Path) -> Path:
     source = folder / "probe.json"
     if not source.is_file():
         raise ValueError(f"{source}: there is no such file; `memlm probe` makes it")
-    result = read_result(source)
     try:
-        page = probe_page(result)
+        page = probe_page(ProbeResult.from_dict(json.loads(source.read_text(encoding="utf-8"))))
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
     return page.write(folder)
 
 
-def probe_page(result: Result) -> Page:
+def probe_page(result: ProbeResult) -> Page:
     """The page of a probe.
 
     Raises:
-        ValueError: the result is not a probe's.
+        ValueError: the result has no rows.
     """
-    probed = Probed.of(result)
-    judged = verdicts(probed)
-    degraded = [row for row in probed.rows if row.degradation]
+    if not (rows := plain(result)):
+        raise ValueError("this probe's result has no rows; `memlm probe` makes them")
+    at_best, judged = best(result), verdicts(result)
+    degraded = [row for row in result.rows if row.degradation]
     made = result.provenance
     data = {
-        "probed": probed,
-        "lengths": sorted({row.chunk_len for row in probed.plain}),
-        "best": {name: getattr(spread(probed.best, name), "mean", None) for name in _MEASURES},
+        "probed": result,
+        "lengths": sorted({row.chunk_len for row in rows}),
+        "best": {name: getattr(spread(at_best, name), "mean", None) for name in _MEASURES},
+        "best_row": at_best[0],
+        "best_view": view(at_best[0]),
+        "num_seeds": len(at_best),
         "bits": in_few_digits("retained_bits_per_token").show,
-        "lower_bound": any(row.lower_bound for row in probed.best),
+        "lower_bound": any(row.lower_bound for row in at_best),
         "at_least": at_least,
-        "positive": _positive(probed, judged),
+        "positive": _positive(at_best[0], judged),
         "failed": [verdict for verdict in judged if verdict.failed],
-        "some_useless": any(row.useless for row in probed.plain),
-        "table": rows_table(probed.plain),
-        "meanings": [(measure(name).header, measure(name).meaning) for name in _present(probed.plain, _MEASURES)],
+        "some_useless": any(row.trust == 0 for row in rows),
+        "table": rows_table(rows),
+        "meanings": [(measure(name).header, measure(name).meaning) for name in _MEASURES],
         "verdicts": judged,
         "controls": controls_table(judged, _OF_CONTROLS),
         "control_meanings": [
             (human(name), control.meaning)
             for name, control in CONTROLS.items()
-            if name in {row.control for row in probed.controls}
+            if name in {verdict.row.control for verdict in judged}
         ],
-        "baselines": baselines_table(probed.baselines),
-        "models": list(
-            dict.fromkeys(row["causal_model"] for row in probed.baselines.values() if row.get("causal_model"))
-        ),
-        "by_length": _some(by_chunk_len(probed, "token_accuracy"), by_chunk_len(probed, "retained_fraction")),
-        "by_layer": by_layer(probed, "retained_fraction"),
+        "baselines": baselines_table(result.baselines),
+        "models": list(dict.fromkeys(row.causal_model for row in result.baselines.values())),
+        "by_length": _some(by_chunk_len(result, "token_accuracy"), by_chunk_len(result, "retained_fraction")),
+        "by_layer": by_layer(result, "retained_fraction"),
         "degraded": rows_table(degraded, _OF_DEGRADED) if degraded else None,
-        "by_degradation": _some(by_precision(probed, "bits_per_dim"), by_noise(probed, "bits_per_dim")),
-        "by_position": by_position(probed),
-        "by_training": by_training(probed),
+        "by_degradation": _some(by_precision(result, "bits_per_dim"), by_noise(result, "bits_per_dim")),
+        "by_position": by_position(result),
+        "by_training": by_training(result),
         "made_by": made_by(made and replace(made, settings=dict(flat(made.settings)))),
     }
     return Page("probe", data)
 
 
-def rows_table(rows: Sequence[ProbeRow], names: Sequence[str] = _MEASURES) -> Table:
-    """A row for each reader's, with its seed where there are several; measures that none has are left out."""
-    shown = _present(rows, names)
+def rows_table(rows: Rows, names: Sequence[str] = _MEASURES) -> Table:
+    """A row for each reader's, with its seed where there are several."""
     cells = []
     for row in rows:
-        told = [row.reader, row.degradation, *_seed(row, rows)]
-        told += ["lower bound"] * row.lower_bound + ["of no use"] * row.useless
-        numbers = (row.shown(name).split("\n")[0] if name in _OTHER_UNITS else row.shown(name) for name in shown)
-        cells.append([f"{row.view}\n{', '.join(filter(None, told))}", str(row.chunk_len), *numbers])
-    over = "chunks" if any(row.measures.get("resampled") == "chunks" for row in rows) else "whole documents"
+        told = [row.reader, degradation(row), *_seed(row, rows)]
+        told += ["lower bound"] * row.lower_bound + ["of no use"] * (row.trust == 0)
+        numbers = (shown(row, name).split("\n")[0] if name in _OTHER_UNITS else shown(row, name) for name in names)
+        cells.append([f"{view(row)}\n{', '.join(filter(None, told))}", str(row.chunk_len), *numbers])
+    over = "chunks" if any(row.resampled == "chunks" for row in rows) else "whole documents"
     caption = f"Below a view: its reader. Chunk: its tokens. Below a number: its 95% interval, from resampling {over}."
-    return Table(["view", "chunk", *(measure(name).header for name in shown)], cells, caption)
+    return Table(["view", "chunk", *(measure(name).header for name in names)], cells, caption)
 
 
-def terminal_table(rows: Sequence[ProbeRow]) -> Table:
+def terminal_table(rows: Rows) -> Table:
     """As `rows_table`, for a narrow terminal: what was read in one column, fewer measures, intervals as `low…high`."""
     cells = []
     for row in rows:
-        view = ", ".join(filter(None, [row.view, row.degradation, *_seed(row, rows)]))
-        below = f"{row.reader}, {row.chunk_len}" + ", of no use" * row.useless
-        numbers = (row.shown(name).replace("[", "").replace(", ", "…").removesuffix("]") for name in _IN_TERMINAL)
-        cells.append([f"{view}\n{below}", *numbers])
+        told = ", ".join(filter(None, [view(row), degradation(row), *_seed(row, rows)]))
+        below = f"{row.reader}, {row.chunk_len}" + ", of no use" * (row.trust == 0)
+        numbers = (shown(row, name).replace("[", "").replace(", ", "…").removesuffix("]") for name in _IN_TERMINAL)
+        cells.append([f"{told}\n{below}", *numbers])
     return Table(["view\nreader, chunk", *(measure(name).header for name in _IN_TERMINAL)], cells)
 
 
 def controls_table(judged: Sequence[Verdict], names: Sequence[str] = ()) -> Table:
     """What the controls say, and their numbers."""
-    cells = [[human(row.control), str(row.chunk_len), words, *map(row.shown, names)] for row, words, _ in judged]
+    cells = [
+        [human(row.control or ""), str(row.chunk_len), words, *(shown(row, name) for name in names)]
+        for row, words, _ in judged
+    ]
     return Table(["control", "chunk", "verdict", *(measure(name).header for name in names)], cells)
 
 
-def baselines_table(baselines: Mapping[int, Mapping[str, Any]]) -> Table:
+def baselines_table(baselines: Mapping[str, Baselines]) -> Table:
     """What the text costs without a memory, by chunk length."""
     cells = [
         [
-            f"of {length} tokens\n{quantity(row.get('num_chunks'))} chunks",
-            *(_nats(row.get(name)) for name in _BASELINES),
+            f"of {length} tokens\n{quantity(row.num_chunks)} chunks",
+            _nats(row.unconditional_nats_per_token),
+            _nats(row.causal_nats_per_token),
         ]
-        for length, row in sorted(baselines.items())
+        for length, row in sorted(baselines.items(), key=lambda item: int(item[0]))
     ]
-    return Table(
-        ["chunk", *_BASELINES.values()], cells, "Nats per token of the test documents; below, the same in bits."
-    )
+    header = ["chunk", "by token frequencies", "by a causal language model"]
+    return Table(header, cells, "Nats per token of the test documents; below, the same in bits.")
 
 
-def _positive(probed: Probed, judged: Sequence[Verdict]) -> Verdict | None:
-    """Of the positive control, that of the best rows' chunk length, if there is one."""
+def _positive(row: ProbeRow, judged: Sequence[Verdict]) -> Verdict | None:
+    """Of the positive control, that of this row's chunk length, if there is one."""
     found = [verdict for verdict in judged if verdict.row.control == "positive"]
-    return next((each for each in found if each.row.chunk_len == probed.best[0].chunk_len), found[0] if found else None)
+    return next((each for each in found if each.row.chunk_len == row.chunk_len), found[0] if found else None)
 
 
-def _present(rows: Sequence[ProbeRow], names: Sequence[str]) -> list[str]:
-    return [name for name in names if any(row.value(name) is not None for row in rows)]
-
-
-def _seed(row: ProbeRow, rows: Sequence[ProbeRow]) -> list[str]:
+def _seed(row: ProbeRow, rows: Rows) -> list[str]:
     return [f"seed {row.seed}"] if len({each.seed for each in rows}) > 1 else []
 
 
-def _nats(nats: Any) -> str:
-    return f"{number(nats, 3)}\n{number(nats / math.log(2))} bits" if isinstance(nats, int | float) else "—"
+def _nats(nats: float | None) -> str:
+    return "—" if nats is None else f"{number(nats, 3)}\n{number(nats / math.log(2))} bits"
 
 
-def _some(*figures: Any) -> list[Any]:
+def _some(*figures: Figure | None) -> list[Figure]:
     return [figure for figure in figures if figure]

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from memlm.probing.results import ProbeResult, ProbeRow
 from memlm.runtime.wording import in_words, number
-from memlm_evidence.pages.probe_rows import Probed, ProbeRow
+from memlm_evidence.pages.probe_rows import GROUP, plain, property_of
 
 _POSITIVE_ACCURACY = 0.98
 """A reader strong enough regenerates at least this share of the positive control's tokens."""
@@ -18,64 +19,62 @@ class Verdict(NamedTuple):
     failed: bool = False
 
 
-def verdicts(probed: Probed) -> list[Verdict]:
-    """What each control says, in the order of `CONTROLS`; a control that is not known comes last."""
-    known = [
-        control.judge(probed, row)
-        for name, control in CONTROLS.items()
-        for row in probed.controls
-        if row.control == name
-    ]
-    return [*known, *(Verdict(row, "not judged") for row in probed.controls if row.control not in CONTROLS)]
-
-
 class Control(NamedTuple):
-    """A control: what it is and must show, and the verdict on a row of it."""
+    """A control: what it is and must show, and the verdict on a row of it, beside the same reader's plain row."""
 
     meaning: str
-    judge: Callable[[Probed, ProbeRow], Verdict]
+    judge: Callable[[ProbeRow, ProbeRow | None], tuple[str, bool]]
 
 
-def _retains_nothing(_: Probed, row: ProbeRow) -> Verdict:
+def verdicts(result: ProbeResult) -> list[Verdict]:
+    """What each control says, in the order of `CONTROLS`; a control that is not known comes last."""
+    rows = result.control_rows or tuple(result.controls.values())
+    same = (*GROUP, "seed")
+    plain_rows = {tuple(property_of(row, name) for name in same): row for row in reversed(plain(result))}
+    known = [
+        Verdict(row, *control.judge(row, plain_rows.get(tuple(property_of(row, name) for name in same))))
+        for name, control in CONTROLS.items()
+        for row in rows
+        if row.control == name
+    ]
+    return [*known, *(Verdict(row, "not judged") for row in rows if row.control not in CONTROLS)]
+
+
+def _retains_nothing(row: ProbeRow, _: ProbeRow | None) -> tuple[str, bool]:
     interval = row.intervals.get("retained_bits_per_token")
     if interval is None:
-        return Verdict(row, "cannot be judged: no interval")
+        return "cannot be judged: no interval", False
     if interval.low > 0:
-        return Verdict(row, "FAILED: bits are retained where there are none; trust no number here", failed=True)
+        return "FAILED: bits are retained where there are none; trust no number here", True
     if interval.high < 0:
-        return Verdict(row, "FAILED: below 0; what the reader learnt misleads it on new text", failed=True)
-    return Verdict(row, "as it must be: nothing is retained")
+        return "FAILED: below 0; what the reader learnt misleads it on new text", True
+    return "as it must be: nothing is retained", False
 
 
-def _retains_everything(_: Probed, row: ProbeRow) -> Verdict:
-    found = row.value("token_accuracy")
-    if found is None:
-        return Verdict(row, "cannot be judged: no token accuracy")
-    if found < _POSITIVE_ACCURACY:
-        return Verdict(row, "FAILED: the reader is too weak to say anything", failed=True)
-    return Verdict(row, "as it must be: the reader reads what is there")
+def _retains_everything(row: ProbeRow, _: ProbeRow | None) -> tuple[str, bool]:
+    if row.token_accuracy < _POSITIVE_ACCURACY:
+        return "FAILED: the reader is too weak to say anything", True
+    return "as it must be: the reader reads what is there", False
 
 
-def _owes_to_training(probed: Probed, row: ProbeRow) -> Verdict:
-    twin, name = probed.twin(row), "retained_bits_per_token"
-    own, other = twin.value(name) if twin else None, row.value(name)
-    if twin is None or own is None or other is None:
-        return Verdict(row, "cannot be judged: nothing to compare with")
-    a, b = twin.intervals.get(name), row.intervals.get(name)
+def _owes_to_training(row: ProbeRow, trained: ProbeRow | None) -> tuple[str, bool]:
+    if trained is None:
+        return "cannot be judged: nothing to compare with", False
+    gain = trained.retained_bits_per_token - row.retained_bits_per_token
+    a, b = (each.intervals.get("retained_bits_per_token") for each in (trained, row))
     overlap = a is not None and b is not None and a.low <= b.high and b.low <= a.high
-    if own == other or overlap:
-        return Verdict(row, f"training adds nothing to speak of ({number(own - other)} bits/token)")
-    if own > other:
-        return Verdict(row, f"training adds {number(own - other)} bits/token")
-    return Verdict(row, f"training costs {number(other - own)} bits/token: the architecture alone holds more")
+    if gain == 0 or overlap:
+        return f"training adds nothing to speak of ({number(gain)} bits/token)", False
+    if gain > 0:
+        return f"training adds {number(gain)} bits/token", False
+    return f"training costs {number(-gain)} bits/token: the architecture alone holds more", False
 
 
-def _is_not_guessed(probed: Probed, row: ProbeRow) -> Verdict:
-    twin = probed.twin(row)
-    own, other = twin.value("token_accuracy") if twin else None, row.value("token_accuracy")
-    if own is None or other is None:
-        return Verdict(row, "cannot be judged: nothing to compare with")
-    return Verdict(row, f"for comparison: {in_words(other)} of random tokens come back, {in_words(own)} of text")
+def _is_not_guessed(row: ProbeRow, of_text: ProbeRow | None) -> tuple[str, bool]:
+    if of_text is None:
+        return "cannot be judged: nothing to compare with", False
+    random, text = in_words(row.token_accuracy), in_words(of_text.token_accuracy)
+    return f"for comparison: {random} of random tokens come back, {text} of text", False
 
 
 CONTROLS: Mapping[str, Control] = {

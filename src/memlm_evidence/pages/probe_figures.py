@@ -3,69 +3,98 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from memlm.config import Noise, Quantization
+from memlm.probing.results import ProbeResult, ProbeRow
 from memlm.runtime.measures import measure
 from memlm_evidence.pages.figures import Figure, Line, line_figure
-from memlm_evidence.pages.probe_rows import GROUP, Probed, ProbeRow, Spread, accuracy, grouped, in_few_digits, spread
+from memlm_evidence.pages.probe_rows import (
+    GROUP,
+    Rows,
+    Spread,
+    accuracy,
+    grouped,
+    in_few_digits,
+    plain,
+    property_of,
+    spread,
+    view,
+)
 from memlm_evidence.pages.seeds import line_over_seeds
 
 _MOST_LINES, _MOST_TICKS = 6, 9
 _UNDEGRADED_BITS = 32
 
-Rows = Sequence[ProbeRow]
 
-
-def by_chunk_len(probed: Probed, name: str) -> Figure | None:
+def by_chunk_len(result: ProbeResult, name: str) -> Figure | None:
     """A measure against chunk length, a line for each view and reader."""
     label = "tokens per chunk (log scale)"
-    return _measured(probed.plain, name, ("view", "reader"), lambda row: row.chunk_len, label, log_x=True)
+    return _measured(plain(result), name, ("view", "reader"), lambda row: row.chunk_len, label, log_x=True)
 
 
-def by_layer(probed: Probed, name: str) -> Figure | None:
+def by_layer(result: ProbeResult, name: str) -> Figure | None:
     """A measure against layer, a line for each pooling, reader and chunk length; only of poolings of layers."""
-    rows = [row for row in probed.plain if row.view != row.pooling]
+    rows = [row for row in plain(result) if view(row) != row.pooling]
     return _measured(rows, name, ("pooling", "reader", "chunk_len"), lambda row: row.layer, "layer")
 
 
-def by_precision(probed: Probed, name: str) -> Figure | None:
+def by_precision(result: ProbeResult, name: str) -> Figure | None:
     """A measure against bits stored a dimension; the embedding as it is stands at the right end."""
-    rows, label = _beside(probed, "num_bits"), "bits stored a dimension (log scale)"
-    return _measured(rows, name, GROUP, lambda row: row.num_bits or _UNDEGRADED_BITS, label, log_x=True)
+    rows, label = _beside(result, Quantization), "bits stored a dimension (log scale)"
+    return _measured(rows, name, GROUP, _num_bits, label, log_x=True)
 
 
-def by_noise(probed: Probed, name: str) -> Figure | None:
+def by_noise(result: ProbeResult, name: str) -> Figure | None:
     """A measure against the noise on every dimension; the embedding as it is stands at 0."""
     label = "noise, in standard deviations of a dimension"
-    return _measured(_beside(probed, "noise"), name, GROUP, lambda row: row.noise or 0.0, label)
+    return _measured(_beside(result, Noise), name, GROUP, _noise, label)
 
 
-def by_position(probed: Probed) -> Figure | None:
+def by_position(result: ProbeResult) -> Figure | None:
     """Token accuracy by position: for each chunk length the best view and reader, or of one length all of them."""
-    several = len({row.chunk_len for row in probed.plain}) > 1
-    return _curves(probed, ("chunk_len",) if several else GROUP, "by_position", "", "position in the chunk")
+    several = len({row.chunk_len for row in plain(result)}) > 1
+    return _curves(result, ("chunk_len",) if several else GROUP, _by_position, "", "position in the chunk")
 
 
-def by_training(probed: Probed) -> Figure | None:
+def by_training(result: ProbeResult) -> Figure | None:
     """Learning curves: for each reader and chunk length that of the best view."""
-    return _curves(probed, ("reader", "chunk_len"), "by_training", " on validation text", "training tokens")
+    return _curves(result, ("reader", "chunk_len"), _by_training, " on validation text", "training tokens")
 
 
-def _beside(probed: Probed, degraded: str) -> list[ProbeRow]:
+def _by_position(row: ProbeRow) -> dict[float, float]:
+    return {place: share for place, share in enumerate(row.accuracy_by_position, 1) if share is not None}
+
+
+def _by_training(row: ProbeRow) -> dict[float, float]:
+    return {each["tokens"]: each["token_accuracy"] for each in row.curve}
+
+
+def _num_bits(row: ProbeRow) -> float:
+    return row.degradation.num_bits if isinstance(row.degradation, Quantization) else _UNDEGRADED_BITS
+
+
+def _noise(row: ProbeRow) -> float:
+    return row.degradation.std if isinstance(row.degradation, Noise) else 0.0
+
+
+def _beside(result: ProbeResult, kind: type) -> list[ProbeRow]:
     """Rows degraded so, and those of the same embeddings as they are; none where nothing was degraded so."""
-    found = [row for row in probed.rows if getattr(row, degraded) is not None]
-    same = grouped(found, *GROUP)
-    return [*found, *(row for row in probed.plain if tuple(getattr(row, name) for name in GROUP) in same)]
+    found = [row for row in result.rows if isinstance(row.degradation, kind)]
+    plain_rows = grouped(plain(result), *GROUP)
+    return [*found, *(row for key in grouped(found, *GROUP) for row in plain_rows.get(key, []))]
 
 
-def _curves(probed: Probed, names: Sequence[str], curve: str, of: str, x_label: str) -> Figure | None:
+def _curves(
+    result: ProbeResult, names: Sequence[str], curve: Callable[[ProbeRow], dict[float, float]], of: str, x_label: str
+) -> Figure | None:
     """The rows' own curves of token accuracy, of the most accurate group for each combination of properties `names`."""
     best: dict[tuple[Any, ...], list[ProbeRow]] = {}
-    for group in grouped(probed.plain, *GROUP).values():
-        key = tuple(getattr(group[0], name) for name in names)
+    for group in grouped(plain(result), *GROUP).values():
+        key = tuple(property_of(group[0], name) for name in names)
         if accuracy(group) > accuracy(best.get(key, [])):
             best[key] = group
     lines = []
     for label, group in _labelled(list(best.values()), GROUP).items():
-        curves: list[Mapping[float, float]] = [getattr(row, curve) for row in group]
+        curves = list(map(curve, group))
         places = sorted({place for each in curves for place in each})
         values = [[each[place] for each in curves if place in each] for place in places]
         lines.append(line_over_seeds(label, places, values, band=len(curves) > 1))
@@ -94,9 +123,11 @@ def _measured(
 
 def _labelled(groups: Sequence[list[ProbeRow]], names: Sequence[str]) -> dict[str, list[ProbeRow]]:
     """Groups by what tells them apart."""
-    told = [name for name in names if len({getattr(group[0], name) for group in groups}) > 1] or names[:1]
+    told = [name for name in names if len({property_of(group[0], name) for group in groups}) > 1] or names[:1]
     say: Mapping[str, str] = {"chunk_len": "{} tokens", "reader": "{} reader"}
-    return {", ".join(say.get(name, "{}").format(getattr(group[0], name)) for name in told): group for group in groups}
+    return {
+        ", ".join(say.get(name, "{}").format(property_of(group[0], name)) for name in told): group for group in groups
+    }
 
 
 def _drawn(lines: Sequence[Line], y_label: str, name: str, x_label: str, **options: Any) -> Figure | None:

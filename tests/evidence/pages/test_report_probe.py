@@ -15,12 +15,12 @@ from made_up_run import result as made_up_run
 from rich.console import Console
 from test_report_page import Reader
 
-from memlm.runtime.results import Result
+from memlm.probing.results import ProbeResult, ProbeRow
 from memlm_evidence.cli.show import print_probe
 from memlm_evidence.pages.figures import Figure
 from memlm_evidence.pages.probe import probe_page, write_probe_report
 from memlm_evidence.pages.probe_figures import by_chunk_len, by_layer, by_noise, by_position, by_precision, by_training
-from memlm_evidence.pages.probe_rows import Probed, ProbeRow, at_least, spread
+from memlm_evidence.pages.probe_rows import at_least, best, degradation, spread, view
 
 Row = dict[str, Any]
 SECTIONS = [
@@ -64,7 +64,13 @@ def row(accuracy: float = 0.9, *, chunk_len: int = 16, layer: int = 6, **others:
         "memory_dim": 384,
         "num_slots": 1,
         "num_chunks": 800,
+        "num_tokens": 9_000,
         "num_documents": 9,
+        "num_train_chunks": 5_000,
+        "vocab_size": 500,
+        "resampled": "documents",
+        "bytes_per_token": 4.1,
+        "unconditional_nats_per_token": 5.6,
         "curve": [{"tokens": 1e5 * i, "token_accuracy": accuracy * (1 - 0.5**i)} for i in range(1, 9)],
         "intervals": {
             "token_accuracy": [accuracy - 0.03, min(1.0, accuracy + 0.02)],
@@ -114,13 +120,16 @@ def rows() -> list[Row]:
     return [*plain, *quantized, *noisy]
 
 
-def result(found: Sequence[Row] | None = None, had: dict[str, Row] | None = None, **others: Any) -> Result:
+def result(found: Sequence[Row] | None = None, had: dict[str, Row] | None = None, **others: Any) -> ProbeResult:
     had = controls() if had is None else had
     baseline = {
         "unconditional_nats_per_token": 5.6,
         "causal_nats_per_token": 3.9,
         "causal_model": "the autoregressive reader without a memory",
         "num_chunks": 800,
+        "num_documents": 9,
+        "num_train_chunks": 5_000,
+        "vocab_size": 500,
     }
     values = {
         "encoder": "minilm",
@@ -133,18 +142,18 @@ def result(found: Sequence[Row] | None = None, had: dict[str, Row] | None = None
     made = made_up_run().provenance
     assert made is not None
     made = replace(made, settings={"config": {"chunk_lens": [16], "reading": {"num_steps": 9}}, "encoder": "f00"})
-    return Result(name="probe", measures=values | others, provenance=made)
+    return ProbeResult.from_dict({**values, "provenance": made, **others})
 
 
-def titles(found: Result) -> list[str]:
+def titles(found: ProbeResult) -> list[str]:
     return re.findall(r"^## (.*)", probe_page(found).to_markdown(), re.MULTILINE)
 
 
-def said(found: Result) -> str:
+def said(found: ProbeResult) -> str:
     return re.sub(r"\\(.)", r"\1", probe_page(found).to_markdown())
 
 
-def printed(found: Result, width: int = 80) -> str:
+def printed(found: ProbeResult, width: int = 80) -> str:
     console = Console(file=io.StringIO(), width=width)
     print_probe(console, found)
     assert isinstance(console.file, io.StringIO)
@@ -186,8 +195,10 @@ def test_a_broken_file_is_named(tmp_path: Path, content: str) -> None:
 
 @pytest.mark.parametrize("broken", [{"layer": None}, {"intervals": {"x": [1]}}, {"degradation": 3}, {"curve": 3}])
 def test_a_broken_row_is_named(tmp_path: Path, broken: Row) -> None:
-    (tmp_path / "probe.json").write_text(json.dumps(result([row(**broken)]).to_dict()), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"probe\.json: (this is not a probe's|not a) result"):
+    found = result().to_dict()
+    found["rows"][0] |= broken
+    (tmp_path / "probe.json").write_text(json.dumps(found), encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"probe\.json: not a valid ProbeResult: rows\.0\.{next(iter(broken))}"):
         write_probe_report(tmp_path)
 
 
@@ -266,8 +277,8 @@ def test_controls_without_intervals_are_not_judged() -> None:
 
 
 def test_one_bare_row_is_enough() -> None:
-    bare = {"layer": 6, "pooling": "memory", "reader": "linear", "chunk_len": 8, "token_accuracy": 0.5}
-    found = Result(name="probe", measures={"encoder": "e", "rows": [bare]})
+    bare = row(pooling="memory", curve=[], accuracy_by_position=[])
+    found = ProbeResult.from_dict({"encoder": "e", "rows": [bare]})
     assert titles(found) == ["In short", "What is retained", "What this does not say", "What made these numbers"]
     assert "No controls were measured" in said(found)
     assert "No controls were measured" in printed(found)
@@ -276,7 +287,7 @@ def test_one_bare_row_is_enough() -> None:
 
 
 def test_missing_and_infinite_numbers_are_dashes() -> None:
-    empty = {"token_accuracy": math.nan, "exact_match": None, "accuracy_by_position": [None, 0.5, 0.6], "curve": []}
+    empty = {"token_accuracy": math.nan, "exact_match": math.nan, "accuracy_by_position": [None, 0.5, 0.6], "curve": []}
     text = said(result([row(**empty), row(chunk_len=32), row(chunk_len=64, **empty)]))
     assert "nan" not in text
     assert "| —<br>[" in text
@@ -290,14 +301,14 @@ def test_what_is_ignored_is_said() -> None:
     assert "Of no use" not in said(result())
 
 
-def seeds(*accuracies: float) -> Probed:
+def seeds(*accuracies: float) -> ProbeResult:
     found = [row(accuracy, seed=seed, chunk_len=n) for seed, accuracy in enumerate(accuracies) for n in (16, 32)]
-    return Probed.of(result(found))
+    return result(found)
 
 
 def test_several_seeds_are_averaged_and_their_range_is_the_band() -> None:
     probed = seeds(0.6, 0.8)
-    found = spread(probed.best, "token_accuracy")
+    found = spread(best(probed), "token_accuracy")
     assert found is not None
     assert found == pytest.approx((0.7, 0.6, 0.8))
     for figure in (by_chunk_len(probed, "token_accuracy"), by_position(probed), by_training(probed)):
@@ -312,10 +323,10 @@ def test_several_seeds_are_averaged_and_their_range_is_the_band() -> None:
 
 def test_with_one_seed_the_band_is_the_interval() -> None:
     probed = seeds(0.6)
-    assert spread(probed.best, "token_accuracy") == pytest.approx((0.6, 0.57, 0.62))
+    assert spread(best(probed), "token_accuracy") == pytest.approx((0.6, 0.57, 0.62))
     assert "FillBetween" in figure_of(by_chunk_len(probed, "token_accuracy")).svg
     assert "FillBetween" not in figure_of(by_training(probed)).svg
-    assert spread(probed.best, "none") is None
+    assert spread(best(probed), "storage_efficiency") is None
 
 
 def figure_of(figure: Figure | None) -> Figure:
@@ -329,7 +340,7 @@ def text_of(figure: Figure | None) -> list[str]:
 
 
 def test_figures_have_their_lines_and_places() -> None:
-    probed = Probed.of(result())
+    probed = result()
     assert {"16", "32", "64", "layer 3, mean", "layer 6, mean"} <= set(text_of(by_chunk_len(probed, "token_accuracy")))
     assert {"3", "6", "16 tokens", "64 tokens"} <= set(text_of(by_layer(probed, "retained_fraction")))
     assert {"1", "2", "4", "8", "as it is"} <= set(text_of(by_precision(probed, "bits_per_dim")))
@@ -337,7 +348,7 @@ def test_figures_have_their_lines_and_places() -> None:
 
 
 def test_no_figure_of_less_than_two_points() -> None:
-    probed = Probed.of(result([row(curve=[], accuracy_by_position=[0.5])]))
+    probed = result([row(curve=[], accuracy_by_position=[0.5])])
     assert by_chunk_len(probed, "token_accuracy") is None
     assert by_layer(probed, "token_accuracy") is None
     assert by_precision(probed, "bits_per_dim") is None
@@ -348,7 +359,7 @@ def test_no_figure_of_less_than_two_points() -> None:
 
 def test_many_lines_and_places_stay_legible() -> None:
     many = [row(0.5 + 0.01 * layer, layer=layer, chunk_len=n) for layer in range(20) for n in (8, 16)]
-    probed = Probed.of(result(many))
+    probed = result(many)
     assert "The 6 highest of 20 lines" in figure_of(by_chunk_len(probed, "token_accuracy")).caption
     assert "layer 19, mean" in text_of(by_chunk_len(probed, "token_accuracy"))
     assert "1" not in text_of(by_layer(probed, "token_accuracy"))
@@ -356,7 +367,7 @@ def test_many_lines_and_places_stay_legible() -> None:
 
 def test_below_zero_is_drawn() -> None:
     below = [row(chunk_len=n, retained_fraction=-0.1, intervals={}) for n in (8, 16)]
-    assert "from −0.100" in figure_of(by_chunk_len(Probed.of(result(below)), "retained_fraction")).alt
+    assert "from −0.100" in figure_of(by_chunk_len(result(below), "retained_fraction")).alt
 
 
 @pytest.mark.parametrize("name", ["<b>&[red]x[/red]\x1b[31m", "$x_2$\u202e", "a\n\n| b | [/]"])
@@ -377,10 +388,10 @@ def test_the_terminal_shows_rows_and_controls() -> None:
     assert all(len(line) <= 80 for line in text.splitlines())
 
 
-def test_a_reading_says_what_it_is() -> None:
-    assert ProbeRow.read(row(pooling="memory")).view == "memory"
-    assert ProbeRow.read(row()).view == "layer 6, mean"
-    assert ProbeRow.read(row(degradation={"kind": "quantization", "num_bits": 1})).degradation == "1 bit"
+def test_a_row_says_what_it_is() -> None:
+    assert view(ProbeRow.from_dict(row(pooling="memory"))) == "memory"
+    assert view(ProbeRow.from_dict(row())) == "layer 6, mean"
+    assert degradation(ProbeRow.from_dict(row(degradation={"kind": "quantization", "num_bits": 1}))) == "1 bit"
 
 
 def test_a_probes_report_does_without_torch(tmp_path: Path) -> None:
@@ -389,6 +400,6 @@ def test_a_probes_report_does_without_torch(tmp_path: Path) -> None:
         "import sys, pathlib; from memlm_evidence.pages.probe import write_probe_report; "
         "import memlm_evidence.cli.show; "
         "assert not {'matplotlib', 'rich'} & set(sys.modules); write_probe_report(pathlib.Path(sys.argv[1])); "
-        "assert not {'torch', 'transformers', 'memlm.probing', 'matplotlib.pyplot'} & set(sys.modules)"
+        "assert not {'torch', 'transformers', 'matplotlib.pyplot'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
