@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from pkgutil import resolve_name
@@ -19,13 +20,13 @@ from memlm import MemoryFile, cli
 from memlm.cli.parser import every_command, parse
 from memlm.config import RecipeConfig
 from memlm.runtime.measures import MEASURES
-from memlm.runtime.results import Result, read_json_lines
+from memlm.runtime.results import read_json_lines
 from memlm.text.autoencoder import TextAutoencoder
 from memlm_evidence.cli.reproduce import Reproduce
-from memlm_evidence.experiments import reproduce as run
-from memlm_evidence.experiments.exact_recall.run import RecallPlan
-from memlm_evidence.experiments.experiments import Experiment
-from tiny import made_up_comparison, made_up_known_sources
+from memlm_evidence.experiments import reproduce as experiments
+from memlm_evidence.experiments.exact_recall import RecallPlan, RecallResult
+from memlm_evidence.experiments.memory_training import MEMORY_TRAINING, MemoryTrainingPlan, MemoryTrainingResult
+from tiny import made_up_comparison, made_up_known_sources, recorded
 
 CONTRACT = {
     "token_accuracy",
@@ -408,15 +409,16 @@ def test_every_experiment_has_a_command(name: str, memlm: Memlm) -> None:
     assert "Claim:" in outcome.out
 
 
-STEPS = {"window_chunks": 4, "combined_step_ratio": 1.5, "recurrent_step_ratio": 2.0, "encoder_decoder_step_ratio": 0.5}
+STEPS = {"combined_step_ratio": 1.5, "recurrent_step_ratio": 2.0, "encoder_decoder_step_ratio": 0.5}
+STEPS = {name: value for name, value in recorded("memory-training").items() if name != "seconds"} | STEPS
+STEPS = {**STEPS, "rows": [STEPS]}
 
 
 def test_claims_are_measured_and_decided(memlm: Memlm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def measure(_: Path, plan: int) -> Result:
-        return Result(name="memory-training", measures={**STEPS, "rows": [STEPS]})
+    def measure(_: Path, plan: MemoryTrainingPlan) -> MemoryTrainingResult:
+        return MemoryTrainingResult.from_dict(STEPS)
 
-    steps = [Experiment("memory-training", "steps", 1, measure, seeded=False)]
-    monkeypatch.setattr(run, "PRESETS", {"quick": lambda _: steps})
+    monkeypatch.setattr(experiments, "EXPERIMENTS", (replace(MEMORY_TRAINING, run=measure),))
     asked = "memory-models-are-parallel", "faster-than-recurrent-memory", "--out", tmp_path / "out"
     outcome = memlm("reproduce", *asked, "--json")
     answer = outcome.json()
@@ -441,7 +443,7 @@ def test_claims_are_measured_and_decided(memlm: Memlm, monkeypatch: pytest.Monke
 
 
 def test_results_decide_claims(memlm: Memlm, tmp_path: Path) -> None:
-    (tmp_path / "memory-training.json").write_text(json.dumps({**STEPS, "rows": [STEPS]}))
+    (tmp_path / "memory-training.json").write_text(json.dumps(STEPS))
     outcome = memlm("report", tmp_path, "--out", tmp_path, "--json")
     decided, *_ = outcome.json()["claims"]
     assert (decided["name"], decided["verdict"]) == ("memory-models-are-parallel", "fails")
@@ -455,31 +457,29 @@ def test_results_decide_claims(memlm: Memlm, tmp_path: Path) -> None:
 
 def test_what_is_reproduced_is_kept_and_shown(memlm: Memlm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # The claims take minutes to measure, and have tests of their own; these are the commands alone.
-    recalled = {"recall": {"combined": {"1": 0.5}}, "chance": {"combined": 0.0}}
+    recalled = recorded("recall") | {"recall": {"combined": {"1": 0.5}}, "chance": {"combined": 0.0}}
     asked: list[RecallPlan] = []
 
-    def measured(out: Path, plan: RecallPlan) -> Result:
+    def measured(out: Path, plan: RecallPlan) -> RecallResult:
         asked.append(plan)
-        return Result(name="recall", measures=recalled)
+        return RecallResult.from_dict(recalled)
 
-    monkeypatch.setattr("memlm_evidence.experiments.exact_recall.run.reproduce_recall", measured)
+    monkeypatch.setattr("memlm_evidence.experiments.exact_recall.run.run", measured)
     answer = memlm("reproduce", "recall", "--out", tmp_path, "--seed", 3, "--models", "combined", "--json").json()
     assert answer["recall"] == recalled["recall"]
     assert (asked[0].seed, asked[0].models) == (3, ("combined",))
     assert json.loads((tmp_path / "recall-seed-3.json").read_text()) == answer
     assert "Recall of exact strings" in (tmp_path / "report.html").read_text()
 
-    known = "memlm_evidence.experiments.non_invertible.run.reproduce_non_invertible"
-    monkeypatch.setattr(known, lambda out, plan, num_workers: made_up_known_sources(plan.state.seed))
+    known = "memlm_evidence.experiments.non_invertible.run.run"
+    monkeypatch.setattr(known, lambda out, plan: made_up_known_sources(plan.state.seed))
     outcome = memlm("reproduce", "non-invertible", "--out", tmp_path, "--seed", 1, "--json")
     assert json.loads((tmp_path / "non-invertible-seed-1.json").read_text()) == outcome.json()
     assert "uniform 8, 8 tokens, causal:" in outcome.err
     assert "Why next-token prediction forgets" in (tmp_path / "report.html").read_text()
 
     compared = made_up_comparison()
-    monkeypatch.setattr(
-        "memlm_evidence.experiments.memory_model.run.reproduce_memory_model", lambda out, plan: compared
-    )
+    monkeypatch.setattr("memlm_evidence.experiments.memory_model.run.run", lambda out, plan: compared)
     outcome = memlm("reproduce", "memory-model", "--out", tmp_path, "--json")
     assert outcome.json()["causal_nats"] == compared.causal_nats
     assert "combined: 3." in outcome.err

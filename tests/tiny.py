@@ -1,6 +1,7 @@
 """A corpus, a recipe and modules small enough to train in a second."""
 
 import inspect
+import json
 import os
 import random
 import subprocess
@@ -35,8 +36,9 @@ from memlm.config import (
     Weights,
 )
 from memlm.config.base import Config
-from memlm.runtime.results import Result
 from memlm.training import checkpoint
+from memlm_evidence.experiments.memory_model import MemoryModelResult
+from memlm_evidence.experiments.non_invertible import NonInvertibleResult
 from memlm_evidence.pages.memory_model import ARMS
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -144,11 +146,17 @@ def launch(train: Callable[..., Any], recipe: Config, folder: Path, num_processe
     return folder / "run"
 
 
-def made_up_comparison(seed: int = 0, *, full: bool = False) -> Result:
+def made_up_comparison(seed: int = 0, *, full: bool = False) -> MemoryModelResult:
     """What a comparison of memory models gives."""
     names = [name for name in ARMS if full or name not in ("encoder_decoder", "oracle")]
     nats = {name: 3.0 + index / 10 + seed / 100 for index, name in enumerate(names)}
-    swept = {"causal_nats": 3.2, "interval": [3.1, 3.3], "decoder_positions_per_chunk": 4, "retention_accuracy": 0.5}
+    varied = {
+        "train_flops": 1e12,
+        "causal_nats": 3.2,
+        "interval": [3.1, 3.3],
+        "decoder_positions_per_chunk": 4,
+        "retention_accuracy": 0.5,
+    }
     gap = {"value": 0.011, "interval": [0.01, 0.012]}
     measures = {
         "retention_accuracy": {"causal": 0.05, "combined": 0.9987, "curriculum": 1.0},
@@ -158,17 +166,19 @@ def made_up_comparison(seed: int = 0, *, full: bool = False) -> Result:
         "gap": {"combined": gap, "curriculum": gap},
         "train_flops": {**dict.fromkeys(names, 1e12), "autoencoder": 5e11},
         "flops_to_rich": {"combined": 8e11, "curriculum": None if seed else 1e11},
-        "trade_off": [{"retention_weight": weight, **swept} for weight in (0.0, 1.0)] if full else [],
-        "by_size": [{"dim": 64, "objective": "combined", "gap": gap, **swept}] if full else [],
-        "by_insertion": [{"insertion": "cross_attention", "number": 4, **swept}] if full else [],
+        "trade_off": [{"retention_weight": weight, **varied} for weight in (0.0, 1.0)] if full else [],
+        "by_size": [{"dim": 64, "objective": "combined", "gap": gap, **varied}] if full else [],
+        "by_insertion": [{"insertion": "cross_attention", "number": 4, **varied}] if full else [],
     }
-    return Result(name="memory model", measures=measures)
+    return MemoryModelResult.from_dict({**recorded("memory-model"), **measures, "seed": seed})
 
 
-def made_up_known_sources(seed: int = 0) -> Result:
+def made_up_known_sources(seed: int = 0) -> NonInvertibleResult:
     """A result of `memlm reproduce non-invertible`."""
+    whole = recorded("non-invertible")
     rows = [
         {
+            **whole["rows"][0],
             "source": source,
             "objective": objective,
             "num_tokens": 8,
@@ -181,30 +191,26 @@ def made_up_known_sources(seed: int = 0) -> Result:
             "rest_share": 0.1 + seed / 10,
             "next_token_excess_bits": 0.01,
             "intervals": {"retained_bits": [19.5, 20.5]},
-            "violations": 0,
         }
         for source, state in (("Markov 8, order 1", 3.0), ("uniform 8", 0.0))
         for objective in ("causal", "combined")
     ]
     stored = {"method": "rounded afterwards", "num_tokens": 8, "least_error": 0.0}
     calibrated = {"exact_bits": 12.0, "estimated_bits": 11.9, "coverage_of_truth": 0.9, "coverage_of_estimate": 0.95}
-    return Result(
-        name="non-invertible",
-        measures={
-            "rows": rows,
-            "distortion": [{**stored, "stored_bits": 24, "token_error": 0.02}],
-            "distortion_limit": [{"bits_per_token": 0.0, "error": 0.875}, {"bits_per_token": 3.0, "error": 0.0}],
-            "ideal_over_stored": {"rounded afterwards": 0.321 if seed else None},
-            "calibration": [
-                {
-                    "source": "uniform 8",
-                    "channel": "half erased",
-                    "num_tokens": 8,
-                    "bias": -0.008,
-                    "missed_bits": 0.1,
-                    **calibrated,
-                }
-            ],
-            "oracle": [{"source": "uniform 8", "entropy_rate_nats": 2.0794415, "oracle_nats": 2.0794415}],
-        },
-    )
+    channel = {"source": "uniform 8", "channel": "half erased", "num_tokens": 8, "bias": -0.008, "missed_bits": 0.1}
+    measures = {
+        "rows": rows,
+        "distortion": [{**whole["distortion"][0], **stored, "stored_bits": 24, "token_error": 0.02}],
+        "distortion_limit": [{"bits_per_token": 0.0, "error": 0.875}, {"bits_per_token": 3.0, "error": 0.0}],
+        "ideal_over_stored": {"rounded afterwards": 0.321 if seed else None},
+        "calibration": [{**whole["calibration"][0], **channel, **calibrated}],
+        "oracle": [{"source": "uniform 8", "entropy_rate_nats": 2.0794415, "oracle_nats": 2.0794415}],
+    }
+    return NonInvertibleResult.from_dict({**whole, **measures})
+
+
+def recorded(experiment: str) -> dict[str, Any]:
+    """The first of an experiment's recorded results."""
+    path = Path(__file__).parents[1] / "docs" / "results" / f"{experiment}.json"
+    read = json.loads(path.read_text(encoding="utf-8"))
+    return read[0] if isinstance(read, list) else read

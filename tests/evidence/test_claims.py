@@ -1,17 +1,54 @@
 """Claims are decided by their numbers; and what the documents say of them is what the committed results say."""
 
+import json
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
-from memlm_evidence.claims import CLAIMS, Claim, Measured, decide
-from memlm_evidence.pages.claims import claims_page, claims_table, read_results
+from memlm.runtime.results import Provenance
+from memlm_evidence.claims import Claim, ExperimentResult, Measured, decide
+from memlm_evidence.experiments.experiment import Experiment
+from memlm_evidence.experiments.table import CLAIMS, EXPERIMENTS, read_results
+from memlm_evidence.pages.claims import claims_page, claims_table
 from memlm_evidence.pages.page import environment, markdown_escaped
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def claim(*, at_least: bool) -> Claim:
+VERDICTS = {
+    "results": {
+        "curriculum-is-cheaper": "undecided",
+        "memories-can-be-used": "undecided",
+        "memory-models-are-parallel": "fails",
+    },
+    "results/quick": {
+        "curriculum-is-cheaper": "fails",
+        "memories-can-be-used": "fails",
+        "memory-models-are-parallel": "fails",
+    },
+}
+"""What the recorded results say of claims; all others hold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(ExperimentResult):
+    """Of a made-up experiment."""
+
+    name: ClassVar[str] = "experiment"
+    value: float | None = None
+
+
+def result(value: float | None = None, seconds: float | None = None) -> Result:
+    return Result(value=value, seconds=seconds, provenance=Provenance.here())
+
+
+def measure(found: Result) -> Measured | None:
+    return None if found.value is None else Measured(found.value, found.value - 0.1, found.value + 0.1)
+
+
+def claim(*, at_least: bool) -> Claim[Result]:
     return Claim(
         name="made-up",
         statement="It is so.",
@@ -19,7 +56,7 @@ def claim(*, at_least: bool) -> Claim:
         quantity="a number",
         threshold=0.5,
         at_least=at_least,
-        measure=lambda row: Measured(row["value"], row["value"] - 0.1, row["value"] + 0.1),
+        measure=measure,
     )
 
 
@@ -28,30 +65,30 @@ def claim(*, at_least: bool) -> Claim:
     [(0.8, "holds", "fails"), (0.2, "fails", "holds"), (0.55, "undecided", "undecided")],
 )
 def test_a_whole_interval_decides(value: float, least: str, most: str) -> None:
-    results = {"experiment": [{"value": value}]}
+    results = {"experiment": [result(value)]}
     assert [found.verdict for found in decide(results, [claim(at_least=True)])] == [least]
     assert [found.verdict for found in decide(results, [claim(at_least=False)])] == [most]
 
 
 def test_seeds_are_taken_together() -> None:
-    (found,) = decide({"experiment": [{"value": 0.9}, {"value": 0.55}]}, [claim(at_least=True)])
+    (found,) = decide({"experiment": [result(0.9), result(0.55)]}, [claim(at_least=True)])
     assert found.measured == pytest.approx((0.725, 0.45, 1.0))
     assert (found.verdict, found.num_seeds) == ("undecided", 2)
 
 
 def test_what_has_no_results_is_not_decided() -> None:
-    assert decide({"other": [{"value": 1.0}]}, [claim(at_least=True)]) == []
+    assert decide({"other": [result(1.0)]}, [claim(at_least=True)]) == []
 
 
-def test_a_result_without_the_number_does_not_decide() -> None:
-    results = {"experiment": [{"value": 0.9}, {"another": 1.0}]}
+def test_a_result_that_says_it_has_not_the_number_does_not_decide() -> None:
+    results = {"experiment": [result(0.9), result()]}
     (found,) = decide(results, [claim(at_least=True)])
     assert (found.measured.value, found.num_seeds) == (0.9, 1)
-    assert decide({"experiment": [{"another": 1.0}]}, [claim(at_least=True)]) == []
+    assert decide({"experiment": [result()]}, [claim(at_least=True)]) == []
 
 
 def test_what_seeds_took_is_added_up_if_all_say_it() -> None:
-    timed, untimed = {"value": 0.9, "seconds": 2.0}, {"value": 0.9}
+    timed, untimed = result(0.9, 2.0), result(0.9)
     (both,) = decide({"experiment": [timed, timed]}, [claim(at_least=True)])
     (one,) = decide({"experiment": [timed, untimed]}, [claim(at_least=True)])
     assert (both.seconds, one.seconds) == (4.0, None)
@@ -71,6 +108,36 @@ def test_the_committed_results_decide_every_claim_and_the_documents_say_so() -> 
     for decision in decisions:
         assert decision.claim.quantity in markdown
         assert markdown_escaped(f"{decision.measured.value:.4f}".replace("-", "−")) in markdown
+
+
+@pytest.mark.parametrize("folder", VERDICTS)
+def test_recorded_results_keep_their_verdicts(folder: str) -> None:
+    decisions = decide(read_results([DOCS / folder]), CLAIMS)
+    assert {found.claim.name: found.verdict for found in decisions} == {
+        claim.name: VERDICTS[folder].get(claim.name, "holds") for claim in CLAIMS
+    }
+
+
+def test_every_claims_fields_exist_in_a_recorded_result() -> None:
+    results = read_results([DOCS / "results"])
+    for experiment in EXPERIMENTS:
+        for found in results[experiment.name]:
+            assert isinstance(found, experiment.result)
+            for each in experiment.claims:
+                low, value, high = (each.measure(found)[index] for index in (1, 0, 2))
+                assert low <= value <= high
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.name)
+def test_an_absent_field_is_an_error_that_names_it(experiment: Experiment[Any, Any], tmp_path: Path) -> None:
+    row = read_results([DOCS / "results"])[experiment.name][0].to_dict()
+    assert experiment.result.from_dict(json.loads(json.dumps(row))).to_dict() == row
+    path = tmp_path / f"{experiment.name}.json"
+    required = [each.name for each in fields(experiment.result) if each.default is each.default_factory is MISSING]
+    for name in required:
+        path.write_text(json.dumps({key: value for key, value in row.items() if key != name}))
+        with pytest.raises(ValueError, match=rf"{path.name} is not a result.*{name}: Field required"):
+            read_results([tmp_path])
 
 
 def test_the_readme_sums_them_up() -> None:

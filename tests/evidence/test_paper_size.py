@@ -1,9 +1,9 @@
 """The experiments of the paper's sizes, at sizes that a test can train."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,17 +15,12 @@ from memlm.config import (
     RecipeConfig,
     Weights,
 )
-from memlm_evidence.claims import CLAIMS
 from memlm_evidence.cli.claims import Claims
-from memlm_evidence.experiments import paper_size
-from memlm_evidence.experiments import reproduce as run
-from memlm_evidence.experiments.experiments import PRESETS, Experiment
-from memlm_evidence.experiments.paper_size import (
-    PaperEmbeddings,
-    PaperMemoryModels,
-    reproduce_paper_embeddings,
-    reproduce_paper_memory_models,
-)
+from memlm_evidence.experiments import embeddings, memory_model, paper_size, reproduce
+from memlm_evidence.experiments.embeddings import EMBEDDINGS
+from memlm_evidence.experiments.embeddings import paper as embeddings_paper
+from memlm_evidence.experiments.experiment import Experiment
+from memlm_evidence.experiments.memory_model import MEMORY_MODEL
 from memlm_evidence.experiments.reproduce import reproduce_claims
 from tiny import tiny_memory_recipe
 
@@ -33,7 +28,7 @@ READING = ReadingConfig(num_steps=5, max_chunks=100, test_chunks=20)
 
 
 @pytest.fixture
-def embeddings(recipe: RecipeConfig) -> PaperEmbeddings:
+def two_encoders(recipe: RecipeConfig) -> embeddings.PaperPlan:
     shape, stack = recipe.model.shape, replace(recipe.model.encoder, causal=True)
     causal = LanguageModelRecipe(
         name="tiny causal",
@@ -41,36 +36,36 @@ def embeddings(recipe: RecipeConfig) -> PaperEmbeddings:
         model=LanguageModelConfig(vocab_size=shape.vocab_size, chunk_len=shape.chunk_len, stack=stack),
         training=recipe.training,
     )
-    return PaperEmbeddings(autoencoder=recipe, causal=causal, reading=READING)
+    return embeddings.PaperPlan(autoencoder=recipe, causal=causal, reading=READING)
 
 
 @pytest.fixture
-def memory_models(recipe: RecipeConfig) -> PaperMemoryModels:
+def two_memory_models(recipe: RecipeConfig) -> memory_model.PaperPlan:
     def trained_for(weights: Weights) -> MemoryModelRecipe:
         return tiny_memory_recipe(recipe, weights, overlap=0)
 
     both = Weights(causal=1.0, retention=1.0)
-    return PaperMemoryModels(causal=trained_for(Weights(causal=1.0)), combined=trained_for(both), reading=READING)
+    return memory_model.PaperPlan(causal=trained_for(Weights(causal=1.0)), combined=trained_for(both), reading=READING)
 
 
-def test_embeddings_are_read_and_decide_claims(embeddings: PaperEmbeddings, tmp_path: Path) -> None:
-    result = reproduce_paper_embeddings(tmp_path, embeddings)
+def test_embeddings_are_read_and_decide_claims(two_encoders: embeddings.PaperPlan, tmp_path: Path) -> None:
+    result = EMBEDDINGS.run(tmp_path, two_encoders)
     assert result is not None
-    row = json.loads(json.dumps(result.to_dict()))
-    decided = {claim.name for claim in CLAIMS if claim.experiment == "embeddings" and claim.is_measured(row)}
+    result = EMBEDDINGS.result.from_dict(json.loads(json.dumps(result.to_dict())))
+    decided = {claim.name for claim in EMBEDDINGS.claims if claim.measure(result)}
     assert decided == {"causal-embeddings-hold-little", "autoencoders-hold-nearly-all"}
-    accuracy = {found["objective"]: found["token_accuracy"] for found in row["rows"]}
+    accuracy = {row.objective: row.token_accuracy for row in result.rows}
     assert 0 < accuracy["causal"] < accuracy["autoencoder"] <= 1
 
 
-def test_memory_models_are_read_and_decide_claims(memory_models: PaperMemoryModels, tmp_path: Path) -> None:
-    result = reproduce_paper_memory_models(tmp_path, memory_models)
+def test_memory_models_are_read_and_decide_claims(two_memory_models: memory_model.PaperPlan, tmp_path: Path) -> None:
+    result = MEMORY_MODEL.run(tmp_path, two_memory_models)
     assert result is not None
-    row = json.loads(json.dumps(result.to_dict()))
-    decided = {claim.name for claim in CLAIMS if claim.experiment == "memory-model" and claim.is_measured(row)}
+    result = MEMORY_MODEL.result.from_dict(json.loads(json.dumps(result.to_dict())))
+    decided = {claim.name for claim in MEMORY_MODEL.claims if claim.measure(result)}
     assert decided == {"causal-memories-are-poor", "combined-memories-are-rich", "rich-memories-cost-no-prediction"}
-    relative = row["causal_nats"]["combined"] / row["causal_nats"]["causal"] - 1
-    assert row["gap"]["combined"]["value"] == pytest.approx(relative)
+    relative = result.causal_nats["combined"] / result.causal_nats["causal"] - 1
+    assert result.gap["combined"].value == pytest.approx(relative)
 
 
 @pytest.mark.parametrize("name", ["causal-embeddings-hold-little", "combined-memories-are-rich"])
@@ -88,19 +83,18 @@ def test_what_a_preset_does_not_measure_is_not_begun(tmp_path: Path) -> None:
 
 
 def test_several_processes_answer_nothing(
-    embeddings: PaperEmbeddings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    two_encoders: embeddings.PaperPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paper_size, "world_size", lambda: 2)
-    monkeypatch.setattr(run, "world_size", lambda: 2)
-    trained = [Experiment("embeddings", "embeddings", embeddings, reproduce_paper_embeddings)]
-    monkeypatch.setattr(run, "PRESETS", {"paper": lambda _: trained})
+    tiny = replace(EMBEDDINGS, presets={"paper": lambda _: two_encoders})
+    monkeypatch.setattr(reproduce, "EXPERIMENTS", (tiny,))
     out = tmp_path / "out"
-    assert Claims(names=("causal-embeddings-hold-little",), preset="paper", out=out).run() == {}
-    assert not (out / "results").exists()
-    monkeypatch.undo()
-    monkeypatch.setattr(run, "PRESETS", {"paper": lambda _: trained})
-    answer = Claims(names=("causal-embeddings-hold-little",), preset="paper", out=out).run()
-    assert [row["name"] for row in answer["claims"]] == ["causal-embeddings-hold-little"]
+    command = Claims(names=("causal-embeddings-hold-little",), preset="paper", out=out)
+    with monkeypatch.context() as patch:
+        for module in (embeddings_paper, reproduce):
+            patch.setattr(module, "world_size", lambda: 2)
+        assert command.run() == {}
+        assert not (out / "results").exists()
+    assert [row["name"] for row in command.run()["claims"]] == ["causal-embeddings-hold-little"]
 
 
 def test_other_presets_run_in_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,6 +104,7 @@ def test_other_presets_run_in_one_process(tmp_path: Path, monkeypatch: pytest.Mo
     assert not (tmp_path / "out").exists()
 
 
-def test_the_papers_models_differ_by_seed() -> None:
-    made: Callable[[int], list[str]] = lambda seed: [repr(each.plan) for each in PRESETS["paper"](seed)]  # noqa: E731
-    assert set(made(0)).isdisjoint(made(1))
+@pytest.mark.parametrize("experiment", [EMBEDDINGS, MEMORY_MODEL], ids=lambda experiment: experiment.name)
+def test_the_papers_models_differ_by_seed(experiment: Experiment[Any, Any]) -> None:
+    plan = experiment.presets["paper"]
+    assert repr(plan(0)) != repr(plan(1))

@@ -3,27 +3,40 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from filelock import FileLock
 
 from memlm.config import ReadingConfig
-from memlm.runtime.results import Result
+from memlm.runtime.results import Provenance
 from memlm.training import autoencoder as training_autoencoder
 from memlm.training import language_model
-from memlm_evidence.claims import CLAIMS
+from memlm_evidence.claims import ExperimentResult
 from memlm_evidence.experiments import reproduce as run
-from memlm_evidence.experiments.experiments import PRESETS, Experiment
-from memlm_evidence.experiments.foreign_text.run import ForeignTextPlan, reproduce_foreign_text
-from memlm_evidence.experiments.reproduce import RESULTS, named, reproduce_claims
-from memlm_evidence.experiments.settle_causal.run import SettlingPlan, reproduce_settling
+from memlm_evidence.experiments.experiment import Experiment
+from memlm_evidence.experiments.foreign_text import FOREIGN_TEXT, ForeignTextPlan
+from memlm_evidence.experiments.reproduce import RESULTS, reproduce_claims
+from memlm_evidence.experiments.settle_causal import SETTLE_CAUSAL, SettlingPlan
+from memlm_evidence.experiments.table import CLAIMS, EXPERIMENTS, named
 
-EXPERIMENTS = list(dict.fromkeys(claim.experiment for claim in CLAIMS))
+NAMES = [experiment.name for experiment in EXPERIMENTS]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noted(ExperimentResult):
+    """What a made-up experiment notes."""
+
+    name: ClassVar[str] = "noted"
+    value: int = 0
+    process: int = 0
+    threads: int = 0
+    beside: Sequence[str] = ()
 
 
 class Counted:
@@ -33,25 +46,31 @@ class Counted:
         self.measured: list[str] = []
         self.breaks = ""
         self.size = 1
+        self.experiments = [self.experiment(name) for name in NAMES]
 
-    def preset(self, seed: int) -> list[Experiment]:
-        return [
-            Experiment(name, name, (name, seed, self.size), self.measure, seeded=name != "substitution")
-            for name in EXPERIMENTS
-        ]
+    def experiment(self, name: str) -> Experiment[Any, Noted]:
+        return Experiment(
+            name=name,
+            folder=name,
+            presets=dict.fromkeys(("quick", "standard"), lambda seed: (name, seed, self.size)),
+            run=self.measure,
+            result=Noted,
+            claims=(),
+            seeded=name != "substitution",
+        )
 
-    def measure(self, out: Path, plan: tuple[str, int, int]) -> Result:
+    def measure(self, out: Path, plan: tuple[str, int, int]) -> Noted:
         name, seed, _ = plan
         if name == self.breaks:
             raise KeyboardInterrupt
         self.measured.append(f"{name} {seed}")
-        return Result(name=name, measures={"value": seed})
+        return Noted(value=seed, provenance=Provenance.here())
 
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
     counted = Counted()
-    monkeypatch.setattr(run, "PRESETS", {"quick": counted.preset, "standard": counted.preset})
+    monkeypatch.setattr(run, "EXPERIMENTS", counted.experiments)
     return counted
 
 
@@ -67,7 +86,7 @@ def rows(folder: Path) -> dict[str, Any]:
 
 def test_each_experiment_is_measured_once(counted: Counted, reproduce: Callable[..., Any], tmp_path: Path) -> None:
     assert reproduce(seeds=(0, 1)) == list(CLAIMS)
-    expected = [f"{name} {seed}" for seed in (0, 1) for name in EXPERIMENTS if (name, seed) != ("substitution", 1)]
+    expected = [f"{name} {seed}" for seed in (0, 1) for name in NAMES if (name, seed) != ("substitution", 1)]
     assert counted.measured == expected
     before = rows(tmp_path)
     reproduce(seeds=(0, 1))
@@ -77,21 +96,21 @@ def test_each_experiment_is_measured_once(counted: Counted, reproduce: Callable[
     assert "substitution" in before
 
 
-@pytest.mark.parametrize("breaks", EXPERIMENTS)
+@pytest.mark.parametrize("breaks", NAMES)
 def test_stopped_and_started_again_it_ends_as_if_never_stopped(
     breaks: str, counted: Counted, reproduce: Callable[..., Any], tmp_path: Path
 ) -> None:
     counted.breaks = breaks
     with pytest.raises(KeyboardInterrupt):
         reproduce()
-    assert len(counted.measured) == EXPERIMENTS.index(breaks)
+    assert len(counted.measured) == NAMES.index(breaks)
     counted.breaks = ""
     reproduce()
-    assert counted.measured == [f"{name} 0" for name in EXPERIMENTS]
-    assert len(rows(tmp_path)) == len(EXPERIMENTS)
+    assert counted.measured == [f"{name} 0" for name in NAMES]
+    assert len(rows(tmp_path)) == len(NAMES)
 
 
-def measure_beside(out: Path, plan: tuple[str, Path]) -> Result:
+def measure_beside(out: Path, plan: tuple[str, Path]) -> Noted:
     """Begin, and end when another group has begun; what is timed does not wait."""
     name, marks = plan
     (marks / f"{name} began").touch()
@@ -101,48 +120,45 @@ def measure_beside(out: Path, plan: tuple[str, Path]) -> Result:
         raise ValueError("the disk of recall is full")
     (marks / f"{name} ended").touch()
     began, ended = ({path.name.split()[0] for path in marks.glob(f"* {what}")} for what in ("began", "ended"))
-    values = {"process": os.getpid(), "threads": torch.get_num_threads(), "beside": sorted(began - ended)}
-    return Result(name=name, measures=values)
+    beside, threads = sorted(began - ended), torch.get_num_threads()
+    return Noted(process=os.getpid(), threads=threads, beside=beside, provenance=Provenance.here())
 
 
-TIMED = {"substitution", "memory-training"}
-FOLDERS = {"foreign-text": "embeddings", "recall": "memory-model"}
+TIMED = {experiment.name for experiment in EXPERIMENTS if experiment.timed}
 
 
 @pytest.fixture
 def side_by_side(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
     (tmp_path / "marks").mkdir()
 
-    def preset(seed: int) -> list[Experiment]:
-        return [
-            Experiment(name, FOLDERS.get(name, name), (name, tmp_path / "marks"), measure_beside, timed=name in TIMED)
-            for name in EXPERIMENTS
-        ]
+    def beside(experiment: Experiment[Any, Any]) -> Experiment[Any, Any]:
+        presets = {"quick": lambda _: (experiment.name, tmp_path / "marks")}
+        return replace(experiment, presets=presets, run=measure_beside, seeded=False)
 
-    monkeypatch.setattr(run, "PRESETS", {"quick": preset})
+    monkeypatch.setattr(run, "EXPERIMENTS", list(map(beside, EXPERIMENTS)))
     return partial(reproduce_claims, tmp_path / "out", num_workers=2)
 
 
 def test_what_shares_nothing_is_measured_side_by_side(side_by_side: Callable[..., Any], tmp_path: Path) -> None:
     side_by_side()
     found = rows(tmp_path)
-    assert len(found) == len(EXPERIMENTS)
-    process = {row["name"]: row["process"] for row in found.values()}
+    assert len(found) == len(NAMES)
+    process = {name: row["process"] for name, row in found.items()}
     assert process["embeddings"] == process["foreign-text"] != process["memory-model"] == process["recall"]
     here = {name for name, number in process.items() if number == os.getpid()}
     assert here == TIMED, "what is timed is measured alone, with all cores"
-    assert {row["threads"] for row in found.values() if row["name"] not in TIMED} == {max(1, os.cpu_count() // 2)}
-    assert not any(row["beside"] for row in found.values() if row["name"] in TIMED)
+    assert {row["threads"] for name, row in found.items() if name not in TIMED} == {max(1, os.cpu_count() // 2)}
+    assert not any(row["beside"] for name, row in found.items() if name in TIMED)
 
 
 def test_what_fails_in_a_worker_is_said_here(side_by_side: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "broken").touch()
     with pytest.raises(ValueError, match="the disk of recall is full"):
         side_by_side()
-    assert not {row["name"] for row in rows(tmp_path).values()} & TIMED
+    assert not rows(tmp_path).keys() & TIMED
     (tmp_path / "broken").unlink()
     side_by_side()
-    assert len(rows(tmp_path)) == len(EXPERIMENTS)
+    assert len(rows(tmp_path)) == len(NAMES)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -182,7 +198,7 @@ def test_a_folder_is_one_presets_and_one_versions(
     with pytest.raises(ValueError, match=r"embeddings-seed-0\.json was measured by another plan"):
         reproduce("quick")
     assert rows(tmp_path) == before
-    with pytest.raises(ValueError, match="no preset 'huge'; there are quick, standard"):
+    with pytest.raises(ValueError, match="no preset 'huge'; there are quick, standard, paper"):
         reproduce("huge")
 
 
@@ -203,12 +219,10 @@ def test_two_runs_do_not_share_a_folder(counted: Counted, reproduce: Callable[..
 
 @pytest.mark.parametrize("preset", ["quick", "standard"])
 def test_every_claim_has_an_experiment_in_every_preset(preset: str) -> None:
-    of_seed = [PRESETS[preset](seed) for seed in (0, 1)]
-    assert {experiment.name for experiment in of_seed[0]} == set(EXPERIMENTS)
-    for one, other in zip(*of_seed, strict=True):
-        assert (one.name, one.folder) == (other.name, other.folder)
-        assert (repr(one.plan) != repr(other.plan)) == one.seeded
-        assert " at 0x" not in repr(one.plan)  # it says what it depends on, and no address
+    for experiment in EXPERIMENTS:
+        one, other = map(experiment.presets[preset], (0, 1))
+        assert (repr(one) != repr(other)) == experiment.seeded
+        assert " at 0x" not in repr(one)  # it says what it depends on, and no address
 
 
 @pytest.fixture
@@ -223,28 +237,32 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[],
 @pytest.mark.slow
 def test_autoencoders_meet_foreign_text(tmp_path: Path, nothing_is_trained: Callable[[], None]) -> None:
     plan = ForeignTextPlan(chunk_len=16, memory_dim=64, num_tokens=30_000)
-    result = reproduce_foreign_text(tmp_path, plan, quiet=True)
+    result = FOREIGN_TEXT.run(tmp_path, plan, quiet=True)
+    assert result is not None
     json.dumps(result.to_dict())
     texts = ["held_out", "temporal", "novel", "verse", "code", "random_tokens"]
-    assert [(row["mixer"], row["text"]) for row in result.rows] == [
+    assert [(row.mixer, row.text) for row in result.rows] == [
         (mixer, text) for mixer in ("masked_mixer", "attention") for text in texts
     ]
     assert {mixer: len(samples) for mixer, samples in result.samples.items()} == {"masked_mixer": 5, "attention": 5}
-    for claim in CLAIMS:
-        if claim.experiment == "foreign-text":
-            low, value, high = (claim.measure(result.to_dict())[index] for index in (1, 0, 2))
-            assert low <= value <= high
+    for claim in FOREIGN_TEXT.claims:
+        measured = claim.measure(result)
+        assert measured
+        assert measured.low <= measured.value <= measured.high
     nothing_is_trained()
-    assert reproduce_foreign_text(tmp_path, plan, quiet=True).measures == result.measures
+    assert FOREIGN_TEXT.run(tmp_path, plan, quiet=True) == result
 
 
 @pytest.mark.slow
 def test_a_causal_model_is_settled(tmp_path: Path, nothing_is_trained: Callable[[], None]) -> None:
     reading = ReadingConfig(num_steps=5, max_chunks=100, test_chunks=20)
     plan = SettlingPlan(chunk_len=8, num_tokens=20_000, reading=reading, num_texts=2, search_steps=1)
-    result = reproduce_settling(tmp_path, plan, quiet=True)
+    result = SETTLE_CAUSAL.run(tmp_path, plan, quiet=True)
+    assert result is not None
     assert result.chunk_len == 8
-    (claim,) = [claim for claim in CLAIMS if claim.experiment == "settle-causal"]
-    assert claim.measure(result.to_dict()).value <= 1
+    (claim,) = SETTLE_CAUSAL.claims
+    measured = claim.measure(result)
+    assert measured
+    assert measured.value <= 1
     nothing_is_trained()
-    assert reproduce_settling(tmp_path, plan, quiet=True).verdict == result.verdict
+    assert SETTLE_CAUSAL.run(tmp_path, plan, quiet=True) == result

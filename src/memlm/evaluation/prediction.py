@@ -53,12 +53,12 @@ def predict(
     return Prediction(nats, windows)
 
 
-def prediction_measures(prediction: Prediction) -> tuple[dict[str, object], dict[str, Interval]]:
+def prediction_measures(prediction: Prediction) -> tuple[dict[str, Any], dict[str, Interval]]:
     """`causal_nats_per_token` of chunks that have a past to read, and of each place in the window; 95% intervals."""
     nats, mask = prediction.nats, prediction.windows.mask
     sums = prediction.later_sums()
     total = sums.sum(axis=0)
-    values: dict[str, object] = {
+    values: dict[str, Any] = {
         "causal_nats_per_token": float(total[0] / total[1]),
         "first_token_nats": float(nats[:, 1:, 0][mask[:, 1:, 0]].mean()),
         "causal_nats_by_chunk": [float(nats[:, i][mask[:, i]].mean()) for i in range(nats.shape[1])],

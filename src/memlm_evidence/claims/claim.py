@@ -1,25 +1,70 @@
 """A claim, the number that decides it, and what results say of it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
+
+from memlm.runtime.results import Interval, Provenance, Record
 
 Verdict = Literal["holds", "fails", "undecided"]
-Row = Mapping[str, Any]
-"""A result, as `Result.to_dict` gives it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentResult(Record):
+    """What an experiment found with one seed; what it measures are the fields of its own class."""
+
+    name: ClassVar[str]
+    """Of the experiment."""
+    provenance: Provenance
+    seconds: float | None = None
+    """That measuring took; None of older results, where nobody wrote it down."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As one JSON object, with the experiment's name."""
+        return {"name": self.name, **super().to_dict()}
+
+    def lines(self) -> Iterable[str]:
+        """What to say of it in a terminal."""
+        return ()
+
+
+class HasIntervals(Protocol):
+    """A row whose measures have 95% intervals by their names."""
+
+    @property
+    def intervals(self) -> Mapping[str, Interval]: ...  # noqa: D102
+
+
+Found = TypeVar("Found", bound=ExperimentResult)
 
 
 class Measured(NamedTuple):
-    """A number, and the interval it lies in; of several seeds their mean, and an interval that holds all theirs."""
+    """A number, and the interval it lies in."""
 
     value: float
     low: float
     high: float
 
+    @staticmethod
+    def exactly(value: float) -> "Measured":
+        """A number without an interval."""
+        return Measured(value, value, value)
+
+    @staticmethod
+    def of(row: HasIntervals, name: str) -> "Measured":
+        """A measure of a row, with its interval."""
+        return Measured(getattr(row, name), *row.intervals[name])
+
+    @staticmethod
+    def over_seeds(found: Sequence["Measured"]) -> "Measured":
+        """The mean, and an interval that holds all of theirs."""
+        value, low, high = zip(*found, strict=True)
+        return Measured(fmean(value), min(low), max(high))
+
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class Claim(Generic[Found]):
     """A statement, and the number that decides it."""
 
     name: str
@@ -31,22 +76,8 @@ class Claim:
     threshold: float
     at_least: bool
     """Whether the claim asks for at least the threshold, or for at most."""
-    measure: Callable[[Row], Measured]
-
-    def is_measured(self, result: Row) -> bool:
-        """Whether a result has the number."""
-        try:
-            self.measure(result)
-        except (KeyError, StopIteration, ValueError):
-            return False
-        return True
-
-    def measured(self, results: Sequence[Row]) -> Measured:
-        """Over the results of all seeds."""
-        found = [self.measure(result) for result in results]
-        return Measured(
-            fmean(each.value for each in found), min(each.low for each in found), max(each.high for each in found)
-        )
+    measure: Callable[[Found], Measured | None]
+    """The number in a result; None where the result says that it was not measured."""
 
     def verdict(self, measured: Measured) -> Verdict:
         """Holds or fails if the whole interval does, and is otherwise undecided."""
@@ -60,12 +91,25 @@ class Claim:
 class Decision(NamedTuple):
     """A claim, and what came of it."""
 
-    claim: Claim
-    measured: Measured
-    verdict: Verdict
-    num_seeds: int
+    claim: Claim[Any]
+    by_seed: Sequence[Measured]
     seconds: float | None
     """That the experiment took, over all seeds; None if nobody wrote it down."""
+
+    @property
+    def measured(self) -> Measured:
+        """Over all seeds."""
+        return Measured.over_seeds(self.by_seed)
+
+    @property
+    def num_seeds(self) -> int:
+        """That it was measured with."""
+        return len(self.by_seed)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What that says of the claim."""
+        return self.claim.verdict(self.measured)
 
     def to_dict(self) -> dict[str, Any]:
         """As one JSON object."""
@@ -81,17 +125,13 @@ class Decision(NamedTuple):
         }
 
 
-def decide(results: Mapping[str, Sequence[Row]], claims: Sequence[Claim]) -> list[Decision]:
-    """What results, by experiment and seed, say of each of these claims that they can decide.
-
-    A result of an older or a smaller experiment, which has not measured what a claim asks for, does not decide it.
-    """
+def decide(results: Mapping[str, Sequence[ExperimentResult]], claims: Sequence[Claim[Any]]) -> list[Decision]:
+    """What results, by experiment and seed, say of each of these claims that they can decide."""
     decisions = []
     for claim in claims:
-        of_claim = [row for row in results.get(claim.experiment, ()) if claim.is_measured(row)]
-        if of_claim:
-            measured = claim.measured(of_claim)
-            seconds = [row["seconds"] for row in of_claim if isinstance(row.get("seconds"), float | int)]
-            took = sum(seconds) if len(seconds) == len(of_claim) else None
-            decisions.append(Decision(claim, measured, claim.verdict(measured), len(of_claim), took))
+        found = [(result, each) for result in results.get(claim.experiment, ()) if (each := claim.measure(result))]
+        if found:
+            seconds = [result.seconds for result, _ in found if result.seconds is not None]
+            took = sum(seconds) if len(seconds) == len(found) else None
+            decisions.append(Decision(claim, [each for _, each in found], took))
     return decisions

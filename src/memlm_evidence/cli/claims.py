@@ -1,15 +1,16 @@
 """The commands that decide the paper's claims."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from memlm.cli.command import Answer, Command
-from memlm_evidence.claims import CLAIMS, Claim, decide
+from memlm.runtime.executor import num_processes
+from memlm_evidence.claims import Claim, decide
+from memlm_evidence.experiments.table import CLAIMS, read_results
 
 _NAMES = f"Claims to decide: {', '.join(claim.name for claim in CLAIMS)}. Without any, all of them."
 
@@ -53,10 +54,8 @@ class Claims(Command):
     def _num_workers(self) -> int:
         import torch
 
-        if self.workers < 0:
-            raise ValueError(f"there cannot be {self.workers} workers; 0 is one for each core")
         whole_machine = self.preset == "paper" or torch.accelerator.is_available()
-        return self.workers or (1 if whole_machine else os.cpu_count() or 1)
+        return num_processes(self.workers or int(whole_machine))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +75,11 @@ class Report(Command):
         return decided(self, self.results, self.out)
 
 
-def decided(command: Command, results: Sequence[Path], out: Path | None, claims: Sequence[Claim] = CLAIMS) -> Answer:
+def decided(
+    command: Command, results: Sequence[Path], out: Path | None, claims: Sequence[Claim[Any]] = CLAIMS
+) -> Answer:
     """What results say of claims: told, answered, and if there is a folder for it written as a page."""
-    from memlm_evidence.pages.claims import read_results, write_claims_report
+    from memlm_evidence.pages.claims import write_claims_report
 
     rows = read_results(results)
     decisions = decide(rows, claims)

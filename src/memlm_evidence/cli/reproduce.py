@@ -3,13 +3,46 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from pkgutil import resolve_name
+from typing import Any, ClassVar, Literal
 
 from memlm.cli.command import Answer, Command, Group, keep
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embeddings(Command):
+class OneExperiment(Command):
+    """One experiment with its main settings: each subclass has them as options, and makes a plan of them."""
+
+    out: Path
+    """Folder of the measurements."""
+    seed: int = 0
+
+    experiment: ClassVar[str]
+    """Its name in the table of experiments."""
+    report: ClassVar[str] = ""
+    """What writes its page into a folder, as package.module:function; nothing does if empty."""
+
+    def plan(self) -> Any:
+        """What is asked for."""
+        raise NotImplementedError
+
+    def run(self) -> Answer:
+        """Measure, keep the result, say what was found, and write the page."""
+        from memlm_evidence.experiments.table import EXPERIMENTS
+
+        (experiment,) = (each for each in EXPERIMENTS if each.name == self.experiment)
+        result = experiment.run(self.out, self.plan())
+        assert result is not None
+        keep(result, self.out / f"{self.experiment}-seed-{self.seed}.json")
+        for line in result.lines():
+            self.say(line)
+        if self.report:
+            self.say(f"The whole report: {resolve_name(self.report)(self.out)}")
+        return result.to_dict()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embeddings(OneExperiment):
     """Embeddings of untrained, causal, retrieval and autoencoder models, trained on equal tokens and probed alike.
 
     Claim: autoencoders' hold nearly all of 64 tokens (≥ 0.98), the others little, whatever the data and compute.
@@ -25,36 +58,26 @@ class Embeddings(Command):
     """Of the language models."""
     full: bool = False
     """Also every size with every budget, and objectives crossed with poolings; takes three times as long."""
-    seed: int = 0
 
-    def run(self) -> Answer:
-        """Train, probe, compare."""
-        from memlm.runtime.wording import share
-        from memlm_evidence.experiments.embeddings.run import Plan, reproduce_embeddings
+    experiment: ClassVar[str] = "embeddings"
 
-        budgets = (self.num_tokens // 4, self.num_tokens // 2, self.num_tokens)
-        plan = Plan(
+    def plan(self) -> Any:
+        """What is asked for."""
+        from memlm_evidence.experiments.embeddings.plan import Plan
+
+        return Plan(
             chunk_len=self.chunk_len,
             num_tokens=self.num_tokens,
-            budgets=budgets,
+            budgets=(self.num_tokens // 4, self.num_tokens // 2, self.num_tokens),
             mixers=self.mixers,
             grid=self.full,
             cross=self.full,
             seed=self.seed,
         )
-        result = reproduce_embeddings(self.out, plan)
-        keep(result, self.out / f"embeddings-seed-{self.seed}.json")
-        for name, accuracy in result.token_accuracy.items():
-            fraction = share(result.retained_fraction[name])
-            self.say(f"{name}: token accuracy {share(accuracy)}, retained fraction {fraction}")
-        for name in ("slope_compute", "slope_data"):
-            low, high = result.intervals[name]
-            self.say(f"{name}: {result.measures[name]:+.4f} retained fraction a decade [{low:+.4f}, {high:+.4f}]")
-        return result.to_dict()
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryModels(Command):
+class MemoryModels(OneExperiment):
     """Memory models by causal, combined and curriculum training, beside no memory, full context and recurrent memory.
 
     Claim: causal training leaves memories poor; combined training makes them rich (≥ 0.995 of tokens) at the same
@@ -63,7 +86,7 @@ class MemoryModels(Command):
     """
 
     out: Path = Path("runs/memory-model")
-    """Folder of the trained arms."""
+    """Folder of the trained models."""
     chunk_len: int = 32
     memory_dim: int = 256
     num_positions: int = 4
@@ -71,40 +94,32 @@ class MemoryModels(Command):
     dim: int = 128
     """Width of the decoder."""
     num_tokens: int = 1_000_000
-    """Causal tokens that every arm is trained on."""
+    """Causal tokens that every condition is trained on."""
     full: bool = False
     """Also an encoder-decoder and an oracle, and, at half the tokens, sweeps over the weight of retention, the size of
     the decoder and the ways in which a memory may enter it; takes twice as long."""
-    seed: int = 0
 
-    def run(self) -> Answer:
-        """Train, measure, compare."""
-        from memlm.runtime.wording import share
-        from memlm_evidence.experiments.memory_model.conditions import Plan
-        from memlm_evidence.experiments.memory_model.run import reproduce_memory_model
-        from memlm_evidence.pages.memory_model import write_memory_report
+    experiment: ClassVar[str] = "memory-model"
+    report: ClassVar[str] = "memlm_evidence.pages.memory_model:write_memory_report"
 
-        plan = Plan(
+    def plan(self) -> Any:
+        """What is asked for."""
+        from memlm_evidence.experiments.memory_model.plan import Plan
+
+        return Plan(
             chunk_len=self.chunk_len,
             memory_dim=self.memory_dim,
             num_positions=self.num_positions,
             dim=self.dim,
             num_tokens=self.num_tokens,
             full=self.full,
-            sweep_tokens=self.num_tokens // 2,
+            variant_tokens=self.num_tokens // 2,
             seed=self.seed,
         )
-        result = reproduce_memory_model(self.out, plan)
-        keep(result, self.out / f"memory-model-seed-{self.seed}.json")
-        for name, nats in result.causal_nats.items():
-            retained = result.retention_accuracy.get(name)
-            self.say(f"{name}: {nats:.4f} nats/token" + (f", retention {share(retained)}" if retained else ""))
-        self.say(f"The whole report: {write_memory_report(self.out)}")
-        return result.to_dict()
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecallOfFacts(Command):
+class RecallOfFacts(OneExperiment):
     """Exact strings from anywhere in the past: memories by combined and by causal training, and the tokens themselves.
 
     Claim: combined memories give back facts that are asked for by their keys (≥ 0.95 of the strings, at every
@@ -123,14 +138,15 @@ class RecallOfFacts(Command):
     num_texts: int = 100
     """Texts for each kind of fact, number of past chunks and distance."""
     models: tuple[Literal["combined", "causal", "full_context"], ...] = ("combined", "causal", "full_context")
-    seed: int = 0
 
-    def run(self) -> Answer:
-        """Train and ask."""
-        from memlm_evidence.experiments.exact_recall.run import RecallPlan, reproduce_recall
-        from memlm_evidence.pages.memory_model import write_memory_report
+    experiment: ClassVar[str] = "recall"
+    report: ClassVar[str] = "memlm_evidence.pages.memory_model:write_memory_report"
 
-        plan = RecallPlan(
+    def plan(self) -> Any:
+        """What is asked for."""
+        from memlm_evidence.experiments.exact_recall.plan import RecallPlan
+
+        return RecallPlan(
             pointer_span=self.pointer_span,
             reading_fraction=self.reading_fraction,
             num_tokens=self.num_tokens,
@@ -138,17 +154,10 @@ class RecallOfFacts(Command):
             models=self.models,
             seed=self.seed,
         )
-        result = reproduce_recall(self.out, plan)
-        keep(result, self.out / f"recall-seed-{self.seed}.json")
-        for name, by_distance in result.recall.items():
-            shown = ", ".join(f"{rate:.3f} at {far}" for far, rate in by_distance.items())
-            self.say(f"{name}: {shown} chunks; blind {result.chance[name]:.3f}")
-        self.say(f"The whole report: {write_memory_report(self.out)}")
-        return result.to_dict()
 
 
 @dataclass(frozen=True, kw_only=True)
-class NonInvertible(Command):
+class NonInvertible(OneExperiment):
     """Next-token prediction asks a memory for the past's predictive state alone, on sources whose entropies are known.
 
     Claim: of 64 tokens of a Markov chain, causal training keeps the state (≥ 0.9 of its bits) and little else (< 0.2
@@ -172,15 +181,14 @@ class NonInvertible(Command):
     """Windows that a model is measured on."""
     workers: int = 0
     """Processes that measure side by side; 0 is one for each core."""
-    seed: int = 0
 
-    def run(self) -> Answer:
-        """Train and read."""
-        from memlm_evidence.experiments.non_invertible.run import NonInvertiblePlan, reproduce_non_invertible
-        from memlm_evidence.known_sources.calibration import CalibrationPlan
-        from memlm_evidence.known_sources.rate_distortion import DistortionPlan
-        from memlm_evidence.known_sources.retained_state import StatePlan
-        from memlm_evidence.pages.known_sources import write_known_sources_report
+    experiment: ClassVar[str] = "non-invertible"
+    report: ClassVar[str] = "memlm_evidence.pages.known_sources:write_known_sources_report"
+
+    def plan(self) -> Any:
+        """What is asked for."""
+        from memlm_evidence.experiments.non_invertible.plan import NonInvertiblePlan
+        from memlm_evidence.known_sources.plans import CalibrationPlan, DistortionPlan, StatePlan
 
         state = StatePlan(
             chunk_lens=self.chunk_lens,
@@ -190,19 +198,8 @@ class NonInvertible(Command):
             num_windows=self.num_windows,
             seed=self.seed,
         )
-        plan = NonInvertiblePlan(
-            state=state, distortion=DistortionPlan(seed=self.seed), calibration=CalibrationPlan(seed=self.seed)
-        )
-        result = reproduce_non_invertible(self.out, plan, num_workers=self.workers)
-        keep(result, self.out / f"non-invertible-seed-{self.seed}.json")
-        for row in result.rows:
-            self.say(
-                f"{row['source']}, {row['num_tokens']} tokens, {row['objective']}: "
-                f"{row['retained_bits']:.1f} of {row['entropy_bits']:.1f} bits, "
-                f"of the state {row['retained_state_bits']:.2f} of {row['state_bits']:.2f}"
-            )
-        self.say(f"The whole report: {write_known_sources_report(self.out)}")
-        return result.to_dict()
+        distortion, calibration = DistortionPlan(seed=self.seed), CalibrationPlan(seed=self.seed)
+        return NonInvertiblePlan(state=state, distortion=distortion, calibration=calibration, num_workers=self.workers)
 
 
 class Reproduce(Group):

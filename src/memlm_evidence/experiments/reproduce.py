@@ -1,6 +1,5 @@
 """Every claim in one go: the experiments of a preset, each measured once and kept."""
 
-import difflib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -16,8 +15,9 @@ from memlm.runtime.cache import digest
 from memlm.runtime.executor import Job, Row, run_jobs
 from memlm.runtime.files import atomic_write, make_folder
 from memlm.training.accelerator import is_main_process, world_size
-from memlm_evidence.claims import CLAIMS, Claim
-from memlm_evidence.experiments.experiments import PRESETS, Experiment
+from memlm_evidence.claims import Claim, ExperimentResult
+from memlm_evidence.experiments.experiment import Experiment
+from memlm_evidence.experiments.table import EXPERIMENTS, PRESETS, named
 
 RESULTS = "results"
 """Folder of the results, in that of a reproduction."""
@@ -32,7 +32,7 @@ def reproduce_claims(
     seeds: Sequence[int] = (0,),
     num_workers: int = 1,
     say: Say = print,
-) -> list[Claim]:
+) -> list[Claim[Any]]:
     """Measure what decides claims, all of them or those named, into `out`; returns the claims that can be decided now,
     which are none where several processes have only trained.
 
@@ -73,20 +73,6 @@ def _mine(out: Path) -> AbstractContextManager[Any]:
     return FileLock(out / ".lock", timeout=0) if is_main_process() else nullcontext()
 
 
-def named(names: Sequence[str]) -> list[Claim]:
-    """The claims of these names, in the order of the argument; all, without any.
-
-    Raises:
-        ValueError: there is no such claim; says which is nearest.
-    """
-    known = {claim.name: claim for claim in CLAIMS}
-    for name in names:
-        if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-            raise ValueError(f"there is no claim {name!r}; did you mean {nearest}? There are {', '.join(known)}")
-    return [claim for claim in CLAIMS if not names or claim.name in names]
-
-
 def _take(out: Path, preset: str) -> None:
     """Mark the folder as this preset's, by this version."""
     mark, path = {"preset": preset, "memlm": version("memlm")}, out / "preset.json"
@@ -100,33 +86,34 @@ def _take(out: Path, preset: str) -> None:
         atomic_write(path, json.dumps(mark) + "\n")
 
 
-def _jobs(out: Path, preset: str, claims: Sequence[Claim], seeds: Sequence[int], say: Say) -> list[Job]:
+def _jobs(out: Path, preset: str, claims: Sequence[Claim[Any]], seeds: Sequence[int], say: Say) -> list[Job]:
     """The experiments that decide these claims, all of one seed before the next."""
     deciding = {claim.experiment for claim in claims}
     return [
-        _job(experiment, seed, out, say)
+        _job(experiment, preset, seed, out, say)
         for number, seed in enumerate(seeds)
-        for experiment in PRESETS[preset](seed)
-        if experiment.name in deciding and (experiment.seeded or number == 0)
+        for experiment in EXPERIMENTS
+        if experiment.name in deciding and preset in experiment.presets and (experiment.seeded or number == 0)
     ]
 
 
-def _job(experiment: Experiment, seed: int, out: Path, say: Say) -> Job:
+def _job(experiment: Experiment[Any, Any], preset: str, seed: int, out: Path, say: Say) -> Job:
     """Experiments of one seed that share a folder, and so what they train, are a group."""
     name = f"{experiment.name}-seed-{seed}" if experiment.seeded else experiment.name
+    plan = experiment.presets[preset](seed)
     return Job(
         name=name,
-        run=partial(_measure, experiment, name, out, say),
-        plan=digest(repr(experiment.plan)),
+        run=partial(_measure, experiment.run, out / experiment.folder, plan, name, say),
+        plan=digest(repr(plan)),
         group=f"{experiment.folder}-seed-{seed}",
         exclusive=experiment.timed,
     )
 
 
-def _measure(experiment: Experiment, name: str, out: Path, say: Say) -> Row:
+def _measure(run: Callable[..., ExperimentResult | None], folder: Path, plan: Any, name: str, say: Say) -> Row:
     say(f"Measuring {name}")
     started = time.monotonic()
-    result = experiment.measure(out / experiment.folder, experiment.plan)
+    result = run(folder, plan)
     if result is None:
         say(f"Trained what {name} needs; the same command without torchrun measures it")
         return {}

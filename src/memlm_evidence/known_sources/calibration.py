@@ -17,10 +17,10 @@ from memlm.config import MemoryShape
 from memlm.evaluation.information import retained_bits
 from memlm.models.batch import Batch
 from memlm.nn.linear import orthogonal
-from memlm.runtime.executor import Row
 from memlm_evidence.known_sources.channels import Channel, erasure, symmetric, through
 from memlm_evidence.known_sources.known import BITS, mean_interval, text_nats, trained_reader, whole
-from memlm_evidence.known_sources.sources import even_process, random_markov, uniform, zipf
+from memlm_evidence.known_sources.plans import CalibrationPlan
+from memlm_evidence.known_sources.rows import CalibrationRow
 from memlm_evidence.known_sources.unifilar import Unifilar
 
 CHANNELS: dict[str, Callable[[int], Channel]] = {
@@ -32,26 +32,9 @@ Symbols = Int[np.ndarray, "chunk token"]
 _READING, _MEASURED = range(2)
 
 
-@dataclass(frozen=True, kw_only=True)
-class CalibrationPlan:
-    """What to read, and how often to measure it."""
-
-    chunk_lens: tuple[int, ...] = (32, 8)
-    steps: int = 120
-    """Of each reader, of 64 chunks."""
-    num_sets: int = 100
-    """Independent test sets: an interval is made from each."""
-    set_chunks: int = 100
-    """Of each."""
-    seed: int = 0
-
-    def sources(self) -> list[Unifilar]:
-        """Independent tokens, equally likely and not, and tokens that depend on those before."""
-        return [uniform(8), zipf(8), random_markov(8), even_process()]
-
-    def runs(self) -> list["CalibrationRun"]:
-        """Every source at every length."""
-        return [CalibrationRun(source, length, self) for length in self.chunk_lens for source in self.sources()]
+def calibration_runs(plan: CalibrationPlan) -> list["CalibrationRun"]:
+    """Every source at every length."""
+    return [CalibrationRun(source, length, plan) for length in plan.chunk_lens for source in plan.sources()]
 
 
 class Read(NamedTuple):
@@ -78,11 +61,11 @@ class CalibrationRun:
         """Read."""
         return self.chunk_len * (len(CHANNELS) + 1) * (self.plan.steps * 64 + self.plan.num_sets * self.plan.set_chunks)
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[CalibrationRow]:
         """Read what every channel lets through."""
         return list(self._rows())
 
-    def _rows(self) -> Iterator[Row]:
+    def _rows(self) -> Iterator[CalibrationRow]:
         without = self.read(None).paid
         for name, channel in CHANNELS.items():
             paid, exact, least = self.read(channel(self.source.vocab_size))
@@ -93,21 +76,21 @@ class CalibrationRun:
                 of: float(np.mean((intervals[:, 0] <= value) & (value <= intervals[:, 1])))
                 for of, value in (("truth", truth), ("estimate", estimate))
             }
-            yield {
-                "source": self.source.name,
-                "channel": name,
-                "num_tokens": self.chunk_len,
-                "exact_bits": truth,
-                "exact_bits_error": float(exact.std() / len(exact) ** 0.5) / BITS,
-                "estimated_bits": estimate,
-                "bias": estimate / truth - 1,
-                "missed_bits": float(missed.mean()),
-                "coverage_of_truth": covered["truth"],
-                "coverage_of_estimate": covered["estimate"],
-                "interval_width": float(np.mean(intervals[:, 1] - intervals[:, 0])),
-                "intervals": {"estimated_bits": mean_interval(found), "missed_bits": mean_interval(missed)},
-                "violations": int(mean_interval(missed)[1] < 0),
-            }
+            yield CalibrationRow(
+                source=self.source.name,
+                channel=name,
+                num_tokens=self.chunk_len,
+                exact_bits=truth,
+                exact_bits_error=float(exact.std() / len(exact) ** 0.5) / BITS,
+                estimated_bits=estimate,
+                bias=estimate / truth - 1,
+                missed_bits=float(missed.mean()),
+                coverage_of_truth=covered["truth"],
+                coverage_of_estimate=covered["estimate"],
+                interval_width=float(np.mean(intervals[:, 1] - intervals[:, 0])),
+                intervals={"estimated_bits": mean_interval(found), "missed_bits": mean_interval(missed)},
+                violations=int(mean_interval(missed)[1] < 0),
+            )
 
     def read(self, channel: Channel | None) -> Read:
         """What a reader pays for test chunks, of which it sees what the channel lets through.

@@ -13,6 +13,7 @@ from memlm.config import AdamW, AutoregressiveReader, MemoryShape, Muon, Trainin
 from memlm.evaluation.bootstrap import ratio_interval
 from memlm.models.batch import Batch
 from memlm.models.readers import build_reader
+from memlm.runtime.results import Interval
 from memlm.training.accelerator import build_accelerator
 from memlm.training.loop import Task, fit
 from memlm.training.objectives import RETENTION, Objective
@@ -65,7 +66,7 @@ def text_nats(logits: Tensor, tokens: Tensor) -> Float[np.ndarray, " text"]:
     return nats.view(tokens.shape).sum(1).numpy()
 
 
-def mean_interval(values: Float[np.ndarray, " text"]) -> list[float]:
+def mean_interval(values: Float[np.ndarray, " text"]) -> Interval:
     """Of the mean, over texts."""
     sums = np.column_stack([values, np.ones(len(values))])
-    return list(ratio_interval(sums))
+    return ratio_interval(sums)

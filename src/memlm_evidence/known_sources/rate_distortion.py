@@ -14,9 +14,10 @@ from torch import Tensor
 from memlm.config import AdamW, AutoencoderConfig, MemoryShape, Muon, Positional, StackConfig
 from memlm.evaluation.information import hamming_distortion, hamming_rate, quantized_capacity
 from memlm.models.autoencoder import Autoencoder
-from memlm.runtime.executor import Row
 from memlm.training.objectives import RETENTION
 from memlm_evidence.known_sources.known import BITS, fit_steps, mean_interval, text_nats, whole
+from memlm_evidence.known_sources.plans import DistortionPlan
+from memlm_evidence.known_sources.rows import DistortionRow, LimitRow
 from memlm_evidence.known_sources.sources import uniform
 
 AFTERWARDS, NOISY_AFTERWARDS = "rounded afterwards", "trained with noise, rounded afterwards"
@@ -26,29 +27,10 @@ METHODS = (AFTERWARDS, NOISY_AFTERWARDS, ROUNDED, NOISY_ROUNDED)
 _TRAINING, _MEASURED = range(2)
 
 
-@dataclass(frozen=True, kw_only=True)
-class DistortionPlan:
-    """What to train, and how it is rounded."""
-
-    vocab_size: int = 8
-    chunk_len: int = 32
-    dims: tuple[int, ...] = (48, 64, 80, 96, 112, 128)
-    """Of memories that are rounded to a bit a dimension in training."""
-    afterwards: tuple[int, ...] = (1, 2, 3, 4)
-    """Bits a dimension that memories trained without rounding are rounded to; they have three dimensions a token."""
-    noise_std: float = 1.0
-    """Of Gaussian noise on memories in training, where there is any."""
-    steps: int = 400
-    """Of training, of 128 chunks."""
-    num_chunks: int = 2048
-    """That errors are counted on; units of the bootstrap."""
-    seed: int = 0
-
-    def runs(self) -> list["DistortionRun"]:
-        """An autoencoder for each method and size."""
-        unrounded = 3 * self.chunk_len
-        later = [DistortionRun(method, unrounded, self.afterwards, self) for method in METHODS[:2]]
-        return [*later, *(DistortionRun(method, dims, (1,), self) for method in METHODS[2:] for dims in self.dims)]
+def distortion_runs(plan: DistortionPlan) -> list["DistortionRun"]:
+    """An autoencoder for each method and size."""
+    later = [DistortionRun(method, 3 * plan.chunk_len, plan.afterwards, plan) for method in METHODS[:2]]
+    return [*later, *(DistortionRun(method, dims, (1,), plan) for method in METHODS[2:] for dims in plan.dims)]
 
 
 @dataclass(frozen=True)
@@ -65,11 +47,11 @@ class DistortionRun:
         """Trained on."""
         return self.plan.chunk_len * self.plan.steps * 128
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[DistortionRow]:
         """Train, round, count errors and compare with the limit."""
         return list(self._rows(self.train()))
 
-    def _rows(self, model: Autoencoder) -> Iterator[Row]:
+    def _rows(self, model: Autoencoder) -> Iterator[DistortionRow]:
         plan = self.plan
         tokens = self.drawn(plan.num_chunks, _MEASURED, 0)
         for bits in self.bits:
@@ -82,20 +64,20 @@ class DistortionRun:
             least = hamming_distortion(quantized_capacity(self.memory_dim, bits) / plan.chunk_len, plan.vocab_size)
             intervals = {"token_error": mean_interval(wrong), "retained_bits": mean_interval(retained)}
             ideal = plan.chunk_len * hamming_rate(error, plan.vocab_size) / BITS
-            yield {
-                "method": self.method,
-                "num_dims": self.memory_dim,
-                "bits_per_dim": bits,
-                "stored_bits": stored,
-                "num_tokens": plan.chunk_len,
-                "token_error": error,
-                "least_error": least,
-                "ideal_bits": ideal,
-                "ideal_over_stored": ideal / stored,
-                "retained_bits": float(retained.mean()),
-                "intervals": intervals,
-                "violations": int(intervals["token_error"][1] < least) + int(intervals["retained_bits"][0] > stored),
-            }
+            yield DistortionRow(
+                method=self.method,
+                num_dims=self.memory_dim,
+                bits_per_dim=bits,
+                stored_bits=stored,
+                num_tokens=plan.chunk_len,
+                token_error=error,
+                least_error=least,
+                ideal_bits=ideal,
+                ideal_over_stored=ideal / stored,
+                retained_bits=float(retained.mean()),
+                intervals=intervals,
+                violations=int(intervals["token_error"][1] < least) + int(intervals["retained_bits"][0] > stored),
+            )
 
     def train(self) -> Autoencoder:
         """An autoencoder, rounding or not, with noise or without."""
@@ -134,22 +116,21 @@ class DistortionRun:
         return torch.from_numpy(drawn.tokens[:, 0])
 
 
-def limit(plan: DistortionPlan) -> list[Row]:
+def limit(plan: DistortionPlan) -> list[LimitRow]:
     """The rate-distortion curve, as far as there is something to be wrong about."""
-    rates = np.linspace(0, np.log2(plan.vocab_size), 61)
-    errors = [hamming_distortion(float(rate) * BITS, plan.vocab_size) for rate in rates]
-    return [{"bits_per_token": float(rate), "error": error} for rate, error in zip(rates, errors, strict=True)]
+    rates = map(float, np.linspace(0, np.log2(plan.vocab_size), 61))
+    return [LimitRow(bits_per_token=rate, error=hamming_distortion(rate * BITS, plan.vocab_size)) for rate in rates]
 
 
-def ideal_over_stored(rows: Sequence[Row], vocab_size: int, error: float = 0.01) -> dict[str, float | None]:
+def ideal_over_stored(rows: Sequence[DistortionRow], vocab_size: int, error: float = 0.01) -> dict[str, float | None]:
     """By method: the bits that so many wrong tokens need at least, over the fewest stored that had no more.
 
     None where no number of bits was enough.
     """
     found: dict[str, float | None] = {}
+    ideal = hamming_rate(error, vocab_size) / BITS
     for method in METHODS:
-        enough = [row for row in rows if row["method"] == method and row["token_error"] <= error]
-        fewest = min(enough, key=lambda row: row["stored_bits"], default=None)
-        ideal = hamming_rate(error, vocab_size) / BITS
-        found[method] = None if fewest is None else fewest["num_tokens"] * ideal / fewest["stored_bits"]
+        enough = [row for row in rows if row.method == method and row.token_error <= error]
+        fewest = min(enough, key=lambda row: row.stored_bits, default=None)
+        found[method] = None if fewest is None else fewest.num_tokens * ideal / fewest.stored_bits
     return found

@@ -28,10 +28,11 @@ from memlm.evaluation.information import noisy_capacity
 from memlm.models.batch import Batch, window_nats
 from memlm.models.memory_model import MemoryModel
 from memlm.nn.linear import linear
-from memlm.runtime.executor import Row
 from memlm.training.objectives import Objective, combined
 from memlm_evidence.known_sources.known import BITS, fit_steps, mean_interval, text_nats, trained_reader, whole
-from memlm_evidence.known_sources.sources import Lookup, Source, even_process, random_markov, uniform
+from memlm_evidence.known_sources.plans import StatePlan
+from memlm_evidence.known_sources.rows import StateRow
+from memlm_evidence.known_sources.sources import Source
 
 OBJECTIVES = {
     "causal": Weights(causal=1.0),
@@ -42,40 +43,9 @@ _TRAINING, _READING, _STATE_READING, _MEASURED = range(4)
 """Streams of random windows."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class StatePlan:
-    """What to train on what, and how it is read."""
-
-    chunk_lens: tuple[int, ...] = (64, 32, 16)
-    """Of the Markov chain."""
-    chunk_len: int | None = 32
-    """Of the other sources; None leaves them out."""
-    dims_per_token: int = 6
-    """Memory dimensions for each token of a chunk."""
-    noise_std: float = 0.6
-    """Of the channel that memories of root mean square 1 are read through."""
-    weight_decay: float = 0.13
-    """Of the matrices of every model."""
-    steps: int = 600
-    """Of training, of 32 windows of two chunks."""
-    reading_steps: int = 200
-    """Of each reader, of 64 chunks."""
-    num_windows: int = 1024
-    """That everything is measured on; units of the bootstrap."""
-    seed: int = 0
-
-    def sources(self) -> list[tuple[Source, int]]:
-        """Every source with a chunk length."""
-        chain = random_markov(8, concentration=0.2)
-        of_chain: list[tuple[Source, int]] = [(chain, length) for length in self.chunk_lens]
-        if self.chunk_len is None:
-            return of_chain
-        others: list[Source] = [uniform(8), even_process(), Lookup(8, 4), Lookup(8, 8)]
-        return [*of_chain, *((source, self.chunk_len) for source in others)]
-
-    def runs(self) -> list["StateRun"]:
-        """A model for each source, length and objective."""
-        return [StateRun(*source, objective, self) for source in self.sources() for objective in OBJECTIVES]
+def state_runs(plan: StatePlan) -> list["StateRun"]:
+    """A model for each source, length and objective."""
+    return [StateRun(*source, objective, plan) for source in plan.sources() for objective in OBJECTIVES]
 
 
 @dataclass(frozen=True)
@@ -98,7 +68,7 @@ class StateRun:
         width = self.chunk_len * self.plan.dims_per_token
         return MemoryShape(vocab_size=self.source.vocab_size, chunk_len=self.chunk_len, memory_dim=width)
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[StateRow]:
         """Train, read and compare with what is known."""
         model = self.train()
         text_reader, state_reader = self.text_reader(model), self.state_reader(model)
@@ -118,7 +88,7 @@ class StateRun:
         text_nats: Float[np.ndarray, " window"],
         state_nats: Float[np.ndarray, " window"],
         excess_nats: Float[np.ndarray, " window"],
-    ) -> Row:
+    ) -> StateRow:
         """What readers pay for each window's text and state, and the model for a token of what follows beyond what one
         pays who knows all that went before."""
         source, length = self.source, self.chunk_len
@@ -137,20 +107,20 @@ class StateRun:
             intervals["retained_state_bits"][0] > needed / BITS + 1e-6,
             intervals["next_token_excess_bits"][1] < 0,
         ]
-        return {
-            "source": source.name,
-            "objective": self.objective,
-            "num_tokens": length,
-            "entropy_bits": entropy / BITS,
-            "state_bits": needed / BITS,
-            "capacity_bits": capacity / BITS,
+        return StateRow(
+            source=source.name,
+            objective=self.objective,
+            num_tokens=length,
+            entropy_bits=entropy / BITS,
+            state_bits=needed / BITS,
+            capacity_bits=capacity / BITS,
             **values,
-            "share": values["retained_bits"] / (entropy / BITS),
-            "state_share": values["retained_state_bits"] / (needed / BITS) if needed else None,
-            "rest_share": values["retained_rest_bits"] / ((entropy - needed) / BITS) if entropy > needed else None,
-            "intervals": intervals,
-            "violations": sum(impossible),
-        }
+            share=values["retained_bits"] / (entropy / BITS),
+            state_share=values["retained_state_bits"] / (needed / BITS) if needed else None,
+            rest_share=values["retained_rest_bits"] / ((entropy - needed) / BITS) if entropy > needed else None,
+            intervals=intervals,
+            violations=sum(impossible),
+        )
 
     def train(self) -> MemoryModel:
         """A memory model of two chunks' windows, whose memories pass the channel."""

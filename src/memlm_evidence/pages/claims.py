@@ -6,38 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from memlm.runtime.files import atomic_write
-from memlm.runtime.results import Result
+from memlm.runtime.results import Provenance, Result
 from memlm.runtime.tables import Table
 from memlm.runtime.wording import duration, human, number
-from memlm_evidence.claims import Decision, Row
+from memlm_evidence.claims import Decision, ExperimentResult
 from memlm_evidence.pages.evidence import evidence
 from memlm_evidence.pages.figures import interval_figure
 from memlm_evidence.pages.page import Page
 
-Results = Mapping[str, Sequence[Row]]
-"""By experiment, a row for each seed."""
-
-
-def read_results(folders: Sequence[Path]) -> Mapping[str, list[Row]]:
-    """The results in folders, by experiment, a row for each seed.
-
-    A file is named by its experiment, and by its seed if it is one of several: `recall.json`, `recall-seed-2.json`. It
-    holds one result, or a list of them.
-
-    Raises:
-        ValueError: a folder that does not exist, or a file that is not JSON.
-    """
-    found: dict[str, list[Row]] = {}
-    for folder in folders:
-        if not folder.is_dir():
-            raise ValueError(f"there is no folder {folder}; give one that `memlm reproduce` has written into")
-        for path in sorted(folder.glob("*.json")):
-            try:
-                read = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise ValueError(f"{path} is not a result that memlm wrote: {error}") from None
-            found.setdefault(path.stem.split("-seed-")[0], []).extend(read if isinstance(read, list) else [read])
-    return found
+Results = Mapping[str, Sequence[ExperimentResult]]
+"""By experiment, one for each seed."""
 
 
 def write_claims_report(decisions: Sequence[Decision], results: Results, folder: Path) -> Path:
@@ -51,11 +29,11 @@ def claims_page(decisions: Sequence[Decision], results: Results) -> Page:
     """The page of all claims that were decided, and of the results that decided them."""
     verdicts = [decision.verdict for decision in decisions]
     shown = {name: results[name] for name in dict.fromkeys(decision.claim.experiment for decision in decisions)}
-    parts = (evidence(name, [Result.from_dict({"name": name, **row}) for row in rows]) for name, rows in shown.items())
+    parts = (evidence(name, [Result.from_dict(row.to_dict()) for row in rows]) for name, rows in shown.items())
     data = {
         "counts": [(str(verdicts.count(verdict)), verdict) for verdict in ("holds", "fails", "undecided")],
         "claims": claims_table(decisions),
-        "decided": [_decided(decision, results[decision.claim.experiment]) for decision in decisions],
+        "decided": list(map(_decided, decisions)),
         "evidence": list(filter(None, parts)),
         "costs": _costs(shown),
     }
@@ -84,10 +62,9 @@ def claims_table(decisions: Sequence[Decision]) -> Table:
     return Table(header, rows, caption)
 
 
-def _decided(decision: Decision, rows: Sequence[Row]) -> Mapping[str, Any]:
+def _decided(decision: Decision) -> Mapping[str, Any]:
     """A claim: its statement, its verdict, and the number that decides it, seed by seed."""
-    claim = decision.claim
-    measured = [claim.measure(row) for row in rows if claim.is_measured(row)]
+    claim, measured = decision.claim, decision.by_seed
     names = [f"run {place}" for place in range(1, len(measured) + 1)]
     cells = [
         [name, number(each.value, 4), _interval(each.low, each.high)]
@@ -108,20 +85,16 @@ def _costs(results: Results) -> Table:
     """What made each result, and how long it took."""
     header = ["experiment", "took", "memlm", "torch", "machine", "settings"]
     rows = [
-        [name, duration(row.get("seconds")), *_provenance(row.get("provenance") or {})]
-        for name, seeds in results.items()
-        for row in seeds
+        [name, duration(row.seconds), *_provenance(row.provenance)] for name, seeds in results.items() for row in seeds
     ]
     return Table(header, rows)
 
 
-def _provenance(made: Mapping[str, Any]) -> Iterator[str]:
-    commit = made.get("commit")
-    yield f"{made.get('memlm', '—')}{f', {commit}' if commit else ''}"
-    yield str(made.get("torch", "—"))
-    threads = made.get("num_threads")
-    yield f"{made.get('machine', '—')}, {threads} {'thread' if threads == 1 else 'threads'}"
-    yield json.dumps(made.get("settings", {}))
+def _provenance(made: Provenance) -> Iterator[str]:
+    yield f"{made.memlm}{f', {made.commit}' if made.commit else ''}"
+    yield made.torch
+    yield f"{made.machine}, {made.num_threads} {'thread' if made.num_threads == 1 else 'threads'}"
+    yield json.dumps(made.settings)
 
 
 def _interval(low: float, high: float) -> str:

@@ -62,7 +62,9 @@ def _embeddings(results: Sequence[Result]) -> Page:
     data = {
         "chunk_len": results[0].chunk_len,
         "objectives": seeds_table([result.rows for result in results], objectives),
-        "budgets": seeds_table([result.cells for result in results], budgets) if "cells" in has else None,
+        "budgets": seeds_table([result.causal_models for result in results], budgets)
+        if "causal_models" in has
+        else None,
         "controls": Table(["control", *controls], cells, CAPTION) if cells else None,
     }
     return Page("evidence/embeddings", data)

@@ -1,93 +1,158 @@
 """Claim: causal training alone leaves memories poor; the combined objective makes them rich at the same next-token
 loss; a frozen autoencoder's encoder and a curriculum make that cheap.
 
-Arms of one decoder, trained on equal causal tokens: no memory, memories by causal training, by combined training, from
-a frozen autoencoder with a curriculum, the whole context as tokens, and recurrent memory tokens.
+One decoder under several conditions, trained on equal causal tokens: no memory, memories by causal training, by
+combined training, from a frozen autoencoder with a curriculum, the whole context as tokens, and recurrent memory.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from memlm.config import ProbeConfig, ReadingConfig
 from memlm.data.cache import default_cache
+from memlm.data.token_store import prepare
 from memlm.evaluation.prediction import excess, prediction_measures
-from memlm.runtime.results import Provenance, Result
-from memlm_evidence.experiments.memory_model.conditions import Arms, Plan, Row, Swept
+from memlm.probing.encoder_probe import EncoderProbe
+from memlm.probing.encoders import MemoryEncoder
+from memlm.probing.results import ProbeRow
+from memlm.probing.texts import ProbeTexts
+from memlm.runtime.results import Provenance, Result, read_json_lines
+from memlm_evidence.experiments.memory_model.conditions import (
+    CONDITIONS,
+    RECURRENT,
+    Variant,
+    autoencoder_recipe,
+    combined_recipe,
+    variants,
+)
+from memlm_evidence.experiments.memory_model.paper import compare_paper_size
+from memlm_evidence.experiments.memory_model.plan import PaperPlan, Plan
+from memlm_evidence.experiments.memory_model.result import Difference, MemoryModelResult, VariantRow
+from memlm_evidence.experiments.memory_model.training import Data, Trained, trained_encoder
 
-BOUNDS = ("encoder_decoder", "oracle")
-"""Arms that read more of the past, or of the very chunk, than memories hold; of a full comparison."""
 WITH_MEMORIES = ("causal", "combined", "curriculum")
+RICH = 0.995
+"""Token accuracy at which a memory counts as rich."""
 
 
-def reproduce_memory_model(
-    out: Path, plan: Plan | None = None, *, cache: Path | None = None, quiet: bool = False
-) -> Result:
-    """Train every arm, measure and compare. What was trained before is not trained again.
+def run(
+    out: Path, plan: Plan | PaperPlan | None = None, *, cache: Path | None = None, quiet: bool = False
+) -> MemoryModelResult | None:
+    """Train every condition, measure and compare. What was trained before is not trained again.
 
     Returns:
-        `causal_nats` by arm, on chunks that have a past to read; `gain` over no memory and `gap` to causal training,
-        with paired intervals; `retention_accuracy` of the arms with memories, by the same reader trained on each, and
-        `own_retention_accuracy` by their own decoders; `train_flops` of each arm, and `flops_to_rich`, what it took to
-        give back 99.5% of tokens; `decoder_positions_per_chunk`. Of a full plan also bounds (an encoder-decoder, an
-        oracle), and, at fewer tokens, `trade_off` over the weight of retention, `by_size` of the decoder, with its
-        gap to causal training, and `by_insertion`.
+        None where one of several processes only trains, at the paper's sizes.
+
+    Raises:
+        ValueError: as `paper.compare_paper_size`.
     """
     plan = plan or Plan()
-    work = Arms(out, plan, cache or default_cache(), quiet)
-    arms = {name: work.arm(name) for name in (*plan.arms, *(BOUNDS if plan.full else ()))}
-    nats = {name: prediction_measures(arm.prediction) for name, arm in arms.items()}
-    probed = {name: work.probed(arms[name]) for name in WITH_MEMORIES}
-    own = {name: work.own_retention(arms[name]) for name in WITH_MEMORIES}
-    flops = {name: arm.flops_until(arm.num_tokens) for name, arm in arms.items()}
-    reads = arms["combined"].trained
-    assert reads is not None
-    values: Row = {
-        "retention_accuracy": {name: row["token_accuracy"] for name, row in probed.items()},
-        "own_retention_accuracy": {name: row["token_accuracy"] for name, row in own.items()},
-        "causal_nats": {name: found["causal_nats_per_token"] for name, (found, _) in nats.items()},
-        "causal_nats_by_chunk": {name: found["causal_nats_by_chunk"] for name, (found, _) in nats.items()},
-        "causal_nats_intervals": {
-            name: list(spread["causal_nats_per_token"]) for name, (_, spread) in nats.items() if spread
-        },
-        "gain": {
-            name: excess(arms["no_memory"].prediction, arm.prediction)
-            for name, arm in arms.items()
-            if name != "no_memory"
-        },
-        "gap": {
-            name: excess(arms[name].prediction, arms["causal"].prediction, relative=True)
-            for name in ("combined", "curriculum")
-        },
-        "train_flops": {**flops, "autoencoder": work.autoencoder_flops()},
-        "flops_to_rich": {name: work.flops_to_rich(name, arms[name]) for name in ("combined", "curriculum")},
-        "tokens": {name: arm.num_tokens for name, arm in arms.items()},
-        "probes": probed,
-        "trade_off": [_swept(work, arm) for arm in work.by_weight()] if plan.full else [],
-        "by_size": [_swept(work, arm) for arm in work.by_size()] if plan.full else [],
-        "by_insertion": [_swept(work, arm) for arm in work.by_insertion()] if plan.full else [],
-        "decoder_positions_per_chunk": reads.model.decoder_positions_per_chunk,
-        "chunk_len": plan.chunk_len,
-        "window_chunks": plan.window_chunks,
-        "seed": plan.seed,
+    if isinstance(plan, PaperPlan):
+        return compare_paper_size(out, plan)
+    return compare(out, plan, cache=cache or default_cache(), quiet=quiet)
+
+
+def compare(out: Path, plan: Plan, *, cache: Path, quiet: bool) -> MemoryModelResult:
+    """All conditions of a plan, and of a full one all variants."""
+    data = Data(prepare(combined_recipe(plan).data, quiet=quiet), plan.chunk_len, quiet)
+    trained = {name: _trained(data, name, out, plan) for name in plan.compared}
+    nats = {name: prediction_measures(each.prediction) for name, each in trained.items()}
+    probes = {name: _probed(trained[name], data, plan, cache) for name in WITH_MEMORIES}
+    of_variants = {
+        field: [_variant(each, data, out, plan) for each in found]
+        for field, found in (variants(plan) if plan.full else {}).items()
     }
-    made_by = Provenance.here(plan=vars(plan), data=work.prepared.fingerprint)
-    return Result(name="memory model", measures=values, provenance=made_by)
-
-
-def _swept(work: Arms, swept: Swept) -> Row:
-    """What came of one arm of a sweep."""
-    found, spread = prediction_measures(swept.arm.prediction)
-    nats = {"causal_nats": found["causal_nats_per_token"], "interval": list(spread["causal_nats_per_token"])}
-    gap = {"gap": excess(swept.arm.prediction, swept.against.prediction, relative=True)} if swept.against else {}
-    reads = swept.arm.trained
-    assert reads is not None
-    retained = (
-        {} if reads.model.encoder is None else {"retention_accuracy": work.own_retention(swept.arm)["token_accuracy"]}
+    flops = {name: each.train_flops for name, each in trained.items()}
+    return MemoryModelResult(
+        retention_accuracy={name: row.token_accuracy for name, row in probes.items()},
+        own_retention_accuracy={name: _own_retention(trained[name], data).token_accuracy for name in WITH_MEMORIES},
+        causal_nats={name: found["causal_nats_per_token"] for name, (found, _) in nats.items()},
+        causal_nats_by_chunk={name: found["causal_nats_by_chunk"] for name, (found, _) in nats.items()},
+        causal_nats_intervals={name: spread["causal_nats_per_token"] for name, (_, spread) in nats.items() if spread},
+        gain={name: _difference(trained["no_memory"], each) for name, each in trained.items() if name != "no_memory"},
+        gap={name: _difference(trained[name], trained["causal"], relative=True) for name in WITH_MEMORIES[1:]},
+        train_flops={**flops, "autoencoder": data.autoencoder_flops(autoencoder_recipe(plan))},
+        flops_to_rich={name: _flops_to_rich(trained[name], _folder(out, name, plan)) for name in WITH_MEMORIES[1:]},
+        tokens={name: each.num_tokens for name, each in trained.items()},
+        probes=probes,
+        decoder_positions_per_chunk=_positions(trained["combined"]),
+        chunk_len=plan.chunk_len,
+        window_chunks=plan.window_chunks,
+        seed=plan.seed,
+        provenance=Provenance.here(plan=vars(plan), data=data.prepared.fingerprint),
+        trade_off=of_variants.get("trade_off", []),
+        by_size=of_variants.get("by_size", []),
+        by_insertion=of_variants.get("by_insertion", []),
     )
-    positions = {"decoder_positions_per_chunk": reads.model.decoder_positions_per_chunk}
-    return {
-        **swept.values,
-        **nats,
-        **gap,
-        **retained,
-        **positions,
-        "train_flops": swept.arm.flops_until(swept.arm.num_tokens),
+
+
+def _folder(out: Path, name: str, plan: Plan) -> Path:
+    return out / f"{name}-seed-{plan.seed}"
+
+
+def _trained(data: Data, name: str, out: Path, plan: Plan) -> Trained:
+    """A condition, trained or loaded."""
+    folder = _folder(out, name, plan)
+    if name == RECURRENT:
+        return data.train_recurrent(combined_recipe(plan), plan.num_positions, folder, plan.seed)
+    encoder = trained_encoder(autoencoder_recipe(plan), out, quiet=data.quiet) if name == "curriculum" else ""
+    return data.train(CONDITIONS[name](plan, encoder), folder, "copy" if name == "oracle" else "causal")
+
+
+def _difference(one: Trained, other: Trained, *, relative: bool = False) -> Difference:
+    """How much more the one's next tokens cost than the other's."""
+    return Difference(**excess(one.prediction, other.prediction, relative=relative))
+
+
+def _variant(variant: Variant, data: Data, out: Path, plan: Plan) -> VariantRow:
+    """Train a variant, or load it, and measure it."""
+
+    def trained(each: Variant) -> Trained:
+        return data.train(each.recipe(plan), _folder(out, each.name(plan), plan))
+
+    made = trained(variant)
+    assert made.model is not None
+    found, spread = prediction_measures(made.prediction)
+    measures: Mapping[str, Any] = {
+        **variant.label,
+        "causal_nats": found["causal_nats_per_token"],
+        "interval": spread["causal_nats_per_token"],
+        "gap": _difference(made, trained(variant.against), relative=True) if variant.against else None,
+        "retention_accuracy": _own_retention(made, data).token_accuracy if made.model.model.encoder else None,
+        "decoder_positions_per_chunk": _positions(made),
+        "train_flops": made.train_flops,
     }
+    return VariantRow(**measures)
+
+
+def _probed(trained: Trained, data: Data, plan: Plan, cache: Path) -> ProbeRow:
+    """What a reader finds in frozen memories: the same budget for every condition."""
+    assert trained.model is not None
+    assert trained.model.model.encoder is not None
+    encoder = MemoryEncoder(trained.model.model.encoder, trained.model.tokenizer, name="memory model")
+    reading = ReadingConfig(num_steps=plan.reading_steps, max_chunks=plan.reading_chunks)
+    texts = ProbeTexts.of_splits(combined_recipe(plan).data, data.prepared.tokenizer, reading.test_fraction)
+    cfg = ProbeConfig(chunk_lens=(plan.chunk_len,), seeds=(plan.seed,), reading=reading)
+    (row,) = EncoderProbe(encoder, texts, cfg, plan.chunk_len, cache=cache, quiet=data.quiet).rows()
+    return row
+
+
+def _own_retention(trained: Trained, data: Data) -> Result:
+    """What the model's own decoder gives back of its memories."""
+    assert trained.model is not None
+    return trained.model.evaluate_retention(data.prepared.splits["test"], name="held-out", quiet=data.quiet)
+
+
+def _positions(trained: Trained) -> int:
+    """Decoder positions that the memory of a chunk takes."""
+    assert trained.model is not None
+    return trained.model.model.decoder_positions_per_chunk
+
+
+def _flops_to_rich(trained: Trained, folder: Path) -> float | None:
+    """Training operations until held-out retention first reached `RICH`; None if it never did."""
+    for row in read_json_lines(folder / "metrics.jsonl"):
+        if row.get("token_accuracy", 0.0) >= RICH:
+            return trained.flops_until(int(row["tokens"]))
+    return None
