@@ -1,7 +1,7 @@
 """Probes: which embeddings to read, with which readers, on how much data."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pydantic
 
@@ -13,7 +13,16 @@ positional projection of them, or a sentence-transformers model's own way."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParallelReader(Config):
+class ReaderConfig(Config):
+    """What every kind of reader has."""
+
+    sees_text: ClassVar[bool] = False
+    """Whether it sees the tokens before the one it writes: without a memory it is then a language model, which has to
+    be trained to know what the memory adds. One that does not can only know the tokens' frequencies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParallelReader(ReaderConfig):
     """The paper's reader: positions unpooled from the one embedding, a bidirectional stack, all tokens at once."""
 
     kind: Annotated[Literal["parallel"], KIND] = "parallel"
@@ -28,7 +37,7 @@ class ParallelReader(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearReader(Config):
+class LinearReader(ReaderConfig):
     """One linear map from the embedding to each position, and from there to the tokens."""
 
     kind: Annotated[Literal["linear"], KIND] = "linear"
@@ -40,9 +49,10 @@ class LinearReader(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoregressiveReader(Config):
+class AutoregressiveReader(ReaderConfig):
     """A causal decoder with the embedding, unfolded, before the text; it regenerates greedily, token by token."""
 
+    sees_text: ClassVar[bool] = True
     kind: Annotated[Literal["autoregressive"], KIND] = "autoregressive"
     dim: int = 128
     num_layers: int = 3
@@ -94,7 +104,7 @@ class ReadingConfig(Config):
     batch_chunks: int | None = None
     """Chunks per optimizer step; by default 32, or as many more as make up 1024 tokens."""
     test_fraction: float = 0.15
-    """Share of documents kept for the reported numbers; a third as many again are watched during training."""
+    """Share of documents held out for the reported numbers; a third as many again are watched during training."""
 
     def __post_init__(self) -> None:
         require_positive(self, "num_steps", "max_chunks", "test_chunks")

@@ -21,7 +21,7 @@ def random_logits_nats(vocab_size: int) -> float:
 
 
 def entropy_ratio(nats: float, vocab_size: int) -> float:
-    """The paper's I_e = 1 − H(X|M) / H_0; kept for comparison, for it counts language statistics as memory."""
+    """The paper's I_e = 1 − H(X|M) / H_0; for comparison only: it counts language statistics as memory."""
     return 1 - nats / random_logits_nats(vocab_size)
 
 

@@ -161,7 +161,7 @@ def _load_pooling(folder: Path) -> dict[str, Any]:
     for pickled in folder.glob("*/pytorch_model.bin"):
         if not pickled.with_name("model.safetensors").exists():
             raise ValueError(f"{str(pickled)!r} is pickled; save the model anew, in safetensors format")
-    with explained(f"{str(folder)!r} needs sentence-transformers: pip install 'memlm[models]'"):
+    with explained(f"{str(folder)!r} needs sentence-transformers ({{why}}): pip install 'memlm[models]'"):
         from sentence_transformers import SentenceTransformer
     options = {"use_safetensors": True}
     with explained(f"sentence-transformers cannot load {str(folder)!r}: {{why}}"):

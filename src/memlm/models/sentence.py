@@ -43,7 +43,7 @@ class SentenceModel(PretrainedModel):
         """What `SentenceTransformer.encode` gives for these tokens; special tokens are put around them here.
 
         Raises:
-            ValueError: the text is longer than `max_sentence_len`, where `encode` would cut it; or as `states`.
+            ValueError: the text is longer than `max_sentence_len`, where `encode` would truncate it; or as `states`.
         """
         if tokens.shape[1] > self.max_sentence_len:
             raise ValueError(

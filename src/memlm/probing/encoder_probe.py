@@ -127,8 +127,7 @@ class EncoderProbe:
             return self._trained[spec]
         embeddings = self._given(spec)
         without = None
-        if isinstance(spec.reader, AutoregressiveReader) and spec.control != "causal":
-            # Without a memory it is a language model, and has to be trained.
+        if spec.reader.sees_text and spec.control != "causal":
             without, _ = self.trained(spec._replace(view=self.views[0], control="causal", degradation=None))
         trained = train_reader(
             self.data,

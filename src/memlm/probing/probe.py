@@ -29,7 +29,7 @@ def probe(
     """Measure how much of a text an encoder's embeddings hold.
 
     The encoder is frozen and embeds the texts once; readers are trained to regenerate them from the embeddings alone,
-    and measured on documents kept apart. What has been embedded or read before is taken from the cache, so that an
+    and measured on held-out documents. What has been embedded or read before is taken from the cache, so that an
     interrupted probe goes on where it was.
 
     ```python

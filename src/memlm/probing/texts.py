@@ -1,4 +1,4 @@
-"""What a probe reads: whole chunks of the encoder's own tokens, from documents that are kept apart."""
+"""What a probe reads: whole chunks of the encoder's own tokens, from documents split for training and measuring."""
 
 import hashlib
 import io
@@ -82,8 +82,8 @@ class ProbeData:
 class ProbeTexts:
     """Documents in three splits, tokenized once, when they are first asked for; in chunks of any length.
 
-    Whole documents are kept apart. Where there are few, they are split into pieces, which then count as documents. What
-    is kept apart depends on the texts alone.
+    Whole documents are held out. Where there are few, they are split into pieces, which then count as documents. What
+    is held out depends on the texts alone.
     """
 
     tokenizer: Tokenizer

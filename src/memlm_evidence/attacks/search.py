@@ -26,7 +26,7 @@ class SearchConfig:
     """Rounds of candidates, over all restarts together."""
     num_candidates: int = 128
     """Texts encoded in each step, in one batch."""
-    num_kept: int = 8
+    beam_size: int = 8
     """Nearest distinct texts that each step sets out from."""
     top_k: int = 64
     """Replacements the gradient proposes at each position."""
@@ -144,7 +144,7 @@ class _Climber:
                 return beam, step
             lead = beam.texts[step % len(beam.texts)]
             candidates = self._candidates(beam.texts, self._by_gradient(lead))
-            better = beam.merged(self.measure(candidates), self.cfg.num_kept)
+            better = beam.merged(self.measure(candidates), self.cfg.beam_size)
             idle = 0 if better.distances[0] < beam.distances[0] else idle + 1
             beam = better
         return beam, num_steps
