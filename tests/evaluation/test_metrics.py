@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from memlm.data.chunks import Chunks
 from memlm.evaluation.information import random_logits_nats
-from memlm.evaluation.metrics import Scores, measures, quick_measures, score
+from memlm.evaluation.metrics import Scores, quick_measures, regeneration_measures, score
 from memlm.models.autoencoder import Regeneration
 
 VOCAB, LENGTH = 11, 5
@@ -70,7 +70,7 @@ def test_measures_are_their_naive_twins(seed: int) -> None:
     chunks = random_chunks(seed)
     scores, unconditional = random_scores(chunks, seed + 1)
     num_bytes = np.array([9, 20, 31, 4, 5, 16])
-    found, intervals = measures(scores, unconditional, num_bytes, vocab_size=VOCAB, memory_dims=8)
+    found, intervals = regeneration_measures(scores, unconditional, num_bytes, vocab_size=VOCAB, memory_dims=8)
     by_position = found.pop("accuracy_by_position")
     assert found == pytest.approx(naive(scores, unconditional, num_bytes))
     assert quick_measures(scores) == pytest.approx({name: found[name] for name in quick_measures(scores)})
@@ -93,7 +93,7 @@ def test_what_stands_at_the_padding_is_not_counted() -> None:
     )
     without = np.where(chunks.mask, unconditional, np.nan_to_num(np.inf))
     ask = {"document_bytes": np.ones(6), "vocab_size": VOCAB, "memory_dims": 8}
-    assert measures(garbage, without, **ask) == measures(scores, unconditional, **ask)
+    assert regeneration_measures(garbage, without, **ask) == regeneration_measures(scores, unconditional, **ask)
     assert quick_measures(garbage) == quick_measures(scores)
 
 
@@ -110,7 +110,7 @@ def test_a_token_too_many_is_an_error_of_the_chunk_but_no_token_is_wrong() -> No
 def test_a_lone_documents_chunks_are_resampled_and_a_lone_chunk_has_no_intervals() -> None:
     chunks = random_chunks(num_documents=1)
     scores, unconditional = random_scores(chunks)
-    found, intervals = measures(scores, unconditional, np.array([100]), vocab_size=VOCAB, memory_dims=8)
+    found, intervals = regeneration_measures(scores, unconditional, np.array([100]), vocab_size=VOCAB, memory_dims=8)
     expected = naive(scores, unconditional, np.array([100])) | {"resampled": "chunks"}
     found.pop("accuracy_by_position")
     assert found == pytest.approx(expected)
@@ -119,14 +119,14 @@ def test_a_lone_documents_chunks_are_resampled_and_a_lone_chunk_has_no_intervals
     assert 0.05 < high - low < 0.4
     assert low < found["token_accuracy"] < high
     one = Scores(scores.predicted[:1], scores.nats[:1], Chunks(*(part[:1] for part in chunks)))
-    _, intervals = measures(one, unconditional[:1], np.array([9]), vocab_size=VOCAB, memory_dims=8)
+    _, intervals = regeneration_measures(one, unconditional[:1], np.array([9]), vocab_size=VOCAB, memory_dims=8)
     assert intervals == {}
 
 
 def test_a_position_no_token_stands_at_has_no_accuracy() -> None:
     chunks = random_chunks()
     chunks.mask[:, -1] = False
-    found, _ = measures(*random_scores(chunks), np.ones(6), vocab_size=VOCAB, memory_dims=8)
+    found, _ = regeneration_measures(*random_scores(chunks), np.ones(6), vocab_size=VOCAB, memory_dims=8)
     assert found["accuracy_by_position"][-1] is None
     assert None not in found["accuracy_by_position"][:-1]
 
@@ -169,6 +169,6 @@ def test_a_misled_baseline_earns_no_more_than_uniform_guessing() -> None:
     perfect = scores._replace(predicted=np.where(chunks.mask, chunks.tokens, -1), nats=np.zeros_like(scores.nats))
     hopeless = np.full(chunks.tokens.shape, 50.0)
     num_bytes = np.full(chunks.document.max() + 1, 10)
-    found, intervals = measures(perfect, hopeless, num_bytes, vocab_size=VOCAB, memory_dims=8)
+    found, intervals = regeneration_measures(perfect, hopeless, num_bytes, vocab_size=VOCAB, memory_dims=8)
     assert found["retained_bits_per_token"] == pytest.approx(math.log2(VOCAB))
     assert intervals["retained_bits_per_token"] == pytest.approx((math.log2(VOCAB),) * 2)

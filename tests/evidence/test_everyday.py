@@ -14,7 +14,7 @@ from memlm.data.everyday import everyday_documents
 from memlm.data.texts import EVERYDAY_KINDS, everyday_lines
 from memlm.data.texts import everyday_documents as texts_to_evaluate_on
 from memlm.data.token_store import prepare
-from memlm.evaluation.checked import Checked, calibration, measures
+from memlm.evaluation.checked import Checked, calibration, measures_by_length
 from memlm.training.autoencoder import batch_sampler
 from memlm_evidence.benchmarks.everyday import Everyday
 
@@ -112,7 +112,7 @@ def test_where_nothing_is_wrong_nothing_can_be_marked() -> None:
 def test_exact_texts_are_counted_by_their_length() -> None:
     right = checked([[False, False]] * 3, [[False, False]] * 3, [[9.0, 9.0]] * 3, [True] * 3)
     half = checked([[True, False], [False, False]], [[True, True]] * 2, [[0.0, 1.0]] * 2, [False] * 2)
-    found = measures({1: right, 2: half})
+    found = measures_by_length({1: right, 2: half})
     assert found["exact_by_fill"] == {"1": 1.0, "2": 0.5}
     assert found["exact_by_fill_intervals"]["1"] == pytest.approx([0.4385, 1.0], abs=1e-4)
     assert found["exact_by_fill_intervals"]["2"] == pytest.approx([0.0945, 0.9055], abs=1e-4)  # known values, n = 2

@@ -60,7 +60,7 @@ def fill_pieces(split: TokenSplit, chunk_len: int) -> dict[int, Chunks]:
     return {fill: some for fill, some in found.items() if len(some.tokens)}
 
 
-def measures(checked: Mapping[int, Checked]) -> dict[str, Any]:
+def measures_by_length(checked: Mapping[int, Checked]) -> dict[str, Any]:
     """`exactness` by length in tokens, and `calibration` of all lengths together."""
     whole = Checked.concat([*checked.values()])
     return {**exactness({fill: some.exact for fill, some in checked.items()}), "calibration": calibration(whole)}

@@ -116,7 +116,7 @@ _STATISTICS: dict[str, Callable[[_Totals], np.ndarray]] = {
 }
 
 
-def measures(
+def regeneration_measures(
     scores: Scores,
     unconditional_nats: Float[np.ndarray, "chunk token"],
     document_bytes: Num[np.ndarray, " document"],

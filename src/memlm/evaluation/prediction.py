@@ -21,7 +21,7 @@ class Prediction(NamedTuple):
     windows: Windows
 
     def chunked(self, chunk_len: int) -> "Prediction":
-        """The same, of windows split into shorter chunks: a model that reads a window whole is measured by its parts."""
+        """The same, of windows in shorter chunks: a model that reads a window whole is measured by its parts."""
         windows, shape = self.windows, (len(self.nats), -1, chunk_len)
         shorter = windows._replace(tokens=windows.tokens.reshape(shape), mask=windows.mask.reshape(shape))
         return Prediction(self.nats.reshape(shape), shorter)

@@ -46,7 +46,7 @@ def probe(
         settings: fields of `ProbeConfig` to set anew.
 
     Returns:
-        Rows, one for each combination, controls and baselines. Measures are those of `evaluation.metrics.measures`.
+        Rows, one for each combination, controls and baselines.
 
     Raises:
         ValueError: the encoder, a layer, a pooling or a chunk length is impossible, or there is too little text.

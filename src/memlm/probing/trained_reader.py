@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from memlm.config import AdamW, MemoryShape, Muon, Reader, ReadingConfig, TrainingConfig
 from memlm.data.chunks import Chunks
 from memlm.evaluation.information import unconditional_log_probs
-from memlm.evaluation.metrics import Scores, measures, quick_measures, score
+from memlm.evaluation.metrics import Scores, quick_measures, regeneration_measures, score
 from memlm.models.batch import Batch
 from memlm.models.readers import ReaderModule, build_reader
 from memlm.nn.pooling import MemoryVectors
@@ -52,13 +52,13 @@ class TrainedReader:
     def measure(
         self, chunks: Chunks, vectors: Vectors, document_bytes: Float[np.ndarray, " document"]
     ) -> tuple[dict[str, Any], dict[str, Interval]]:
-        """Every measure of `evaluation.metrics.measures` on numbered chunks, and their intervals."""
+        """Every measure of `evaluation.metrics.regeneration_measures` on numbered chunks, and their intervals."""
         scores = _score(self.module, chunks, self.transform(vectors))
         without = self.without(chunks)
         scores = scores._replace(nats=mixed(scores.nats, without, self.trust))
         num_slots, dim = vectors.shape[1:]
         sizes = {"vocab_size": self.vocab_size, "memory_dims": num_slots * dim}
-        values, intervals = measures(scores, without, document_bytes, **sizes)
+        values, intervals = regeneration_measures(scores, without, document_bytes, **sizes)
         about = {"trust": self.trust, "converged": self.converged, "lower_bound": not self.converged}
         shape = {"memory_dim": dim, "num_slots": num_slots, "vocab_size": self.vocab_size}
         return {**values, **about, **shape, "curve": self.curve}, intervals

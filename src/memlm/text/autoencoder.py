@@ -156,7 +156,7 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
     def evaluate(self, texts: Iterable[str], *, name: str = "texts", quiet: bool = True) -> Result:
         """Measure how much of these texts is regenerated from their memories; each text is a unit of the bootstrap.
 
-        The measures are those of the decoder's most likely tokens (`evaluation.metrics.measures`), except
+        The measures are those of the decoder's most likely tokens (`evaluation.metrics.regeneration_measures`), except
         `exact_by_fill` (the share of exact texts by length in tokens) and `calibration` (errors by confidence), which
         are those of `regenerate`.
 
@@ -178,7 +178,7 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
             for fill, some in pieces.items():
                 by_fill[fill] = self.check(some)
                 advance(int(some.mask.sum()))
-        return self._result(name, values | checked.measures(by_fill), intervals)
+        return self._result(name, values | checked.measures_by_length(by_fill), intervals)
 
     def check(self, chunks: Chunks, *, noise: float = 0.0) -> Checked:
         """`send` chunks through their memories, and compare."""

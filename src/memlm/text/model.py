@@ -15,7 +15,7 @@ from memlm.data.chunks import split_into_chunks
 from memlm.data.documents import Document
 from memlm.data.token_store import TokenSplit, tokenize_documents
 from memlm.data.tokenizer import Tokenizer
-from memlm.evaluation.metrics import measures, score
+from memlm.evaluation.metrics import regeneration_measures, score
 from memlm.models.encoder import Encoder
 from memlm.runtime.progress import track
 from memlm.runtime.results import Interval, Provenance, Result
@@ -161,13 +161,13 @@ class MemoryTextModel(TextModel[Model, MemoryConfiguration]):
     def _regeneration(
         self, regenerator: nn.Module, split: TokenSplit, *, name: str, quiet: bool
     ) -> tuple[dict[str, Any], dict[str, Interval]]:
-        """Measures of the decoder's most likely tokens (`evaluation.metrics.measures`)."""
+        """Measures of the decoder's most likely tokens (`evaluation.metrics.regeneration_measures`)."""
         shape = self.config.shape
         chunks = split_into_chunks(split, shape.chunk_len)
         total = int(chunks.mask.sum())
         with track(f"Regenerating {name}", total=total, unit="tokens", quiet=quiet) as advance:
             scores = score(regenerator, chunks, shape.vocab_size, device=self.device, advance=advance)
-        return measures(
+        return regeneration_measures(
             scores,
             -self.unconditional.numpy()[chunks.tokens],
             np.asarray(split.document_bytes),
