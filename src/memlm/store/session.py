@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from memlm.store.chunk import StoredChunk
 from memlm.store.codec import Codec
 from memlm.store.documents import require_string
-from memlm.store.tokenized import encoded
+from memlm.store.tokenized import utf8
 
 _CHUNKS_AT_ONCE = 16
 """Text is encoded when there is enough for so many chunks at one character per token: in batches, which is fast."""
@@ -43,7 +43,7 @@ class MemorySession:
         """
         self._require_open()
         require_string("text", text)
-        encoded(text)
+        utf8(text)
         self.pending += text
         if len(self.pending) >= self._enough:
             self._write_pending(whole_chunks=True)

@@ -1,20 +1,20 @@
 """A text as tokens that end between characters where spans of them do."""
 
 import io
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
-import torch
 from jaxtyping import Bool
 from numpy.typing import NDArray
-from torch import Tensor
 
+from memlm.data.chunks import Chunks
 from memlm.data.documents import split_bytes
 from memlm.data.tokenizer import Tokenizer
 
 MIN_CHUNK = 4
-"""Tokens within which a character ends: none takes more bytes. A shorter chunk might have to end inside of one. Where
-tokens go over from one character to the next, as some tokenizers have them, it may be more, and they are not cut."""
+"""Tokens within which a character ends, since none takes more bytes: a shorter chunk might have to end inside of one.
+Tokenizers whose tokens reach from one character into the next may need more; then the text is stored raw."""
 
 Span = tuple[int, int]
 """First token, and the one after the last."""
@@ -53,7 +53,7 @@ class Tokenized(NamedTuple):
         return self.data[self.offsets[start] : self.offsets[stop]]
 
     def spans(self, start: int, stop: int, length: int) -> list[Span]:
-        """Cut tokens into spans of at most `length`, each whole characters."""
+        """Split tokens into spans of at most `length`, each whole characters."""
         spans = []
         while start < stop:
             end = min(start + length, stop)
@@ -63,16 +63,16 @@ class Tokenized(NamedTuple):
             start = end
         return spans
 
-    def chunks(self, spans: list[Span], chunk_len: int) -> tuple[Tensor, Tensor]:
-        """Padded tokens [chunk token], and their mask."""
+    def chunks(self, spans: Sequence[Span], chunk_len: int) -> Chunks:
+        """Spans, padded."""
         starts, stops = np.array(spans).T
         index = starts[:, None] + np.arange(chunk_len)
         mask = index < stops[:, None]
         tokens = np.where(mask, self.tokens[np.minimum(index, len(self.tokens) - 1)], 0)
-        return torch.from_numpy(tokens), torch.from_numpy(mask)
+        return Chunks(tokens, mask, np.zeros(len(spans), np.int64))
 
 
-def encoded(text: str) -> bytes:
+def utf8(text: str) -> bytes:
     """A text's bytes.
 
     Raises:
