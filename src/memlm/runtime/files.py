@@ -1,9 +1,7 @@
 """Writing that is all or nothing: a crash or a full disk leaves the old state, never half of the new."""
 
 import contextlib
-import fcntl
 import os
-import re
 import shutil
 import tempfile
 import uuid
@@ -12,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 Kind = Literal["file", "folder"]
-_UNFINISHED = ".memlm-unfinished"
+UNFINISHED = ".memlm-unfinished"
+"""How the names end of files that `atomic_file` is writing, after a point, the name to come, a point and 32 digits."""
 
 
 def place_for(kind: Kind, path: Path) -> Path:
@@ -96,7 +95,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         ValueError, OSError: as `atomic_folder`.
     """
     path = place_for("file", path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_UNFINISHED}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -118,16 +117,6 @@ def write_failed(path: Path, error: BaseException) -> OSError:
     return OSError(
         f"could not write {path}: {error}; nothing was changed there; free some space, or choose another place"
     )
-
-
-def remove_leftovers(path: Path) -> None:
-    """Remove what `atomic_file` left beside a file because it was killed; not what somebody has locked (`flock`)."""
-    ours = re.compile(re.escape(f".{path.name}.") + "[0-9a-f]{32}" + re.escape(_UNFINISHED))
-    for rest in path.parent.iterdir():
-        if ours.fullmatch(rest.name) and rest.is_file():
-            with contextlib.suppress(OSError), rest.open("rb") as file:  # another may be cleaning up too
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                rest.unlink()
 
 
 def atomic_write(path: Path, text: str) -> None:

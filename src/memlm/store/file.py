@@ -5,18 +5,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from memlm.runtime.files import place_for, remove_leftovers
+from memlm.runtime.files import place_for
 from memlm.runtime.progress import Advance
 from memlm.store.block import About, Block, Part
 from memlm.store.chunk import StoredChunk
 from memlm.store.codec import Codec, require_target
 from memlm.store.documents import Documents, named_texts, require_string
 from memlm.store.formats import open_store
+from memlm.store.lock import remove_leftovers
 from memlm.store.packing import Bits, require_bits
 from memlm.store.reader import MemoryReader
 from memlm.store.segments import SEGMENT_CHUNKS, write_file
 from memlm.store.session import MemorySession
-from memlm.store.store import Writer, chunk_ends, parts_of
+from memlm.store.store import Writer, chunk_ends, parts_of, same_chunks
 from memlm.text.autoencoder import TextAutoencoder
 
 
@@ -147,10 +148,10 @@ class MemoryFile(MemoryReader):
             ValueError: these chunks are others by now, since somebody has forgotten some.
         """
         start, stop = chunk_ends(self._store, start, stop)
-        meant = self._store.block(start, stop).data
+        opened = self._store
         with self._writing() as writer:
             now = writer.store
-            if stop > len(now.numbers) or now.block(start, stop).data != meant:
+            if not same_chunks(opened, now, start, stop):
                 raise ValueError(
                     f"chunks {start}:{stop} of {self.path} are others than when it was opened: open it again"
                 )

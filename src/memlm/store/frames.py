@@ -42,9 +42,8 @@ def encoded(first_chunk: int, num_chunks: int, index: bytes, body: bytes) -> byt
     return head + checksum(head) + index + body
 
 
-def frames(handle: int, offset: int) -> Iterator[Frame]:
-    """The frames of a file from one that begins at `offset`; ends before one that is cut short."""
-    size = os.fstat(handle).st_size
+def frames(handle: int, offset: int, size: int) -> Iterator[Frame]:
+    """The frames of a file of so many bytes, from one that begins at `offset`; ends before one that is cut short."""
     while offset + _HEAD.size <= size:
         head = os.pread(handle, _HEAD.size, offset)
         magic, first_chunk, num_chunks, index_bytes, body_bytes, digest, own = _HEAD.unpack(head)

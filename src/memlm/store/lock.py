@@ -2,12 +2,13 @@
 
 import fcntl
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from memlm.runtime.files import remove_leftovers
+from memlm.runtime.files import UNFINISHED
 
 PATIENCE = 10.0
 """Seconds to wait for another writer."""
@@ -29,6 +30,16 @@ def only_writer(path: Path) -> Iterator[int]:
     finally:
         fcntl.flock(handle, fcntl.LOCK_UN)  # closing alone would leave it to processes forked meanwhile
         os.close(handle)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what `atomic_file` left beside a file because it was killed; not what somebody has locked."""
+    ours = re.compile(re.escape(f".{path.name}.") + "[0-9a-f]{32}" + re.escape(UNFINISHED))
+    for rest in path.parent.iterdir():
+        if ours.fullmatch(rest.name) and rest.is_file():
+            with suppress(OSError), rest.open("rb") as file:  # another may be cleaning up, too
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                rest.unlink()
 
 
 def _locked(path: Path, deadline: float) -> int:

@@ -42,7 +42,7 @@ class SegmentStore:
         self.path = path
         self._file = os.open(path, os.O_RDONLY)
         self._close = weakref.finalize(self, os.close, self._file)
-        header = next(frames(self._file, 0), None)
+        header = next(frames(self._file, 0, os.fstat(self._file).st_size), None)
         if header is None or header.index is None:
             raise ValueError(f"{path} is no memory file, or its header is damaged or it is cut short")
         self.about = about_of(path, json.loads(header.index))
@@ -57,12 +57,12 @@ class SegmentStore:
     def read_on(self) -> None:
         """Read the indexes of the segments after `end`."""
         index = _Index(self.about, [*self.documents], [self.numbers], [self._begins], len(self.numbers))
-        for frame in frames(self._file, self.end):
+        self.file_bytes = os.fstat(self._file).st_size
+        for frame in frames(self._file, self.end, self.file_bytes):
             index.add(frame)
             self.end = frame.end
         self.documents = tuple(index.documents)
         self.numbers, self._begins = np.concatenate(index.numbers), np.concatenate(index.begins)
-        self.file_bytes = os.fstat(self._file).st_size
 
     @property
     def torn_bytes(self) -> int:

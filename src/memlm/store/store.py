@@ -155,6 +155,14 @@ def chunk_ends(store: MemoryStore, start: int, stop: int | None) -> tuple[int, i
     return start, stop
 
 
+def same_chunks(one: MemoryStore, other: MemoryStore, start: int, stop: int) -> bool:
+    """Whether two stores have the same chunks in a range."""
+    if stop > len(other.numbers):
+        return False
+    ranges = ((first, min(first + READ_CHUNKS, stop)) for first in range(start, stop, READ_CHUNKS))
+    return one is other or all(one.block(*some).data == other.block(*some).data for some in ranges)
+
+
 def parts_of(store: MemoryStore, *, without: tuple[int, int] = (0, 0)) -> Iterator[Part]:
     """All of a store, read as it is asked for, but for a range of chunks; documents stay, if empty."""
     start, stop = without
