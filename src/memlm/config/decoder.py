@@ -59,7 +59,7 @@ class PretrainedDecoder(Config):
 
 
 def _decoder_kind(value: Any) -> str:
-    """The tag of a decoder; configurations older than pretrained decoders have none."""
+    """The kind of a decoder; version 0.1's configurations do not say it."""
     return str(value.get("kind", "scratch") if isinstance(value, dict) else getattr(value, "kind", None))
 
 
@@ -74,7 +74,7 @@ class InsertionConfig(Config):
     """Base of the ways in which memories enter a decoder."""
 
     def require_fits(self, shape: MemoryShape, decoder: Decoder) -> None:
-        """Raise ValueError where such memories cannot enter such a decoder so."""
+        """Raise ValueError where memories of this shape cannot enter this decoder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,14 +97,14 @@ class Unpooled(InsertionConfig):
 
     kind: Annotated[Literal["unpooled"], KIND] = "unpooled"
     num_positions: int = 4
-    """Decoder positions that a memory takes to predict; none to be regenerated."""
+    """Decoder positions that a memory takes in prediction; in regeneration it takes none."""
     token_dim: int = 16
 
     def __post_init__(self) -> None:
         require_positive(self, "num_positions", "token_dim")
 
     def require_fits(self, shape: MemoryShape, decoder: Decoder) -> None:
-        """Raise ValueError where tokens cannot be shared out evenly over the positions."""
+        """Raise ValueError where the positions do not divide the chunk's tokens."""
         positions, chunk_len = self.num_positions, shape.chunk_len
         require(chunk_len % positions == 0, f"num_positions {positions} does not divide chunk_len {chunk_len}")
 
@@ -121,7 +121,7 @@ class CrossAttention(InsertionConfig):
         require(self.num_parts is None or self.num_parts > 0, f"num_parts must be positive, not {self.num_parts}")
 
     def require_fits(self, shape: MemoryShape, decoder: Decoder) -> None:
-        """Raise ValueError where the decoder has no layers for it."""
+        """Raise ValueError where the decoder has no cross-attention."""
         can = f"a {decoder.kind} decoder has no cross-attention to memories: choose the insertion prefix or unpooled"
         require(decoder.cross_attends, can)
 
@@ -135,19 +135,18 @@ class MemoryModelConfig(Config):
 
     shape: MemoryShape
     encoder: StackConfig | None = field(default_factory=StackConfig)
-    """None makes no memories: the decoder sees a chunk's own tokens alone."""
+    """None for a model without memories, whose decoder sees a chunk's own tokens only."""
     pooling: Pooling = field(default_factory=Positional)
     insertion: Insertion = field(default_factory=Unpooled)
     decoder: Decoder = field(default_factory=DecoderConfig)
     max_memories: int = 3
-    """A chunk sees the memories of at most so many chunks before it."""
+    """The most memories of earlier chunks that a chunk sees."""
     overlap: int = 4
-    """The last tokens of the chunk before, as its memory gives them back, which the decoder reads as if they were
-    tokens. 0 adds a linear map of that memory to the chunk's first input instead: for memories that nobody learns to
-    regenerate."""
+    """Tokens at the end of the chunk before, regenerated from its memory, that the decoder also reads. 0 adds a linear
+    map of that memory to the chunk's first input instead, for models that are not trained to regenerate."""
     pointer_span: int = 0
-    """Let the decoder point at tokens that memories give back, each found by so many tokens before it, and copy them;
-    0 does not. For exact strings; every memory that is read is regenerated once, all tokens at once."""
+    """Tokens that make up a key of the pointer, which copies regenerated tokens of past chunks, for exact strings; 0 for
+    no pointer."""
 
     def __post_init__(self) -> None:
         require_positive(self, "max_memories")

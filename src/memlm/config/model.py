@@ -16,40 +16,38 @@ class MixerConfig(Config):
         """Raise ValueError where a stack of width `dim` cannot have this mixer."""
 
 
+class _MultiHead(MixerConfig):
+    num_heads: int
+
+    def __post_init__(self) -> None:
+        require_positive(self, "num_heads")
+
+    def require_fits(self, dim: int) -> None:
+        """Raise ValueError where the width is not a multiple of the number of heads."""
+        fits = dim % self.num_heads == 0
+        require(fits, f"dim {dim} is not a multiple of the mixer's num_heads {self.num_heads}")
+
+
 @dataclass(frozen=True, kw_only=True)
-class Attention(MixerConfig):
+class Attention(_MultiHead):
     """Softmax attention with rotary positions (the paper's transformer)."""
 
     kind: Annotated[Literal["attention"], KIND] = "attention"
     num_heads: int = 4
 
-    def __post_init__(self) -> None:
-        require_positive(self, "num_heads")
-
     def require_fits(self, dim: int) -> None:
-        """Raise ValueError where heads do not divide the width evenly, or a head has no rotary positions."""
-        _require_heads(dim, self.num_heads)
+        """Raise ValueError also where heads have an odd width."""
+        super().require_fits(dim)
         head_dim = dim // self.num_heads
         require(head_dim % 2 == 0, f"rotary positions need an even head width, not dim / num_heads = {head_dim}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedMixer(MixerConfig):
+class MaskedMixer(_MultiHead):
     """One learned [token, token] matrix per head, masked by multiplication (the paper's masked mixer)."""
 
     kind: Annotated[Literal["masked_mixer"], KIND] = "masked_mixer"
     num_heads: int = 8
-
-    def __post_init__(self) -> None:
-        require_positive(self, "num_heads")
-
-    def require_fits(self, dim: int) -> None:
-        """Raise ValueError where heads do not divide the width evenly."""
-        _require_heads(dim, self.num_heads)
-
-
-def _require_heads(dim: int, num_heads: int) -> None:
-    require(dim % num_heads == 0, f"dim {dim} is not a multiple of the mixer's num_heads {num_heads}")
 
 
 Mixer = Annotated[Attention | MaskedMixer, pydantic.Discriminator("kind")]
@@ -77,7 +75,7 @@ class StackConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryShape(Config):
-    """What encoder and decoder must agree on."""
+    """The shape of chunks and memories, which encoder and decoder share."""
 
     vocab_size: int
     chunk_len: int
@@ -87,10 +85,10 @@ class MemoryShape(Config):
     num_slots: int = 1
     """Memory vectors per chunk."""
     num_bits: int | None = None
-    """That every dimension of a memory is rounded to, in training too; by default memories are not rounded."""
+    """Bits that each dimension of a memory is quantized to, in training too; None does not quantize."""
     end_token: bool = False
-    """Whether empty positions are encoded and regenerated as an end token. A memory then holds its own length, and one
-    of a single token is as strong as one of a full chunk. Without it, empty positions are left out."""
+    """Whether empty positions are encoded and regenerated as an end token, so that a memory holds its own length.
+    Otherwise they are masked, and decoding needs the length."""
 
     def __post_init__(self) -> None:
         require_positive(self, "vocab_size", "chunk_len", "memory_dim", "num_slots")
@@ -98,7 +96,7 @@ class MemoryShape(Config):
 
     @property
     def num_types(self) -> int:
-        """Token types that are encoded and regenerated: the vocabulary, and the end token, which comes last."""
+        """Token types of encoder and decoder: the vocabulary, then the end token, if there is one."""
         return self.vocab_size + self.end_token
 
 
@@ -107,7 +105,7 @@ class PoolingConfig(Config):
     """Base of poolings (hidden states → memory) and unpoolings (memory → hidden states)."""
 
     def require_fits(self, shape: MemoryShape, dim: int) -> None:
-        """Raise ValueError where there is no such pooling between such memories and states of width `dim`."""
+        """Raise ValueError where memories of this shape or states of width `dim` do not fit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,13 +141,13 @@ class LearnedQuery(PoolingConfig):
     kind: Annotated[Literal["learned_query"], KIND] = "learned_query"
     num_heads: int = 4
     num_parts: int = 8
-    """Pooling: queries per slot, whose answers are concatenated. Unpooling: parts a slot is cut into."""
+    """Pooling: queries per slot, whose results are concatenated. Unpooling: parts that a slot is divided into."""
 
     def __post_init__(self) -> None:
         require_positive(self, "num_heads", "num_parts")
 
     def require_fits(self, shape: MemoryShape, dim: int) -> None:
-        """Raise ValueError where the width has no so many heads, or a slot no so many parts."""
+        """Raise ValueError where heads do not divide the width, or parts the memory."""
         width = shape.memory_dim
         require(dim % self.num_heads == 0, f"num_heads {self.num_heads} does not divide the width {dim}")
         require(width % self.num_parts == 0, f"num_parts {self.num_parts} does not divide memory_dim {width}")
@@ -157,12 +155,12 @@ class LearnedQuery(PoolingConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Aligned(PoolingConfig):
-    """Every token's hidden state in a slot of its own: nothing is pooled, as in a standard encoder-decoder."""
+    """Each token's hidden state in a slot of its own, without pooling, as in a standard encoder-decoder."""
 
     kind: Annotated[Literal["aligned"], KIND] = "aligned"
 
     def require_fits(self, shape: MemoryShape, dim: int) -> None:
-        """Raise ValueError where there is no slot for each token."""
+        """Raise ValueError where slots and tokens differ in number."""
         slots, tokens = shape.num_slots, shape.chunk_len
         require(slots == tokens, f"aligned pooling has a slot for each of {tokens} tokens, not num_slots {slots}")
 
@@ -176,13 +174,13 @@ class Repeat(PoolingConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class SlidingWindow(PoolingConfig):
-    """Position i reads half of the memory's dimensions, starting at the i-th and wrapping round, through one shared
-    linear map (the paper's unrolled unpooling)."""
+    """Position i reads half of the memory's dimensions, from the i-th on and wrapping around, through one shared linear
+    map (the paper's unrolled unpooling)."""
 
     kind: Annotated[Literal["sliding_window"], KIND] = "sliding_window"
 
     def require_fits(self, shape: MemoryShape, dim: int) -> None:
-        """Raise ValueError where half of a memory is not a whole number of dimensions."""
+        """Raise ValueError where the memory has an odd number of dimensions."""
         require(shape.memory_dim % 2 == 0, f"sliding_window needs an even memory_dim, not {shape.memory_dim}")
 
 
