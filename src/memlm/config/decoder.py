@@ -145,8 +145,8 @@ class MemoryModelConfig(Config):
     """Tokens at the end of the chunk before, regenerated from its memory, that the decoder also reads. 0 adds a linear
     map of that memory to the chunk's first input instead, for models that are not trained to regenerate."""
     pointer_span: int = 0
-    """Tokens that make up a key of the pointer, which copies regenerated tokens of past chunks, for exact strings; 0 for
-    no pointer."""
+    """Tokens that make up a key of the pointer, which copies regenerated tokens of past chunks, for exact strings; 0
+    for no pointer."""
 
     def __post_init__(self) -> None:
         require_positive(self, "max_memories")
