@@ -38,8 +38,8 @@ from memlm.config import (
 from memlm.config.base import Config
 from memlm.training import checkpoint
 from memlm_evidence.experiments.memory_model import MemoryModelResult
+from memlm_evidence.experiments.memory_model.page import CONDITIONS
 from memlm_evidence.experiments.non_invertible import NonInvertibleResult
-from memlm_evidence.pages.memory_model import ARMS
 
 Module = TypeVar("Module", bound=nn.Module)
 SENTENCE = "the of and memory vector chunk token text holds reads writes long short one two ünd 漢字 → whole"
@@ -148,7 +148,7 @@ def launch(train: Callable[..., Any], recipe: Config, folder: Path, num_processe
 
 def made_up_comparison(seed: int = 0, *, full: bool = False) -> MemoryModelResult:
     """What a comparison of memory models gives."""
-    names = [name for name in ARMS if full or name not in ("encoder_decoder", "oracle")]
+    names = [name for name in CONDITIONS if full or name not in ("encoder_decoder", "oracle")]
     nats = {name: 3.0 + index / 10 + seed / 100 for index, name in enumerate(names)}
     varied = {
         "train_flops": 1e12,

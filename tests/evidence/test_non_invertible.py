@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from memlm_evidence.experiments.non_invertible.page import write_known_sources_report
 from memlm_evidence.experiments.non_invertible.plan import NonInvertiblePlan
 from memlm_evidence.experiments.non_invertible.run import ImpossibleError, job, run
 from memlm_evidence.known_sources.calibration import CalibrationRun
@@ -20,7 +21,6 @@ from memlm_evidence.known_sources.rate_distortion import (
 from memlm_evidence.known_sources.retained_state import OBJECTIVES, StateRun
 from memlm_evidence.known_sources.rows import DistortionRow
 from memlm_evidence.known_sources.sources import Lookup, random_markov, uniform
-from memlm_evidence.pages.known_sources import write_known_sources_report
 
 TINY = NonInvertiblePlan(
     state=StatePlan(chunk_lens=(8, 4), chunk_len=8, steps=2, reading_steps=2, num_windows=8),

@@ -100,7 +100,7 @@ class MemoryModels(OneExperiment):
     the decoder and the ways in which a memory may enter it; takes twice as long."""
 
     experiment: ClassVar[str] = "memory-model"
-    report: ClassVar[str] = "memlm_evidence.pages.memory_model:write_memory_report"
+    report: ClassVar[str] = "memlm_evidence.experiments.memory_model.page:write_memory_report"
 
     def plan(self) -> Any:
         """What is asked for."""
@@ -140,7 +140,7 @@ class RecallOfFacts(OneExperiment):
     models: tuple[Literal["combined", "causal", "full_context"], ...] = ("combined", "causal", "full_context")
 
     experiment: ClassVar[str] = "recall"
-    report: ClassVar[str] = "memlm_evidence.pages.memory_model:write_memory_report"
+    report: ClassVar[str] = "memlm_evidence.experiments.memory_model.page:write_memory_report"
 
     def plan(self) -> Any:
         """What is asked for."""
@@ -183,7 +183,7 @@ class NonInvertible(OneExperiment):
     """Processes that measure side by side; 0 is one for each core."""
 
     experiment: ClassVar[str] = "non-invertible"
-    report: ClassVar[str] = "memlm_evidence.pages.known_sources:write_known_sources_report"
+    report: ClassVar[str] = "memlm_evidence.experiments.non_invertible.page:write_known_sources_report"
 
     def plan(self) -> Any:
         """What is asked for."""

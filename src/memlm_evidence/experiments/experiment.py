@@ -3,9 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pkgutil import resolve_name
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from memlm_evidence.claims import Claim, ExperimentResult
+
+if TYPE_CHECKING:
+    from memlm_evidence.pages.page import Page
 
 Plan = TypeVar("Plan")
 Found = TypeVar("Found", bound=ExperimentResult)
@@ -24,6 +27,8 @@ class Experiment(Generic[Plan, Found]):
     run: Callable[..., Found | None]
     """Folder and plan → result, or None where one of several processes only trains. What was made in the folder before
     is not made again."""
+    page: Callable[[Sequence[Found]], "Page | None"]
+    """The part of a page that shows its results, of one seed or several; None where there is nothing to add."""
     result: type[Found]
     claims: Sequence[Claim[Found]]
     seeded: bool = True

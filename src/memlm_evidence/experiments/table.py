@@ -45,7 +45,7 @@ def named(names: Sequence[str]) -> list[Claim[Any]]:
     return [claim for claim in CLAIMS if not names or claim.name in names]
 
 
-def read_results(folders: Sequence[Path]) -> Mapping[str, list[ExperimentResult]]:
+def read_results(folders: Sequence[Path]) -> Mapping[str, list[Any]]:
     """The results in folders, by experiment, one for each seed.
 
     A file is named by its experiment, and by its seed if it is one of several: `recall.json`, `recall-seed-2.json`. It
@@ -55,7 +55,7 @@ def read_results(folders: Sequence[Path]) -> Mapping[str, list[ExperimentResult]
         ValueError: a folder that does not exist, or the file that is no such result: names the field that is absent.
     """
     known = {experiment.name: experiment.result for experiment in EXPERIMENTS}
-    found: dict[str, list[ExperimentResult]] = {}
+    found: dict[str, list[Any]] = {}
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"there is no folder {folder}; give one that `memlm reproduce` has written into")

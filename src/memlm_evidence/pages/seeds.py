@@ -1,40 +1,14 @@
-"""Results of several seeds: read from a folder, and shown as their mean and range."""
+"""Results of several seeds, shown as their mean and range."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from memlm.runtime.results import Result
 from memlm.runtime.tables import Table
 from memlm.runtime.wording import with_interval
 from memlm_evidence.pages.figures import Line
 
 CAPTION = "Below a number: its range over seeds; with one seed, its 95% interval over documents."
-
-
-def read_seeds(folder: Path, pattern: str) -> list[Result]:
-    """The results whose files' names match.
-
-    Raises:
-        ValueError: the file that is broken.
-    """
-    return [read_result(path) for path in sorted(folder.glob(pattern))]
-
-
-def read_result(path: Path) -> Result:
-    """The result in a file.
-
-    Raises:
-        ValueError: it is missing or broken.
-    """
-    try:
-        return Result.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not a result that memlm wrote: {error!r}") from None
 
 
 def over_seeds(values: Sequence[Any], show: Callable[[Any], str], interval: Sequence[float] | None = None) -> str:
@@ -44,9 +18,9 @@ def over_seeds(values: Sequence[Any], show: Callable[[Any], str], interval: Sequ
     return with_interval(show, fmean(values), (min(values), max(values)) if len(values) > 1 else interval)
 
 
-def named_over_seeds(rows: Sequence[Mapping[str, Any]], name: str, show: Callable[[Any], str]) -> str:
+def named_over_seeds(rows: Sequence[Any], name: str, show: Callable[[Any], str]) -> str:
     """The same of a measure, from each seed's row with its `intervals`."""
-    return over_seeds([row[name] for row in rows], show, rows[0]["intervals"].get(name))
+    return over_seeds([getattr(row, name) for row in rows], show, rows[0].intervals.get(name))
 
 
 def line_over_seeds(
@@ -58,14 +32,14 @@ def line_over_seeds(
     return Line(label, x, [fmean(each) for each in values], low, high)
 
 
-def of(name: str, show: Callable[[Any], str]) -> Callable[[Sequence[Mapping[str, Any]]], str]:
+def of(name: str, show: Callable[[Any], str]) -> Callable[[Sequence[Any]], str]:
     """A column of `seeds_table`: a measure over seeds."""
     return lambda same: named_over_seeds(same, name, show)
 
 
 def seeds_table(
-    seeds: Sequence[Sequence[Mapping[str, Any]]],
-    columns: Mapping[str, Callable[[Sequence[Mapping[str, Any]]], str]],
+    seeds: Sequence[Sequence[Any]],
+    columns: Mapping[str, Callable[[Sequence[Any]], str]],
     caption: str = CAPTION,
 ) -> Table:
     """A row for each thing measured: `columns` say, by their headers, what to show of its rows, one for each seed."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from memlm_evidence.pages.known_sources import write_known_sources_report
+from memlm_evidence.experiments.non_invertible.page import write_known_sources_report
 from tiny import made_up_known_sources
 
 
@@ -32,7 +32,7 @@ def test_several_seeds_are_shown_as_mean_and_range(tmp_path: Path) -> None:
 def test_what_is_missing_or_broken_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="`memlm reproduce non-invertible` makes it"):
         write_known_sources_report(tmp_path)
-    (tmp_path / "non-invertible-seed-0.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"seed-0.json: not a result that memlm wrote"):
+    (tmp_path / "non-invertible-seed-0.json").write_text("{")
+    with pytest.raises(ValueError, match=r"seed-0.json is not a result that memlm wrote"):
         write_known_sources_report(tmp_path)
     assert not (tmp_path / "report.html").exists()

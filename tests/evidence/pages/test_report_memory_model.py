@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from memlm_evidence.pages.memory_model import ARMS, write_memory_report
-from tiny import made_up_comparison
+from memlm_evidence.experiments.memory_model.page import CONDITIONS, write_memory_report
+from tiny import made_up_comparison, recorded
 
 
 def recalled(seed: int) -> dict[str, Any]:
     rates = {"combined": {"1": 0.99, "2": 0.98 - seed / 100}, "causal": {"1": 0.0, "2": 0.0}}
-    return {"name": "recall", "recall": rates, "chance": {"combined": 0.0, "causal": 0.0}, "provenance": None}
+    return recorded("recall") | {"recall": rates, "chance": {"combined": 0.0, "causal": 0.0}}
 
 
 def write(folder: Path, name: str, row: dict[str, Any]) -> None:
@@ -23,7 +23,7 @@ def write(folder: Path, name: str, row: dict[str, Any]) -> None:
 def test_one_seed_is_shown_with_its_intervals(tmp_path: Path, full: bool) -> None:
     write(tmp_path, "memory-model-seed-0.json", made_up_comparison(0, full=full).to_dict())
     page = write_memory_report(tmp_path).read_text()
-    for name in ARMS:
+    for name in CONDITIONS:
         assert (name.replace("_", " ") in page) == (full or name not in ("encoder_decoder", "oracle"))
     assert "[0.100, 0.140]" in page
     assert "0.9987" in page
@@ -64,6 +64,6 @@ def test_what_is_missing_or_broken_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"has no memory-model-seed-\*.json; `memlm reproduce memory-model` makes it"):
         write_memory_report(tmp_path)
     (tmp_path / "memory-model-seed-0.json").write_text("{")
-    with pytest.raises(ValueError, match=r"memory-model-seed-0.json: not a result that memlm wrote"):
+    with pytest.raises(ValueError, match=r"memory-model-seed-0.json is not a result that memlm wrote"):
         write_memory_report(tmp_path)
     assert not (tmp_path / "report.html").exists()

@@ -10,6 +10,7 @@ EMBEDDINGS = Experiment[Plan | PaperPlan, EmbeddingsResult](
     folder="embeddings",
     presets={"quick": Plan.quick, "standard": lambda seed: Plan(seed=seed), "paper": PaperPlan.of_seed},
     run=deferred("memlm_evidence.experiments.embeddings.run:run"),
+    page=deferred("memlm_evidence.experiments.embeddings.page:page"),
     result=EmbeddingsResult,
     claims=CLAIMS,
 )

@@ -10,6 +10,7 @@ EXACT_RECALL = Experiment[RecallPlan, RecallResult](
     folder="memory-model",
     presets={"quick": RecallPlan.quick, "standard": lambda seed: RecallPlan(seed=seed)},
     run=deferred("memlm_evidence.experiments.exact_recall.run:run"),
+    page=deferred("memlm_evidence.experiments.exact_recall.page:page"),
     result=RecallResult,
     claims=CLAIMS,
 )

@@ -10,6 +10,7 @@ FOREIGN_TEXT = Experiment[ForeignTextPlan, ForeignTextResult](
     folder="embeddings",
     presets={"quick": ForeignTextPlan.quick, "standard": lambda seed: ForeignTextPlan(seed=seed)},
     run=deferred("memlm_evidence.experiments.foreign_text.run:run"),
+    page=deferred("memlm_evidence.experiments.foreign_text.page:page"),
     result=ForeignTextResult,
     claims=CLAIMS,
 )

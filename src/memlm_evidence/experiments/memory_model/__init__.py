@@ -10,6 +10,7 @@ MEMORY_MODEL = Experiment[Plan | PaperPlan, MemoryModelResult](
     folder="memory-model",
     presets={"quick": Plan.quick, "standard": lambda seed: Plan(seed=seed), "paper": PaperPlan.of_seed},
     run=deferred("memlm_evidence.experiments.memory_model.run:run"),
+    page=deferred("memlm_evidence.experiments.memory_model.page:page"),
     result=MemoryModelResult,
     claims=CLAIMS,
 )

@@ -13,6 +13,7 @@ MEMORY_TRAINING = Experiment[MemoryTrainingPlan, MemoryTrainingResult](
         "standard": lambda _: MemoryTrainingPlan(),
     },
     run=deferred("memlm_evidence.experiments.memory_training.run:run"),
+    page=deferred("memlm_evidence.experiments.memory_training.page:page"),
     result=MemoryTrainingResult,
     claims=CLAIMS,
     seeded=False,

@@ -10,6 +10,7 @@ NON_INVERTIBLE = Experiment[NonInvertiblePlan, NonInvertibleResult](
     folder="non-invertible",
     presets={"quick": NonInvertiblePlan.quick, "standard": NonInvertiblePlan.standard},
     run=deferred("memlm_evidence.experiments.non_invertible.run:run"),
+    page=deferred("memlm_evidence.experiments.non_invertible.page:page"),
     result=NonInvertibleResult,
     claims=CLAIMS,
 )

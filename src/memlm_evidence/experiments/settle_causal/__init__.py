@@ -10,6 +10,7 @@ SETTLE_CAUSAL = Experiment[SettlingPlan, SettlingResult](
     folder="settle-causal",
     presets={"quick": SettlingPlan.quick, "standard": lambda seed: SettlingPlan(seed=seed)},
     run=deferred("memlm_evidence.experiments.settle_causal.run:run"),
+    page=deferred("memlm_evidence.experiments.settle_causal.page:page"),
     result=SettlingResult,
     claims=CLAIMS,
 )

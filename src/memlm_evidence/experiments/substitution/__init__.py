@@ -10,6 +10,7 @@ SUBSTITUTION = Experiment[SubstitutionPlan, SubstitutionResult](
     folder="substitution",
     presets={preset: lambda _: SubstitutionPlan() for preset in ("quick", "standard")},
     run=deferred("memlm_evidence.experiments.substitution.run:run"),
+    page=deferred("memlm_evidence.experiments.substitution.page:page"),
     result=SubstitutionResult,
     claims=CLAIMS,
     seeded=False,

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from memlm.runtime.files import atomic_write
-from memlm.runtime.results import Provenance, Result
+from memlm.runtime.results import Provenance
 from memlm.runtime.tables import Table
 from memlm.runtime.wording import duration, human, number
 from memlm_evidence.claims import Decision, ExperimentResult
-from memlm_evidence.pages.evidence import evidence
+from memlm_evidence.experiments.table import EXPERIMENTS
 from memlm_evidence.pages.figures import interval_figure
 from memlm_evidence.pages.page import Page
 
@@ -29,7 +29,7 @@ def claims_page(decisions: Sequence[Decision], results: Results) -> Page:
     """The page of all claims that were decided, and of the results that decided them."""
     verdicts = [decision.verdict for decision in decisions]
     shown = {name: results[name] for name in dict.fromkeys(decision.claim.experiment for decision in decisions)}
-    parts = (evidence(name, [Result.from_dict(row.to_dict()) for row in rows]) for name, rows in shown.items())
+    parts = (experiment.page(shown[experiment.name]) for experiment in EXPERIMENTS if experiment.name in shown)
     data = {
         "counts": [(str(verdicts.count(verdict)), verdict) for verdict in ("holds", "fails", "undecided")],
         "claims": claims_table(decisions),
