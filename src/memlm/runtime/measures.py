@@ -28,41 +28,38 @@ class Measure:
 MEASURES: Mapping[str, Measure] = {
     "token_accuracy": Measure(
         "token accuracy",
-        "Share of tokens regenerated right, each in its own place. Counted on the model's own output, "
-        "which sees nothing but the memory.",
+        "Share of tokens regenerated right, in place, from the memory alone, without teacher forcing.",
         is_share=True,
     ),
-    "exact_match": Measure("exact match", "Share of chunks regenerated without a single error.", is_share=True),
+    "exact_match": Measure("exact match", "Share of chunks regenerated without an error.", is_share=True),
     "bits_per_byte": Measure(
         "bits/byte",
-        "What the decoder, given the memory, still does not know about the text (its cross-entropy), "
-        "in bits for each byte of it. 0 is perfect.",
+        "The decoder's cross-entropy given the memory, in bits per byte of the text. 0 is perfect.",
     ),
     "retained_bits_per_token": Measure(
         "retained bits/token",
-        "What the memory tells about each token: how much less surprised the decoder is with the memory than one "
-        "that knows only how often each token occurs.",
+        "Bits per token that the memory saves, compared with a decoder that knows token frequencies only.",
         digits=2,
     ),
     "retained_fraction": Measure(
         "retained fraction",
-        "Retained bits as a fraction of all that a decoder without a memory does not know. 1 is perfect.",
+        "Retained bits as a fraction of what a token costs without a memory. 1 is perfect.",
         is_share=True,
     ),
     "bits_per_dim": Measure(
-        "bits/dim", "Retained bits of a chunk for each number (dimension) of its memory.", digits=2
+        "bits/dim", "Retained bits of a chunk per dimension of its memory.", digits=2
     ),
     "entropy_ratio": Measure(
         "entropy ratio",
-        "The paper's measure, kept for comparison: 1 less the decoder's cross-entropy over that of random logits.",
+        "The paper's measure, for comparison: 1 − the decoder's cross-entropy / that of random logits.",
     ),
     "storage_efficiency": Measure(
         "storage efficiency",
-        "Retained bits as a fraction of the bits that the quantized memory takes. 1 would be a perfect code.",
+        "Retained bits as a fraction of the bits that the quantized memory takes.",
         is_share=True,
     ),
     "causal_nats_per_token": Measure(
-        "nats/token of a language model", "Cross-entropy of a causal language model, which sees the tokens before."
+        "nats/token of a language model", "Cross-entropy of a causal language model, which sees the earlier tokens."
     ),
 }
 

@@ -45,16 +45,16 @@ def _retains_nothing(row: ProbeRow, _: ProbeRow | None) -> tuple[str, bool]:
     if interval is None:
         return "cannot be judged: no interval", False
     if interval.low > 0:
-        return "FAILED: bits are retained where there are none; trust no number here", True
+        return "FAILED: bits are retained where there are none; something leaks", True
     if interval.high < 0:
-        return "FAILED: below 0; what the reader learnt misleads it on new text", True
-    return "as it must be: nothing is retained", False
+        return "FAILED: below 0; the reader overfits, which misleads it on new text", True
+    return "as expected: nothing is retained", False
 
 
 def _retains_everything(row: ProbeRow, _: ProbeRow | None) -> tuple[str, bool]:
     if row.token_accuracy < _POSITIVE_ACCURACY:
         return "FAILED: the reader is too weak to say anything", True
-    return "as it must be: the reader reads what is there", False
+    return "as expected: the reader reads the memories", False
 
 
 def _owes_to_training(row: ProbeRow, trained: ProbeRow | None) -> tuple[str, bool]:
@@ -64,7 +64,7 @@ def _owes_to_training(row: ProbeRow, trained: ProbeRow | None) -> tuple[str, boo
     a, b = (each.intervals.get("retained_bits_per_token") for each in (trained, row))
     overlap = a is not None and b is not None and a.low <= b.high and b.low <= a.high
     if gain == 0 or overlap:
-        return f"training adds nothing to speak of ({number(gain)} bits/token)", False
+        return f"training adds nothing significant ({number(gain)} bits/token)", False
     if gain > 0:
         return f"training adds {number(gain)} bits/token", False
     return f"training costs {number(-gain)} bits/token: the architecture alone holds more", False
