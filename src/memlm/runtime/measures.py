@@ -46,9 +46,7 @@ MEASURES: Mapping[str, Measure] = {
         "Retained bits as a fraction of what a token costs without a memory. 1 is perfect.",
         is_share=True,
     ),
-    "bits_per_dim": Measure(
-        "bits/dim", "Retained bits of a chunk per dimension of its memory.", digits=2
-    ),
+    "bits_per_dim": Measure("bits/dim", "Retained bits of a chunk per dimension of its memory.", digits=2),
     "entropy_ratio": Measure(
         "entropy ratio",
         "The paper's measure, for comparison: 1 − the decoder's cross-entropy / that of random logits.",
