@@ -4,45 +4,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from memlm.config import Degradation
-from memlm.runtime.results import Interval, Provenance, Record
+from memlm.runtime.measures import Regeneration
+from memlm.runtime.results import Provenance, Record
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeRow(Record):
-    """What one reader made of one embedding of an encoder, or of a control; measures as `evaluation.metrics` says."""
+class ProbeRow(Regeneration):
+    """What one reader made of one embedding of an encoder, or of a control."""
 
     encoder: str
     layer: int
     pooling: str
     reader: str
-    chunk_len: int
     seed: int
     degradation: Degradation | None
     """What was put on the embedding; None where it was read as it is."""
     control: str | None
     """Which control this is; None where it is none."""
-    token_accuracy: float
-    exact_match: float
-    nats_per_token: float
-    bits_per_byte: float
-    unconditional_nats_per_token: float
-    retained_bits_per_token: float
-    retained_fraction: float
-    entropy_ratio: float
-    bits_per_dim: float
-    num_chunks: int
-    num_tokens: int
-    num_documents: int
-    resampled: str
-    bytes_per_token: float
-    accuracy_by_position: tuple[float | None, ...] = ()
-    """None where no token stands; empty in a row that was shortened."""
     trust: float
     converged: bool
     lower_bound: bool
     """Whether the reader was still improving when its steps ended."""
-    memory_dim: int
-    num_slots: int
     vocab_size: int
     curve: tuple[dict[str, float], ...] = ()
     """{tokens, token_accuracy, exact_match, nats_per_token} over training; empty in a row that was shortened."""
@@ -55,7 +37,6 @@ class ProbeRow(Record):
     It may be above 1: a reader of tokens one by one counts what several tokens share once for each of them, and one
     that knows little of the language without an embedding gains from it what it could have known.
     """
-    intervals: dict[str, Interval] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Any:
         """A field by its name in the JSON."""

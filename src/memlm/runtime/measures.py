@@ -1,9 +1,10 @@
 """Measures by their names in result files: headers, digits and meanings for the terminal and for pages."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from memlm.runtime.results import Interval, Record
 from memlm.runtime.wording import human, number, share, with_interval
 
 
@@ -23,6 +24,33 @@ class Measure:
     def estimate(self, value: Any, interval: Sequence[float] | None) -> str:
         """The value, and on a second line its interval, if there is one."""
         return with_interval(self.show, value, interval)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regeneration(Record):
+    """How much of some text was regenerated, as `evaluation.metrics` measures it."""
+
+    token_accuracy: float
+    exact_match: float
+    nats_per_token: float
+    bits_per_byte: float
+    unconditional_nats_per_token: float
+    retained_bits_per_token: float
+    retained_fraction: float
+    entropy_ratio: float
+    bits_per_dim: float
+    num_chunks: int
+    num_tokens: int
+    num_documents: int
+    resampled: str
+    bytes_per_token: float
+    accuracy_by_position: tuple[float | None, ...] = ()
+    """None where no token stands; empty in a row that was shortened."""
+    chunk_len: int
+    memory_dim: int
+    num_slots: int
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    """95% intervals, by measure."""
 
 
 MEASURES: Mapping[str, Measure] = {

@@ -4,36 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from memlm.runtime.results import Interval, Record
+from memlm.runtime.measures import Regeneration
 from memlm_evidence.claims import ExperimentResult
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextRow(Record):
-    """What an autoencoder's own decoder gives back of one kind of text, measured as `evaluation.metrics` says."""
+class TextRow(Regeneration):
+    """What an autoencoder's own decoder gives back of one kind of text."""
 
     mixer: str
     text: str
     """As `evaluation_sets` call it."""
-    token_accuracy: float
-    exact_match: float
-    nats_per_token: float
-    bits_per_byte: float
-    unconditional_nats_per_token: float
-    retained_bits_per_token: float
-    retained_fraction: float
-    entropy_ratio: float
-    bits_per_dim: float
-    num_chunks: int
-    num_tokens: int
-    num_documents: int
-    resampled: str
-    bytes_per_token: float
-    accuracy_by_position: Sequence[float | None]
-    chunk_len: int
-    memory_dim: int
-    num_slots: int
-    intervals: Mapping[str, Interval]
 
 
 @dataclass(frozen=True, kw_only=True)
