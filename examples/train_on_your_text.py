@@ -19,7 +19,7 @@ from memlm.data.documents import split_bytes
 from memlm.data.token_store import prepare
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.scale import Scale
-from memlm.training.autoencoder import train_autoencoder
+from memlm.training.train import train
 
 NOVEL = Path(__file__).parents[1] / "src/memlm/data/texts/novel.txt"
 PIECE_BYTES = 2048
@@ -45,7 +45,7 @@ def main() -> None:
         corpus = FileCorpus(paths=(str(pieces / "*.txt"),))
         recipe = replace(recipe, data=DataConfig(corpus=corpus, tokenizer=recipe.data.tokenizer, test_fraction=0.1))
         data = prepare(recipe.data, cache=Path(scratch, "cache"), quiet=True)
-        model = train_autoencoder(recipe, out, prepared=data)
+        model = train(recipe, out, prepared=data)
 
         result = model.evaluate_split(data.splits["test"], name="held out")
         low, high = result.intervals["token_accuracy"]

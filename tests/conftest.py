@@ -7,7 +7,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 
-from memlm.config import RecipeConfig
+from memlm.config import AutoencoderRecipe
 from tiny import tiny_recipe, write_corpus
 
 
@@ -27,17 +27,17 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def recipe(corpus: str) -> RecipeConfig:
+def recipe(corpus: str) -> AutoencoderRecipe:
     return tiny_recipe(corpus)
 
 
 @pytest.fixture(scope="session")
-def finished_run(recipe: RecipeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_run(recipe: AutoencoderRecipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a run of the tiny recipe, from beginning to end in one go; not to be changed."""
-    from memlm.training.autoencoder import train_autoencoder
+    from memlm.training.train import train
 
     folder = tmp_path_factory.mktemp("runs") / "finished"
-    train_autoencoder(recipe, folder, quiet=True)
+    train(recipe, folder, quiet=True)
     return folder
 
 

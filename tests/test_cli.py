@@ -18,7 +18,7 @@ import pytest
 
 from memlm import MemoryFile, cli
 from memlm.cli.parser import every_command, parse
-from memlm.config import RecipeConfig
+from memlm.config import Recipe
 from memlm.runtime.measures import MEASURES
 from memlm.runtime.results import read_json_lines
 from memlm.text.autoencoder import TextAutoencoder
@@ -222,7 +222,7 @@ def test_training_on_files_and_a_finished_run_again(memlm: Memlm, corpus: str, t
     again = memlm(*arguments).json()
     assert [strip(result) for result in again["results"]] == [strip(result) for result in first["results"]]
     assert read_json_lines(run / "metrics.jsonl") == rows
-    recipe = RecipeConfig.read(run / "recipe.json")
+    recipe = Recipe.read(run / "recipe.json")
     assert (recipe.model.memory_noise, recipe.model.shape.chunk_len) == (0.25, 16)
     assert_refused(memlm(*training(corpus, run)), f"{run} holds a model of another recipe")
 
@@ -233,7 +233,7 @@ def strip(result: dict) -> dict:
 
 def test_a_killed_training_goes_on(memlm: Memlm, corpus: str, tmp_path: Path) -> None:
     weights = Path("model", "model.safetensors")
-    often = ("training.checkpoint_tokens=256",)
+    often = ("stages.*.training.checkpoint_tokens=256",)
     assert memlm(*training(corpus, tmp_path / "alone", *often)).code == 0
     command = [sys.executable, "-m", "memlm", *map(str, training(corpus, tmp_path / "run", *often))]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -300,7 +300,7 @@ def test_text_to_train_on_that_cannot_be_read_is_refused(memlm: Memlm, tmp_path:
 
 
 def test_a_diverging_run_ends_in_one_line(memlm: Memlm, corpus: str, tmp_path: Path) -> None:
-    wild = "training.optimizer.adamw.learning_rate=1e38"
+    wild = "stages.*.training.optimizer.adamw.learning_rate=1e38"
     outcome = memlm(*training(corpus, tmp_path / "run", wild), "--grown-from", "0")
     assert outcome.code == 2
     assert "Traceback" not in outcome.err
@@ -491,9 +491,9 @@ def test_a_memory_model_is_trained_evaluated_and_written_with(
     memlm: Memlm, corpus: str, text: Path, tmp_path: Path
 ) -> None:
     settings = [
-        "phases.0.training.num_tokens=3000",
-        "phases.0.training.precision=fp32",
-        "phases.0.training.eval_tokens=3000",
+        "stages.0.training.num_tokens=3000",
+        "stages.0.training.precision=fp32",
+        "stages.0.training.eval_tokens=3000",
         "data.validation_fraction=0.2",
         "data.test_fraction=0.2",
         "model.decoder.num_layers=1",
@@ -516,7 +516,7 @@ def test_a_memory_model_is_trained_evaluated_and_written_with(
 
 
 def test_a_file_of_memories_is_gone_on_from(memlm: Memlm, corpus: str, model: Path, text: Path, tmp_path: Path) -> None:
-    settings = ["phases.0.training.num_tokens=600", "data.validation_fraction=0.2", "data.test_fraction=0.2"]
+    settings = ["stages.0.training.num_tokens=600", "data.validation_fraction=0.2", "data.test_fraction=0.2"]
     settings += ["model.encoder.dim=32", "model.encoder.mlp_ratio=2.0", "model.encoder.mixer.num_heads=2"]
     settings += ["model.pooling.token_dim=8"]
     options = ["--encoder-from", model, "--chunk-len", 16, "--memory-dim", 32, "--dim", 32, "--vocab-size", 300]

@@ -19,7 +19,7 @@ from memlm.config import (
     MaskedMixer,
     MemoryShape,
     PretrainedTokenizer,
-    RecipeConfig,
+    Recipe,
     Repeat,
     SlidingWindow,
     StackConfig,
@@ -37,7 +37,7 @@ def edited(path: str, value: Any) -> str:
     *parents, key = path.split(".")
     place = content
     for parent in parents:
-        place = place[parent]
+        place = place[int(parent) if isinstance(place, list) else parent]
     place[key] = value
     return json.dumps(content)
 
@@ -45,7 +45,7 @@ def edited(path: str, value: Any) -> str:
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_comes_back_from_json(name: str) -> None:
     recipe = RECIPES[name]()
-    assert RecipeConfig.from_json(recipe.to_json()) == recipe
+    assert Recipe.from_json(recipe.to_json()) == recipe
 
 
 def test_every_variant_comes_back_from_json() -> None:
@@ -68,14 +68,14 @@ def test_every_variant_comes_back_from_json() -> None:
     [
         ("nmae", "x"),
         ("model.encoder.mixer.heads", 3),
-        ("training.num_tokens", "many"),
-        ("training.num_tokens", 0.5),
-        ("training.num_tokens", -7),
-        ("training.optimizer.kind", "sgd"),
-        ("training.optimizer.learning_rate", 0.0),
-        ("training.short_fraction", 1.5),
-        ("training.precision", "fp8"),
-        ("training.batch_tokens", 15),
+        ("stages.0.training.num_tokens", "many"),
+        ("stages.0.training.num_tokens", 0.5),
+        ("stages.0.training.num_tokens", -7),
+        ("stages.0.training.optimizer.kind", "sgd"),
+        ("stages.0.training.optimizer.learning_rate", 0.0),
+        ("stages.0.training.short_fraction", 1.5),
+        ("stages.0.training.precision", "fp8"),
+        ("stages.0.training.batch_tokens", 15),
         ("model.shape.chunk_len", 0),
         ("model.shape.memory_dim", -32),
         ("model.shape.vocab_size", 301),
@@ -89,8 +89,8 @@ def test_every_variant_comes_back_from_json() -> None:
 def test_a_wrong_key_type_or_value_is_named(path: str, value: Any, tmp_path: Path) -> None:
     file = tmp_path / "recipe.json"
     file.write_text(edited(path, value), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"^.*recipe\.json: not a valid RecipeConfig: ") as caught:
-        RecipeConfig.read(file)
+    with pytest.raises(ValueError, match=r"^.*recipe\.json: not a valid Recipe: ") as caught:
+        Recipe.read(file)
     message = str(caught.value)
     assert path.removesuffix(".kind").split(".")[-1] in message
     assert str(value) in message or value == []
@@ -100,10 +100,10 @@ def test_a_wrong_key_type_or_value_is_named(path: str, value: Any, tmp_path: Pat
 def test_broken_json_and_a_missing_file_are_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "recipe.json"
     with pytest.raises(ValueError, match=str(path)):
-        RecipeConfig.read(path)
+        Recipe.read(path)
     path.write_text(TINY.to_json()[:-20], encoding="utf-8")
     with pytest.raises(ValueError, match=f"{path}: .*JSON"):
-        RecipeConfig.read(path)
+        Recipe.read(path)
 
 
 @pytest.mark.parametrize(
@@ -156,14 +156,15 @@ def test_any_field_can_be_set_by_its_path() -> None:
     recipe = RECIPES["autoencoder"]()
     changed = recipe.with_values(
         [
-            "growth.0.training.optimizer.adamw.betas.0=0.8",
-            "training.precision=fp32",
+            "stages.0.training.optimizer.adamw.betas.0=0.8",
+            "stages.*.training.precision=fp32",
             'model.encoder.mixer={"kind":"attention","num_heads":2}',
             "name=mine",
         ]
     )
-    assert changed.growth[0].training.optimizer.adamw.betas == (0.8, 0.99)
-    assert (changed.training.precision, changed.name) == ("fp32", "mine")
+    assert changed.stages[0].training.optimizer.adamw.betas == (0.8, 0.99)
+    assert [stage.training.precision for stage in changed.stages] == ["fp32", "fp32"]
+    assert changed.name == "mine"
     assert changed.model.encoder.mixer == Attention(num_heads=2)
     assert changed.with_values([]) == changed
 
@@ -182,7 +183,9 @@ def test_a_variant_may_be_chosen_by_its_kind_alone() -> None:
 def test_every_field_has_a_path() -> None:
     recipe = RECIPES["autoencoder"]()
     paths = recipe.field_paths()
-    assert {"growth.0.training.seed", "training.optimizer.adamw.betas.1", "model.encoder.mixer.kind"} < set(paths)
+    assert {"stages.0.training.seed", "stages.1.training.optimizer.adamw.betas.1", "model.encoder.mixer.kind"} < set(
+        paths
+    )
     assert len(set(paths)) == len(paths)
     for path in paths:
         value = json.loads(recipe.to_json())
@@ -194,17 +197,27 @@ def test_every_field_has_a_path() -> None:
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("optimizer.momentum=1", r"did you mean training.optimizer.momentum\?"),
-        ("growth.0.training.sed=1", r"did you mean growth.0.training.seed\?"),
+        ("optimizer.momentum=1", r"did you mean stages\.\*\.training.optimizer.momentum\?"),
+        ("stages.0.training.sed=1", r"did you mean stages.0.training.seed\?"),
         ("model.encoder.mixer=convolution", "'convolution'.*expected tags: 'attention', 'masked_mixer'"),
         ("model.pooling=mean.x", "'mean.x'"),
         ("training", "expected path.to.field=value"),
-        ("training.foo=1", "no field 'training.foo'"),
-        ("growth.1.chunk_len=3", "at '1' there are only 0"),
-        ("training.batch_tokens.x=1", "at 'x' there are only none"),
+        ("training.precision=fp32", r"did you mean stages\.\*\.training.precision\?"),
+        ("growth.0.training.seed=1", r"did you mean stages\.\*\.training.seed\?"),
+        ("stages.*.training.foo=1", "no field 'stages.*.training.foo'".replace("*", r"\*")),
+        ("data.*.seed=1", r"at '\*' there are only corpus"),
+        ("stages.2.chunk_len=3", "at '2' there are only 0, 1"),
+        ("stages.0.training.batch_tokens.x=1", "at 'x' there are only none"),
         ("data.corpus.name.x=1", "at 'x' there are only none"),
-        ("training.num_tokens=-1", "num_tokens must be positive, not -1"),
-        ("training.seed=-1", "seed must not be negative"),
+        ("stages.*.training.num_tokens=-1", "num_tokens must be positive, not -1"),
+        ("stages.1.training.seed=-1", "seed must not be negative"),
+        (
+            "stages.0.training.everyday_fraction=0.25",
+            "everyday_fraction 0.25 needs .* data.everyday_bytes",
+        ),
+        ("stages.0.weights.causal=1", "an autoencoder is trained for retention, not for causal"),
+        ("stages.1.chunk_len=8", "the last stage trains the model itself"),
+        ("encoder_from=english", "only a memory model has encoder_from, not an autoencoder"),
     ],
 )
 def test_what_cannot_be_set_is_named(assignment: str, message: str) -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from memlm.config import RecipeConfig
+from memlm.config import AutoencoderRecipe
 from memlm.data.chunks import split_into_chunks
 from memlm.data.token_store import TokenSplit, prepare
 from memlm.evaluation.information import retained_bits
@@ -14,22 +14,22 @@ from memlm.models.batch import Batch, token_nats
 from memlm.recipes import autoencoder
 from memlm.recipes.scale import Scale
 from memlm.text.autoencoder import TextAutoencoder
-from memlm.training.autoencoder import train_autoencoder
+from memlm.training.train import train
 
 
 @pytest.fixture(scope="module")
-def small() -> RecipeConfig:
+def small() -> AutoencoderRecipe:
     """Our recipe on the default corpus: 16 tokens in 128 dimensions."""
     return autoencoder(Scale(chunk_len=16, memory_dim=128, num_tokens=150_000))
 
 
 @pytest.fixture(scope="module")
-def model(small: RecipeConfig, tmp_path_factory: pytest.TempPathFactory) -> TextAutoencoder:
-    return train_autoencoder(small, tmp_path_factory.mktemp("end_to_end") / "run", quiet=True)
+def model(small: AutoencoderRecipe, tmp_path_factory: pytest.TempPathFactory) -> TextAutoencoder:
+    return train(small, tmp_path_factory.mktemp("end_to_end") / "run", quiet=True)
 
 
 @pytest.fixture(scope="module")
-def held_out(small: RecipeConfig) -> TokenSplit:
+def held_out(small: AutoencoderRecipe) -> TokenSplit:
     """The first documents kept out of training."""
     split = prepare(small.data, quiet=True).splits["test"]
     number = 2
@@ -53,7 +53,7 @@ def test_held_out_text_comes_back(model: TextAutoencoder, held_out: TokenSplit) 
 
 
 def test_an_untrained_models_memories_give_nothing_back(
-    small: RecipeConfig, model: TextAutoencoder, held_out: TokenSplit
+    small: AutoencoderRecipe, model: TextAutoencoder, held_out: TokenSplit
 ) -> None:
     torch.manual_seed(0)
     untrained = TextAutoencoder(Autoencoder(small.model), model.tokenizer, model.unconditional, {})

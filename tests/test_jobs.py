@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from memlm.config import RecipeConfig
+from memlm.config import AutoencoderRecipe
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.reference import reference
 from memlm.recipes.scale import Scale
@@ -17,11 +17,11 @@ from memlm_evidence.benchmarks import density, fidelity, speed
 SCALE = Scale(chunk_len=32, memory_dim=64, dim=32, vocab_size=512, decoder_layers=1, num_tokens=20_000)
 
 
-def small_autoencoder(*_: Any, **__: Any) -> RecipeConfig:
+def small_autoencoder(*_: Any, **__: Any) -> AutoencoderRecipe:
     return autoencoder(SCALE)
 
 
-def small_reference(*_: Any, **__: Any) -> RecipeConfig:
+def small_reference(*_: Any, **__: Any) -> AutoencoderRecipe:
     return reference(SCALE)
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from memlm.config import (
     AdamW,
     AutoencoderConfig,
+    AutoencoderRecipe,
     BpeTokenizer,
     DataConfig,
     DecoderConfig,
@@ -27,13 +28,14 @@ from memlm.config import (
     MemoryModelRecipe,
     MemoryShape,
     Muon,
-    Phase,
     Positional,
-    RecipeConfig,
+    Recipe,
     StackConfig,
+    Stage,
     TrainingConfig,
     Unpooled,
     Weights,
+    WindowConfig,
 )
 from memlm.config.base import Config
 from memlm.training import checkpoint
@@ -62,7 +64,7 @@ def tiny_model(**changes: Any) -> AutoencoderConfig:
     return replace(model, **changes)
 
 
-def tiny_recipe(pattern: str, *, model: AutoencoderConfig | None = None, **training: Any) -> RecipeConfig:
+def tiny_recipe(pattern: str, *, model: AutoencoderConfig | None = None, **training: Any) -> AutoencoderRecipe:
     cfg = TrainingConfig(
         num_tokens=12_000,
         batch_tokens=256,
@@ -72,7 +74,7 @@ def tiny_recipe(pattern: str, *, model: AutoencoderConfig | None = None, **train
         eval_tokens=4000,
         checkpoint_tokens=4000,
     )
-    return RecipeConfig(
+    return Recipe(
         name="tiny",
         data=DataConfig(
             corpus=FileCorpus(paths=(pattern,)),
@@ -81,11 +83,11 @@ def tiny_recipe(pattern: str, *, model: AutoencoderConfig | None = None, **train
             test_fraction=0.2,
         ),
         model=model or tiny_model(),
-        training=replace(cfg, **training),
+        stages=(Stage(weights=Weights(retention=1.0), training=replace(cfg, **training)),),
     )
 
 
-def tiny_memory_recipe(recipe: RecipeConfig, weights: Weights, **changes: Any) -> MemoryModelRecipe:
+def tiny_memory_recipe(recipe: AutoencoderRecipe, weights: Weights, **changes: Any) -> MemoryModelRecipe:
     """An autoencoder's encoder with a causal decoder, on windows of three chunks; `changes` are of the model."""
     model = MemoryModelConfig(
         shape=recipe.model.shape,
@@ -95,12 +97,12 @@ def tiny_memory_recipe(recipe: RecipeConfig, weights: Weights, **changes: Any) -
         decoder=DecoderConfig(dim=32, num_layers=1, num_heads=2),
         max_memories=2,
     )
-    return MemoryModelRecipe(
+    return Recipe(
         name="tiny memory model",
         data=recipe.data,
         model=replace(model, **changes),
-        window_chunks=3,
-        phases=(Phase(weights=weights, training=recipe.training),),
+        windows=WindowConfig(num_chunks=3),
+        stages=(Stage(weights=weights, training=recipe.stages[-1].training),),
     )
 
 

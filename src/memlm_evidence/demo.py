@@ -10,10 +10,10 @@ from memlm.recipes.demo import demo, demo_reference
 from memlm.runtime.files import atomic_write
 from memlm.runtime.results import Result, json_lines
 from memlm.text.autoencoder import TextAutoencoder
-from memlm.text.evaluation_sets import HELD_OUT, foreign_texts
+from memlm.text.evaluation_sets import HELD_OUT, evaluate_standard_sets, foreign_texts
 from memlm.text.samples import Sample, random_passages
 from memlm.training.accelerator import is_main_process
-from memlm.training.evaluated import train_and_evaluate
+from memlm.training.train import train
 from memlm_evidence.pages.demo import write_demo_report
 from memlm_evidence.pages.run import REFERENCE
 
@@ -43,13 +43,15 @@ def run_demo(out: Path, *, train_reference: bool = False, seed: int = 0, quiet: 
     if not is_main_process():
         raise ValueError("the demo runs in one process; for several, use memlm train")
     prepared = prepare(recipe.data, quiet=quiet)
-    model, results = train_and_evaluate(recipe, prepared, out, quiet=quiet)
+    model = train(recipe, out, prepared=prepared, quiet=quiet)
+    results = evaluate_standard_sets(model, prepared, out, quiet=quiet)
     samples = list(_samples(model, prepared.splits["test"]))
     atomic_write(out / "samples.jsonl", json_lines(samples))
     reference = REFERENCE
     if train_reference:
         reference = out / "reference"
-        train_and_evaluate(demo_reference(seed=seed), prepared, reference, quiet=quiet)
+        theirs = train(demo_reference(seed=seed), reference, prepared=prepared, quiet=quiet)
+        evaluate_standard_sets(theirs, prepared, reference, quiet=quiet)
         record(reference, out / "reference.json")
     return DemoRun(results, samples, write_demo_report(out, reference), model.provenance)
 

@@ -8,14 +8,14 @@ import pytest
 
 import memlm
 from memlm import MemoryFile, TextAutoencoder
-from memlm.config import RecipeConfig
+from memlm.config import AutoencoderRecipe
 from memlm.data.chunks import Chunks
 from memlm.data.everyday import everyday_documents
 from memlm.data.texts import EVERYDAY_KINDS, everyday_lines
 from memlm.data.texts import everyday_documents as texts_to_evaluate_on
 from memlm.data.token_store import prepare
 from memlm.evaluation.checked import Checked, calibration, measures_by_length
-from memlm.training.autoencoder import batch_sampler
+from memlm.training.autoencoder import AutoencoderTraining
 from memlm_evidence.benchmarks.everyday import Everyday
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -59,13 +59,13 @@ def test_an_unknown_kind_is_named() -> None:
         everyday_lines("poems")
 
 
-def test_a_share_of_training_chunks_is_everyday_text(recipe: RecipeConfig) -> None:
+def test_a_share_of_training_chunks_is_everyday_text(recipe: AutoencoderRecipe) -> None:
     data = replace(recipe.data, everyday_bytes=30_000)
     prepared = prepare(data, quiet=True)
     assert "everyday" in prepared.splits
     assert "everyday" not in prepare(recipe.data, quiet=True).splits
-    training = replace(recipe.training, everyday_fraction=0.25, short_fraction=0.0)
-    batch = batch_sampler(replace(recipe, data=data, training=training), prepared)(3)
+    recipe = replace(recipe, data=data).with_training(everyday_fraction=0.25, short_fraction=0.0)
+    batch = AutoencoderTraining(recipe, prepared).sampler(recipe.stages[0])(3)
     split = prepared.splits["everyday"]
     starts = {tuple(split.tokens[start : start + 4].tolist()) for start in split.document_starts[:-1]}
     own = [tuple(row[:4].tolist()) in starts for row in batch.tokens if 300 not in row[:4]]

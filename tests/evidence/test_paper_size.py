@@ -7,14 +7,7 @@ from typing import Any
 
 import pytest
 
-from memlm.config import (
-    LanguageModelConfig,
-    LanguageModelRecipe,
-    MemoryModelRecipe,
-    ReadingConfig,
-    RecipeConfig,
-    Weights,
-)
+from memlm.config import AutoencoderRecipe, LanguageModelConfig, MemoryModelRecipe, ReadingConfig, Recipe, Weights
 from memlm_evidence.cli.claims import Claims
 from memlm_evidence.experiments import embeddings, memory_model, paper_size, reproduce
 from memlm_evidence.experiments.embeddings import EMBEDDINGS
@@ -28,19 +21,19 @@ READING = ReadingConfig(num_steps=5, max_chunks=100, test_chunks=20)
 
 
 @pytest.fixture
-def two_encoders(recipe: RecipeConfig) -> embeddings.PaperPlan:
+def two_encoders(recipe: AutoencoderRecipe) -> embeddings.PaperPlan:
     shape, stack = recipe.model.shape, replace(recipe.model.encoder, causal=True)
-    causal = LanguageModelRecipe(
+    causal = Recipe(
         name="tiny causal",
         data=recipe.data,
         model=LanguageModelConfig(vocab_size=shape.vocab_size, chunk_len=shape.chunk_len, stack=stack),
-        training=recipe.training,
+        stages=(replace(recipe.stages[0], weights=Weights(causal=1.0)),),
     )
     return embeddings.PaperPlan(autoencoder=recipe, causal=causal, reading=READING)
 
 
 @pytest.fixture
-def two_memory_models(recipe: RecipeConfig) -> memory_model.PaperPlan:
+def two_memory_models(recipe: AutoencoderRecipe) -> memory_model.PaperPlan:
     def trained_for(weights: Weights) -> MemoryModelRecipe:
         return tiny_memory_recipe(recipe, weights, overlap=0)
 

@@ -13,18 +13,20 @@ import torch
 from torch import Tensor
 
 from memlm.config import (
+    AutoencoderRecipe,
     CrossAttention,
     DecoderConfig,
     MaskedMixer,
     MemoryModelConfig,
     MemoryModelRecipe,
     MemoryShape,
-    Phase,
     Positional,
     Prefix,
-    RecipeConfig,
+    Recipe,
     StackConfig,
+    Stage,
     Weights,
+    WindowConfig,
 )
 from memlm.data.chunks import split_into_chunks
 from memlm.data.facts import KINDS, FactTexts
@@ -36,8 +38,9 @@ from memlm.models.memory_model import MemoryModel
 from memlm.nn.pointer import PastTokens
 from memlm.recipes.memory_model import without_memory
 from memlm.text.memory_model import TextMemoryModel
-from memlm.training.memory_model import train_memory_model, window_sampler
+from memlm.training.memory_model import FrozenEncoder, window_sampler
 from memlm.training.objectives import combined
+from memlm.training.train import train
 from memlm_evidence.benchmarks.answers import WindowReader, greedy
 from memlm_evidence.benchmarks.recall import Recall
 from tiny import randomized
@@ -242,24 +245,28 @@ def test_the_command_asks_a_saved_model(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def recalling(recipe: RecipeConfig) -> MemoryModelRecipe:
+def recalling(recipe: AutoencoderRecipe) -> MemoryModelRecipe:
     """A tiny memory model of chunks that have room for facts; half its windows are for recall."""
     cfg = configuration(shape=MemoryShape(vocab_size=300, chunk_len=72, memory_dim=32))
-    training = replace(recipe.training, batch_tokens=3 * 3 * 72, num_tokens=2 * 3 * 3 * 72)
-    phase = Phase(weights=Weights(causal=1.0, retention=1.0), training=training)
-    return MemoryModelRecipe(
-        name="tiny", data=recipe.data, model=cfg, window_chunks=3, phases=(phase,), recall_fraction=0.5
-    )
+    training = replace(recipe.stages[-1].training, batch_tokens=3 * 3 * 72, num_tokens=2 * 3 * 3 * 72)
+    stage = Stage(weights=Weights(causal=1.0, retention=1.0), training=training)
+    windows = WindowConfig(num_chunks=3, recall_fraction=0.5)
+    return Recipe(name="tiny", data=recipe.data, model=cfg, stages=(stage,), windows=windows)
+
+
+def with_windows(recipe: MemoryModelRecipe, **changes: Any) -> MemoryModelRecipe:
+    return replace(recipe, windows=replace(recipe.windows, **changes))
 
 
 @pytest.fixture(scope="module")
-def prepared(recipe: RecipeConfig) -> PreparedData:
+def prepared(recipe: AutoencoderRecipe) -> PreparedData:
     return prepare(recipe.data, quiet=True)
 
 
-def sampler(recipe: MemoryModelRecipe, prepared: PreparedData, frozen: Any = None) -> Any:
+def sampler(recipe: MemoryModelRecipe, prepared: PreparedData, encoder: Any = None) -> Any:
     chunks = split_into_chunks(prepared.splits["train"], recipe.model.shape.chunk_len)
-    return window_sampler(recipe, recipe.phases[0], chunks, prepared.tokenizer, frozen)
+    frozen = None if encoder is None else FrozenEncoder(encoder, chunks)
+    return window_sampler(recipe, recipe.stages[0], chunks, prepared.tokenizer, frozen)
 
 
 def asks(prepared: PreparedData, tokens: Tensor) -> bool:
@@ -271,8 +278,8 @@ def asks(prepared: PreparedData, tokens: Tensor) -> bool:
 def test_windows_of_recall_have_their_share(
     fraction: float, numbers: set[int], recalling: MemoryModelRecipe, prepared: PreparedData
 ) -> None:
-    sample = sampler(replace(recalling, recall_fraction=fraction), prepared)
-    plain = sampler(replace(recalling, recall_fraction=0.0), prepared)
+    sample = sampler(with_windows(recalling, recall_fraction=fraction), prepared)
+    plain = sampler(with_windows(recalling, recall_fraction=0.0), prepared)
     found = []
     for step in range(20):
         batch, other = sample(step), plain(step)
@@ -296,7 +303,7 @@ def test_frozen_memories_of_recall_are_the_encoders(recalling: MemoryModelRecipe
     present = batch.mask.any(-1)
     torch.testing.assert_close(batch.memory[present], made[present], rtol=1e-4, atol=1e-5)
     assert not batch.memory.requires_grad
-    nats = combined(recalling.phases[0].weights).nats
+    nats = combined(recalling.stages[0].weights).nats
     torch.testing.assert_close(nats(model, batch), nats(model, batch._replace(memory=None)), rtol=1e-4, atol=1e-2)
 
 
@@ -310,18 +317,18 @@ def test_full_context_is_trained_on_the_same_questions(recalling: MemoryModelRec
 
 
 def test_a_model_is_trained_on_recall(recalling: MemoryModelRecipe, tmp_path: Path) -> None:
-    trained = train_memory_model(recalling, tmp_path / "run", quiet=True)
-    assert trained.provenance["recipe"]["recall_fraction"] == 0.5
+    trained = train(recalling, tmp_path / "run", quiet=True)
+    assert trained.provenance["recipe"]["windows"]["recall_fraction"] == 0.5
     answer = recall(trained, num_texts=2, kinds=("digits",), texts=TEXTS[:1])
     assert set(answer["recall"]) == {"1", "2"}
 
 
 def test_recipes_of_recall_that_cannot_work_are_refused(recalling: MemoryModelRecipe, prepared: PreparedData) -> None:
     with pytest.raises(ValueError, match=r"recall_fraction must lie in \[0, 1\], not 1.5"):
-        replace(recalling, recall_fraction=1.5)
+        with_windows(recalling, recall_fraction=1.5)
     with pytest.raises(ValueError, match="needs several chunks of 72 tokens in a window of 72 tokens"):
-        replace(recalling, window_chunks=1)
+        with_windows(recalling, num_chunks=1)
     with pytest.raises(ValueError, match="needs several chunks of 50 tokens in a window of 216 tokens"):
-        replace(recalling, recall_chunk_len=50)
+        with_windows(recalling, recall_chunk_len=50)
     with pytest.raises(ValueError, match="chunks of 18 tokens are too short for facts of kind 'digits'"):
-        sampler(replace(recalling, recall_chunk_len=18), prepared)
+        sampler(with_windows(recalling, recall_chunk_len=18), prepared)

@@ -6,15 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memlm.training import language_model
-from memlm.training import memory_model as training_memory_model
 from memlm_evidence.experiments import embeddings, memory_model
 from memlm_evidence.experiments.embeddings.run import OBJECTIVES, compare
 from memlm_evidence.experiments.exact_recall import RecallPlan
 from memlm_evidence.experiments.exact_recall.run import run as run_recall
 from memlm_evidence.experiments.memory_model.run import WITH_MEMORIES
 from memlm_evidence.experiments.memory_model.run import compare as compare_memory_models
-from memlm_evidence.experiments.memory_model.training import PhaseCost, Trained
+from memlm_evidence.experiments.memory_model.training import StageCost, Trained
 
 
 @pytest.mark.slow
@@ -42,7 +40,7 @@ def test_embeddings_are_compared_at_equal_tokens_and_remembered(
         (objective, pooling) for objective in OBJECTIVES for pooling in ("last", "mean", "positional")
     }
     assert result.retained_fraction["autoencoder"] > result.retained_fraction["causal"]
-    monkeypatch.setattr(language_model, "fit", None)  # nothing is trained again
+    monkeypatch.setattr("memlm.training.train.fit", None)  # nothing is trained again
     again = compare(tmp_path / "runs", plan, cache=tmp_path / "cache", quiet=True)
     assert again == replace(result, provenance=again.provenance)
 
@@ -80,7 +78,7 @@ def test_memory_models_are_compared_at_equal_tokens_and_remembered(
     assert result.own_retention_accuracy["curriculum"] > result.own_retention_accuracy["causal"]
     gain = result.gain["full_context"]
     assert gain.interval.low <= gain.value <= gain.interval.high
-    monkeypatch.setattr(training_memory_model, "fit", None)  # nothing is trained again
+    monkeypatch.setattr("memlm.training.train.fit", None)  # nothing is trained again
     again = compare_memory_models(tmp_path / "runs", plan, cache=tmp_path / "cache", quiet=True)
     assert again == replace(result, provenance=again.provenance)
 
@@ -93,13 +91,13 @@ def test_models_are_asked_for_what_they_have_read(tmp_path: Path, monkeypatch: p
     assert tuple(result.recall) == tuple(result.chance) == plan.models
     for by_distance in result.recall.values():
         assert list(by_distance) == ["1", "2", "3"]
-    monkeypatch.setattr(training_memory_model, "fit", None)  # nothing is trained again
+    monkeypatch.setattr("memlm.training.train.fit", None)  # nothing is trained again
     again = run_recall(tmp_path, plan, quiet=True)
     assert again == replace(result, provenance=again.provenance)
 
 
 @given(num_tokens=st.integers(0, 300))
 def test_operations_add_up_over_phases(num_tokens: int) -> None:
-    trained = Trained(None, [PhaseCost(100, 2.0), PhaseCost(50, 3.0)], 150, None)  # type: ignore[arg-type]
+    trained = Trained(None, [StageCost(100, 2.0), StageCost(50, 3.0)], 150, None)  # type: ignore[arg-type]
     spent = sum(2.0 if token < 100 else 3.0 for token in range(num_tokens))
     assert trained.flops_until(num_tokens) == pytest.approx(spent)

@@ -15,8 +15,6 @@ from filelock import FileLock
 
 from memlm.config import ReadingConfig
 from memlm.runtime.results import Provenance
-from memlm.training import autoencoder as training_autoencoder
-from memlm.training import language_model
 from memlm_evidence.claims import ExperimentResult
 from memlm_evidence.experiments import reproduce as run
 from memlm_evidence.experiments.experiment import Experiment
@@ -228,8 +226,8 @@ def test_every_claim_has_an_experiment_in_every_preset(preset: str) -> None:
 @pytest.fixture
 def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     def forbid() -> None:
-        monkeypatch.setattr(training_autoencoder, "fit", None)
-        monkeypatch.setattr(language_model, "fit", None)
+        monkeypatch.setattr("memlm.training.train.fit", None)
+        monkeypatch.setattr("memlm.training.train.fit", None)
 
     return forbid
 

@@ -18,16 +18,16 @@ from hypothesis import strategies as st
 
 from memlm.config import (
     Attention,
+    AutoencoderRecipe,
     LanguageModelConfig,
-    LanguageModelRecipe,
     MaskedMixer,
     MemoryModelRecipe,
     Recipe,
-    RecipeConfig,
     StackConfig,
+    Stage,
     Weights,
 )
-from memlm.recipes import LANGUAGE_MODELS, MEMORY_MODELS, RECIPES
+from memlm.recipes import RECIPES
 from memlm.runtime.results import Interval, Result
 from memlm_evidence.cli.sweep import Sweep
 from memlm_evidence.sweep import measure
@@ -45,10 +45,9 @@ def swept(recipe: Recipe, *over: str, seeds: tuple[int, ...] = ()) -> SweepConfi
 
 
 @pytest.fixture(scope="module")
-def four(recipe: RecipeConfig) -> SweepConfig:
+def four(recipe: AutoencoderRecipe) -> SweepConfig:
     """Four runs of a second each."""
-    training = replace(recipe.training, num_tokens=3000, checkpoint_tokens=1000, eval_tokens=3000)
-    return swept(replace(recipe, training=training), NOISE, DIM)
+    return swept(recipe.with_training(num_tokens=3000, checkpoint_tokens=1000, eval_tokens=3000), NOISE, DIM)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +72,7 @@ def kept(folder: Path) -> dict[str, bytes]:
 
 def found(recipe: Recipe, _: Path) -> Result:
     """A measurement that takes no time."""
-    accuracy = recipe.model.encoder.dim / 100 if isinstance(recipe, RecipeConfig) else 0.5
+    accuracy = recipe.model.encoder.dim / 100 if recipe.model.kind == "autoencoder" else 0.5
     measures = {"token_accuracy": accuracy, "parameters": 10, "tokens_trained": 20, "seconds": 1.0}
     return Result(name="held_out", measures=measures, intervals={"token_accuracy": Interval(0.0, 1.0)})
 
@@ -100,7 +99,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Recipe]]:
     st.lists(st.sets(st.integers(1, 99), min_size=1, max_size=4), min_size=1, max_size=3), st.sets(st.integers(0, 9))
 )
 def test_cells_are_the_whole_cross_product_each_once(values: list[set[int]], seeds: set[int]) -> None:
-    paths = ("training.warmup_tokens", "model.encoder.num_layers", "model.decoder.num_layers")[: len(values)]
+    paths = ("stages.*.training.warmup_tokens", "model.encoder.num_layers", "model.decoder.num_layers")[: len(values)]
     over = [f"{path}={','.join(map(str, each))}" for path, each in zip(paths, values, strict=True)]
     sweep = swept(TINY, *over, seeds=tuple(seeds))
     runs = sweep.runs()
@@ -110,10 +109,10 @@ def test_cells_are_the_whole_cross_product_each_once(values: list[set[int]], see
     assert len(runs) == len({run.key for run in runs}) == len({tuple(run.values.items()) for run in runs})
     assert len(runs) == expected
     for run in runs:
-        assert isinstance(run.recipe, RecipeConfig)
-        known = dict(zip(paths, (run.recipe.training.warmup_tokens, run.recipe.model.encoder.num_layers,
+        assert run.recipe
+        known = dict(zip(paths, (run.recipe.stages[-1].training.warmup_tokens, run.recipe.model.encoder.num_layers,
                                  run.recipe.model.decoder.num_layers), strict=False))  # fmt: skip
-        known |= {"seed": run.recipe.training.seed} if seeds else {}
+        known |= {"seed": run.recipe.stages[-1].training.seed} if seeds else {}
         assert dict(run.values) == {name: str(value) for name, value in known.items()}
     assert SweepConfig.from_json(sweep.to_json()) == sweep
 
@@ -127,7 +126,7 @@ def test_a_cell_is_its_recipe_alone() -> None:
 def test_values_are_json_or_words_and_fields_may_move_together() -> None:
     axis = Axis.parse('model.encoder.mixer,model.decoder.mixer=attention,{"kind":"masked_mixer","num_heads":4}')
     runs = SweepConfig(name="", recipe=RECIPES["autoencoder"](grown_from=0), axes=(axis,)).runs()
-    models = [run.recipe.model for run in runs if isinstance(run.recipe, RecipeConfig)]
+    models = [run.recipe.model for run in runs]
     assert [(model.encoder.mixer, model.decoder.mixer) for model in models] == [
         (Attention(), Attention()),
         (MaskedMixer(num_heads=4), MaskedMixer(num_heads=4)),
@@ -138,8 +137,8 @@ def test_values_are_json_or_words_and_fields_may_move_together() -> None:
     ("recipe", "tokens"),
     [
         (RECIPES["autoencoder"](), 2_000_000),
-        (LANGUAGE_MODELS["retrieval"](), 2_000_000),
-        (MEMORY_MODELS["memory-model"](), 2_000_000),
+        (RECIPES["retrieval"](), 2_000_000),
+        (RECIPES["memory-model"](), 2_000_000),
     ],
 )
 def test_seeds_go_to_every_stage_and_tokens_are_all_of_them(recipe: Recipe, tokens: int) -> None:
@@ -155,8 +154,8 @@ def test_seeds_go_to_every_stage_and_tokens_are_all_of_them(recipe: Recipe, toke
 @pytest.mark.parametrize(
     ("over", "message"),
     [
-        (["learning_rate=1,2"], r"no field 'learning_rate'.*did you mean training.optimizer.learning_rate\?"),
-        (["training.optimizer.momentun=0.9"], r"did you mean training.optimizer.momentum\?"),
+        (["learning_rate=1,2"], r"no field 'learning_rate'.*did you mean stages.\*.training.optimizer.learning_rate\?"),
+        (["stages.0.training.optimizer.momentun=0.9"], r"did you mean stages.0.training.optimizer.momentum\?"),
         ([NOISE, "model.encoder.colour=1,2"], "no field 'model.encoder.colour': at 'colour' there are only dim"),
         (["model.encoder.dim=32,wide"], r"model.encoder.dim: .*integer.*found 'wide'"),
         (["model.encoder.mixer=attention,convolution"], "'convolution'.*expected tags: 'attention', 'masked_mixer'"),
@@ -171,7 +170,7 @@ def test_seeds_go_to_every_stage_and_tokens_are_all_of_them(recipe: Recipe, toke
     ],
 )
 def test_what_cannot_be_swept_is_named_before_anything_is_written(
-    over: list[str], message: str, recipe: RecipeConfig, tmp_path: Path
+    over: list[str], message: str, recipe: AutoencoderRecipe, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=message):
         Sweep(recipe=recipe, over=tuple(over), out=tmp_path / "sweep").run()
@@ -190,7 +189,7 @@ def test_what_cannot_be_swept_is_named_before_anything_is_written(
     ],
 )
 def test_options_that_cannot_work_are_named(
-    options: dict[str, Any], message: str, recipe: RecipeConfig, tmp_path: Path
+    options: dict[str, Any], message: str, recipe: AutoencoderRecipe, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=message):
         Sweep(recipe=recipe, over=(NOISE,), out=tmp_path / "sweep", **options).run()
@@ -212,7 +211,7 @@ def test_a_folder_that_holds_something_else_is_refused(four: SweepConfig, finish
 
 
 def test_a_finished_cell_is_never_repeated_and_more_values_keep_it(
-    recipe: RecipeConfig, measured: list[Recipe], tmp_path: Path
+    recipe: AutoencoderRecipe, measured: list[Recipe], tmp_path: Path
 ) -> None:
     run_sweep(swept(recipe, DIM), tmp_path, quiet=True)
     assert len(measured) == 2
@@ -229,7 +228,7 @@ def test_a_finished_cell_is_never_repeated_and_more_values_keep_it(
 
 @pytest.mark.parametrize("of", [2, 3, 7])
 def test_shards_together_are_the_whole_sweep(
-    of: int, recipe: RecipeConfig, measured: list[Recipe], tmp_path: Path
+    of: int, recipe: AutoencoderRecipe, measured: list[Recipe], tmp_path: Path
 ) -> None:
     sweep = swept(recipe, NOISE, "model.encoder.dim=16,32,64")
     for number in range(of):
@@ -270,13 +269,13 @@ def test_a_worker_that_is_killed_leaves_its_run_to_another(four: SweepConfig, wh
 # --- every kind, and failures ---
 
 
-def memory_recipe(recipe: RecipeConfig) -> MemoryModelRecipe:
-    training = replace(recipe.training, num_tokens=1000, eval_tokens=1000)
-    return tiny_memory_recipe(replace(recipe, training=training), Weights(causal=1.0, retention=1.0))
+def memory_recipe(recipe: AutoencoderRecipe) -> MemoryModelRecipe:
+    quick = recipe.with_training(num_tokens=1000, eval_tokens=1000)
+    return tiny_memory_recipe(quick, Weights(causal=1.0, retention=1.0))
 
 
-def test_memory_models_are_swept_by_what_they_predict_and_give_back(recipe: RecipeConfig, tmp_path: Path) -> None:
-    sweep = swept(memory_recipe(recipe), "phases.0.weights.retention=0.5,1")
+def test_memory_models_are_swept_by_what_they_predict_and_give_back(recipe: AutoencoderRecipe, tmp_path: Path) -> None:
+    sweep = swept(memory_recipe(recipe), "stages.0.weights.retention=0.5,1")
     run_sweep(sweep, tmp_path, quiet=True)
     known = read_sweep(tmp_path)
     assert known.headlines == ["causal_nats_per_token", "token_accuracy"]
@@ -288,15 +287,16 @@ def test_memory_models_are_swept_by_what_they_predict_and_give_back(recipe: Reci
             assert low <= row[name] <= high
 
 
-def test_language_models_are_swept_by_what_they_predict(recipe: RecipeConfig, tmp_path: Path) -> None:
+def test_language_models_are_swept_by_what_they_predict(recipe: AutoencoderRecipe, tmp_path: Path) -> None:
     stack = StackConfig(dim=32, num_layers=1, mlp_ratio=2.0, mixer=Attention(num_heads=2), causal=True)
     model = LanguageModelConfig(vocab_size=300, chunk_len=8, stack=stack)
-    training = replace(recipe.training, num_tokens=4000, eval_tokens=4000)
-    causal = LanguageModelRecipe(name="tiny causal", data=recipe.data, model=model, training=training)
-    run_sweep(swept(causal, "training.num_tokens=500,4000"), tmp_path, quiet=True)
+    training = replace(recipe.stages[-1].training, num_tokens=4000, eval_tokens=4000)
+    stages = (Stage(weights=Weights(causal=1.0), training=training),)
+    causal = Recipe(name="tiny causal", data=recipe.data, model=model, stages=stages)
+    run_sweep(swept(causal, "stages.0.training.num_tokens=500,4000"), tmp_path, quiet=True)
     known = read_sweep(tmp_path)
     assert known.headlines == ["causal_nats_per_token"]
-    assert known.combinations()[0].values == {"training.num_tokens": "4000"}
+    assert known.combinations()[0].values == {"stages.0.training.num_tokens": "4000"}
     assert all(low < row["causal_nats_per_token"] < high for row in known.rows
                for low, high in [row["intervals"]["causal_nats_per_token"]])  # fmt: skip
 
@@ -307,7 +307,7 @@ def test_cells_that_cannot_be_are_failed_and_the_rest_go_on(
     over = (
         "model.encoder.dim=24,32",
         "model.encoder.mixer.num_heads=2,16",
-        "training.optimizer.adamw.learning_rate=0.01,1e38",
+        "stages.0.training.optimizer.adamw.learning_rate=0.01,1e38",
     )
     command = Sweep(recipe=four.recipe, over=over, out=tmp_path, json=True)
     answer = command.run()
@@ -329,10 +329,12 @@ def test_cells_that_cannot_be_are_failed_and_the_rest_go_on(
 
 def test_a_sweep_of_which_nothing_can_be_trained_is_an_error(four: SweepConfig, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nothing could be trained; .*report\.html tells why"):
-        Sweep(recipe=four.recipe, over=("training.optimizer.adamw.learning_rate=1e37,1e38",), out=tmp_path).run()
+        Sweep(
+            recipe=four.recipe, over=("stages.0.training.optimizer.adamw.learning_rate=1e37,1e38",), out=tmp_path
+        ).run()
 
 
-def test_a_broken_row_is_named(recipe: RecipeConfig, measured: list[Recipe], tmp_path: Path) -> None:
+def test_a_broken_row_is_named(recipe: AutoencoderRecipe, measured: list[Recipe], tmp_path: Path) -> None:
     run_sweep(swept(recipe, DIM), tmp_path, quiet=True)
     broken = next((tmp_path / "cells").glob("*.json"))
     broken.write_text("{")

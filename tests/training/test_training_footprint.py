@@ -12,19 +12,18 @@ from torch import Tensor, nn
 from memlm.config import AdamW, Muon, Optimizer, TrainingConfig
 from memlm.models.autoencoder import Autoencoder
 from memlm.models.batch import Batch
-from memlm.recipes import LANGUAGE_MODELS, MEMORY_MODELS, RECIPES
+from memlm.recipes import RECIPES
 from memlm.recipes.paper import BATCH_TOKENS, paper_autoencoder, paper_causal, paper_memory_model
 from memlm.training import footprint as module
-from memlm.training.accelerator import build_accelerator
 from memlm.training.flops import flops_per_token
 from memlm.training.footprint import build, footprint, require_fits, work
-from memlm.training.loop import Task, fit
+from memlm.training.loop import fit
 from memlm.training.objectives import RETENTION
 from memlm.training.optimizers import build_optimizers
 from memlm_evidence.benchmarks.paper import Paper, shortened_step, training_of
 from tiny import tiny_model, tiny_recipe
 
-CFG = replace(tiny_recipe("*.txt").training, num_tokens=200)
+CFG = replace(tiny_recipe("*.txt").stages[-1].training, num_tokens=200)
 LITTLE = {"encoder_dim": 32} | (SMALL := {"dim": 32, "num_layers": 1})
 PAPER = (*(make(mixer) for make in (paper_autoencoder, paper_causal) for mixer in ("masked_mixer", "attention")),)
 
@@ -91,7 +90,7 @@ def test_a_recipe_that_cannot_fit_is_refused(small_machine: Callable[..., None])
     small_machine(5, processes=2)
     require_fits(recipe)
     with pytest.raises(ValueError, match=r"6\.2 GB"):  # a whole one each
-        require_fits(replace(recipe, training=replace(recipe.training, sharded=False)))
+        require_fits(recipe.with_training(sharded=False))
     small_machine(6.5)
     require_fits(recipe)
 
@@ -108,7 +107,7 @@ def test_training_itself_refuses_too(small_machine: Callable[..., None]) -> None
     model = Autoencoder(tiny_model())
     before = [weight.clone() for weight in model.parameters()]
     with pytest.raises(ValueError, match="make the model smaller"):
-        fit(model, Task(sample=whole_batch, objective=RETENTION), CFG, build_accelerator(CFG), quiet=True)
+        fit(model, whole_batch, RETENTION, CFG, quiet=True)
     assert all(map(torch.equal, before, model.parameters()))
 
 
@@ -151,13 +150,11 @@ def test_the_papers_recipes_are_complete(recipe: Any) -> None:
 
 def test_the_papers_curriculum_halves_its_tokens() -> None:
     recipe = paper_memory_model(corpus="finemath", encoder_from="somewhere", reading_fraction=0.5)
-    assert [phase.training.num_tokens * 2 for phase in recipe.phases] == [
-        paper_memory_model().phases[0].training.num_tokens
-    ] * 2
-    assert all(phase.encoder_frozen for phase in recipe.phases)
+    assert [stage.training.num_tokens * 2 for stage in recipe.stages] == [paper_memory_model().num_tokens] * 2
+    assert all(stage.frozen == ("encoder",) for stage in recipe.stages)
     assert recipe.data.corpus.name == "HuggingFaceTB/finemath"
     names = {"paper-autoencoder", "paper-causal", "paper-memory-model"}
-    assert names <= {*RECIPES, *LANGUAGE_MODELS, *MEMORY_MODELS}
+    assert names <= {*RECIPES}
 
 
 def test_the_benchmark_computes_what_it_cannot_measure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,13 @@ from safetensors.torch import load_file
 
 from memlm.config import (
     Attention,
+    AutoencoderRecipe,
     LanguageModelConfig,
     LanguageModelRecipe,
-    RecipeConfig,
-    RetrievalStage,
+    Recipe,
     StackConfig,
+    Stage,
+    Weights,
 )
 from memlm.data.chunks import split_into_chunks
 from memlm.data.token_store import prepare
@@ -24,7 +26,7 @@ from memlm.recipes.causal import causal as causal_recipe
 from memlm.recipes.causal import retrieval as retrieval_recipe
 from memlm.runtime.results import read_json_lines
 from memlm.text.language_model import TextLanguageModel, causal_nats
-from memlm.training.language_model import train_language_model
+from memlm.training.train import train
 from tiny import break_down_after
 
 WEIGHTS = Path("model", "model.safetensors")
@@ -32,28 +34,30 @@ CHUNK_LEN = 8
 
 
 @pytest.fixture(scope="module")
-def causal(recipe: RecipeConfig) -> LanguageModelRecipe:
+def causal(recipe: AutoencoderRecipe) -> LanguageModelRecipe:
     stack = StackConfig(dim=32, num_layers=2, mlp_ratio=2.0, mixer=Attention(num_heads=2), causal=True)
-    return LanguageModelRecipe(
+    training = replace(recipe.stages[-1].training, num_tokens=8000, checkpoint_tokens=2000, eval_tokens=2000)
+    return Recipe(
         name="tiny causal",
         data=recipe.data,
         model=LanguageModelConfig(vocab_size=300, chunk_len=CHUNK_LEN, stack=stack),
-        training=replace(recipe.training, num_tokens=8000, checkpoint_tokens=2000, eval_tokens=2000),
+        stages=(Stage(weights=Weights(causal=1.0), training=training),),
     )
 
 
 @pytest.fixture(scope="module")
 def retrieval(causal: LanguageModelRecipe) -> LanguageModelRecipe:
     """The same, saving after every step, then a few steps of retrieval."""
-    often = replace(causal.training, num_tokens=2000, checkpoint_tokens=256)
-    return replace(causal, training=often, retrieval=RetrievalStage(training=often, temperature=0.3))
+    (stage,) = causal.with_training(num_tokens=2000, checkpoint_tokens=256).stages
+    second = replace(stage, weights=Weights(retrieval=1.0), retrieval_temperature=0.3)
+    return replace(causal, stages=(stage, second))
 
 
 @pytest.fixture(scope="module")
 def causal_run(causal: LanguageModelRecipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Not to be changed."""
     folder = tmp_path_factory.mktemp("causal") / "run"
-    train_language_model(causal, folder, quiet=True)
+    train(causal, folder, quiet=True)
     return folder
 
 
@@ -61,7 +65,7 @@ def causal_run(causal: LanguageModelRecipe, tmp_path_factory: pytest.TempPathFac
 def retrieval_run(retrieval: LanguageModelRecipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Not to be changed."""
     folder = tmp_path_factory.mktemp("retrieval") / "run"
-    train_language_model(retrieval, folder, quiet=True)
+    train(retrieval, folder, quiet=True)
     return folder
 
 
@@ -112,7 +116,7 @@ def test_a_run_says_what_made_it(causal: LanguageModelRecipe, causal_run: Path) 
     assert model.provenance["recipe"]["name"] == "tiny causal"
     assert model.provenance["tokens"] >= 8000
     assert model.provenance["made_by"]["settings"]["seed"] == 0
-    assert LanguageModelRecipe.read(causal_run / "recipe.json") == causal
+    assert Recipe.read(causal_run / "recipe.json") == causal
     assert model.model.config == causal.model
 
 
@@ -130,10 +134,10 @@ def test_broken_off_and_run_again_it_ends_in_the_same_bits(
         with monkeypatch.context() as patch:
             break_down_after(number, patch)
             with pytest.raises(KeyboardInterrupt):
-                train_language_model(retrieval, folder, quiet=True)
+                train(retrieval, folder, quiet=True)
         assert not (folder / "model").exists()
     torch.manual_seed(1234)  # of no consequence
-    train_language_model(retrieval, folder, quiet=True)
+    train(retrieval, folder, quiet=True)
     assert (folder / WEIGHTS).read_bytes() == (retrieval_run / WEIGHTS).read_bytes()
     assert rows(folder) == rows(retrieval_run)
 
@@ -141,8 +145,8 @@ def test_broken_off_and_run_again_it_ends_in_the_same_bits(
 def test_a_finished_run_is_loaded(
     causal: LanguageModelRecipe, causal_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memlm.training.language_model.fit", None)  # nothing is trained
-    before, again = contents(causal_run), train_language_model(causal, causal_run, quiet=True)
+    monkeypatch.setattr("memlm.training.train.fit", None)  # nothing is trained
+    before, again = contents(causal_run), train(causal, causal_run, quiet=True)
     for name, weight in load_file(causal_run / WEIGHTS).items():
         assert torch.equal(again.model.state_dict()[name], weight)
     assert contents(causal_run) == before
@@ -151,7 +155,7 @@ def test_a_finished_run_is_loaded(
 def test_another_recipes_model_is_refused(causal: LanguageModelRecipe, causal_run: Path) -> None:
     before = contents(causal_run)
     with pytest.raises(ValueError, match=f"{causal_run} holds a model of another recipe or data"):
-        train_language_model(replace(causal, name="other"), causal_run, quiet=True)
+        train(replace(causal, name="other"), causal_run, quiet=True)
     assert contents(causal_run) == before
 
 
@@ -165,15 +169,15 @@ def unfinished(causal_run: Path, tmp_path: Path) -> Path:
 def test_another_recipes_checkpoint_is_refused_and_left_as_it_is(causal: LanguageModelRecipe, unfinished: Path) -> None:
     before = contents(unfinished)
     with pytest.raises(ValueError, match="another configuration or data; give another folder"):
-        train_language_model(replace(causal, name="other"), unfinished, quiet=True)
+        train(replace(causal, name="other"), unfinished, quiet=True)
     assert contents(unfinished) == before
 
 
 def test_retrieval_trains_on_what_causal_training_left(
     causal: LanguageModelRecipe, retrieval: LanguageModelRecipe, retrieval_run: Path, tmp_path: Path
 ) -> None:
-    alone = replace(retrieval, retrieval=None)
-    train_language_model(alone, tmp_path / "alone", quiet=True)
+    alone = replace(retrieval, stages=retrieval.stages[:1])
+    train(alone, tmp_path / "alone", quiet=True)
     before, after = load_file(tmp_path / "alone" / WEIGHTS), load_file(retrieval_run / WEIGHTS)
     assert before.keys() == after.keys()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -192,22 +196,21 @@ def test_a_recipe_whose_vocabulary_is_not_its_tokenizers_is_refused(
     causal: LanguageModelRecipe, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match="301"):
-        train_language_model(replace(causal, model=replace(causal.model, vocab_size=301)), tmp_path / "run", quiet=True)
+        train(replace(causal, model=replace(causal.model, vocab_size=301)), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run" / "model").exists()
 
 
 def test_a_batch_of_less_than_a_pair_is_refused(causal: LanguageModelRecipe) -> None:
     with pytest.raises(ValueError, match="less than two chunks"):
-        replace(causal, retrieval=RetrievalStage(training=replace(causal.training, batch_tokens=CHUNK_LEN)))
+        causal.with_training(batch_tokens=CHUNK_LEN)
 
 
 @pytest.mark.parametrize("mixer", ["attention", "masked_mixer"])
 def test_the_recipes_share_their_tokens_fairly(mixer: str) -> None:
     first, second = causal_recipe(mixer=mixer), retrieval_recipe(mixer=mixer)
-    assert second.retrieval is not None
-    assert second.training.num_tokens + second.retrieval.training.num_tokens == first.training.num_tokens
+    assert second.num_tokens == first.num_tokens
     assert second.model == first.model
     assert second.data == first.data
     assert first.model.stack.causal
     assert first.model.stack.mixer.kind == mixer
-    assert LanguageModelRecipe.from_json(second.to_json()) == second
+    assert Recipe.from_json(second.to_json()) == second

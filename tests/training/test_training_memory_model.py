@@ -1,5 +1,6 @@
-"""Memory models learn to remember, phases do what they say, and a run broken off ends in the same bits."""
+"""Memory models learn to remember, stages do what they say, and a run broken off ends in the same bits."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,58 +8,52 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
-from memlm.config import (
-    AdamW,
-    MemoryModelRecipe,
-    MemoryShape,
-    Phase,
-    Positional,
-    RecipeConfig,
-    Weights,
-)
-from memlm.data.chunks import split_into_chunks
+from memlm.config import AdamW, AutoencoderRecipe, MemoryModelRecipe, MemoryShape, Positional, Recipe, Weights
+from memlm.data.chunks import LazyChunks, split_into_chunks
 from memlm.data.token_store import prepare
 from memlm.models.batch import encode_chunks
 from memlm.probing.encoders import load_encoder
 from memlm.recipes.memory_model import memory_model, without_memory
 from memlm.runtime.results import read_json_lines
 from memlm.text.memory_model import TextMemoryModel
-from memlm.training.memory_model import train_memory_model, window_sampler
+from memlm.training.memory_model import FrozenEncoder, window_sampler
+from memlm.training.train import train
 from tiny import break_down_after, launch, tiny_memory_recipe
 
 WEIGHTS = Path("model", "model.safetensors")
 COMBINED = Weights(causal=1.0, retention=1.0)
-READING = Weights(causal=0.0, retention=1.0)
+READING = Weights(retention=1.0)
 
 
 @pytest.fixture(scope="module")
-def combined(recipe: RecipeConfig) -> MemoryModelRecipe:
+def combined(recipe: AutoencoderRecipe) -> MemoryModelRecipe:
     """The tiny autoencoder's encoder with a causal decoder."""
-    training = replace(recipe.training, num_tokens=12_000, checkpoint_tokens=2000, eval_tokens=4000)
-    return tiny_memory_recipe(replace(recipe, training=training), COMBINED)
+    training = {"num_tokens": 12_000, "checkpoint_tokens": 2000, "eval_tokens": 4000}
+    return tiny_memory_recipe(recipe.with_training(**training), COMBINED)
 
 
 @pytest.fixture(scope="module")
 def curriculum(combined: MemoryModelRecipe, finished_run: Path) -> MemoryModelRecipe:
     """A frozen encoder; first memories are read, then next tokens are learned too."""
-    (phase,) = combined.phases
-    reading = replace(phase, weights=READING, encoder_frozen=True, training=replace(phase.training, num_tokens=4000))
-    phases = (reading, replace(phase, encoder_frozen=True, training=replace(phase.training, num_tokens=4000)))
-    return replace(combined, phases=phases, encoder_from=str(finished_run / "model"))
+    (stage,) = combined.with_training(num_tokens=4000).stages
+    frozen = replace(stage, frozen=("encoder",))
+    reading = replace(frozen, weights=READING)
+    return replace(combined, stages=(reading, frozen), encoder_from=str(finished_run / "model"))
 
 
 @pytest.fixture(scope="module")
 def combined_run(combined: MemoryModelRecipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("combined") / "run"
-    train_memory_model(combined, folder, quiet=True)
+    train(combined, folder, quiet=True)
     return folder
 
 
 @pytest.fixture(scope="module")
 def curriculum_run(curriculum: MemoryModelRecipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("curriculum") / "run"
-    train_memory_model(curriculum, folder, quiet=True)
+    train(curriculum, folder, quiet=True)
     return folder
 
 
@@ -76,12 +71,10 @@ def test_every_term_is_reported_and_falls(combined_run: Path) -> None:
 
 @pytest.mark.slow
 def test_combined_training_remembers_what_causal_training_does_not(combined: MemoryModelRecipe, tmp_path: Path) -> None:
-    (phase,) = combined.phases
-    training = replace(phase.training, num_tokens=60_000)
     found = {}
-    for name, weights in (("causal", Weights()), ("combined", COMBINED)):
-        recipe = replace(combined, phases=(Phase(weights=weights, training=training),))
-        trained = train_memory_model(recipe, tmp_path / name, quiet=True)
+    for name, weights in (("causal", Weights(causal=1.0)), ("combined", COMBINED)):
+        recipe = combined.with_stages(weights=weights).with_training(num_tokens=60_000)
+        trained = train(recipe, tmp_path / name, quiet=True)
         split = prepare(recipe.data, quiet=True).splits["test"]
         found[name] = trained.evaluate_split(split, name="test")
     accuracy = {name: result.retention["token_accuracy"] for name, result in found.items()}
@@ -96,27 +89,44 @@ def test_a_frozen_encoder_stays_as_it_was(curriculum_run: Path, finished_run: Pa
     assert all(torch.equal(before[name], after[name]) for name in encoder)
 
 
-def test_phases_follow_each_other(curriculum_run: Path) -> None:
+def test_stages_follow_each_other(curriculum_run: Path) -> None:
     rows = [row for row in logged(curriculum_run) if "grad_norm" in row]
     with_causal = ["causal_nats" in row for row in rows]
     assert with_causal == sorted(with_causal)
     assert 0 < sum(with_causal) < len(rows)
 
 
-def test_frozen_memories_are_made_once_and_are_the_encoders(
-    curriculum: MemoryModelRecipe, curriculum_run: Path
-) -> None:
+def test_frozen_memories_are_the_encoders(curriculum: MemoryModelRecipe, curriculum_run: Path) -> None:
     model = TextMemoryModel.from_pretrained(curriculum_run / "model").model
     assert model.encoder is not None
     prepared = prepare(curriculum.data, quiet=True)
     chunks = split_into_chunks(prepared.splits["train"], curriculum.model.shape.chunk_len)
-    batch = window_sampler(curriculum, curriculum.phases[0], chunks, prepared.tokenizer, model.encoder)(3)
+    frozen = FrozenEncoder(model.encoder, chunks)
+    batch = window_sampler(curriculum, curriculum.stages[0], chunks, prepared.tokenizer, frozen)(3)
     assert batch.memory is not None
     with torch.no_grad():
         made = model.encode(batch.tokens, batch.mask)
     present = batch.mask.any(-1)
     torch.testing.assert_close(batch.memory[present], made[present], rtol=1e-4, atol=1e-5)
-    assert len(encode_chunks(model.encoder, chunks)) == len(chunks.tokens)
+
+
+def test_a_frozen_encoder_encodes_once_over_all_stages(
+    curriculum: MemoryModelRecipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    encoded: list[int] = []
+
+    def counted(encoder: nn.Module, chunks: LazyChunks) -> torch.Tensor:
+        encoded.append(len(chunks.document))
+        return encode_chunks(encoder, chunks)
+
+    monkeypatch.setattr("memlm.training.memory_model.encode_chunks", counted)
+    first, second = curriculum.stages
+    learning = replace(second, frozen=())
+    recipe = replace(curriculum, stages=(first, second, learning, second)).with_training(num_tokens=500)
+    train(recipe, tmp_path / "run", quiet=True)
+    # Once for the first two stages; and again after the third, in which the encoder has learned.
+    chunks = split_into_chunks(prepare(recipe.data, quiet=True).splits["train"], recipe.model.shape.chunk_len)
+    assert encoded == [len(chunks.tokens)] * 2
 
 
 @pytest.mark.parametrize("moments", [(1,), (2, 1), (3,)])
@@ -132,49 +142,43 @@ def test_broken_off_and_run_again_it_ends_in_the_same_bits(
         with monkeypatch.context() as patch:
             break_down_after(number, patch)
             with pytest.raises(KeyboardInterrupt):
-                train_memory_model(curriculum, folder, quiet=True)
-    train_memory_model(curriculum, folder, quiet=True)
+                train(curriculum, folder, quiet=True)
+    train(curriculum, folder, quiet=True)
     assert (folder / WEIGHTS).read_bytes() == (curriculum_run / WEIGHTS).read_bytes()
     assert logged(folder) == logged(curriculum_run)
 
 
 def test_two_processes_log_the_same_losses_as_one(curriculum: MemoryModelRecipe, tmp_path: Path) -> None:
-    # AdamW, for PyTorch's Muon rounds to bf16. A phase that only reads memories leaves weights of the decoder unused.
+    # AdamW, for PyTorch's Muon rounds to bf16. A stage that only reads memories leaves weights of the decoder unused.
     one, two = (
-        replace(curriculum, phases=tuple(_on(phase, num_processes) for phase in curriculum.phases))
+        curriculum.with_training(optimizer=AdamW(learning_rate=5e-3), num_tokens=2000, num_processes=num_processes)
         for num_processes in (None, 2)
     )
-    train_memory_model(one, tmp_path / "one", quiet=True)
-    folders = tmp_path / "one", launch(train_memory_model, two, tmp_path / "two", 2)
+    train(one, tmp_path / "one", quiet=True)
+    folders = tmp_path / "one", launch(train, two, tmp_path / "two", 2)
     found = [[row for row in logged(folder) if "grad_norm" in row] for folder in folders]
-    assert len(found[0]) == len(found[1]) >= 2  # one and more of each phase
+    assert len(found[0]) == len(found[1]) >= 2  # one and more of each stage
     for term in ("causal_nats", "retention_nats"):
         nats = [[row[term] for row in rows if term in row] for rows in found]
         np.testing.assert_allclose(*nats, rtol=1e-3)
 
 
-def _on(phase: Phase, num_processes: int | None) -> Phase:
-    training = replace(phase.training, optimizer=AdamW(learning_rate=5e-3), num_tokens=2000)
-    return replace(phase, training=replace(training, num_processes=num_processes or training.num_processes))
-
-
 def test_a_finished_run_is_loaded_and_another_curriculum_refused(
     curriculum: MemoryModelRecipe, curriculum_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memlm.training.memory_model.fit", None)  # nothing is trained
-    train_memory_model(curriculum, curriculum_run, quiet=True)
-    other = replace(curriculum, phases=curriculum.phases[::-1])
+    monkeypatch.setattr("memlm.training.train.fit", None)  # nothing is trained
+    train(curriculum, curriculum_run, quiet=True)
+    other = replace(curriculum, stages=curriculum.stages[::-1])
     with pytest.raises(ValueError, match="holds a model of another recipe or data"):
-        train_memory_model(other, curriculum_run, quiet=True)
+        train(other, curriculum_run, quiet=True)
 
 
 def test_an_encoder_can_be_had_from_a_memory_model(
     combined: MemoryModelRecipe, combined_run: Path, tmp_path: Path
 ) -> None:
-    (phase,) = combined.phases
-    short = replace(phase, encoder_frozen=True, training=replace(phase.training, num_tokens=1000))
-    recipe = replace(combined, phases=(short,), encoder_from=str(combined_run / "model"))
-    trained = train_memory_model(recipe, tmp_path / "run", quiet=True)
+    recipe = replace(combined.with_training(num_tokens=1000), encoder_from=str(combined_run / "model"))
+    recipe = recipe.with_stages(frozen=("encoder",))
+    trained = train(recipe, tmp_path / "run", quiet=True)
     assert trained.encoder_fingerprint == TextMemoryModel.from_pretrained(combined_run / "model").encoder_fingerprint
 
 
@@ -191,22 +195,27 @@ def test_an_encoder_that_does_not_fit_is_refused_before_training(
 ) -> None:
     recipe = replace(curriculum, model=replace(curriculum.model, **change))
     with pytest.raises(ValueError, match=f"the encoder of .* does not fit: {words}"):
-        train_memory_model(recipe, tmp_path / "run", quiet=True)
+        train(recipe, tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
 
 
 def test_recipes_that_cannot_work_are_refused(combined: MemoryModelRecipe) -> None:
-    (phase,) = combined.phases
     with pytest.raises(ValueError, match="give encoder_from"):
-        replace(combined, phases=(replace(phase, encoder_frozen=True),))
+        combined.with_stages(frozen=("encoder",))
     with pytest.raises(ValueError, match="nothing to regenerate a chunk from"):
         replace(combined, model=replace(combined.model, encoder=None))
-    with pytest.raises(ValueError, match="at least one phase"):
-        replace(combined, phases=())
+    with pytest.raises(ValueError, match="at least one stage"):
+        replace(combined, stages=())
     with pytest.raises(ValueError, match="batch_tokens 20 is less than one window of 48"):
-        replace(combined, phases=(replace(phase, training=replace(phase.training, batch_tokens=20)),))
+        combined.with_training(batch_tokens=20)
     with pytest.raises(ValueError, match="no term of the loss has a weight"):
-        Weights(causal=0.0)
+        Weights()
+    with pytest.raises(ValueError, match="memory model is trained for causal or retention or copy, not for retrieval"):
+        combined.with_stages(weights=Weights(retrieval=1.0))
+    with pytest.raises(ValueError, match="only an autoencoder is grown"):
+        combined.with_stages(chunk_len=8)
+    with pytest.raises(ValueError, match="only an autoencoder is trained with scrambled_fraction"):
+        combined.with_training(scrambled_fraction=0.5)
 
 
 def test_text_too_short_to_have_a_past_is_refused(combined_run: Path) -> None:
@@ -244,9 +253,9 @@ def test_recipes_of_one_comparison_share_tokens_and_decoder() -> None:
     )
     for other in (blind, whole):
         assert other.model.decoder == ours.model.decoder
-        assert [phase.training for phase in other.phases] == [phase.training for phase in ours.phases]
-        assert MemoryModelRecipe.from_json(other.to_json()) == other
-    assert whole.model.shape.chunk_len * whole.window_chunks == ours.model.shape.chunk_len * ours.window_chunks
+        assert [stage.training for stage in other.stages] == [stage.training for stage in ours.stages]
+        assert Recipe.from_json(other.to_json()) == other
+    assert math.prod(whole.row_shape) == math.prod(ours.row_shape)
     taught = memory_model(encoder_from="somewhere", reading_fraction=0.25, num_tokens=1_000_000)
-    assert [phase.training.num_tokens for phase in taught.phases] == [250_000, 750_000]
-    assert all(phase.encoder_frozen for phase in taught.phases)
+    assert [stage.training.num_tokens for stage in taught.stages] == [250_000, 750_000]
+    assert all(stage.frozen == ("encoder",) for stage in taught.stages)

@@ -18,32 +18,32 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from memlm.config import AdamW, GrowthStage, RecipeConfig
+from memlm.config import AdamW, AutoencoderRecipe
 from memlm.models.autoencoder import Autoencoder
 from memlm.runtime.results import read_json_lines
 from memlm.training import checkpoint
 from memlm.training.accelerator import build_accelerator
-from memlm.training.autoencoder import train_autoencoder
 from memlm.training.checkpoint import Progress
 from memlm.training.log import MetricsLog
 from memlm.training.optimizers import build_optimizers
+from memlm.training.train import train
 from tiny import launch
 
 WEIGHTS = Path("model", "model.safetensors")
 
 
 @pytest.fixture(scope="module")
-def cautious(recipe: RecipeConfig) -> RecipeConfig:
+def cautious(recipe: AutoencoderRecipe) -> AutoencoderRecipe:
     """The tiny recipe in two stages, saving after every step, with noise so that the generator's state matters too."""
-    training = replace(recipe.training, num_tokens=3000, checkpoint_tokens=recipe.training.batch_tokens)
+    (stage,) = recipe.with_training(num_tokens=3000, checkpoint_tokens=256).stages
     model = replace(recipe.model, memory_noise=0.05)
-    return replace(recipe, training=training, model=model, growth=(GrowthStage(chunk_len=8, training=training),))
+    return replace(recipe, model=model, stages=(replace(stage, chunk_len=8), stage))
 
 
 @pytest.fixture(scope="module")
-def left_alone(cautious: RecipeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def left_alone(cautious: AutoencoderRecipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("left_alone") / "run"
-    train_autoencoder(cautious, folder, quiet=True)
+    train(cautious, folder, quiet=True)
     return folder
 
 
@@ -53,16 +53,16 @@ def steps(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.glob("checkpoints/*/step-*"))
 
 
-def start(recipe: RecipeConfig, folder: Path) -> multiprocessing.Process:
+def start(recipe: AutoencoderRecipe, folder: Path) -> multiprocessing.Process:
     """Train in a process of its own, forked from one that has everything imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["memlm.training.autoencoder"])
-    process = context.Process(target=train_autoencoder, args=(recipe, folder), kwargs={"quiet": True})
+    context.set_forkserver_preload(["memlm.training.train"])
+    process = context.Process(target=train, args=(recipe, folder), kwargs={"quiet": True})
     process.start()
     return process  # type: ignore[return-value]
 
 
-def kill_after_progress(recipe: RecipeConfig, folder: Path, pause: float) -> int | None:
+def kill_after_progress(recipe: AutoencoderRecipe, folder: Path, pause: float) -> int | None:
     """Start, wait for a new checkpoint and then `pause` seconds, kill; returns the exit code."""
     before, process = steps(folder), start(recipe, folder)
     while process.is_alive() and steps(folder) == before:
@@ -75,7 +75,7 @@ def kill_after_progress(recipe: RecipeConfig, folder: Path, pause: float) -> int
 
 @pytest.mark.parametrize("seed", range(2))
 def test_killed_at_any_moment_it_ends_in_the_same_bits(
-    seed: int, cautious: RecipeConfig, left_alone: Path, tmp_path: Path
+    seed: int, cautious: AutoencoderRecipe, left_alone: Path, tmp_path: Path
 ) -> None:
     folder, moments = tmp_path / "run", random.Random(seed)
     codes = [kill_after_progress(cautious, folder, moments.uniform(0, 0.1)) for _ in range(3)]
@@ -94,25 +94,25 @@ def losses(folder: Path) -> list[tuple[str, int, float]]:
     return [(row["split"], row["step"], row.get("retention_nats", row.get("nats_per_token"))) for row in rows]
 
 
-def test_how_often_it_saves_changes_nothing(recipe: RecipeConfig, finished_run: Path, tmp_path: Path) -> None:
-    often = replace(recipe, training=replace(recipe.training, checkpoint_tokens=1))
-    train_autoencoder(often, tmp_path / "run", quiet=True)
+def test_how_often_it_saves_changes_nothing(recipe: AutoencoderRecipe, finished_run: Path, tmp_path: Path) -> None:
+    often = recipe.with_training(checkpoint_tokens=1)
+    train(often, tmp_path / "run", quiet=True)
     assert (tmp_path / "run" / WEIGHTS).read_bytes() == (finished_run / WEIGHTS).read_bytes()
 
 
-def test_a_finished_run_is_loaded_and_another_recipe_refused(recipe: RecipeConfig, finished_run: Path) -> None:
+def test_a_finished_run_is_loaded_and_another_recipe_refused(recipe: AutoencoderRecipe, finished_run: Path) -> None:
     before = (finished_run / WEIGHTS).stat().st_mtime_ns
-    again = train_autoencoder(recipe, finished_run, quiet=True)
+    again = train(recipe, finished_run, quiet=True)
     saved = load_file(finished_run / WEIGHTS)
     for name, weight in again.model.state_dict().items():
         assert torch.equal(weight, saved[name])
     assert (finished_run / WEIGHTS).stat().st_mtime_ns == before
     with pytest.raises(ValueError, match=f"{finished_run} holds a model of another recipe"):
-        train_autoencoder(replace(recipe, name="other"), finished_run, quiet=True)
+        train(replace(recipe, name="other"), finished_run, quiet=True)
 
 
-def test_rows_later_than_the_checkpoint_are_written_anew(recipe: RecipeConfig, tmp_path: Path) -> None:
-    accelerator, path = build_accelerator(recipe.training), tmp_path / "metrics.jsonl"
+def test_rows_later_than_the_checkpoint_are_written_anew(recipe: AutoencoderRecipe, tmp_path: Path) -> None:
+    accelerator, path = build_accelerator(recipe.stages[-1].training), tmp_path / "metrics.jsonl"
     before, progress = Progress(step=10), Progress(step=1)
     log = MetricsLog(path, accelerator, progress, before)
     for progress.step in (1, 2, 3):
@@ -132,19 +132,19 @@ def unfinished(finished_run: Path, tmp_path: Path) -> Path:
 
 
 def test_a_stage_that_is_done_leaves_the_later_ones_rows(
-    cautious: RecipeConfig, left_alone: Path, tmp_path: Path
+    cautious: AutoencoderRecipe, left_alone: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(left_alone, tmp_path / "run")
     shutil.rmtree(folder / "model")
-    train_autoencoder(cautious, folder, quiet=True)
+    train(cautious, folder, quiet=True)
     assert losses(folder) == losses(left_alone)
     assert (folder / WEIGHTS).read_bytes() == (left_alone / WEIGHTS).read_bytes()
 
 
-def test_another_recipes_checkpoint_is_refused_and_left_as_it_is(recipe: RecipeConfig, unfinished: Path) -> None:
+def test_another_recipes_checkpoint_is_refused_and_left_as_it_is(recipe: AutoencoderRecipe, unfinished: Path) -> None:
     before = {path: path.read_bytes() for path in unfinished.rglob("*") if path.is_file()}
     with pytest.raises(ValueError, match="another configuration or data; give another folder"):
-        train_autoencoder(replace(recipe, name="other"), unfinished, quiet=True)
+        train(replace(recipe, name="other"), unfinished, quiet=True)
     assert {path: path.read_bytes() for path in unfinished.rglob("*") if path.is_file()} == before
 
 
@@ -163,22 +163,22 @@ def damage(path: Path, share: float | None) -> None:
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("share", SHARES)
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
-    name: str, share: float | None, cautious: RecipeConfig, left_alone: Path, tmp_path: Path
+    name: str, share: float | None, cautious: AutoencoderRecipe, left_alone: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(left_alone, tmp_path / "run")
     shutil.rmtree(folder / "model")
     older, newest = steps(folder)[-2:]
     damage(folder / newest / name, share)
     with pytest.warns(UserWarning, match=rf"{newest} is damaged .*going on from .* step {int(older[-8:])}$"):
-        train_autoencoder(cautious, folder, quiet=True)
+        train(cautious, folder, quiet=True)
     assert (folder / WEIGHTS).read_bytes() == (left_alone / WEIGHTS).read_bytes()
     assert losses(folder) == losses(left_alone)
     assert steps(folder) == steps(left_alone)
 
 
-def test_only_whole_checkpoints_count_as_kept(recipe: RecipeConfig, tmp_path: Path) -> None:
+def test_only_whole_checkpoints_count_as_kept(recipe: AutoencoderRecipe, tmp_path: Path) -> None:
     model = Autoencoder(recipe.model)
-    optimizers = build_optimizers(model, recipe.training.optimizer)
+    optimizers = build_optimizers(model, recipe.stages[-1].training.optimizer)
     for step in (1, 2, 3):
         checkpoint.save(tmp_path, "f", Progress(step=step), model, optimizers)
     assert [path.name[-1] for path in sorted(tmp_path.iterdir())] == ["2", "3"]
@@ -190,32 +190,32 @@ def test_only_whole_checkpoints_count_as_kept(recipe: RecipeConfig, tmp_path: Pa
 
 
 def test_where_all_checkpoints_are_damaged_the_newest_is_named_and_none_removed(
-    cautious: RecipeConfig, left_alone: Path, tmp_path: Path
+    cautious: AutoencoderRecipe, left_alone: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(left_alone, tmp_path / "run")
     shutil.rmtree(folder / "model")
     for step in steps(folder):
         damage(folder / step / "model.safetensors", 0.5)
     with pytest.raises(ValueError, match=f"{steps(folder)[1]} is damaged .*delete it to start again"):
-        train_autoencoder(cautious, folder, quiet=True)
+        train(cautious, folder, quiet=True)
     assert steps(folder) == steps(left_alone)
 
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("share", SHARES)
 def test_a_single_checkpoint_that_is_damaged_is_refused_by_name(
-    name: str, share: float | None, recipe: RecipeConfig, unfinished: Path
+    name: str, share: float | None, recipe: AutoencoderRecipe, unfinished: Path
 ) -> None:
     *others, step = steps(unfinished)
     for other in others:
         shutil.rmtree(unfinished / other)
     damage(unfinished / step / name, share)
     with pytest.raises(ValueError, match=f"{step} is damaged .*delete it to start again"):
-        train_autoencoder(recipe, unfinished, quiet=True)
+        train(recipe, unfinished, quiet=True)
 
 
 def test_leftovers_of_a_killed_save_and_a_cut_log_line_are_no_trouble(
-    recipe: RecipeConfig, finished_run: Path, unfinished: Path
+    recipe: AutoencoderRecipe, finished_run: Path, unfinished: Path
 ) -> None:
     *_, step = steps(unfinished)
     leftover = (unfinished / step).with_name(".step-00000099-abc")
@@ -223,7 +223,7 @@ def test_leftovers_of_a_killed_save_and_a_cut_log_line_are_no_trouble(
     (leftover / "model.safetensors").write_bytes(b"half")
     with (unfinished / "metrics.jsonl").open("a") as log:
         log.write('{"split": "train", "st')
-    train_autoencoder(recipe, unfinished, quiet=True)
+    train(recipe, unfinished, quiet=True)
     assert not leftover.exists()
     assert losses(unfinished) == losses(finished_run)
     assert (unfinished / WEIGHTS).read_bytes() == (finished_run / WEIGHTS).read_bytes()
@@ -244,9 +244,9 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_leaves_the_older_checkpoint(recipe: RecipeConfig, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_older_checkpoint(recipe: AutoencoderRecipe, tmp_path: Path) -> None:
     model = Autoencoder(recipe.model)
-    optimizers = build_optimizers(model, recipe.training.optimizer)
+    optimizers = build_optimizers(model, recipe.stages[-1].training.optimizer)
     size = sum(weight.nbytes for weight in model.state_dict().values())
     with small_disk(tmp_path / "disk", str(int(1.5 * size))) as disk:
         folder = disk / "checkpoints"
@@ -262,21 +262,20 @@ def test_a_full_disk_leaves_the_older_checkpoint(recipe: RecipeConfig, tmp_path:
             assert torch.equal(weight, saved[name])
 
 
-def test_a_run_that_fills_the_disk_says_so(recipe: RecipeConfig, tmp_path: Path) -> None:
+def test_a_run_that_fills_the_disk_says_so(recipe: AutoencoderRecipe, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "256k") as disk, pytest.raises(OSError, match=f"could not write {disk}/run/"):
-        train_autoencoder(recipe, disk / "run", quiet=True)
+        train(recipe, disk / "run", quiet=True)
 
 
 # --- processes ---
 
 
-def test_two_processes_log_the_same_losses_as_one(recipe: RecipeConfig, tmp_path: Path) -> None:
+def test_two_processes_log_the_same_losses_as_one(recipe: AutoencoderRecipe, tmp_path: Path) -> None:
     # AdamW, for PyTorch's Muon rounds to bf16; a strong rate, so that a wrong gradient would show.
-    training = replace(recipe.training, optimizer=AdamW(learning_rate=5e-3), short_fraction=0.5)
-    train_autoencoder(replace(recipe, training=training), tmp_path / "one", quiet=True)
+    alone = recipe.with_training(optimizer=AdamW(learning_rate=5e-3), short_fraction=0.5)
+    train(alone, tmp_path / "one", quiet=True)
     # Unequal portions on purpose: 16 chunks for two processes in three micro-batches.
-    training = replace(training, num_processes=2, num_micro_batches=3)
-    folder = launch(train_autoencoder, replace(recipe, training=training), tmp_path / "two", 2)
+    folder = launch(train, alone.with_training(num_processes=2, num_micro_batches=3), tmp_path / "two", 2)
     both = [losses(folder), losses(tmp_path / "one")]
     assert [row[:2] for row in both[0]] == [row[:2] for row in both[1]]
     assert len(both[0]) > 4

@@ -20,17 +20,18 @@ from memlm import cli
 from memlm.config import (
     AdamW,
     Attention,
+    AutoencoderRecipe,
     CrossAttention,
     DecoderConfig,
     LanguageModelConfig,
-    LanguageModelRecipe,
     LastToken,
     MemoryModelConfig,
+    ModelConfig,
     Muon,
     Optimizer,
-    RecipeConfig,
-    RetrievalStage,
+    Recipe,
     SlidingWindow,
+    Stage,
     TrainingConfig,
     Unpooled,
     Weights,
@@ -41,10 +42,11 @@ from memlm.models.batch import Batch
 from memlm.models.memory_model import MemoryModel, Regenerator
 from memlm.runtime.results import read_json_lines
 from memlm.training.accelerator import build_accelerator
-from memlm.training.footprint import ModelConfig, build
-from memlm.training.language_model import train_language_model
-from memlm.training.loop import Home, Task, fit
+from memlm.training.checkpoint import RunFolder
+from memlm.training.footprint import build
+from memlm.training.loop import fit
 from memlm.training.objectives import CAUSAL, RETENTION, Objective, combined
+from memlm.training.train import train
 from tiny import launch, tiny_model
 
 SPREAD = replace(tiny_model().encoder, num_layers=2)
@@ -113,34 +115,42 @@ def trained(name: str, cfg: TrainingConfig, folder: Path, *, stop: Callable[[dic
     if case.frozen:
         model.get_submodule("encoder").requires_grad_(False)
     windows = isinstance(case.model, MemoryModelConfig)
-    task = Task(sample=lambda step: batch(windows, step), objective=case.objective, evaluate=watched, stop=stop)
-    home = Home(folder / "checkpoints", folder / "metrics.jsonl", "run")
     accelerator = build_accelerator(cfg, all_used=False)
-    fit(model, task, cfg, accelerator, home=home, quiet=True)
+    fit(
+        model,
+        lambda step: batch(windows, step),
+        case.objective,
+        cfg,
+        accelerator=accelerator,
+        evaluate=watched,
+        stop=stop,
+        folder=RunFolder(folder, "run"),
+        quiet=True,
+    )
     if accelerator.is_main_process:
         save_file(model.state_dict(), folder / "weights.safetensors")
     return model
 
 
-def train_in_two_parts(recipe: RecipeConfig, folder: Path, *, quiet: bool) -> None:
+def train_in_two_parts(recipe: AutoencoderRecipe, folder: Path, *, quiet: bool) -> None:
     """Every case, broken off after its first measures, and gone on with; what was there then is kept beside it."""
     for name in CASES:
-        trained(name, recipe.training, folder / name, stop=lambda _: True)
+        trained(name, recipe.stages[-1].training, folder / name, stop=lambda _: True)
         if os.environ["RANK"] == "0":
             shutil.copytree(folder / name, folder / f"{name}, half")
-        trained(name, recipe.training, folder / name, stop=lambda _: False)
+        trained(name, recipe.stages[-1].training, folder / name, stop=lambda _: False)
 
 
 @pytest.fixture(scope="module")
-def training(recipe: RecipeConfig) -> TrainingConfig:
-    return replace(recipe.training, num_tokens=2000, eval_tokens=900, checkpoint_tokens=10_000)
+def training(recipe: AutoencoderRecipe) -> TrainingConfig:
+    return replace(recipe.stages[-1].training, num_tokens=2000, eval_tokens=900, checkpoint_tokens=10_000)
 
 
 @pytest.fixture(scope="module")
-def sharded_runs(recipe: RecipeConfig, training: TrainingConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sharded_runs(recipe: AutoencoderRecipe, training: TrainingConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     cfg = replace(training, sharded=True, num_processes=2, num_micro_batches=2)
     folder = tmp_path_factory.mktemp("sharded") / "runs"
-    return launch(train_in_two_parts, replace(recipe, training=cfg), folder, 2)
+    return launch(train_in_two_parts, recipe.with_stages(training=cfg), folder, 2)
 
 
 def losses(folder: Path) -> list[list[float]]:
@@ -177,18 +187,24 @@ def test_every_process_holds_its_share(name: str, sharded_runs: Path) -> None:
 
 
 def test_the_launched_command_line_gives_the_single_process_loss(
-    recipe: RecipeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    recipe: AutoencoderRecipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (path,) = recipe.data.corpus.paths  # type: ignore[union-attr]
     size = {"chunk-len": 16, "memory-dim": 32, "dim": 32, "vocab-size": 300, "num-tokens": 12_000, "grown-from": 0}
     options = [f"--{name}={value}" for name, value in size.items()]
-    values = ["training.precision=fp32", 'training.optimizer={"kind": "adamw", "learning_rate": 0.005}']
+    values = [
+        "stages.*.training.precision=fp32",
+        'stages.*.training.optimizer={"kind": "adamw", "learning_rate": 0.005}',
+    ]
     command = ["memlm", "train", "autoencoder", *options, "--text", path, "--json", "--set", *values]
     monkeypatch.setattr(sys, "argv", [*command, "--out", str(tmp_path / "one")])
     cli.main()
     one = json.loads(capsys.readouterr().out)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
-    arguments = [*command, "training.sharded=true", "--out", str(tmp_path / "two")]
+    arguments = [*command, "stages.*.training.sharded=true", "--out", str(tmp_path / "two")]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run([*launcher, *arguments], env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -210,15 +226,14 @@ def test_over_one_process_there_is_nothing_to_divide(training: TrainingConfig, t
 
 
 def test_retrieval_on_several_processes_is_refused(
-    recipe: RecipeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    recipe: AutoencoderRecipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    cfg = replace(recipe.training, num_tokens=256)
+    cfg = replace(recipe.stages[-1].training, num_tokens=256)
     model = LanguageModelConfig(vocab_size=300, chunk_len=16, stack=CAUSALLY)
-    retrieval = LanguageModelRecipe(
-        name="two", data=recipe.data, model=model, training=cfg, retrieval=RetrievalStage(training=cfg)
-    )
+    stages = (Stage(weights=Weights(retrieval=1.0), training=cfg),)
+    retrieval = Recipe(name="two", data=recipe.data, model=model, stages=stages)
     accelerator = build_accelerator(cfg)
     monkeypatch.setattr(type(accelerator), "num_processes", 2)
-    monkeypatch.setattr("memlm.training.language_model.build_accelerator", lambda *_: accelerator)
+    monkeypatch.setattr("memlm.training.train.build_accelerator", lambda *_, **__: accelerator)
     with pytest.raises(ValueError, match="train it in one process"):
-        train_language_model(retrieval, tmp_path / "run", quiet=True)
+        train(retrieval, tmp_path / "run", quiet=True)

@@ -10,20 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from memlm.config import AdamW, Attention, AutoencoderConfig, LastToken, LearnedQuery, Muon, SlidingWindow
+from memlm.config import AdamW, Attention, LastToken, LearnedQuery, ModelConfig, Muon, SlidingWindow
 from memlm.data.chunks import Chunks
 from memlm.models.autoencoder import Autoencoder
 from memlm.models.batch import Batch
 from memlm.recipes import RECIPES
-from memlm.training.accelerator import build_accelerator, precision_on
-from memlm.training.loop import Task, fit
+from memlm.runtime.cpu import precision_on
+from memlm.training.accelerator import build_accelerator
+from memlm.training.footprint import build
+from memlm.training.loop import fit
 from memlm.training.objectives import RETENTION
 from memlm.training.optimizers import build_optimizers, hidden_matrices, learning_rate_scale, set_learning_rate
 from memlm.training.step import Stepper, TrainingDivergedError
 from tiny import tiny_model, tiny_recipe
 
 RECIPE = tiny_recipe("*.txt")
-CFG = replace(RECIPE.training, num_tokens=2000)
+CFG = replace(RECIPE.stages[-1].training, num_tokens=2000)
 
 
 def batch(step: int) -> Batch:
@@ -36,7 +38,7 @@ def weights_after(*, seed: int = 0, noise: float = 0.0, **training: Any) -> dict
     cfg = replace(CFG, seed=seed, **training)
     torch.manual_seed(seed)
     model = Autoencoder(tiny_model(memory_noise=noise))
-    fit(model, Task(sample=batch, objective=RETENTION), cfg, build_accelerator(cfg), quiet=True)
+    fit(model, batch, RETENTION, cfg, quiet=True)
     return model.state_dict()
 
 
@@ -113,7 +115,7 @@ def test_a_nan_stops_training_and_leaves_the_weights(part: str) -> None:
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     everything = batch(0)._replace(tokens=torch.zeros(13, 16, dtype=torch.int64))
     with pytest.raises(TrainingDivergedError, match=r"the retention loss is nan nats.*learning rate"):
-        fit(model, Task(sample=lambda _: everything, objective=RETENTION), CFG, build_accelerator(CFG), quiet=True)
+        fit(model, lambda _: everything, RETENTION, CFG, quiet=True)
     for name, weight in model.state_dict().items():
         torch.testing.assert_close(weight, before[name], rtol=0, atol=0, equal_nan=True)
 
@@ -133,14 +135,12 @@ def test_more_processes_than_run_are_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_training_ends_at_its_budget_or_when_told() -> None:
     model = Autoencoder(tiny_model())
-    task = Task(sample=batch, objective=RETENTION)
     sizes = np.cumsum([batch(step).mask.sum() for step in range(100)])
-    progress = fit(model, task, CFG, build_accelerator(CFG), quiet=True)
+    progress = fit(model, batch, RETENTION, CFG, quiet=True)
     assert progress.tokens == sizes[sizes >= CFG.num_tokens][0]
     assert progress.tokens == sizes[progress.step - 1]
-    told = replace(task, evaluate=lambda _: {"token_accuracy": 1.0}, stop=lambda values: bool(values))
     cfg = replace(CFG, eval_tokens=500)
-    progress = fit(model, told, cfg, build_accelerator(cfg), quiet=True)
+    progress = fit(model, batch, RETENTION, cfg, evaluate=lambda _: {"token_accuracy": 1.0}, stop=bool, quiet=True)
     assert progress.tokens == sizes[sizes >= 500][0]
 
 
@@ -183,6 +183,12 @@ ATTENTION = replace(tiny_model().encoder, mixer=Attention(num_heads=2))
 PAPERS = tiny_model(encoder=ATTENTION, decoder=ATTENTION, pooling=LastToken(), unpooling=SlidingWindow())
 QUERIES = tiny_model(pooling=LearnedQuery(num_heads=2), unpooling=LearnedQuery(num_heads=2))
 OUTSIDE = {
+    "embed.weight",
+    "positions",
+    "head.weight",
+    "blanks",
+    "decoder.hf.model.embed_tokens.weight",
+    "decoder.hf.lm_head.weight",
     "encoder.embed.weight",
     "encoder.positions",
     "encoder.pooling.queries",
@@ -196,17 +202,42 @@ OUTSIDE = {
 @pytest.mark.parametrize(
     "cfg", [tiny_model(), PAPERS, QUERIES, *(make().model for name, make in RECIPES.items() if "paper" not in name)]
 )
-def test_muon_gets_the_maps_between_hidden_states_and_adamw_the_rest(cfg: AutoencoderConfig) -> None:
-    model = Autoencoder(cfg)
+def test_muon_gets_the_maps_between_hidden_states_and_adamw_the_rest(cfg: ModelConfig) -> None:
+    with torch.device("meta"):
+        model = build(cfg)
     names = {parameter: name for name, parameter in model.named_parameters()}
     matrices = {names[parameter] for parameter in hidden_matrices(model)}
-    assert matrices == set(names.values()) - OUTSIDE
+    assert matrices == {name for parameter, name in names.items() if parameter.ndim == 2} - OUTSIDE
     muon, adamw = build_optimizers(model, Muon())
     covered = [[names[p] for group in each.param_groups for p in group["params"]] for each in (muon, adamw)]
     assert set(covered[0]) == matrices
     assert sorted(covered[0] + covered[1]) == sorted(names.values())
     (alone,) = build_optimizers(model, AdamW())
     assert [p for group in alone.param_groups for p in group["params"]] == list(model.parameters())
+
+
+class Adapted(nn.Module):
+    """A frozen map with a low-rank adapter, as peft names them, between a frozen embedding and the head tied to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.out = nn.Embedding(9, 8), nn.Linear(8, 9, bias=False)
+        self.out.weight = self.tokens.weight
+        self.base = nn.Linear(8, 8)
+        self.lora_A = nn.ModuleDict({"default": nn.Linear(8, 2, bias=False)})
+        self.lora_B = nn.ModuleDict({"default": nn.Linear(2, 8, bias=False)})
+        self.mine = nn.Linear(8, 8, bias=False)
+        for frozen in (self.tokens, self.base):
+            frozen.requires_grad_(False)
+
+
+def test_muon_takes_no_adapter_and_nothing_frozen_or_tied_to_an_embedding() -> None:
+    model = Adapted()
+    assert [id(matrix) for matrix in hidden_matrices(model)] == [id(model.mine.weight)]
+    _, adamw = build_optimizers(model, Muon())
+    assert [p.shape for group in adamw.param_groups for p in group["params"]] == [(2, 8), (8, 2)]
+    model.tokens.requires_grad_(True)
+    assert [id(matrix) for matrix in hidden_matrices(model)] == [id(model.mine.weight)]
 
 
 def test_frozen_parameters_are_no_optimizers() -> None:

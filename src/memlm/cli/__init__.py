@@ -11,14 +11,14 @@ from pathlib import Path
 from memlm.cli.command import Command, FlawError
 from memlm.cli.parser import parse
 from memlm.cli.pipe import reader_has_left, readers_may_leave
+from memlm.runtime.cpu import wait_without_spinning
 from memlm.runtime.files import place_for
 
 
 @readers_may_leave()
 def main() -> None:
     """Run the command that was typed."""
-    # Read when torch is loaded. Threads that spin while they wait make a core that is shared ten times as slow.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_without_spinning()
     if sys.stdout is None:  # closed: nobody would see what is wrong either
         sys.exit(2)
     if sys.stdin is None:

@@ -49,22 +49,22 @@ class Evaluate(UsesModel, ReadsText):
         result = TextMemoryModel.from_pretrained(self.model, device=self.device).evaluate(
             texts, name="text", quiet=False
         )
-        show_prediction(self, result)
+        show_results(self, [result])
         return result.to_dict()
 
 
-def show_prediction(command: Command, result: Any) -> None:
-    """Next-token loss, and what comes back from memories."""
+def show_results(command: Command, results: list[Any]) -> None:
+    """An autoencoder's measures as a table; of a model that predicts, what next tokens cost."""
+    from memlm.cli.show import print_metrics
     from memlm.runtime.wording import in_words
 
-    by_chunk = ", ".join(f"{nats:.3f}" for nats in result.causal_nats_by_chunk)
-    command.say(f"next-token loss: {result.causal_nats_per_token:.4f} nats/token; by number of past chunks: {by_chunk}")
-    if "retention" in result.measures:
-        command.say(f"{in_words(result.retention['token_accuracy'], 2)} of the tokens come back from its memories")
-
-
-def show_results(command: Command, results: list[Any]) -> None:
-    """The measures as a table."""
-    from memlm.cli.show import print_metrics
-
-    print_metrics(command.console(), results)
+    measures = results[0].measures
+    if "causal_nats_per_token" not in measures:
+        print_metrics(command.console(), results)
+        return
+    by_chunk = ", ".join(f"{nats:.3f}" for nats in measures.get("causal_nats_by_chunk", ()))
+    past = f"; by number of past chunks: {by_chunk}" if by_chunk else ""
+    command.say(f"next-token loss: {measures['causal_nats_per_token']:.4f} nats/token{past}")
+    if "retention" in measures:
+        share = in_words(measures["retention"]["token_accuracy"], 2)
+        command.say(f"{share} of the tokens come back from its memories")

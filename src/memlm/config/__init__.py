@@ -31,7 +31,6 @@ from memlm.config.decoder import (
     RecurrentConfig,
     Unpooled,
 )
-from memlm.config.memory_model import MemoryModelRecipe, Phase, Weights
 from memlm.config.model import (
     Aligned,
     Attention,
@@ -66,18 +65,22 @@ from memlm.config.probe import (
     SettleConfig,
     StatePooling,
 )
+from memlm.config.recipe import (
+    AutoencoderRecipe,
+    LanguageModelRecipe,
+    MemoryModelRecipe,
+    ModelConfig,
+    Recipe,
+    Stage,
+    Weights,
+    WindowConfig,
+)
 from memlm.config.training import (
     AdamW,
-    GrowthStage,
-    LanguageModelRecipe,
     Muon,
     Optimizer,
-    RecipeConfig,
-    RetrievalStage,
     TrainingConfig,
 )
-
-Recipe = RecipeConfig | LanguageModelRecipe | MemoryModelRecipe
 
 __all__ = [
     "READERS",
@@ -85,6 +88,7 @@ __all__ = [
     "Aligned",
     "Attention",
     "AutoencoderConfig",
+    "AutoencoderRecipe",
     "AutoregressiveReader",
     "BpeTokenizer",
     "Config",
@@ -95,7 +99,6 @@ __all__ = [
     "DecoderConfig",
     "Degradation",
     "FileCorpus",
-    "GrowthStage",
     "HubCorpus",
     "Insertion",
     "InsertionConfig",
@@ -112,12 +115,12 @@ __all__ = [
     "MemoryShape",
     "Mixer",
     "MixerConfig",
+    "ModelConfig",
     "Muon",
     "NamedCorpus",
     "Noise",
     "Optimizer",
     "ParallelReader",
-    "Phase",
     "Pooling",
     "PoolingConfig",
     "Positional",
@@ -129,17 +132,17 @@ __all__ = [
     "Reader",
     "ReadingConfig",
     "Recipe",
-    "RecipeConfig",
     "RecurrentConfig",
     "Repeat",
-    "RetrievalStage",
     "SettleConfig",
     "SlidingWindow",
     "StackConfig",
+    "Stage",
     "StatePooling",
     "Tokenizer",
     "TrainingConfig",
     "Unpooled",
     "Unpooling",
     "Weights",
+    "WindowConfig",
 ]

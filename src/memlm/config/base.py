@@ -3,7 +3,9 @@
 import dataclasses
 import difflib
 import functools
+import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,13 +37,15 @@ class Config:
         try:
             return _adapter(cls).validate_json(text)  # type: ignore[arg-type]  # a class is hashable
         except pydantic.ValidationError as error:
-            raise ValueError(f"not a valid {cls.__name__}: " + "; ".join(map(_fault, error.errors()))) from None
+            raise ValueError(
+                f"not a valid {cls.__name__}: " + "; ".join(_fault(row, text) for row in error.errors())
+            ) from None
 
     def with_values(self, assignments: Iterable[str]) -> Self:
         """This configuration with fields set anew, each as `path.to.field=value`, the value as JSON or plain text.
 
-        A variant may be chosen by its kind alone (`model.encoder.mixer=attention`): it is then as by default, or stays
-        as it is if it is of that kind.
+        `*` stands for every item of a list (`stages.*.training.seed=1`). A variant may be chosen by its kind alone
+        (`model.encoder.mixer=attention`): it is then as by default, or stays as it is if it is of that kind.
 
         Raises:
             ValueError: there is no such field, or the value does not fit; names it, and the fields there are.
@@ -75,29 +79,44 @@ def _adapter(cls: Any) -> pydantic.TypeAdapter[Any]:
     return pydantic.TypeAdapter(cls)
 
 
-def _fault(row: Any) -> str:
+def _fault(row: Any, text: str) -> str:
     """One of pydantic's errors: the key, what is wrong, and the value unless it is a whole object."""
-    value = row["input"]
+    value, keys = row["input"], []
+    whole = json.loads(text) if row["loc"] else None
+    for key in row["loc"]:
+        if isinstance(whole, dict) and whole.get("kind") == key:
+            continue  # which variant it is: no key of the file
+        keys.append(str(key))
+        whole = whole[key] if isinstance(whole, list) or (isinstance(whole, dict) and key in whole) else None
     shown = "" if isinstance(value, dict) or len(repr(value)) > 60 else f" (found {value!r})"
-    return f"{'.'.join(map(str, row['loc'])) or 'JSON'}: {row['msg']}{shown}"
+    return f"{'.'.join(keys) or 'JSON'}: {row['msg']}{shown}"
 
 
 def _set(whole: Any, path: str, value: str) -> None:
-    """Set a field deep in nested dictionaries and lists; a list's items go by their number."""
-    values, keys = whole, path.split(".")
+    """Set a field deep in nested dictionaries and lists; a list's items go by their number, all of them by `*`."""
+    keys, places = path.split("."), [whole]
     for depth, key in enumerate(keys):
-        fields = _fields(values)
-        last = depth == len(keys) - 1
-        # A variant just chosen by its kind has all of its fields yet to be filled in.
-        if key not in fields and not (last and fields == ["kind"]):
-            raise ValueError(_no_field(whole, keys, depth, fields))
-        index = int(key) if isinstance(values, list) else key
-        if not last:
-            values = values[index]
+        last, deeper = depth == len(keys) - 1, []
+        for values in places:
+            fields = _fields(values)
+            every = key == "*" and isinstance(values, list) and values
+            # A variant just chosen by its kind has all of its fields yet to be filled in.
+            if not every and key not in fields and not (last and fields == ["kind"]):
+                raise ValueError(_no_field(whole, keys, depth, fields))
+            for field in fields if every else [key]:
+                index = int(field) if isinstance(values, list) else field
+                if last:
+                    values[index] = _parsed(values, index, value)
+                else:
+                    deeper.append(values[index])
+        places = deeper
+
+
+def _parsed(values: Any, index: int | str, value: str) -> Any:
     try:
-        values[index] = json.loads(value)
+        return json.loads(value)
     except json.JSONDecodeError:
-        values[index] = _of_kind(values.get(index), value) if isinstance(values, dict) else value
+        return _of_kind(values.get(index), value) if isinstance(values, dict) else value
 
 
 def _of_kind(before: Any, value: str) -> Any:
@@ -122,8 +141,11 @@ def _paths(values: Any, before: str = "") -> Iterator[str]:
 def _no_field(whole: Any, keys: list[str], depth: int, fields: list[str]) -> str:
     """What is wrong with a path, and which was probably meant: one that ends like it, or is spelt alike."""
     path, key = ".".join(keys), keys[depth]
-    alike = [".".join([*keys[:depth], field]) for field in difflib.get_close_matches(key, fields)]
-    meant = [known for known in _paths(whole) if known.endswith(f".{path}")] or alike
+    endings = ["." + ".".join(keys[start:]) for start in range(len(keys))]
+    same_end = (known for ending in endings for known in _paths(whole) if known.endswith(ending))
+    # Of a list's items, all are meant.
+    meant = [re.sub(r"\.\d+\.", ".*.", known) for known in itertools.islice(same_end, 1)]
+    meant += [".".join([*keys[:depth], field]) for field in difflib.get_close_matches(key, fields)]
     hint = f"; did you mean {meant[0]}?" if meant else ""
     return f"no field {path!r}: at {key!r} there are only {', '.join(fields) or 'none'}{hint}"
 

@@ -97,7 +97,7 @@ class DataConfig(Config):
     """Share of documents kept for the reported numbers."""
     everyday_bytes: int = 0
     """Of everyday text that is made up (words, names, dates, amounts, addresses, code, other alphabets), to train on
-    besides the corpus (`training.everyday_fraction`)."""
+    besides the corpus (`everyday_fraction` of a stage's training)."""
 
     def __post_init__(self) -> None:
         require_fraction(self, "validation_fraction", "test_fraction")

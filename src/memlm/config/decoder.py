@@ -133,6 +133,7 @@ Insertion = Annotated[Prefix | Unpooled | CrossAttention, pydantic.Discriminator
 class MemoryModelConfig(Config):
     """An encoder (chunk → memory) and a causal decoder that reads the memories of earlier chunks."""
 
+    kind: Annotated[Literal["memory_model"], KIND] = "memory_model"
     shape: MemoryShape
     encoder: StackConfig | None = field(default_factory=StackConfig)
     """None for a model without memories, whose decoder sees a chunk's own tokens only."""

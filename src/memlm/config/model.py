@@ -192,6 +192,7 @@ Unpooling = Annotated[Repeat | SlidingWindow | Positional | LearnedQuery, pydant
 class AutoencoderConfig(Config):
     """An encoder (chunk → memory) and a parallel decoder (memory → all tokens of the chunk at once)."""
 
+    kind: Annotated[Literal["autoencoder"], KIND] = "autoencoder"
     shape: MemoryShape
     encoder: StackConfig = field(default_factory=StackConfig)
     pooling: Pooling = field(default_factory=Positional)
@@ -218,6 +219,7 @@ class AutoencoderConfig(Config):
 class LanguageModelConfig(Config):
     """A causal language model: token embeddings and learned positions, a causal stack, a head."""
 
+    kind: Annotated[Literal["language_model"], KIND] = "language_model"
     vocab_size: int
     chunk_len: int
     """Longest text it reads, in tokens."""

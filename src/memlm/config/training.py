@@ -1,4 +1,4 @@
-"""Optimizers, training, growth, and the recipe that holds everything."""
+"""Optimizers, and how long, how fast and in what portions to train."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -6,8 +6,6 @@ from typing import Annotated, Literal
 import pydantic
 
 from memlm.config.base import KIND, Config, require, require_fraction, require_positive
-from memlm.config.data import DataConfig
-from memlm.config.model import AutoencoderConfig, LanguageModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,71 +92,3 @@ class TrainingConfig(Config):
         require_fraction(self, "scrambled_fraction", "repeated_fraction")
         require(self.seed >= 0, f"seed must not be negative, not {self.seed}")
         require(self.warmup_tokens >= 0, f"warmup_tokens must not be negative, not {self.warmup_tokens}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class GrowthStage(Config):
-    """Training on shorter chunks, before the model is grown to longer ones."""
-
-    chunk_len: int
-    """Tokens per chunk; the memory has as many tokens to a dimension as in the end."""
-    training: TrainingConfig
-
-    def __post_init__(self) -> None:
-        require_positive(self, "chunk_len")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecipeConfig(Config):
-    """Everything that determines a training run: data, model and training."""
-
-    name: str
-    data: DataConfig
-    model: AutoencoderConfig
-    training: TrainingConfig
-    """Of the model itself, after any growth."""
-    growth: tuple[GrowthStage, ...] = ()
-    """Stages on shorter chunks that come first (`models.growth`)."""
-
-    def __post_init__(self) -> None:
-        shape = self.model.shape
-        lengths = [*((stage.chunk_len, stage.training) for stage in self.growth), (shape.chunk_len, self.training)]
-        for chunk_len, training in lengths:
-            batch = training.batch_tokens
-            require(batch >= chunk_len, f"batch_tokens {batch} is less than one chunk of chunk_len {chunk_len}")
-        self.data.require_vocabulary(shape.vocab_size)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetrievalStage(Config):
-    """Training a causal language model on, to tell which texts belong together (InfoNCE)."""
-
-    training: TrainingConfig
-    temperature: float = 0.1
-    """Cosines are divided by this."""
-
-    def __post_init__(self) -> None:
-        require_positive(self, "temperature")
-        portions = self.training.num_micro_batches
-        require(
-            portions == 1, f"a text is told from the rest of its batch: num_micro_batches must be 1, not {portions}"
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class LanguageModelRecipe(Config):
-    """Everything that determines the training of a causal language model."""
-
-    name: str
-    data: DataConfig
-    model: LanguageModelConfig
-    training: TrainingConfig
-    """On the next token."""
-    retrieval: RetrievalStage | None = None
-    """What comes after, if anything."""
-
-    def __post_init__(self) -> None:
-        for training in (self.training, *([self.retrieval.training] if self.retrieval else [])):
-            batch, chunk_len = training.batch_tokens, self.model.chunk_len
-            require(batch >= 2 * chunk_len, f"batch_tokens {batch} is less than two chunks of chunk_len {chunk_len}")
-        self.data.require_vocabulary(self.model.vocab_size)

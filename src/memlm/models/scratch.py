@@ -1,11 +1,12 @@
 """Causal language models of Hugging Face, freshly initialized as our own stacks are."""
 
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from memlm import config
+from memlm.runtime.cpu import attend_in_fp32
 
 EMBEDDING_RMS = 0.35
 """Root mean square of a fresh token embedding."""
@@ -85,11 +86,8 @@ def _attention() -> str:
 
 
 def _attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: Any) -> Any:
-    """Transformers' scaled dot-product attention; in fp32 when training on a CPU, where the bf16 gradient is slower."""
+    """Transformers' scaled dot-product attention."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    if query.device.type != "cpu" or not query.requires_grad:
-        return sdpa_attention_forward(module, query, key, value, mask, **options)
-    with torch.autocast("cpu", enabled=False):
-        mixed, _ = sdpa_attention_forward(module, query.float(), key.float(), value.float(), mask, **options)
-    return mixed.to(query.dtype), None
+    attend = partial(sdpa_attention_forward, module, attention_mask=mask, **options)
+    return attend_in_fp32(attend, query, key, value)

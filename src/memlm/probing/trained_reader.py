@@ -21,8 +21,7 @@ from memlm.probing.mixture import Nats, chosen_trust, mixed, token_frequencies
 from memlm.probing.texts import ProbeData, Splits
 from memlm.probing.transform import Transform
 from memlm.runtime.results import Interval
-from memlm.training.accelerator import build_accelerator
-from memlm.training.loop import Task, fit
+from memlm.training.loop import fit
 from memlm.training.objectives import RETENTION
 
 CODE_DIM = 128
@@ -175,8 +174,7 @@ def fit_reader(
         rows = np.random.default_rng([seed, step]).integers(len(chunks.tokens), size=num_rows)
         return Batch.of(chunks.rows(rows), memory(rows, step) if memory else None)
 
-    task = Task(sample=batch, objective=RETENTION, evaluate=evaluate, title=title)
-    fit(module, task, training, build_accelerator(training), quiet=quiet)
+    fit(module, batch, RETENTION, training, evaluate=evaluate, title=title, quiet=quiet)
     return training
 
 

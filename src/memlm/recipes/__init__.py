@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from memlm.config import LanguageModelRecipe, MemoryModelRecipe, RecipeConfig
+from memlm.config import Recipe
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.causal import causal, retrieval
 from memlm.recipes.demo import demo
@@ -12,27 +12,19 @@ from memlm.recipes.memory_model import memory_model
 from memlm.recipes.paper import paper_autoencoder, paper_causal, paper_memory_model
 from memlm.recipes.reference import reference
 
-__all__ = ["LANGUAGE_MODELS", "MEMORY_MODELS", "RECIPES"]
+__all__ = ["RECIPES"]
 
-RECIPES: Mapping[str, Callable[..., RecipeConfig]] = {
+RECIPES: Mapping[str, Callable[..., Recipe]] = {
     "autoencoder": autoencoder,
     "reference": reference,
     "demo": demo,
     "english": english,
     "density": density,
     "paper-autoencoder": paper_autoencoder,
-}
-"""Autoencoders' recipes, by the name they have on the command line."""
-
-LANGUAGE_MODELS: Mapping[str, Callable[..., LanguageModelRecipe]] = {
     "causal": causal,
     "retrieval": retrieval,
     "paper-causal": paper_causal,
-}
-"""Language models' recipes, by the name they have on the command line."""
-
-MEMORY_MODELS: Mapping[str, Callable[..., MemoryModelRecipe]] = {
     "memory-model": memory_model,
     "paper-memory-model": paper_memory_model,
 }
-"""Memory models' recipes, by the name they have on the command line."""
+"""Every recipe, by the name it has on the command line."""

@@ -8,16 +8,18 @@ import tyro
 from memlm.config import (
     AdamW,
     AutoencoderConfig,
+    AutoencoderRecipe,
     BpeTokenizer,
     DataConfig,
-    GrowthStage,
     MaskedMixer,
     MemoryShape,
     Muon,
     Positional,
-    RecipeConfig,
+    Recipe,
     StackConfig,
+    Stage,
     TrainingConfig,
+    Weights,
 )
 from memlm.recipes.scale import DEFAULT_SCALE, Scale
 
@@ -29,7 +31,7 @@ TUNED_LEARNING_RATE = 0.15
 
 def autoencoder(
     scale: Annotated[Scale, tyro.conf.arg(name="")] = DEFAULT_SCALE, *, grown_from: int = 16
-) -> RecipeConfig:
+) -> AutoencoderRecipe:
     """A chunk of text in one vector: ours.
 
     Three quarters of the token budget go to chunks of `grown_from` tokens, the rest to the model grown from them
@@ -37,8 +39,10 @@ def autoencoder(
 
     Claim: 64 tokens in 256 dimensions, held-out token accuracy ≥ 0.998 after 1 M tokens; half a minute on one core.
     """
+    if grown_from < 0:
+        raise ValueError(f"grown_from must be a chunk length, or 0 for no growth, not {grown_from}")
     stack = StackConfig(dim=scale.dim, mixer=MaskedMixer(num_heads=8))
-    recipe = RecipeConfig(
+    return Recipe(
         name=f"autoencoder {scale.chunk_len} → {scale.memory_dim}",
         data=DataConfig(tokenizer=BpeTokenizer(vocab_size=scale.vocab_size)),
         model=AutoencoderConfig(
@@ -50,22 +54,21 @@ def autoencoder(
             unpooling=Positional(token_dim=16),
             decoder=replace(stack, num_layers=scale.decoder_layers),
         ),
-        training=_training(scale.num_tokens, scale.batch_chunks * scale.chunk_len, seed=scale.seed),
+        stages=_stages(scale, grown_from),
     )
-    if grown_from < 0:
-        raise ValueError(f"grown_from must be a chunk length, or 0 for no growth, not {grown_from}")
-    return _grown(recipe, scale, grown_from) if grown_from else recipe
 
 
-def _grown(recipe: RecipeConfig, scale: Scale, chunk_len: int) -> RecipeConfig:
+def _stages(scale: Scale, grown_from: int) -> tuple[Stage, ...]:
+    weights, full_batch = Weights(retention=1.0), scale.batch_chunks * scale.chunk_len
+    if not grown_from:
+        return (Stage(weights=weights, training=_training(scale.num_tokens, full_batch, seed=scale.seed)),)
     tuned = round(scale.num_tokens * TUNED_FRACTION)
-    batch_tokens = recipe.training.batch_tokens
     # Short chunks in small batches: steps are cheap there, and steps are what counts.
-    short = _training(scale.num_tokens - tuned, 2 * scale.batch_chunks * chunk_len, seed=scale.seed)
-    return replace(
-        recipe,
-        growth=(GrowthStage(chunk_len=chunk_len, training=short),),
-        training=_training(tuned, batch_tokens, seed=scale.seed, learning_rate_scale=TUNED_LEARNING_RATE),
+    short = _training(scale.num_tokens - tuned, 2 * scale.batch_chunks * grown_from, seed=scale.seed)
+    full = _training(tuned, full_batch, seed=scale.seed, learning_rate_scale=TUNED_LEARNING_RATE)
+    return (
+        Stage(weights=weights, chunk_len=grown_from, training=short),
+        Stage(weights=weights, training=full),
     )
 
 

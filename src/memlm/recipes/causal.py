@@ -12,9 +12,11 @@ from memlm.config import (
     LanguageModelRecipe,
     MaskedMixer,
     Muon,
-    RetrievalStage,
+    Recipe,
     StackConfig,
+    Stage,
     TrainingConfig,
+    Weights,
 )
 
 
@@ -36,11 +38,11 @@ def causal(
         "attention": StackConfig(dim=dim, num_layers=num_layers, mixer=Attention(num_heads=4), causal=True),
         "masked_mixer": StackConfig(dim=dim, num_layers=num_layers, mixer=MaskedMixer(num_heads=8), causal=True),
     }
-    return LanguageModelRecipe(
+    return Recipe(
         name=f"causal {mixer} {dim}",
         data=DataConfig(tokenizer=BpeTokenizer(vocab_size=vocab_size)),
         model=LanguageModelConfig(vocab_size=vocab_size, chunk_len=chunk_len, stack=blocks[mixer]),
-        training=_training(num_tokens, 32 * chunk_len, seed),
+        stages=(Stage(weights=Weights(causal=1.0), training=_training(num_tokens, 32 * chunk_len, seed)),),
     )
 
 
@@ -61,7 +63,8 @@ def retrieval(
     first = causal(chunk_len, dim, num_layers, mixer, vocab_size, num_tokens // 2, seed)
     # The batch's other texts are what each is told from: 64 of one and a half chunks.
     second = _training(num_tokens - num_tokens // 2, 96 * chunk_len, seed, learning_rate_scale=0.5)
-    return replace(first, name=f"retrieval {mixer} {dim}", retrieval=RetrievalStage(training=second))
+    stage = Stage(weights=Weights(retrieval=1.0), training=second)
+    return replace(first, name=f"retrieval {mixer} {dim}", stages=(*first.stages, stage))
 
 
 def _training(num_tokens: int, batch_tokens: int, seed: int, learning_rate_scale: float = 1.0) -> TrainingConfig:

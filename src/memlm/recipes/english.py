@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from memlm.config import RecipeConfig, TrainingConfig
+from memlm.config import AutoencoderRecipe
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.scale import Scale
 
 
-def english(seed: int = 0) -> RecipeConfig:
+def english(seed: int = 0) -> AutoencoderRecipe:
     """The model that ships with memlm: 128 tokens (350 to 460 bytes of English prose) in one vector of 512 dimensions.
 
     A quarter of the training chunks are everyday text (words, names, dates, amounts, addresses, code, other alphabets),
@@ -20,15 +20,10 @@ def english(seed: int = 0) -> RecipeConfig:
     """
     scale = Scale(chunk_len=128, memory_dim=512, decoder_layers=3, vocab_size=2048, num_tokens=40_000_000, seed=seed)
     recipe = autoencoder(scale)
-    return replace(
+    recipe = replace(
         recipe,
         name="english",
         data=replace(recipe.data, everyday_bytes=8_000_000),
         model=replace(recipe.model, memory_noise=0.03),
-        growth=tuple(replace(stage, training=_of_all_kinds(stage.training)) for stage in recipe.growth),
-        training=_of_all_kinds(recipe.training),
     )
-
-
-def _of_all_kinds(training: TrainingConfig) -> TrainingConfig:
-    return replace(training, everyday_fraction=0.25, scrambled_fraction=0.25, repeated_fraction=0.1)
+    return recipe.with_training(everyday_fraction=0.25, scrambled_fraction=0.25, repeated_fraction=0.1)

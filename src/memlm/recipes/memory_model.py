@@ -16,13 +16,15 @@ from memlm.config import (
     MemoryModelRecipe,
     MemoryShape,
     Muon,
-    Phase,
     Positional,
     Prefix,
+    Recipe,
     StackConfig,
+    Stage,
     TrainingConfig,
     Unpooled,
     Weights,
+    WindowConfig,
 )
 
 
@@ -56,19 +58,22 @@ def memory_model(
     Cost: one million tokens, two and a half minutes on two cores.
     """
     combined = Weights(causal=1.0, retention=retention)
-    frozen = encoder_from is not None
     reading = round(reading_fraction * num_tokens)
     if not 0 <= reading_fraction < 1:
         raise ValueError(f"reading_fraction must lie in [0, 1), not {reading_fraction}")
     # Small batches: on text this short, steps are what counts. But attention that finds a fact by its key is not
     # learned from small ones.
     batch_tokens = (32 if recall_fraction else 8) * window_chunks * chunk_len
-    stretches = [(Weights(causal=0.0, retention=1.0), reading)] if reading else []
-    phases = tuple(
-        Phase(weights=weights, training=_training(tokens, batch_tokens, seed), encoder_frozen=frozen)
-        for weights, tokens in [*stretches, (combined, num_tokens - reading)]
+    parts = [(Weights(retention=1.0), reading)] if reading else []
+    stages = tuple(
+        Stage(
+            weights=weights,
+            training=_training(tokens, batch_tokens, seed),
+            frozen=("encoder",) if encoder_from is not None else (),
+        )
+        for weights, tokens in [*parts, (combined, num_tokens - reading)]
     )
-    return MemoryModelRecipe(
+    return Recipe(
         name=f"memory model {chunk_len} → {memory_dim}",
         data=DataConfig(tokenizer=BpeTokenizer(vocab_size=vocab_size)),
         model=MemoryModelConfig(
@@ -82,10 +87,9 @@ def memory_model(
             overlap=overlap if retention else 0,
             pointer_span=pointer_span,
         ),
-        window_chunks=window_chunks,
-        phases=phases,
+        stages=stages,
+        windows=WindowConfig(num_chunks=window_chunks, recall_fraction=recall_fraction),
         encoder_from=encoder_from,
-        recall_fraction=recall_fraction,
     )
 
 
@@ -93,27 +97,27 @@ def without_memory(recipe: MemoryModelRecipe, *, full_context: bool = False) -> 
     """The same decoder without memories, trained on the same tokens: blind to the past, or, with `full_context`,
     reading whole windows as tokens."""
     shape = recipe.model.shape
-    longer = recipe.window_chunks if full_context else 1
+    windows = recipe.windows
+    longer = windows.num_chunks if full_context else 1
     longer_shape = replace(shape, chunk_len=shape.chunk_len * longer)
     model = replace(recipe.model, shape=longer_shape, encoder=None, pointer_span=0)
-    causal = Weights(causal=1.0)
-    phases = tuple(replace(phase, weights=causal, encoder_frozen=False) for phase in recipe.phases)
     return replace(
-        recipe,
+        recipe.with_stages(weights=Weights(causal=1.0), frozen=()),
         name=f"{'full context' if full_context else 'no memory'} of {recipe.name}",
         model=model,
-        window_chunks=recipe.window_chunks // longer,
-        phases=phases,
+        windows=replace(
+            windows,
+            num_chunks=windows.num_chunks // longer,
+            recall_chunk_len=windows.recall_chunk_len or shape.chunk_len,
+        ),
         encoder_from=None,
-        recall_chunk_len=recipe.recall_chunk_len or shape.chunk_len,
     )
 
 
 def oracle(recipe: MemoryModelRecipe) -> MemoryModelRecipe:
     """The same model, which predicts each chunk from the memory of that very chunk: more than any past can tell."""
-    phases = tuple(replace(phase, weights=Weights(causal=0.0, copy=1.0)) for phase in recipe.phases)
     model = replace(recipe.model, overlap=0, pointer_span=0)
-    return replace(recipe, name=f"oracle of {recipe.name}", model=model, phases=phases)
+    return replace(recipe.with_stages(weights=Weights(copy=1.0)), name=f"oracle of {recipe.name}", model=model)
 
 
 def encoder_decoder(recipe: MemoryModelRecipe) -> MemoryModelRecipe:
@@ -130,9 +134,8 @@ def encoder_decoder(recipe: MemoryModelRecipe) -> MemoryModelRecipe:
         overlap=0,
         pointer_span=0,
     )
-    causal = Weights(causal=1.0)
-    phases = tuple(replace(phase, weights=causal) for phase in recipe.phases)
-    return replace(recipe, name=f"encoder-decoder of {recipe.name}", model=model, phases=phases)
+    causal = recipe.with_stages(weights=Weights(causal=1.0))
+    return replace(causal, name=f"encoder-decoder of {recipe.name}", model=model)
 
 
 def _insertion(name: str, num_positions: int) -> Insertion:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Literal
 
 from memlm.config import (
+    AutoencoderRecipe,
     BpeTokenizer,
     DataConfig,
     HubCorpus,
@@ -11,8 +12,8 @@ from memlm.config import (
     LanguageModelRecipe,
     LastToken,
     MemoryModelRecipe,
-    RecipeConfig,
-    TrainingConfig,
+    Recipe,
+    Weights,
 )
 from memlm.recipes.memory_model import memory_model
 from memlm.recipes.reference import reference
@@ -34,7 +35,7 @@ def paper_autoencoder(
     num_layers: int = 16,
     num_tokens: int = NUM_TOKENS,
     seed: int = 0,
-) -> RecipeConfig:
+) -> AutoencoderRecipe:
     """The paper's autoencoder at the paper's size: 512 tokens in one vector of `dim` (512 to 1024) dimensions.
 
     As `reference`, with `num_layers` in the encoder and as many in the decoder.
@@ -52,9 +53,15 @@ def paper_autoencoder(
         batch_chunks=BATCH_TOKENS // 512,
         seed=seed,
     )
-    recipe = reference(scale, mixer=mixer)
-    return replace(
-        recipe, name=f"paper's autoencoder, {mixer}", data=_data(corpus), training=_training(recipe.training)
+    recipe = replace(reference(scale, mixer=mixer), name=f"paper's autoencoder, {mixer}", data=_data(corpus))
+    # The reference's optimizer and schedule, sharded, watched and saved every few thousand steps.
+    return recipe.with_training(
+        short_fraction=0.0,
+        num_micro_batches=4,
+        precision="bf16",
+        sharded=True,
+        eval_tokens=4000 * BATCH_TOKENS,
+        checkpoint_tokens=8000 * BATCH_TOKENS,
     )
 
 
@@ -71,11 +78,11 @@ def paper_causal(
     Claim (paper, §3): its last token's state gives back 0.05 of 512 tokens. Cost: `memlm bench paper`.
     """
     same = paper_autoencoder(mixer, corpus, dim, num_layers, num_tokens, seed)
-    return LanguageModelRecipe(
+    return Recipe(
         name=f"paper's causal model, {mixer}",
         data=same.data,
         model=LanguageModelConfig(vocab_size=VOCAB_SIZE, chunk_len=512, stack=same.model.encoder),
-        training=same.training,
+        stages=tuple(replace(stage, weights=Weights(causal=1.0)) for stage in same.stages),
     )
 
 
@@ -117,16 +124,16 @@ def paper_memory_model(
         reading_fraction=reading_fraction,
         seed=seed,
     )
-    phases = tuple(
-        replace(phase, training=replace(encoder.training, num_tokens=phase.training.num_tokens, seed=seed))
-        for phase in recipe.phases
+    training = replace(encoder.stages[0].training, seed=seed)
+    stages = tuple(
+        replace(stage, training=replace(training, num_tokens=stage.training.num_tokens)) for stage in recipe.stages
     )
     return replace(
         recipe,
         name=f"paper's memory model, {mixer}",
         data=encoder.data,
         model=replace(recipe.model, encoder=encoder.model.encoder, pooling=LastToken()),
-        phases=phases,
+        stages=stages,
     )
 
 
@@ -138,16 +145,3 @@ def _data(corpus: Corpus) -> DataConfig:
     tokenizer = BpeTokenizer(vocab_size=VOCAB_SIZE, train_bytes=1_000_000_000)
     # Of ten million documents, thousands are enough to measure on.
     return DataConfig(corpus=names[corpus], tokenizer=tokenizer, validation_fraction=5e-4, test_fraction=1e-3)
-
-
-def _training(reference: TrainingConfig) -> TrainingConfig:
-    """The reference's optimizer and schedule, sharded, watched and saved every few thousand steps."""
-    return replace(
-        reference,
-        short_fraction=0.0,
-        num_micro_batches=4,
-        precision="bf16",
-        sharded=True,
-        eval_tokens=4000 * BATCH_TOKENS,
-        checkpoint_tokens=8000 * BATCH_TOKENS,
-    )

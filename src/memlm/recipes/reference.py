@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from memlm.config import AdamW, Attention, LastToken, MaskedMixer, RecipeConfig, SlidingWindow
+from memlm.config import AdamW, Attention, AutoencoderRecipe, LastToken, MaskedMixer, SlidingWindow
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.scale import DEFAULT_SCALE, Scale
 
@@ -14,7 +14,7 @@ def reference(
     scale: Annotated[Scale, tyro.conf.arg(name="")] = DEFAULT_SCALE,
     *,
     mixer: Literal["attention", "masked_mixer"] = "attention",
-) -> RecipeConfig:
+) -> AutoencoderRecipe:
     """The paper's autoencoder recipe, to compare with, on our scale.
 
     Causal stacks, last-token memory, sliding-window unrolling, AdamW at 2e-4 with 500 steps of warm-up and linear
@@ -30,7 +30,8 @@ def reference(
     if mixer == "attention":
         # SwiGLU has three matrices where our MLP has two: 8/3 of the width keeps the parameters equal.
         blocks |= {"mixer": Attention(num_heads=4), "activation": "swiglu", "mlp_ratio": 8 / 3}
-    return replace(
+    batch_tokens = ours.stages[0].training.batch_tokens
+    recipe = replace(
         ours,
         name=f"reference {mixer} {scale.chunk_len} → {scale.memory_dim}",
         model=replace(
@@ -41,11 +42,7 @@ def reference(
             pooling=LastToken(),
             unpooling=SlidingWindow(),
         ),
-        training=replace(
-            ours.training,
-            optimizer=AdamW(learning_rate=2e-4),
-            warmup_tokens=500 * ours.training.batch_tokens,
-            decay_fraction=1.0,
-            short_fraction=0.02,
-        ),
+    )
+    return recipe.with_training(
+        optimizer=AdamW(learning_rate=2e-4), warmup_tokens=500 * batch_tokens, decay_fraction=1.0, short_fraction=0.02
     )

@@ -1,13 +1,16 @@
 """The standard evaluation sets of autoencoders: held-out text, later years, and text of other kinds."""
 
+import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
 from memlm.data.texts import EVALUATION_TEXTS, evaluation_documents
 from memlm.data.token_store import PreparedData, TokenSplit, tokenize_documents
 from memlm.data.tokenizer import Tokenizer
-from memlm.runtime.results import Result
+from memlm.runtime.files import atomic_write
+from memlm.runtime.results import Result, json_lines
 from memlm.text.autoencoder import TextAutoencoder
 
 HELD_OUT = "held_out"
@@ -56,3 +59,13 @@ def evaluate_sets(
 ) -> list[Result]:
     """Evaluate on each set; one result each, named after it."""
     return [model.evaluate_split(split, name=name, quiet=quiet) for name, split in sets]
+
+
+def evaluate_standard_sets(
+    model: TextAutoencoder, prepared: PreparedData, folder: Path, *, quiet: bool = False
+) -> list[Result]:
+    """Evaluate on all of the above; results go to `results.jsonl` in the folder, too."""
+    sets = itertools.chain(corpus_sets(prepared), foreign_sets(model.tokenizer))
+    results = evaluate_sets(model, sets, quiet=quiet)
+    atomic_write(folder / "results.jsonl", json_lines(result.to_dict() for result in results))
+    return results

@@ -1,5 +1,7 @@
 """A causal language model with its tokenizer; a model for probes and attacks."""
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
@@ -10,6 +12,7 @@ from memlm.data.token_store import TokenSplit
 from memlm.evaluation.bootstrap import ratio_intervals, sums_by_unit
 from memlm.models.batch import Batch, batch_chunks, compute_in_batches, next_token_nats
 from memlm.models.language_model import LanguageModel
+from memlm.runtime.progress import track
 from memlm.runtime.results import Provenance, Result
 from memlm.text.model import TextModel
 
@@ -20,10 +23,12 @@ class TextLanguageModel(TextModel[LanguageModel, LanguageModelConfig]):
     config_class = LanguageModelConfig
     model_class = LanguageModel
 
-    def evaluate_split(self, split: TokenSplit, *, name: str) -> Result:
+    def evaluate_split(self, split: TokenSplit, *, name: str, quiet: bool = True) -> Result:
         """Cross-entropy of next tokens within chunks (`causal_nats_per_token`), with a 95% interval over documents."""
         chunks = split_into_chunks(split, self.config.chunk_len)
-        nats, mask = causal_nats(self.model, chunks), chunks.mask[:, 1:]
+        total_tokens = int(chunks.mask.sum())
+        with track(f"Predicting {name}", total=total_tokens, unit="tokens", quiet=quiet) as advance:
+            nats, mask = causal_nats(self.model, chunks, advance), chunks.mask[:, 1:]
         per_chunk = (nats * mask).sum(1, dtype=np.float64), mask.sum(1)
         sums = sums_by_unit(per_chunk, chunks.document)
         total = sums.sum(axis=0)
@@ -37,7 +42,9 @@ class TextLanguageModel(TextModel[LanguageModel, LanguageModelConfig]):
         return Result(name=name, measures=values, intervals=intervals, provenance=made_by)
 
 
-def causal_nats(model: LanguageModel, chunks: Chunks) -> Float[np.ndarray, "chunk token_less_one"]:
+def causal_nats(
+    model: LanguageModel, chunks: Chunks, advance: Callable[[int], None] | None = None
+) -> Float[np.ndarray, "chunk token_less_one"]:
     """Cross-entropy in nats of each token but a chunk's first, given those before it; 0 at the padding."""
     device = next(model.parameters()).device
     num_chunks = batch_chunks(chunks.tokens.shape[1], model.config.vocab_size)
@@ -45,4 +52,4 @@ def causal_nats(model: LanguageModel, chunks: Chunks) -> Float[np.ndarray, "chun
     def compute(batch: Batch) -> tuple[Tensor]:
         return (next_token_nats(model(batch.tokens, batch.mask), batch),)
 
-    return compute_in_batches(model, chunks, num_chunks, compute, device=device)[0]
+    return compute_in_batches(model, chunks, num_chunks, compute, device=device, advance=advance)[0]

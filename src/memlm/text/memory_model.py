@@ -90,7 +90,9 @@ class TextMemoryModel(MemoryTextModel[MemoryModel, MemoryModelConfig]):
         if longest <= shape.chunk_len:
             raise ValueError(f"no text is longer than a chunk of {shape.chunk_len} tokens; the longest has {longest}")
         recipe = self.provenance.get("recipe", {})
-        num_chunks = window_chunks or recipe.get("window_chunks", WINDOW_CHUNKS)
+        # A model that was trained before recipes had stages has its windows' length in the recipe itself.
+        own = recipe.get("windows", {}).get("num_chunks") or recipe.get("window_chunks", WINDOW_CHUNKS)
+        num_chunks = window_chunks or own
         windows = all_windows(split_into_chunks(split, shape.chunk_len), num_chunks)
         total = int(windows.mask.sum())
         with track(f"Predicting {name}", total=total, unit="tokens", quiet=quiet) as advance:

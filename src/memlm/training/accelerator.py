@@ -1,19 +1,14 @@
 """The one place that meets devices and processes."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
 from memlm.config import TrainingConfig
-from memlm.training.allocator import keep_freed_memory
-
-_CPU_BF16 = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
-"""Instructions of x86 and Arm processors that multiply in bf16."""
+from memlm.runtime.cpu import keep_freed_memory, precision_on
 
 
 def build_accelerator(cfg: TrainingConfig, folder: Path | None = None, *, all_used: bool = True) -> Accelerator:
@@ -68,18 +63,3 @@ def autocast(cfg: TrainingConfig, accelerator: Accelerator) -> torch.autocast:
     """The context in which matrix products have the configured precision."""
     device = accelerator.device
     return torch.autocast(device.type, torch.bfloat16, enabled=precision_on(device, cfg.precision) == "bf16")
-
-
-def precision_on(device: torch.device, wanted: Literal["auto", "bf16", "fp32"] = "auto") -> Literal["bf16", "fp32"]:
-    """The type of matrix products on a device: what is wanted, or, if that is `auto`, what the device is made for."""
-    if wanted != "auto":
-        return wanted
-    match device.type:
-        case "cpu":
-            # An older torch does not tell; fp32 is slow nowhere.
-            can: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-            return "bf16" if any(can.get(name) for name in _CPU_BF16) else "fp32"
-        case "cuda":
-            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-        case _:
-            return "bf16"

@@ -8,7 +8,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,8 +22,8 @@ from memlm.runtime.files import atomic_folder
 from memlm.training.accelerator import is_main_process
 from memlm.training.sharding import part_of, whole
 
-_KEPT = 2
-"""Checkpoints kept: if the newest is damaged, there is one before it."""
+_NUM_CHECKPOINTS = 2
+"""If the newest is damaged, there is one before it."""
 
 T = TypeVar("T")
 
@@ -41,6 +41,32 @@ class Progress:
         return Progress(self.step + other.step, self.tokens + other.tokens, self.seconds + other.seconds)
 
 
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a stage of a run writes its checkpoints and metrics."""
+
+    path: Path
+    run: str
+    """Fingerprint of configuration and data: a checkpoint of another run is refused."""
+    stage: int = 0
+    before: Progress = field(default_factory=Progress)
+    """What earlier stages took; metrics count on from it."""
+
+    @property
+    def checkpoints(self) -> Path:
+        """Of this stage."""
+        return self.path / "checkpoints" / f"stage-{self.stage}"
+
+    @property
+    def metrics(self) -> Path:
+        """Of all stages."""
+        return self.path / "metrics.jsonl"
+
+    def at_stage(self, stage: int, before: Progress) -> "RunFolder":
+        """The same run at another stage."""
+        return replace(self, stage=stage, before=before)
+
+
 def save(folder: Path, fingerprint: str, progress: Progress, model: nn.Module, optimizers: list[Optimizer]) -> None:
     """Save a checkpoint atomically, then remove all but the last two. Every process calls this, the first one writes.
 
@@ -54,7 +80,7 @@ def save(folder: Path, fingerprint: str, progress: Progress, model: nn.Module, o
         save_file(weights, temporary / "model.safetensors")
         save_file(moments, temporary / "optimizer.safetensors")
         (temporary / "state.json").write_text(json.dumps({"fingerprint": fingerprint, **asdict(progress)}))
-    for old in _steps(folder)[:-_KEPT]:
+    for old in _steps(folder)[:-_NUM_CHECKPOINTS]:
         shutil.rmtree(old)
 
 
@@ -141,12 +167,12 @@ def _steps(folder: Path) -> list[Path]:
 
 def _gathered(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Whole tensors on the CPU, of whatever parts; on the first process, for the others keep nothing."""
-    kept = {}
+    gathered = {}
     for name, tensor in tensors.items():
-        gathered = whole(tensor.detach())
+        entire = whole(tensor.detach())
         if is_main_process():
-            kept[name] = gathered.cpu().contiguous()
-    return kept
+            gathered[name] = entire.cpu().contiguous()
+    return gathered
 
 
 def _optimizer_tensors(optimizers: list[Optimizer]) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """What training a model holds in memory and computes, told from shapes: nothing is allocated."""
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +17,15 @@ from memlm.models.memory_model import MemoryModel
 from memlm.training.accelerator import memory_per_process, world_size
 from memlm.training.flops import flop_counter
 from memlm.training.objectives import Objective
-from memlm.training.optimizers import hidden_matrices
+from memlm.training.optimizers import freeze, hidden_matrices
 
-ModelConfig = config.AutoencoderConfig | config.LanguageModelConfig | config.MemoryModelConfig
 _STEP_BYTES = 4
 """AdamW counts each parameter's steps."""
+_MODELS: Mapping[str, Callable[..., nn.Module]] = {
+    "autoencoder": Autoencoder,
+    "language_model": LanguageModel,
+    "memory_model": MemoryModel,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +42,9 @@ class Footprint:
         return self.weights + self.gradients + self.optimizer
 
 
-def build(cfg: ModelConfig) -> nn.Module:
+def build(cfg: config.ModelConfig) -> nn.Module:
     """The model that a configuration describes, freshly initialized."""
-    match cfg:
-        case config.AutoencoderConfig():
-            return Autoencoder(cfg)
-        case config.LanguageModelConfig():
-            return LanguageModel(cfg)
-        case config.MemoryModelConfig():
-            return MemoryModel(cfg)
+    return _MODELS[cfg.kind](cfg)
 
 
 def footprint(model: nn.Module, optimizer: config.Optimizer, num_shares: int = 1) -> Footprint:
@@ -85,25 +84,22 @@ def require_memory(model: nn.Module, cfg: config.TrainingConfig) -> None:
     raise ValueError(
         f"training this model takes at least {need / 1e9:.1f} GB of memory in each process (weights, gradients and "
         f"optimizer state), and each of {world} has {there / 1e9:.1f} GB; make the model smaller, or divide it over at "
-        f"least {fitting} processes that have as much: training.sharded=true, and torchrun"
+        f"least {fitting} processes that have as much: stages.*.training.sharded=true, and torchrun"
     )
 
 
-def require_fits(recipe: config.RecipeConfig | config.LanguageModelRecipe | config.MemoryModelRecipe) -> None:
+def require_fits(recipe: config.Recipe) -> None:
     """The same of a recipe, before its data is prepared and anything of its size is built.
 
     Raises:
         ValueError: as `require_memory`.
     """
     with torch.device("meta"):
-        model: Any = build(recipe.model)
-    if not isinstance(recipe, config.MemoryModelRecipe):
-        require_memory(model, recipe.training)
-        return
-    for phase in recipe.phases:
-        if model.encoder is not None:
-            model.encoder.requires_grad_(not phase.encoder_frozen)
-        require_memory(model, phase.training)
+        model = build(recipe.model)
+    for stage in recipe.stages:
+        if stage.chunk_len is None:  # what grows is smaller
+            freeze(model, stage.frozen)
+            require_memory(model, stage.training)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +114,7 @@ class Work:
     """Kept for the backward pass, of each token."""
 
 
-def work(cfg: ModelConfig, objective: Objective, row_shape: tuple[int, ...]) -> Work:
+def work(cfg: config.ModelConfig, objective: Objective, row_shape: tuple[int, ...]) -> Work:
     """What training on rows of this shape takes under bf16, by the kernels of a CPU.
 
     A GPU keeps less of attention, and more of the logits. Temporary tensors come on top.
@@ -128,17 +124,17 @@ def work(cfg: ModelConfig, objective: Objective, row_shape: tuple[int, ...]) -> 
     return Work(flops_per_token=flops / tokens, fixed_bytes=2 * one - two, bytes_per_token=(two - one) / tokens)
 
 
-def _traced(cfg: ModelConfig, objective: Objective, shape: tuple[int, ...]) -> tuple[int, int]:
+def _traced(cfg: config.ModelConfig, objective: Objective, shape: tuple[int, ...]) -> tuple[int, int]:
     """Operations of a step on a batch of this shape, and bytes that it keeps for the backward pass."""
     with FakeTensorMode():
         model = build(cfg)
         own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-        kept: dict[int, Any] = {}
+        saved: dict[int, Any] = {}
 
         def keep(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
             if storage._cdata not in own:
-                kept[storage._cdata] = storage  # so that no other takes its address
+                saved[storage._cdata] = storage  # so that no other takes its address
             return tensor
 
         batch = Batch(torch.empty(shape, dtype=torch.int64), torch.empty(shape, dtype=torch.bool))
@@ -147,4 +143,4 @@ def _traced(cfg: ModelConfig, objective: Objective, shape: tuple[int, ...]) -> t
             with hooks, torch.autocast("cpu", torch.bfloat16):
                 nats = objective.nats(model, batch).sum()
             nats.backward()  # type: ignore[no-untyped-call]
-        return counter.get_total_flops(), sum(storage.nbytes() for storage in kept.values())
+        return counter.get_total_flops(), sum(storage.nbytes() for storage in saved.values())

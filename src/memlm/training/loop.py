@@ -2,8 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -13,8 +11,8 @@ from memlm.config import TrainingConfig
 from memlm.models.batch import Batch
 from memlm.runtime.progress import track
 from memlm.training import checkpoint
-from memlm.training.accelerator import autocast
-from memlm.training.checkpoint import Progress
+from memlm.training.accelerator import autocast, build_accelerator
+from memlm.training.checkpoint import Progress, RunFolder
 from memlm.training.footprint import require_memory
 from memlm.training.log import MetricsLog
 from memlm.training.objectives import Objective
@@ -26,94 +24,86 @@ LOG_STEPS = 20
 """The training loss is written each time this many steps were made."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """What to train on and how to watch it."""
-
-    sample: Callable[[int], Batch]
-    """Step → that step's whole batch; a function of the step alone, so that a resumed run sees the same."""
-    objective: Objective
-    evaluate: Callable[[nn.Module], dict[str, float]] | None = None
-    """Held-out measures, made every `eval_tokens`."""
-    stop: Callable[[dict[str, float]], bool] | None = None
-    """Whether these held-out measures are reason to stop before the budget is spent."""
-    title: str = "Training"
-
-
-@dataclass(frozen=True)
-class Home:
-    """Where a run keeps what it writes."""
-
-    checkpoints: Path
-    metrics: Path
-    fingerprint: str
-    """Of configuration and data: a checkpoint of another run is refused."""
-    before: Progress = field(default_factory=Progress)
-    """What earlier stages took; metrics count on from it."""
-
-
 def fit(
     model: nn.Module,
-    task: Task,
+    sample: Callable[[int], Batch],
+    objective: Objective,
     cfg: TrainingConfig,
-    accelerator: Accelerator,
     *,
-    home: Home | None = None,
+    accelerator: Accelerator | None = None,
+    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+    stop: Callable[[dict[str, float]], bool] | None = None,
+    title: str = "Training",
+    folder: RunFolder | None = None,
     quiet: bool = False,
 ) -> Progress:
-    """Train `model` in place until the token budget is spent; resume from `home` where it holds a checkpoint.
+    """Train a model in place until the token budget is spent.
+
+    Args:
+        model: what to train; its frozen parameters stay as they are.
+        sample: step → that step's whole batch; a function of the step alone, so that a resumed run sees the same.
+        objective: what to train for.
+        cfg: how long, how fast and in what portions.
+        accelerator: devices, processes and trackers; by default built from `cfg`.
+        evaluate: held-out measures, made every `eval_tokens`.
+        stop: whether these measures are reason to stop before the budget is spent.
+        title: what the progress bar says.
+        folder: where checkpoints and metrics go; training resumes from the checkpoint there, if there is one.
+        quiet: show no progress.
 
     Raises:
         TrainingDivergedError: a loss is NaN or infinite; earlier checkpoints are kept.
         ValueError: the checkpoint found is another run's, or there is not enough memory.
     """
     require_memory(model, cfg)
-    if not is_sharded(cfg, accelerator):
-        return _fit(model.to(accelerator.device), task, cfg, accelerator, home, quiet)
-    sharded = shard(model, accelerator.device)
-    progress = _fit(sharded, task, cfg, accelerator, home, quiet)
-    unshard(sharded, model)
+    accelerator = accelerator or build_accelerator(cfg)
+    sharded = is_sharded(cfg, accelerator)
+    trained = shard(model, accelerator.device) if sharded else model.to(accelerator.device)
+    progress, optimizers = Progress(), build_optimizers(trained, cfg.optimizer)
+    if folder:
+        progress = checkpoint.restore(folder.checkpoints, folder.run, trained, optimizers)
+    if progress.tokens < cfg.num_tokens:
+        stepper = Stepper(
+            trained if sharded else accelerator.prepare_model(trained), objective, cfg, accelerator, optimizers
+        )
+        log = MetricsLog(folder.metrics if folder else None, accelerator, progress, folder.before if folder else None)
+        watch = _Watch(stepper, evaluate, stop, log)
+        _run(trained, sample, stepper, watch, progress, folder, title, quiet or not accelerator.is_main_process)
+    if sharded:
+        unshard(trained, model)
     return progress
 
 
-def _fit(
-    model: nn.Module, task: Task, cfg: TrainingConfig, accelerator: Accelerator, home: Home | None, quiet: bool
-) -> Progress:
-    """Train a model that is where it is to be trained, whole or sharded."""
-    optimizers = build_optimizers(model, cfg.optimizer)
-    progress = Progress()
-    if home:
-        progress = checkpoint.restore(home.checkpoints, home.fingerprint, model, optimizers)
-    if _done(cfg, progress):
-        return progress
-    log = MetricsLog(home.metrics if home else None, accelerator, progress, home.before if home else Progress())
-    prepared = model if is_sharded(cfg, accelerator) else accelerator.prepare_model(model)
-    stepper = Stepper(prepared, task.objective, cfg, accelerator, optimizers)
-    watch = _Watch(task, cfg, log)
+def _run(
+    model: nn.Module,
+    sample: Callable[[int], Batch],
+    stepper: Stepper,
+    watch: "_Watch",
+    progress: Progress,
+    folder: RunFolder | None,
+    title: str,
+    quiet: bool,
+) -> None:
+    """Take steps until the budget is spent or the watch says stop."""
+    cfg, accelerator, optimizers = stepper.cfg, stepper.accelerator, stepper.optimizers
     due_checkpoint = _Due(cfg.checkpoint_tokens, progress.tokens)
-    quiet = quiet or not accelerator.is_main_process
-    with track(task.title, total=cfg.num_tokens, unit="tokens", completed=progress.tokens, quiet=quiet) as advance:
-        stopped = False
-        while progress.tokens < cfg.num_tokens and not stopped:
+    with track(title, total=cfg.num_tokens, unit="tokens", completed=progress.tokens, quiet=quiet) as advance:
+        done = False
+        while not done:
             started = time.monotonic()
             # Memory noise, too, depends on the step alone; each process draws its own.
             torch.manual_seed((cfg.seed * 1_000_003 + progress.step) * 1_009 + accelerator.process_index)
-            batch = task.sample(progress.step)
+            batch = sample(progress.step)
             set_learning_rate(optimizers, learning_rate_scale(cfg, progress.tokens))
             values = stepper.step(batch)
             num_tokens = batch.num_tokens
             progress.step, progress.tokens = progress.step + 1, progress.tokens + num_tokens
             progress.seconds += time.monotonic() - started
-            stopped = watch.after_step(model, progress, values)
-            if home and (due_checkpoint(progress.tokens) or _done(cfg, progress) or stopped):
+            done = watch.after_step(model, progress, values)
+            if folder and (due_checkpoint(progress.tokens) or done):
                 accelerator.wait_for_everyone()
-                checkpoint.save(home.checkpoints, home.fingerprint, progress, model, optimizers)
+                checkpoint.save(folder.checkpoints, folder.run, progress, model, optimizers)
             advance(num_tokens, note=watch.note)
-    return progress
-
-
-def _done(cfg: TrainingConfig, progress: Progress) -> bool:
-    return progress.tokens >= cfg.num_tokens
 
 
 class _Due:
@@ -134,27 +124,33 @@ _HEADLINE = {"token_accuracy": "accuracy", "causal_nats_per_token": "nats/token"
 class _Watch:
     """Logs training losses and held-out measures, and words them for the progress bar."""
 
-    def __init__(self, task: Task, cfg: TrainingConfig, log: MetricsLog) -> None:
-        self.task, self.cfg, self.log = task, cfg, log
-        self.due = _Due(cfg.eval_tokens, log.progress.tokens)
+    def __init__(
+        self,
+        stepper: Stepper,
+        evaluate: Callable[[nn.Module], dict[str, float]] | None,
+        stop: Callable[[dict[str, float]], bool] | None,
+        log: MetricsLog,
+    ) -> None:
+        self.cfg, self.objective, self.accelerator = stepper.cfg, stepper.objective, stepper.accelerator
+        self.evaluate, self.stop, self.log = evaluate, stop, log
+        self.due = _Due(self.cfg.eval_tokens, log.progress.tokens)
         self.held_out = ""
         self.note = ""
 
     def after_step(self, model: nn.Module, progress: Progress, values: dict[str, float]) -> bool:
-        """Write what is due; returns whether to stop."""
-        done = _done(self.cfg, progress)
+        """Write what is due; returns whether training is done."""
+        done = progress.tokens >= self.cfg.num_tokens
         if progress.step % LOG_STEPS == 0 or done:
             self.log.write("train", {**values, "tokens_per_second": progress.tokens / progress.seconds})
-        stop = False
-        if self.task.evaluate and (self.due(progress.tokens) or done):
-            with autocast(self.cfg, self.log.accelerator):
-                measures = self.task.evaluate(model)
+        if self.evaluate and (self.due(progress.tokens) or done):
+            with autocast(self.cfg, self.accelerator):
+                measures = self.evaluate(model)
             self.log.write("validation", measures)
             self.held_out = "".join(
-                f", held-out {_HEADLINE[name]} {measures[name]:.4f}" for name in _HEADLINE if name in measures
+                f", held-out {word} {measures[name]:.4f}" for name, word in _HEADLINE.items() if name in measures
             )
-            stop = bool(self.task.stop and self.task.stop(measures))
-        terms = self.task.objective.terms
+            done = done or bool(self.stop and self.stop(measures))
+        terms = self.objective.terms
         losses = [f"{name if len(terms) > 1 else 'loss'} {values[name + '_nats']:.3f}" for name in terms]
         self.note = ", ".join(losses) + self.held_out
-        return stop
+        return done

@@ -1,14 +1,14 @@
 """Objectives: a model and a batch → summed nats, and what they are counted over."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from memlm.config import Weights
+from memlm.config import ModelConfig, Stage, Weights
 from memlm.models.batch import Batch, next_token_nats, token_nats, window_nats
 from memlm.models.encoder import Tokens
 from memlm.nn.mixers import Mask
@@ -48,9 +48,17 @@ CAUSAL = Objective("causal", _causal_nats, count=lambda batch: int(batch.mask[:,
 """Predict each next token of a text."""
 
 
+def objective_of(cfg: ModelConfig, stage: Stage) -> Objective:
+    """What a stage trains a model of this kind for."""
+    if cfg.kind == "memory_model":
+        return combined(stage.weights)
+    (term,) = stage.weights.terms
+    return {"retention": RETENTION, "causal": CAUSAL, "retrieval": retrieval(stage.retrieval_temperature)}[term]
+
+
 def combined(weights: Weights) -> Objective:
     """Train a memory model on all terms that have a weight, from one pass of its encoder (paper, §4)."""
-    terms = {name: weight for name, weight in asdict(weights).items() if weight > 0}
+    terms = weights.terms
 
     def nats(model: nn.Module, batch: Batch) -> Tensor:
         predictions = model(*batch, terms=terms)

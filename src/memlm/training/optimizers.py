@@ -1,30 +1,51 @@
 """Optimizers and the learning-rate schedule."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from memlm import config
-from memlm.training.accelerator import precision_on
+from memlm.runtime.cpu import precision_on
 from memlm.training.muon import Fp32Muon
 
-NOT_HIDDEN = {"embed", "head", "positions", "part_positions", "queries", "blanks"}
-"""Parameters that do not map hidden states to hidden states."""
-_NOT_HIDDEN_ELSEWHERE = {"embed_tokens", "lm_head", "wte", "wpe"}
-"""The same, as Hugging Face's decoders call them."""
+_HEADS = {"head", "lm_head", "embed_out"}
+_LEARNED_INPUTS = {"positions", "part_positions", "queries", "blanks"}
+_ADAPTERS = ("lora_", "ia3_", "adapter_")
+"""How peft's names of small matrices beside the weights begin."""
 
 
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
-    """The trainable maps from hidden states to hidden states, over dimensions or tokens: what Muon is made for."""
-    outside = NOT_HIDDEN | _NOT_HIDDEN_ELSEWHERE
+    """The trainable maps from hidden states to hidden states, over dimensions or tokens: what Muon is made for.
+
+    Neither embeddings, heads and learned inputs, nor adapters: to orthogonalize the update of a factor of low rank is
+    not to orthogonalize that of their product.
+    """
+    embeddings = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, nn.Embedding)
+        for parameter in module.parameters()
+    }
+
+    def is_hidden(name: str, parameter: nn.Parameter) -> bool:
+        parts = name.split(".")
+        outside = (_HEADS | _LEARNED_INPUTS) & {*parts} or any(part.startswith(_ADAPTERS) for part in parts)
+        return parameter.ndim == 2 and id(parameter) not in embeddings and not outside
+
     return [
         parameter
         for name, parameter in model.named_parameters()
-        if parameter.ndim == 2
-        and parameter.requires_grad
-        and outside.isdisjoint(name.split("."))
-        and "lora_" not in name  # adapters' factors are narrow, and learn at a rate of their own
+        if parameter.requires_grad and is_hidden(name, parameter)
     ]
+
+
+def freeze(model: Any, parts: tuple[str, ...]) -> None:
+    """Let all of a model learn but these parts."""
+    encoder = getattr(model, "encoder", None)
+    if encoder is not None:
+        encoder.requires_grad_("encoder" not in parts)
 
 
 def build_optimizers(model: nn.Module, cfg: config.Optimizer) -> list[Optimizer]:

@@ -9,7 +9,7 @@ from memlm.cli.command import Answer
 from memlm.data.token_store import prepare
 from memlm.recipes.density import density
 from memlm.text.evaluation_sets import HELD_OUT
-from memlm.training.autoencoder import train_autoencoder
+from memlm.training.train import train
 from memlm_evidence.benchmarks.measuring import Benchmark, made_here
 
 MEASURES = ("chunk_len", "memory_dim", "token_accuracy", "exact_match", "retained_bits_per_token", "bits_per_dim")
@@ -36,7 +36,7 @@ class Density(Benchmark):
         recipe = density(chunk_len=chunk_len, tokens_per_dim=tokens_per_dim, num_tokens=self.num_tokens, seed=self.seed)
         prepared = prepare(recipe.data)
         folder = self.out / f"{chunk_len}-{recipe.model.shape.memory_dim}-seed{self.seed}"
-        model = train_autoencoder(recipe, folder, prepared=prepared)
+        model = train(recipe, folder, prepared=prepared)
         result = model.evaluate_split(prepared.splits["test"], name=HELD_OUT)
         return {
             "tokens_per_dim": tokens_per_dim,

@@ -4,13 +4,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from memlm.cli.command import Answer
-from memlm.config import RecipeConfig
+from memlm.config import AutoencoderRecipe
 from memlm.data.token_store import PreparedData, prepare
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.reference import reference
 from memlm.recipes.scale import Scale
 from memlm.training.accelerator import build_accelerator
-from memlm.training.autoencoder import train_stages
+from memlm.training.train import train_stages, training_of
 from memlm_evidence.benchmarks.measuring import Benchmark, made_here
 
 TARGET = 0.9
@@ -62,15 +62,17 @@ class Fidelity(Benchmark):
         }
 
 
-def _to_target(recipe: RecipeConfig, prepared: PreparedData) -> dict[str, Any]:
+def _to_target(recipe: AutoencoderRecipe, prepared: PreparedData) -> dict[str, Any]:
     """Train until held-out accuracy reaches the target or the budget ends; where it was then."""
-    cfg = replace(recipe.training, eval_tokens=max(1, recipe.training.num_tokens // RESOLUTION))
+    *first, last = recipe.stages
+    cfg = replace(last.training, eval_tokens=max(1, last.training.num_tokens // RESOLUTION))
+    recipe = replace(recipe, stages=(*first, replace(last, training=cfg)))
     seen: dict[str, float] = {}
 
     def reached(measures: dict[str, float]) -> bool:
         seen.update(measures)
         return measures["token_accuracy"] >= TARGET
 
-    _, progress = train_stages(replace(recipe, training=cfg), prepared, build_accelerator(cfg), stop=reached)
+    _, progress = train_stages(training_of(recipe, prepared), build_accelerator(cfg), stop=reached)
     accuracy = seen["token_accuracy"]
     return {**asdict(progress), "token_accuracy": accuracy, "reached": accuracy >= TARGET}

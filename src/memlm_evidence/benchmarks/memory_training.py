@@ -10,7 +10,8 @@ from memlm.config import MemoryModelConfig, MemoryModelRecipe, RecurrentConfig, 
 from memlm.models.memory_model import MemoryModel
 from memlm.models.recurrent import RecurrentModel
 from memlm.recipes.memory_model import encoder_decoder, memory_model
-from memlm.training.accelerator import build_accelerator, precision_on
+from memlm.runtime.cpu import precision_on
+from memlm.training.accelerator import build_accelerator
 from memlm.training.objectives import Objective, combined
 from memlm.training.step import Stepper
 from memlm_evidence.benchmarks.chunk_by_chunk import chunk_by_chunk, loss_difference
@@ -51,15 +52,15 @@ class MemoryTraining(Benchmark):
         """
         recipe = memory_model()
         rows = [_row(_in_windows(recipe, chunks)) for chunks in self.window_chunks]
-        cfg = recipe.phases[-1].training
+        cfg = recipe.stages[-1].training
         precision = precision_on(build_accelerator(cfg).device, cfg.precision)
         model = {"model": asdict(recipe.model), "precision": precision}
         return {**rows[0], "rows": rows, **model, **made_here(seed=cfg.seed, precision=precision)}
 
 
 def _row(recipe: MemoryModelRecipe) -> dict[str, Any]:
-    weights, shape, cfg = recipe.phases[-1].weights, recipe.model.shape, recipe.phases[-1].training
-    batch = random_batch(cfg.batch_tokens, (recipe.window_chunks, shape.chunk_len), shape.vocab_size, seed=cfg.seed)
+    weights, shape, cfg = recipe.stages[-1].weights, recipe.model.shape, recipe.stages[-1].training
+    batch = random_batch(cfg.batch_tokens, recipe.row_shape, shape.vocab_size, seed=cfg.seed)
     ours, loop, next_tokens = combined(weights), chunk_by_chunk(weights), combined(Weights(causal=1.0))
     trained: dict[str, tuple[MemoryModelConfig | RecurrentConfig, Objective]] = {
         "ours": (recipe.model, ours),
@@ -72,7 +73,7 @@ def _row(recipe: MemoryModelRecipe) -> dict[str, Any]:
     steps = {name: TrainingSteps(_stepper(recipe, *each), batch, STEPS) for name, each in trained.items()}
     step = {name: seconds / STEPS for name, seconds in side_by_side(steps, ROUNDS).items()}
     return {
-        "window_chunks": recipe.window_chunks,
+        "window_chunks": recipe.windows.num_chunks,
         "combined_step_ratio": step["chunk_by_chunk"] / step["ours"],
         "recurrent_step_ratio": step["recurrent"] / step["causal"],
         "encoder_decoder_step_ratio": step["encoder_decoder"] / step["causal"],
@@ -85,11 +86,12 @@ def _row(recipe: MemoryModelRecipe) -> dict[str, Any]:
 
 
 def _in_windows(recipe: MemoryModelRecipe, num_chunks: int) -> MemoryModelRecipe:
-    return replace(recipe, window_chunks=num_chunks, model=replace(recipe.model, max_memories=num_chunks - 1))
+    model = replace(recipe.model, max_memories=num_chunks - 1)
+    return replace(recipe, windows=replace(recipe.windows, num_chunks=num_chunks), model=model)
 
 
 def _stepper(recipe: MemoryModelRecipe, shape: MemoryModelConfig | RecurrentConfig, objective: Objective) -> Stepper:
-    cfg = recipe.phases[-1].training
+    cfg = recipe.stages[-1].training
     torch.manual_seed(cfg.seed)
     model = RecurrentModel(shape) if isinstance(shape, RecurrentConfig) else MemoryModel(shape)
     return build_stepper(model, objective, cfg)

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from memlm.cli.command import Answer
-from memlm.config import LanguageModelRecipe, MemoryModelRecipe, RecipeConfig, TrainingConfig
+from memlm.config import ModelConfig, Recipe, TrainingConfig
 from memlm.recipes.paper import paper_autoencoder, paper_causal, paper_memory_model
 from memlm.training.accelerator import is_main_process, world_size
-from memlm.training.footprint import ModelConfig, build, footprint, work
-from memlm.training.objectives import CAUSAL, RETENTION, Objective, combined
+from memlm.training.footprint import build, footprint, work
+from memlm.training.objectives import Objective, objective_of
 from memlm_evidence.benchmarks.measuring import (
     Benchmark,
     TrainingSteps,
@@ -21,7 +21,6 @@ from memlm_evidence.benchmarks.measuring import (
     side_by_side,
 )
 
-Recipe = RecipeConfig | LanguageModelRecipe | MemoryModelRecipe
 RECIPES: tuple[Recipe, ...] = (
     paper_autoencoder("masked_mixer"),
     paper_autoencoder("attention"),
@@ -70,16 +69,9 @@ class Paper(Benchmark):
 
 
 def training_of(recipe: Recipe) -> tuple[TrainingConfig, Objective, tuple[int, ...]]:
-    """How a recipe's last phase is trained, on what objective, and the shape of a row of its batches; of a language
-    model, that of next tokens."""
-    match recipe:
-        case RecipeConfig():
-            return recipe.training, RETENTION, (recipe.model.shape.chunk_len,)
-        case LanguageModelRecipe():
-            return recipe.training, CAUSAL, (recipe.model.chunk_len,)
-        case MemoryModelRecipe():
-            phase = recipe.phases[-1]
-            return phase.training, combined(phase.weights), (recipe.window_chunks, recipe.model.shape.chunk_len)
+    """How a recipe's last stage is trained, on what objective, and the shape of a row of its batches."""
+    stage = recipe.stages[-1]
+    return stage.training, objective_of(recipe.model, stage), recipe.row_shape
 
 
 def _row(recipe: Recipe, num_gpus: int) -> dict[str, Any]:

@@ -1,17 +1,18 @@
 """`memlm bench speed`."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from memlm.cli.command import Answer
-from memlm.config import RecipeConfig
+from memlm.config import AutoencoderRecipe
 from memlm.data.token_store import PreparedData, prepare
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.reference import reference
 from memlm.training.accelerator import autocast
-from memlm.training.autoencoder import batch_sampler, seeded_autoencoder
 from memlm.training.objectives import RETENTION
+from memlm.training.train import training_of
 from memlm_evidence.benchmarks.measuring import (
     Benchmark,
     TrainingSteps,
@@ -51,10 +52,11 @@ class Speed(Benchmark):
 class _Model:
     """A recipe's model, ready to train and to encode."""
 
-    def __init__(self, recipe: RecipeConfig, prepared: PreparedData) -> None:
-        cfg = recipe.training
-        self.model = seeded_autoencoder(recipe)
-        self.train = TrainingSteps(build_stepper(self.model, RETENTION, cfg), batch_sampler(recipe, prepared)(0), STEPS)
+    def __init__(self, recipe: AutoencoderRecipe, prepared: PreparedData) -> None:
+        (stage,), training = recipe.stages, training_of(recipe, prepared)
+        self.model: Any = training.build()
+        batch = training.sampler(stage, self.model)(0)
+        self.train = TrainingSteps(build_stepper(self.model, RETENTION, stage.training), batch, STEPS)
         self.tokens = STEPS * int(self.train.batch.mask.sum())
 
     @torch.no_grad()

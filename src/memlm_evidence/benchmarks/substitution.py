@@ -17,8 +17,8 @@ from memlm.config import (
     StackConfig,
 )
 from memlm.models.memory_model import MemoryModel
+from memlm.runtime.cpu import precision_on
 from memlm.runtime.progress import track
-from memlm.training.accelerator import precision_on
 from memlm.training.flops import flop_counter
 from memlm_evidence.benchmarks.measuring import Benchmark, made_here, side_by_side
 from memlm_evidence.benchmarks.past import Past, Reading

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Union, get_args
 import tyro
 
 from memlm.cli.command import Answer, ReadsText
-from memlm.cli.train import Recipe, with_corpus
+from memlm.cli.train import AnyRecipe, with_corpus
 from memlm.recipes import RECIPES
 from memlm_evidence.sweep.ablations import ABLATIONS
 from memlm_evidence.sweep.config import Axis, SweepConfig
@@ -16,7 +16,7 @@ from memlm_evidence.sweep.config import Axis, SweepConfig
 Varied: Any = Annotated[
     Union[  # made of the recipes and ablations there are
         (
-            *get_args(get_args(Recipe)[0]),
+            *get_args(get_args(AnyRecipe)[0]),
             *(
                 Annotated[SweepConfig, tyro.conf.subcommand(name, constructor=ablation, prefix_name=False)]
                 for name, ablation in ABLATIONS.items()

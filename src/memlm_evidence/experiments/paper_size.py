@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from memlm.config import DataConfig, HubCorpus, ProbeConfig, ReadingConfig
+from memlm.config import DataConfig, HubCorpus, ProbeConfig, ReadingConfig, Recipe
 from memlm.data.cache import default_cache
 from memlm.data.tokenizer import Tokenizer
 from memlm.probing.encoder_probe import EncoderProbe
@@ -17,7 +17,7 @@ from memlm.probing.encoders import FrozenEncoder
 from memlm.probing.results import ProbeRow
 from memlm.probing.texts import ProbeTexts
 from memlm.training.footprint import require_fits, work
-from memlm_evidence.benchmarks.paper import GPU, GPU_FLOPS, UTILIZATION, Recipe, training_of
+from memlm_evidence.benchmarks.paper import GPU, GPU_FLOPS, UTILIZATION, training_of
 
 _MOST_WITHOUT_GPU = 1e17
 """Operations: a day or two of a good processor's."""

@@ -14,8 +14,7 @@ from memlm.evaluation.bootstrap import ratio_interval
 from memlm.models.batch import Batch
 from memlm.models.readers import build_reader
 from memlm.runtime.results import Interval
-from memlm.training.accelerator import build_accelerator
-from memlm.training.loop import Task, fit
+from memlm.training.loop import fit
 from memlm.training.objectives import RETENTION, Objective
 
 BITS = math.log(2)
@@ -47,7 +46,7 @@ def fit_steps(
         short_fraction=0.0,
         seed=seed,
     )
-    fit(model, Task(sample=sample, objective=objective), cfg, build_accelerator(cfg), quiet=True)
+    fit(model, sample, objective, cfg, quiet=True)
 
 
 def trained_reader(shape: MemoryShape, sample: Callable[[int], Batch], steps: int, seed: int) -> nn.Module:

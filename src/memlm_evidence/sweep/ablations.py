@@ -8,13 +8,14 @@ density`.
 
 from collections.abc import Callable, Iterable, Mapping
 
-from memlm.config import Recipe, RecipeConfig
+from memlm.config import AutoencoderRecipe, Recipe
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.memory_model import memory_model
 from memlm.recipes.scale import Scale
 from memlm_evidence.sweep.config import Axis, SweepConfig
 
 _BOTH = "model.encoder.{0},model.decoder.{0}"
+_OPTIMIZER = "stages.*.training.optimizer"
 
 
 def architecture(num_tokens: int = 500_000) -> SweepConfig:
@@ -51,11 +52,10 @@ def optimizer(num_tokens: int = 500_000) -> SweepConfig:
     """
     settings = [("adamw", rate) for rate in (2e-4, 1e-3, 3e-3, 1e-2)] + [("muon", rate) for rate in (0.005, 0.02, 0.05)]
     options: dict[str, tuple[str, ...]] = {
-        f"{kind} {rate:g}": (f"training.optimizer={kind}", f"training.optimizer.learning_rate={rate}")
-        for kind, rate in settings
+        f"{kind} {rate:g}": (f"{_OPTIMIZER}={kind}", f"{_OPTIMIZER}.learning_rate={rate}") for kind, rate in settings
     }
     # What Muon leaves to AdamW has a rate of its own.
-    options["muon 0.05, adamw 0.002"] = (*options["muon 0.05"], "training.optimizer.adamw.learning_rate=0.002")
+    options["muon 0.05, adamw 0.002"] = (*options["muon 0.05"], f"{_OPTIMIZER}.adamw.learning_rate=0.002")
     axes = (Axis(name="optimizer", options=options),)
     question = "How much of the gain over the paper's recipe is the optimizer's?"
     return _sweep("optimizer", question, _autoencoder(num_tokens), axes)
@@ -124,7 +124,7 @@ def frozen(num_tokens: int = 500_000) -> SweepConfig:
     Cost: 3 runs, of 128 tokens in 512 dimensions.
     """
     recipe = memory_model(chunk_len=128, memory_dim=512, vocab_size=2048, num_tokens=num_tokens)
-    trained, still = "encoder_from=english", "phases.0.encoder_frozen=true"
+    trained, still = "encoder_from=english", 'stages.0.frozen=["encoder"]'
     options = {"new": (), "trained, goes on": (trained,), "trained, frozen": (trained, still)}
     question = "Do next tokens need an encoder that learns with them, and does one that learns keep what it knew?"
     return _sweep("frozen", question, recipe, (Axis(name="encoder", options=options),))
@@ -144,7 +144,7 @@ ABLATIONS: Mapping[str, Callable[..., SweepConfig]] = {
 """Named sweeps, by the name they have on the command line."""
 
 
-def _autoencoder(num_tokens: int) -> RecipeConfig:
+def _autoencoder(num_tokens: int) -> AutoencoderRecipe:
     return autoencoder(Scale(chunk_len=64, memory_dim=256, num_tokens=num_tokens), grown_from=0)
 
 

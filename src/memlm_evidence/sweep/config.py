@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
-from memlm.config import LanguageModelRecipe, MemoryModelRecipe, Recipe, RecipeConfig
+from memlm.config import Recipe
 from memlm.config.base import Config, require
 
 SEED = "seed"
@@ -64,16 +64,7 @@ class Run:
     @property
     def num_tokens(self) -> int:
         """Tokens it is trained on."""
-        match self.recipe:
-            case RecipeConfig(training=last, growth=growth):
-                trainings = [*(stage.training for stage in growth), last]
-            case LanguageModelRecipe(training=first, retrieval=retrieval):
-                trainings = [first, *([retrieval.training] if retrieval else [])]
-            case MemoryModelRecipe(phases=phases):
-                trainings = [phase.training for phase in phases]
-            case None:
-                trainings = []
-        return sum(training.num_tokens for training in trainings)
+        return self.recipe.num_tokens if self.recipe else 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,16 +4,11 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from memlm.config import LanguageModelRecipe, MemoryModelRecipe, Recipe, RecipeConfig
+from memlm.config import Recipe
 from memlm.data.token_store import prepare
 from memlm.runtime.results import Interval, Provenance, Result
-from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.evaluation_sets import HELD_OUT
-from memlm.text.language_model import TextLanguageModel
-from memlm.text.memory_model import TextMemoryModel
-from memlm.training.autoencoder import train_autoencoder
-from memlm.training.language_model import train_language_model
-from memlm.training.memory_model import train_memory_model
+from memlm.training.train import train
 
 
 def measure(recipe: Recipe, folder: Path) -> Result:
@@ -27,14 +22,7 @@ def measure(recipe: Recipe, folder: Path) -> Result:
         TrainingDivergedError: a loss became NaN or infinite.
     """
     prepared = prepare(recipe.data, quiet=True)
-    model: TextAutoencoder | TextLanguageModel | TextMemoryModel
-    match recipe:
-        case RecipeConfig():
-            model = train_autoencoder(recipe, folder, prepared=prepared, quiet=True)
-        case LanguageModelRecipe():
-            model = train_language_model(recipe, folder, prepared=prepared, quiet=True)
-        case MemoryModelRecipe():
-            model = train_memory_model(recipe, folder, prepared=prepared, quiet=True)
+    model = train(recipe, folder, prepared=prepared, quiet=True)
     result = _side_by_side(model.evaluate_split(prepared.splits["test"], name=HELD_OUT))
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     took = {

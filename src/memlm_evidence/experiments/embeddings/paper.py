@@ -7,8 +7,7 @@ from memlm.probing.encoders import FrozenEncoder, MemoryEncoder, language_model_
 from memlm.runtime.results import Provenance
 from memlm.text.model import TextModel
 from memlm.training.accelerator import world_size
-from memlm.training.autoencoder import train_autoencoder
-from memlm.training.language_model import train_language_model
+from memlm.training.train import train
 from memlm_evidence.experiments.embeddings.plan import PaperPlan
 from memlm_evidence.experiments.embeddings.result import EmbeddingRow, EmbeddingsResult
 from memlm_evidence.experiments.paper_size import read, require_machine, texts_of
@@ -22,8 +21,8 @@ def compare_paper_size(out: Path, plan: PaperPlan) -> EmbeddingsResult | None:
     """
     require_machine(plan.autoencoder, out / "autoencoder")
     require_machine(plan.causal, out / "causal")
-    autoencoder = train_autoencoder(plan.autoencoder, out / "autoencoder")
-    causal = train_language_model(plan.causal, out / "causal")
+    autoencoder = train(plan.autoencoder, out / "autoencoder")
+    causal = train(plan.causal, out / "causal")
     if world_size() > 1:
         return None
     texts, chunk_len = texts_of(plan.autoencoder.data, autoencoder.tokenizer, plan.reading), plan.causal.model.chunk_len

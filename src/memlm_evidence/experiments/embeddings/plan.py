@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from memlm.config import LanguageModelRecipe, ReadingConfig, RecipeConfig
+from memlm.config import AutoencoderRecipe, LanguageModelRecipe, ReadingConfig
 from memlm.recipes.paper import paper_autoencoder, paper_causal
 
 LanguageMixer = Literal["attention", "masked_mixer"]
@@ -49,7 +49,7 @@ class Plan:
 class PaperPlan:
     """An autoencoder and a causal model of the paper's sizes, and how they are read."""
 
-    autoencoder: RecipeConfig
+    autoencoder: AutoencoderRecipe
     causal: LanguageModelRecipe
     reading: ReadingConfig = field(default_factory=lambda: ReadingConfig(num_steps=10_000, max_chunks=500_000))
     seed: int = 0

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from memlm.config import LanguageModelRecipe, LastToken, Mean, ProbeConfig, ReadingConfig, RecipeConfig
+from memlm.config import AutoencoderRecipe, LanguageModelRecipe, LastToken, Mean, ProbeConfig, ReadingConfig
 from memlm.data.cache import default_cache
 from memlm.data.token_store import PreparedData, prepare
 from memlm.evaluation.regression import fit_slopes
@@ -24,8 +24,7 @@ from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.causal import causal, retrieval
 from memlm.recipes.scale import Scale
 from memlm.runtime.results import Provenance
-from memlm.training.autoencoder import train_autoencoder
-from memlm.training.language_model import train_language_model
+from memlm.training.train import train
 from memlm_evidence.experiments.embeddings.paper import compare_paper_size
 from memlm_evidence.experiments.embeddings.plan import LanguageMixer, PaperPlan, Plan
 from memlm_evidence.experiments.embeddings.result import EmbeddingRow, EmbeddingsResult, Slopes
@@ -105,7 +104,7 @@ def _slopes(models: Sequence[EmbeddingRow]) -> Slopes:
 class _Probe:
     """Readers trained on encoders' embeddings, all alike."""
 
-    def __init__(self, recipe: RecipeConfig, prepared: PreparedData, plan: Plan, cache: Path, quiet: bool) -> None:
+    def __init__(self, recipe: AutoencoderRecipe, prepared: PreparedData, plan: Plan, cache: Path, quiet: bool) -> None:
         self.plan, self.cache, self.quiet = plan, cache, quiet
         self.reading = ReadingConfig(num_steps=plan.reading_steps, max_chunks=plan.reading_chunks)
         self.texts = ProbeTexts.of_splits(recipe.data, prepared.tokenizer, self.reading.test_fraction)
@@ -169,13 +168,13 @@ class _Encoders:
             model = replace(whole.model, encoder=stack, pooling=LastToken() if pooling == "last" else Mean())
             recipe, name = replace(whole, model=model), f"{name} {mixer}"
         folder = self.out / name.replace(" ", "-")
-        trained = train_autoencoder(recipe, folder, prepared=self.prepared, quiet=self.quiet)
+        trained = train(recipe, folder, prepared=self.prepared, quiet=self.quiet)
         encoder = MemoryEncoder(trained.model.encoder, trained.tokenizer, name=f"autoencoder, {pooling}")
         return Encoder("autoencoder", encoder, trained.provenance["tokens"], num_parameters(trained.model))
 
     def _language_model(self, objective: str, recipe: LanguageModelRecipe) -> Encoder:
-        name = f"{recipe.name} {recipe.training.num_tokens} seed {self.plan.seed}".replace(" ", "-")
-        trained = train_language_model(recipe, self.out / name, prepared=self.prepared, quiet=self.quiet)
+        name = f"{recipe.name} {recipe.num_tokens} seed {self.plan.seed}".replace(" ", "-")
+        trained = train(recipe, self.out / name, prepared=self.prepared, quiet=self.quiet)
         encoder = language_model_encoder(trained.model, trained.tokenizer, name=recipe.name)
         return Encoder(objective, encoder, trained.provenance["tokens"], num_parameters(trained.model))
 
@@ -186,7 +185,7 @@ class _Encoders:
         about = {"chunk_len": self.plan.chunk_len, "seed": self.plan.seed}
         return {**about, "dim": dim, "mixer": mixer, "num_tokens": num_tokens}
 
-    def _autoencoder(self, grown_from: int = 16) -> RecipeConfig:
+    def _autoencoder(self, grown_from: int = 16) -> AutoencoderRecipe:
         plan = self.plan
         scale = Scale(chunk_len=plan.chunk_len, memory_dim=plan.dim, num_tokens=plan.num_tokens, seed=plan.seed)
         return autoencoder(scale, grown_from=grown_from)

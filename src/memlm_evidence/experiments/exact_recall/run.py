@@ -13,7 +13,7 @@ from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.memory_model import memory_model, without_memory
 from memlm.recipes.scale import Scale
 from memlm.runtime.results import Provenance
-from memlm.training.memory_model import train_memory_model
+from memlm.training.train import train
 from memlm_evidence.benchmarks.recall import Recall
 from memlm_evidence.experiments.exact_recall.plan import RecallPlan
 from memlm_evidence.experiments.exact_recall.result import RecallResult
@@ -44,7 +44,7 @@ def run(out: Path, plan: RecallPlan | None = None, *, quiet: bool = False) -> Re
     asked: dict[str, dict[str, Any]] = {}
     for name in plan.models:
         folder = out / f"recall-{name}-seed-{plan.seed}"
-        trained = train_memory_model(recipes[name], folder, prepared=prepared, quiet=quiet)
+        trained = train(recipes[name], folder, prepared=prepared, quiet=quiet)
         ask = Recall(model=name, num_texts=plan.num_texts, chunk_len=plan.chunk_len, seed=plan.seed)
         asked[name] = dict(ask.measure(trained, quiet=quiet))
     names = ("recall", "recall_intervals", "recall_by_kind", "recall_by_kind_intervals", "chance", "rows")

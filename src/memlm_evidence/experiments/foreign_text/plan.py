@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from memlm.config import Attention, RecipeConfig
+from memlm.config import Attention, AutoencoderRecipe
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.scale import Scale
 
@@ -21,7 +21,7 @@ class ForeignTextPlan:
         """As small as the claims can be decided."""
         return cls(chunk_len=32, memory_dim=128, num_tokens=300_000, seed=seed)
 
-    def recipe(self, mixer: str) -> RecipeConfig:
+    def recipe(self, mixer: str) -> AutoencoderRecipe:
         """Ours; or the same with attention, which nothing can be grown into."""
         scale = Scale(chunk_len=self.chunk_len, memory_dim=self.memory_dim, num_tokens=self.num_tokens, seed=self.seed)
         if mixer == "masked_mixer":

@@ -13,7 +13,7 @@ from memlm.runtime.results import Provenance
 from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.evaluation_sets import corpus_sets, evaluate_sets, foreign_sets
 from memlm.text.samples import Sample, random_passages
-from memlm.training.autoencoder import train_autoencoder
+from memlm.training.train import train
 from memlm_evidence.experiments.foreign_text.plan import ForeignTextPlan
 from memlm_evidence.experiments.foreign_text.result import ForeignTextResult, TextRow
 
@@ -26,7 +26,7 @@ def run(out: Path, plan: ForeignTextPlan | None = None, *, quiet: bool = False) 
     prepared = prepare(plan.recipe(MIXERS[0]).data, quiet=quiet)
     rows, samples = [], {}
     for mixer in MIXERS:
-        trained = train_autoencoder(plan.recipe(mixer), out / plan.folder(mixer), prepared=prepared, quiet=quiet)
+        trained = train(plan.recipe(mixer), out / plan.folder(mixer), prepared=prepared, quiet=quiet)
         sets = itertools.chain(corpus_sets(prepared), foreign_sets(trained.tokenizer))
         for found in evaluate_sets(trained, sets, quiet=quiet):
             rows.append(TextRow.from_dict({**found.to_dict(), "mixer": mixer, "text": found.name}))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from memlm.config import MemoryModelRecipe, RecipeConfig
+from memlm.config import AutoencoderRecipe, MemoryModelRecipe
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.memory_model import encoder_decoder, memory_model, oracle, without_memory
 from memlm.recipes.scale import Scale
@@ -20,7 +20,7 @@ def combined_recipe(plan: Plan, **changes: Any) -> MemoryModelRecipe:
     return memory_model(**{**{name: getattr(plan, name) for name in usual}, **changes})
 
 
-def autoencoder_recipe(plan: Plan) -> RecipeConfig:
+def autoencoder_recipe(plan: Plan) -> AutoencoderRecipe:
     """The autoencoder whose encoder the curriculum freezes."""
     scale = Scale(
         chunk_len=plan.chunk_len, memory_dim=plan.memory_dim, num_tokens=plan.autoencoder_tokens, seed=plan.seed

@@ -9,7 +9,7 @@ from memlm.evaluation.prediction import excess, predict, prediction_measures
 from memlm.probing.encoders import MemoryEncoder
 from memlm.runtime.results import Provenance
 from memlm.training.accelerator import world_size
-from memlm.training.memory_model import train_memory_model
+from memlm.training.train import train
 from memlm_evidence.experiments.memory_model.plan import PaperPlan
 from memlm_evidence.experiments.memory_model.result import Difference, MemoryModelResult
 from memlm_evidence.experiments.paper_size import read, require_machine, texts_of
@@ -24,13 +24,13 @@ def compare_paper_size(out: Path, plan: PaperPlan) -> MemoryModelResult | None:
     recipes = {"causal": plan.causal, "combined": plan.combined}
     for name, recipe in recipes.items():
         require_machine(recipe, out / name)
-    trained = {name: train_memory_model(recipe, out / name) for name, recipe in recipes.items()}
+    trained = {name: train(recipe, out / name) for name, recipe in recipes.items()}
     if world_size() > 1:
         return None
     shape = plan.combined.model.shape
     texts = texts_of(plan.combined.data, trained["combined"].tokenizer, plan.reading)
     test = prepare(plan.combined.data).splits["test"]
-    windows = all_windows(split_into_chunks(test, shape.chunk_len), plan.combined.window_chunks)
+    windows = all_windows(split_into_chunks(test, shape.chunk_len), plan.combined.windows.num_chunks)
     probes, predictions = {}, {}
     for name, model in trained.items():
         assert model.model.encoder is not None

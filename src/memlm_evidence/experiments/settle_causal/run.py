@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from memlm.recipes.causal import causal
-from memlm.training.language_model import train_language_model
+from memlm.training.train import train
 from memlm_evidence.attacks.settle import settle
 from memlm_evidence.experiments.settle_causal.plan import SettlingPlan
 from memlm_evidence.experiments.settle_causal.result import SettlingResult
@@ -14,6 +14,6 @@ def run(out: Path, plan: SettlingPlan | None = None, *, quiet: bool = False) -> 
     plan = plan or SettlingPlan()
     recipe = causal(plan.chunk_len, mixer="masked_mixer", num_tokens=plan.num_tokens, seed=plan.seed)
     folder = out / f"causal-seed-{plan.seed}"
-    train_language_model(recipe, folder, quiet=quiet)
+    train(recipe, folder, quiet=quiet)
     asked = {name: value for name, value in vars(plan).items() if name != "num_tokens"}
     return SettlingResult.from_dict(settle(str(folder / "model"), quiet=quiet, **asked).to_dict())

@@ -1,0 +1,194 @@
+"""The recipe: everything that determines a training run."""
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Generic, Literal, Self
+
+import pydantic
+from typing_extensions import TypeVar
+
+from memlm.config.base import Config, require, require_fraction, require_positive
+from memlm.config.data import DataConfig
+from memlm.config.decoder import MemoryModelConfig
+from memlm.config.model import AutoencoderConfig, LanguageModelConfig
+from memlm.config.training import TrainingConfig
+
+ModelConfig = Annotated[AutoencoderConfig | LanguageModelConfig | MemoryModelConfig, pydantic.Discriminator("kind")]
+Model = TypeVar("Model", bound=ModelConfig, default=ModelConfig, covariant=True)
+
+_TERMS = {
+    "autoencoder": ("retention",),
+    "language_model": ("causal", "retrieval"),
+    "memory_model": ("causal", "retention", "copy"),
+}
+"""What each kind of model can be trained for."""
+_LEAST_ROWS = {
+    "autoencoder": (1, "one chunk"),
+    "language_model": (2, "two chunks"),
+    "memory_model": (1, "one window"),
+}
+"""Of a batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights(Config):
+    """How much each term of the loss counts; a term of weight 0 is not computed."""
+
+    causal: float = 0.0
+    """Predict next tokens; a memory model, those of every chunk from the memories of earlier ones."""
+    retention: float = 0.0
+    """Regenerate each chunk from its memory alone (the paper's copy, on blank inputs)."""
+    copy: float = 0.0
+    """The same with the chunk's own tokens as inputs, teacher-forced; for comparison only."""
+    retrieval: float = 0.0
+    """Tell which texts belong together, by their last states (InfoNCE)."""
+
+    def __post_init__(self) -> None:
+        for name, weight in vars(self).items():
+            require(weight >= 0, f"{name} must not be negative, not {weight}")
+        require(bool(self.terms), "no term of the loss has a weight")
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """The terms that have a weight."""
+        return {name: weight for name, weight in vars(self).items() if weight > 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(Config):
+    """A stretch of training: what for, on chunks of what length, and what does not learn."""
+
+    weights: Weights
+    training: TrainingConfig
+    chunk_len: int | None = None
+    """Tokens per chunk, where they are shorter than the model's, which is then grown from them (`models.growth`)."""
+    frozen: tuple[Literal["encoder"], ...] = ()
+    """Parts that stay as they are. With a frozen encoder, training chunks are encoded once, not once a step."""
+    retrieval_temperature: float = 0.1
+    """Retrieval divides cosines by this."""
+
+    def __post_init__(self) -> None:
+        require(self.chunk_len is None or self.chunk_len > 0, f"chunk_len must be positive, not {self.chunk_len}")
+        require_positive(self, "retrieval_temperature")
+        portions = self.training.num_micro_batches
+        alone = portions == 1 or not self.weights.retrieval
+        require(alone, f"a text is told from the rest of its batch: num_micro_batches must be 1, not {portions}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowConfig(Config):
+    """What a memory model is trained on: consecutive chunks of one document."""
+
+    num_chunks: int = 4
+    recall_fraction: float = 0.0
+    """Share of windows that hold a fact and a question about it (`data.recall`)."""
+    recall_chunk_len: int | None = None
+    """Tokens of the chunks that facts are placed in; the model's if None. One that reads whole windows as tokens has
+    longer chunks than the model it is compared with."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "num_chunks")
+        require_fraction(self, "recall_fraction")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Config, Generic[Model]):
+    """Everything that determines a training run: data, model and stages."""
+
+    name: str
+    data: DataConfig
+    model: Model
+    stages: tuple[Stage, ...]
+    """One after the other; the last trains the model itself, whatever it was grown from."""
+    windows: WindowConfig = field(default_factory=WindowConfig)
+    """Of a memory model's training."""
+    encoder_from: str | None = None
+    """Begin a memory model with the encoder of this autoencoder or memory model: a checkpoint folder, or one that ships
+    with memlm."""
+
+    def __post_init__(self) -> None:
+        require(len(self.stages) > 0, "a recipe has at least one stage")
+        self.data.require_vocabulary(self.model.vocab_size)
+        for stage in self.stages:
+            self._check_stage(stage)
+        require(self.stages[-1].chunk_len is None, "the last stage trains the model itself: leave out its chunk_len")
+        if isinstance(self.model, MemoryModelConfig):
+            self._check_memory_model(self.model)
+            return
+        for name, default in (("windows", WindowConfig()), ("encoder_from", None)):
+            require(getattr(self, name) == default, f"only a memory model has {name}, not {self._kind}")
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens trained on, over all stages."""
+        return sum(stage.training.num_tokens for stage in self.stages)
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Of one row of the last stage's batches: tokens, or a window's chunks of tokens."""
+        match self.model:
+            case LanguageModelConfig(chunk_len=chunk_len):
+                return (chunk_len,)
+            case AutoencoderConfig(shape=shape):
+                return (shape.chunk_len,)
+            case MemoryModelConfig(shape=shape):
+                return (self.windows.num_chunks, shape.chunk_len)
+
+    @property
+    def seed(self) -> int:
+        """Of the model's first weights."""
+        return self.stages[0].training.seed
+
+    def with_stages(self, **changes: Any) -> Self:
+        """The recipe with fields of every stage changed."""
+        return replace(self, stages=tuple(replace(stage, **changes) for stage in self.stages))
+
+    def with_training(self, **changes: Any) -> Self:
+        """The recipe with fields of every stage's training changed."""
+        stages = (replace(stage, training=replace(stage.training, **changes)) for stage in self.stages)
+        return replace(self, stages=tuple(stages))
+
+    @property
+    def _kind(self) -> str:
+        article = "an" if self.model.kind[0] in "aeiou" else "a"
+        return f"{article} {self.model.kind.replace('_', ' ')}"
+
+    def _check_stage(self, stage: Stage) -> None:
+        terms, known, training = [*stage.weights.terms], _TERMS[self.model.kind], stage.training
+        fits = set(terms) <= set(known)
+        require(fits, f"weights: {self._kind} is trained for {' or '.join(known)}, not for {', '.join(terms)}")
+        if not isinstance(self.model, MemoryModelConfig):
+            one = len(terms) == 1
+            require(one, f"weights: a stage of {self._kind} is trained for one term, not for {', '.join(terms)}")
+            stays = not stage.frozen
+            require(stays, f"frozen: {self._kind} is trained whole; only a memory model's encoder can be frozen")
+        if not isinstance(self.model, AutoencoderConfig):
+            require(stage.chunk_len is None, f"only an autoencoder is grown, not {self._kind}: leave out chunk_len")
+            for name in ("everyday_fraction", "scrambled_fraction", "repeated_fraction"):
+                require(not getattr(training, name), f"only an autoencoder is trained with {name}")
+        everyday = self.data.everyday_bytes > 0 or not training.everyday_fraction
+        fraction = training.everyday_fraction
+        require(everyday, f"everyday_fraction {fraction} needs everyday text to draw from: set data.everyday_bytes")
+        rows, what = _LEAST_ROWS[self.model.kind]
+        size, batch = stage.chunk_len or math.prod(self.row_shape), training.batch_tokens
+        require(batch >= rows * size, f"batch_tokens {batch} is less than {what} of {size} tokens")
+
+    def _check_memory_model(self, model: MemoryModelConfig) -> None:
+        if self.windows.recall_fraction:
+            window = self.windows.num_chunks * model.shape.chunk_len
+            placed = self.windows.recall_chunk_len or model.shape.chunk_len
+            several = placed > 0 and window % placed == 0 and window > placed
+            require(several, f"recall_fraction needs several chunks of {placed} tokens in a window of {window} tokens")
+        if model.encoder is None:
+            without = all(stage.weights.retention == stage.weights.copy == 0 for stage in self.stages)
+            require(without, "a model without an encoder has nothing to regenerate a chunk from: weights.retention")
+        if self.stages[0].frozen:
+            require(
+                model.encoder is not None and self.encoder_from is not None,
+                "the first stage freezes the encoder, which has learned nothing yet: give encoder_from",
+            )
+
+
+AutoencoderRecipe = Recipe[AutoencoderConfig]
+LanguageModelRecipe = Recipe[LanguageModelConfig]
+MemoryModelRecipe = Recipe[MemoryModelConfig]

@@ -1,0 +1,72 @@
+"""What a processor (CPU) wants that a GPU does not: precision, threads, memory. Importing this imports no torch."""
+
+import ctypes
+import os
+import platform
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+_BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
+"""Instructions of x86 and Arm processors that multiply in bf16."""
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+
+def wait_without_spinning() -> None:
+    """Let threads sleep while they wait; to be called before torch is imported.
+
+    Threads that spin make a core that is shared with other work ten times as slow.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def threads_each(num_processes: int) -> int:
+    """Threads for each of several processes that share this machine's cores."""
+    return max(1, (os.cpu_count() or 1) // num_processes)
+
+
+def precision_on(device: "torch.device", wanted: Literal["auto", "bf16", "fp32"] = "auto") -> Literal["bf16", "fp32"]:
+    """The type of matrix products on a device: what is wanted, or, if that is `auto`, what the device is made for.
+
+    On a processor without such instructions bf16 is emulated, up to sixty times slower than fp32.
+    """
+    import torch
+
+    if wanted != "auto":
+        return wanted
+    match device.type:
+        case "cpu":
+            # An older torch does not tell; fp32 is slow nowhere.
+            can: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+            return "bf16" if any(can.get(name) for name in _BF16_INSTRUCTIONS) else "fp32"
+        case "cuda":
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        case _:
+            return "bf16"
+
+
+def attend_in_fp32(attend: Callable[..., Any], query: "Tensor", key: "Tensor", value: "Tensor") -> Any:
+    """Attention, in fp32 where it is trained on a CPU: torch's bf16 gradient takes three times as long there."""
+    import torch
+
+    if query.device.type != "cpu" or not query.requires_grad:
+        return attend(query, key, value)
+    with torch.autocast("cpu", enabled=False):
+        mixed, weights = attend(query.float(), key.float(), value.float())
+    return mixed.to(query.dtype), weights
+
+
+def keep_freed_memory() -> None:
+    """Reuse freed memory instead of handing it back to the system, where the C library is glibc; else do nothing.
+
+    A training step frees and takes the same hundred megabytes again; by default glibc maps the large blocks anew each
+    time, and the page faults cost about a fifth of a step on a CPU. The process keeps its peak memory until it ends.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_MAX, 0)
+    libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

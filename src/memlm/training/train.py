@@ -1,0 +1,171 @@
+"""A recipe of any kind → a trained model, saved: one loop over stages."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+from accelerate import Accelerator
+from torch import nn
+
+from memlm.config import AutoencoderRecipe, LanguageModelRecipe, MemoryModelRecipe, Recipe, TrainingConfig
+from memlm.config.base import Config
+from memlm.data.token_store import PreparedData, prepare
+from memlm.runtime.cpu import precision_on
+from memlm.runtime.files import atomic_write, place_for
+from memlm.runtime.results import Provenance
+from memlm.text.autoencoder import TextAutoencoder
+from memlm.text.language_model import TextLanguageModel
+from memlm.text.memory_model import TextMemoryModel
+from memlm.training import checkpoint
+from memlm.training.accelerator import build_accelerator
+from memlm.training.autoencoder import AutoencoderTraining
+from memlm.training.checkpoint import Progress, RunFolder
+from memlm.training.language_model import LanguageModelTraining
+from memlm.training.loop import fit
+from memlm.training.memory_model import MemoryModelTraining
+from memlm.training.model_training import ModelTraining, TrainedModel
+from memlm.training.objectives import objective_of
+from memlm.training.optimizers import freeze
+
+TRAININGS: Mapping[str, type[ModelTraining]] = {
+    "autoencoder": AutoencoderTraining,
+    "language_model": LanguageModelTraining,
+    "memory_model": MemoryModelTraining,
+}
+"""How each kind of model is trained."""
+
+Trained = TypeVar("Trained", bound=TrainedModel)
+
+
+@overload
+def train(
+    recipe: AutoencoderRecipe, folder: Path, *, prepared: PreparedData | None = ..., quiet: bool = ...
+) -> TextAutoencoder: ...
+@overload
+def train(
+    recipe: LanguageModelRecipe, folder: Path, *, prepared: PreparedData | None = ..., quiet: bool = ...
+) -> TextLanguageModel: ...
+@overload
+def train(
+    recipe: MemoryModelRecipe, folder: Path, *, prepared: PreparedData | None = ..., quiet: bool = ...
+) -> TextMemoryModel: ...
+@overload
+def train(
+    recipe: Recipe, folder: Path, *, prepared: PreparedData | None = ..., quiet: bool = ...
+) -> TextAutoencoder | TextLanguageModel | TextMemoryModel: ...
+def train(recipe: Recipe[Any], folder: Path, *, prepared: PreparedData | None = None, quiet: bool = False) -> Any:
+    """Train what a recipe describes, or go on where an interrupted run stopped, or load a finished one.
+
+    `prepared` is the recipe's data, for a caller that has it already: standard input can be read only once.
+
+    `folder` receives `recipe.json`, `metrics.jsonl`, `checkpoints/`, and `model/` at the end.
+
+    Raises:
+        ValueError: the recipe does not fit its data or the encoder it begins with, or `folder` holds another run.
+        TrainingDivergedError: a loss became NaN or infinite.
+    """
+    training = training_of(recipe, prepared or prepare(recipe.data, quiet=quiet))
+    run = fingerprint(recipe, training.prepared) + training.begins_with
+    if done := _finished(training.text_model, folder, run):
+        return done
+    start = RunFolder(folder, run)
+    checkpoint.refuse_others(start.checkpoints, run)  # before anything is written
+    accelerator = build_accelerator(recipe.stages[0].training, folder, all_used=training.all_weights_used)
+    if accelerator.num_processes > 1 and any(stage.weights.retrieval for stage in recipe.stages):
+        raise ValueError("retrieval tells a text from the whole rest of its batch: train it in one process")
+    if accelerator.is_main_process:
+        atomic_write(folder / "recipe.json", recipe.to_json())
+    model, progress = train_stages(training, accelerator, start=start, quiet=quiet)
+    result = training.finish(model.cpu(), _provenance(training, run, progress, accelerator))
+    if accelerator.is_main_process:
+        result.save_pretrained(folder / "model")
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return result
+
+
+def training_of(recipe: Recipe[Any], prepared: PreparedData) -> ModelTraining:
+    """How this recipe's model is trained on its data.
+
+    Raises:
+        ValueError: the recipe does not fit its data, or what it begins with.
+    """
+    return TRAININGS[recipe.model.kind](recipe, prepared)
+
+
+def train_stages(
+    training: ModelTraining,
+    accelerator: Accelerator,
+    *,
+    start: RunFolder | None = None,
+    stop: Callable[[dict[str, float]], bool] | None = None,
+    quiet: bool = False,
+) -> tuple[nn.Module, Progress]:
+    """Train stage after stage; with a folder to start from, a stage that is done is only loaded.
+
+    `stop` may end the last stage, given its held-out measures.
+    """
+    recipe, model, progress = training.recipe, training.build(), Progress()
+    for number, stage in enumerate(recipe.stages):
+        model = training.begin(stage, model)
+        freeze(model, stage.frozen)
+        last = number == len(recipe.stages) - 1
+        progress += fit(
+            model,
+            # A frozen encoder encodes before training begins, where it will be trained around.
+            training.sampler(stage, model.to(accelerator.device) if stage.frozen else model),
+            objective_of(recipe.model, stage),
+            stage.training,
+            accelerator=accelerator,
+            evaluate=training.evaluator(stage),
+            stop=stop if last else None,
+            title=f"Training {recipe.name}"
+            + f", stage {number + 1} of {len(recipe.stages)}" * (len(recipe.stages) > 1),
+            folder=start and start.at_stage(number, progress),
+            quiet=quiet,
+        )
+    freeze(model, ())
+    return model, progress
+
+
+def fingerprint(cfg: Config, prepared: PreparedData) -> str:
+    """A short hash of a configuration and data: what tells one run from another.
+
+    How a recipe's run is watched, saved and distributed is left out: it changes nothing of the model.
+    """
+    if isinstance(cfg, Recipe):
+        unwatched = ("eval_tokens", "checkpoint_tokens", "trackers", "num_processes", "sharded")
+        cfg = cfg.with_training(**{name: getattr(TrainingConfig(), name) for name in unwatched})
+    # By way of JSON, so that a ratio of 4 and one of 4.0 are the same, as they are in a recipe file.
+    text = type(cfg).from_json(cfg.to_json()).to_json()
+    return hashlib.sha256((text + prepared.fingerprint).encode()).hexdigest()[:16]
+
+
+def _finished(text_model: type[Trained], folder: Path, run: str) -> Trained | None:
+    """The model of a finished run of the same recipe and data, if `folder` holds one.
+
+    Raises:
+        ValueError: it holds another's, or cannot be a folder.
+    """
+    place_for("folder", folder)
+    if not (folder / "model").exists():
+        return None
+    model = text_model.from_pretrained(folder / "model")
+    if model.provenance.get("run") != run:
+        raise ValueError(f"{folder} holds a model of another recipe or data; give another folder, or delete it")
+    return model
+
+
+def _provenance(training: ModelTraining, run: str, progress: Progress, accelerator: Accelerator) -> dict[str, Any]:
+    """What a trained model is saved with: its run, recipe and data, how far it got, and what made it."""
+    recipe = training.recipe
+    dtype = precision_on(accelerator.device, recipe.stages[0].training.precision)
+    return {
+        "run": run,
+        "recipe": asdict(recipe),
+        "data": training.prepared.fingerprint,
+        **asdict(progress),
+        "made_by": asdict(Provenance.here(dtype=dtype, seed=recipe.seed)),
+    }
