@@ -9,11 +9,13 @@ from torch import Tensor
 
 from memlm import TextAutoencoder
 from memlm.config import (
+    AdamW,
     Attention,
     CrossAttention,
     DecoderConfig,
     Insertion,
     MemoryModelConfig,
+    Muon,
     Prefix,
     Unpooled,
     Weights,
@@ -24,7 +26,7 @@ from memlm.models.generation import generate
 from memlm.models.memory_model import MemoryModel
 from memlm.training.objectives import RETENTION, Objective, combined
 from memlm.training.optimizers import build_optimizers
-from tiny import randomized, tiny_model, tiny_recipe
+from tiny import randomized, tiny_model
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 TEXTS = ["the memory holds one long text ünd 漢字", "two words", "", "vector " * 30]
@@ -92,7 +94,7 @@ def test_an_autoencoders_gradients_and_step_are_the_cpus(mixer: Attention | None
     for name, gradient in here.items():
         torch.testing.assert_close(there[name], gradient, rtol=1e-2, atol=1e-2 * float(gradient.abs().max()))
     model = model.cuda()
-    optimizers = build_optimizers(model, tiny_recipe("").training.optimizer)
+    optimizers = build_optimizers(model, Muon(learning_rate=0.05, adamw=AdamW(learning_rate=1e-2)))
     batch = batch.rows(slice(None), "cuda")
     before = RETENTION.nats(model, batch)
     for _ in range(3):
