@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from memlm import MemoryFile, TextAutoencoder
 from memlm.store import lock
 from memlm.store.codec import Codec
+from memlm.store.frames import MAGIC
+from memlm.store.store import DamagedChunkError
 
 STREAM = "the memory holds one long text and the vector reads short chunk whole text. ünd 漢字 " * 40
 
@@ -149,6 +151,22 @@ def test_a_session_without_text_is_an_empty_document_as_an_append_is(notes: Memo
         session.flush()
     notes.append("", name="append")
     assert {name: notes[name] for name in list(notes)[1:]} == {"session": "", "flushed": "", "append": ""}
+
+
+def test_a_session_of_which_a_part_is_lost_goes_on_apart(notes: MemoryFile, trained: TextAutoencoder) -> None:
+    with notes.session("stream") as session:
+        for piece in ("first. ", "second. ", "third. "):
+            session.append(piece)
+            session.flush()
+    data = bytearray(notes.path.read_bytes())
+    places = [place for place in range(len(data)) if data.startswith(MAGIC, place)]
+    data[places[-2] + 50] ^= 1  # in the index of the second
+    notes.path.write_bytes(data)
+    broken, lost = MemoryFile.open(notes.path, trained), list[DamagedChunkError]()
+    assert list(broken) == ["before", "stream", "(damaged)", "stream"]
+    assert broken.text(on_damage=lost.append) == "the text before. first. third. "
+    assert [error.number for error in lost] == broken.damaged()
+    assert broken.num_chunks == notes.num_chunks
 
 
 def test_a_session_is_the_only_writer(notes: MemoryFile, monkeypatch: pytest.MonkeyPatch) -> None:

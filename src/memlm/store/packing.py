@@ -18,7 +18,7 @@ _SHRINKS = torch.linspace(0.4, 1, 13)
 
 
 class Packed(NamedTuple):
-    """Vectors as they are kept: a row each, of floats, or of levels packed into bytes, and a scale each."""
+    """Vectors as they are stored: a row each, of floats, or of levels packed into bytes, and a scale each."""
 
     rows: NDArray[Any]
     """[chunk dim] as float32 or float16, or [chunk byte]."""
@@ -27,7 +27,7 @@ class Packed(NamedTuple):
 
 
 def require_bits(bits: object) -> None:
-    """Raise ValueError where vectors cannot be kept in so many bits."""
+    """Raise ValueError where vectors cannot be stored in so many bits."""
     if type(bits) is not int or bits not in BITS:
         raise ValueError(f"bits of a dimension are one of {', '.join(map(str, BITS))}, not {bits!r}")
 
@@ -45,7 +45,7 @@ def pack(vectors: Float[Tensor, "chunk dim"], bits: Bits) -> Packed:
 
 
 def unpack(packed: Packed, bits: Bits, dim: int) -> Float[Tensor, "chunk dim"]:
-    """The vectors that were kept, [chunk dim]."""
+    """The vectors that were stored, [chunk dim]."""
     if bits >= 16:
         return torch.from_numpy(packed.rows.astype(np.float32))
     index = np.array(packed.rows)

@@ -6,6 +6,7 @@ body is damage of one chunk; where an index is damaged, the chunks of its segmen
 """
 
 import fcntl
+import itertools
 import json
 import os
 import weakref
@@ -28,6 +29,8 @@ SEGMENT_CHUNKS = 256
 """Chunks after which a file that is written as a whole begins another segment."""
 LOST = "(damaged)"
 """Stands for the documents of chunks whose segment has a damaged index."""
+_Contents = tuple[Sequence[tuple[str, int, bool]], NDArray[np.int32], NDArray[np.int64]]
+"""Each document's name, its chunks, and whether they continue the one before; all `numbers`; where records begin."""
 
 
 class SegmentStore:
@@ -56,13 +59,38 @@ class SegmentStore:
 
     def read_on(self) -> None:
         """Read the indexes of the segments after `end`."""
-        index = _Index(self.about, [*self.documents], [self.numbers], [self._begins], len(self.numbers))
+        documents, numbers, begins, count = [*self.documents], [self.numbers], [self._begins], len(self.numbers)
         self.file_bytes = os.fstat(self._file).st_size
         for frame in frames(self._file, self.end, self.file_bytes):
-            index.add(frame)
+            for parts, rows, places in self._read_index(frame, count):
+                numbers.append(rows)
+                begins.append(places)
+                sizes = iter(rows[:, BYTES].tolist())
+                for name, num_chunks, continues in parts:
+                    start, num_bytes = count, sum(itertools.islice(sizes, num_chunks))
+                    if continues and documents and documents[-1].name == name:  # not where its beginning is lost
+                        last = documents.pop()
+                        start, num_bytes = last.start_chunk, last.num_bytes + num_bytes
+                    count += num_chunks
+                    documents.append(Document(name, start, count, num_bytes))
             self.end = frame.end
-        self.documents = tuple(index.documents)
-        self.numbers, self._begins = np.concatenate(index.numbers), np.concatenate(index.begins)
+        self.documents = tuple(documents)
+        self.numbers, self._begins = np.concatenate(numbers), np.concatenate(begins)
+
+    def _read_index(self, frame: Frame, count: int) -> Iterator[_Contents]:
+        """The chunks that are lost before or in this frame, the one after `count` others, and those that are not."""
+        lost = 0 if frame.first_chunk is None else max(0, frame.first_chunk - count)
+        if frame.index is None:
+            lost += max(1, frame.num_chunks)  # one, where nothing was lost but empty documents
+        if lost:
+            rows = np.zeros((lost, 5), np.int32)
+            rows[:, RAW] = 1
+            yield [(LOST, lost, False)], rows, np.full(lost, -1)
+        if frame.index is not None:
+            line, _, rest = frame.index.partition(b"\n")
+            rows = np.frombuffer(rest, "<i4").reshape(-1, 5)
+            sizes = record_bytes(rows, self.about)
+            yield json.loads(line), rows, frame.body + np.cumsum(sizes) - sizes
 
     @property
     def torn_bytes(self) -> int:
@@ -160,52 +188,3 @@ def _segment(first_chunk: int, parts: Sequence[Part]) -> bytes:
     numbers = np.concatenate([Block.of([]).numbers, *(part.block.numbers for part in parts)]).astype("<i4")
     index = json.dumps(documents).encode() + b"\n" + numbers.tobytes()
     return encoded(first_chunk, len(numbers), index, b"".join(part.block.data for part in parts))
-
-
-class _Index:
-    """What the indexes of segments say, put together."""
-
-    def __init__(
-        self,
-        about: About,
-        documents: list[Document],
-        numbers: list[NDArray[np.int32]],
-        begins: list[NDArray[np.int64]],
-        count: int,
-    ) -> None:
-        self.about, self.documents, self.numbers, self.begins, self._count = about, documents, numbers, begins, count
-        self._is_gap = False
-        """Whether a segment is lost right before the next."""
-
-    def add(self, frame: Frame) -> None:
-        if frame.first_chunk is not None and frame.first_chunk > self._count:
-            self._lose(frame.first_chunk - self._count)
-        if frame.index is None:
-            self._lose(frame.num_chunks)
-            return
-        line, _, rest = frame.index.partition(b"\n")
-        numbers = np.frombuffer(rest, "<i4").reshape(-1, 5)
-        sizes = record_bytes(numbers, self.about)
-        self.numbers.append(numbers)
-        self.begins.append(frame.body + np.cumsum(sizes) - sizes)
-        start = 0
-        for name, count, continues in json.loads(line):
-            num_bytes = int(numbers[start : start + count, BYTES].sum())
-            if continues and not self._is_gap and self.documents:
-                last = self.documents.pop()
-                self._document(name, last.start_chunk, count, last.num_bytes + num_bytes)
-            else:
-                self._document(name, self._count, count, num_bytes)
-            start, self._is_gap = start + count, False
-
-    def _lose(self, count: int) -> None:
-        lost = np.zeros((count, 5), np.int32)
-        lost[:, RAW] = 1
-        self.numbers.append(lost)
-        self.begins.append(np.full(count, -1))
-        self._document(LOST, self._count, count, 0)
-        self._is_gap = True
-
-    def _document(self, name: str, start_chunk: int, count: int, num_bytes: int) -> None:
-        self._count += count
-        self.documents.append(Document(name, start_chunk, self._count, num_bytes))
