@@ -121,7 +121,8 @@ class ReadingConfig(Config):
         return self.batch_chunks or max(32, 1024 // chunk_len)
 
 
-READERS: dict[str, Reader] = {
+ReaderName = Literal["parallel", "linear", "autoregressive"]
+READERS: dict[ReaderName, Reader] = {
     "parallel": ParallelReader(),
     "linear": LinearReader(),
     "autoregressive": AutoregressiveReader(),
@@ -140,7 +141,7 @@ class ProbeConfig(Config):
     poolings: tuple[StatePooling, ...] = ()
     """How states become an embedding; by default what the model was made for: an autoencoder's memory, a sentence
     model's own, a causal model's last token, else the mean."""
-    readers: tuple[Literal["parallel", "linear", "autoregressive"], ...] = ("parallel",)
+    readers: tuple[ReaderName, ...] = ("parallel",)
     bits: tuple[int, ...] = ()
     """Also read embeddings quantized to so many bits a dimension."""
     noise: tuple[float, ...] = ()

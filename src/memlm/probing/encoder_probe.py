@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from memlm.config import READERS, AutoregressiveReader, Degradation, ProbeConfig, Quantization, Reader
+from memlm.data.chunks import Chunks
 from memlm.models.batch import batches
 from memlm.probing.controls import autoencoder_memories, constant, shuffled
 from memlm.probing.embed import Vectors, embed_chunks
@@ -99,7 +100,7 @@ class EncoderProbe:
         test, vectors = self.data.numbered.test, embeddings.test
         if spec.control == "random_tokens":
             chunks = self.data.random_tokens()
-            (vectors,) = embed_chunks(self.encoder, [spec.view], chunks, **self._embedding("random tokens"))
+            (vectors,) = self._embed(self.encoder, [spec.view], chunks, "random tokens")
             test = self.data.number(chunks)
         values, intervals = reader.measure(test, vectors, self.data.test_bytes)
         if isinstance(spec.degradation, Quantization):
@@ -149,7 +150,7 @@ class EncoderProbe:
         """What a reader is given; for any control, the codes are those of the encoder that is probed."""
         match spec.control:
             case "untrained":
-                return self._embed(self.encoder.untrained(spec.seed), [spec.view])[0]
+                return self._embed_all(self.encoder.untrained(spec.seed), [spec.view])[spec.view]
             case "shuffled":
                 return shuffled(self.embeddings[spec.view], spec.seed)
             case "constant" | "causal":
@@ -185,23 +186,21 @@ class EncoderProbe:
     @cached_property
     def embeddings(self) -> Mapping[View, Splits[Vectors]]:
         """The encoder's embeddings, by view."""
-        return dict(zip(self.views, self._embed(self.encoder, self.views), strict=True))
+        return self._embed_all(self.encoder, self.views)
 
     @cached_property
     def codes(self) -> Float[Tensor, "vocab code"]:
         """What readers write the vocabulary's tokens with."""
         return codes_of(self.encoder.token_table)[torch.from_numpy(self.data.types)]
 
-    def _embed(self, encoder: FrozenEncoder, views: Sequence[View]) -> list[Splits[Vectors]]:
-        made = [
-            embed_chunks(encoder, views, chunks, **self._embedding(f"{name} chunks of {self.chunk_len}", encoder))
-            for name, chunks in zip(("training", "validation", "test"), self.data.chunks, strict=True)
-        ]
-        return [Splits(*vectors) for vectors in zip(*made, strict=True)]
+    def _embed_all(self, encoder: FrozenEncoder, views: Sequence[View]) -> dict[View, Splits[Vectors]]:
+        named = zip(("training", "validation", "test"), self.data.chunks, strict=True)
+        made = [self._embed(encoder, views, part, f"{name} chunks of {self.chunk_len}") for name, part in named]
+        return {view: Splits(*vectors) for view, *vectors in zip(views, *made, strict=True)}
 
-    def _embedding(self, what: str, encoder: FrozenEncoder | None = None) -> dict[str, Any]:
-        title = f"Embedding {what} with {(encoder or self.encoder).name}"
-        return {"cache": self.cache / "embeddings", "title": title, "quiet": self.quiet}
+    def _embed(self, encoder: FrozenEncoder, views: Sequence[View], chunks: Chunks, what: str) -> list[Vectors]:
+        title = f"Embedding {what} with {encoder.name}"
+        return embed_chunks(encoder, views, chunks, cache=self.cache / "embeddings", title=title, quiet=self.quiet)
 
     def _remembered(self, spec: ReaderSpec, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What `make` gives, from the cache if it has been made before from the same encoder, text and settings."""

@@ -7,7 +7,7 @@ from typing import Literal
 import tyro
 
 from memlm.cli.command import Answer, ReadsText, keep
-from memlm.config import ProbeConfig, ReadingConfig, SettleConfig, StatePooling
+from memlm.config import ProbeConfig, ReaderName, ReadingConfig, SettleConfig, StatePooling
 from memlm.runtime.files import place_for
 
 
@@ -55,7 +55,7 @@ class Probe(_Reads):
     pooling: tuple[StatePooling, ...] = ()
     """How states become an embedding; by default what the model was made for (memory, sentence, last token, or mean).
     `all` keeps every position's state, `positional` is a fixed random projection of all of them."""
-    reader: tuple[Literal["parallel", "linear", "autoregressive"], ...] = ("parallel",)
+    reader: tuple[ReaderName, ...] = ("parallel",)
     """What is trained to regenerate the text."""
     bits: tuple[int, ...] = ()
     """Also read embeddings quantized to so many bits a dimension."""
