@@ -37,7 +37,7 @@ def claims_page(decisions: Sequence[Decision], results: Results) -> Page:
         "evidence": list(filter(None, parts)),
         "costs": _costs(shown),
     }
-    return Page("claims", data)
+    return Page("experiments/claims", data)
 
 
 def claims_table(decisions: Sequence[Decision]) -> Table:

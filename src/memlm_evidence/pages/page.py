@@ -1,7 +1,8 @@
 """Pages: a Jinja template and what it shows, as one self-contained HTML file or as GitHub-flavoured Markdown.
 
-A template in `templates/` is written once for both formats: its macros (`m.table`, `m.figure`, ...) are those of
-`macros.html.jinja` or of `macros.md.jinja`. What a template prints is escaped, and control characters are made visible.
+A template, in `templates/` or beside a module that makes a page, is written once for both formats: its macros
+(`m.table`, `m.figure`, ...) are those of `macros.html.jinja` or of `macros.md.jinja`. What it prints is escaped, and
+control characters are made visible.
 """
 
 import re
@@ -12,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from memlm.runtime.files import atomic_write
@@ -41,9 +42,10 @@ _REFERENCE = re.compile(r"""(\bid="|href="#|url\(#)""")
 
 @dataclass(frozen=True)
 class Page:
-    """A template's name, without its ending, and the values that it shows."""
+    """A template and the values that it shows."""
 
     template: str
+    """Its path in `templates/` or in the package, without its ending."""
     data: Mapping[str, Any]
 
     def to_html(self) -> str:
@@ -76,7 +78,7 @@ def markdown_escaped(text: str) -> str:
 def environment(kind: Format) -> Environment:
     """The templates' environment for a format."""
     made = Environment(
-        loader=PackageLoader("memlm_evidence.pages"),
+        loader=ChoiceLoader([PackageLoader("memlm_evidence.pages"), PackageLoader("memlm_evidence", "")]),
         autoescape=True,
         finalize=_plain if kind == "html" else _plain_markdown,
         lstrip_blocks=True,

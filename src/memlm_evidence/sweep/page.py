@@ -60,7 +60,7 @@ def sweep_page(swept: SweepResult) -> Page:
         "failed": [(_said(row["values"], names), row["failed"]) for row in swept.failed],
         "made_by": _made_by(swept),
     }
-    return Page("sweep", data)
+    return Page("sweep/page", data)
 
 
 def best_of(swept: SweepResult) -> str:

@@ -41,4 +41,4 @@ def page(results: Sequence[EmbeddingsResult]) -> Page:
         "budgets": seeds_table(budgeted, budgets) if budgeted else None,
         "controls": Table(["control", *controls], cells, CAPTION) if cells else None,
     }
-    return Page("evidence/embeddings", data)
+    return Page("experiments/embeddings/page", data)

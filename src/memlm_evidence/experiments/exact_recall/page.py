@@ -29,4 +29,4 @@ def page(results: Sequence[RecallResult]) -> Page:
         y_limits=(0.0, 1.02),
     )
     table = Table(["trained", *(f"at {far}" for far in distances), "blind"], cells)
-    return Page("evidence/recall", {"figure": figure, "table": table})
+    return Page("experiments/exact_recall/page", {"figure": figure, "table": table})

@@ -18,4 +18,4 @@ def page(results: Sequence[ForeignTextResult]) -> Page:
         "retained bits/token": of("retained_bits_per_token", number),
     }
     by_kind = seeds_table([result.rows for result in results], columns)
-    return Page("evidence/foreign_text", {"by_kind": by_kind, "samples": results[0].samples})
+    return Page("experiments/foreign_text/page", {"by_kind": by_kind, "samples": results[0].samples})

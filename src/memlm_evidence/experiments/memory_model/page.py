@@ -51,7 +51,7 @@ def memory_page(compared: Sequence[MemoryModelResult], recalled: Sequence[Recall
         "evidence": parts,
         "made_by": made_by((compared or recalled)[-1].provenance),
     }
-    return Page("memory_model", data)
+    return Page("experiments/memory_model/report", data)
 
 
 def page(seeds: Sequence[MemoryModelResult]) -> Page | None:
@@ -71,7 +71,7 @@ def page(seeds: Sequence[MemoryModelResult]) -> Page | None:
             if (found := [rows for seed in seeds if (rows := getattr(seed, key))])
         },
     }
-    return Page("evidence/comparison", data)
+    return Page("experiments/memory_model/page", data)
 
 
 _VARIED: Mapping[str, Sequence[str]] = {

@@ -28,4 +28,6 @@ def page(results: Sequence[MemoryTrainingResult]) -> Page:
         x_ticks={float(number): str(number) for number in chunks},
     )
     cells = [[str(row.window_chunks), *(number(getattr(row, name)) for name in shown)] for row in rows]
-    return Page("evidence/memory_training", {"figure": figure, "table": Table(["chunks", *shown.values()], cells)})
+    return Page(
+        "experiments/memory_training/page", {"figure": figure, "table": Table(["chunks", *shown.values()], cells)}
+    )

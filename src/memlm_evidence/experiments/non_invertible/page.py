@@ -49,7 +49,7 @@ def known_sources_page(results: Sequence[NonInvertibleResult]) -> Page:
         "measurements": page(results),
         "made_by": made_by(results[0].provenance),
     }
-    return Page("known_sources", data)
+    return Page("experiments/non_invertible/report", data)
 
 
 def page(results: Sequence[NonInvertibleResult]) -> Page:
@@ -68,7 +68,7 @@ def page(results: Sequence[NonInvertibleResult]) -> Page:
             "Nats a token; computed, without sampling.",
         ),
     }
-    return Page("evidence/known_sources", data)
+    return Page("experiments/non_invertible/page", data)
 
 
 def _by_length(seeds: Sequence[Sequence[Any]]) -> Figure:

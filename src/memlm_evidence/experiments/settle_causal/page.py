@@ -17,4 +17,4 @@ def page(results: Sequence[SettlingResult]) -> Page:
         "exact texts": of("exact_match", share),
     }
     table = seeds_table([result.attacks for result in results], columns)
-    return Page("evidence/settle", {"of": results[0], "attacks": table})
+    return Page("experiments/settle_causal/page", {"of": results[0], "attacks": table})

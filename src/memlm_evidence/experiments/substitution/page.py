@@ -31,4 +31,4 @@ def page(results: Sequence[SubstitutionResult]) -> Page:
         log_y=True,
     )
     cells = [[f"{row.context_tokens:,}", *(number(getattr(row, name), 1) for name in shown)] for row in rows]
-    return Page("evidence/substitution", {"figure": figure, "table": Table(["past", *shown.values()], cells)})
+    return Page("experiments/substitution/page", {"figure": figure, "table": Table(["past", *shown.values()], cells)})
