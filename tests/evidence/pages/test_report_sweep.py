@@ -14,7 +14,7 @@ from memlm_evidence.sweep.rows import SweepResult, read_sweep
 from tiny import tiny_recipe
 
 MIXERS = 'model.encoder.mixer=attention,{"kind":"masked_mixer","num_heads":4}'
-RATES = "training.optimizer.learning_rate=0.01,0.02,0.1"
+RATES = "stages.*.training.optimizer.learning_rate=0.01,0.02,0.1"
 MADE = {"memlm": "0.1.0", "commit": "abc", "torch": "2.9", "python": "3.11", "machine": "one", "num_threads": 1}
 
 
