@@ -1,4 +1,4 @@
-"""Jobs in worker processes: each done once and its row kept, whoever shares the folder and whatever is killed."""
+"""Jobs in worker processes: each done once and its row written, whoever shares the folder or is killed."""
 
 import json
 import os
