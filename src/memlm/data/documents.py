@@ -23,6 +23,11 @@ class Document(NamedTuple):
     text: str
     year: int | None = None
 
+    @property
+    def num_bytes(self) -> int:
+        """In UTF-8; lone surrogates count here, because the tokenizer refuses them with a better message."""
+        return len(self.text.encode("utf-8", "surrogatepass"))
+
 
 class Readable(Protocol):
     """A stream of bytes."""

@@ -10,6 +10,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from memlm.data.documents import Document
+
 
 def starts_of(lengths: Sequence[int]) -> NDArray[np.int64]:
     """Where documents of these lengths begin when laid end to end [document + 1], and where the last one ends."""
@@ -38,14 +40,14 @@ class SplitWriter:
         """Documents added so far."""
         return len(self._names)
 
-    def add(self, name: str, num_bytes: int, tokens: NDArray[np.int32]) -> None:
+    def add(self, document: Document, tokens: NDArray[np.int32]) -> None:
         """Append a document."""
         data = tokens.astype(self._dtype).tobytes()
         self._file.write(data)
         self._digest.update(data)
-        self._names.append(name)
+        self._names.append(document.name)
         self._lengths.append(len(tokens))
-        self._sizes.append(num_bytes)
+        self._sizes.append(document.num_bytes)
 
     def finish(self) -> str:
         """Write what is not yet written, and return a hash of all tokens and of where documents begin."""

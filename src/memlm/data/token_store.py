@@ -103,42 +103,32 @@ def prepare(config: DataConfig, *, cache: Path | None = None, quiet: bool = Fals
 def tokenize_documents(tokenizer: Tokenizer, documents: Iterable[Document]) -> TokenSplit:
     """Tokenize documents in memory."""
     dtype = _token_dtype(tokenizer)
-    rows = [(document.name, size, tokens.astype(dtype)) for document, size, tokens in _tokenized(tokenizer, documents)]
-    names, sizes, arrays = zip(*rows, strict=True) if rows else ((), (), ())
+    found = _tokenized(tokenizer, documents)
+    rows = [(document.name, document.num_bytes, tokens.astype(dtype)) for document, tokens in found]
     return TokenSplit(
-        tokens=np.concatenate([np.zeros(0, dtype), *arrays]),
-        document_starts=starts_of([len(array) for array in arrays]),
-        document_bytes=np.array(sizes, dtype=np.int64),
-        document_names=names,
+        tokens=np.concatenate([np.zeros(0, dtype), *(tokens for _, _, tokens in rows)]),
+        document_starts=starts_of([len(tokens) for _, _, tokens in rows]),
+        document_bytes=np.array([num_bytes for _, num_bytes, _ in rows], dtype=np.int64),
+        document_names=[name for name, _, _ in rows],
     )
 
 
-def _tokenized(
-    tokenizer: Tokenizer, documents: Iterable[Document]
-) -> Iterator[tuple[Document, int, NDArray[np.int32]]]:
-    """Each document with its bytes and its tokens, worked off in batches of bounded size."""
+def _tokenized(tokenizer: Tokenizer, documents: Iterable[Document]) -> Iterator[tuple[Document, NDArray[np.int32]]]:
+    """Each document with its tokens, in batches of bounded size."""
     for batch in _batches(documents):
-        arrays = tokenizer.encode_batch([document.text for document, _ in batch])
-        for (document, num_bytes), tokens in zip(batch, arrays, strict=True):
-            yield document, num_bytes, tokens
+        yield from zip(batch, tokenizer.encode_batch([document.text for document in batch]), strict=True)
 
 
-def _batches(documents: Iterable[Document]) -> Iterator[list[tuple[Document, int]]]:
-    batch: list[tuple[Document, int]] = []
-    batch_bytes = 0
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    batch, num_bytes = list[Document](), 0
     for document in documents:
-        batch.append((document, _num_bytes(document)))
-        batch_bytes += batch[-1][1]
-        if batch_bytes >= _BATCH_BYTES:
+        batch.append(document)
+        num_bytes += document.num_bytes
+        if num_bytes >= _BATCH_BYTES:
             yield batch
-            batch, batch_bytes = [], 0
+            batch, num_bytes = [], 0
     if batch:
         yield batch
-
-
-def _num_bytes(document: Document) -> int:
-    # A lone surrogate is let through here, because the tokenizer refuses it with a better message.
-    return len(document.text.encode("utf-8", "surrogatepass"))
 
 
 def _token_dtype(tokenizer: Tokenizer) -> np.dtype[np.unsignedinteger[Any]]:
@@ -175,17 +165,17 @@ def _write_splits(
     words: set[str] = set()
     with ExitStack() as stack:
 
-        def add(split: str, document: Document, num_bytes: int, tokens: NDArray[np.int32]) -> None:
+        def add(split: str, document: Document, tokens: NDArray[np.int32]) -> None:
             if split not in writers:
                 writers[split] = stack.enter_context(SplitWriter(folder, split, _token_dtype(tokenizer)))
-            writers[split].add(document.name, num_bytes, tokens)
+            writers[split].add(document, tokens)
 
-        for document, num_bytes, tokens in _tokenized(tokenizer, texts_of(reader)):
+        for document, tokens in _tokenized(tokenizer, texts_of(reader)):
             split = split_of(document, config)
-            add(split, document, num_bytes, tokens)
+            add(split, document, tokens)
             if config.everyday_bytes and split == "train" and len(words) < _EVERYDAY_WORDS:
                 words.update(document.text.split())
-            advance(num_bytes)
+            advance(document.num_bytes)
         _require_splits(config, {name: writer.num_documents for name, writer in writers.items()})
         if config.everyday_bytes:
             for made_up in _tokenized(tokenizer, everyday_documents(sorted(words), config.everyday_bytes)):
@@ -215,9 +205,8 @@ def _training_texts(config: DataConfig, reader: CorpusReader, max_bytes: int, ad
     for document in texts_of(reader):
         if split_of(document, config) == "train":
             yield document.text
-            num_bytes = _num_bytes(document)
-            total += num_bytes
-            advance(num_bytes)
+            total += document.num_bytes
+            advance(document.num_bytes)
         if total >= max_bytes:
             return
 

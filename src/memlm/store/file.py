@@ -10,9 +10,9 @@ from memlm.runtime.progress import Advance
 from memlm.store.block import About, Block, Part
 from memlm.store.chunk import StoredChunk
 from memlm.store.codec import Codec, require_target
-from memlm.store.documents import Documents, named_texts, require_string
 from memlm.store.formats import open_store
 from memlm.store.lock import remove_leftovers
+from memlm.store.named_texts import Documents, named_texts, require_string
 from memlm.store.packing import Bits, require_bits
 from memlm.store.reader import MemoryReader
 from memlm.store.segments import SEGMENT_CHUNKS, write_file

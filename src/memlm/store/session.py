@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from memlm.store.chunk import StoredChunk
 from memlm.store.codec import Codec
-from memlm.store.documents import require_string
+from memlm.store.named_texts import require_string
 from memlm.store.tokenized import utf8
 
 _CHUNKS_AT_ONCE = 16
