@@ -7,10 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
 from torch import nn
 
-from memlm.config import AdamW, AutoencoderRecipe, MemoryModelRecipe, MemoryShape, Positional, Recipe, Weights
+from memlm.config import (
+    AdamW,
+    AutoencoderRecipe,
+    LoraConfig,
+    MemoryModelRecipe,
+    MemoryShape,
+    Positional,
+    Prefix,
+    PretrainedDecoder,
+    Recipe,
+    Weights,
+)
 from memlm.data.chunks import LazyChunks, split_into_chunks
 from memlm.data.token_store import prepare
 from memlm.models.batch import encode_chunks
@@ -259,3 +271,25 @@ def test_recipes_of_one_comparison_share_tokens_and_decoder() -> None:
     taught = memory_model(encoder_from="somewhere", reading_fraction=0.25, num_tokens=1_000_000)
     assert [stage.training.num_tokens for stage in taught.stages] == [250_000, 750_000]
     assert all(stage.frozen == ("encoder",) for stage in taught.stages)
+
+
+def test_a_pretrained_decoder_learns_through_its_adapters_alone(
+    combined: MemoryModelRecipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    sizes = transformers.GPT2Config(n_embd=16, n_layer=1, n_head=2, n_positions=64, vocab_size=308)  # its head is tied
+    transformers.GPT2LMHeadModel(sizes).save_pretrained(tmp_path / "base")
+    decoder = PretrainedDecoder(name=str(tmp_path / "base"), lora=LoraConfig(rank=2))
+    recipe = replace(combined, model=replace(combined.model, decoder=decoder, insertion=Prefix(num_positions=2)))
+    recipe = recipe.with_training(num_tokens=1500, checkpoint_tokens=256)
+    train(recipe, tmp_path / "alone", quiet=True)
+    with monkeypatch.context() as patch:
+        break_down_after(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, tmp_path / "run", quiet=True)
+    train(recipe, tmp_path / "run", quiet=True)
+    assert (tmp_path / "run" / WEIGHTS).read_bytes() == (tmp_path / "alone" / WEIGHTS).read_bytes()
+    trained = load_file(tmp_path / "run" / WEIGHTS)
+    learned = {name for name, weight in trained.items() if name.startswith("decoder.") and weight.any()}
+    assert any("lora_B" in name for name in learned)
+    assert all("lora_" in name for name in learned)

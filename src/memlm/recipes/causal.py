@@ -3,21 +3,8 @@
 from dataclasses import replace
 from typing import Literal
 
-from memlm.config import (
-    AdamW,
-    Attention,
-    BpeTokenizer,
-    DataConfig,
-    LanguageModelConfig,
-    LanguageModelRecipe,
-    MaskedMixer,
-    Muon,
-    Recipe,
-    StackConfig,
-    Stage,
-    TrainingConfig,
-    Weights,
-)
+from memlm import config
+from memlm.recipes.scale import muon_training
 
 
 def causal(
@@ -28,21 +15,27 @@ def causal(
     vocab_size: int = 1024,
     num_tokens: int = 2_000_000,
     seed: int = 0,
-) -> LanguageModelRecipe:
+) -> config.LanguageModelRecipe:
     """A causal language model, trained on the next token.
 
     Claim (paper, §3): its last token's state holds next to nothing of the 64 tokens it was made from, whatever the
     model's size and budget. Cost: 2 M tokens, about two minutes on one core.
     """
     blocks = {
-        "attention": StackConfig(dim=dim, num_layers=num_layers, mixer=Attention(num_heads=4), causal=True),
-        "masked_mixer": StackConfig(dim=dim, num_layers=num_layers, mixer=MaskedMixer(num_heads=8), causal=True),
+        "attention": config.StackConfig(
+            dim=dim, num_layers=num_layers, mixer=config.Attention(num_heads=4), causal=True
+        ),
+        "masked_mixer": config.StackConfig(
+            dim=dim, num_layers=num_layers, mixer=config.MaskedMixer(num_heads=8), causal=True
+        ),
     }
-    return Recipe(
+    return config.Recipe(
         name=f"causal {mixer} {dim}",
-        data=DataConfig(tokenizer=BpeTokenizer(vocab_size=vocab_size)),
-        model=LanguageModelConfig(vocab_size=vocab_size, chunk_len=chunk_len, stack=blocks[mixer]),
-        stages=(Stage(weights=Weights(causal=1.0), training=_training(num_tokens, 32 * chunk_len, seed)),),
+        data=config.DataConfig(tokenizer=config.BpeTokenizer(vocab_size=vocab_size)),
+        model=config.LanguageModelConfig(vocab_size=vocab_size, chunk_len=chunk_len, stack=blocks[mixer]),
+        stages=(
+            config.Stage(weights=config.Weights(causal=1.0), training=_training(num_tokens, 32 * chunk_len, seed)),
+        ),
     )
 
 
@@ -54,7 +47,7 @@ def retrieval(
     vocab_size: int = 1024,
     num_tokens: int = 2_000_000,
     seed: int = 0,
-) -> LanguageModelRecipe:
+) -> config.LanguageModelRecipe:
     """A causal language model, trained on, for the second half of its tokens, to tell which texts belong together.
 
     Claim (paper, §3): retrieval training adds next to nothing to what its last token's state holds of the text.
@@ -62,19 +55,10 @@ def retrieval(
     """
     first = causal(chunk_len, dim, num_layers, mixer, vocab_size, num_tokens // 2, seed)
     # The batch's other texts are what each is told from: 64 of one and a half chunks.
-    second = _training(num_tokens - num_tokens // 2, 96 * chunk_len, seed, learning_rate_scale=0.5)
-    stage = Stage(weights=Weights(retrieval=1.0), training=second)
+    second = _training(num_tokens - num_tokens // 2, 96 * chunk_len, seed, rate=0.5)
+    stage = config.Stage(weights=config.Weights(retrieval=1.0), training=second)
     return replace(first, name=f"retrieval {mixer} {dim}", stages=(*first.stages, stage))
 
 
-def _training(num_tokens: int, batch_tokens: int, seed: int, learning_rate_scale: float = 1.0) -> TrainingConfig:
-    adamw = AdamW(learning_rate=5e-3 * learning_rate_scale)
-    return TrainingConfig(
-        num_tokens=num_tokens,
-        batch_tokens=batch_tokens,
-        optimizer=Muon(learning_rate=0.02 * learning_rate_scale, momentum=0.95, adamw=adamw),
-        warmup_tokens=min(10 * batch_tokens, num_tokens // 10),
-        eval_tokens=max(batch_tokens, num_tokens // 10),
-        checkpoint_tokens=max(batch_tokens, num_tokens // 4),
-        seed=seed,
-    )
+def _training(num_tokens: int, batch_tokens: int, seed: int, rate: float = 1.0) -> config.TrainingConfig:
+    return muon_training(num_tokens, batch_tokens, seed, rates=(0.02 * rate, 5e-3 * rate), momentum=0.95)

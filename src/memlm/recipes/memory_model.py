@@ -3,29 +3,8 @@
 from dataclasses import replace
 from typing import Literal
 
-from memlm.config import (
-    AdamW,
-    Aligned,
-    BpeTokenizer,
-    CrossAttention,
-    DataConfig,
-    DecoderConfig,
-    Insertion,
-    MaskedMixer,
-    MemoryModelConfig,
-    MemoryModelRecipe,
-    MemoryShape,
-    Muon,
-    Positional,
-    Prefix,
-    Recipe,
-    StackConfig,
-    Stage,
-    TrainingConfig,
-    Unpooled,
-    Weights,
-    WindowConfig,
-)
+from memlm import config
+from memlm.recipes.scale import muon_training
 
 
 def memory_model(
@@ -45,7 +24,7 @@ def memory_model(
     reading_fraction: float = 0.0,
     recall_fraction: float = 0.0,
     seed: int = 0,
-) -> MemoryModelRecipe:
+) -> config.MemoryModelRecipe:
     """A causal decoder that reads one vector for each past chunk, trained on the combined objective.
 
     With `encoder_from`, a trained encoder is taken and frozen; with `reading_fraction`, that share of the tokens goes
@@ -57,43 +36,43 @@ def memory_model(
     Claim (paper, §4): memories of combined training give back nearly all of their text, at the same next-token loss.
     Cost: one million tokens, two and a half minutes on two cores.
     """
-    combined = Weights(causal=1.0, retention=retention)
+    combined = config.Weights(causal=1.0, retention=retention)
     reading = round(reading_fraction * num_tokens)
     if not 0 <= reading_fraction < 1:
         raise ValueError(f"reading_fraction must lie in [0, 1), not {reading_fraction}")
     # Small batches: on text this short, steps are what counts. But attention that finds a fact by its key is not
     # learned from small ones.
     batch_tokens = (32 if recall_fraction else 8) * window_chunks * chunk_len
-    parts = [(Weights(retention=1.0), reading)] if reading else []
+    parts = [(config.Weights(retention=1.0), reading)] if reading else []
     stages = tuple(
-        Stage(
+        config.Stage(
             weights=weights,
-            training=_training(tokens, batch_tokens, seed),
+            training=muon_training(tokens, batch_tokens, seed, rates=(0.05, 1e-2), short_fraction=0.0),
             frozen=("encoder",) if encoder_from is not None else (),
         )
         for weights, tokens in [*parts, (combined, num_tokens - reading)]
     )
-    return Recipe(
+    return config.Recipe(
         name=f"memory model {chunk_len} → {memory_dim}",
-        data=DataConfig(tokenizer=BpeTokenizer(vocab_size=vocab_size)),
-        model=MemoryModelConfig(
-            shape=MemoryShape(vocab_size=vocab_size, chunk_len=chunk_len, memory_dim=memory_dim, end_token=True),
-            encoder=StackConfig(num_layers=1, mixer=MaskedMixer(num_heads=8)),
-            pooling=Positional(token_dim=16),
+        data=config.DataConfig(tokenizer=config.BpeTokenizer(vocab_size=vocab_size)),
+        model=config.MemoryModelConfig(
+            shape=config.MemoryShape(vocab_size=vocab_size, chunk_len=chunk_len, memory_dim=memory_dim, end_token=True),
+            encoder=config.StackConfig(num_layers=1, mixer=config.MaskedMixer(num_heads=8)),
+            pooling=config.Positional(token_dim=16),
             insertion=_insertion(insertion, num_positions),
-            decoder=DecoderConfig(dim=dim, num_layers=num_layers),
+            decoder=config.DecoderConfig(dim=dim, num_layers=num_layers),
             max_memories=window_chunks - 1,
             # Without retention nobody learns to give tokens back.
             overlap=overlap if retention else 0,
             pointer_span=pointer_span,
         ),
         stages=stages,
-        windows=WindowConfig(num_chunks=window_chunks, recall_fraction=recall_fraction),
+        windows=config.WindowConfig(num_chunks=window_chunks, recall_fraction=recall_fraction),
         encoder_from=encoder_from,
     )
 
 
-def without_memory(recipe: MemoryModelRecipe, *, full_context: bool = False) -> MemoryModelRecipe:
+def without_memory(recipe: config.MemoryModelRecipe, *, full_context: bool = False) -> config.MemoryModelRecipe:
     """The same decoder without memories, trained on the same tokens: blind to the past, or, with `full_context`,
     reading whole windows as tokens."""
     shape = recipe.model.shape
@@ -102,7 +81,7 @@ def without_memory(recipe: MemoryModelRecipe, *, full_context: bool = False) -> 
     longer_shape = replace(shape, chunk_len=shape.chunk_len * longer)
     model = replace(recipe.model, shape=longer_shape, encoder=None, pointer_span=0)
     return replace(
-        recipe.with_stages(weights=Weights(causal=1.0), frozen=()),
+        recipe.with_stages(weights=config.Weights(causal=1.0), frozen=()),
         name=f"{'full context' if full_context else 'no memory'} of {recipe.name}",
         model=model,
         windows=replace(
@@ -114,48 +93,35 @@ def without_memory(recipe: MemoryModelRecipe, *, full_context: bool = False) -> 
     )
 
 
-def oracle(recipe: MemoryModelRecipe) -> MemoryModelRecipe:
+def oracle(recipe: config.MemoryModelRecipe) -> config.MemoryModelRecipe:
     """The same model, which predicts each chunk from the memory of that very chunk: more than any past can tell."""
     model = replace(recipe.model, overlap=0, pointer_span=0)
-    return replace(recipe.with_stages(weights=Weights(copy=1.0)), name=f"oracle of {recipe.name}", model=model)
+    return replace(recipe.with_stages(weights=config.Weights(copy=1.0)), name=f"oracle of {recipe.name}", model=model)
 
 
-def encoder_decoder(recipe: MemoryModelRecipe) -> MemoryModelRecipe:
+def encoder_decoder(recipe: config.MemoryModelRecipe) -> config.MemoryModelRecipe:
     """A standard encoder-decoder with the same encoder and a decoder of the same size: every layer attends to the
     states of all past tokens, and nothing is pooled."""
     shape, decoder = recipe.model.shape, recipe.model.decoder
-    if not isinstance(decoder, DecoderConfig):
+    if not isinstance(decoder, config.DecoderConfig):
         raise ValueError(f"an encoder-decoder's decoder is trained from scratch, not {decoder.kind}")
     model = replace(
         recipe.model,
         shape=replace(shape, memory_dim=decoder.dim, num_slots=shape.chunk_len),
-        pooling=Aligned(),
-        insertion=CrossAttention(num_parts=None),
+        pooling=config.Aligned(),
+        insertion=config.CrossAttention(num_parts=None),
         overlap=0,
         pointer_span=0,
     )
-    causal = recipe.with_stages(weights=Weights(causal=1.0))
+    causal = recipe.with_stages(weights=config.Weights(causal=1.0))
     return replace(causal, name=f"encoder-decoder of {recipe.name}", model=model)
 
 
-def _insertion(name: str, num_positions: int) -> Insertion:
+def _insertion(name: str, num_positions: int) -> config.Insertion:
     match name:
         case "unpooled":
-            return Unpooled(num_positions=num_positions)
+            return config.Unpooled(num_positions=num_positions)
         case "cross_attention":
-            return CrossAttention(num_parts=num_positions)
+            return config.CrossAttention(num_parts=num_positions)
         case _:
-            return Prefix(num_positions=num_positions)
-
-
-def _training(num_tokens: int, batch_tokens: int, seed: int) -> TrainingConfig:
-    return TrainingConfig(
-        num_tokens=num_tokens,
-        batch_tokens=batch_tokens,
-        optimizer=Muon(learning_rate=0.05, adamw=AdamW(learning_rate=1e-2)),
-        warmup_tokens=min(10 * batch_tokens, num_tokens // 10),
-        eval_tokens=max(batch_tokens, num_tokens // 10),
-        checkpoint_tokens=max(batch_tokens, num_tokens // 4),
-        short_fraction=0.0,
-        seed=seed,
-    )
+            return config.Prefix(num_positions=num_positions)

@@ -3,18 +3,7 @@
 from dataclasses import replace
 from typing import Literal
 
-from memlm.config import (
-    AutoencoderRecipe,
-    BpeTokenizer,
-    DataConfig,
-    HubCorpus,
-    LanguageModelConfig,
-    LanguageModelRecipe,
-    LastToken,
-    MemoryModelRecipe,
-    Recipe,
-    Weights,
-)
+from memlm import config
 from memlm.recipes.memory_model import memory_model
 from memlm.recipes.reference import reference
 from memlm.recipes.scale import Scale
@@ -35,7 +24,7 @@ def paper_autoencoder(
     num_layers: int = 16,
     num_tokens: int = NUM_TOKENS,
     seed: int = 0,
-) -> AutoencoderRecipe:
+) -> config.AutoencoderRecipe:
     """The paper's autoencoder at the paper's size: 512 tokens in one vector of `dim` (512 to 1024) dimensions.
 
     As `reference`, with `num_layers` in the encoder and as many in the decoder.
@@ -72,17 +61,17 @@ def paper_causal(
     num_layers: int = 16,
     num_tokens: int = NUM_TOKENS,
     seed: int = 0,
-) -> LanguageModelRecipe:
+) -> config.LanguageModelRecipe:
     """The paper's causal language model at the paper's size, of the same blocks as its autoencoder's encoder.
 
     Claim (paper, §3): its last token's state gives back 0.05 of 512 tokens. Cost: `memlm bench paper`.
     """
     same = paper_autoencoder(mixer, corpus, dim, num_layers, num_tokens, seed)
-    return Recipe(
+    return config.Recipe(
         name=f"paper's causal model, {mixer}",
         data=same.data,
-        model=LanguageModelConfig(vocab_size=VOCAB_SIZE, chunk_len=512, stack=same.model.encoder),
-        stages=tuple(replace(stage, weights=Weights(causal=1.0)) for stage in same.stages),
+        model=config.LanguageModelConfig(vocab_size=VOCAB_SIZE, chunk_len=512, stack=same.model.encoder),
+        stages=tuple(replace(stage, weights=config.Weights(causal=1.0)) for stage in same.stages),
     )
 
 
@@ -97,7 +86,7 @@ def paper_memory_model(
     encoder_from: str | None = None,
     reading_fraction: float = 0.0,
     seed: int = 0,
-) -> MemoryModelRecipe:
+) -> config.MemoryModelRecipe:
     """The paper's memory model at the paper's size: windows of 4 chunks of 256 tokens, a vector of `encoder_dim` each.
 
     The encoder is the autoencoder's, of `mixer`; the decoder a Llama of width `dim`, which reads a memory in one
@@ -132,16 +121,18 @@ def paper_memory_model(
         recipe,
         name=f"paper's memory model, {mixer}",
         data=encoder.data,
-        model=replace(recipe.model, encoder=encoder.model.encoder, pooling=LastToken()),
+        model=replace(recipe.model, encoder=encoder.model.encoder, pooling=config.LastToken()),
         stages=stages,
     )
 
 
-def _data(corpus: Corpus) -> DataConfig:
+def _data(corpus: Corpus) -> config.DataConfig:
     names = {
-        "fineweb-edu": HubCorpus(name="HuggingFaceFW/fineweb-edu", subset="sample-10BT", max_bytes=60_000_000_000),
-        "finemath": HubCorpus(name="HuggingFaceTB/finemath", subset="finemath-4plus", max_bytes=60_000_000_000),
+        "fineweb-edu": config.HubCorpus(
+            name="HuggingFaceFW/fineweb-edu", subset="sample-10BT", max_bytes=60_000_000_000
+        ),
+        "finemath": config.HubCorpus(name="HuggingFaceTB/finemath", subset="finemath-4plus", max_bytes=60_000_000_000),
     }
-    tokenizer = BpeTokenizer(vocab_size=VOCAB_SIZE, train_bytes=1_000_000_000)
+    tokenizer = config.BpeTokenizer(vocab_size=VOCAB_SIZE, train_bytes=1_000_000_000)
     # Of ten million documents, thousands are enough to measure on.
-    return DataConfig(corpus=names[corpus], tokenizer=tokenizer, validation_fraction=5e-4, test_fraction=1e-3)
+    return config.DataConfig(corpus=names[corpus], tokenizer=tokenizer, validation_fraction=5e-4, test_fraction=1e-3)

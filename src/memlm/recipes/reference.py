@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from memlm.config import AdamW, Attention, AutoencoderRecipe, LastToken, MaskedMixer, SlidingWindow
+from memlm import config
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.scale import DEFAULT_SCALE, Scale
 
@@ -14,7 +14,7 @@ def reference(
     scale: Annotated[Scale, tyro.conf.arg(name="")] = DEFAULT_SCALE,
     *,
     mixer: Literal["attention", "masked_mixer"] = "attention",
-) -> AutoencoderRecipe:
+) -> config.AutoencoderRecipe:
     """The paper's autoencoder recipe, to compare with, on our scale.
 
     Causal stacks, last-token memory, sliding-window unrolling, AdamW at 2e-4 with 500 steps of warm-up and linear
@@ -26,10 +26,10 @@ def reference(
     Claim: under a fifth of the tokens, where ours has nearly all.
     """
     ours = autoencoder(scale, grown_from=0)
-    blocks: dict[str, Any] = {"causal": True, "mixer": MaskedMixer(num_heads=4)}
+    blocks: dict[str, Any] = {"causal": True, "mixer": config.MaskedMixer(num_heads=4)}
     if mixer == "attention":
         # SwiGLU has three matrices where our MLP has two: 8/3 of the width keeps the parameters equal.
-        blocks |= {"mixer": Attention(num_heads=4), "activation": "swiglu", "mlp_ratio": 8 / 3}
+        blocks |= {"mixer": config.Attention(num_heads=4), "activation": "swiglu", "mlp_ratio": 8 / 3}
     batch_tokens = ours.stages[0].training.batch_tokens
     recipe = replace(
         ours,
@@ -39,10 +39,13 @@ def reference(
             shape=replace(ours.model.shape, end_token=False),
             encoder=replace(ours.model.encoder, **blocks),
             decoder=replace(ours.model.decoder, **blocks),
-            pooling=LastToken(),
-            unpooling=SlidingWindow(),
+            pooling=config.LastToken(),
+            unpooling=config.SlidingWindow(),
         ),
     )
     return recipe.with_training(
-        optimizer=AdamW(learning_rate=2e-4), warmup_tokens=500 * batch_tokens, decay_fraction=1.0, short_fraction=0.02
+        optimizer=config.AdamW(learning_rate=2e-4),
+        warmup_tokens=500 * batch_tokens,
+        decay_fraction=1.0,
+        short_fraction=0.02,
     )

@@ -1,7 +1,9 @@
-"""The few knobs that scale every autoencoder recipe alike."""
+"""What recipes share: the few knobs that scale every autoencoder alike, and how Muon trains."""
 
 from dataclasses import dataclass
+from typing import Any
 
+from memlm.config import AdamW, Muon, TrainingConfig
 from memlm.config.base import Config, require_positive
 
 
@@ -31,3 +33,24 @@ class Scale(Config):
 
 
 DEFAULT_SCALE = Scale()
+
+
+def muon_training(
+    num_tokens: int,
+    batch_tokens: int,
+    seed: int,
+    *,
+    rates: tuple[float, float],
+    momentum: float = Muon.momentum,
+    **changes: Any,
+) -> TrainingConfig:
+    """Muon, and AdamW for the rest, at these two rates: a short warm-up, ten held-out measures, four checkpoints."""
+    schedule = {
+        "warmup_tokens": min(10 * batch_tokens, num_tokens // 10),
+        "eval_tokens": max(batch_tokens, num_tokens // 10),
+        "checkpoint_tokens": max(batch_tokens, num_tokens // 4),
+    }
+    optimizer = Muon(learning_rate=rates[0], momentum=momentum, adamw=AdamW(learning_rate=rates[1]))
+    return TrainingConfig(
+        num_tokens=num_tokens, batch_tokens=batch_tokens, optimizer=optimizer, seed=seed, **{**schedule, **changes}
+    )

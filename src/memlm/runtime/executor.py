@@ -12,6 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from memlm.runtime.cpu import threads_each
 from memlm.runtime.files import atomic_write, make_folder
 from memlm.runtime.progress import track
 
@@ -178,7 +179,7 @@ def _not_done(group: Sequence[Job], folder: Path) -> list[Job]:
 def _in_pool(groups: list[list[Job]], folder: Path, num_workers: int) -> None:
     from joblib.externals.loky import ProcessPoolExecutor, as_completed
 
-    num_threads = max(1, (os.cpu_count() or 1) // num_workers)
+    num_threads = threads_each(num_workers)
     pool = ProcessPoolExecutor(num_workers, initializer=_begin_worker, initargs=(num_threads, os.getpid()))
 
     def attempt(some: list[list[Job]]) -> list[bool]:
