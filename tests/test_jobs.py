@@ -1,33 +1,56 @@
 """The demo and the benchmarks, run small: every part real, budgets and widths tiny."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from memlm.config import AutoencoderRecipe
+from memlm.config import DataConfig, AutoencoderRecipe
+from memlm.data.corpus import Document
+from memlm.data.texts import evaluation_documents
+from memlm.data.token_store import PreparedData, prepare
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.reference import reference
 from memlm.recipes.scale import Scale
+from memlm.text import evaluation_sets
 from memlm_evidence import demo as demo_job
 from memlm_evidence.benchmarks import density, fidelity, speed
 
-SCALE = Scale(chunk_len=32, memory_dim=64, dim=32, vocab_size=512, decoder_layers=1, num_tokens=20_000)
+SCALE = Scale(chunk_len=32, memory_dim=64, dim=32, vocab_size=300, decoder_layers=1, num_tokens=20_000)
+
+Make = Callable[..., AutoencoderRecipe]
 
 
-def small_autoencoder(*_: Any, **__: Any) -> AutoencoderRecipe:
-    return autoencoder(SCALE)
+@pytest.fixture
+def small(recipe: AutoencoderRecipe) -> Callable[[Make], Make]:
+    """Makes recipes small, and lets them train on the tiny corpus, whatever they are asked for."""
+    return lambda make, **options: lambda *_, **__: replace(make(SCALE, **options), data=recipe.data)
 
 
-def small_reference(*_: Any, **__: Any) -> AutoencoderRecipe:
-    return reference(SCALE)
+@pytest.fixture
+def few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Foreign texts to evaluate on are the beginnings of those there are; and the corpus has later years."""
+
+    def with_years(data: DataConfig, **options: Any) -> PreparedData:
+        prepared = prepare(data, **options)
+        return replace(prepared, splits={**prepared.splits, "temporal": prepared.splits["test"]})
+
+    def beginnings(name: str) -> list[Document]:
+        return [document._replace(text=document.text[:3000]) for document in evaluation_documents(name)[:1]]
+
+    monkeypatch.setattr(demo_job, "prepare", with_years)
+    monkeypatch.setattr(evaluation_sets, "evaluation_documents", beginnings)
 
 
-def test_the_demo_trains_shows_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_job, "demo", small_autoencoder)
-    monkeypatch.setattr(demo_job, "demo_reference", small_reference)
+@pytest.mark.usefixtures("few_texts")
+def test_the_demo_trains_shows_and_reports(
+    small: Callable[[Make], Make], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo_job, "demo", small(autoencoder))
+    monkeypatch.setattr(demo_job, "demo_reference", small(reference))
     run = demo_job.run_demo(tmp_path, train_reference=True, quiet=True)
     assert [result.name for result in run.results] == [
         "held_out",
@@ -49,8 +72,10 @@ def test_the_demo_trains_shows_and_reports(tmp_path: Path, monkeypatch: pytest.M
     assert (tmp_path / "reference" / "results.jsonl").exists()
 
 
-def test_the_density_table_is_filled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(density, "density", small_autoencoder)
+def test_the_density_table_is_filled_once(
+    small: Callable[[Make], Make], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(density, "density", small(autoencoder))
     first, again = (
         density.Density(out=tmp_path, chunk_lens=(32,), tokens_per_dim=(0.5,), num_tokens=20_000).run()
         for _ in range(2)
@@ -61,11 +86,12 @@ def test_the_density_table_is_filled_once(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(("target", "reached"), [(0.0, True), (0.15, False)])
-def test_fidelity_is_a_ratio_or_a_lower_bound(target: float, reached: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = replace(SCALE, chunk_len=16, dim=64, num_tokens=100_000)
+def test_fidelity_is_a_ratio_or_a_lower_bound(
+    target: float, reached: bool, small: Callable[[Make], Make], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fidelity, "TARGET", target)
-    monkeypatch.setattr(fidelity, "autoencoder", lambda _: autoencoder(quick, grown_from=0))
-    monkeypatch.setattr(fidelity, "reference", small_reference)
+    monkeypatch.setattr(fidelity, "autoencoder", small(autoencoder, grown_from=0))
+    monkeypatch.setattr(fidelity, "reference", small(reference))
     answer = fidelity.Fidelity(chunk_len=32, memory_dim=64, mixer="attention", budget_ratio=1).run()
     assert answer["lower_bound"] is not answer["reference"]["reached"]
     assert answer["reference"]["reached"] is reached
@@ -73,13 +99,17 @@ def test_fidelity_is_a_ratio_or_a_lower_bound(target: float, reached: bool, monk
     assert answer["seconds_to_90_ratio"] == answer["reference"]["seconds"] / answer["ours"]["seconds"]
 
 
-def test_a_target_that_ours_misses_gives_no_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fidelity, "autoencoder", small_autoencoder)
+def test_a_target_that_ours_misses_gives_no_ratio(
+    small: Callable[[Make], Make], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fidelity, "autoencoder", small(reference))
     with pytest.raises(ValueError, match=r"not 0\.9, in"):
         fidelity.Fidelity(chunk_len=32, memory_dim=64, mixer="attention", budget_ratio=1).run()
 
 
-def test_speed_measures_every_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speed_measures_every_recipe(small: Callable[[Make], Make], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "autoencoder", small(autoencoder))
+    monkeypatch.setattr(speed, "reference", small(reference))
     monkeypatch.setattr(speed, "ROUNDS", 1)
     monkeypatch.setattr(speed, "STEPS", 1)
     answer = speed.Speed().run()
