@@ -7,14 +7,19 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 
+from command_line import Memlm, called
 from memlm.config import AutoencoderRecipe
+from memlm.data.corpus import Document
+from memlm.data.texts import evaluation_documents
 from tiny import tiny_recipe, write_corpus
 
 
 @pytest.fixture(scope="session", autouse=True)
 def memlm_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Prepared data goes to a folder of this session's."""
-    home = tmp_path_factory.mktemp("memlm_home")
+    """Prepared data goes to a folder of this session's, which all its processes share."""
+    own = tmp_path_factory.getbasetemp()
+    home = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "memlm_home"
+    home.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEMLM_HOME", str(home))
         yield home
@@ -47,3 +52,20 @@ def trained(finished_run: Path):
     import memlm
 
     return memlm.load(finished_run / "model")
+
+
+@pytest.fixture
+def short_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The texts of other kinds that models are evaluated on are the beginnings of those there are."""
+    from memlm.text import evaluation_sets
+
+    def beginning(name: str) -> list[Document]:
+        return [document._replace(text=document.text[:3000]) for document in evaluation_documents(name)[:1]]
+
+    monkeypatch.setattr(evaluation_sets, "evaluation_documents", beginning)
+
+
+@pytest.fixture
+def memlm(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Memlm:
+    """The command line, called in this process."""
+    return called(monkeypatch, capfdbinary)

@@ -1,5 +1,4 @@
 import dataclasses
-import io
 import json
 import os
 import shutil
@@ -7,15 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import NamedTuple
 
 import pytest
 
+from command_line import Memlm, Outcome, assert_refused
 from memlm import MemoryFile, cli
 from memlm.cli.parser import every_command, parse
 from memlm.config import Recipe
@@ -44,39 +42,6 @@ CONTRACT = {
 }
 
 
-class Outcome(NamedTuple):
-    code: object
-    out: str
-    err: str
-
-    def json(self) -> dict:
-        """The one JSON object that standard output must be."""
-        assert self.code == 0, self.err
-        assert self.out.count("\n") == 1
-        return json.loads(self.out, parse_constant=pytest.fail)
-
-
-Memlm = Callable[..., Outcome]
-
-
-@pytest.fixture
-def memlm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Memlm:
-    """The command line, called in this process."""
-
-    def run(*arguments: object, stdin: bytes = b"") -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["memlm", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        capsys.readouterr()
-        code: object = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code
-        return Outcome(code, *capsys.readouterr())
-
-    return run
-
-
 @pytest.fixture
 def model(finished_run: Path) -> Path:
     return finished_run / "model"
@@ -87,15 +52,6 @@ def text(tmp_path: Path) -> Path:
     path = tmp_path / "text.txt"
     path.write_text("the memory holds one long ünd text\n" * 20, encoding="utf-8")
     return path
-
-
-def assert_refused(outcome: Outcome, *words: str) -> None:
-    """Exit code 2, one line that says what is wrong, and nothing on standard output."""
-    assert outcome.code == 2
-    assert outcome.out == ""
-    assert outcome.err.startswith("memlm: ")
-    assert outcome.err.count("\n") == 1
-    assert all(word in outcome.err for word in words), outcome.err
 
 
 # --- evaluate and regenerate ---
@@ -111,6 +67,7 @@ def test_evaluating_prints_the_whole_contract(memlm: Memlm, model: Path, text: P
     assert set(two["intervals"]) >= CONTRACT - {"chunk_len", "memory_dim", "num_chunks", "intervals"}
 
 
+@pytest.mark.usefixtures("short_texts")
 def test_evaluating_without_a_text_takes_the_standard_ones(memlm: Memlm, model: Path) -> None:
     results = memlm("evaluate", model, "--json").json()["results"]
     assert [result["name"] for result in results] == ["novel", "verse", "code", "random_tokens"]
@@ -203,14 +160,15 @@ def test_models_that_cannot_be_loaded_are_refused(memlm: Memlm, model: Path, tex
 # --- train ---
 
 
-def training(corpus: str, out: Path, *fields: str) -> tuple[object, ...]:
+def training(corpus: str, out: Path, *fields: str, num_tokens: int = 6000) -> tuple[object, ...]:
     """Arguments that train something tiny."""
     scale = {"grown-from": 8, "chunk-len": 16, "memory-dim": 32, "dim": 32, "vocab-size": 300, "batch-chunks": 16}
-    knobs = [word for name, value in {**scale, "num-tokens": 6000}.items() for word in (f"--{name}", value)]
+    knobs = [word for name, value in {**scale, "num-tokens": num_tokens}.items() for word in (f"--{name}", value)]
     fixed = ("data.validation_fraction=0.2", "data.test_fraction=0.2", *fields)
     return "train", "autoencoder", *knobs, "--text", corpus, "--out", out, "--json", "--set", *fixed
 
 
+@pytest.mark.usefixtures("short_texts")
 def test_training_on_files_and_a_finished_run_again(memlm: Memlm, corpus: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = training(corpus, run, "model.memory_noise=0.25")
@@ -231,18 +189,22 @@ def strip(result: dict) -> dict:
     return {name: value for name, value in result.items() if name != "provenance"}
 
 
+@pytest.mark.usefixtures("short_texts")
 def test_a_killed_training_goes_on(memlm: Memlm, corpus: str, tmp_path: Path) -> None:
     weights = Path("model", "model.safetensors")
-    often = ("stages.*.training.checkpoint_tokens=256",)
-    assert memlm(*training(corpus, tmp_path / "alone", *often)).code == 0
-    command = [sys.executable, "-m", "memlm", *map(str, training(corpus, tmp_path / "run", *often))]
+
+    def often(name: str) -> tuple[object, ...]:
+        return training(corpus, tmp_path / name, "stages.*.training.checkpoint_tokens=256", num_tokens=3000)
+
+    assert memlm(*often("alone")).code == 0
+    command = [sys.executable, "-m", "memlm", *map(str, often("run"))]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None and not list((tmp_path / "run" / "checkpoints").rglob("step-*")):
             time.sleep(0.005)
         process.kill()
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "run" / "model").exists()
-    assert memlm(*training(corpus, tmp_path / "run", *often)).code == 0
+    assert memlm(*often("run")).code == 0
     assert (tmp_path / "run" / weights).read_bytes() == (tmp_path / "alone" / weights).read_bytes()
 
 
@@ -377,7 +339,7 @@ def test_probing_prints_rows_and_controls_and_writes_a_report(
     memlm: Memlm, model: Path, corpus: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "probe"
-    asked = ["probe", model, "--text", corpus, "--chunk-len", 16, "--steps", 25, "--test-chunks", 60, "--out", out]
+    asked = ["probe", model, "--text", corpus, "--chunk-len", 16, "--steps", 12, "--test-chunks", 60, "--out", out]
     outcome = memlm(*asked, "--json")
     answer = outcome.json()
     (row,) = answer["rows"]

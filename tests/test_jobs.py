@@ -8,14 +8,11 @@ from typing import Any
 
 import pytest
 
-from memlm.config import DataConfig, AutoencoderRecipe
-from memlm.data.corpus import Document
-from memlm.data.texts import evaluation_documents
+from memlm.config import AutoencoderRecipe, DataConfig
 from memlm.data.token_store import PreparedData, prepare
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.reference import reference
 from memlm.recipes.scale import Scale
-from memlm.text import evaluation_sets
 from memlm_evidence import demo as demo_job
 from memlm_evidence.benchmarks import density, fidelity, speed
 
@@ -30,25 +27,16 @@ def small(recipe: AutoencoderRecipe) -> Callable[[Make], Make]:
     return lambda make, **options: lambda *_, **__: replace(make(SCALE, **options), data=recipe.data)
 
 
-@pytest.fixture
-def few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Foreign texts to evaluate on are the beginnings of those there are; and the corpus has later years."""
-
-    def with_years(data: DataConfig, **options: Any) -> PreparedData:
-        prepared = prepare(data, **options)
-        return replace(prepared, splits={**prepared.splits, "temporal": prepared.splits["test"]})
-
-    def beginnings(name: str) -> list[Document]:
-        return [document._replace(text=document.text[:3000]) for document in evaluation_documents(name)[:1]]
-
-    monkeypatch.setattr(demo_job, "prepare", with_years)
-    monkeypatch.setattr(evaluation_sets, "evaluation_documents", beginnings)
+def with_later_years(data: DataConfig, **options: Any) -> PreparedData:
+    prepared = prepare(data, **options)
+    return replace(prepared, splits={**prepared.splits, "temporal": prepared.splits["test"]})
 
 
-@pytest.mark.usefixtures("few_texts")
+@pytest.mark.usefixtures("short_texts")
 def test_the_demo_trains_shows_and_reports(
     small: Callable[[Make], Make], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(demo_job, "prepare", with_later_years)
     monkeypatch.setattr(demo_job, "demo", small(autoencoder))
     monkeypatch.setattr(demo_job, "demo_reference", small(reference))
     run = demo_job.run_demo(tmp_path, train_reference=True, quiet=True)

@@ -13,7 +13,7 @@ from memlm_evidence import settle
 from memlm_evidence.attacks.results import AttackRow, SettleResult, claim_of
 from tiny import SENTENCE, randomized
 
-READING = ReadingConfig(num_steps=30, max_chunks=400, test_chunks=60)
+READING = ReadingConfig(num_steps=10, max_chunks=200, test_chunks=40)
 
 
 def texts() -> list[str]:

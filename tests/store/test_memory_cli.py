@@ -1,49 +1,21 @@
 """remember, recall and inspect, as they are typed."""
 
 import gzip
-import io
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import zstandard
 
-from memlm import MemoryFile, cli
+from command_line import Memlm
+from memlm import MemoryFile
 from memlm.data.texts import evaluation_documents
 
 KEYS = {"fidelity", "exact_chunks", "patch_bytes", "memory_bytes", "raw_bytes", "file_bytes", "chunks"}
-
-
-class Outcome(NamedTuple):
-    code: object
-    out: bytes
-    err: str
-
-
-Memlm = Callable[..., Outcome]
-
-
-@pytest.fixture
-def memlm(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Memlm:
-    def run(*arguments: object, stdin: bytes = b"") -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["memlm", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        code: object = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code
-        sys.stdout.flush()
-        out, err = capfdbinary.readouterr()
-        return Outcome(code, out, err.decode())
-
-    return run
 
 
 def without_a_reader(*arguments: object, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[bytes]:
@@ -75,18 +47,18 @@ def test_what_is_remembered_is_recalled_byte_for_byte(memlm: Memlm, text: bytes,
     notes = tmp_path / "notes.memory"
     done = memlm("remember", tmp_path / "*.txt", "-", "-o", notes, "--json", stdin="from ünd".encode())
     assert done.code == 0, done.err
-    answer = json.loads(done.out)
+    answer = json.loads(done.data)
     assert answer.keys() >= KEYS | {"mb_per_second"}
     assert answer["text_bytes"] == len(text) + len("from ünd".encode())
     assert answer["file_bytes"] == notes.stat().st_size
     assert answer["memory_bytes"] + answer["patch_bytes"] + answer["raw_bytes"] < answer["file_bytes"]
     assert answer["fidelity"] > 0.95
     recalled = memlm("recall", notes)
-    assert (recalled.code, recalled.out, recalled.err) == (0, text + "from ünd".encode(), "")
-    halves = [memlm("recall", notes, "--chunks", chunks).out for chunks in (":4", "4:")]
-    assert b"".join(halves) == recalled.out
+    assert (recalled.code, recalled.data, recalled.err) == (0, text + "from ünd".encode(), "")
+    halves = [memlm("recall", notes, "--chunks", chunks).data for chunks in (":4", "4:")]
+    assert b"".join(halves) == recalled.data
     assert all(halves)
-    alone = memlm("recall", notes, "--chunks", ":2", "--vectors-only").out
+    alone = memlm("recall", notes, "--chunks", ":2", "--vectors-only").data
     assert alone == b"".join(MemoryFile.open(notes).vectors_only(0, 2))
 
 
@@ -98,8 +70,8 @@ def test_text_is_added_to_a_file_that_exists(memlm: Memlm, text: bytes, tmp_path
     assert "exists" in refused.err
     assert "--append" in refused.err
     done = memlm("remember", "-", "-o", notes, "--append", "--json", stdin=b"more")
-    assert json.loads(done.out)["added_chunks"] == 1
-    assert memlm("recall", notes).out == text + b"more"
+    assert json.loads(done.data)["added_chunks"] == 1
+    assert memlm("recall", notes).data == text + b"more"
     assert MemoryFile.open(notes).about.bits == 4
     other = memlm("remember", "-", "-o", notes, "--append", "--bits", 8, stdin=b"more")
     assert other.code == 2
@@ -109,7 +81,7 @@ def test_text_is_added_to_a_file_that_exists(memlm: Memlm, text: bytes, tmp_path
 def test_inspect_says_what_is_where(memlm: Memlm, text: bytes, tmp_path: Path) -> None:
     notes = tmp_path / "notes.memory"
     memlm("remember", tmp_path / "a.txt", "-o", notes, "--bits", 4)
-    answer = json.loads(memlm("inspect", notes, "--json").out)
+    answer = json.loads(memlm("inspect", notes, "--json").data)
     assert answer.keys() >= KEYS
     assert answer["encoder"] == "english"
     assert abs(answer["gzip_bytes"] - len(gzip.compress(text))) < 20
@@ -126,7 +98,7 @@ def test_inspect_says_what_is_where(memlm: Memlm, text: bytes, tmp_path: Path) -
         assert sum(span["payload_bytes"] for span in spans[kind]) == answer[size]
         covered = sum(span["stop_chunk"] - span["start_chunk"] for span in spans[kind])
         assert covered == answer[f"{kind}_chunks"]
-    shown = memlm("inspect", notes).out.decode()
+    shown = memlm("inspect", notes).out
     assert str(answer["patch_bytes"]) in shown
     assert all(f"{name} {bits:.2f}" in shown for name, bits in answer["bits_per_character"].items())
 
@@ -137,11 +109,11 @@ def test_inspect_does_without_the_encoder(memlm: Memlm, finished_run: Path, text
     memlm("remember", tmp_path / "a.txt", "-o", notes, "--model", model)
     model.rename(tmp_path / "elsewhere")
     done = memlm("inspect", notes, "--json")
-    answer = json.loads(done.out)
+    answer = json.loads(done.data)
     assert answer["text_bytes"] == len(text)
     assert "gzip_bytes" not in answer
     assert "sizes are not compared" in done.err
-    assert json.loads(memlm("inspect", notes, "--model", tmp_path / "elsewhere", "--json").out)["gzip_bytes"]
+    assert json.loads(memlm("inspect", notes, "--model", tmp_path / "elsewhere", "--json").data)["gzip_bytes"]
 
 
 def test_inspect_names_what_is_damaged(memlm: Memlm, text: bytes, tmp_path: Path) -> None:
@@ -150,14 +122,14 @@ def test_inspect_names_what_is_damaged(memlm: Memlm, text: bytes, tmp_path: Path
     whole = MemoryFile.open(notes).chunks
     damage(notes, 3)
     inspected = memlm("inspect", notes, "--json")
-    answer = json.loads(inspected.out)
+    answer = json.loads(inspected.data)
     assert answer["damaged_chunks"] == [3]
     assert answer["chunks"] == len(whole)
     assert inspected.code == 2
     assert f"1 of {len(whole)} chunks are damaged: 3; memlm recall --skip-damaged" in inspected.err
     shown = memlm("inspect", notes)
     assert shown.code == 2
-    assert "DAMAGED: chunks 3;" in shown.out.decode()
+    assert "DAMAGED: chunks 3;" in shown.out
     failed = memlm("recall", notes)
     assert failed.code == 2
     assert failed.err.count("\n") == 1
@@ -170,16 +142,16 @@ def test_what_is_whole_is_had_out_of_a_damaged_file(memlm: Memlm, text: bytes, t
     notes = tmp_path / "notes.memory"
     memlm("remember", tmp_path / "a.txt", "-o", notes)
     sound = memlm("recall", notes, "--skip-damaged")
-    assert (sound.code, sound.out, sound.err) == (0, text, "")
+    assert (sound.code, sound.data, sound.err) == (0, text, "")
     whole, alone = list(MemoryFile.open(notes).pieces()), list(MemoryFile.open(notes).vectors_only())
     for number in (1, 3, 4):
         damage(notes, number)
     skipped = memlm("recall", notes, "--skip-damaged")
     assert skipped.code == 2
-    assert skipped.out == b"".join([whole[0], whole[2], *whole[5:]])
+    assert skipped.data == b"".join([whole[0], whole[2], *whole[5:]])
     assert skipped.err == f"memlm: {notes}: chunks 1, 3:5 are damaged; the others are written\n"
     part = memlm("recall", notes, "--skip-damaged", "--vectors-only", "--chunks", "2:6", "--json")
-    assert (part.code, json.loads(part.out)["damaged_chunks"]) == (2, [3, 4])
+    assert (part.code, json.loads(part.data)["damaged_chunks"]) == (2, [3, 4])
     assert part.err.startswith((alone[2] + alone[5]).decode())
     assert memlm("recall", notes, "--skip-damaged", "--chunks", "5:").code == 0
 
@@ -192,13 +164,13 @@ def test_a_file_that_was_cut_short_gives_back_what_is_whole(memlm: Memlm, text: 
     os.truncate(notes, notes.stat().st_size - 5)
     torn = f"its last {notes.stat().st_size - size} bytes are of an append that did not finish"
     recalled = memlm("recall", notes)
-    assert (recalled.code, recalled.out) == (0, text)
+    assert (recalled.code, recalled.data) == (0, text)
     assert torn in recalled.err
     inspected = memlm("inspect", notes, "--json")
     assert (inspected.code, json.loads(inspected.out)["torn_bytes"]) == (2, notes.stat().st_size - size)
     assert torn in inspected.err
     assert memlm("remember", "-", "-o", notes, "--append", stdin=b"more").code == 0
-    assert (memlm("recall", notes).out, memlm("inspect", notes).code) == (text + b"more", 0)
+    assert (memlm("recall", notes).data, memlm("inspect", notes).code) == (text + b"more", 0)
 
 
 def test_files_are_read_in_their_encoding(memlm: Memlm, tmp_path: Path) -> None:
@@ -208,7 +180,7 @@ def test_files_are_read_in_their_encoding(memlm: Memlm, tmp_path: Path) -> None:
     assert (refused.code, notes.exists()) == (2, False)
     assert "a.txt: invalid UTF-8 at byte 2; say which encoding it is in, such as --encoding latin-1" in refused.err
     assert memlm("remember", tmp_path / "a.txt", "-o", notes, "--encoding", "latin-1").code == 0
-    assert memlm("recall", notes).out == text.encode()
+    assert memlm("recall", notes).data == text.encode()
     assert len(MemoryFile.open(notes)) == 1, "a file is one document, however large"
     more = memlm("remember", "-", "-o", notes, "--append", "--errors", "replace", stdin=b"\xff!")
     assert (more.code, MemoryFile.open(notes)["standard input"]) == (0, "\ufffd!")
@@ -218,17 +190,17 @@ def test_nothing_is_remembered_of_no_text(memlm: Memlm, tmp_path: Path) -> None:
     notes = tmp_path / "notes.memory"
     (tmp_path / "empty.txt").touch()
     done = memlm("remember", tmp_path / "empty.txt", "-o", notes, "--json")
-    assert (done.code, json.loads(done.out)["fidelity"]) == (0, None)
-    assert b"there is no text to remember" in memlm("remember", "-", "-o", tmp_path / "other.memory").out
+    assert (done.code, json.loads(done.data)["fidelity"]) == (0, None)
+    assert b"there is no text to remember" in memlm("remember", "-", "-o", tmp_path / "other.memory").data
     inspected = memlm("inspect", notes, "--json")
     assert inspected.code == 0
-    answer = json.loads(inspected.out)
+    answer = json.loads(inspected.data)
     assert (answer["fidelity"], answer["bits_per_character"], answer["chunks"]) == (None, None, 0)
-    shown = memlm("inspect", notes).out.decode()
+    shown = memlm("inspect", notes).out
     assert "no text to remember" in shown
     assert "1.0000" not in shown
     recalled = memlm("recall", notes)
-    assert (recalled.code, recalled.out) == (0, b"")
+    assert (recalled.code, recalled.data) == (0, b"")
 
 
 @pytest.mark.parametrize(
@@ -261,7 +233,7 @@ def test_what_cannot_be_is_said_in_one_line(
     assert done.code == 2
     assert message in done.err
     assert done.err.count("\n") == 1
-    assert done.out == b""
+    assert done.out == ""
     assert not Path("x.memory").exists()
 
 
@@ -273,8 +245,7 @@ def test_a_closed_pipe_is_no_error(finished_run: Path, tmp_path: Path) -> None:
         ["--help"],
         ["recipe", "demo"],
         ["recall", notes],
-        ["inspect", notes],
-        ["regenerate", finished_run / "model", "--text", text],  # printed by rich, which ends the process itself
+        ["regenerate", finished_run / "model", "--text", text],
     ]
     for command in commands:
         done = without_a_reader(*command)
