@@ -96,7 +96,7 @@ def test_a_target_that_ours_misses_gives_no_ratio(
 
 
 def test_speed_measures_every_recipe(small: Callable[[Make], Make], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "autoencoder", small(autoencoder))
+    monkeypatch.setattr(speed, "autoencoder", small(autoencoder, grown_from=0))
     monkeypatch.setattr(speed, "reference", small(reference))
     monkeypatch.setattr(speed, "ROUNDS", 1)
     monkeypatch.setattr(speed, "STEPS", 1)
