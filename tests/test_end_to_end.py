@@ -9,7 +9,7 @@ from memlm.config import AutoencoderRecipe
 from memlm.data.chunks import split_into_chunks
 from memlm.data.token_store import TokenSplit, prepare
 from memlm.evaluation.information import retained_bits
-from memlm.models.autoencoder import Autoencoder, Regeneration
+from memlm.models.autoencoder import Autoencoder
 from memlm.models.batch import Batch, token_nats
 from memlm.recipes import autoencoder
 from memlm.recipes.scale import Scale
@@ -70,7 +70,7 @@ def test_shuffled_memories_tell_nothing(model: TextAutoencoder, held_out: TokenS
     with torch.no_grad():
         memory = model.model.encoder(batch.tokens, batch.mask)
         own, others = (
-            token_nats(Regeneration(model.model.decoder(m), m), batch).numpy()[chunks.mask].mean()
+            token_nats(model.model.decoder(m), batch).numpy()[chunks.mask].mean()
             for m in (memory, memory.roll(1, dims=0))
         )
     assert retained_bits(float(own), float(without)) > 5

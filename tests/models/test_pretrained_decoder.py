@@ -9,6 +9,7 @@ import transformers
 from safetensors import safe_open
 
 from memlm.config import (
+    AutoencoderRecipe,
     CrossAttention,
     DecoderConfig,
     LoraConfig,
@@ -18,14 +19,18 @@ from memlm.config import (
     Positional,
     Prefix,
     PretrainedDecoder,
+    PretrainedTokenizer,
     StackConfig,
     Unpooled,
+    Weights,
 )
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.causal_decoder import PretrainedCausalDecoder
 from memlm.models.memory_model import MemoryModel
 from memlm.text.memory_model import TextMemoryModel
 from memlm.training.optimizers import hidden_matrices
+from memlm.training.train import train
+from tiny import tiny_memory_recipe
 
 VOCAB, LENGTH = 256, 6
 SIZES = {"hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 1, "num_hidden_layers": 2}
@@ -151,6 +156,20 @@ def test_a_past_that_is_absent_changes_nothing_and_the_base_predicts_as_by_itsel
     none = model.insertion(torch.zeros(2, 2, 1, 24), torch.zeros(2, 2, dtype=torch.bool))
     ours = decoder.logits(decoder.states(decoder.embed(tokens), none))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_recipe_trains_it_with_its_own_tokenizer(base: Path, recipe: AutoencoderRecipe, tmp_path: Path) -> None:
+    (base / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    plain = tiny_memory_recipe(recipe, Weights(causal=1.0, retention=1.0))
+    model = replace(configuration(base, LoraConfig(rank=2)), shape=replace(plain.model.shape, vocab_size=VOCAB))
+    stages = tuple(replace(each, training=replace(each.training, num_tokens=3000)) for each in plain.stages)
+    data = replace(plain.data, tokenizer=PretrainedTokenizer(name=str(base)))
+    trained = train(replace(plain, data=data, model=model, stages=stages), tmp_path / "run", quiet=True)
+    loaded = TextMemoryModel.from_pretrained(tmp_path / "run" / "model", device="cpu")
+    assert loaded.tokenizer.fingerprint == Tokenizer.from_pretrained(str(base)).fingerprint
+    for (name, one), other in zip(loaded.model.state_dict().items(), trained.model.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+        assert "lora_B" not in name or one.any(), "adapters were trained"
 
 
 def test_only_shapes_are_computed_where_nothing_else_is_wanted(base: Path) -> None:

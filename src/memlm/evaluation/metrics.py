@@ -56,7 +56,7 @@ def score(
     def compute(batch: Batch) -> tuple[Tensor, Tensor]:
         output = model(*batch)
         written = torch.full_like(batch.tokens, -1) if only_nats else _written(model, batch, output.logits, vocab_size)
-        return written, token_nats(output, batch)
+        return written, token_nats(output.logits, batch)
 
     num_rows = batch_chunks(chunks.tokens.shape[1], vocab_size)
     options: Any = {"memory": memory, "device": device, "advance": advance}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from memlm.data.windows import Windows
 from memlm.evaluation.bootstrap import bootstrap_interval, ratio_intervals, sums_by_unit
-from memlm.models.batch import Batch, batch_chunks, compute_in_batches, window_nats
+from memlm.models.batch import Batch, batch_chunks, compute_in_batches, token_nats
 from memlm.runtime.results import Interval
 
 
@@ -46,7 +46,7 @@ def predict(
     chunks, or, for `copy`, after that of the chunk itself."""
 
     def compute(batch: Batch) -> tuple[Tensor]:
-        return (window_nats(getattr(model(batch.tokens, batch.mask, terms=(term,)), term), batch),)
+        return (token_nats(getattr(model(batch.tokens, batch.mask, terms=(term,)), term), batch),)
 
     num_rows = batch_chunks(windows.tokens[0].size, vocab_size)
     (nats,) = compute_in_batches(model, windows, num_rows, compute, device=device, advance=advance)

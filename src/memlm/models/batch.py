@@ -10,9 +10,7 @@ from torch import Tensor, nn
 
 from memlm.data.chunks import Chunks, LazyChunks
 from memlm.data.windows import Windows
-from memlm.models.autoencoder import Regeneration
 from memlm.models.encoder import Tokens
-from memlm.models.memory_model import WindowLogits
 from memlm.models.parallel_decoder import Logits
 from memlm.nn.cross_entropy import cross_entropy
 from memlm.nn.mixers import Mask
@@ -114,20 +112,11 @@ def encode_chunks(encoder: nn.Module, chunks: Chunks | LazyChunks) -> MemoryVect
     return torch.cat([memory.cpu() for _, memory in encoded(encoder, chunks)])
 
 
-def token_nats(regeneration: Regeneration, batch: Batch) -> Float[Tensor, "batch token"]:
-    """Cross-entropy of every token in nats; 0 at the padding."""
-    return _nats(regeneration.logits, batch.tokens) * batch.mask
+def token_nats(logits: Float[Tensor, "*row token vocab"], batch: Batch) -> Float[Tensor, "*row token"]:
+    """Cross-entropy in nats of each token of chunks, or of windows of chunks; 0 at the padding."""
+    return cross_entropy(logits.flatten(0, -2), batch.tokens.flatten()).view(batch.tokens.shape) * batch.mask
 
 
 def next_token_nats(logits: Logits, batch: Batch) -> Float[Tensor, "batch token_less_one"]:
-    """Cross-entropy of every token but the first, given those before it, in nats; 0 at the padding."""
-    return _nats(logits[:, :-1], batch.tokens[:, 1:]) * batch.mask[:, 1:]
-
-
-def _nats(logits: Logits, tokens: Tokens) -> Float[Tensor, "batch token"]:
-    return cross_entropy(logits.flatten(0, 1), tokens.flatten()).view(tokens.shape)
-
-
-def window_nats(logits: WindowLogits, batch: Batch) -> Float[Tensor, "window chunk token"]:
-    """Cross-entropy of every token of windows in nats, the first of each chunk too; 0 at the padding."""
-    return cross_entropy(logits.flatten(0, 2), batch.tokens.flatten()).view(batch.tokens.shape) * batch.mask
+    """Cross-entropy in nats of each token but the first, given those before it; 0 at the padding."""
+    return token_nats(logits[:, :-1], Batch(batch.tokens[:, 1:], batch.mask[:, 1:]))

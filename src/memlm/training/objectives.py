@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from memlm.config import ModelConfig, Stage, Weights
-from memlm.models.batch import Batch, next_token_nats, token_nats, window_nats
+from memlm.models.batch import Batch, next_token_nats, token_nats
 from memlm.models.encoder import Tokens
 from memlm.nn.mixers import Mask
 from memlm.nn.pooling import last_token
@@ -34,7 +34,7 @@ class Objective:
 
 
 def _retention_nats(model: nn.Module, batch: Batch) -> Tensor:
-    return token_nats(model(*batch), batch).sum()
+    return token_nats(model(*batch).logits, batch).sum()
 
 
 def _causal_nats(model: nn.Module, batch: Batch) -> Tensor:
@@ -62,7 +62,7 @@ def combined(weights: Weights) -> Objective:
 
     def nats(model: nn.Module, batch: Batch) -> Tensor:
         predictions = model(*batch, terms=terms)
-        return torch.stack([window_nats(getattr(predictions, term), batch).sum() for term in terms])
+        return torch.stack([token_nats(getattr(predictions, term), batch).sum() for term in terms])
 
     return Objective("combined", nats, weights=terms)
 

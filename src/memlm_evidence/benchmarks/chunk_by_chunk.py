@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from memlm.config import Weights
-from memlm.models.batch import Batch, window_nats
+from memlm.models.batch import Batch, token_nats
 from memlm.models.memory_model import MemoryModel
 from memlm.models.parallel_decoder import Logits
 from memlm.nn.pointer import PastTokens
@@ -70,4 +70,4 @@ def _encode(model: MemoryModel, batch: Batch, chunk: int) -> Tensor:
 def _chunk_nats(logits: Logits, batch: Batch, chunk: int) -> Tensor:
     """The summed nats of one chunk of every window."""
     one = slice(chunk, chunk + 1)
-    return window_nats(logits[:, None], Batch(batch.tokens[:, one], batch.mask[:, one])).sum()
+    return token_nats(logits[:, None], Batch(batch.tokens[:, one], batch.mask[:, one])).sum()

@@ -25,7 +25,7 @@ from memlm.config import (
     Weights,
 )
 from memlm.evaluation.information import noisy_capacity
-from memlm.models.batch import Batch, window_nats
+from memlm.models.batch import Batch, token_nats
 from memlm.models.memory_model import MemoryModel
 from memlm.nn.linear import linear
 from memlm.training.objectives import Objective, combined
@@ -80,7 +80,7 @@ class StateRun:
             logits = model(batch.tokens, batch.mask, memory, terms=("causal",)).causal
             text = text_nats(text_reader(tokens[:, 0], batch.mask[:, 0], memory[:, 0]).logits, tokens[:, 0])
             asked = text_nats(state_reader(memory[:, 0]), state)
-        paid = window_nats(logits, batch)[:, 1].double().numpy() + self.source.log_probs(tokens.numpy())[:, 1]
+        paid = token_nats(logits, batch)[:, 1].double().numpy() + self.source.log_probs(tokens.numpy())[:, 1]
         return [self.row(text, asked, paid.mean(1))]
 
     def row(
