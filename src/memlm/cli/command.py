@@ -91,7 +91,7 @@ class ReadsText(Command):
         return [document.text for document in read_documents(self.corpus(paths))]
 
 
-def keep(result: "Result | Record", path: Path) -> None:
+def write_result(result: "Result | Record", path: Path) -> None:
     """Write a result to a file, whole or not at all."""
     from memlm.runtime.files import atomic_write
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import tyro
 
-from memlm.cli.command import Answer, ReadsText, keep
+from memlm.cli.command import Answer, ReadsText, write_result
 from memlm.config import ProbeConfig, ReaderName, ReadingConfig, SettleConfig, StatePooling
 from memlm.runtime.files import place_for
 
@@ -90,7 +90,7 @@ class Probe(_Reads):
         result = memlm.probe(self.encoder, self.texts(), cfg=cfg, precision=self.precision, quiet=False)
         print_probe(self.console(), result)
         if self.out:
-            keep(result, self.out / "probe.json")
+            write_result(result, self.out / "probe.json")
             self.say(f"The whole report: {write_probe_report(self.out)}")
         return result.to_dict()
 

@@ -1,17 +1,17 @@
 """The commands that reproduce the paper's claims."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, ClassVar, Literal
 
-from memlm.cli.command import Answer, Command, Group, keep
+from memlm.cli.command import Answer, Command, Group, write_result
 
 
 @dataclass(frozen=True, kw_only=True)
 class OneExperiment(Command):
-    """One experiment with its main settings: each subclass has them as options, and makes a plan of them."""
+    """One experiment with its main settings: a subclass has those fields of the experiment's plan that are options."""
 
     out: Path
     """Folder of the measurements."""
@@ -22,18 +22,19 @@ class OneExperiment(Command):
     report: ClassVar[str] = ""
     """What writes its page into a folder, as package.module:function; nothing does if empty."""
 
-    def plan(self) -> Any:
-        """What is asked for."""
-        raise NotImplementedError
+    def plan(self, standard: Any) -> Any:
+        """The standard preset's plan, with the values that were given."""
+        options = {option.name for option in fields(self)}
+        return replace(standard, **{name: getattr(self, name) for name in vars(standard) if name in options})
 
     def run(self) -> Answer:
         """Measure, keep the result, say what was found, and write the page."""
         from memlm_evidence.experiments.table import EXPERIMENTS
 
         (experiment,) = (each for each in EXPERIMENTS if each.name == self.experiment)
-        result = experiment.run(self.out, self.plan())
+        result = experiment.run(self.out, self.plan(experiment.presets["standard"](self.seed)))
         assert result is not None
-        keep(result, self.out / f"{self.experiment}-seed-{self.seed}.json")
+        write_result(result, self.out / f"{self.experiment}-seed-{self.seed}.json")
         for line in result.lines():
             self.say(line)
         if self.report:
@@ -61,19 +62,10 @@ class Embeddings(OneExperiment):
 
     experiment: ClassVar[str] = "embeddings"
 
-    def plan(self) -> Any:
-        """What is asked for."""
-        from memlm_evidence.experiments.embeddings.plan import Plan
-
-        return Plan(
-            chunk_len=self.chunk_len,
-            num_tokens=self.num_tokens,
-            budgets=(self.num_tokens // 4, self.num_tokens // 2, self.num_tokens),
-            mixers=self.mixers,
-            grid=self.full,
-            cross=self.full,
-            seed=self.seed,
-        )
+    def plan(self, standard: Any) -> Any:
+        """Also models of fewer tokens; with `full`, all there are."""
+        budgets = (self.num_tokens // 4, self.num_tokens // 2, self.num_tokens)
+        return replace(super().plan(standard), budgets=budgets, grid=self.full, cross=self.full)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,20 +94,9 @@ class MemoryModels(OneExperiment):
     experiment: ClassVar[str] = "memory-model"
     report: ClassVar[str] = "memlm_evidence.experiments.memory_model.page:write_memory_report"
 
-    def plan(self) -> Any:
-        """What is asked for."""
-        from memlm_evidence.experiments.memory_model.plan import Plan
-
-        return Plan(
-            chunk_len=self.chunk_len,
-            memory_dim=self.memory_dim,
-            num_positions=self.num_positions,
-            dim=self.dim,
-            num_tokens=self.num_tokens,
-            full=self.full,
-            variant_tokens=self.num_tokens // 2,
-            seed=self.seed,
-        )
+    def plan(self, standard: Any) -> Any:
+        """Variants are trained on half the tokens."""
+        return replace(super().plan(standard), variant_tokens=self.num_tokens // 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,19 +122,6 @@ class RecallOfFacts(OneExperiment):
 
     experiment: ClassVar[str] = "recall"
     report: ClassVar[str] = "memlm_evidence.experiments.memory_model.page:write_memory_report"
-
-    def plan(self) -> Any:
-        """What is asked for."""
-        from memlm_evidence.experiments.exact_recall.plan import RecallPlan
-
-        return RecallPlan(
-            pointer_span=self.pointer_span,
-            reading_fraction=self.reading_fraction,
-            num_tokens=self.num_tokens,
-            num_texts=self.num_texts,
-            models=self.models,
-            seed=self.seed,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,21 +153,9 @@ class NonInvertible(OneExperiment):
     experiment: ClassVar[str] = "non-invertible"
     report: ClassVar[str] = "memlm_evidence.experiments.non_invertible.page:write_known_sources_report"
 
-    def plan(self) -> Any:
-        """What is asked for."""
-        from memlm_evidence.experiments.non_invertible.plan import NonInvertiblePlan
-        from memlm_evidence.known_sources.plans import CalibrationPlan, DistortionPlan, StatePlan
-
-        state = StatePlan(
-            chunk_lens=self.chunk_lens,
-            chunk_len=self.chunk_len,
-            steps=self.steps,
-            reading_steps=self.reading_steps,
-            num_windows=self.num_windows,
-            seed=self.seed,
-        )
-        distortion, calibration = DistortionPlan(seed=self.seed), CalibrationPlan(seed=self.seed)
-        return NonInvertiblePlan(state=state, distortion=distortion, calibration=calibration, num_workers=self.workers)
+    def plan(self, standard: Any) -> Any:
+        """The options are those of the plan for states."""
+        return replace(standard, state=super().plan(standard.state), num_workers=self.workers)
 
 
 class Reproduce(Group):
