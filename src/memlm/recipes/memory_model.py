@@ -36,22 +36,14 @@ def memory_model(
     Claim (paper, §4): memories of combined training give back nearly all of their text, at the same next-token loss.
     Cost: one million tokens, two and a half minutes on two cores.
     """
-    combined = config.Weights(causal=1.0, retention=retention)
-    reading = round(reading_fraction * num_tokens)
     if not 0 <= reading_fraction < 1:
         raise ValueError(f"reading_fraction must lie in [0, 1), not {reading_fraction}")
     # Small batches: on text this short, steps are what counts. But attention that finds a fact by its key is not
     # learned from small ones.
     batch_tokens = (32 if recall_fraction else 8) * window_chunks * chunk_len
+    reading = round(reading_fraction * num_tokens)
     parts = [(config.Weights(retention=1.0), reading)] if reading else []
-    stages = tuple(
-        config.Stage(
-            weights=weights,
-            training=muon_training(tokens, batch_tokens, seed, rates=(0.05, 1e-2), short_fraction=0.0),
-            frozen=("encoder",) if encoder_from is not None else (),
-        )
-        for weights, tokens in [*parts, (combined, num_tokens - reading)]
-    )
+    parts.append((config.Weights(causal=1.0, retention=retention), num_tokens - reading))
     return config.Recipe(
         name=f"memory model {chunk_len} → {memory_dim}",
         data=config.DataConfig(tokenizer=config.BpeTokenizer(vocab_size=vocab_size)),
@@ -66,10 +58,15 @@ def memory_model(
             overlap=overlap if retention else 0,
             pointer_span=pointer_span,
         ),
-        stages=stages,
+        stages=tuple(_stage(*part, batch_tokens, seed, frozen=encoder_from is not None) for part in parts),
         windows=config.WindowConfig(num_chunks=window_chunks, recall_fraction=recall_fraction),
         encoder_from=encoder_from,
     )
+
+
+def _stage(weights: config.Weights, num_tokens: int, batch_tokens: int, seed: int, *, frozen: bool) -> config.Stage:
+    training = muon_training(num_tokens, batch_tokens, seed, rates=(0.05, 1e-2), short_fraction=0.0)
+    return config.Stage(weights=weights, training=training, frozen=("encoder",) if frozen else ())
 
 
 def without_memory(recipe: config.MemoryModelRecipe, *, full_context: bool = False) -> config.MemoryModelRecipe:
