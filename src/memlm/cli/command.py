@@ -3,9 +3,9 @@
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from memlm.runtime.results import Record, Result
 
 Answer = Mapping[str, Any]
+Configuration = TypeVar("Configuration", bound=Any)
 
 
 class FlawError(ValueError):
@@ -39,6 +40,11 @@ class Command:
     def run(self) -> Answer:
         """Do it; returns what `--json` prints."""
         raise NotImplementedError
+
+    def configured(self, defaults: Configuration) -> Configuration:
+        """A dataclass with those of its fields that are options of this command as they were given."""
+        options = {option.name for option in fields(self)}
+        return replace(defaults, **{name: getattr(self, name) for name in vars(defaults) if name in options})
 
     def console(self) -> "Console":
         """Where tables and marked text go: to standard output, or with `--json` to standard error."""

@@ -122,14 +122,7 @@ class Settle(_Reads):
         from memlm.runtime.wording import share
         from memlm_evidence import settle
 
-        cfg = SettleConfig(
-            chunk_len=self.chunk_len,
-            layer=self.layer,
-            num_texts=self.num_texts,
-            search_steps=self.search_steps,
-            seed=self.seed,
-            reading=self.reading(),
-        )
+        cfg = self.configured(SettleConfig(reading=self.reading()))
         result = settle(self.encoder, self.texts(), cfg=cfg, precision=self.precision, quiet=False)
         for row in result.attacks:
             right, exact = share(row.token_accuracy, 3), share(row.exact_match, 3)

@@ -1,7 +1,7 @@
 """The commands that reproduce the paper's claims."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, ClassVar, Literal
@@ -24,8 +24,7 @@ class OneExperiment(Command):
 
     def plan(self, standard: Any) -> Any:
         """The standard preset's plan, with the values that were given."""
-        options = {option.name for option in fields(self)}
-        return replace(standard, **{name: getattr(self, name) for name in vars(standard) if name in options})
+        return self.configured(standard)
 
     def run(self) -> Answer:
         """Measure, keep the result, say what was found, and write the page."""
@@ -65,7 +64,7 @@ class Embeddings(OneExperiment):
     def plan(self, standard: Any) -> Any:
         """Also models of fewer tokens; with `full`, all there are."""
         budgets = (self.num_tokens // 4, self.num_tokens // 2, self.num_tokens)
-        return replace(super().plan(standard), budgets=budgets, grid=self.full, cross=self.full)
+        return replace(self.configured(standard), budgets=budgets, grid=self.full, cross=self.full)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +95,7 @@ class MemoryModels(OneExperiment):
 
     def plan(self, standard: Any) -> Any:
         """Variants are trained on half the tokens."""
-        return replace(super().plan(standard), variant_tokens=self.num_tokens // 2)
+        return replace(self.configured(standard), variant_tokens=self.num_tokens // 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +154,7 @@ class NonInvertible(OneExperiment):
 
     def plan(self, standard: Any) -> Any:
         """The options are those of the plan for states."""
-        return replace(standard, state=super().plan(standard.state), num_workers=self.workers)
+        return replace(standard, state=self.configured(standard.state), num_workers=self.workers)
 
 
 class Reproduce(Group):
