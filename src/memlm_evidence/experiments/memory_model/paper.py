@@ -42,7 +42,7 @@ def compare_paper_size(out: Path, plan: PaperPlan) -> MemoryModelResult | None:
         probes=probes,
         retention_accuracy={name: row.token_accuracy for name, row in probes.items()},
         causal_nats={name: found["causal_nats_per_token"] for name, found in nats.items()},
-        gap={"combined": Difference(**excess(predictions["combined"], predictions["causal"], relative=True))},
+        gap={"combined": Difference.from_dict(excess(predictions["combined"], predictions["causal"], relative=True))},
         seed=plan.seed,
         provenance=Provenance.here(seed=plan.seed, causal=plan.causal.name, combined=plan.combined.name),
     )

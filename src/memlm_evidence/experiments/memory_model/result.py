@@ -11,7 +11,7 @@ from memlm_evidence.claims import ExperimentResult, Measured
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class Difference(Record):
     """Between two conditions on the same windows, with its paired 95% interval over documents."""
 
     value: float

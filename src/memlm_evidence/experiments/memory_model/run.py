@@ -102,7 +102,7 @@ def _trained(data: Data, name: str, out: Path, plan: Plan) -> Trained:
 
 def _difference(one: Trained, other: Trained, *, relative: bool = False) -> Difference:
     """How much more the one's next tokens cost than the other's."""
-    return Difference(**excess(one.prediction, other.prediction, relative=relative))
+    return Difference.from_dict(excess(one.prediction, other.prediction, relative=relative))
 
 
 def _variant(variant: Variant, data: Data, out: Path, plan: Plan) -> VariantRow:
