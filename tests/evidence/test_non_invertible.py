@@ -8,6 +8,7 @@ import pytest
 
 from memlm_evidence.experiments.non_invertible.page import write_known_sources_report
 from memlm_evidence.experiments.non_invertible.plan import NonInvertiblePlan
+from memlm_evidence.experiments.non_invertible.result import NonInvertibleResult
 from memlm_evidence.experiments.non_invertible.run import ImpossibleError, job, run
 from memlm_evidence.known_sources.calibration import CalibrationRun
 from memlm_evidence.known_sources.plans import CalibrationPlan, DistortionPlan, StatePlan
@@ -30,8 +31,17 @@ TINY = NonInvertiblePlan(
 )
 
 
-def test_every_source_and_objective_has_a_row_on_the_possible_side(tmp_path: Path) -> None:
-    result = run(tmp_path, TINY, quiet=True)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("non-invertible")
+
+
+@pytest.fixture(scope="module")
+def result(folder: Path) -> NonInvertibleResult:
+    return run(folder, TINY, quiet=True)
+
+
+def test_every_source_and_objective_has_a_row_on_the_possible_side(result: NonInvertibleResult, tmp_path: Path) -> None:
     expected = [(source.name, length, objective) for source, length in TINY.state.sources() for objective in OBJECTIVES]
     assert [(row.source, row.num_tokens, row.objective) for row in result.rows] == expected
     for row in (*result.rows, *result.distortion):
@@ -53,12 +63,13 @@ def test_a_point_on_the_impossible_side_fails_the_run(monkeypatch: pytest.Monkey
         run(tmp_path, TINY, quiet=True)
 
 
-def test_what_was_measured_is_not_measured_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    few = replace(TINY, state=replace(TINY.state, chunk_lens=(4,), chunk_len=None))
-    before = run(tmp_path, replace(few, num_workers=2), quiet=True)
+def test_what_was_measured_is_not_measured_again(
+    result: NonInvertibleResult, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for kind in (StateRun, DistortionRun, CalibrationRun):
         monkeypatch.setattr(kind, "rows", None)
-    assert replace(run(tmp_path, few, quiet=True), provenance=before.provenance) == before
+    monkeypatch.setattr("memlm_evidence.experiments.non_invertible.run._oracles", lambda *_: result.oracle)
+    assert replace(run(folder, TINY, quiet=True), provenance=result.provenance) == result
     names = {job(each).name for seed in (0, 1) for each in distortion_runs(DistortionPlan(seed=seed))}
     assert len(names) == 2 * len(distortion_runs(DistortionPlan()))
 
