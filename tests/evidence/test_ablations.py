@@ -6,8 +6,8 @@ import torch
 from memlm.config import Recipe
 from memlm.models.batch import Batch
 from memlm.text.autoencoder import TextAutoencoder
+from memlm.text.model import build_model
 from memlm.training.accelerator import build_accelerator
-from memlm.training.footprint import build
 from memlm.training.objectives import objective_of
 from memlm.training.optimizers import build_optimizers, freeze
 from memlm.training.step import Stepper
@@ -17,7 +17,7 @@ from memlm_evidence.sweep.ablations import ABLATIONS
 def takes_a_step(recipe: Recipe | None) -> None:
     """One optimizer step on two chunks, or windows, of random tokens."""
     assert recipe
-    model, (stage,) = build(recipe.model), recipe.stages
+    model, (stage,) = build_model(recipe.model), recipe.stages
     freeze(model, stage.frozen)
     cfg, objective = stage.training, objective_of(recipe.model, stage)
     tokens = torch.randint(recipe.model.vocab_size, (2, *recipe.row_shape))
@@ -37,7 +37,7 @@ def test_every_run_of_an_ablation_is_a_model(name: str) -> None:
         assert not run.fault
         assert run.num_tokens == 100_000
         with torch.device("meta"):
-            assert build(run.recipe.model).config == run.recipe.model
+            assert build_model(run.recipe.model).config == run.recipe.model
 
 
 @pytest.mark.slow

@@ -21,9 +21,11 @@ from memlm.config import (
     Weights,
 )
 from memlm.models.batch import Batch
+from memlm.models.encoder import Encoder
 from memlm.models.generation import generate
 from memlm.models.memory_model import MemoryModel, Regenerator, Term
 from memlm.models.recurrent import RecurrentModel
+from memlm.nn.insertion import build_insertion
 from memlm.training.objectives import combined
 from tiny import randomized
 
@@ -198,6 +200,18 @@ def test_frozen_memories_are_those_that_would_be_made() -> None:
         made, given_ = reads(tokens, mask, terms=terms), reads(tokens, mask, memory, terms=terms)
     torch.testing.assert_close(made.causal, given_.causal)
     torch.testing.assert_close(made.retention, given_.retention)
+
+
+@every_insertion
+def test_a_seed_gives_the_weights_of_recorded_runs(insertion: Insertion) -> None:
+    cfg = model(insertion).config
+    assert cfg.encoder
+    torch.manual_seed(0)
+    made = MemoryModel(cfg).insertion.state_dict()
+    torch.manual_seed(0)
+    Encoder(cfg.shape, cfg.encoder, cfg.pooling)
+    drawn_next = build_insertion(cfg.insertion, cfg.shape, 32, cfg.max_memories).state_dict()
+    assert all(torch.equal(made[name], drawn_next[name]) for name in made)
 
 
 def test_without_an_encoder_chunks_are_blind_to_each_other() -> None:

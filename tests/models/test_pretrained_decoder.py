@@ -25,9 +25,13 @@ from memlm.config import (
     Weights,
 )
 from memlm.data.tokenizer import Tokenizer
+from memlm.models.batch import Batch
 from memlm.models.causal_decoder import PretrainedCausalDecoder
 from memlm.models.memory_model import MemoryModel
 from memlm.text.memory_model import TextMemoryModel
+from memlm.training.flops import flops_per_token
+from memlm.training.footprint import work
+from memlm.training.objectives import combined
 from memlm.training.optimizers import hidden_matrices
 from memlm.training.train import train
 from tiny import tiny_memory_recipe
@@ -103,6 +107,16 @@ def test_a_saved_model_is_rebuilt_from_its_configuration_and_the_base(
     assert written[0] == written[1]
     if lora:
         assert not torch.equal(logits(model), logits(trained_somehow(MemoryModel(configuration(base, None)))))
+
+
+@with_and_without_adapters
+def test_what_training_takes_is_told_from_shapes(base: Path, lora: LoraConfig | None) -> None:
+    cfg = configuration(base, lora)
+    objective = combined(Weights(causal=1.0, retention=0.5))
+    told, model = work(cfg, objective, (3, LENGTH)), MemoryModel(cfg).train()  # its dropout costs, too
+    tokens = torch.randint(VOCAB, (2, 3, LENGTH))
+    batch = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
+    assert told.flops_per_token == flops_per_token(model, objective, batch)
 
 
 @with_and_without_adapters

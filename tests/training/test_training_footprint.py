@@ -14,9 +14,10 @@ from memlm.models.autoencoder import Autoencoder
 from memlm.models.batch import Batch
 from memlm.recipes import RECIPES
 from memlm.recipes.paper import BATCH_TOKENS, paper_autoencoder, paper_causal, paper_memory_model
+from memlm.text.model import build_model
 from memlm.training import footprint as module
 from memlm.training.flops import flops_per_token
-from memlm.training.footprint import build, footprint, require_fits, work
+from memlm.training.footprint import footprint, require_fits, work
 from memlm.training.loop import fit
 from memlm.training.objectives import RETENTION
 from memlm.training.optimizers import build_optimizers
@@ -124,10 +125,10 @@ def test_the_papers_models_have_its_sizes() -> None:
     outside = vocab * width + context * width
     with torch.device("meta"):
         autoencoder, causal = (
-            parameters(build(make("masked_mixer").model)) for make in (paper_autoencoder, paper_causal)
+            parameters(build_model(make("masked_mixer").model)) for make in (paper_autoencoder, paper_causal)
         )
-        llama = parameters(build(paper_causal("attention").model))
-        memory_model = parameters(build(paper_memory_model().model))
+        llama = parameters(build_model(paper_causal("attention").model))
+        memory_model = parameters(build_model(paper_memory_model().model))
     assert causal == layers * mixer_block + outside + vocab * width
     assert autoencoder == 2 * (layers * mixer_block + outside) + width**2 + width // 2 * width
     assert llama == layers * (4 * width**2 + 3 * width * round(8 / 3 * width)) + outside + vocab * width
@@ -169,7 +170,7 @@ def test_the_benchmark_computes_what_it_cannot_measure(monkeypatch: pytest.Monke
         assert step["days"] * 24 * 4 == pytest.approx(step["gpu_hours"])
         assert held["total"] == pytest.approx(sum(held.values()) - held["total"])
         assert row["parameters"] <= held["gradients"] < 1.1 * row["parameters"]  # a quarter of four bytes each
-        assert row["parameters"] == parameters(build(recipe.model))
+        assert row["parameters"] == parameters(build_model(recipe.model))
         assert row["shortened_step"]["grad_norm"] > 0
 
 

@@ -41,9 +41,9 @@ from memlm.evaluation.metrics import quick_measures, score
 from memlm.models.batch import Batch
 from memlm.models.memory_model import MemoryModel, Regenerator
 from memlm.runtime.results import read_json_lines
+from memlm.text.model import build_model
 from memlm.training.accelerator import build_accelerator
 from memlm.training.checkpoint import RunFolder
-from memlm.training.footprint import build
 from memlm.training.loop import fit
 from memlm.training.objectives import CAUSAL, RETENTION, Objective, combined
 from memlm.training.train import train
@@ -111,7 +111,7 @@ def trained(name: str, cfg: TrainingConfig, folder: Path, *, stop: Callable[[dic
     case = CASES[name]
     cfg = replace(cfg, optimizer=case.optimizer)
     torch.manual_seed(0)
-    model = build(case.model)
+    model = build_model(case.model)
     if case.frozen:
         model.get_submodule("encoder").requires_grad_(False)
     windows = isinstance(case.model, MemoryModelConfig)

@@ -16,8 +16,8 @@ from memlm.models.autoencoder import Autoencoder
 from memlm.models.batch import Batch
 from memlm.recipes import RECIPES
 from memlm.runtime.cpu import precision_on
+from memlm.text.model import build_model
 from memlm.training.accelerator import build_accelerator
-from memlm.training.footprint import build
 from memlm.training.loop import fit
 from memlm.training.objectives import RETENTION
 from memlm.training.optimizers import build_optimizers, hidden_matrices, learning_rate_scale, set_learning_rate
@@ -204,7 +204,7 @@ OUTSIDE = {
 )
 def test_muon_gets_the_maps_between_hidden_states_and_adamw_the_rest(cfg: ModelConfig) -> None:
     with torch.device("meta"):
-        model = build(cfg)
+        model = build_model(cfg)
     names = {parameter: name for name, parameter in model.named_parameters()}
     matrices = {names[parameter] for parameter in hidden_matrices(model)}
     assert matrices == {name for parameter, name in names.items() if parameter.ndim == 2} - OUTSIDE

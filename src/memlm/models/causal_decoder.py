@@ -157,7 +157,7 @@ DECODERS: dict[type[config.Config], type[Any]] = {
 """Each configuration's causal decoder."""
 
 
-def build_decoder(cfg: config.Decoder, vocab_size: int, *, cross_attention_len: int | None = None) -> CausalDecoder:
+def build_decoder(cfg: config.Decoder, vocab_size: int, cross_attention_len: int | None = None) -> CausalDecoder:
     """The causal decoder that a configuration names."""
     decoder: CausalDecoder = DECODERS[type(cfg)](cfg, vocab_size, cross_attention_len)
     return decoder

@@ -6,7 +6,8 @@ time.
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Literal, NamedTuple, Self
+from functools import partial
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from memlm import config
 from memlm.models.autoencoder import Regeneration
-from memlm.models.causal_decoder import build_decoder
+from memlm.models.causal_decoder import CausalDecoder, build_decoder
 from memlm.models.encoder import Encoder
 from memlm.models.parallel_decoder import Logits
 from memlm.nn.insertion import Context, Memories, Present, build_insertion
@@ -53,10 +54,12 @@ class MemoryModel(nn.Module):
         self.encoder = Encoder(shape, cfg.encoder, cfg.pooling) if cfg.encoder else None
         crosses = isinstance(cfg.insertion, config.CrossAttention)
         longest = max(cfg.overlap - 1, 0) + shape.chunk_len
-        decoder = build_decoder(cfg.decoder, shape.vocab_size, cross_attention_len=longest if crosses else None)
-        dim, rms = decoder.dim, decoder.embedding_rms
-        self.insertion = build_insertion(cfg.insertion, shape, dim, cfg.max_memories)
-        self.decoder = decoder
+        build = partial(build_decoder, cfg.decoder, shape.vocab_size, longest if crosses else None)
+        # A new decoder's weights are drawn after the insertion's, as in recorded runs; a pretrained one has a width.
+        sized: Any = cfg.decoder if isinstance(cfg.decoder, config.DecoderConfig) else build()
+        self.insertion = build_insertion(cfg.insertion, shape, sized.dim, cfg.max_memories)
+        self.decoder: CausalDecoder = build() if sized is cfg.decoder else sized
+        dim, rms = self.decoder.dim, self.decoder.embedding_rms
         positions = cfg.max_memories * self.decoder_positions_per_chunk + longest
         if positions > self.decoder.max_positions:
             raise ValueError(

@@ -48,7 +48,6 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
     """
 
     config_class = AutoencoderConfig
-    model_class = Autoencoder
 
     @overload
     def encode(

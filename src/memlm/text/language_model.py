@@ -21,7 +21,6 @@ class TextLanguageModel(TextModel[LanguageModel, LanguageModelConfig]):
     """A causal language model of ours, with its tokenizer."""
 
     config_class = LanguageModelConfig
-    model_class = LanguageModel
 
     def evaluate_split(self, split: TokenSplit, *, name: str, quiet: bool = True) -> Result:
         """Cross-entropy of next tokens within chunks (`causal_nats_per_token`), with a 95% interval over documents."""

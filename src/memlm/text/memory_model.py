@@ -34,7 +34,6 @@ class TextMemoryModel(MemoryTextModel[MemoryModel, MemoryModelConfig]):
     """
 
     config_class = MemoryModelConfig
-    model_class = MemoryModel
 
     @torch.no_grad()
     def generate(

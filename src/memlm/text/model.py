@@ -10,13 +10,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from memlm.config import AutoencoderConfig, MemoryModelConfig
+from memlm.config import AutoencoderConfig, LanguageModelConfig, MemoryModelConfig
 from memlm.data.chunks import split_into_chunks
 from memlm.data.documents import Document
 from memlm.data.token_store import TokenSplit, tokenize_documents
 from memlm.data.tokenizer import Tokenizer
 from memlm.evaluation.metrics import regeneration_measures, score
+from memlm.models.autoencoder import Autoencoder
 from memlm.models.encoder import Encoder
+from memlm.models.language_model import LanguageModel
+from memlm.models.memory_model import MemoryModel
 from memlm.runtime.progress import track
 from memlm.runtime.results import Interval, Provenance, Result
 from memlm.text import checkpoint_folder
@@ -33,8 +36,6 @@ class TextModel(Generic[Model, Configuration]):
 
     config_class: ClassVar[type[ModelConfig]]
     """The class of its models' configurations, which tells its checkpoint folders from others."""
-    model_class: ClassVar[type[nn.Module]]
-    """The class of its models, which are built of a configuration alone."""
     tables: ClassVar[tuple[str, ...]] = ()
     """Names of tensors saved beside the model's; each is an argument and an attribute of the class."""
 
@@ -105,10 +106,10 @@ class TextModel(Generic[Model, Configuration]):
             kind = checkpoint_folder.FORMATS[cls.config_class]
             raise ValueError(f"{folder} has no tensor {missing[0]!r}: not a {kind}")
         tables = {name: tensors.pop(name) for name in cls.tables}
-        model = cls.model_class(config)
+        model: Any = build_model(config)
         checkpoint_folder.load_weights(model, tensors, folder)
         try:
-            loaded = cls(model, tokenizer, provenance=provenance, **tables)  # type: ignore[arg-type]
+            loaded = cls(model, tokenizer, provenance=provenance, **tables)
         except ValueError as error:
             raise ValueError(f"{folder}: {error}") from None
         loaded.source = str(Path(name_or_path).resolve()) if Path(name_or_path).is_dir() else str(name_or_path)
@@ -180,6 +181,19 @@ class MemoryTextModel(TextModel[Model, MemoryConfiguration]):
         values |= {"chunk_len": shape.chunk_len, "memory_dim": shape.memory_dim, "num_slots": shape.num_slots}
         made_by = Provenance.here(model=self.provenance, encoder=self.encoder_fingerprint)
         return Result(name=name, measures=values, intervals=intervals, provenance=made_by)
+
+
+MODELS: dict[type[ModelConfig], type[nn.Module]] = {
+    AutoencoderConfig: Autoencoder,
+    LanguageModelConfig: LanguageModel,
+    MemoryModelConfig: MemoryModel,
+}
+"""Each configuration's model."""
+
+
+def build_model(cfg: ModelConfig) -> nn.Module:
+    """The model that a configuration describes, freshly initialized."""
+    return MODELS[type(cfg)](cfg)
 
 
 def default_device() -> str:

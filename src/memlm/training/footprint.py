@@ -1,7 +1,6 @@
 """What training a model holds in memory and computes, told from shapes: nothing is allocated."""
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +9,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from memlm import config
-from memlm.models.autoencoder import Autoencoder
 from memlm.models.batch import Batch
-from memlm.models.language_model import LanguageModel
-from memlm.models.memory_model import MemoryModel
+from memlm.text.model import build_model
 from memlm.training.accelerator import memory_per_process, world_size
 from memlm.training.flops import flop_counter
 from memlm.training.objectives import Objective
@@ -21,11 +18,6 @@ from memlm.training.optimizers import freeze, hidden_matrices
 
 _STEP_BYTES = 4
 """AdamW counts each parameter's steps."""
-_MODELS: Mapping[str, Callable[..., nn.Module]] = {
-    "autoencoder": Autoencoder,
-    "language_model": LanguageModel,
-    "memory_model": MemoryModel,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +32,6 @@ class Footprint:
     def total(self) -> int:
         """All of them."""
         return self.weights + self.gradients + self.optimizer
-
-
-def build(cfg: config.ModelConfig) -> nn.Module:
-    """The model that a configuration describes, freshly initialized."""
-    return _MODELS[cfg.kind](cfg)
 
 
 def footprint(model: nn.Module, optimizer: config.Optimizer, num_shares: int = 1) -> Footprint:
@@ -95,7 +82,7 @@ def require_fits(recipe: config.Recipe) -> None:
         ValueError: as `require_memory`.
     """
     with torch.device("meta"):
-        model = build(recipe.model)
+        model = build_model(recipe.model)
     for stage in recipe.stages:
         if stage.chunk_len is None:  # what grows is smaller
             freeze(model, stage.frozen)
@@ -126,8 +113,10 @@ def work(cfg: config.ModelConfig, objective: Objective, row_shape: tuple[int, ..
 
 def _traced(cfg: config.ModelConfig, objective: Objective, shape: tuple[int, ...]) -> tuple[int, int]:
     """Operations of a step on a batch of this shape, and bytes that it keeps for the backward pass."""
-    with FakeTensorMode():
-        model = build(cfg)
+    with torch.device("meta"):  # first: what adds adapters to a pretrained model cannot be run on fake tensors
+        model = build_model(cfg)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model.to_empty(device="cpu")
         own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
         saved: dict[int, Any] = {}
 

@@ -9,8 +9,9 @@ import torch
 from memlm.cli.command import Answer
 from memlm.config import ModelConfig, Recipe, TrainingConfig
 from memlm.recipes.paper import paper_autoencoder, paper_causal, paper_memory_model
+from memlm.text.model import build_model
 from memlm.training.accelerator import is_main_process, world_size
-from memlm.training.footprint import build, footprint, work
+from memlm.training.footprint import footprint, work
 from memlm.training.objectives import Objective, objective_of
 from memlm_evidence.benchmarks.measuring import (
     Benchmark,
@@ -81,7 +82,7 @@ def _row(recipe: Recipe, num_gpus: int) -> dict[str, Any]:
     if measured:
         num_gpus = measured["num_gpus"]
     with torch.device("meta"):
-        model = build(recipe.model)
+        model = build_model(recipe.model)
     stays = footprint(model, cfg.optimizer, num_gpus if cfg.sharded else 1)
     tokens_at_once = cfg.batch_tokens / num_gpus / cfg.num_micro_batches
     activations = takes.fixed_bytes + takes.bytes_per_token * tokens_at_once
@@ -103,7 +104,7 @@ def _row(recipe: Recipe, num_gpus: int) -> dict[str, Any]:
 def _measured_step(recipe: Recipe) -> dict[str, Any]:
     """Whole steps as training makes them, on the GPUs there are."""
     cfg, objective, shape = training_of(recipe)
-    stepper = build_stepper(build(recipe.model), objective, cfg)
+    stepper = build_stepper(build_model(recipe.model), objective, cfg)
     batch = random_batch(cfg.batch_tokens, shape, recipe.model.vocab_size)
     torch.cuda.reset_peak_memory_stats()
     steps = {"all": TrainingSteps(stepper, batch, STEPS)}
@@ -121,7 +122,7 @@ def _measured_step(recipe: Recipe) -> dict[str, Any]:
 def shortened_step(recipe: Recipe) -> dict[str, Any]:
     """One step on a row for each process, with one layer where there are many: that it builds, and takes steps."""
     cfg, objective, shape = training_of(recipe)
-    model = build(one_layer(recipe.model))
+    model = build_model(one_layer(recipe.model))
     # Many a CPU multiplies bf16 a hundred times as slowly.
     stepper = build_stepper(model, objective, replace(cfg, num_micro_batches=1, precision="fp32"))
     values = stepper.step(random_batch(world_size() * math.prod(shape), shape, recipe.model.vocab_size))
