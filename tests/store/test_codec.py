@@ -66,7 +66,7 @@ def test_what_is_said_of_a_vector_is_what_it_gives_back(english: TextAutoencoder
     kept = list(codec.write(text))
     tokens = iter(english.tokenizer.encode(text).tolist())
     with_vector = [chunk for chunk in kept if chunk.vector is not None]
-    predicted = iter(english.model.decoder(codec.vectors(with_vector)).argmax(dim=-1).tolist())
+    predicted = iter(english.model.decoder(codec.about.memory(with_vector).vectors).argmax(dim=-1).tolist())
     for chunk, exact, alone in zip(kept, codec.read(kept), codec.read_vectors(kept), strict=True):
         right = [next(tokens) for _ in range(chunk.num_tokens)]
         if chunk.vector is not None:

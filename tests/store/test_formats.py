@@ -10,8 +10,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from memlm import MemoryFile
-from memlm.store.block import FORMAT_VERSION
-from memlm.store.frames import MAGIC
+from memlm.store.chunk import FORMAT_VERSION
+from memlm.store.segments import MAGIC
 from memlm.store.store import DamagedChunkError
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memlm.store import frames
-from memlm.store.frames import MAGIC, encoded
+from memlm.store import segments
+from memlm.store.segments import MAGIC, frame, frames
 
 bodies = st.lists(st.binary(max_size=40), min_size=1, max_size=5)
 
@@ -15,10 +15,7 @@ bodies = st.lists(st.binary(max_size=40), min_size=1, max_size=5)
 def found(data: bytes, folder: Path) -> list[tuple[int | None, bytes | None, bytes]]:
     (path := folder / "frames").write_bytes(data)
     with path.open("rb") as file:
-        return [
-            (frame.first_chunk, frame.index, data[frame.body : frame.end])
-            for frame in frames.frames(file.fileno(), 0, len(data))
-        ]
+        return [(one.first_chunk, one.index, data[one.body : one.end]) for one in frames(file.fileno(), 0, len(data))]
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +28,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_flipped_bit_hides_no_other_frame(
     folder: Path, bodies: list[bytes], damaged: int, place: int, bit: int
 ) -> None:
-    parts = [encoded(number, 1, b"index %d" % number, body) for number, body in enumerate(bodies)]
+    parts = [frame(number, 1, b"index %d" % number, body) for number, body in enumerate(bodies)]
     whole = [(number, b"index %d" % number, body) for number, body in enumerate(bodies)]
     assert found(b"".join(parts), folder) == whole
     damaged %= len(parts)
     broken = bytearray(parts[damaged])
     broken[place % len(broken)] ^= 1 << bit
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(frames, "_SEARCH_BYTES", len(MAGIC) + 3)  # so that a frame may begin anywhere in what is searched
+        patch.setattr(
+            segments, "_SEARCH_BYTES", len(MAGIC) + 3
+        )  # so that a frame may begin anywhere in what is searched
         read = found(b"".join([*parts[:damaged], bytes(broken), *parts[damaged + 1 :]]), folder)
     assert read[:damaged] == whole[:damaged]
     assert read[len(read) - (len(whole) - damaged - 1) :] == whole[damaged + 1 :]
@@ -50,7 +49,7 @@ def test_a_flipped_bit_hides_no_other_frame(
 @settings(deadline=None)
 @given(bodies=bodies, share=st.floats(0, 1))
 def test_a_frame_that_is_cut_short_is_none(folder: Path, bodies: list[bytes], share: float) -> None:
-    parts = [encoded(number, 1, b"index", body) for number, body in enumerate(bodies)]
+    parts = [frame(number, 1, b"index", body) for number, body in enumerate(bodies)]
     data = b"".join(parts)[: int(sum(map(len, parts)) * share)]
     whole = sum(sum(map(len, parts[: number + 1])) <= len(data) for number in range(len(parts)))
     assert [first for first, _, _ in found(data, folder)] == list(range(whole))

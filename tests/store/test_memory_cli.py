@@ -31,7 +31,7 @@ def without_a_reader(*arguments: object, stderr: int = subprocess.PIPE) -> subpr
 
 def damage(path: Path, number: int) -> None:
     """Flip the last bit of what is stored of a chunk."""
-    record, data = MemoryFile.open(path)._store.block(number, number + 1).data, bytearray(path.read_bytes())
+    record, data = MemoryFile.open(path)._store._block(number, number + 1).data, bytearray(path.read_bytes())
     data[data.index(record) + len(record) - 1] ^= 1
     path.write_bytes(data)
 

@@ -21,9 +21,9 @@ from safetensors.numpy import save_file
 
 import memlm
 from memlm import MemoryFile, TextAutoencoder
-from memlm.store import frames, lock, segments
-from memlm.store.block import FORMAT_VERSION
-from memlm.store.frames import MAGIC
+from memlm.store import lock, writer
+from memlm.store.chunk import FORMAT_VERSION
+from memlm.store.segments import MAGIC, frame
 from memlm.store.store import DamagedChunkError
 
 TEXTS = [
@@ -127,7 +127,7 @@ def test_a_chunk_is_read_without_the_rest(notes: MemoryFile, monkeypatch: pytest
     number = next(number for number, chunk in enumerate(notes.chunks) if chunk.kind != "raw" and number > 5)
     monkeypatch.setattr(os, "pread", noted)
     assert notes.text(number, number + 1)
-    assert read == [16 + notes.vector_bytes + notes.chunks[number].payload_bytes]
+    assert read == [16 + notes.about.vector_bytes + notes.chunks[number].payload_bytes]
 
 
 def test_what_is_forgotten_is_gone(notes: MemoryFile, trained: TextAutoencoder) -> None:
@@ -499,7 +499,7 @@ def test_foreign_and_newer_files_are_refused(notes: MemoryFile, tmp_path: Path) 
     with pytest.raises(ValueError, match="there is no memory file"):
         MemoryFile.open(tmp_path / "nowhere.memory")
     header = json.dumps({"format_version": FORMAT_VERSION + 1, "whatever": "comes"}).encode()
-    notes.path.write_bytes(frames.encoded(0, 0, header, b""))
+    notes.path.write_bytes(frame(0, 0, header, b""))
     with pytest.raises(ValueError, match=r"format version 3; this memlm reads 2: upgrade memlm"):
         MemoryFile.open(notes.path)
 
@@ -610,7 +610,7 @@ def test_what_an_append_writes_does_not_grow_with_the_file(
         return sum(written)
 
     monkeypatch.setattr(os, "pwrite", counted)
-    monkeypatch.setattr(segments, "atomic_file", pytest.fail)
+    monkeypatch.setattr(writer, "atomic_file", pytest.fail)
     first = appended()
     for _ in range(8):
         notes.extend(notes)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from memlm import MemoryFile, TextAutoencoder
 from memlm.store import lock
 from memlm.store.codec import Codec
-from memlm.store.frames import MAGIC
+from memlm.store.segments import MAGIC
 from memlm.store.store import DamagedChunkError
 
 STREAM = "the memory holds one long text and the vector reads short chunk whole text. ünd 漢字 " * 40

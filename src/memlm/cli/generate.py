@@ -56,10 +56,9 @@ class Generate(UsesModel, ReadsText):
     def _past(self, most: int) -> "tuple[str | Memory, Answer]":
         """What stands before the prompt, `most` memories of it, and what there is to say of it."""
         from memlm.store.file import MemoryFile
-        from memlm.store.formats import is_memory_file
-        from memlm.store.store import DamagedChunkError
+        from memlm.store.store import DamagedChunkError, file_version
 
-        files = [path for path in map(Path, self.memory) if path.is_file() and is_memory_file(path)]
+        files = [path for path in map(Path, self.memory) if path.is_file() and file_version(path)]
         if not files:
             if self.chunks != ":":
                 raise ValueError("--chunks is of a file of memories, and --memory names none")

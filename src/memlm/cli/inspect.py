@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from memlm.cli.command import Answer, FlawError
-from memlm.cli.recall import ReadsMemories, ranges, torn
+from memlm.cli.recall import ReadsMemories, fidelity_line, ranges, torn
 
 if TYPE_CHECKING:
     from memlm.store.file import MemoryFile
@@ -25,8 +25,6 @@ class Inspect(ReadsMemories):
 
     def run(self) -> Answer:
         """Read all of it, and show."""
-        from memlm.store.summary import summary
-
         notes = self.open()
         damaged = notes.damaged()
         try:
@@ -34,7 +32,7 @@ class Inspect(ReadsMemories):
         except ValueError as error:  # all else can be told without the text
             self.say(f"sizes are not compared with those of the text: {error}", aside=True)
             compared = {}
-        answer = summary(notes) | {
+        answer = notes.summary() | {
             **compared,
             "damaged_chunks": damaged,
             "torn_bytes": notes.torn_bytes,
@@ -57,8 +55,6 @@ class Inspect(ReadsMemories):
         return answer
 
     def _show(self, answer: dict[str, Any]) -> None:
-        from memlm.store.summary import fidelity_line
-
         self.say(f"encoder {answer['encoder']} ({answer['fingerprint']}), {answer['bits']} bits a dimension")
         self.say(f"{answer['chunks']} chunks of {len(answer['documents'])} documents")
         self.say(fidelity_line(answer))

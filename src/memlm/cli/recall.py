@@ -1,10 +1,10 @@
 """The command that writes the text of a file of memories."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
@@ -87,6 +87,13 @@ def torn(notes: "MemoryFile") -> str:
         f"{notes.path}: its last {notes.torn_bytes} bytes are of an append that did not finish, or the file was cut "
         "short there; they are not read, and the next append removes them"
     )
+
+
+def fidelity_line(counts: Mapping[str, Any]) -> str:
+    """The fidelity of a `MemoryFile.summary`, in words."""
+    if counts["fidelity"] is None:
+        return "there is no text to remember"
+    return f"{counts['fidelity']:.4f} of the tokens come back from the vectors alone"
 
 
 def ranges(numbers: Sequence[int]) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from memlm.cli.command import Answer, ReadsText, UsesModel
+from memlm.cli.recall import fidelity_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,6 @@ class Remember(UsesModel, ReadsText):
         from memlm.data.corpus import FileReader, whole_texts
         from memlm.runtime.progress import track
         from memlm.store.file import MemoryFile
-        from memlm.store.summary import fidelity_line, summary
 
         if self.out.is_file() and not self.append:
             raise ValueError(f"{self.out} exists; append to it (--append), or choose another name")
@@ -59,7 +59,7 @@ class Remember(UsesModel, ReadsText):
                 notes = MemoryFile.create(self.out, self.model or "english", documents, **how)  # type: ignore[arg-type]
         seconds = time.monotonic() - begin
         num_bytes = sum(chunk.num_bytes for chunk in notes.chunks[before:])
-        answer = summary(notes) | {
+        answer = notes.summary() | {
             "added_chunks": notes.num_chunks - before,
             "mb_per_second": num_bytes / 1e6 / seconds,
         }

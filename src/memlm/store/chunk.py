@@ -1,20 +1,77 @@
-"""A chunk as it is stored: a vector and the patch that makes it exact, or raw text; and a checksum of each."""
+"""Chunks as they are stored: a vector and the patch that makes it exact, or raw text, with checksums; and as bytes."""
 
 import hashlib
 import struct
 import zlib
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from numpy.typing import NDArray
-from torch import Tensor
 
-from memlm.store.packing import Bits, Packed, row_dtype, unpack
+from memlm.store.packing import Bits, Packed, row_bytes, row_dtype, unpack
+from memlm.text.memory import Memory
 
+FORMAT_VERSION = 2
 DIGEST_BYTES = 8
+NUMBERS = np.dtype([(name, "<i4") for name in ("num_tokens", "num_bytes", "num_wrong", "is_raw", "payload_bytes")])
+"""What an index says of a chunk; see `ChunkInfo`."""
+_SCALE = np.dtype("<f4")
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """Which encoder made the memories, and how they are stored."""
+
+    encoder: str
+    """Its name or folder; empty where it had none."""
+    fingerprint: str
+    bits: Bits
+    num_slots: int
+    """Vectors of a chunk."""
+    memory_dim: int
+    """Of each."""
+
+    @classmethod
+    def of(cls, path: Path, header: Mapping[str, Any]) -> Self:
+        """What a file's header says of its memories.
+
+        Raises:
+            ValueError: it is of a newer version, or something is missing in it.
+        """
+        found = header.get("format_version")
+        if not isinstance(found, int) or found > FORMAT_VERSION:
+            raise ValueError(f"{path} has format version {found}; this memlm reads {FORMAT_VERSION}: upgrade memlm")
+        names = [field.name for field in fields(cls)]
+        if missing := [name for name in names if name not in header]:
+            raise ValueError(f"{path} is damaged in its header: it has no {', no '.join(missing)}")
+        return cls(**{name: header[name] for name in names})
+
+    @property
+    def kind(self) -> str:
+        """What two files must have in common for one to be appended to the other, in words."""
+        return f"{self.bits} bits a dimension of encoder {self.fingerprint}"
+
+    @property
+    def vector_bytes(self) -> int:
+        """Of a chunk's vectors, with their scale."""
+        return row_bytes(self.bits, self.num_slots * self.memory_dim) + _SCALE.itemsize
+
+    def memory(self, chunks: Sequence["StoredChunk"]) -> Memory:
+        """The memories of those chunks that have one, as one text's."""
+        found = [chunk for chunk in chunks if chunk.vector is not None]
+        rows = np.frombuffer(b"".join(chunk.vector or b"" for chunk in found), row_dtype(self.bits))
+        packed = Packed(rows.reshape(len(found), -1 if found else 0), np.array([chunk.scale for chunk in found], "f4"))
+        vectors = unpack(packed, self.bits, self.num_slots * self.memory_dim)
+        return Memory(
+            vectors=vectors.reshape(len(found), self.num_slots, self.memory_dim),
+            num_tokens=torch.tensor([chunk.num_tokens for chunk in found], dtype=torch.int64),
+            num_chunks=(len(found),),
+            encoder=self.fingerprint,
+        )
 
 
 class StoredChunk(NamedTuple):
@@ -63,16 +120,58 @@ class ChunkInfo(NamedTuple):
         return self.kind != "raw" and self.num_wrong == 0
 
 
-def vectors_of(
-    chunks: Sequence[StoredChunk], bits: Bits, num_slots: int, memory_dim: int
-) -> Float[Tensor, "chunk {num_slots} {memory_dim}"]:
-    """The memories of those chunks that have one."""
-    rows = [(chunk.vector, chunk.scale) for chunk in chunks if chunk.vector is not None]
-    if not rows:
-        return torch.zeros(0, num_slots, memory_dim)
-    packed = np.frombuffer(b"".join(vector for vector, _ in rows), row_dtype(bits)).reshape(len(rows), -1)
-    scales = np.array([scale for _, scale in rows], np.float32)
-    return unpack(Packed(packed, scales), bits, num_slots * memory_dim).reshape(len(rows), num_slots, memory_dim)
+class Block(NamedTuple):
+    """Consecutive chunks as bytes, the form in which files are read, written and copied.
+
+    A chunk's record in `data` is its checksum and that of its text, then, if it is not raw, its scale as float32 and
+    its packed vector, then its payload.
+    """
+
+    numbers: NDArray[np.void]
+    """[chunk], of `NUMBERS`."""
+    data: bytes
+
+    @classmethod
+    def of(cls, chunks: Sequence[StoredChunk]) -> Self:
+        """These chunks as bytes."""
+        numbers = [(*chunk[:3], chunk.vector is None, len(chunk.payload)) for chunk in chunks]
+        records = (record(chunk.digest + chunk.text_digest, *chunk[3:6]) for chunk in chunks)
+        return cls(np.array(numbers, NUMBERS), b"".join(records))
+
+    def chunks(self, about: About) -> Iterator[tuple[StoredChunk, bool]]:
+        """Each chunk, and whether it is as it was written."""
+        end = 0
+        sizes = record_bytes(self.numbers, about).tolist()
+        for (num_tokens, num_bytes, num_wrong, is_raw, _), size in zip(self.numbers.tolist(), sizes, strict=True):
+            part, end = self.data[end : end + size], end + size
+            own, text, rest = part[:DIGEST_BYTES], part[DIGEST_BYTES : 2 * DIGEST_BYTES], part[2 * DIGEST_BYTES :]
+            vector, scale = None, 0.0
+            if not is_raw:
+                scale = float(np.frombuffer(rest, _SCALE, 1)[0])
+                vector, rest = rest[_SCALE.itemsize : about.vector_bytes], rest[about.vector_bytes :]
+            chunk = StoredChunk(num_tokens, num_bytes, num_wrong, vector, scale, rest, text)
+            yield chunk, chunk.digest == own
+
+
+class Part(NamedTuple):
+    """Chunks of one document."""
+
+    name: str
+    block: Block
+    continues: bool = False
+    """Whether they are more of the last document, instead of the first of a new one."""
+
+
+def record(digests: bytes, vector: bytes | None, scale: float, payload: bytes) -> bytes:
+    """A chunk as it stands in `Block.data`; `digests` are of the chunk and of its text."""
+    return digests + (b"" if vector is None else np.array(scale, _SCALE).tobytes() + vector) + payload
+
+
+def record_bytes(numbers: NDArray[np.void], about: About) -> NDArray[np.int64]:
+    """The size [chunk] of each record."""
+    vectors = np.where(numbers["is_raw"], 0, about.vector_bytes)
+    sizes: NDArray[np.int64] = 2 * DIGEST_BYTES + vectors + numbers["payload_bytes"].astype(np.int64)
+    return sizes
 
 
 def checksum(*parts: bytes) -> bytes:

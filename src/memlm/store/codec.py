@@ -4,6 +4,7 @@ import io
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Real
 from typing import NamedTuple
 
@@ -14,11 +15,10 @@ from torch import Tensor
 
 from memlm.data.documents import split_bytes
 from memlm.models.batch import batch_chunks, encoded
-from memlm.store.chunk import StoredChunk, checksum, deflated, inflated, patch_of, patched, vectors_of
-from memlm.store.packing import Bits, pack, require_bits, unpack
-from memlm.store.tokenized import MIN_CHUNK, Span, Tokenized, utf8
+from memlm.store.chunk import About, StoredChunk, checksum, deflated, inflated, patch_of, patched
+from memlm.store.packing import BITS, Bits, pack, unpack
+from memlm.store.texts import MIN_CHUNK, Span, Tokenized, utf8
 from memlm.text.autoencoder import TextAutoencoder
-from memlm.text.memory import Memory
 
 _LEAST_MARGIN = 1e-2
 """Nats by which the right token must lead: less might be lost to rounding on another machine, and is patched."""
@@ -62,13 +62,24 @@ class Codec:
             raise ValueError(
                 f"chunks of {self.chunk_len} tokens may end inside a character; at least {MIN_CHUNK} do not"
             )
-        require_bits(self.bits)
-        require_target(self.target)
+        require_options(self.bits, self.target)
 
     @property
     def chunk_len(self) -> int:
         """Tokens of a full chunk."""
         return self.model.config.shape.chunk_len
+
+    @cached_property
+    def about(self) -> About:
+        """What is said of the chunks in a file."""
+        model, shape = self.model, self.model.config.shape
+        return About(
+            encoder=model.source,
+            fingerprint=model.encoder_fingerprint,
+            bits=self.bits,
+            num_slots=shape.num_slots,
+            memory_dim=shape.memory_dim,
+        )
 
     def write(
         self, text: str, advance: Callable[[int], None] | None = None, *, whole_chunks: bool = False
@@ -97,7 +108,7 @@ class Codec:
 
     def read(self, chunks: Sequence[StoredChunk]) -> list[bytes]:
         """The text of chunks, which is only as sure as their checksums."""
-        batches = torch.split(self.vectors(chunks), self._batch)
+        batches = torch.split(self.about.memory(chunks).vectors, self._batch)
         rows = (row for vectors in batches for row in self._logits(vectors).argmax(dim=-1).cpu().numpy())
         return [
             inflated(chunk.payload)
@@ -108,20 +119,8 @@ class Codec:
 
     def read_vectors(self, chunks: Sequence[StoredChunk]) -> list[bytes]:
         """What the vectors alone give back, as `TextAutoencoder.regenerate`; nothing, of text that is stored raw."""
-        lengths = [chunk.num_tokens for chunk in chunks if chunk.vector is not None]
-        memory = Memory(
-            vectors=self.vectors(chunks),
-            num_tokens=torch.tensor(lengths, dtype=torch.int64),
-            num_chunks=(len(lengths),),
-            encoder=self.model.encoder_fingerprint,
-        )
-        rows = self.model.rows(memory)
+        rows = self.model.rows(self.about.memory(chunks))
         return [b"" if chunk.vector is None else self._spelled(next(rows).tokens) for chunk in chunks]
-
-    def vectors(self, chunks: Sequence[StoredChunk]) -> Float[Tensor, "chunk slot memory_dim"]:
-        """The memories of those chunks that have one."""
-        shape = self.model.config.shape
-        return vectors_of(chunks, self.bits, shape.num_slots, shape.memory_dim)
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -199,7 +198,9 @@ class Codec:
         return batch_chunks(self.chunk_len, self.model.config.vocab_size)
 
 
-def require_target(target: object) -> None:
-    """Raise ValueError where it is not a share of tokens."""
+def require_options(bits: object, target: object) -> None:
+    """Raise ValueError where vectors cannot be stored in so many bits, or the target is not a share of tokens."""
+    if type(bits) is not int or bits not in BITS:
+        raise ValueError(f"bits of a dimension are one of {', '.join(map(str, BITS))}, not {bits!r}")
     if not isinstance(target, Real) or not 0 <= float(target) <= 1:
         raise ValueError(f"the target fidelity is a share of tokens, from 0 to 1, not {target!r}")

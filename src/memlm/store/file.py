@@ -1,23 +1,23 @@
 """A file of memories: text is appended, and comes back exactly."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 from memlm.runtime.files import place_for
 from memlm.runtime.progress import Advance
-from memlm.store.block import About, Block, Part
-from memlm.store.chunk import StoredChunk
-from memlm.store.codec import Codec, require_target
-from memlm.store.formats import open_store
+from memlm.store.chunk import Block, Part, StoredChunk
+from memlm.store.codec import Codec, require_options
 from memlm.store.lock import remove_leftovers
-from memlm.store.named_texts import Documents, named_texts, require_string
-from memlm.store.packing import Bits, require_bits
+from memlm.store.packing import Bits
 from memlm.store.reader import MemoryReader
-from memlm.store.segments import SEGMENT_CHUNKS, write_file
+from memlm.store.segments import SEGMENT_CHUNKS
 from memlm.store.session import MemorySession
-from memlm.store.store import Writer, chunk_ends, parts_of, same_chunks
+from memlm.store.store import MemoryStore
+from memlm.store.texts import Documents, named_texts, require_string
+from memlm.store.writer import Writer, write_file, writing
 from memlm.text.autoencoder import TextAutoencoder
 
 
@@ -68,23 +68,16 @@ class MemoryFile(MemoryReader):
         """
         path = place_for("file", Path(path))
         _refuse_existing(path)
-        require_bits(bits)
-        require_target(target)
+        require_options(bits, target)
         named = named_texts(documents)
         if not isinstance(model, TextAutoencoder):
             model = TextAutoencoder.from_pretrained(model, device=device)
-        shape = model.config.shape
-        about = About(
-            encoder=name or model.source,
-            fingerprint=model.encoder_fingerprint,
-            bits=bits,
-            num_slots=shape.num_slots,
-            memory_dim=shape.memory_dim,
-        )
+        codec = Codec(model, bits, target)
         if path.parent.is_dir():
             remove_leftovers(path)
-        write_file(path, about, _new(path, _encoded(Codec(model, bits, target), named, advance)))
-        return cls(open_store(path), model)
+        about = replace(codec.about, encoder=name or model.source)
+        write_file(path, about, _new(path, _encoded(codec, named, advance)))
+        return cls(MemoryStore(path), model)
 
     def append(self, text: str, *, name: str = "", target: float = 0.9) -> None:
         """Add a text, as a document of its own: wholly, or not at all; nothing that is stored is written again.
@@ -98,7 +91,7 @@ class MemoryFile(MemoryReader):
 
     def append_all(self, documents: Documents, *, target: float = 0.9, advance: Advance | None = None) -> None:
         """Add documents, as `create` takes them: all, or none; same errors as `append`."""
-        parts = [*_encoded(self._codec(target), named_texts(documents), advance)]
+        parts = [*_encoded(self._writing_codec(target), named_texts(documents), advance)]
         with self._writing() as writer:
             writer.append(parts)
 
@@ -109,17 +102,10 @@ class MemoryFile(MemoryReader):
         What is pending is written when the block ends, by an error too; without any text, an empty document.
         """
         require_string("a document's name", name)
-        codec = self._codec(target)
+        codec = self._writing_codec(target)
         with self._writing() as writer:
             self._store = writer.store
-            before = len(writer.store.documents)
-
-            def write(chunks: Sequence[StoredChunk]) -> None:
-                continues = len(writer.store.documents) > before
-                if chunks or not continues:
-                    writer.append([Part(name, Block.of(chunks), continues)])
-
-            session = MemorySession(codec, write, lambda: len(writer.store.numbers))
+            session = MemorySession(codec, writer, name)
             try:
                 yield session
             finally:
@@ -137,7 +123,7 @@ class MemoryFile(MemoryReader):
             )
         if damaged := other.damaged():
             raise ValueError(f"{other.path}: chunk {damaged[0]} is damaged; forget it first")
-        parts = [*parts_of(other._store)]
+        parts = [*other._store.parts()]
         with self._writing() as writer:
             writer.append(parts)
 
@@ -147,24 +133,27 @@ class MemoryFile(MemoryReader):
         Raises:
             ValueError: these chunks are others by now, since somebody has forgotten some.
         """
-        start, stop = chunk_ends(self._store, start, stop)
         opened = self._store
+        start, stop = opened.chunk_range(start, stop)
         with self._writing() as writer:
-            now = writer.store
-            if not same_chunks(opened, now, start, stop):
+            if not writer.store.has_chunks_of(opened, start, stop):
                 raise ValueError(
                     f"chunks {start}:{stop} of {self.path} are others than when it was opened: open it again"
                 )
-            writer.replace(parts_of(now, without=(start, stop)))
+            writer.replace(writer.store.parts(without=(start, stop)))
 
     @contextmanager
     def _writing(self) -> Iterator[Writer]:
         """Within this, nobody else writes; afterwards, this is the file as it is then."""
-        with self._store.writing() as writer:
+        with writing(self._store) as writer:
             if writer.store.about != self.about:
                 raise ValueError(f"{self.path} was replaced by memories of another kind since it was opened")
             yield writer
             self._store = writer.store
+
+    def _writing_codec(self, target: float) -> Codec:
+        self._store.require_open()
+        return replace(self._codec, target=target)
 
 
 def _encoded(codec: Codec, named: Iterator[tuple[str, str]], advance: Advance | None) -> Iterator[Part]:

@@ -26,12 +26,6 @@ class Packed(NamedTuple):
     """[chunk], what the levels are multiplied by."""
 
 
-def require_bits(bits: object) -> None:
-    """Raise ValueError where vectors cannot be stored in so many bits."""
-    if type(bits) is not int or bits not in BITS:
-        raise ValueError(f"bits of a dimension are one of {', '.join(map(str, BITS))}, not {bits!r}")
-
-
 def pack(vectors: Float[Tensor, "chunk dim"], bits: Bits) -> Packed:
     """Round vectors. Below 16 bits each has the scale that loses least of it."""
     if bits >= 16:

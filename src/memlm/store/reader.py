@@ -1,18 +1,16 @@
 """Reading files of memories: any span comes back byte for byte, and what is damaged is named."""
 
 import difflib
+import itertools
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-
 from memlm.runtime.files import followed
-from memlm.store.block import About, infos
-from memlm.store.chunk import ChunkInfo, checksum, vectors_of
+from memlm.store.chunk import About, ChunkInfo, checksum
 from memlm.store.codec import Codec
-from memlm.store.formats import open_store
-from memlm.store.store import Document, MemoryStore, OnDamage, damaged, read, report, require_open
+from memlm.store.store import DamagedChunkError, Document, MemoryStore, OnDamage
 from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.checkpoint_folder import earlier_models
 from memlm.text.memory import Memory
@@ -40,7 +38,7 @@ class MemoryReader(Mapping[str, str]):
         Raises:
             ValueError: no such file; no memory file, or a newer or damaged one; another encoder's.
         """
-        store = open_store(followed(Path(path)))
+        store = MemoryStore(followed(Path(path)))
         if model is not None and not isinstance(model, TextAutoencoder):
             model = TextAutoencoder.from_pretrained(model, device=device)
         return cls(store, None if model is None else _belonging(store, model), device)
@@ -90,14 +88,12 @@ class MemoryReader(Mapping[str, str]):
         return self._store.documents
 
     @property
-    def vector_bytes(self) -> int:
-        """Of one memory, with its scale."""
-        return self.about.vector_bytes
-
-    @property
     def chunks(self) -> list[ChunkInfo]:
         """What is known of each chunk."""
-        return infos(self._store.numbers)
+        return [
+            ChunkInfo(tokens, size, wrong, "raw" if is_raw else "patched" if payload else "exact", payload)
+            for tokens, size, wrong, is_raw, payload in self._store.numbers.tolist()
+        ]
 
     @property
     def num_chunks(self) -> int:
@@ -199,43 +195,60 @@ class MemoryReader(Mapping[str, str]):
 
     def pieces(self, start: int = 0, stop: int | None = None, *, on_damage: OnDamage | None = None) -> Iterator[bytes]:
         """The same as bytes, chunk by chunk, as they are read."""
-        for numbered in read(self._store, start, stop, on_damage):
-            texts = self._codec().read([chunk for _, chunk in numbered])
+        for numbered in self._store.read(start, stop, on_damage):
+            texts = self._codec.read([chunk for _, chunk in numbered])
             for (number, chunk), data in zip(numbered, texts, strict=True):
                 if checksum(data) == chunk.text_digest:
                     yield data
                 else:
-                    report(self._store, number, _OTHERWISE, on_damage)
+                    self._store.report(number, _OTHERWISE, on_damage)
 
     def vectors_only(
         self, start: int = 0, stop: int | None = None, *, on_damage: OnDamage | None = None
     ) -> Iterator[bytes]:
         """What the vectors alone give back, without patches; of raw chunks, nothing. It need not be UTF-8."""
-        for numbered in read(self._store, start, stop, on_damage):
-            yield from self._codec().read_vectors([chunk for _, chunk in numbered])
+        for numbered in self._store.read(start, stop, on_damage):
+            yield from self._codec.read_vectors([chunk for _, chunk in numbered])
 
     def memories(self, start: int = 0, stop: int | None = None, *, on_damage: OnDamage | None = None) -> Memory:
         """The vectors of some chunks, as one text's, for a decoder or a memory model; needs no encoder.
 
         Raw chunks have no vector and are left out (`chunks` says which they are); `on_damage` and errors as `text`.
         """
-        about = self.about
-        chunks = [chunk for numbered in read(self._store, start, stop, on_damage) for _, chunk in numbered]
-        num_tokens = [chunk.num_tokens for chunk in chunks if chunk.vector is not None]
-        return Memory(
-            vectors=vectors_of(chunks, about.bits, about.num_slots, about.memory_dim),
-            num_tokens=torch.tensor(num_tokens, dtype=torch.int64),
-            num_chunks=(len(num_tokens),),
-            encoder=about.fingerprint,
-        )
+        numbered = itertools.chain.from_iterable(self._store.read(start, stop, on_damage))
+        return self.about.memory([chunk for _, chunk in numbered])
 
     def damaged(self) -> list[int]:
         """The chunks that are not as they were written; needs no encoder, and reads everything."""
-        return damaged(self._store)
+        errors: list[DamagedChunkError] = []
+        for _ in self._store.read(on_damage=errors.append):
+            pass
+        return [error.number for error in errors]
 
-    def _codec(self, target: float = 0.9) -> Codec:
-        require_open(self._store)
-        return Codec(self.model, self.about.bits, target)
+    def summary(self) -> dict[str, Any]:
+        """Counts of chunks by kind, bytes of each part, and `fidelity`, the share of all tokens that vectors give back.
+
+        There is no fidelity to no text: then it is None.
+        """
+        chunks = self.chunks
+        num_tokens = sum(chunk.num_tokens for chunk in chunks)
+        num_vectors = sum(chunk.kind != "raw" for chunk in chunks)
+        return {
+            "chunks": len(chunks),
+            "fidelity": 1 - sum(chunk.num_wrong for chunk in chunks) / num_tokens if num_tokens else None,
+            "exact_chunks": sum(chunk.is_exact for chunk in chunks),
+            "patched_chunks": sum(chunk.kind == "patched" for chunk in chunks),
+            "raw_chunks": len(chunks) - num_vectors,
+            "text_bytes": sum(chunk.num_bytes for chunk in chunks),
+            "memory_bytes": num_vectors * self.about.vector_bytes,
+            "patch_bytes": sum(chunk.payload_bytes for chunk in chunks if chunk.kind == "patched"),
+            "raw_bytes": sum(chunk.payload_bytes for chunk in chunks if chunk.kind == "raw"),
+            "file_bytes": self.file_bytes,
+        }
+
+    @cached_property
+    def _codec(self) -> Codec:
+        return Codec(self.model, self.about.bits)
 
 
 def _open_again(cls: type[MemoryReader], path: Path, model: str | None, device: str | None) -> MemoryReader:

@@ -1,11 +1,9 @@
 """A document written as its text streams in: chunks as soon as they are full, the rest at its end."""
 
-from collections.abc import Callable, Sequence
-
-from memlm.store.chunk import StoredChunk
+from memlm.store.chunk import Block, Part
 from memlm.store.codec import Codec
-from memlm.store.named_texts import require_string
-from memlm.store.tokenized import utf8
+from memlm.store.texts import require_string, utf8
+from memlm.store.writer import Writer
 
 _CHUNKS_AT_ONCE = 16
 """Text is encoded when there is enough for so many chunks at one character per token: in batches, which is fast."""
@@ -23,11 +21,9 @@ class MemorySession:
     Full chunks are appended to the file several at a time. A process that is killed loses `pending` and no more.
     """
 
-    def __init__(
-        self, codec: Codec, write: Callable[[Sequence[StoredChunk]], None], num_written: Callable[[], int]
-    ) -> None:
-        """`write` appends chunks to the document, or an empty document; `num_written` counts chunks in the file."""
-        self._codec, self._write, self._num_written = codec, write, num_written
+    def __init__(self, codec: Codec, writer: Writer, name: str) -> None:
+        self._codec, self._writer, self._name = codec, writer, name
+        self._documents_before = len(writer.store.documents)
         self._enough = _CHUNKS_AT_ONCE * codec.chunk_len
         self.pending = ""
         """Text that is not written yet, since it does not fill a chunk, or too few."""
@@ -70,12 +66,13 @@ class MemorySession:
             raise ValueError("this session is over; begin another with the file's session()")
 
     def _write_pending(self, *, whole_chunks: bool) -> None:
-        chunks = list(self._codec.write(self.pending, whole_chunks=whole_chunks))
-        if whole_chunks and not chunks:
+        chunks, store = list(self._codec.write(self.pending, whole_chunks=whole_chunks)), self._writer.store
+        continues = len(store.documents) > self._documents_before
+        if not chunks and (whole_chunks or continues):
             return
-        before, rest = self._num_written(), self.pending.encode()[sum(chunk.num_bytes for chunk in chunks) :].decode()
+        before, rest = len(store.numbers), self.pending.encode()[sum(chunk.num_bytes for chunk in chunks) :].decode()
         try:
-            self._write(chunks)
+            self._writer.append([Part(self._name, Block.of(chunks), continues)])
         finally:
-            if self._num_written() > before:  # an interruption may come when all is written
+            if len(store.numbers) > before:  # an interruption may come when all is written
                 self.pending = rest

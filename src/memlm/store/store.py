@@ -1,78 +1,37 @@
-"""What a store of memories can do, whatever its format; reading from any of them, and what is damaged in it."""
+"""A memory file, opened: its indexes are in memory, its chunks are read when asked for, and what is damaged is told."""
 
+import itertools
+import json
 import operator
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+import os
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from numpy.typing import NDArray
 
-from memlm.store.block import About, Block, Part
-from memlm.store.chunk import StoredChunk
+from memlm.store.chunk import NUMBERS, About, Block, Part, StoredChunk, record_bytes
+from memlm.store.segments import MAGIC, Frame, file_frames, frames
+from memlm.store.version1 import is_version1, read_version1
 
 READ_CHUNKS = 256
 """Chunks read, and copied, at once."""
+LOST = "(damaged)"
+"""Stands for the documents of chunks whose segment has a damaged index."""
+_Contents = tuple[Sequence[tuple[str, int, bool]], NDArray[np.void], NDArray[np.int64]]
+"""Each document's name, its chunks, and whether they continue the one before; all `numbers`; where records begin."""
 
 
 class Document(NamedTuple):
-    """A text of a store."""
+    """A text of a file."""
 
     name: str
     start_chunk: int
     stop_chunk: int
     num_bytes: int
-
-
-class Writer(Protocol):
-    """A store that nobody else can write."""
-
-    @property
-    def store(self) -> "MemoryStore":
-        """What is in it now."""
-
-    def append(self, parts: list[Part]) -> None:
-        """Add chunks: all of them or none, and all are on the disk when this returns.
-
-        Raises:
-            OSError: the disk is full or not writable; what was there still is.
-        """
-
-    def replace(self, parts: Iterator[Part]) -> None:
-        """Store these chunks instead, all or nothing; same errors as `append`."""
-
-
-class MemoryStore(Protocol):
-    """Where chunks are stored: a snapshot, which later writers do not change. One class for each format."""
-
-    path: Path
-    about: About
-    documents: tuple[Document, ...]
-    numbers: Int[np.ndarray, "chunk 5"]
-    """What is known of each chunk without reading it (`block`)."""
-    file_bytes: int
-
-    @property
-    def torn_bytes(self) -> int:
-        """At the end of the file, of an append that did not finish, or because the file was cut short."""
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether only its index can be read."""
-
-    def block(self, start: int, stop: int) -> Block:
-        """Some consecutive chunks; nothing else is read."""
-
-    def writing(self) -> AbstractContextManager[Writer]:
-        """Within this, nobody else writes.
-
-        Raises:
-            OSError: somebody else does, or it is not writable.
-        """
-
-    def close(self) -> None:
-        """Let go of the file; what is in the index is still known."""
 
 
 class DamagedChunkError(ValueError):
@@ -89,90 +48,197 @@ OnDamage = Callable[[DamagedChunkError], object]
 """Called with each chunk that cannot be given back, which is then left out."""
 
 
-def require_open(store: MemoryStore) -> None:
-    """Raise ValueError where the store was closed."""
-    if store.is_closed:
-        raise ValueError(f"{store.path} is closed; open it again")
+class MemoryStore:
+    """A snapshot of a memory file, which later writers do not change.
 
-
-def read(
-    store: MemoryStore, start: int = 0, stop: int | None = None, on_damage: OnDamage | None = None
-) -> Iterator[list[tuple[int, StoredChunk]]]:
-    """Chunks and their numbers, so many at a time.
+    Files of version 1 are read as a temporary copy in the present version.
 
     Raises:
-        ValueError: there are no such chunks; the store is closed.
-        DamagedChunkError: one of them is damaged, and there is no `on_damage`.
+        ValueError: no such file, or it is no memory file, damaged, cut short, or of a newer version; says which.
     """
-    require_open(store)
-    start, stop = chunk_ends(store, start, stop)
-    for first in range(start, stop, READ_CHUNKS):
-        block = store.block(first, min(first + READ_CHUNKS, stop))
-        numbered = []
-        for number, (chunk, is_whole) in enumerate(block.chunks(store.about), first):
-            if is_whole:
-                numbered.append((number, chunk))
-            else:
-                report(store, number, "damaged", on_damage)
-        yield numbered
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.version = file_version(path)
+        if not self.version:
+            raise ValueError(f"{path} is no memory file, or its header is damaged or it is cut short")
+        self._file = os.open(path, os.O_RDONLY) if self.version > 1 else _converted(path)
+        self._close = weakref.finalize(self, os.close, self._file)
+        header = next(frames(self._file, 0, os.fstat(self._file).st_size), None)
+        if header is None or header.index is None:
+            raise ValueError(f"{path} is no memory file, or its header is damaged or it is cut short")
+        self.about = About.of(path, json.loads(header.index))
+        self.documents: tuple[Document, ...] = ()
+        self.numbers = np.zeros(0, NUMBERS)
+        """[chunk], what is known of each without reading it."""
+        self._begins = np.zeros(0, np.int64)
+        """[chunk], where its record begins in the file; -1 if that is not known any more."""
+        self.end = header.end
+        """Where the last whole segment ends."""
+        self.read_on()
+
+    def read_on(self) -> None:
+        """Read the indexes of the segments after `end`."""
+        documents, numbers, begins, count = [*self.documents], [self.numbers], [self._begins], len(self.numbers)
+        size = os.fstat(self._file).st_size
+        for frame in frames(self._file, self.end, size):
+            for parts, rows, places in self._read_index(frame, count):
+                numbers.append(rows)
+                begins.append(places)
+                sizes = iter(rows["num_bytes"].tolist())
+                for name, num_chunks, continues in parts:
+                    start, num_bytes = count, sum(itertools.islice(sizes, num_chunks))
+                    if continues and documents and documents[-1].name == name:  # not where its beginning is lost
+                        last = documents.pop()
+                        start, num_bytes = last.start_chunk, last.num_bytes + num_bytes
+                    count += num_chunks
+                    documents.append(Document(name, start, count, num_bytes))
+            self.end = frame.end
+        self.documents = tuple(documents)
+        self.numbers, self._begins = np.concatenate(numbers), np.concatenate(begins)
+        self.torn_bytes = size - self.end
+        """At the end of the file, of a segment that is not whole."""
+        self.file_bytes = size if self.version > 1 else self.path.stat().st_size
+
+    def _read_index(self, frame: Frame, count: int) -> Iterator[_Contents]:
+        """The chunks that are lost before or in this frame, the one after `count` others, and those that are not."""
+        lost = 0 if frame.first_chunk is None else max(0, frame.first_chunk - count)
+        if frame.index is None:
+            lost += max(1, frame.num_chunks)  # one, where nothing was lost but empty documents
+        if lost:
+            rows = np.zeros(lost, NUMBERS)
+            rows["is_raw"] = 1
+            yield [(LOST, lost, False)], rows, np.full(lost, -1)
+        if frame.index is not None:
+            line, _, rest = frame.index.partition(b"\n")
+            rows = np.frombuffer(rest, NUMBERS)
+            sizes = record_bytes(rows, self.about)
+            yield json.loads(line), rows, frame.body + np.cumsum(sizes) - sizes
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether only its index can be read."""
+        return not self._close.alive
+
+    def close(self) -> None:
+        """Let go of the file; what is in the index is still known."""
+        self._close()
+
+    def require_open(self) -> None:
+        """Raise ValueError where it was closed."""
+        if self.is_closed:
+            raise ValueError(f"{self.path} is closed; open it again")
+
+    def is_of(self, file: int) -> bool:
+        """Whether this is an opened file."""
+        return os.path.samestat(os.fstat(self._file), os.fstat(file))
+
+    def blocks(self, start: int, stop: int) -> Iterator[Block]:
+        """Some consecutive chunks, at most `READ_CHUNKS` at once."""
+        return (self._block(first, min(first + READ_CHUNKS, stop)) for first in range(start, stop, READ_CHUNKS))
+
+    def _block(self, start: int, stop: int) -> Block:
+        """Some chunks; a record that cannot be read is zeros, which its checksum tells."""
+        self.require_open()
+        numbers, begins = self.numbers[start:stop], self._begins[start:stop]
+        ends = begins + record_bytes(numbers, self.about)
+        runs = np.split(np.arange(stop - start), np.flatnonzero((begins[1:] != ends[:-1]) | (begins[1:] < 0)) + 1)
+        return Block(numbers, b"".join(self._bytes(begins[run[0]], ends[run[-1]]) for run in runs))
+
+    def _bytes(self, begin: int, end: int) -> bytes:
+        data = b"" if begin < 0 else os.pread(self._file, end - begin, begin)
+        return data.ljust(end - begin, b"\0")
+
+    def read(
+        self, start: int = 0, stop: int | None = None, on_damage: OnDamage | None = None
+    ) -> Iterator[list[tuple[int, StoredChunk]]]:
+        """Chunks and their numbers, so many at a time.
+
+        Raises:
+            ValueError: there are no such chunks; the store is closed.
+            DamagedChunkError: one of them is damaged, and there is no `on_damage`.
+        """
+        self.require_open()
+        start, stop = self.chunk_range(start, stop)
+        for block in self.blocks(start, stop):
+            numbered = []
+            for number, (chunk, is_whole) in enumerate(block.chunks(self.about), start):
+                if is_whole:
+                    numbered.append((number, chunk))
+                else:
+                    self.report(number, "damaged", on_damage)
+            start += len(block.numbers)
+            yield numbered
+
+    def report(self, number: int, why: str, on_damage: OnDamage | None) -> None:
+        """Tell of a chunk that cannot be given back, or raise."""
+        document = next(one for one in self.documents if one.start_chunk <= number < one.stop_chunk)
+        error = DamagedChunkError(f"{self.path}: chunk {number} (of {document.name!r})", number, why)
+        if on_damage is None:
+            raise error
+        on_damage(error)
+
+    def chunk_range(self, start: int, stop: int | None) -> tuple[int, int]:
+        """Both ends of a range of chunks.
+
+        Raises:
+            ValueError: there are no such chunks.
+            TypeError: these are not numbers.
+        """
+        num_chunks = len(self.numbers)
+        stop = num_chunks if stop is None else stop
+        try:
+            start, stop = operator.index(start), operator.index(stop)
+        except TypeError:
+            raise TypeError(
+                f"chunks are counted: start and stop are whole numbers, not {start!r} and {stop!r}; "
+                "by its name a text is had as notes[name]"
+            ) from None
+        if not 0 <= start <= stop <= num_chunks:
+            raise ValueError(f"{self.path} has chunks 0:{num_chunks}, not {start}:{stop}")
+        return start, stop
+
+    def has_chunks_of(self, other: "MemoryStore", start: int, stop: int) -> bool:
+        """Whether a range of chunks is the same here as in another store."""
+        if self is other or stop > len(self.numbers):
+            return self is other
+        pairs = zip(self.blocks(start, stop), other.blocks(start, stop), strict=True)
+        return all(one.data == two.data for one, two in pairs)
+
+    def parts(self, *, without: tuple[int, int] = (0, 0)) -> Iterator[Part]:
+        """All of it, read as it is asked for, but for a range of chunks; documents stay, if empty."""
+        start, stop = without
+        for document in self.documents:
+            before = self.blocks(document.start_chunk, min(document.stop_chunk, start))
+            after = self.blocks(max(document.start_chunk, stop), document.stop_chunk)
+            number = -1
+            for number, block in enumerate(itertools.chain(before, after)):
+                yield Part(document.name, block, continues=number > 0)
+            if number < 0:
+                yield Part(document.name, Block.of([]))
 
 
-def report(store: MemoryStore, number: int, why: str, on_damage: OnDamage | None) -> None:
-    """Tell of a chunk that cannot be given back, or raise."""
-    document = next(one for one in store.documents if one.start_chunk <= number < one.stop_chunk)
-    error = DamagedChunkError(f"{store.path}: chunk {number} (of {document.name!r})", number, why)
-    if on_damage is None:
-        raise error
-    on_damage(error)
-
-
-def damaged(store: MemoryStore) -> list[int]:
-    """The chunks that are not as they were written."""
-    damage: list[DamagedChunkError] = []
-    for _ in read(store, on_damage=damage.append):
-        pass
-    return [error.number for error in damage]
-
-
-def chunk_ends(store: MemoryStore, start: int, stop: int | None) -> tuple[int, int]:
-    """Both ends of a range of chunks.
+def file_version(path: Path) -> int:
+    """The version of a memory file by its first bytes; 0 where it is none.
 
     Raises:
-        ValueError: there are no such chunks.
-        TypeError: these are not numbers.
+        ValueError: there is no such file.
     """
-    num_chunks = len(store.numbers)
-    stop = num_chunks if stop is None else stop
-    try:
-        start, stop = operator.index(start), operator.index(stop)
-    except TypeError:
-        raise TypeError(
-            f"chunks are counted: start and stop are whole numbers, not {start!r} and {stop!r}; "
-            "by its name a text is had as notes[name]"
-        ) from None
-    if not 0 <= start <= stop <= num_chunks:
-        raise ValueError(f"{store.path} has chunks 0:{num_chunks}, not {start}:{stop}")
-    return start, stop
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a memory file")
+    if not path.is_file():
+        raise ValueError(f"there is no memory file {path}")
+    with path.open("rb") as file:
+        head = file.read(len(MAGIC) + 1)
+    if head.startswith(MAGIC):
+        return 2
+    return 1 if is_version1(head, path.stat().st_size) else 0
 
 
-def same_chunks(one: MemoryStore, other: MemoryStore, start: int, stop: int) -> bool:
-    """Whether two stores have the same chunks in a range."""
-    if stop > len(other.numbers):
-        return False
-    ranges = ((first, min(first + READ_CHUNKS, stop)) for first in range(start, stop, READ_CHUNKS))
-    return one is other or all(one.block(*some).data == other.block(*some).data for some in ranges)
-
-
-def parts_of(store: MemoryStore, *, without: tuple[int, int] = (0, 0)) -> Iterator[Part]:
-    """All of a store, read as it is asked for, but for a range of chunks; documents stay, if empty."""
-    start, stop = without
-    for document in store.documents:
-        continues = False
-        before = document.start_chunk, min(document.stop_chunk, start)
-        after = max(document.start_chunk, stop), document.stop_chunk
-        for begin, end in (before, after):
-            for first in range(begin, end, READ_CHUNKS):
-                yield Part(document.name, store.block(first, min(first + READ_CHUNKS, end)), continues)
-                continues = True
-        if not continues:
-            yield Part(document.name, Block.of([]))
+def _converted(path: Path) -> int:
+    """A temporary file of the present version, opened."""
+    about, parts = read_version1(path)
+    with tempfile.TemporaryFile() as file:
+        file.writelines(file_frames(about, parts))
+        file.flush()
+        return os.dup(file.fileno())

@@ -14,7 +14,6 @@ from memlm.cli.command import Answer, ReadsText, UsesModel
 from memlm.data.texts import evaluation_documents
 from memlm.store.file import MemoryFile
 from memlm.store.packing import Bits
-from memlm.store.summary import summary
 from memlm.text.autoencoder import TextAutoencoder
 from memlm_evidence.benchmarks.measuring import Benchmark, made_here, operation_shares, seconds_of, side_by_side
 
@@ -81,7 +80,7 @@ def _row(path: Path, model: TextAutoencoder, texts: Sequence[str], bits: Bits) -
     """What a file holds of its texts, and takes."""
     notes = _written(path, model, texts, bits)
     assert notes.text() == "".join(texts)
-    about = summary(notes)
+    about = notes.summary()
     return {
         "bits": bits,
         "token_accuracy": about["fidelity"],

@@ -1,7 +1,8 @@
-"""A text as tokens that end between characters where spans of them do."""
+"""What is taken for documents and texts; and a text as tokens that end between characters where spans of them do."""
 
 import io
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -12,12 +13,60 @@ from memlm.data.chunks import Chunks
 from memlm.data.documents import split_bytes
 from memlm.data.tokenizer import Tokenizer
 
+Documents = Mapping[str, str] | Iterable[tuple[str, str]]
+"""Names and texts: a dict, or pairs."""
+_WAY_OUT = "give pairs, [('a name', 'a text')], or a dict of texts by name"
 MIN_CHUNK = 4
 """Tokens within which a character ends, since none takes more bytes: a shorter chunk might have to end inside of one.
 Tokenizers whose tokens reach from one character into the next may need more; then the text is stored raw."""
 
 Span = tuple[int, int]
 """First token, and the one after the last."""
+
+
+def named_texts(documents: Documents) -> Iterator[tuple[str, str]]:
+    """Documents as names and texts; those of a list or a dict are checked before the first is given.
+
+    Raises:
+        TypeError: they are no names and texts; says what is there instead, and what should be.
+    """
+    given: object = documents
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise TypeError(f"documents are names and texts, not {reprlib.repr(given)}; {_WAY_OUT}")
+    pairs = documents.items() if isinstance(documents, Mapping) else documents
+    checked = map(_pair, pairs)
+    return iter([*checked]) if isinstance(documents, (list, tuple, dict)) else checked
+
+
+def require_string(what: str, value: object) -> None:
+    """Raise TypeError where something is not a string."""
+    if not isinstance(value, str):
+        hint = "; decode it first" if isinstance(value, (bytes, bytearray)) else ""
+        raise TypeError(f"{what} is a string, not {reprlib.repr(value)}{hint}")
+
+
+def _pair(document: object) -> tuple[str, str]:
+    # A string of two letters can be taken apart, too.
+    if not isinstance(document, (tuple, list)) or len(document) != 2:
+        raise TypeError(f"a document is a name and a text, not {reprlib.repr(document)}; {_WAY_OUT}")
+    name, text = document
+    require_string("a document's name", name)
+    require_string(f"the text of document {name!r}", text)
+    return name, text
+
+
+def utf8(text: str) -> bytes:
+    """A text's bytes.
+
+    Raises:
+        ValueError: it holds a lone surrogate.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"the text holds a lone surrogate at character {error.start}, which UTF-8 cannot say"
+        ) from None
 
 
 class Tokenized(NamedTuple):
@@ -70,17 +119,3 @@ class Tokenized(NamedTuple):
         mask = index < stops[:, None]
         tokens = np.where(mask, self.tokens[np.minimum(index, len(self.tokens) - 1)], 0)
         return Chunks(tokens, mask, np.zeros(len(spans), np.int64))
-
-
-def utf8(text: str) -> bytes:
-    """A text's bytes.
-
-    Raises:
-        ValueError: it holds a lone surrogate.
-    """
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"the text holds a lone surrogate at character {error.start}, which UTF-8 cannot say"
-        ) from None
