@@ -7,7 +7,7 @@ import pytest
 from memlm import TextAutoencoder
 from memlm.config import Attention, LanguageModelConfig, ReadingConfig, StackConfig
 from memlm.models.language_model import LanguageModel
-from memlm.probing.encoders import MemoryEncoder, language_model_encoder
+from memlm.probing.encoders import MemoryEncoder, StateEncoder
 from memlm.runtime.results import Interval
 from memlm_evidence import settle
 from memlm_evidence.attacks.results import AttackRow, SettleResult, claim_of
@@ -25,7 +25,7 @@ def texts() -> list[str]:
 def result(trained: TextAutoencoder, tmp_path_factory: pytest.TempPathFactory) -> SettleResult:
     stack = StackConfig(dim=32, num_layers=2, mlp_ratio=2.0, mixer=Attention(num_heads=2), causal=True)
     model = randomized(LanguageModel(LanguageModelConfig(vocab_size=300, chunk_len=8, stack=stack)))
-    encoder = language_model_encoder(model, trained.tokenizer, name="tiny")
+    encoder = StateEncoder(model.eval(), trained.tokenizer, name="tiny")
     cache = tmp_path_factory.mktemp("settle")
     return settle(encoder, texts(), cache=cache, chunk_len=4, num_texts=4, search_steps=30, reading=READING)
 

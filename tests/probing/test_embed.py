@@ -16,7 +16,8 @@ from memlm.models.language_model import LanguageModel
 from memlm.nn.pooling import PositionalPooling
 from memlm.probing import embed
 from memlm.probing.embed import embed_chunks
-from memlm.probing.encoders import MemoryEncoder, StateEncoder, View, language_model_encoder
+from memlm.probing.encoders import MemoryEncoder, StateEncoder
+from memlm.probing.results import View
 from tiny import randomized
 
 VOCAB, LENGTH, DIM, LAYERS = 256, 6, 16, 2
@@ -51,7 +52,7 @@ def make(tokenizer: Tokenizer) -> Callable[..., Counting]:
     def build(seed: int = 0, breaks_after: int | None = None) -> Counting:
         stack = StackConfig(dim=DIM, num_layers=LAYERS, mlp_ratio=2.0, mixer=Attention(num_heads=2), causal=True)
         model = randomized(LanguageModel(LanguageModelConfig(vocab_size=VOCAB, chunk_len=LENGTH, stack=stack)), seed)
-        plain = language_model_encoder(model, tokenizer, name=f"tiny {seed}")
+        plain = StateEncoder(model.eval(), tokenizer, name=f"tiny {seed}")
         encoder = Counting(plain.model, plain.tokenizer, name=plain.name)
         encoder.breaks_after = breaks_after
         return encoder

@@ -22,9 +22,9 @@ from memlm.config import (
 from memlm.models.language_model import LanguageModel
 from memlm.probing import encoder_probe as probe_module
 from memlm.probing.encoder_probe import CONTROLS, views_of
-from memlm.probing.encoders import FrozenEncoder, MemoryEncoder, StateEncoder, View, language_model_encoder
+from memlm.probing.encoders import FrozenEncoder, MemoryEncoder, StateEncoder
 from memlm.probing.probe import probe
-from memlm.probing.results import ProbeResult, ProbeRow
+from memlm.probing.results import ProbeResult, ProbeRow, View
 from memlm.text.language_model import TextLanguageModel
 from tiny import SENTENCE, randomized
 
@@ -61,7 +61,7 @@ def small_readers() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def encoder(trained: TextAutoencoder) -> StateEncoder:
-    return language_model_encoder(language_model(trained).model, trained.tokenizer, name="tiny")
+    return StateEncoder(language_model(trained).model.eval(), trained.tokenizer, name="tiny")
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def row(result: ProbeResult, **wanted: Any) -> ProbeRow:
     """The one row of this description."""
-    (found,) = (row for row in result.rows if all(row[name] == value for name, value in wanted.items()))
+    (found,) = (row for row in result.rows if all(getattr(row, name) == value for name, value in wanted.items()))
     return found
 
 
@@ -162,7 +162,7 @@ def test_intervals_hold_their_measures(complete: ProbeResult) -> None:
     for row in (*complete.rows, *complete.control_rows):
         assert row.intervals.keys() >= {"token_accuracy", "retained_bits_per_token", "nats_per_token"}
         for name, (low, high) in row.intervals.items():
-            assert low <= row[name] <= high
+            assert low <= getattr(row, name) <= high
 
 
 def test_retained_bits_are_the_difference_of_the_nats(complete: ProbeResult) -> None:

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 import pydantic
+import tyro
 
-from memlm.config.base import KIND, Config, require, require_fraction, require_positive
+from memlm.config.base import KIND, Config, require, require_positive
 
 StatePooling = Literal["last", "second_to_last", "mean", "cls", "all", "positional", "sentence"]
 """How hidden states become an embedding: one position's, their mean, all of them side by side, a fixed random
@@ -76,6 +77,9 @@ class Quantization(Config):
     def __post_init__(self) -> None:
         require(1 <= self.num_bits <= 16, f"num_bits must lie in [1, 16], not {self.num_bits}")
 
+    def __str__(self) -> str:
+        return f"{self.num_bits} {'bit' if self.num_bits == 1 else 'bits'}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Noise(Config):
@@ -87,6 +91,9 @@ class Noise(Config):
     def __post_init__(self) -> None:
         require_positive(self, "std")
 
+    def __str__(self) -> str:
+        return f"noise {self.std:g}"
+
 
 Degradation = Annotated[Quantization | Noise, pydantic.Discriminator("kind")]
 
@@ -95,7 +102,7 @@ Degradation = Annotated[Quantization | Noise, pydantic.Discriminator("kind")]
 class ReadingConfig(Config):
     """The budget of reading, the same for every encoder."""
 
-    num_steps: int = 1000
+    num_steps: Annotated[int, tyro.conf.arg(name="steps")] = 1000
     """Optimizer steps that a reader is trained for."""
     max_chunks: int = 50_000
     """Embed at most this many training chunks."""
@@ -107,8 +114,7 @@ class ReadingConfig(Config):
     """Share of documents held out for the reported numbers; a third as many again are watched during training."""
 
     def __post_init__(self) -> None:
-        require_positive(self, "num_steps", "max_chunks", "test_chunks")
-        require_fraction(self, "test_fraction")
+        require_positive(self, "num_steps")
         require(
             self.batch_chunks is None or self.batch_chunks > 0, f"batch_chunks must be positive: {self.batch_chunks}"
         )
@@ -134,21 +140,22 @@ READERS: dict[ReaderName, Reader] = {
 class ProbeConfig(Config):
     """What to read of an encoder: every combination of these is a row of the result."""
 
-    chunk_lens: tuple[int, ...] = (16,)
-    """Tokens per chunk."""
-    layers: tuple[int, ...] = (-1,)
+    chunk_lens: Annotated[tuple[int, ...], tyro.conf.arg(name="chunk-len")] = (16,)
+    """Tokens per chunk; several give a curve."""
+    layers: Annotated[tuple[int, ...], tyro.conf.arg(name="layer")] = (-1,)
     """Layers whose states are pooled: 0 is the token embeddings, -1 the last."""
-    poolings: tuple[StatePooling, ...] = ()
-    """How states become an embedding; by default what the model was made for: an autoencoder's memory, a sentence
-    model's own, a causal model's last token, else the mean."""
-    readers: tuple[ReaderName, ...] = ("parallel",)
+    poolings: Annotated[tuple[StatePooling, ...], tyro.conf.arg(name="pooling")] = ()
+    """How states become an embedding; by default what the model was made for (memory, sentence, last token, or mean).
+    `all` keeps every position's state, `positional` is a fixed random projection of all of them."""
+    readers: Annotated[tuple[ReaderName, ...], tyro.conf.arg(name="reader")] = ("parallel",)
+    """What is trained to regenerate the text."""
     bits: tuple[int, ...] = ()
     """Also read embeddings quantized to so many bits a dimension."""
     noise: tuple[float, ...] = ()
     """Also read embeddings with Gaussian noise of so many standard deviations."""
-    seeds: tuple[int, ...] = (0,)
-    """Of readers: each trains them anew."""
-    controls: bool = True
+    seeds: Annotated[tuple[int, ...], tyro.conf.arg(name="seed")] = (0,)
+    """Of readers; several give the spread."""
+    controls: tyro.conf.Suppress[bool] = True
     """Measure the controls (untrained, shuffled, constant, random tokens, positive) and the language-model baseline."""
     reading: ReadingConfig = field(default_factory=ReadingConfig)
 

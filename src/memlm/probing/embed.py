@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float, Int
 from memlm.data.cache import default_cache
 from memlm.data.chunks import Chunks
 from memlm.models.batch import Batch
-from memlm.probing.encoders import FrozenEncoder, View
+from memlm.probing.encoders import FrozenEncoder
+from memlm.probing.results import View
 from memlm.runtime.files import atomic_file, make_folder
 from memlm.runtime.progress import Advance, track
 

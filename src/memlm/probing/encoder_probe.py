@@ -18,8 +18,8 @@ from memlm.data.chunks import Chunks
 from memlm.models.batch import batches
 from memlm.probing.controls import autoencoder_memories, constant, shuffled
 from memlm.probing.embed import Vectors, embed_chunks
-from memlm.probing.encoders import FrozenEncoder, View
-from memlm.probing.results import Baselines, ProbeRow
+from memlm.probing.encoders import FrozenEncoder
+from memlm.probing.results import Baselines, ProbeRow, View
 from memlm.probing.texts import ProbeData, ProbeTexts, Splits
 from memlm.probing.trained_reader import TrainedReader, codes_of, train_reader
 from memlm.probing.transform import Transform

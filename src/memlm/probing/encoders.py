@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,16 +11,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from memlm import config
-from memlm.config import AutoencoderConfig, LanguageModelConfig, StatePooling
+from memlm.config import AutoencoderConfig, LanguageModelConfig
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.encoder import Encoder, Tokens
-from memlm.models.language_model import LanguageModel
 from memlm.models.layered import LayeredModel, seeded
 from memlm.models.load_pretrained import load_pretrained
 from memlm.models.pretrained import PretrainedModel
 from memlm.models.sentence import SentenceModel
 from memlm.nn.mixers import Hidden, Mask
 from memlm.nn.pooling import MemoryVectors, PositionalPooling, last_token, mean_token
+from memlm.probing.results import View
 from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.checkpoint_folder import config_class
 from memlm.text.language_model import TextLanguageModel
@@ -28,18 +28,6 @@ from memlm.text.memory_model import TextMemoryModel
 
 _RANDOM_CODE_SEED = 0
 _RANDOM_CODE = config.Positional(token_dim=16)
-
-
-class View(NamedTuple):
-    """Which of an encoder's embeddings is meant."""
-
-    layer: int
-    """From 0, the token embeddings; negative counts from the last, which is -1."""
-    pooling: StatePooling | Literal["memory"]
-    """`memory` is an autoencoder's own."""
-
-    def __str__(self) -> str:
-        return self.pooling if self.pooling in ("memory", "sentence") else f"layer {self.layer}, {self.pooling}"
 
 
 class FrozenEncoder(ABC):
@@ -85,11 +73,7 @@ class MemoryEncoder(FrozenEncoder):
         self.default_view = View(len(encoder.stack.blocks), "memory")
 
     def resolve(self, view: View, chunk_len: int) -> View:
-        """The memory, whatever layer is asked for.
-
-        Raises:
-            ValueError: another pooling is asked for, or longer chunks than it was made for.
-        """
+        """The memory, whatever layer is asked for; no other pooling, and no longer chunks than it was made for."""
         own = self.encoder.shape.chunk_len
         if view.pooling != "memory":
             raise ValueError(f"{self.name} makes memories: its only embedding is its memory, not {view.pooling!r}")
@@ -142,11 +126,7 @@ class StateEncoder(FrozenEncoder):
         self.max_len = model.max_len
 
     def resolve(self, view: View, chunk_len: int) -> View:
-        """The view with its layer counted from 0.
-
-        Raises:
-            ValueError: there is no such layer or pooling, or the text is longer than the model's context.
-        """
+        """The view with its layer counted from 0; no text longer than the model's context."""
         last = self.model.num_layers
         if not -last - 1 <= view.layer <= last:
             raise ValueError(
@@ -227,13 +207,8 @@ def load_encoder(name_or_path: str | Path, *, precision: Literal["fp32", "bf16"]
         return StateEncoder(pretrained, tokenizer, name=name)
     if kind is LanguageModelConfig:
         model = TextLanguageModel.from_pretrained(name_or_path)
-        return language_model_encoder(model.model, model.tokenizer, name=name)
+        return StateEncoder(model.model.eval(), model.tokenizer, name=name)
     text_model = (TextAutoencoder if kind is AutoencoderConfig else TextMemoryModel).from_pretrained(name_or_path)
     if text_model.model.encoder is None:
         raise ValueError(f"{name} has no encoder: it reads no memories")
     return MemoryEncoder(text_model.model.encoder, text_model.tokenizer, name=name)
-
-
-def language_model_encoder(model: LanguageModel, tokenizer: Tokenizer, *, name: str) -> StateEncoder:
-    """One of our language models, as an encoder."""
-    return StateEncoder(model.eval(), tokenizer, name=name)

@@ -1,11 +1,23 @@
 """What a probe measures, as typed results; without torch, for whoever reads result files."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
 from memlm.config import Degradation
 from memlm.runtime.measures import Regeneration
 from memlm.runtime.results import Provenance, Record
+
+
+class View(NamedTuple):
+    """Which of an encoder's embeddings is meant."""
+
+    layer: int
+    """From 0, the token embeddings; negative counts from the last, which is -1."""
+    pooling: str
+    """A `StatePooling`, or `memory`, an autoencoder's own."""
+
+    def __str__(self) -> str:
+        return self.pooling if self.pooling in ("memory", "sentence") else f"layer {self.layer}, {self.pooling}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +50,10 @@ class ProbeRow(Regeneration):
     that knows little of the language without an embedding gains from it what it could have known.
     """
 
-    def __getitem__(self, name: str) -> Any:
-        """A field by its name in the JSON."""
-        return getattr(self, name)
+    @property
+    def view(self) -> str:
+        """Which of the encoder's embeddings was read."""
+        return str(View(self.layer, self.pooling))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +87,11 @@ class ProbeResult(Record):
     round_trips: bool = True
     """Whether tokens → text gives the texts back exactly."""
     provenance: Provenance | None = None
+
+    @property
+    def plain(self) -> list[ProbeRow]:
+        """The rows of embeddings as they are."""
+        return [row for row in self.rows if row.degradation is None]
 
     def __repr__(self) -> str:
         shown = [f"  {row.pooling}, {row.reader}: token accuracy {row.token_accuracy:.4f}" for row in self.rows[:5]]

@@ -107,7 +107,7 @@ class _Target:
                 num_vectors=1,
                 knows=f"{row.num_train_chunks:,} pairs of text and vector; the token embeddings",
                 num_texts=row.num_chunks,
-                **{name: row[name] for name in names},
+                **{name: getattr(row, name) for name in names},
                 intervals={name: row.intervals[name] for name in names if name in row.intervals},
             )
 

@@ -11,7 +11,8 @@ from memlm.cli.command import Answer
 from memlm.config import NamedCorpus, ParallelReader, ReadingConfig
 from memlm.data.corpus import read_documents
 from memlm.probing.embed import Vectors, embed_chunks
-from memlm.probing.encoders import FrozenEncoder, View, load_encoder
+from memlm.probing.encoders import FrozenEncoder, load_encoder
+from memlm.probing.results import View
 from memlm.probing.texts import ProbeData, ProbeTexts
 from memlm.probing.trained_reader import codes_of, train_reader
 from memlm.probing.transform import Transform

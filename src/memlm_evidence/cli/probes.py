@@ -1,14 +1,13 @@
 """The commands that measure embeddings."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
 from memlm.cli.command import Answer, ReadsText, write_result
-from memlm.config import ProbeConfig, ReaderName, ReadingConfig, SettleConfig, StatePooling
-from memlm.runtime.files import place_for
+from memlm.config import ProbeConfig, SettleConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,18 +18,9 @@ class _Reads(ReadsText):
     """Files, globs, or - for standard input; without any, the presidential addresses that come with memlm."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of a pretrained model's weights; bf16 is about twice as fast."""
-    steps: int = 1000
-    """Optimizer steps that a reader is trained for."""
-    max_chunks: int = 50_000
-    """Embed at most this many training chunks."""
-    test_chunks: int = 1_000
-    """Embed at most this many test chunks."""
 
     def texts(self) -> list[str] | None:
         return self.documents(self.text) if self.text else None
-
-    def reading(self) -> ReadingConfig:
-        return ReadingConfig(num_steps=self.steps, max_chunks=self.max_chunks, test_chunks=self.test_chunks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,21 +38,7 @@ class Probe(_Reads):
     encoder: tyro.conf.Positional[str]
     """A memlm checkpoint (folder, or english), a Hugging Face or sentence-transformers model (folder or hub name), a
     GGUF file, or a model that comes as a Python package: smollm2, minilm."""
-    chunk_len: tuple[int, ...] = (16,)
-    """Tokens per chunk; several give a curve."""
-    layer: tuple[int, ...] = (-1,)
-    """Layers whose states are pooled: 0 is the token embeddings, -1 the last."""
-    pooling: tuple[StatePooling, ...] = ()
-    """How states become an embedding; by default what the model was made for (memory, sentence, last token, or mean).
-    `all` keeps every position's state, `positional` is a fixed random projection of all of them."""
-    reader: tuple[ReaderName, ...] = ("parallel",)
-    """What is trained to regenerate the text."""
-    bits: tuple[int, ...] = ()
-    """Also read embeddings quantized to so many bits a dimension."""
-    noise: tuple[float, ...] = ()
-    """Also read embeddings with Gaussian noise of so many standard deviations."""
-    seed: tuple[int, ...] = (0,)
-    """Of readers; several give the spread."""
+    cfg: tyro.conf.OmitArgPrefixes[ProbeConfig] = field(default_factory=ProbeConfig)
     controls: Literal["yes", "no"] = "yes"
     """Measure the controls: untrained, shuffled, constant, random tokens, positive. They take most of the time."""
     out: Path | None = None
@@ -74,19 +50,7 @@ class Probe(_Reads):
         from memlm_evidence.cli.show import print_probe
         from memlm_evidence.pages.probe import write_probe_report
 
-        if self.out:  # not when all is measured
-            place_for("folder", self.out)
-        cfg = ProbeConfig(
-            chunk_lens=self.chunk_len,
-            layers=self.layer,
-            poolings=self.pooling,
-            readers=self.reader,
-            bits=self.bits,
-            noise=self.noise,
-            seeds=self.seed,
-            controls=self.controls == "yes",
-            reading=self.reading(),
-        )
+        cfg = replace(self.cfg, controls=self.controls == "yes")
         result = memlm.probe(self.encoder, self.texts(), cfg=cfg, precision=self.precision, quiet=False)
         print_probe(self.console(), result)
         if self.out:
@@ -107,23 +71,14 @@ class Settle(_Reads):
 
     encoder: tyro.conf.Positional[str]
     """A causal language model: a memlm checkpoint, a Hugging Face folder or hub name, a GGUF file, or smollm2."""
-    chunk_len: int = 16
-    """Tokens per text."""
-    layer: int = -1
-    """Layer whose state is attacked."""
-    num_texts: int = 8
-    """Texts that are searched for, and inverted position by position."""
-    search_steps: int = 100
-    """Rounds of candidates for each text that is searched for."""
-    seed: int = 0
+    cfg: tyro.conf.OmitArgPrefixes[SettleConfig] = field(default_factory=SettleConfig)
 
     def run(self) -> Answer:
         """Attack and show."""
         from memlm.runtime.wording import share
         from memlm_evidence import settle
 
-        cfg = self.configured(SettleConfig(reading=self.reading()))
-        result = settle(self.encoder, self.texts(), cfg=cfg, precision=self.precision, quiet=False)
+        result = settle(self.encoder, self.texts(), cfg=self.cfg, precision=self.precision, quiet=False)
         for row in result.attacks:
             right, exact = share(row.token_accuracy, 3), share(row.exact_match, 3)
             what = f"{row.attack}: {right} of tokens, {exact} of texts exact"

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,35 +12,27 @@ from memlm.runtime.measures import measure
 from memlm.runtime.tables import Table
 from memlm.runtime.wording import human, number, quantity
 from memlm_evidence.pages.definitions import flat, made_by
-from memlm_evidence.pages.figures import Figure
 from memlm_evidence.pages.page import Page
 from memlm_evidence.pages.probe_controls import CONTROLS, Verdict, verdicts
-from memlm_evidence.pages.probe_figures import by_chunk_len, by_layer, by_noise, by_position, by_precision, by_training
-from memlm_evidence.pages.probe_rows import (
+from memlm_evidence.pages.probe_figures import (
     Rows,
-    at_least,
     best,
-    degradation,
+    by_chunk_len,
+    by_layer,
+    by_noise,
+    by_position,
+    by_precision,
+    by_training,
     in_few_digits,
-    plain,
-    shown,
     spread,
-    view,
 )
 
-_MEASURES = (
-    "token_accuracy",
-    "exact_match",
-    "retained_bits_per_token",
-    "retained_fraction",
-    "bits_per_dim",
-    "entropy_ratio",
-)
-_OF_DEGRADED = ("token_accuracy", "retained_fraction", "bits_per_dim", "storage_efficiency")
-_OF_CONTROLS = ("token_accuracy", "retained_bits_per_token")
-_IN_TERMINAL = ("token_accuracy", "exact_match", "retained_bits_per_token", "retained_fraction")
 _OTHER_UNITS = ("bits_per_dim", "entropy_ratio")
 """Measures that are others of the table in other units, and need no intervals of their own."""
+_IN_TERMINAL = ("token_accuracy", "exact_match", "retained_bits_per_token", "retained_fraction")
+_MEASURES = (*_IN_TERMINAL, *_OTHER_UNITS)
+_OF_DEGRADED = ("token_accuracy", "retained_fraction", "bits_per_dim", "storage_efficiency")
+_OF_CONTROLS = ("token_accuracy", "retained_bits_per_token")
 
 
 def write_probe_report(folder: Path) -> Path:
@@ -64,7 +57,7 @@ def probe_page(result: ProbeResult) -> Page:
     Raises:
         ValueError: the result has no rows.
     """
-    if not (rows := plain(result)):
+    if not (rows := result.plain):
         raise ValueError("this probe's result has no rows; `memlm probe` makes them")
     at_best, judged = best(result), verdicts(result)
     degraded = [row for row in result.rows if row.degradation]
@@ -74,7 +67,6 @@ def probe_page(result: ProbeResult) -> Page:
         "lengths": sorted({row.chunk_len for row in rows}),
         "best": {name: getattr(spread(at_best, name), "mean", None) for name in _MEASURES},
         "best_row": at_best[0],
-        "best_view": view(at_best[0]),
         "num_seeds": len(at_best),
         "bits": in_few_digits("retained_bits_per_token").show,
         "lower_bound": any(row.lower_bound for row in at_best),
@@ -93,10 +85,12 @@ def probe_page(result: ProbeResult) -> Page:
         ],
         "baselines": baselines_table(result.baselines),
         "models": list(dict.fromkeys(row.causal_model for row in result.baselines.values())),
-        "by_length": _some(by_chunk_len(result, "token_accuracy"), by_chunk_len(result, "retained_fraction")),
+        "by_length": list(
+            filter(None, (by_chunk_len(result, name) for name in ("token_accuracy", "retained_fraction")))
+        ),
         "by_layer": by_layer(result, "retained_fraction"),
         "degraded": rows_table(degraded, _OF_DEGRADED) if degraded else None,
-        "by_degradation": _some(by_precision(result, "bits_per_dim"), by_noise(result, "bits_per_dim")),
+        "by_degradation": list(filter(None, (by(result, "bits_per_dim") for by in (by_precision, by_noise)))),
         "by_position": by_position(result),
         "by_training": by_training(result),
         "made_by": made_by(made and replace(made, settings=dict(flat(made.settings)))),
@@ -104,14 +98,22 @@ def probe_page(result: ProbeResult) -> Page:
     return Page("probe", data)
 
 
+def at_least(text: str) -> str:
+    """A number marked as a lower bound: `≥0.95`; `>0.9999` says so already, and below 0 it goes without saying."""
+    if text.startswith("<"):
+        first, *below = text[1:].split("\n")
+        return "\n".join([f"≥{re.sub('[1-9]', '0', first)}", *below])
+    return f"≥{text}" if text[:1].isdecimal() else text
+
+
 def rows_table(rows: Rows, names: Sequence[str] = _MEASURES) -> Table:
     """A row for each reader's, with its seed where there are several."""
     cells = []
     for row in rows:
-        told = [row.reader, degradation(row), *_seed(row, rows)]
+        told = [row.reader, str(row.degradation or ""), *_seed(row, rows)]
         told += ["lower bound"] * row.lower_bound + ["of no use"] * (row.trust == 0)
-        numbers = (shown(row, name).split("\n")[0] if name in _OTHER_UNITS else shown(row, name) for name in names)
-        cells.append([f"{view(row)}\n{', '.join(filter(None, told))}", str(row.chunk_len), *numbers])
+        numbers = (_shown(row, name).split("\n")[0] if name in _OTHER_UNITS else _shown(row, name) for name in names)
+        cells.append([f"{row.view}\n{', '.join(filter(None, told))}", str(row.chunk_len), *numbers])
     over = "chunks" if any(row.resampled == "chunks" for row in rows) else "whole documents"
     caption = f"Below a view: its reader. Chunk: its tokens. Below a number: its 95% interval, from resampling {over}."
     return Table(["view", "chunk", *(measure(name).header for name in names)], cells, caption)
@@ -121,9 +123,9 @@ def terminal_table(rows: Rows) -> Table:
     """As `rows_table`, for a narrow terminal: what was read in one column, fewer measures, intervals as `low…high`."""
     cells = []
     for row in rows:
-        told = ", ".join(filter(None, [view(row), degradation(row), *_seed(row, rows)]))
+        told = ", ".join(filter(None, [row.view, str(row.degradation or ""), *_seed(row, rows)]))
         below = f"{row.reader}, {row.chunk_len}" + ", of no use" * (row.trust == 0)
-        numbers = (shown(row, name).replace("[", "").replace(", ", "…").removesuffix("]") for name in _IN_TERMINAL)
+        numbers = (_shown(row, name).replace("[", "").replace(", ", "…").removesuffix("]") for name in _IN_TERMINAL)
         cells.append([f"{told}\n{below}", *numbers])
     return Table(["view\nreader, chunk", *(measure(name).header for name in _IN_TERMINAL)], cells)
 
@@ -131,7 +133,7 @@ def terminal_table(rows: Rows) -> Table:
 def controls_table(judged: Sequence[Verdict], names: Sequence[str] = ()) -> Table:
     """What the controls say, and their numbers."""
     cells = [
-        [human(row.control or ""), str(row.chunk_len), words, *(shown(row, name) for name in names)]
+        [human(row.control or ""), str(row.chunk_len), words, *(_shown(row, name) for name in names)]
         for row, words, _ in judged
     ]
     return Table(["control", "chunk", "verdict", *(measure(name).header for name in names)], cells)
@@ -139,16 +141,18 @@ def controls_table(judged: Sequence[Verdict], names: Sequence[str] = ()) -> Tabl
 
 def baselines_table(baselines: Mapping[str, Baselines]) -> Table:
     """What the text costs without a memory, by chunk length."""
-    cells = [
-        [
-            f"of {length} tokens\n{quantity(row.num_chunks)} chunks",
-            _nats(row.unconditional_nats_per_token),
-            _nats(row.causal_nats_per_token),
-        ]
-        for length, row in sorted(baselines.items(), key=lambda item: int(item[0]))
-    ]
+    cells = []
+    for length, row in sorted(baselines.items(), key=lambda item: int(item[0])):
+        nats = (row.unconditional_nats_per_token, row.causal_nats_per_token)
+        cells.append([f"of {length} tokens\n{quantity(row.num_chunks)} chunks", *map(_nats, nats)])
     header = ["chunk", "by token frequencies", "by a causal language model"]
     return Table(header, cells, "Nats per token of the test documents; below, the same in bits.")
+
+
+def _shown(row: ProbeRow, name: str) -> str:
+    """A measure as text, marked where it is a lower bound, its interval below."""
+    text = in_few_digits(name).estimate(getattr(row, name), row.intervals.get(name))
+    return at_least(text) if row.lower_bound else text
 
 
 def _positive(row: ProbeRow, judged: Sequence[Verdict]) -> Verdict | None:
@@ -163,7 +167,3 @@ def _seed(row: ProbeRow, rows: Rows) -> list[str]:
 
 def _nats(nats: float | None) -> str:
     return "—" if nats is None else f"{number(nats, 3)}\n{number(nats / math.log(2))} bits"
-
-
-def _some(*figures: Figure | None) -> list[Figure]:
-    return [figure for figure in figures if figure]

@@ -1,11 +1,12 @@
 """What a probe's controls must show, and whether they do."""
 
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import NamedTuple
 
 from memlm.probing.results import ProbeResult, ProbeRow
 from memlm.runtime.wording import in_words, number
-from memlm_evidence.pages.probe_rows import GROUP, plain, property_of
+from memlm_evidence.pages.probe_figures import GROUP
 
 _POSITIVE_ACCURACY = 0.98
 """A reader strong enough regenerates at least this share of the positive control's tokens."""
@@ -29,10 +30,10 @@ class Control(NamedTuple):
 def verdicts(result: ProbeResult) -> list[Verdict]:
     """What each control says, in the order of `CONTROLS`; a control that is not known comes last."""
     rows = result.control_rows or tuple(result.controls.values())
-    same = (*GROUP, "seed")
-    plain_rows = {tuple(property_of(row, name) for name in same): row for row in reversed(plain(result))}
+    same = attrgetter(*GROUP, "seed")
+    plain = {same(row): row for row in reversed(result.plain)}
     known = [
-        Verdict(row, *control.judge(row, plain_rows.get(tuple(property_of(row, name) for name in same))))
+        Verdict(row, *control.judge(row, plain.get(same(row))))
         for name, control in CONTROLS.items()
         for row in rows
         if row.control == name

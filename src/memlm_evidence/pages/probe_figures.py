@@ -1,99 +1,131 @@
-"""A probe's curves: what is retained against chunk length, layer, precision, noise, position, and training."""
+"""A probe's rows over seeds, and its curves: by length, layer, precision, noise, position, and over training."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from operator import attrgetter
+from statistics import fmean
+from typing import Any, NamedTuple
 
 from memlm.config import Noise, Quantization
 from memlm.probing.results import ProbeResult, ProbeRow
-from memlm.runtime.measures import measure
+from memlm.runtime.measures import Measure, measure
 from memlm_evidence.pages.figures import Figure, Line, line_figure
-from memlm_evidence.pages.probe_rows import (
-    GROUP,
-    Rows,
-    Spread,
-    accuracy,
-    grouped,
-    in_few_digits,
-    plain,
-    property_of,
-    spread,
-    view,
-)
 from memlm_evidence.pages.seeds import line_over_seeds
 
-_MOST_LINES, _MOST_TICKS = 6, 9
+GROUP = ("view", "reader", "chunk_len")
+"""What rows have in common that differ in their seed only, or in what was put on the embedding."""
+_DIGITS, _MOST_LINES, _MOST_TICKS = 3, 6, 9
 _UNDEGRADED_BITS = 32
+
+Rows = Sequence[ProbeRow]
+
+
+class Spread(NamedTuple):
+    """A measure over seeds: its mean and range; of one seed its value and 95% interval, if it has one."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def in_few_digits(name: str) -> Measure:
+    """A measure with no more digits than a few test documents bear."""
+    own = measure(name)
+    return replace(own, digits=min(own.digits, _DIGITS))
+
+
+def spread(rows: Rows, name: str) -> Spread | None:
+    """A measure over rows that differ in their seed only; None where none has it as a finite number."""
+    having = [row for row in rows if isinstance(value := getattr(row, name), float) and math.isfinite(value)]
+    if not having:
+        return None
+    values = [getattr(row, name) for row in having]
+    interval = having[0].intervals.get(name) if len(having) == 1 else None
+    return Spread(fmean(values), *(interval or (min(values), max(values))))
+
+
+def best(result: ProbeResult) -> list[ProbeRow]:
+    """The plain rows, by seed, of the view, reader and chunk length with the highest token accuracy."""
+    return max(_grouped(result.plain, *GROUP).values(), key=_accuracy)
+
+
+def _accuracy(rows: Rows) -> float:
+    found = spread(rows, "token_accuracy")
+    return found.mean if found else -1.0
+
+
+def _grouped(rows: Iterable[ProbeRow], *names: str) -> dict[Any, list[ProbeRow]]:
+    """Rows by these of their properties, in the order in which they first occur."""
+    groups: dict[Any, list[ProbeRow]] = {}
+    for row in rows:
+        groups.setdefault(attrgetter(*names)(row), []).append(row)
+    return groups
 
 
 def by_chunk_len(result: ProbeResult, name: str) -> Figure | None:
     """A measure against chunk length, a line for each view and reader."""
     label = "tokens per chunk (log scale)"
-    return _measured(plain(result), name, ("view", "reader"), lambda row: row.chunk_len, label, log_x=True)
+    return _measured(result.plain, name, ("view", "reader"), lambda row: row.chunk_len, label, log_x=True)
 
 
 def by_layer(result: ProbeResult, name: str) -> Figure | None:
     """A measure against layer, a line for each pooling, reader and chunk length; only of poolings of layers."""
-    rows = [row for row in plain(result) if view(row) != row.pooling]
+    rows = [row for row in result.plain if row.view != row.pooling]
     return _measured(rows, name, ("pooling", "reader", "chunk_len"), lambda row: row.layer, "layer")
 
 
 def by_precision(result: ProbeResult, name: str) -> Figure | None:
     """A measure against bits stored a dimension; the embedding as it is stands at the right end."""
     rows, label = _beside(result, Quantization), "bits stored a dimension (log scale)"
-    return _measured(rows, name, GROUP, _num_bits, label, log_x=True)
+    return _measured(
+        rows, name, GROUP, lambda row: getattr(row.degradation, "num_bits", _UNDEGRADED_BITS), label, log_x=True
+    )
 
 
 def by_noise(result: ProbeResult, name: str) -> Figure | None:
     """A measure against the noise on every dimension; the embedding as it is stands at 0."""
     label = "noise, in standard deviations of a dimension"
-    return _measured(_beside(result, Noise), name, GROUP, _noise, label)
+    return _measured(_beside(result, Noise), name, GROUP, lambda row: getattr(row.degradation, "std", 0.0), label)
 
 
 def by_position(result: ProbeResult) -> Figure | None:
     """Token accuracy by position: for each chunk length the best view and reader, or of one length all of them."""
-    several = len({row.chunk_len for row in plain(result)}) > 1
-    return _curves(result, ("chunk_len",) if several else GROUP, _by_position, "", "position in the chunk")
+
+    def curve(row: ProbeRow) -> dict[float, float]:
+        return {place: share for place, share in enumerate(row.accuracy_by_position, 1) if share is not None}
+
+    several = len({row.chunk_len for row in result.plain}) > 1
+    return _curves(result, ("chunk_len",) if several else GROUP, curve, "", "position in the chunk")
 
 
 def by_training(result: ProbeResult) -> Figure | None:
     """Learning curves: for each reader and chunk length that of the best view."""
-    return _curves(result, ("reader", "chunk_len"), _by_training, " on validation text", "training tokens")
 
+    def curve(row: ProbeRow) -> dict[float, float]:
+        return {each["tokens"]: each["token_accuracy"] for each in row.curve}
 
-def _by_position(row: ProbeRow) -> dict[float, float]:
-    return {place: share for place, share in enumerate(row.accuracy_by_position, 1) if share is not None}
-
-
-def _by_training(row: ProbeRow) -> dict[float, float]:
-    return {each["tokens"]: each["token_accuracy"] for each in row.curve}
-
-
-def _num_bits(row: ProbeRow) -> float:
-    return row.degradation.num_bits if isinstance(row.degradation, Quantization) else _UNDEGRADED_BITS
-
-
-def _noise(row: ProbeRow) -> float:
-    return row.degradation.std if isinstance(row.degradation, Noise) else 0.0
+    return _curves(result, ("reader", "chunk_len"), curve, " on validation text", "training tokens")
 
 
 def _beside(result: ProbeResult, kind: type) -> list[ProbeRow]:
     """Rows degraded so, and those of the same embeddings as they are; none where nothing was degraded so."""
     found = [row for row in result.rows if isinstance(row.degradation, kind)]
-    plain_rows = grouped(plain(result), *GROUP)
-    return [*found, *(row for key in grouped(found, *GROUP) for row in plain_rows.get(key, []))]
+    plain_rows = _grouped(result.plain, *GROUP)
+    return [*found, *(row for key in _grouped(found, *GROUP) for row in plain_rows.get(key, []))]
 
 
 def _curves(
     result: ProbeResult, names: Sequence[str], curve: Callable[[ProbeRow], dict[float, float]], of: str, x_label: str
 ) -> Figure | None:
     """The rows' own curves of token accuracy, of the most accurate group for each combination of properties `names`."""
-    best: dict[tuple[Any, ...], list[ProbeRow]] = {}
-    for group in grouped(plain(result), *GROUP).values():
-        key = tuple(property_of(group[0], name) for name in names)
-        if accuracy(group) > accuracy(best.get(key, [])):
-            best[key] = group
+    highest: dict[Any, list[ProbeRow]] = {}
+    for group in _grouped(result.plain, *GROUP).values():
+        key = attrgetter(*names)(group[0])
+        if _accuracy(group) > _accuracy(highest.get(key, [])):
+            highest[key] = group
     lines = []
-    for label, group in _labelled(list(best.values()), GROUP).items():
+    for label, group in _labelled(list(highest.values()), GROUP).items():
         curves = list(map(curve, group))
         places = sorted({place for each in curves for place in each})
         values = [[each[place] for each in curves if place in each] for place in places]
@@ -106,7 +138,7 @@ def _measured(
 ) -> Figure | None:
     """A measure against `x`, a line for each combination of the properties `names`."""
     lines = []
-    for label, group in _labelled(list(grouped(rows, *names).values()), names).items():
+    for label, group in _labelled(list(_grouped(rows, *names).values()), names).items():
         by_place: dict[float, Spread] = {}
         for place in sorted(set(map(x, group))):
             found = spread([row for row in group if x(row) == place], name)
@@ -123,11 +155,9 @@ def _measured(
 
 def _labelled(groups: Sequence[list[ProbeRow]], names: Sequence[str]) -> dict[str, list[ProbeRow]]:
     """Groups by what tells them apart."""
-    told = [name for name in names if len({property_of(group[0], name) for group in groups}) > 1] or names[:1]
+    told = [name for name in names if len({getattr(group[0], name) for group in groups}) > 1] or names[:1]
     say: Mapping[str, str] = {"chunk_len": "{} tokens", "reader": "{} reader"}
-    return {
-        ", ".join(say.get(name, "{}").format(property_of(group[0], name)) for name in told): group for group in groups
-    }
+    return {", ".join(say.get(name, "{}").format(getattr(group[0], name)) for name in told): group for group in groups}
 
 
 def _drawn(lines: Sequence[Line], y_label: str, name: str, x_label: str, **options: Any) -> Figure | None:

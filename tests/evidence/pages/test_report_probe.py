@@ -18,9 +18,17 @@ from test_report_page import Reader
 from memlm.probing.results import ProbeResult, ProbeRow
 from memlm_evidence.cli.show import print_probe
 from memlm_evidence.pages.figures import Figure
-from memlm_evidence.pages.probe import probe_page, write_probe_report
-from memlm_evidence.pages.probe_figures import by_chunk_len, by_layer, by_noise, by_position, by_precision, by_training
-from memlm_evidence.pages.probe_rows import at_least, best, degradation, spread, view
+from memlm_evidence.pages.probe import at_least, probe_page, write_probe_report
+from memlm_evidence.pages.probe_figures import (
+    best,
+    by_chunk_len,
+    by_layer,
+    by_noise,
+    by_position,
+    by_precision,
+    by_training,
+    spread,
+)
 
 Row = dict[str, Any]
 SECTIONS = [
@@ -389,9 +397,9 @@ def test_the_terminal_shows_rows_and_controls() -> None:
 
 
 def test_a_row_says_what_it_is() -> None:
-    assert view(ProbeRow.from_dict(row(pooling="memory"))) == "memory"
-    assert view(ProbeRow.from_dict(row())) == "layer 6, mean"
-    assert degradation(ProbeRow.from_dict(row(degradation={"kind": "quantization", "num_bits": 1}))) == "1 bit"
+    assert ProbeRow.from_dict(row(pooling="memory")).view == "memory"
+    assert ProbeRow.from_dict(row()).view == "layer 6, mean"
+    assert str(ProbeRow.from_dict(row(degradation={"kind": "quantization", "num_bits": 1})).degradation) == "1 bit"
 
 
 def test_a_probes_report_does_without_torch(tmp_path: Path) -> None:

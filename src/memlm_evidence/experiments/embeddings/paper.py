@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from memlm.probing.encoders import FrozenEncoder, MemoryEncoder, language_model_encoder
+from memlm.probing.encoders import FrozenEncoder, MemoryEncoder, StateEncoder
 from memlm.runtime.results import Provenance
 from memlm.text.model import TextModel
 from memlm.training.accelerator import world_size
@@ -37,7 +37,7 @@ def compare_paper_size(out: Path, plan: PaperPlan) -> EmbeddingsResult | None:
         found = read(encoder, texts, chunk_len, plan.reading, plan.seed)
         return EmbeddingRow.from_dict({**found.to_dict(), **about})
 
-    last_state = language_model_encoder(causal.model, causal.tokenizer, name=plan.causal.name)
+    last_state = StateEncoder(causal.model.eval(), causal.tokenizer, name=plan.causal.name)
     memory = MemoryEncoder(autoencoder.model.encoder, autoencoder.tokenizer, name=plan.autoencoder.name)
     rows = [row("causal", causal, last_state), row("autoencoder", autoencoder, memory)]
     made_by = Provenance.here(seed=plan.seed, autoencoder=plan.autoencoder.name, causal=plan.causal.name)

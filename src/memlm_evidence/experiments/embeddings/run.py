@@ -17,7 +17,7 @@ from memlm.data.cache import default_cache
 from memlm.data.token_store import PreparedData, prepare
 from memlm.evaluation.regression import fit_slopes
 from memlm.probing.encoder_probe import CONTROLS, EncoderProbe
-from memlm.probing.encoders import FrozenEncoder, MemoryEncoder, language_model_encoder
+from memlm.probing.encoders import FrozenEncoder, MemoryEncoder, StateEncoder
 from memlm.probing.results import ProbeRow
 from memlm.probing.texts import ProbeTexts
 from memlm.recipes.autoencoder import autoencoder
@@ -175,7 +175,7 @@ class _Encoders:
     def _language_model(self, objective: str, recipe: LanguageModelRecipe) -> Encoder:
         name = f"{recipe.name} {recipe.num_tokens} seed {self.plan.seed}".replace(" ", "-")
         trained = train(recipe, self.out / name, prepared=self.prepared, quiet=self.quiet)
-        encoder = language_model_encoder(trained.model, trained.tokenizer, name=recipe.name)
+        encoder = StateEncoder(trained.model.eval(), trained.tokenizer, name=recipe.name)
         return Encoder(objective, encoder, trained.provenance["tokens"], num_parameters(trained.model))
 
     def _causal(self, mixer: LanguageMixer, dim: int, num_tokens: int) -> LanguageModelRecipe:
