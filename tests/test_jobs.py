@@ -10,8 +10,7 @@ import pytest
 
 from memlm.config import AutoencoderRecipe, DataConfig
 from memlm.data.token_store import PreparedData, prepare
-from memlm.recipes.autoencoder import autoencoder
-from memlm.recipes.reference import reference
+from memlm.recipes.autoencoder import autoencoder, reference
 from memlm.recipes.scale import Scale
 from memlm_evidence import demo as demo_job
 from memlm_evidence.benchmarks import density, fidelity, speed

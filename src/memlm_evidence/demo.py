@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from memlm.data.token_store import TokenSplit, prepare
-from memlm.recipes.demo import demo, demo_reference
+from memlm.recipes.autoencoder import demo, demo_reference
 from memlm.runtime.files import atomic_write
 from memlm.runtime.results import Result, json_lines
 from memlm.text.autoencoder import TextAutoencoder

@@ -94,36 +94,32 @@ def _fault(row: Any, text: str) -> str:
 
 def _set(whole: Any, path: str, value: str) -> None:
     """Set a field deep in nested dictionaries and lists; a list's items go by their number, all of them by `*`."""
-    keys, places = path.split("."), [whole]
-    for depth, key in enumerate(keys):
-        last, deeper = depth == len(keys) - 1, []
-        for values in places:
-            fields = _fields(values)
-            every = key == "*" and isinstance(values, list) and values
-            # A variant just chosen by its kind has all of its fields yet to be filled in.
-            if not every and key not in fields and not (last and fields == ["kind"]):
-                raise ValueError(_no_field(whole, keys, depth, fields))
-            for field in fields if every else [key]:
-                index = int(field) if isinstance(values, list) else field
-                if last:
-                    values[index] = _parsed(values, index, value)
-                else:
-                    deeper.append(values[index])
-        places = deeper
+    keys = path.split(".")
+
+    def descend(values: Any, depth: int) -> None:
+        key, last, fields = keys[depth], depth == len(keys) - 1, _fields(values)
+        every = key == "*" and isinstance(values, list) and values
+        # A variant just chosen by its kind has all of its fields yet to be filled in.
+        if not every and key not in fields and not (last and fields == ["kind"]):
+            raise ValueError(_no_field(whole, keys, depth, fields))
+        for field in fields if every else [key]:
+            index, before = (int(field), values[int(field)]) if isinstance(values, list) else (field, values.get(field))
+            if last:
+                values[index] = _parsed(value, before)
+            else:
+                descend(before, depth + 1)
+
+    descend(whole, 0)
 
 
-def _parsed(values: Any, index: int | str, value: str) -> Any:
+def _parsed(value: str, before: Any) -> Any:
+    """A value that is JSON; or else a variant by its kind, where a variant was before; or any other text as it is."""
     try:
         return json.loads(value)
     except json.JSONDecodeError:
-        return _of_kind(values.get(index), value) if isinstance(values, dict) else value
-
-
-def _of_kind(before: Any, value: str) -> Any:
-    """A variant by its kind, where a variant was before; any other text as it is."""
-    if not isinstance(before, dict) or "kind" not in before:
-        return value
-    return before if before["kind"] == value else {"kind": value}
+        if not isinstance(before, dict) or "kind" not in before:
+            return value
+        return before if before["kind"] == value else {"kind": value}
 
 
 def _fields(values: Any) -> list[str]:

@@ -16,18 +16,13 @@ from memlm.config.training import TrainingConfig
 ModelConfig = Annotated[AutoencoderConfig | LanguageModelConfig | MemoryModelConfig, pydantic.Discriminator("kind")]
 Model = TypeVar("Model", bound=ModelConfig, default=ModelConfig, covariant=True)
 
-_TERMS = {
+_TRAINED_FOR = {
     "autoencoder": ("retention",),
     "language_model": ("causal", "retrieval"),
     "memory_model": ("causal", "retention", "copy"),
 }
-"""What each kind of model can be trained for."""
-_LEAST_ROWS = {
-    "autoencoder": (1, "one chunk"),
-    "language_model": (2, "two chunks"),
-    "memory_model": (1, "one window"),
-}
-"""Of a batch."""
+"""The terms of the loss that each kind of model knows."""
+_LEAST_BATCH = {"autoencoder": (1, "one chunk"), "language_model": (2, "two chunks"), "memory_model": (1, "one window")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,9 +109,9 @@ class Recipe(Config, Generic[Model]):
         require(self.stages[-1].chunk_len is None, "the last stage trains the model itself: leave out its chunk_len")
         if isinstance(self.model, MemoryModelConfig):
             self._check_memory_model(self.model)
-            return
-        for name, default in (("windows", WindowConfig()), ("encoder_from", None)):
-            require(getattr(self, name) == default, f"only a memory model has {name}, not {self._kind}")
+        else:
+            for name, default in (("windows", WindowConfig()), ("encoder_from", None)):
+                require(getattr(self, name) == default, f"only a memory model has {name}, not {self._kind}")
 
     @property
     def num_tokens(self) -> int:
@@ -126,13 +121,10 @@ class Recipe(Config, Generic[Model]):
     @property
     def row_shape(self) -> tuple[int, ...]:
         """Of one row of the last stage's batches: tokens, or a window's chunks of tokens."""
-        match self.model:
-            case LanguageModelConfig(chunk_len=chunk_len):
-                return (chunk_len,)
-            case AutoencoderConfig(shape=shape):
-                return (shape.chunk_len,)
-            case MemoryModelConfig(shape=shape):
-                return (self.windows.num_chunks, shape.chunk_len)
+        if isinstance(self.model, LanguageModelConfig):
+            return (self.model.chunk_len,)
+        windows = (self.windows.num_chunks,) if isinstance(self.model, MemoryModelConfig) else ()
+        return (*windows, self.model.shape.chunk_len)
 
     @property
     def seed(self) -> int:
@@ -145,8 +137,8 @@ class Recipe(Config, Generic[Model]):
 
     def with_training(self, **changes: Any) -> Self:
         """The recipe with fields of every stage's training changed."""
-        stages = (replace(stage, training=replace(stage.training, **changes)) for stage in self.stages)
-        return replace(self, stages=tuple(stages))
+        stages = tuple(replace(stage, training=replace(stage.training, **changes)) for stage in self.stages)
+        return replace(self, stages=stages)
 
     @property
     def _kind(self) -> str:
@@ -154,7 +146,7 @@ class Recipe(Config, Generic[Model]):
         return f"{article} {self.model.kind.replace('_', ' ')}"
 
     def _check_stage(self, stage: Stage) -> None:
-        terms, known, training = [*stage.weights.terms], _TERMS[self.model.kind], stage.training
+        terms, known, training = [*stage.weights.terms], _TRAINED_FOR[self.model.kind], stage.training
         fits = set(terms) <= set(known)
         require(fits, f"weights: {self._kind} is trained for {' or '.join(known)}, not for {', '.join(terms)}")
         if not isinstance(self.model, MemoryModelConfig):
@@ -169,7 +161,7 @@ class Recipe(Config, Generic[Model]):
         everyday = self.data.everyday_bytes > 0 or not training.everyday_fraction
         fraction = training.everyday_fraction
         require(everyday, f"everyday_fraction {fraction} needs everyday text to draw from: set data.everyday_bytes")
-        rows, what = _LEAST_ROWS[self.model.kind]
+        rows, what = _LEAST_BATCH[self.model.kind]
         size, batch = stage.chunk_len or math.prod(self.row_shape), training.batch_tokens
         require(batch >= rows * size, f"batch_tokens {batch} is less than {what} of {size} tokens")
 

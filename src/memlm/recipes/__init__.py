@@ -3,14 +3,10 @@
 from collections.abc import Callable, Mapping
 
 from memlm.config import Recipe
-from memlm.recipes.autoencoder import autoencoder
+from memlm.recipes.autoencoder import autoencoder, demo, density, english, reference
 from memlm.recipes.causal import causal, retrieval
-from memlm.recipes.demo import demo
-from memlm.recipes.density import density
-from memlm.recipes.english import english
 from memlm.recipes.memory_model import memory_model
 from memlm.recipes.paper import paper_autoencoder, paper_causal, paper_memory_model
-from memlm.recipes.reference import reference
 
 __all__ = ["RECIPES"]
 

@@ -21,21 +21,17 @@ def causal(
     Claim (paper, §3): its last token's state holds next to nothing of the 64 tokens it was made from, whatever the
     model's size and budget. Cost: 2 M tokens, about two minutes on one core.
     """
-    blocks = {
-        "attention": config.StackConfig(
-            dim=dim, num_layers=num_layers, mixer=config.Attention(num_heads=4), causal=True
-        ),
-        "masked_mixer": config.StackConfig(
-            dim=dim, num_layers=num_layers, mixer=config.MaskedMixer(num_heads=8), causal=True
-        ),
+    mixers: dict[str, config.Mixer] = {
+        "attention": config.Attention(num_heads=4),
+        "masked_mixer": config.MaskedMixer(num_heads=8),
     }
+    stack = config.StackConfig(dim=dim, num_layers=num_layers, mixer=mixers[mixer], causal=True)
+    training = _training(num_tokens, 32 * chunk_len, seed)
     return config.Recipe(
         name=f"causal {mixer} {dim}",
         data=config.DataConfig(tokenizer=config.BpeTokenizer(vocab_size=vocab_size)),
-        model=config.LanguageModelConfig(vocab_size=vocab_size, chunk_len=chunk_len, stack=blocks[mixer]),
-        stages=(
-            config.Stage(weights=config.Weights(causal=1.0), training=_training(num_tokens, 32 * chunk_len, seed)),
-        ),
+        model=config.LanguageModelConfig(vocab_size=vocab_size, chunk_len=chunk_len, stack=stack),
+        stages=(config.Stage(weights=config.Weights(causal=1.0), training=training),),
     )
 
 

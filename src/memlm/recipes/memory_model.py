@@ -38,6 +38,11 @@ def memory_model(
     """
     if not 0 <= reading_fraction < 1:
         raise ValueError(f"reading_fraction must lie in [0, 1), not {reading_fraction}")
+    insertions: dict[str, config.Insertion] = {
+        "prefix": config.Prefix(num_positions=num_positions),
+        "unpooled": config.Unpooled(num_positions=num_positions),
+        "cross_attention": config.CrossAttention(num_parts=num_positions),
+    }
     # Small batches: on text this short, steps are what counts. But attention that finds a fact by its key is not
     # learned from small ones.
     batch_tokens = (32 if recall_fraction else 8) * window_chunks * chunk_len
@@ -51,7 +56,7 @@ def memory_model(
             shape=config.MemoryShape(vocab_size=vocab_size, chunk_len=chunk_len, memory_dim=memory_dim, end_token=True),
             encoder=config.StackConfig(num_layers=1, mixer=config.MaskedMixer(num_heads=8)),
             pooling=config.Positional(token_dim=16),
-            insertion=_insertion(insertion, num_positions),
+            insertion=insertions[insertion],
             decoder=config.DecoderConfig(dim=dim, num_layers=num_layers),
             max_memories=window_chunks - 1,
             # Without retention nobody learns to give tokens back.
@@ -72,20 +77,17 @@ def _stage(weights: config.Weights, num_tokens: int, batch_tokens: int, seed: in
 def without_memory(recipe: config.MemoryModelRecipe, *, full_context: bool = False) -> config.MemoryModelRecipe:
     """The same decoder without memories, trained on the same tokens: blind to the past, or, with `full_context`,
     reading whole windows as tokens."""
-    shape = recipe.model.shape
-    windows = recipe.windows
+    shape, windows = recipe.model.shape, recipe.windows
     longer = windows.num_chunks if full_context else 1
-    longer_shape = replace(shape, chunk_len=shape.chunk_len * longer)
-    model = replace(recipe.model, shape=longer_shape, encoder=None, pointer_span=0)
+    model = replace(
+        recipe.model, shape=replace(shape, chunk_len=shape.chunk_len * longer), encoder=None, pointer_span=0
+    )
+    placed = windows.recall_chunk_len or shape.chunk_len
     return replace(
         recipe.with_stages(weights=config.Weights(causal=1.0), frozen=()),
         name=f"{'full context' if full_context else 'no memory'} of {recipe.name}",
         model=model,
-        windows=replace(
-            windows,
-            num_chunks=windows.num_chunks // longer,
-            recall_chunk_len=windows.recall_chunk_len or shape.chunk_len,
-        ),
+        windows=replace(windows, num_chunks=windows.num_chunks // longer, recall_chunk_len=placed),
         encoder_from=None,
     )
 
@@ -112,13 +114,3 @@ def encoder_decoder(recipe: config.MemoryModelRecipe) -> config.MemoryModelRecip
     )
     causal = recipe.with_stages(weights=config.Weights(causal=1.0))
     return replace(causal, name=f"encoder-decoder of {recipe.name}", model=model)
-
-
-def _insertion(name: str, num_positions: int) -> config.Insertion:
-    match name:
-        case "unpooled":
-            return config.Unpooled(num_positions=num_positions)
-        case "cross_attention":
-            return config.CrossAttention(num_parts=num_positions)
-        case _:
-            return config.Prefix(num_positions=num_positions)

@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import Literal
 
 from memlm import config
+from memlm.recipes.autoencoder import reference
 from memlm.recipes.memory_model import memory_model
-from memlm.recipes.reference import reference
 from memlm.recipes.scale import Scale
 
 Corpus = Literal["fineweb-edu", "finemath"]
@@ -128,11 +128,14 @@ def paper_memory_model(
 
 def _data(corpus: Corpus) -> config.DataConfig:
     names = {
-        "fineweb-edu": config.HubCorpus(
-            name="HuggingFaceFW/fineweb-edu", subset="sample-10BT", max_bytes=60_000_000_000
-        ),
-        "finemath": config.HubCorpus(name="HuggingFaceTB/finemath", subset="finemath-4plus", max_bytes=60_000_000_000),
+        "fineweb-edu": ("HuggingFaceFW/fineweb-edu", "sample-10BT"),
+        "finemath": ("HuggingFaceTB/finemath", "finemath-4plus"),
     }
-    tokenizer = config.BpeTokenizer(vocab_size=VOCAB_SIZE, train_bytes=1_000_000_000)
-    # Of ten million documents, thousands are enough to measure on.
-    return config.DataConfig(corpus=names[corpus], tokenizer=tokenizer, validation_fraction=5e-4, test_fraction=1e-3)
+    name, subset = names[corpus]
+    return config.DataConfig(
+        corpus=config.HubCorpus(name=name, subset=subset, max_bytes=60_000_000_000),
+        tokenizer=config.BpeTokenizer(vocab_size=VOCAB_SIZE, train_bytes=1_000_000_000),
+        # Of ten million documents, thousands are enough to measure on.
+        validation_fraction=5e-4,
+        test_fraction=1e-3,
+    )

@@ -7,7 +7,7 @@ from typing import Any
 
 from memlm.cli.command import Answer
 from memlm.data.token_store import prepare
-from memlm.recipes.density import density
+from memlm.recipes.autoencoder import density
 from memlm.text.evaluation_sets import HELD_OUT
 from memlm.training.train import train
 from memlm_evidence.benchmarks.measuring import Benchmark, made_here

@@ -6,8 +6,7 @@ from typing import Any, Literal
 from memlm.cli.command import Answer
 from memlm.config import AutoencoderRecipe
 from memlm.data.token_store import PreparedData, prepare
-from memlm.recipes.autoencoder import autoencoder
-from memlm.recipes.reference import reference
+from memlm.recipes.autoencoder import autoencoder, reference
 from memlm.recipes.scale import Scale
 from memlm.training.accelerator import build_accelerator
 from memlm.training.train import train_stages, training_of

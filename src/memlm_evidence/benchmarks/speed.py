@@ -8,8 +8,7 @@ import torch
 from memlm.cli.command import Answer
 from memlm.config import AutoencoderRecipe
 from memlm.data.token_store import PreparedData, prepare
-from memlm.recipes.autoencoder import autoencoder
-from memlm.recipes.reference import reference
+from memlm.recipes.autoencoder import autoencoder, reference
 from memlm.training.accelerator import autocast
 from memlm.training.objectives import RETENTION
 from memlm.training.train import training_of
