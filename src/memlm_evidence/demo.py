@@ -14,7 +14,7 @@ from memlm.text.evaluation_sets import HELD_OUT, evaluate_standard_sets, foreign
 from memlm.text.samples import Sample, random_passages
 from memlm.training.accelerator import is_main_process
 from memlm.training.train import train
-from memlm_evidence.pages.demo import write_demo_report
+from memlm_evidence.pages.demo import demo_page
 from memlm_evidence.pages.run import REFERENCE
 
 
@@ -53,7 +53,7 @@ def run_demo(out: Path, *, train_reference: bool = False, seed: int = 0, quiet: 
         theirs = train(demo_reference(seed=seed), reference, prepared=prepared, quiet=quiet)
         evaluate_standard_sets(theirs, prepared, reference, quiet=quiet)
         record(reference, out / "reference.json")
-    return DemoRun(results, samples, write_demo_report(out, reference), model.provenance)
+    return DemoRun(results, samples, demo_page(out, reference).write(out), model.provenance)
 
 
 def _samples(model: TextAutoencoder, held_out: TokenSplit) -> Iterator[Sample]:

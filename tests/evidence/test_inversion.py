@@ -1,5 +1,5 @@
-from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -7,13 +7,13 @@ from torch import Tensor
 
 from memlm.config import Attention, LanguageModelConfig, MaskedMixer, StackConfig
 from memlm.models.language_model import LanguageModel
-from memlm_evidence.attacks.positions import Recovered, invert_positions
-from memlm_evidence.attacks.search import Found, SearchConfig, search
+from memlm_evidence.attacks.positions import Inversion, Recovered
+from memlm_evidence.attacks.search import Found, Search
 from tiny import randomized
 
 VOCAB, LENGTH, DIM, LAYERS = 60, 6, 32, 2
 MIXERS = [Attention(num_heads=2), MaskedMixer(num_heads=2)]
-CFG = SearchConfig(num_steps=60, num_candidates=64, top_k=16, patience=20)
+OPTIONS: dict[str, Any] = {"num_steps": 60, "num_candidates": 64, "top_k": 16, "patience": 20}
 
 
 def language_model(mixer: Attention | MaskedMixer = MIXERS[0]) -> LanguageModel:
@@ -40,9 +40,13 @@ def half_right(tokens: Tensor, seed: int) -> Tensor:
     return torch.where(torch.arange(len(tokens)) % 2 == torch.arange(2)[:, None], wrong, tokens)
 
 
-def find(model: LanguageModel, tokens: Tensor, start: Tensor, cfg: SearchConfig = CFG, **options: Tensor) -> Found:
-    target = states(model, tokens, LAYERS)[-1]
-    return search(partial(last_state, model), model.token_table, target, start, cfg, **options)
+def find(model: LanguageModel, tokens: Tensor, start: Tensor, **options: Any) -> Found:
+    embed, target = partial(last_state, model), states(model, tokens, LAYERS)[-1]
+    return Search(embed=embed, token_table=model.token_table, target=target, **OPTIONS | options).find(start)
+
+
+def read_off(model: LanguageModel, observed: Tensor, layer: int, **options: Any) -> Recovered:
+    return Inversion(model=model, states=observed, layer=layer, **options).recover()
 
 
 @pytest.mark.parametrize("mixer", MIXERS, ids=lambda mixer: mixer.kind)
@@ -50,7 +54,7 @@ def find(model: LanguageModel, tokens: Tensor, start: Tensor, cfg: SearchConfig 
 def test_every_token_is_read_off_the_states_of_any_layer(mixer: Attention | MaskedMixer, layer: int) -> None:
     model, tokens = language_model(mixer), text(layer)
     for batch in (VOCAB, 8):  # all candidates at once; those that gradient descent leads to
-        read = invert_positions(model, states(model, tokens, layer), layer, batch=batch, num_rounds=6)
+        read = read_off(model, states(model, tokens, layer), layer, batch=batch, num_rounds=6)
         assert torch.equal(read.tokens, tokens)
         assert read.verified.all()
         assert read.num_encodings >= LENGTH * min(batch, 8)
@@ -59,22 +63,22 @@ def test_every_token_is_read_off_the_states_of_any_layer(mixer: Attention | Mask
 def test_descent_needs_fewer_encodings_than_trying_all() -> None:
     model, tokens = language_model(), text(0)
     observed = states(model, tokens, LAYERS)
-    led = invert_positions(model, observed, LAYERS, batch=4, num_steps=5)
-    assert led.num_encodings < invert_positions(model, observed, LAYERS).num_encodings
+    led = read_off(model, observed, LAYERS, batch=4, num_steps=5)
+    assert led.num_encodings < read_off(model, observed, LAYERS).num_encodings
 
 
 def test_a_corrupted_state_is_not_verified() -> None:
     model, tokens = language_model(), text(0)
     observed = states(model, tokens, 1)
     observed[3] += 0.3 * torch.randn(DIM, generator=torch.Generator().manual_seed(0))
-    read = invert_positions(model, observed, 1)
+    read = read_off(model, observed, 1)
     assert read.verified.tolist()[:4] == [True, True, True, False]
     assert torch.equal(read.tokens[:3], tokens[:3])
 
 
 def test_only_allowed_tokens_are_read() -> None:
     model, tokens = language_model(), text(0)
-    read = invert_positions(model, states(model, tokens, 1), 1, allowed=torch.tensor([5, tokens[0].item(), 5]))
+    read = read_off(model, states(model, tokens, 1), 1, allowed=torch.tensor([5, tokens[0].item(), 5]))
     assert set(read.tokens.tolist()) <= {5, tokens[0].item()}
     assert read.verified[0]
 
@@ -89,14 +93,14 @@ def test_search_finds_the_text_behind_its_last_state(mixer: Attention | MaskedMi
         assert found.exact
         target = states(model, tokens, LAYERS)[-1]
         again = last_state(model, model.embed_tokens(found.tokens[None]))[0]
-        assert (again - target).norm() <= CFG.tolerance * target.norm()
+        assert (again - target).norm() <= Search.tolerance * target.norm()
 
 
 def test_search_never_ends_farther_than_it_began_and_repeats_itself() -> None:
     model, tokens = language_model(), text(7)
     start = text(8, 3 * LENGTH).view(3, -1)
-    cfg = replace(CFG, num_steps=4, patience=1, num_candidates=4)
-    found, again = (find(model, tokens, start, cfg) for _ in range(2))
+    few = {"num_steps": 4, "patience": 1, "num_candidates": 4}
+    found, again = (find(model, tokens, start, **few) for _ in range(2))
     target = states(model, tokens, LAYERS)[-1]
     distances = (last_state(model, model.embed_tokens(start)) - target).norm(dim=-1) / target.norm()
     assert found.distance <= distances.min().item() + 1e-6
@@ -113,36 +117,9 @@ def test_a_readers_proposals_help_along() -> None:
     assert find(model, tokens, tokens[None]).num_encodings == 2  # there already
 
 
-def test_search_refuses_what_does_not_fit() -> None:
-    model, tokens = language_model(), text(0)
-    for message, start, options in [
-        ("start must be", tokens, {}),
-        ("start must be", tokens[None, :0], {}),
-        ("start must hold", tokens[None] + VOCAB, {}),
-        ("allowed must hold", tokens[None], {"allowed": tokens[:0]}),
-        ("proposals must be", tokens[None], {"proposals": tokens[None]}),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            find(model, tokens, start, **options)
-    with pytest.raises(ValueError, match="target must be"):
-        search(partial(last_state, model), model.token_table, torch.zeros(DIM), tokens[None])
-    with pytest.raises(ValueError, match="top_k must be positive, not 0"):
-        SearchConfig(top_k=0)
-
-
-def test_positions_refuse_what_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_positions_of_a_model_that_is_not_causal_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = language_model()
     observed = states(model, text(0), 1)
-
-    def read(at: Tensor = observed, layer: int = 1, **options: float) -> Recovered:
-        return invert_positions(model, at, layer, **options)
-
-    with pytest.raises(ValueError, match="between 0 and the model's 2, not 3"):
-        read(layer=3)
-    with pytest.raises(ValueError, match=r"states must be \[token, 32\]"):
-        read(observed[:, :3])
-    with pytest.raises(ValueError, match="batch must be positive, not 0"):
-        read(batch=0)
     monkeypatch.setattr(LanguageModel, "causal", False)
     with pytest.raises(ValueError, match="not causal"):
-        read()
+        read_off(model, observed, 1)

@@ -38,7 +38,7 @@ from memlm.models.memory_model import MemoryModel
 from memlm.nn.pointer import PastTokens
 from memlm.recipes.memory_model import without_memory
 from memlm.text.memory_model import TextMemoryModel
-from memlm.training.memory_model import FrozenEncoder, window_sampler
+from memlm.training.memory_model import PrecomputedMemories, window_sampler
 from memlm.training.objectives import combined
 from memlm.training.train import train
 from memlm_evidence.benchmarks.answers import WindowReader, greedy
@@ -265,7 +265,7 @@ def prepared(recipe: AutoencoderRecipe) -> PreparedData:
 
 def sampler(recipe: MemoryModelRecipe, prepared: PreparedData, encoder: Any = None) -> Any:
     chunks = split_into_chunks(prepared.splits["train"], recipe.model.shape.chunk_len)
-    frozen = None if encoder is None else FrozenEncoder(encoder, chunks)
+    frozen = None if encoder is None else PrecomputedMemories(encoder, chunks)
     return window_sampler(recipe, recipe.stages[0], chunks, prepared.tokenizer, frozen)
 
 

@@ -30,7 +30,7 @@ from memlm.probing.encoders import load_encoder
 from memlm.recipes.memory_model import memory_model, without_memory
 from memlm.runtime.results import read_json_lines
 from memlm.text.memory_model import TextMemoryModel
-from memlm.training.memory_model import FrozenEncoder, window_sampler
+from memlm.training.memory_model import PrecomputedMemories, window_sampler
 from memlm.training.train import train
 from tiny import break_down_after, launch, tiny_memory_recipe
 
@@ -113,7 +113,7 @@ def test_frozen_memories_are_the_encoders(curriculum: MemoryModelRecipe, curricu
     assert model.encoder is not None
     prepared = prepare(curriculum.data, quiet=True)
     chunks = split_into_chunks(prepared.splits["train"], curriculum.model.shape.chunk_len)
-    frozen = FrozenEncoder(model.encoder, chunks)
+    frozen = PrecomputedMemories(model.encoder, chunks)
     batch = window_sampler(curriculum, curriculum.stages[0], chunks, prepared.tokenizer, frozen)(3)
     assert batch.memory is not None
     with torch.no_grad():

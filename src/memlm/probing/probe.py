@@ -55,16 +55,10 @@ def probe(
     documents = documents_of(texts)
     if not isinstance(encoder, FrozenEncoder):
         encoder = load_encoder(encoder, precision=precision)
-    texts_read = ProbeTexts(encoder.tokenizer, documents, cfg.reading.test_fraction)
-    return probe_texts(encoder, texts_read, cfg, cache=cache or default_cache(), quiet=quiet)
-
-
-def probe_texts(
-    encoder: FrozenEncoder, texts: ProbeTexts, cfg: ProbeConfig, *, cache: Path, quiet: bool
-) -> ProbeResult:
-    """`probe` of texts that may serve several encoders."""
+    read = ProbeTexts(encoder.tokenizer, documents, cfg.reading.test_fraction)
+    options: Any = {"cache": cache or default_cache(), "quiet": quiet}
     # All are built first, so that what cannot be done is refused before anything that takes long is begun.
-    lengths = [EncoderProbe(encoder, texts, cfg, chunk_len, cache=cache, quiet=quiet) for chunk_len in cfg.chunk_lens]
+    lengths = [EncoderProbe(encoder, read, cfg, chunk_len, **options) for chunk_len in cfg.chunk_lens]
     rows = tuple(row for length in lengths for row in length.rows())
     controls = tuple(row for length in lengths for row in length.controls()) if cfg.controls else ()
     dtype = str(encoder.token_table.dtype).removeprefix("torch.")

@@ -59,8 +59,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     if path.name in ("", ".."):  # what others are in is not replaced
         raise ValueError(f"{str(path)!r} is no name for a new folder; give it one")
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _undone_on_error(path, temporary):
         temporary.mkdir()  # unlike mkdtemp, with the permissions that the user's umask gives to a folder
         yield temporary
         for file in temporary.rglob("*"):
@@ -79,12 +78,6 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         else:
             temporary.rename(path)
         _sync(path.parent)
-    except BaseException as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        # safetensors reports a full disk as an error of its own; to the user both are one.
-        if isinstance(error, OSError) or "I/O error" in str(error):
-            raise write_failed(path, error) from error
-        raise
 
 
 @contextlib.contextmanager
@@ -96,20 +89,30 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     path = place_for("file", path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _undone_on_error(path, temporary):
         yield temporary
         if path.exists():
             shutil.copymode(path, temporary)
         _sync(temporary)
         temporary.replace(path)
+    with contextlib.suppress(OSError):  # it is written; some file systems cannot make sure of a folder
+        _sync(path.parent)
+
+
+@contextlib.contextmanager
+def _undone_on_error(path: Path, temporary: Path) -> Iterator[None]:
+    """A block that writes `temporary` and then moves it to `path`; where it fails, nothing of it is left."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()  # where it is a file
+        # safetensors reports a full disk as an error of its own; to the user both are one.
         if isinstance(error, OSError) or "I/O error" in str(error):
             raise write_failed(path, error) from error
         raise
-    with contextlib.suppress(OSError):  # it is written; some file systems cannot make sure of a folder
-        _sync(path.parent)
 
 
 def write_failed(path: Path, error: BaseException) -> OSError:

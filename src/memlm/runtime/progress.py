@@ -1,7 +1,7 @@
 """Progress on standard error: a bar on a terminal, a plain line now and then anywhere else, as in a worker process."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing import parent_process
@@ -30,89 +30,62 @@ class Advance(Protocol):
 def track(title: str, *, total: int | None, unit: Unit, completed: int = 0, quiet: bool = False) -> Iterator[Advance]:
     """Show the progress of a block of work.
 
-    Args:
-        title: what is being done, such as "Tokenizing".
-        total: all of the work, in units; None when it cannot be known, and then no time left is shown.
-        unit: what is counted.
-        completed: units done before, by work that is now resumed; they do not count for the speed.
-        quiet: show nothing.
+    Without a `total`, which may be unknown, no time left is shown. Units that were `completed` before, by work that is
+    now resumed, do not count for the speed.
     """
     shown = console(stderr=True, quiet=quiet)
-    meter = _Meter(title, total=total, unit=unit, completed=completed)
-    if shown.is_terminal and not parent_process():  # several bars of several workers would write over one another
-        yield from _bar(shown, meter)
-    else:
-        yield from _plain_lines(shown, meter)
+    work = _Work(title, total, unit, completed, shown)
+    if not shown.is_terminal or parent_process():  # several bars of several workers would write over one another
+        yield work
+        work.print_line(", done")
+        return
+    names = ("{task.description}", "{task.fields[amounts]}", "{task.fields[note]}")
+    description, amounts, note = map(TextColumn, names)
+    with Progress(description, BarColumn(), amounts, TimeRemainingColumn(), note, console=shown) as progress:
+        task = progress.add_task(escape(title), total=total, completed=completed, amounts=work.amounts(), note="")
+        work.show = lambda: progress.update(
+            task, completed=work.completed, amounts=work.amounts(), note=escape(work.note)
+        )
+        yield work
 
 
-class _Meter:
-    """How far the work is, and how to say it."""
+class _Work:
+    """How far the work is, and how to say it: by a plain line now and then, unless `show` does otherwise."""
 
-    def __init__(self, title: str, *, total: int | None, unit: Unit, completed: int) -> None:
-        self.title, self.total, self.unit = title, total, unit
+    def __init__(self, title: str, total: int | None, unit: Unit, completed: int, console: Console) -> None:
+        self.title, self.total, self.unit, self.console = title, total, unit, console
         self.completed = self._resumed_from = completed
         self.note = ""
-        self._begin = time.monotonic()
+        self.show: Callable[[], None] = self._now_and_then
+        self._begin = self._last_line = time.monotonic()
 
-    def advance(self, amount: int, note: str) -> None:
+    def __call__(self, amount: int, note: str = "") -> None:
         self.completed += amount
         self.note = note or self.note
+        self.show()
 
     def amounts(self) -> str:
         """Such as `12.5 MB of 1.0 GB, 3.1 MB/s`."""
-        of_total = "" if self.total is None else f" of {_amount(self.total, self.unit)}"
-        return f"{_amount(self.completed, self.unit)}{of_total}, {_amount(self._speed(), self.unit)}/s"
+        of_total = "" if self.total is None else f" of {self._amount(self.total)}"
+        return f"{self._amount(self.completed)}{of_total}, {self._amount(self._speed())}/s"
 
-    def time_left(self) -> str:
-        if self.total is None or not self._speed():
-            return ""
-        return f", {timedelta(seconds=round(max(0, self.total - self.completed) / self._speed()))} left"
+    def print_line(self, end: str) -> None:
+        note = f", {self.note}" if self.note else ""
+        line = f"{self.title}: {self.amounts()}{end}{note}"
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _now_and_then(self) -> None:
+        if time.monotonic() - self._last_line >= _PLAIN_SECONDS:
+            self._last_line, speed = time.monotonic(), self._speed()
+            if self.total is None or not speed:
+                self.print_line("")
+            else:
+                self.print_line(f", {timedelta(seconds=round(max(0, self.total - self.completed) / speed))} left")
 
     def _speed(self) -> float:
         return (self.completed - self._resumed_from) / max(time.monotonic() - self._begin, 1e-9)
 
-
-def _amount(number: float, unit: Unit) -> str:
-    letters = ["", "k", "M", "G", "T"]
-    scale, letter = pick_unit_and_suffix(int(number), letters, 1000)
-    digits = f"{number / scale:.1f}" if letter else f"{number:.0f}"
-    return f"{digits} {letter}{'B' if unit == 'bytes' else ' tokens' if letter else 'tokens'}"
-
-
-def _bar(shown: Console, meter: _Meter) -> Iterator[Advance]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[amounts]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=shown) as progress:
-        task = progress.add_task(
-            escape(meter.title), total=meter.total, completed=meter.completed, amounts=meter.amounts(), note=""
-        )
-
-        def advance(amount: int, note: str = "") -> None:
-            meter.advance(amount, note)
-            progress.update(task, advance=amount, amounts=meter.amounts(), note=escape(meter.note))
-
-        yield advance
-
-
-def _plain_lines(shown: Console, meter: _Meter) -> Iterator[Advance]:
-    last_line = time.monotonic()
-
-    def say(end: str) -> None:
-        note = f", {meter.note}" if meter.note else ""
-        line = f"{meter.title}: {meter.amounts()}{end}{note}"
-        shown.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    def advance(amount: int, note: str = "") -> None:
-        nonlocal last_line
-        meter.advance(amount, note)
-        if time.monotonic() - last_line >= _PLAIN_SECONDS:
-            last_line = time.monotonic()
-            say(meter.time_left())
-
-    yield advance
-    say(", done")
+    def _amount(self, number: float) -> str:
+        scale, letter = pick_unit_and_suffix(int(number), ["", "k", "M", "G", "T"], 1000)
+        digits = f"{number / scale:.1f}" if letter else f"{number:.0f}"
+        return f"{digits} {letter}{'B' if self.unit == 'bytes' else ' tokens' if letter else 'tokens'}"

@@ -46,7 +46,7 @@ class MemoryModelTraining(ModelTraining):
         self._encoder: Encoder | None = None
         if recipe.encoder_from:
             self._encoder, self.begins_with = _fitting_encoder(recipe, prepared)
-        self._frozen: FrozenEncoder | None = None
+        self._frozen: PrecomputedMemories | None = None
 
     def fresh(self, stage: Stage) -> MemoryModel:
         """The memory model, untrained but for an encoder that it begins with."""
@@ -68,7 +68,7 @@ class MemoryModelTraining(ModelTraining):
         elif self._frozen is None:
             assert isinstance(model, MemoryModel)
             assert model.encoder is not None
-            self._frozen = FrozenEncoder(model.encoder, self.chunks)
+            self._frozen = PrecomputedMemories(model.encoder, self.chunks)
         return window_sampler(self.recipe, stage, self.chunks, self.prepared.tokenizer, self._frozen)
 
     def evaluator(self, stage: Stage) -> Evaluator:
@@ -97,7 +97,7 @@ class MemoryModelTraining(ModelTraining):
         return TextMemoryModel(model, self.prepared.tokenizer, self.unconditional(), dict(provenance))
 
 
-class FrozenEncoder:
+class PrecomputedMemories:
     """An encoder that learns no more, and its memories of the training chunks."""
 
     def __init__(self, encoder: Encoder, chunks: Chunks | LazyChunks) -> None:
@@ -116,7 +116,7 @@ def window_sampler(
     stage: Stage,
     chunks: Chunks | LazyChunks,
     tokenizer: Tokenizer,
-    frozen: FrozenEncoder | None = None,
+    frozen: PrecomputedMemories | None = None,
 ) -> Sampler:
     """Step → its batch of random windows of chunks, the recipe's share of them with facts to recall.
 

@@ -18,29 +18,6 @@ Texts = Int[Tensor, "text token"]
 Choices = Int[Tensor, "token choice"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class SearchConfig:
-    """How long to search, and how widely."""
-
-    num_steps: int = 100
-    """Rounds of candidates, over all restarts together."""
-    num_candidates: int = 128
-    """Texts encoded in each step, in one batch."""
-    beam_size: int = 8
-    """Nearest distinct texts that each step sets out from."""
-    top_k: int = 64
-    """Replacements the gradient proposes at each position."""
-    patience: int = 20
-    """Steps without a nearer text before going back to another start."""
-    tolerance: float = 1e-4
-    """Distance, in units of the target's length, within which a text counts as the target's own: must be above
-    what rounding does, which is more in bf16."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_positive(**{name: value for name, value in vars(self).items() if name != "seed"})
-
-
 class Found(NamedTuple):
     """The nearest text there was: `tokens` [token], its distance in units of the target's length."""
 
@@ -68,71 +45,63 @@ class _Beam(NamedTuple):
         return _Beam(texts[rows], distances[rows])
 
 
-def search(
-    embed: Embed,
-    token_table: Float[Tensor, "vocab dim"],
-    target: Float[Tensor, " memory_dim"],
-    start: Int[Tensor, "start token"],
-    cfg: SearchConfig | None = None,
-    *,
-    allowed: Int[Tensor, " allowed"] | None = None,
-    proposals: Choices | None = None,
-) -> Found:
-    """Look for the text whose embedding is `target`, beginning with each row of `start` in turn, nearest first.
+@dataclass(kw_only=True)
+class Search:
+    """A search for the text whose embedding is `target`.
 
     A coordinate search led by the gradient (GCG, Zou et al. 2023), with two differences. The gradient at a position
     is taken with the mean embedding in the token's place: a wrong token's own gradient says little about the right
     one. And half of the replacements come from `proposals`, where given: a reader's guesses, likeliest first.
-
-    Args:
-        allowed: tokens the gradient may propose; all by default.
-
-    Raises:
-        ValueError: an empty or misshapen start, target, allowed, or proposals, or a token out of range.
     """
-    if start.ndim != 2 or start.numel() == 0:
-        raise ValueError(f"start must be [start, token] with one text at least, not {tuple(start.shape)}")
-    if target.ndim != 1 or not target.norm() > 0:
-        raise ValueError(f"target must be one embedding [memory_dim], not 0, but is {tuple(target.shape)}")
-    if proposals is not None and (proposals.ndim != 2 or len(proposals) != start.shape[1] or not proposals.numel()):
-        raise ValueError(f"proposals must be [{start.shape[1]}, choice], as start, not {tuple(proposals.shape)}")
-    check_tokens(len(token_table), start=start, allowed=allowed, proposals=proposals)
-    allowed = torch.arange(len(token_table), device=token_table.device) if allowed is None else allowed
-    climber = _Climber(embed, token_table.detach(), target.detach(), cfg or SearchConfig(), allowed, proposals)
-    starts = climber.measure(start)
-    best, steps = _Beam(starts.texts[:1], starts.distances[:1]), 0
-    for row in itertools.cycle(range(len(starts.texts))):
-        origin = _Beam(starts.texts[row : row + 1], starts.distances[row : row + 1])
-        nearest, taken = climber.climb(origin, climber.cfg.num_steps - steps)
-        best, steps = best.merged(nearest, 1), steps + taken
-        if best.distances[0] <= climber.cfg.tolerance or steps >= climber.cfg.num_steps:
-            break
-    distance = climber.measure(best.texts).distances.item()  # in a batch of one, as anyone else would check it
-    return Found(best.texts[0], distance, distance <= climber.cfg.tolerance, climber.num_encodings)
-
-
-@dataclass
-class _Climber:
-    """One search: what is looked for, where, and how much has been encoded."""
 
     embed: Embed
-    table: Tensor
-    target: Tensor
-    cfg: SearchConfig
-    allowed: Tensor
-    proposals: Tensor | None
+    token_table: Float[Tensor, "vocab dim"]
+    target: Float[Tensor, " memory_dim"]
+    allowed: Int[Tensor, " allowed"] | None = None
+    """Tokens the gradient may propose; all by default."""
+    proposals: Choices | None = None
+    num_steps: int = 100
+    """Rounds of candidates, over all restarts together."""
+    num_candidates: int = 128
+    """Texts encoded in each step, in one batch."""
+    beam_size: int = 8
+    """Nearest distinct texts that each step sets out from."""
+    top_k: int = 64
+    """Replacements the gradient proposes at each position."""
+    patience: int = 20
+    """Steps without a nearer text before going back to another start."""
+    tolerance: float = 1e-4
+    """Distance, in units of the target's length, within which a text counts as the target's own: must be above
+    what rounding does, which is more in bf16."""
+    seed: int = 0
     num_encodings: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        self.blank = self.table[self.allowed].mean(dim=0)
+        self.token_table, self.target = self.token_table.detach(), self.target.detach()
+        self.tokens = torch.arange(len(self.token_table)) if self.allowed is None else self.allowed
+        self.tokens = self.tokens.to(self.token_table.device)
+        self.blank = self.token_table[self.tokens].mean(dim=0)
         self.unit = self.target.norm().item()
         # On the CPU whatever the model's device: the same draws everywhere.
-        self.generator = torch.Generator().manual_seed(self.cfg.seed)
+        self.generator = torch.Generator().manual_seed(self.seed)
+
+    def find(self, start: Int[Tensor, "start token"]) -> Found:
+        """Search on from each row of `start` in turn, nearest first."""
+        starts = self.measure(start)
+        best, steps = _Beam(starts.texts[:1], starts.distances[:1]), 0
+        for row in itertools.cycle(range(len(starts.texts))):
+            origin = _Beam(starts.texts[row : row + 1], starts.distances[row : row + 1])
+            nearest, taken = self.climb(origin, self.num_steps - steps)
+            best, steps = best.merged(nearest, 1), steps + taken
+            if best.distances[0] <= self.tolerance or steps >= self.num_steps:
+                break
+        distance = self.measure(best.texts).distances.item()  # in a batch of one, as anyone else would check it
+        return Found(best.texts[0], distance, distance <= self.tolerance, self.num_encodings)
 
     def measure(self, texts: Texts) -> _Beam:
         """These texts with their distances, nearest first."""
         with torch.no_grad():
-            distances = self._distance(self.table[texts])
+            distances = self._distance(self.token_table[texts])
         order = distances.argsort(stable=True)
         return _Beam(texts[order], distances[order])
 
@@ -140,11 +109,11 @@ class _Climber:
         """Step until the target is met, patience ends or the steps do; the last beam, and the steps taken."""
         idle = 0
         for step in range(num_steps):
-            if beam.distances[0] <= self.cfg.tolerance or idle >= self.cfg.patience:
+            if beam.distances[0] <= self.tolerance or idle >= self.patience:
                 return beam, step
             lead = beam.texts[step % len(beam.texts)]
             candidates = self._candidates(beam.texts, self._by_gradient(lead))
-            better = beam.merged(self.measure(candidates), self.cfg.beam_size)
+            better = beam.merged(self.measure(candidates), self.beam_size)
             idle = 0 if better.distances[0] < beam.distances[0] else idle + 1
             beam = better
         return beam, num_steps
@@ -152,14 +121,14 @@ class _Climber:
     def _by_gradient(self, text: Int[Tensor, " token"]) -> Choices:
         """Each position's `top_k` tokens in the direction that lessens the distance, from the blank in its place."""
         place = torch.arange(len(text), device=text.device)
-        embedded = self.table[text].repeat(len(text), 1, 1)
+        embedded = self.token_table[text].repeat(len(text), 1, 1)
         embedded[place, place] = self.blank
         with torch.enable_grad():
             squared = self._distance(embedded.requires_grad_()).square().sum()
             (gradient,) = torch.autograd.grad(squared, embedded)
-        scores = gradient[place, place] @ self.table[self.allowed].T
-        top = scores.topk(min(self.cfg.top_k, len(self.allowed)), largest=False).indices
-        return self.allowed[top]
+        scores = gradient[place, place] @ self.token_table[self.tokens].T
+        top = scores.topk(min(self.top_k, len(self.tokens)), largest=False).indices
+        return self.tokens[top]
 
     def _candidates(self, texts: Texts, choices: Choices) -> Texts:
         """Copies of these texts, each with one to three tokens replaced, and every eighth with neighbours swapped."""
@@ -184,36 +153,13 @@ class _Climber:
 
     def _leading(self, number: int) -> Tensor:
         """Ranks below `number`, early ones more often."""
-        drawn = torch.rand(self.cfg.num_candidates, generator=self.generator)
-        return (drawn.square() * number).long().to(self.table.device)
+        drawn = torch.rand(self.num_candidates, generator=self.generator)
+        return (drawn.square() * number).long().to(self.token_table.device)
 
     def _draw(self, number: int) -> Tensor:
         """For each candidate a number below `number`."""
-        return torch.randint(number, (self.cfg.num_candidates,), generator=self.generator).to(self.table.device)
+        return torch.randint(number, (self.num_candidates,), generator=self.generator).to(self.token_table.device)
 
     def _distance(self, embedded: Hidden) -> Float[Tensor, " text"]:
         self.num_encodings += len(embedded)
         return (self.embed(embedded) - self.target).norm(dim=-1) / self.unit
-
-
-def check_tokens(vocab: int, **named: Tensor | None) -> None:
-    """Refuse tokens there are not, or none at all; None passes.
-
-    Raises:
-        ValueError: names the tensor, and the numbers tokens may have.
-    """
-    for name, tokens in named.items():
-        if tokens is not None and (tokens.numel() == 0 or tokens.min() < 0 or tokens.max() >= vocab):
-            shown = tokens.flatten()[:8].tolist()
-            raise ValueError(f"{name} must hold numbers of tokens, 0 to {vocab - 1}, not {shown}…")
-
-
-def check_positive(**named: float) -> None:
-    """Refuse options that are not above 0.
-
-    Raises:
-        ValueError: names the option.
-    """
-    for name, value in named.items():
-        if value <= 0:
-            raise ValueError(f"{name} must be positive, not {value}")

@@ -24,9 +24,9 @@ from memlm.probing.probe import documents_of
 from memlm.probing.texts import ProbeTexts
 from memlm.runtime.progress import track
 from memlm.runtime.results import Provenance
-from memlm_evidence.attacks.positions import invert_positions
+from memlm_evidence.attacks.positions import Inversion
 from memlm_evidence.attacks.results import AttackRow, SettleResult, claim_of, verdict_of
-from memlm_evidence.attacks.search import SearchConfig, search
+from memlm_evidence.attacks.search import Search
 
 _NUM_PROPOSALS, _NUM_DRAWN = 16, 3
 
@@ -46,14 +46,7 @@ def settle(
 ) -> SettleResult:
     """Attack a causal model's last-token state with trained readers and with search, and its states one by one.
 
-    Args:
-        encoder: a causal language model: ours, or any that `load_encoder` takes.
-        texts: documents; by default the presidential addresses that come with memlm.
-        cfg: how hard to try; by default `SettleConfig()`.
-        precision: of a pretrained model's weights.
-        cache: folder; by default memlm's own.
-        quiet: show no progress.
-        settings: fields of `SettleConfig` to set anew.
+    Everything is given as to `memlm.probe`, but that `cfg` and `settings` are `SettleConfig`'s.
 
     Raises:
         ValueError: the model is not causal, or as `probe`.
@@ -114,19 +107,22 @@ class _Target:
     def search(self) -> AttackRow:
         """Search for the text whose embedding it is, from a reader's guesses, verified by encoding it again."""
         starts, proposals = self._guesses()
-        options = SearchConfig(
-            num_steps=self.cfg.search_steps,
-            num_candidates=self.cfg.num_candidates,
-            patience=max(10, self.cfg.search_steps // 4),
-            seed=self.cfg.seed,
-        )
         embed, table = self.encoder.from_inputs(self.view), self.encoder.token_table
 
         def recover(number: int) -> tuple[Tensor, Tensor, int]:
             with torch.no_grad():
                 target = embed(self.model.embed_tokens(self.texts[number : number + 1]))[0]
-            choices = {"allowed": self.types, "proposals": proposals[number]}
-            found = search(embed, table, target, starts[number], options, **choices)
+            found = Search(
+                embed=embed,
+                token_table=table,
+                target=target,
+                allowed=self.types,
+                proposals=proposals[number],
+                num_steps=self.cfg.search_steps,
+                num_candidates=self.cfg.num_candidates,
+                patience=max(10, self.cfg.search_steps // 4),
+                seed=self.cfg.seed,
+            ).find(starts[number])
             return found.tokens, torch.tensor(found.exact), found.num_encodings
 
         return AttackRow(
@@ -147,7 +143,8 @@ class _Target:
             mask = torch.ones_like(tokens, dtype=torch.bool)
             with torch.no_grad():
                 (states,) = self.model.states(self.model.embed_tokens(tokens), mask, [layer])
-            return invert_positions(self.model, states[0, skipped : skipped + tokens.shape[1]], layer)
+            states = states[0, skipped : skipped + tokens.shape[1]]
+            return Inversion(model=self.model, states=states, layer=layer).recover()
 
         return AttackRow(
             attack="positions",

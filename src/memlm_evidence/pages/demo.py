@@ -17,11 +17,6 @@ _COMPARED = ("token_accuracy", "exact_match", "bits_per_byte", "retained_bits_pe
 _BY_DOCUMENTS = "Below a number: its 95% interval, from resampling whole documents."
 
 
-def write_demo_report(folder: Path, reference: Path | None = None) -> Path:
-    """Write `report.html` into a run's folder, whole or not at all, and return its path."""
-    return demo_page(folder, reference).write(folder)
-
-
 def demo_page(folder: Path, reference: Path | None = None) -> Page:
     """The page of a demo run; `reference` is a run's folder or a recorded run, by default `folder/reference`.
 

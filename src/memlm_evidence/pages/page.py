@@ -16,24 +16,14 @@ from typing import Any, Literal
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from memlm.runtime import wording
 from memlm.runtime.files import atomic_write
 from memlm.runtime.measures import measure
 from memlm.runtime.tables import Table
-from memlm.runtime.wording import (
-    duration,
-    human,
-    in_words,
-    marked,
-    number,
-    percent,
-    printable,
-    quantity,
-    share,
-    verdict,
-)
+from memlm.runtime.wording import printable
 
 Format = Literal["html", "md"]
-_FILTERS = (duration, human, in_words, number, percent, quantity, share, verdict)
+_FILTERS = ("duration", "human", "in_words", "number", "percent", "quantity", "share", "verdict")
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&#$])")
 _STARTS_BLOCK = re.compile(r"^(\s*\d*)([-+=]|(?<=\d)[.)](?=\s|$))")
 _NUMERIC = re.compile(r"[<>≤≥~±−+-]?\d[\d,.]*%?(\s.*)?|—", re.DOTALL)
@@ -77,31 +67,20 @@ def markdown_escaped(text: str) -> str:
 @cache
 def environment(kind: Format) -> Environment:
     """The templates' environment for a format."""
+    plain = printable if kind == "html" else lambda text: Markup(markdown_escaped(text))
     made = Environment(
         loader=ChoiceLoader([PackageLoader("memlm_evidence.pages"), PackageLoader("memlm_evidence", "")]),
         autoescape=True,
-        finalize=_plain if kind == "html" else _plain_markdown,
+        finalize=lambda value: value if isinstance(value, Markup) else plain(str(value)),
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    made.filters |= {each.__name__: each for each in _FILTERS} | {"one_line": _one_line, "trusted": Markup}
+    made.filters |= {name: getattr(wording, name) for name in _FILTERS} | {"one_line": _one_line, "trusted": Markup}
     made.filters["rendered"] = lambda page: Markup(made.get_template(f"{page.template}.jinja").render(page.data))
-    made.globals |= {
-        "base": f"base.{kind}.jinja",
-        "marked": marked,
-        "measure": measure,
-        "number_columns": _number_columns,
-    }
+    made.globals |= {"base": f"base.{kind}.jinja", "marked": wording.marked, "measure": measure}
+    made.globals["number_columns"] = _number_columns
     made.globals["m"] = made.get_template(f"macros.{kind}.jinja").module
     return made
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, Markup) else printable(str(value))
-
-
-def _plain_markdown(value: Any) -> Markup:
-    return value if isinstance(value, Markup) else Markup(markdown_escaped(str(value)))
 
 
 def _one_line(text: str) -> str:

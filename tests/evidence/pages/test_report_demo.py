@@ -10,7 +10,7 @@ from made_up_run import metrics, result
 from memlm.cli.show import print_metrics
 from memlm.runtime.output import console
 from memlm.runtime.results import Result, json_lines
-from memlm_evidence.pages.demo import demo_page, write_demo_report
+from memlm_evidence.pages.demo import demo_page
 
 
 def titles(folder: Path, reference: Path | None = None) -> list[str]:
@@ -65,7 +65,7 @@ def test_numbers_read_well_in_sentences(folder: Path) -> None:
 
 
 def test_the_file_is_written_whole(folder: Path) -> None:
-    path = write_demo_report(folder)
+    path = demo_page(folder).write(folder)
     assert path == folder / "report.html"
     assert path.read_text(encoding="utf-8") == demo_page(folder).to_html()
     assert not list(folder.glob("*.partial"))
@@ -129,9 +129,10 @@ def test_what_is_no_recorded_run_is_refused(folder: Path) -> None:
 
 def test_a_report_does_without_torch(folder: Path) -> None:
     code = (
-        "import sys, pathlib; from memlm_evidence.pages.demo import write_demo_report; "
+        "import pathlib, sys; from memlm_evidence.pages.demo import demo_page; "
         "import memlm.cli.show; "
-        "assert not {'matplotlib', 'rich'} & set(sys.modules); write_demo_report(pathlib.Path(sys.argv[1])); "
+        "assert not {'matplotlib', 'rich'} & set(sys.modules); "
+        "folder = pathlib.Path(sys.argv[1]); demo_page(folder).write(folder); "
         "assert not {'torch', 'transformers', 'matplotlib.pyplot'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(folder)], check=True)
