@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from memlm.probing.probe import probe
-    from memlm.store.file import MemoryFile
-    from memlm.store.session import MemorySession
+    from memlm.store.file import MemoryFile, MemorySession
     from memlm.text.autoencoder import TextAutoencoder
     from memlm.text.memory import Memory
     from memlm.text.memory_model import TextMemoryModel
@@ -54,7 +53,7 @@ def load(
 _HOMES = {
     "Memory": "text.memory",
     "MemoryFile": "store.file",
-    "MemorySession": "store.session",
+    "MemorySession": "store.file",
     "TextAutoencoder": "text.autoencoder",
     "TextMemoryModel": "text.memory_model",
     "probe": "probing.probe",

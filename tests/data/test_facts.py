@@ -26,9 +26,9 @@ seeds = st.integers(0, 2**31)
 
 
 def sampled(num_windows: int = 3, num_chunks: int = 4, *, seed: int = 0, step: int = 0, **options) -> FactWindows:
-    use, distance = options.pop("use", "training"), options.pop("distance", None)
+    distance = options.pop("distance", None)
     texts = FactTexts(TOKENIZER, FILLER, **{"chunk_len": 32, **options})
-    return texts.sample(num_windows, num_chunks, seed=seed, step=step, use=use, distance=distance)
+    return texts.sample(num_windows, num_chunks, seed=seed, step=step, distance=distance)
 
 
 def facts(windows: FactWindows, window: int) -> list[tuple[int, str, str]]:
@@ -94,11 +94,10 @@ def test_windows_are_a_function_of_seed_and_step(seed: int, step: int) -> None:
 
 
 def test_training_and_benchmark_never_draw_the_same() -> None:
-    drawn = {
-        use: np.concatenate([sampled(seed=seed, step=step, use=use).tokens for seed in range(3) for step in range(3)])
-        for use in ("training", "benchmark")
-    }
-    assert (drawn["training"][:, None] != drawn["benchmark"][None]).any(axis=(2, 3)).all()
+    texts, draws = FactTexts(TOKENIZER, FILLER, chunk_len=32), [(seed, step) for seed in range(3) for step in range(3)]
+    practice = np.concatenate([texts.practice(3, 4, seed=seed, step=step) for seed, step in draws])
+    measured = np.concatenate([texts.sample(3, 4, seed=seed, step=step).tokens for seed, step in draws])
+    assert (practice[:, None] != measured[None]).any(axis=(2, 3)).all()
 
 
 @pytest.mark.parametrize("distance", [1, 2, 3])

@@ -17,8 +17,7 @@ from memlm.config import BpeTokenizer, DataConfig, FileCorpus, HubCorpus, NamedC
 from memlm.data import token_store
 from memlm.data.corpus import read_documents
 from memlm.data.documents import Document, split_of
-from memlm.data.split_writer import SplitWriter
-from memlm.data.token_store import PreparedData, prepare, tokenize_documents
+from memlm.data.token_store import PreparedData, SplitWriter, prepare, tokenize_documents
 from memlm.data.tokenizer import Tokenizer
 
 

@@ -49,7 +49,7 @@ def test_invalid_bytes_decode_to_the_replacement_character() -> None:
 
 @pytest.mark.parametrize(("text", "index"), [("\ud800", 0), ("ab\udfffc", 2)])
 def test_lone_surrogates_are_refused_with_their_index(text: str, index: int) -> None:
-    with pytest.raises(ValueError, match=f"U\\+D.* at index {index}$"):
+    with pytest.raises(ValueError, match=f"U\\+D.* at index {index},"):
         BPE.encode_batch(["fine", text])
 
 

@@ -2,8 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memlm.data.chunks import Chunks
-from memlm.data.windows import all_windows, gather_windows, sample_windows
+from memlm.data.chunks import Chunks, all_windows, gather_windows, sample_windows
 
 LENGTH = 4
 

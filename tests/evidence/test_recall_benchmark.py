@@ -191,7 +191,7 @@ def test_what_is_written_is_what_the_model_would_generate(
     monkeypatch.setattr("memlm.models.batch._BATCH_NUMBERS", batch_logits)
     model = randomized(MemoryModel(cfg)).eval()
     texts = FactTexts(TOKENIZER, TOKENIZER.encode(TEXTS[0]), chunk_len=LENGTH)
-    windows = texts.sample(5, PAST + 1, seed=0, step=0, use="benchmark")
+    windows = texts.sample(5, PAST + 1, seed=0, step=0)
     written = WindowReader(model, LENGTH).answers(windows, blind=False)
     assert (written[~windows.answer] == windows.tokens[~windows.answer]).all()
     assert len(np.unique(written[windows.answer])) > 5

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from memlm.store import lock
+from memlm.store import writer
 
 
 @pytest.fixture
@@ -19,17 +19,17 @@ def path(tmp_path: Path) -> Path:
 
 
 def failing(path: Path) -> None:
-    with lock.only_writer(path):
+    with writer.only_writer(path):
         raise KeyboardInterrupt
 
 
 def test_a_lock_leaves_nothing_behind(path: Path) -> None:
-    with lock.only_writer(path) as handle:
+    with writer.only_writer(path) as handle:
         assert os.pread(handle, 1, 0) == b"0"
         assert list(path.parent.iterdir()) == [path]
     with pytest.raises(KeyboardInterrupt):
         failing(path)
-    with lock.only_writer(path):
+    with writer.only_writer(path):
         pass
     assert list(path.parent.iterdir()) == [path]
 
@@ -37,7 +37,7 @@ def test_a_lock_leaves_nothing_behind(path: Path) -> None:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from memlm.store.lock import only_writer
+from memlm.store.writer import only_writer
 with only_writer(Path(sys.argv[1])):
     print("locked", flush=True)
     time.sleep(600)
@@ -46,20 +46,20 @@ with only_writer(Path(sys.argv[1])):
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_lock_ends_with_its_holder(how: signal.Signals, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "PATIENCE", 0)
+    monkeypatch.setattr(writer, "PATIENCE", 0)
     with subprocess.Popen([sys.executable, "-c", HOLDER, path], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "locked\n"
-        with pytest.raises(OSError, match=f"is being written by process {child.pid};"), lock.only_writer(path):
+        with pytest.raises(OSError, match=f"is being written by process {child.pid};"), writer.only_writer(path):
             pass
         child.send_signal(how)
-    with lock.only_writer(path):
+    with writer.only_writer(path):
         pass
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_file_that_was_replaced_meanwhile_is_locked_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    flock, calls = lock.fcntl.flock, iter(range(100))
+    flock, calls = writer.fcntl.flock, iter(range(100))
 
     def replaced_before(handle: int, operation: int) -> None:
         if next(calls) == 0:  # as by the writer before, between our opening and our locking it
@@ -67,16 +67,16 @@ def test_a_file_that_was_replaced_meanwhile_is_locked_anew(path: Path, monkeypat
             path.with_name("new").replace(path)
         flock(handle, operation)
 
-    monkeypatch.setattr(lock.fcntl, "flock", replaced_before)
-    with lock.only_writer(path) as handle:
+    monkeypatch.setattr(writer.fcntl, "flock", replaced_before)
+    with writer.only_writer(path) as handle:
         assert os.pread(handle, 1, 0) == b"1"
 
 
 def test_many_writers_never_meet(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "_PAUSE", 0)
+    monkeypatch.setattr(writer, "_PAUSE", 0)
 
     def count_up(number: int) -> None:
-        with lock.only_writer(path):
+        with writer.only_writer(path):
             count = int(path.read_text())
             if number % 2:
                 path.with_name(f"new {number}").write_text(str(count + 1))
@@ -91,5 +91,5 @@ def test_many_writers_never_meet(path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_file_that_is_not_writable_is_refused(path: Path) -> None:
-    with pytest.raises(OSError, match="nowhere"), lock.only_writer(path.with_name("nowhere")):
+    with pytest.raises(OSError, match="nowhere"), writer.only_writer(path.with_name("nowhere")):
         pass

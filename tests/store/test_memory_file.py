@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 
 import memlm
 from memlm import MemoryFile, TextAutoencoder
-from memlm.store import lock, writer
+from memlm.store import writer
 from memlm.store.chunk import FORMAT_VERSION
 from memlm.store.segments import MAGIC, frame
 from memlm.store.store import DamagedChunkError
@@ -549,14 +549,14 @@ def test_an_existing_file_is_not_written_over(notes: MemoryFile, trained: TextAu
 
 
 def test_a_second_writer_hears_who_is_writing(notes: MemoryFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "PATIENCE", 0)
-    with lock.only_writer(notes.path):
+    monkeypatch.setattr(writer, "PATIENCE", 0)
+    with writer.only_writer(notes.path):
         for write in (lambda: notes.append("more"), lambda: notes.forget(0, 1)):
             with pytest.raises(OSError, match=f"is being written by process {os.getpid()};"):
                 write()
     notes.append("more", name="more")
-    monkeypatch.setattr(lock, "_LOCKS", notes.path.with_name("not everywhere"))
-    with lock.only_writer(notes.path), pytest.raises(OSError, match="another process"):
+    monkeypatch.setattr(writer, "_LOCKS", notes.path.with_name("not everywhere"))
+    with writer.only_writer(notes.path), pytest.raises(OSError, match="another process"):
         notes.append("and more")
     assert contents(notes) == [*TEXTS, ("more", "more")]
 

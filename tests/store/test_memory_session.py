@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memlm import MemoryFile, TextAutoencoder
-from memlm.store import lock
+from memlm.store import writer
 from memlm.store.codec import Codec
 from memlm.store.segments import MAGIC
 from memlm.store.store import DamagedChunkError
@@ -99,7 +99,7 @@ def test_a_session_that_is_over_takes_nothing_more(notes: MemoryFile) -> None:
 def test_a_lone_surrogate_is_refused_and_nothing_else(notes: MemoryFile) -> None:
     with notes.session() as session:
         session.append("the memory ")
-        with pytest.raises(ValueError, match="the text holds a lone surrogate at character 1,"):
+        with pytest.raises(ValueError, match=r"the text holds a lone surrogate, U\+D800, at index 1,"):
             session.append("a\ud800")
         session.append("holds")
     assert notes.text() == "the text before. the memory holds"
@@ -170,7 +170,7 @@ def test_a_session_of_which_a_part_is_lost_goes_on_apart(notes: MemoryFile, trai
 
 
 def test_a_session_is_the_only_writer(notes: MemoryFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "PATIENCE", 0.05)
+    monkeypatch.setattr(writer, "PATIENCE", 0.05)
     other = MemoryFile.open(notes.path, notes.model)
     with notes.session() as session:
         session.append("one ")

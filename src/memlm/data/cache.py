@@ -53,11 +53,8 @@ def temporary_folder(cache: Path) -> Iterator[Path]:
     try:
         cache.mkdir(parents=True, exist_ok=True)
         _remove_stale(cache)
-        folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY_PREFIX, dir=cache))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=_TEMPORARY_PREFIX, dir=cache, ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

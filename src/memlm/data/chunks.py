@@ -1,4 +1,4 @@
-"""Chunks: fixed numbers of consecutive tokens of one document, the last padded, with a mask."""
+"""Chunks: fixed numbers of consecutive tokens of one document, the last padded, with a mask; and windows of chunks."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -41,18 +41,31 @@ class LazyChunks(NamedTuple):
 
     def rows(self, index: slice | NDArray[np.int64]) -> Chunks:
         """Some of the chunks, read."""
-        document, begin = self.document[index], self.begin[index]
-        return _gather(self.split, document, begin, np.full_like(begin, self.chunk_len), self.chunk_len)
+        return _gather(self.split, self.begin[index], self.chunk_len, self.chunk_len)
+
+
+class Windows(NamedTuple):
+    """Windows of consecutive chunks of a document, on one grid, so that what is known of a chunk serves every window.
+
+    Where a document ends early, the rest is masked.
+    """
+
+    tokens: NDArray[np.int64]
+    """[window chunk token]"""
+    mask: NDArray[np.bool_]
+    """[window chunk token], True for a real token."""
+    chunk: NDArray[np.int64]
+    """[window chunk], the chunk's row; of a masked chunk, any."""
+    document: NDArray[np.int64]
+    """[window]"""
+
+    def rows(self, index: slice | NDArray[np.int64]) -> "Windows":
+        """Some of the windows."""
+        return Windows._make(part[index] for part in self)
 
 
 def split_into_chunks(split: TokenSplit, chunk_len: int, *, max_chunks: int | None = None) -> Chunks:
-    """All consecutive chunks of every document, in order.
-
-    Args:
-        split: what to split.
-        chunk_len: tokens per chunk.
-        max_chunks: take no more than this, and only whole documents; but at least the first.
-    """
+    """All consecutive chunks of every document, in order; at most `max_chunks`, of whole documents, but of one."""
     return lazy_chunks(split, chunk_len, max_chunks=max_chunks).rows(slice(None))
 
 
@@ -83,15 +96,9 @@ def sample_chunks(
 ) -> Chunks:
     """Chunks that begin at uniformly random tokens; a function of `seed` and `step`, so resuming needs no state.
 
-    Args:
-        split: where to take them from.
-        chunk_len: tokens per chunk; a chunk that would pass its document's end is padded instead.
-        num_chunks: how many.
-        seed: of the run, not negative.
-        step: of the run, not negative.
-        short_fraction: share of chunks that are shortened to a random length, as often to 1 or 2 tokens as to 32 to 64.
-        shortest: of these lengths.
-        from_start: take the beginnings of random documents instead.
+    A chunk that would pass its document's end is padded instead. A share of chunks, `short_fraction`, are shortened to
+    a random length of `shortest` or more, as often to 1 or 2 tokens as to 32 to 64. With `from_start` they are the
+    beginnings of random documents instead.
     """
     random = np.random.default_rng([seed, step])
     if from_start:
@@ -103,8 +110,7 @@ def sample_chunks(
     lowest, highest = np.log(shortest + 1), np.log(chunk_len + 2)
     lengths = np.exp(random.uniform(lowest, highest, size=num_chunks)).astype(int) - 1
     max_len = np.where(short, lengths.clip(shortest, chunk_len), chunk_len)
-    document = np.searchsorted(split.document_starts, begin, side="right") - 1
-    return _gather(split, document, begin, max_len, chunk_len)
+    return _gather(split, begin, max_len, chunk_len)
 
 
 def excerpts(split: TokenSplit, chunk_len: int, length: int, most: int) -> Chunks:
@@ -115,14 +121,13 @@ def excerpts(split: TokenSplit, chunk_len: int, length: int, most: int) -> Chunk
     place = np.unique(np.linspace(0, max(total - 1, 0), min(most, total)).astype(np.int64))
     document = np.searchsorted(np.cumsum(starts_of), place, side="right")
     begin = split.document_starts[document] + place - (np.cumsum(starts_of) - starts_of)[document]
-    return _gather(split, document, begin, np.full_like(begin, length), chunk_len)
+    return _gather(split, begin, length, chunk_len)
 
 
 def beginnings(split: TokenSplit, chunk_len: int, length: int) -> Chunks:
     """The first `length` tokens of each document that has so many."""
     document = np.flatnonzero(np.diff(split.document_starts) >= length)
-    begin = split.document_starts[document]
-    return _gather(split, document, begin, np.full_like(begin, length), chunk_len)
+    return _gather(split, split.document_starts[document], length, chunk_len)
 
 
 def scramble(chunks: Chunks, vocab_size: int, *, fraction: float, seed: int, step: int) -> Chunks:
@@ -163,14 +168,32 @@ def with_end_tokens(chunks: Chunks, end_token: int) -> Chunks:
     return chunks._replace(tokens=np.where(chunks.mask, chunks.tokens, end_token), mask=np.ones_like(chunks.mask))
 
 
-def _gather(
-    split: TokenSplit,
-    document: NDArray[np.int64],
-    begin: NDArray[np.int64],
-    max_len: NDArray[np.int64],
-    chunk_len: int,
-) -> Chunks:
+def gather_windows(chunks: Chunks | LazyChunks, first: NDArray[np.int64], num_chunks: int) -> Windows:
+    """The windows that begin with these of a text's chunks, which `split_into_chunks` has put in order."""
+    index = np.minimum(first[:, None] + np.arange(num_chunks), len(chunks.document) - 1)
+    follows = first[:, None] + np.arange(num_chunks) == index
+    present = follows & (chunks.document[index] == chunks.document[first][:, None])
+    tokens, mask, _ = chunks.rows(index.ravel())
+    mask = mask.reshape(*index.shape, -1) & present[..., None]
+    return Windows(np.where(mask, tokens.reshape(mask.shape), 0), mask, index, chunks.document[first])
+
+
+def sample_windows(chunks: Chunks | LazyChunks, num_chunks: int, num_windows: int, *, seed: int, step: int) -> Windows:
+    """Windows that begin at uniformly random chunks; a function of `seed` and `step`, so resuming needs no state."""
+    first = np.random.default_rng([seed, step]).integers(len(chunks.document), size=num_windows)
+    return gather_windows(chunks, first, num_chunks)
+
+
+def all_windows(chunks: Chunks, num_chunks: int) -> Windows:
+    """Windows that cover every chunk once, document after document."""
+    starts = np.flatnonzero(np.diff(chunks.document, prepend=-1))
+    place = np.arange(len(chunks.document)) - np.repeat(starts, np.diff(starts, append=len(chunks.document)))
+    return gather_windows(chunks, np.flatnonzero(place % num_chunks == 0), num_chunks)
+
+
+def _gather(split: TokenSplit, begin: NDArray[np.int64], max_len: NDArray[np.int64] | int, chunk_len: int) -> Chunks:
     """Chunks [chunk token] that begin at given tokens [chunk] and end with their document, or after `max_len`."""
+    document = np.searchsorted(split.document_starts, begin, side="right") - 1
     length = np.minimum(max_len, split.document_starts[document + 1] - begin)
     position = np.arange(chunk_len)
     mask = position < length[:, None]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from memlm.config import Corpus, FileCorpus, HubCorpus, NamedCorpus
-from memlm.data.documents import Document, split_documents
+from memlm.data.documents import Document, split_documents, utf8
 from memlm.runtime.hub import hub
 
 
@@ -263,10 +263,7 @@ class HubReader(CorpusReader):
             name, text = f"{self._corpus.name}#{number}", "" if row[field] is None else row[field]
             if not isinstance(text, str):
                 raise ValueError(f"{name}: its text field holds {type(text).__name__}, not text")
-            try:
-                data = text.encode("utf-8")
-            except UnicodeEncodeError as error:
-                raise ValueError(f"{name}: lone surrogate at index {error.start}") from None
+            data = utf8(text, name)
             yield from split_documents(name, io.BytesIO(data))
             num_bytes += len(data)
             if num_bytes >= self._corpus.max_bytes:

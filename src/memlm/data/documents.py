@@ -36,6 +36,19 @@ class Readable(Protocol):
         """The next bytes; none at the end."""
 
 
+def utf8(text: str, what: str = "the text") -> bytes:
+    """A text's bytes.
+
+    Raises:
+        ValueError: it holds a lone surrogate, which no UTF-8 text can; with its index.
+    """
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        surrogate = f"U+{ord(text[error.start]):04X}, at index {error.start}"
+        raise ValueError(f"{what} holds a lone surrogate, {surrogate}, which UTF-8 cannot say") from None
+
+
 def split_of(document: Document, config: DataConfig) -> Split:
     """The split of a document, by the hash of its text: the same for ever, whatever documents are around it."""
     if document.year is not None and document.year >= TEMPORAL_YEAR:

@@ -4,17 +4,16 @@ Facts are drawn from fixed lists, and the text between them is whatever text the
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memlm.data.tokenizer import Tokenizer
 
-Use = Literal["training", "benchmark"]
 Tokens = NDArray[np.integer[Any]]
-
-_STREAMS: dict[Use, int] = {"training": 2, "benchmark": 3}
+_TRAINING, _BENCHMARK = 2, 3
 """The third word of a generator's seed, so that each use has random numbers of its own at every seed and step."""
 _END = "."
 
@@ -82,63 +81,43 @@ class FactWindows(NamedTuple):
     """[window], of `KINDS`."""
 
 
+@dataclass(frozen=True)
 class FactTexts:
-    """Makes texts with facts in them; each fact lies wholly inside one chunk."""
+    """Makes texts with facts in them; each fact lies wholly inside one chunk.
 
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        filler: Tokens,
-        *,
-        chunk_len: int,
-        kinds: Sequence[str] = tuple(KINDS),
-        num_facts: int = 2,
-    ) -> None:
-        """Check that every fact and every question of these kinds fits into a chunk.
+    Raises:
+        ValueError: `chunk_len` is too short for a kind, with the tokens that it needs; there is no such kind, no kind
+            or no filler; or `num_facts` is not positive.
+    """
 
-        Args:
-            tokenizer: what facts, questions and answers are tokenized with.
-            filler: tokens [token] of real text; each window reads it from a random token, around its end if need be.
-            chunk_len: tokens per chunk.
-            kinds: of `KINDS`; each window's is drawn uniformly from them.
-            num_facts: facts of a window, all of its kind, with different keys and in different chunks; fewer where
-                there are fewer past chunks. Only one is asked for, so that its key has to be matched.
+    tokenizer: Tokenizer
+    filler: Tokens
+    """[token] of real text; each window reads it from a random token, around its end if need be."""
+    _: KW_ONLY
+    chunk_len: int
+    kinds: tuple[str, ...] = tuple(KINDS)
+    """Each window's is drawn uniformly from them."""
+    num_facts: int = 2
+    """Facts of a window of `sample`, all of its kind, with different keys and in different chunks; fewer where there
+    are fewer past chunks. Only one is asked for, so that its key has to be matched."""
 
-        Raises:
-            ValueError: `chunk_len` is too short for a kind, with the tokens that it needs; there is no such kind, no
-                kind or no filler; or `num_facts` is not positive.
-        """
-        unknown = [kind for kind in kinds if kind not in KINDS]
-        if unknown or not kinds:
+    def __post_init__(self) -> None:
+        unknown = [kind for kind in self.kinds if kind not in KINDS]
+        if unknown or not self.kinds:
             raise ValueError(f"kinds of facts are {', '.join(KINDS)}, not {', '.join(unknown) or 'none'}")
-        if num_facts < 1:
-            raise ValueError(f"num_facts must be positive, not {num_facts}")
-        if len(filler) == 0:
+        if self.num_facts < 1:
+            raise ValueError(f"num_facts must be positive, not {self.num_facts}")
+        if len(self.filler) == 0:
             raise ValueError("there is no text to put facts in")
-        for kind in kinds:
-            _require_room(chunk_len, kind, tokens_needed(tokenizer, kind))
-        self.tokenizer, self.filler, self.chunk_len = tokenizer, filler, chunk_len
-        self.kinds, self.num_facts = tuple(kinds), num_facts
+        for kind in self.kinds:
+            self._require_room(kind, tokens_needed(self.tokenizer, kind))
 
     def sample(
-        self,
-        num_windows: int,
-        num_chunks: int,
-        *,
-        seed: int,
-        step: int,
-        distance: int | None = None,
-        use: Use = "training",
+        self, num_windows: int, num_chunks: int, *, seed: int, step: int, distance: int | None = None
     ) -> FactWindows:
-        """Random windows; a function of `seed`, `step` and `use`, so resuming needs no state.
+        """Random windows to measure with, a function of `seed` and `step`; never those of `practice`.
 
-        Args:
-            num_windows: how many, at least one.
-            num_chunks: chunks of a window, with the one that asks.
-            seed: of the run, not negative.
-            step: of the run, not negative.
-            distance: chunks from the fact to the question; uniformly random if None.
-            use: what the windows are for.
+        The last of a window's chunks asks for a fact `distance` chunks before; uniformly random if None.
 
         Raises:
             ValueError: a window without a past, a fact outside of it, or no windows.
@@ -149,7 +128,7 @@ class FactTexts:
             )
         if distance is not None and not 1 <= distance < num_chunks:
             raise ValueError(f"a window of {num_chunks} chunks has no fact at a distance of {distance}")
-        random = np.random.default_rng([seed, step, _STREAMS[use]])
+        random = np.random.default_rng([seed, step, _BENCHMARK])
         windows = [self._window(random, num_chunks, distance) for _ in range(num_windows)]
         return FactWindows(*map(np.stack, zip(*windows, strict=True)))
 
@@ -159,7 +138,7 @@ class FactTexts:
         More can be learned from them than from those of the benchmark: the first chunk holds a fact, each one after it
         another fact or a question about an earlier one, the last a question. Some questions follow a single fact.
         """
-        random = np.random.default_rng([seed, step, _STREAMS["training"]])
+        random = np.random.default_rng([seed, step, _TRAINING])
         return np.stack([self._practice(random, num_chunks) for _ in range(num_windows)])
 
     def _practice(self, random: np.random.Generator, num_chunks: int) -> NDArray[np.int64]:
@@ -213,8 +192,15 @@ class FactTexts:
     def _pieces(self, kind: str, before: str, value: str) -> list[NDArray[np.int32]]:
         """Tokens of a value and of what stands before it, tokenized apart, so that a value's are always the same."""
         pieces = self.tokenizer.encode_batch([before, value])
-        _require_room(self.chunk_len, kind, sum(map(len, pieces)))
+        self._require_room(kind, sum(map(len, pieces)))
         return pieces
+
+    def _require_room(self, kind: str, needed: int) -> None:
+        if needed > self.chunk_len:
+            raise ValueError(
+                f"chunks of {self.chunk_len} tokens are too short for facts of kind {kind!r}: with this tokenizer a "
+                f"fact or a question with its answer takes as many as {needed}"
+            )
 
 
 def tokens_needed(tokenizer: Tokenizer, kind: str) -> int:
@@ -227,11 +213,3 @@ def tokens_needed(tokenizer: Tokenizer, kind: str) -> int:
     before = longest([template.format(key=key) for template in (fact, question) for key in keys])
     first, later = (longest([lead + symbol for symbol in symbols]) for lead in (" ", separator))
     return before + first + (num_symbols - 1) * later + longest([_END])
-
-
-def _require_room(chunk_len: int, kind: str, needed: int) -> None:
-    if needed > chunk_len:
-        raise ValueError(
-            f"chunks of {chunk_len} tokens are too short for facts of kind {kind!r}: with this tokenizer a fact or a "
-            f"question with its answer takes as many as {needed}"
-        )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import platform
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +19,6 @@ from memlm.data.cache import default_cache, make_once, temporary_folder
 from memlm.data.corpus import CorpusReader, folder_stamps, open_corpus, texts_of
 from memlm.data.documents import Document, split_of
 from memlm.data.everyday import everyday_documents
-from memlm.data.split_writer import SplitWriter, starts_of
 from memlm.data.tokenizer import Tokenizer
 from memlm.runtime.progress import Advance, track
 
@@ -41,16 +41,44 @@ class TokenSplit:
     document_names: Sequence[str]
 
     @classmethod
-    def open(cls, folder: Path, name: str) -> Self:
-        """Map a split that was written by `prepare`."""
+    def open(cls, folder: Path, name: str, dtype: str) -> Self:
+        """Map a split that `prepare` wrote with tokens of this type."""
         starts = np.load(folder / f"{name}.starts.npy")
-        dtype = np.dtype(json.loads((folder / "data.json").read_text(encoding="utf-8"))["dtype"])
         return cls(
             tokens=np.memmap(folder / f"{name}.tokens", dtype, mode="r", shape=(int(starts[-1]),)),
             document_starts=starts,
             document_bytes=np.load(folder / f"{name}.bytes.npy"),
             document_names=json.loads((folder / f"{name}.names.json").read_text(encoding="utf-8")),
         )
+
+
+class SplitWriter:
+    """Appends one split's documents to its files, in memory that does not grow with their tokens."""
+
+    def __init__(self, folder: Path, name: str, dtype: np.dtype[np.unsignedinteger[Any]]) -> None:
+        self._path, self._dtype, self._digest = folder / name, dtype, hashlib.sha256()
+        self.file = (folder / f"{name}.tokens").open("wb")
+        self.documents: list[tuple[str, int, int]] = []
+        """Name, tokens and bytes of each so far."""
+
+    def add(self, document: Document, tokens: NDArray[np.int32]) -> None:
+        """Append a document."""
+        data = tokens.astype(self._dtype).tobytes()
+        self.file.write(data)
+        self._digest.update(data)
+        self.documents.append((document.name, len(tokens), document.num_bytes))
+
+    def finish(self) -> str:
+        """Write what is not yet written, and return a hash of all tokens and of where documents begin."""
+        self.file.flush()
+        os.fsync(self.file.fileno())  # the folder's name must not reach the disk before its content
+        names, lengths, sizes = zip(*self.documents, strict=True)
+        starts = _starts_of(lengths)
+        np.save(self._path.with_suffix(".starts.npy"), starts)
+        np.save(self._path.with_suffix(".bytes.npy"), np.array(sizes, dtype=np.int64))
+        self._path.with_suffix(".names.json").write_text(json.dumps(names), encoding="utf-8")
+        self._digest.update(starts.tobytes())
+        return self._digest.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,18 +97,13 @@ class PreparedData:
         data = json.loads((folder / "data.json").read_text(encoding="utf-8"))
         return cls(
             tokenizer=Tokenizer.load(folder),
-            splits={name: TokenSplit.open(folder, name) for name in data["splits"]},
+            splits={name: TokenSplit.open(folder, name, data["dtype"]) for name in data["splits"]},
             fingerprint=data["fingerprint"],
         )
 
 
 def prepare(config: DataConfig, *, cache: Path | None = None, quiet: bool = False) -> PreparedData:
-    """Split, tokenize and store a corpus, or open it if that has been done before.
-
-    Args:
-        config: the corpus, its split and its tokenizer.
-        cache: folder of prepared data; by default `$MEMLM_HOME`, or `~/.cache/memlm`.
-        quiet: show no progress.
+    """Split, tokenize and store a corpus in a folder of prepared data, or open it if that has been done before.
 
     Raises:
         ValueError: what is wrong with the corpus or the tokenizer, or which split is empty.
@@ -107,7 +130,7 @@ def tokenize_documents(tokenizer: Tokenizer, documents: Iterable[Document]) -> T
     rows = [(document.name, document.num_bytes, tokens.astype(dtype)) for document, tokens in found]
     return TokenSplit(
         tokens=np.concatenate([np.zeros(0, dtype), *(tokens for _, _, tokens in rows)]),
-        document_starts=starts_of([len(tokens) for _, _, tokens in rows]),
+        document_starts=_starts_of([len(tokens) for _, _, tokens in rows]),
         document_bytes=np.array([num_bytes for _, num_bytes, _ in rows], dtype=np.int64),
         document_names=[name for name, _, _ in rows],
     )
@@ -131,15 +154,17 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
         yield batch
 
 
+def _starts_of(lengths: Sequence[int]) -> NDArray[np.int64]:
+    """Where documents of these lengths begin when laid end to end [document + 1], and where the last one ends."""
+    return np.cumsum([0, *lengths], dtype=np.int64)
+
+
 def _token_dtype(tokenizer: Tokenizer) -> np.dtype[np.unsignedinteger[Any]]:
     return np.dtype("<u2" if tokenizer.vocab_size <= 2**16 else "<u4")
 
 
 def _short_hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
-
-
-# --- building --------------------------------------------------------------------------------------------------
 
 
 def _build(config: DataConfig, reader: CorpusReader, folder: Path, *, quiet: bool) -> None:
@@ -167,7 +192,8 @@ def _write_splits(
 
         def add(split: str, document: Document, tokens: NDArray[np.int32]) -> None:
             if split not in writers:
-                writers[split] = stack.enter_context(SplitWriter(folder, split, _token_dtype(tokenizer)))
+                writers[split] = SplitWriter(folder, split, _token_dtype(tokenizer))
+                stack.enter_context(writers[split].file)
             writers[split].add(document, tokens)
 
         for document, tokens in _tokenized(tokenizer, texts_of(reader)):
@@ -176,7 +202,7 @@ def _write_splits(
             if config.everyday_bytes and split == "train" and len(words) < _EVERYDAY_WORDS:
                 words.update(document.text.split())
             advance(document.num_bytes)
-        _require_splits(config, {name: writer.num_documents for name, writer in writers.items()})
+        _require_splits(config, {name: len(writer.documents) for name, writer in writers.items()})
         if config.everyday_bytes:
             for made_up in _tokenized(tokenizer, everyday_documents(sorted(words), config.everyday_bytes)):
                 add("everyday", *made_up)

@@ -13,6 +13,7 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
+from memlm.data.documents import utf8
 from memlm.runtime.hub import hub
 
 _FILE_NAME = "tokenizer.json"
@@ -129,7 +130,7 @@ class Tokenizer:
             encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
         except (TypeError, UnicodeError):
             for text in texts:
-                _refuse_surrogates(text)
+                utf8(text)
             raise
         return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
 
@@ -175,11 +176,3 @@ class Tokenizer:
     def is_lossless(self, text: str) -> bool:
         """Whether this text survives text → tokens → text."""
         return self.decode(self.encode(text)) == text
-
-
-def _refuse_surrogates(text: str) -> None:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        surrogate = f"U+{ord(text[error.start]):04X}"
-        raise ValueError(f"the text holds a lone surrogate, {surrogate}, at index {error.start}") from None

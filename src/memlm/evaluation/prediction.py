@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from memlm.data.windows import Windows
+from memlm.data.chunks import Windows
 from memlm.evaluation.bootstrap import bootstrap_interval, ratio_intervals, sums_by_unit
 from memlm.models.batch import Batch, batch_chunks, compute_in_batches, token_nats
 from memlm.runtime.results import Interval

@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from memlm.data.chunks import Chunks, LazyChunks
-from memlm.data.windows import Windows
+from memlm.data.chunks import Chunks, LazyChunks, Windows
 from memlm.models.encoder import Tokens
 from memlm.models.parallel_decoder import Logits
 from memlm.nn.cross_entropy import cross_entropy

@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from memlm.data.documents import split_bytes
+from memlm.data.documents import split_bytes, utf8
 from memlm.models.batch import batch_chunks, encoded
 from memlm.store.chunk import About, StoredChunk, checksum, deflated, inflated, patch_of, patched
 from memlm.store.packing import BITS, Bits, pack, unpack
-from memlm.store.texts import MIN_CHUNK, Span, Tokenized, utf8
+from memlm.store.texts import MIN_CHUNK, Span, Tokenized
 from memlm.text.autoencoder import TextAutoencoder
 
 _LEAST_MARGIN = 1e-2

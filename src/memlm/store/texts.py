@@ -55,20 +55,6 @@ def _pair(document: object) -> tuple[str, str]:
     return name, text
 
 
-def utf8(text: str) -> bytes:
-    """A text's bytes.
-
-    Raises:
-        ValueError: it holds a lone surrogate.
-    """
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"the text holds a lone surrogate at character {error.start}, which UTF-8 cannot say"
-        ) from None
-
-
 class Tokenized(NamedTuple):
     """A text's tokens, and where its bytes and its characters begin among them."""
 

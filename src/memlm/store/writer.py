@@ -1,16 +1,23 @@
-"""Writing memory files: one writer at a time, and all or nothing."""
+"""Writing memory files, all or nothing, one writer at a time: a lock on the file itself ends with its holder."""
 
 import fcntl
 import os
+import re
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 
-from memlm.runtime.files import atomic_file, write_failed
+from memlm.runtime.files import UNFINISHED, atomic_file, write_failed
 from memlm.store.chunk import About, Part
-from memlm.store.lock import only_writer
 from memlm.store.segments import file_frames, segment
 from memlm.store.store import MemoryStore, file_version
+
+PATIENCE = 10.0
+"""Seconds to wait for another writer."""
+_PAUSE = 0.02
+_LOCKS = Path("/proc/locks")
 
 
 class Writer:
@@ -77,3 +84,51 @@ def write_file(path: Path, about: About, parts: Iterable[Part]) -> None:
     with atomic_file(path) as temporary, temporary.open("xb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # spares it from `remove_leftovers`
         file.writelines(file_frames(about, parts))
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[int]:
+    """A file open for writing (its descriptor), that nobody else writes within the block.
+
+    Raises:
+        OSError: it is not writable, or somebody else is writing it; says who, where the system tells.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        with path.open("r+b", buffering=0) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise OSError(f"{path} is being written by {_holder(file)}; try again when it is done") from None
+                time.sleep(_PAUSE)
+                continue
+            # The writer before may have put a new file in its place: then this one is nobody's.
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                try:
+                    remove_leftovers(path)
+                    yield file.fileno()
+                finally:
+                    fcntl.flock(file, fcntl.LOCK_UN)  # closing alone would leave it to processes forked meanwhile
+                return
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what `atomic_file` left beside a file because it was killed; not what somebody has locked."""
+    ours = re.compile(re.escape(f".{path.name}.") + "[0-9a-f]{32}" + re.escape(UNFINISHED))
+    for rest in path.parent.iterdir():
+        if ours.fullmatch(rest.name) and rest.is_file():
+            with suppress(OSError), rest.open("rb") as file:  # another may be cleaning up, too
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                rest.unlink()
+
+
+def _holder(file: FileIO) -> str:
+    """Linux lists every lock, with the process that holds it and the file's inode."""
+    inode = os.fstat(file.fileno()).st_ino
+    with suppress(OSError):
+        for line in _LOCKS.read_text(encoding="ascii").splitlines():
+            match line.split():
+                case [_, "FLOCK", _, _, process, where, *_] if where.endswith(f":{inode}") and int(process) > 0:
+                    return f"process {process}"
+    return "another process"

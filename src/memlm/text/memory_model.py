@@ -7,9 +7,8 @@ import numpy as np
 import torch
 
 from memlm.config import MemoryModelConfig
-from memlm.data.chunks import split_into_chunks
+from memlm.data.chunks import all_windows, split_into_chunks
 from memlm.data.token_store import TokenSplit
-from memlm.data.windows import all_windows
 from memlm.evaluation.checked import exactness, fill_pieces
 from memlm.evaluation.metrics import score
 from memlm.evaluation.prediction import predict, prediction_measures

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from memlm.config import MemoryModelConfig, MemoryModelRecipe, Stage
-from memlm.data.chunks import Chunks, LazyChunks, lazy_chunks, split_into_chunks
+from memlm.data.chunks import Chunks, LazyChunks, all_windows, lazy_chunks, sample_windows, split_into_chunks
 from memlm.data.facts import FactTexts
 from memlm.data.token_store import PreparedData
 from memlm.data.tokenizer import Tokenizer
-from memlm.data.windows import all_windows, sample_windows
 from memlm.evaluation.metrics import quick_measures, score
 from memlm.evaluation.prediction import predict
 from memlm.models.batch import Batch, encode_chunks

@@ -90,9 +90,8 @@ class Recall(Benchmark, UsesModel, ReadsText):
         asked = []
         with track("Recalling", total=total, unit="tokens", quiet=quiet) as advance:
             for step, (kind, past, distance) in enumerate(settings):  # each has texts of its own
-                windows = by_kind[kind].sample(
-                    self.num_texts, past + 1, seed=self.seed, step=step, distance=distance, use="benchmark"
-                )
+                texts_of_kind = by_kind[kind]
+                windows = texts_of_kind.sample(self.num_texts, past + 1, seed=self.seed, step=step, distance=distance)
                 answers = reader.answers(windows, blind=distance is None)
                 asked.append(Asked(kind, past, distance, *judge(model.tokenizer, windows, answers)))
                 advance(windows.tokens.size)

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from memlm.data.chunks import split_into_chunks
+from memlm.data.chunks import all_windows, split_into_chunks
 from memlm.data.token_store import prepare
-from memlm.data.windows import all_windows
 from memlm.evaluation.prediction import excess, predict, prediction_measures
 from memlm.probing.encoders import MemoryEncoder
 from memlm.runtime.results import Provenance

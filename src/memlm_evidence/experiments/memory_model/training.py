@@ -8,9 +8,8 @@ from typing import Literal, NamedTuple
 import torch
 
 from memlm.config import AutoencoderRecipe, MemoryModelRecipe, RecurrentConfig, Stage, Weights
-from memlm.data.chunks import split_into_chunks
+from memlm.data.chunks import all_windows, split_into_chunks
 from memlm.data.token_store import PreparedData
-from memlm.data.windows import all_windows
 from memlm.evaluation.prediction import Prediction, predict
 from memlm.models.memory_model import MemoryModel
 from memlm.models.recurrent import RecurrentModel
