@@ -65,7 +65,7 @@ def probe_page(result: ProbeResult) -> Page:
     data = {
         "probed": result,
         "lengths": sorted({row.chunk_len for row in rows}),
-        "best": {name: getattr(spread(at_best, name), "mean", None) for name in _MEASURES},
+        "best": {name: getattr(spread(at_best, name), "value", None) for name in _MEASURES},
         "best_row": at_best[0],
         "num_seeds": len(at_best),
         "bits": in_few_digits("retained_bits_per_token").show,

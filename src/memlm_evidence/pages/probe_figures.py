@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 from memlm.config import Noise, Quantization
 from memlm.probing.results import ProbeResult, ProbeRow
 from memlm.runtime.measures import Measure, measure
+from memlm_evidence.claims import Measured
 from memlm_evidence.pages.figures import Figure, Line, line_figure
 from memlm_evidence.pages.seeds import line_over_seeds
 
@@ -21,28 +22,20 @@ _UNDEGRADED_BITS = 32
 Rows = Sequence[ProbeRow]
 
 
-class Spread(NamedTuple):
-    """A measure over seeds: its mean and range; of one seed its value and 95% interval, if it has one."""
-
-    mean: float
-    low: float
-    high: float
-
-
 def in_few_digits(name: str) -> Measure:
     """A measure with no more digits than a few test documents bear."""
     own = measure(name)
     return replace(own, digits=min(own.digits, _DIGITS))
 
 
-def spread(rows: Rows, name: str) -> Spread | None:
-    """A measure over rows that differ in their seed only; None where none has it as a finite number."""
+def spread(rows: Rows, name: str) -> Measured | None:
+    """A measure's mean and range over seeds, of one seed its 95% interval; None where no row has a finite number."""
     having = [row for row in rows if isinstance(value := getattr(row, name), float) and math.isfinite(value)]
     if not having:
         return None
     values = [getattr(row, name) for row in having]
     interval = having[0].intervals.get(name) if len(having) == 1 else None
-    return Spread(fmean(values), *(interval or (min(values), max(values))))
+    return Measured(fmean(values), *(interval or (min(values), max(values))))
 
 
 def best(result: ProbeResult) -> list[ProbeRow]:
@@ -52,7 +45,7 @@ def best(result: ProbeResult) -> list[ProbeRow]:
 
 def _accuracy(rows: Rows) -> float:
     found = spread(rows, "token_accuracy")
-    return found.mean if found else -1.0
+    return found.value if found else -1.0
 
 
 def _grouped(rows: Iterable[ProbeRow], *names: str) -> dict[Any, list[ProbeRow]]:
@@ -139,11 +132,11 @@ def _measured(
     """A measure against `x`, a line for each combination of the properties `names`."""
     lines = []
     for label, group in _labelled(list(_grouped(rows, *names).values()), names).items():
-        by_place: dict[float, Spread] = {}
+        by_place: dict[float, Measured] = {}
         for place in sorted(set(map(x, group))):
             found = spread([row for row in group if x(row) == place], name)
             by_place |= {place: found} if found else {}
-        mean, low, high = ([getattr(each, end) for each in by_place.values()] for end in Spread._fields)
+        mean, low, high = ([getattr(each, end) for each in by_place.values()] for end in Measured._fields)
         lines.append(Line(label, list(by_place), mean, low, high))
     places = sorted({place for line in lines for place in line.x})
     every = -(-len(places) // _MOST_TICKS) if places else 1  # so that labels do not touch

@@ -23,7 +23,7 @@ class EmbeddingRow(ProbeRow):
 
 @dataclass(frozen=True, kw_only=True)
 class Slopes:
-    """How the retained fraction changes for ten times the parameters, and for ten times the tokens."""
+    """How the retained fraction changes for ten times the parameters (`compute`) or tokens (`data`); 95% intervals."""
 
     compute: float
     data: float

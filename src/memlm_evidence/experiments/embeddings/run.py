@@ -15,7 +15,6 @@ import numpy as np
 from memlm.config import AutoencoderRecipe, LanguageModelRecipe, LastToken, Mean, ProbeConfig, ReadingConfig
 from memlm.data.cache import default_cache
 from memlm.data.token_store import PreparedData, prepare
-from memlm.evaluation.regression import fit_slopes
 from memlm.probing.encoder_probe import CONTROLS, EncoderProbe
 from memlm.probing.encoders import FrozenEncoder, MemoryEncoder, StateEncoder
 from memlm.probing.results import ProbeRow
@@ -28,6 +27,7 @@ from memlm.training.train import train
 from memlm_evidence.experiments.embeddings.paper import compare_paper_size
 from memlm_evidence.experiments.embeddings.plan import LanguageMixer, PaperPlan, Plan
 from memlm_evidence.experiments.embeddings.result import EmbeddingRow, EmbeddingsResult, Slopes
+from memlm_evidence.experiments.embeddings.slopes import fit_slopes
 
 OBJECTIVES = ("untrained", "causal", "retrieval", "autoencoder")
 POOLINGS = ("last", "mean", "positional")
@@ -98,7 +98,7 @@ def _crossed(trained: "_Encoders", probe: "_Probe", mixer: LanguageMixer) -> Ite
 
 def _slopes(models: Sequence[EmbeddingRow]) -> Slopes:
     sizes, tokens = np.log10([row.num_parameters for row in models]), np.log10([row.num_tokens for row in models])
-    return Slopes(**fit_slopes(sizes, tokens, np.array([row.retained_fraction for row in models]))._asdict())
+    return fit_slopes(sizes, tokens, np.array([row.retained_fraction for row in models]))
 
 
 class _Probe:
