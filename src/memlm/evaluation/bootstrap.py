@@ -1,6 +1,5 @@
 """Confidence intervals: a bootstrap over documents, and of shares."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -56,9 +55,7 @@ def ratio_intervals(name: str, sums: Float[np.ndarray, "unit 2"]) -> dict[str, I
 
 def share_interval(hits: int, total: int) -> Interval:
     """The 95% score interval (Wilson 1927) of a share of independent trials; never empty, even where all are hits."""
-    z, share = 1.959964, hits / total
-    middle, scale = (share + z**2 / (2 * total)), 1 + z**2 / total
-    half = z * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    # At the ends exactly, which rounding would miss.
-    low, high = (middle - half) / scale if hits else 0.0, (middle + half) / scale if hits < total else 1.0
-    return Interval(low, high)
+    from scipy.stats import binomtest  # takes a second to import
+
+    low, high = binomtest(hits, total).proportion_ci(method="wilson")
+    return Interval(float(low), float(high))
