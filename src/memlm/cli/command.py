@@ -48,7 +48,7 @@ class Command:
 
     def console(self) -> "Console":
         """Where tables and marked text go: to standard output, or with `--json` to standard error."""
-        from memlm.runtime.output import console
+        from memlm.runtime.progress import console
 
         return console(stderr=self.json)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from memlm.data.cache import default_cache
 from memlm.models.hidden_states import explained
 from memlm.runtime.files import atomic_folder
-from memlm.runtime.output import console
+from memlm.runtime.progress import console
 
 
 def convert_gguf(file: Path) -> Path:

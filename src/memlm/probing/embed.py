@@ -71,11 +71,7 @@ def _missing(path: Path, num_chunks: int) -> Bool[np.ndarray, " chunk"]:
 
 
 def _fill(
-    encoder: FrozenEncoder,
-    paths: Mapping[View, Path],
-    chunks: Chunks,
-    rows: Int[np.ndarray, " row"],
-    advance: Advance,
+    encoder: FrozenEncoder, paths: Mapping[View, Path], chunks: Chunks, rows: Int[np.ndarray, " row"], advance: Advance
 ) -> None:
     """Make the vectors of these rows, batch by batch."""
     step = max(1, _BATCH_TOKENS // chunks.chunk_len)

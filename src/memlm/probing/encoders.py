@@ -117,13 +117,15 @@ _POOLINGS: dict[str, Callable[[Hidden, Mask], Tensor]] = {
 
 
 class StateEncoder(FrozenEncoder):
-    """A model with hidden states, of which a layer's are pooled."""
+    """A model with hidden states, of which a layer's are pooled; a sentence-transformers model has its own pooling."""
 
     def __init__(self, model: LayeredModel, tokenizer: Tokenizer, *, name: str) -> None:
         self.model, self.tokenizer, self.name = model, tokenizer, name
         self.fingerprint, self.token_table = model.fingerprint, model.token_table
-        self.default_view = View(model.num_layers, "last" if model.causal else "mean")
-        self.max_len = model.max_len
+        self.sentence = model if isinstance(model, SentenceModel) else None
+        self.max_len = self.sentence.max_sentence_len if self.sentence else model.max_len
+        own = "sentence" if self.sentence else "last" if model.causal else "mean"
+        self.default_view = View(model.num_layers, own)
 
     def resolve(self, view: View, chunk_len: int) -> View:
         """The view with its layer counted from 0; no text longer than the model's context."""
@@ -134,7 +136,7 @@ class StateEncoder(FrozenEncoder):
             )
         if view.pooling == "memory":
             raise ValueError(f"{self.name} is no autoencoder and has no memory; choose last, mean or another pooling")
-        if view.pooling == "sentence" and self.default_view.pooling != "sentence":
+        if view.pooling == "sentence" and not self.sentence:
             raise ValueError(f"{self.name} is no sentence-transformers model; choose last, mean or another pooling")
         if chunk_len > self.max_len:
             raise ValueError(
@@ -173,24 +175,11 @@ class StateEncoder(FrozenEncoder):
         return None
 
     def _pooled(self, states: Hidden, tokens: Tokens, mask: Mask, pooling: str) -> MemoryVectors:
+        if pooling == "sentence" and self.sentence:
+            return self.sentence.pooled(states, tokens, mask)[:, None]
         if pooling == "cls":
             return states[:, :1]
         return _POOLINGS[pooling](states[:, self.model.num_prefix : self.model.num_prefix + mask.shape[1]], mask)
-
-
-class SentenceEncoder(StateEncoder):
-    """A sentence-transformers model, which also has an embedding of its own."""
-
-    model: SentenceModel
-
-    def __init__(self, model: SentenceModel, tokenizer: Tokenizer, *, name: str) -> None:
-        super().__init__(model, tokenizer, name=name)
-        self.default_view, self.max_len = View(model.num_layers, "sentence"), model.max_sentence_len
-
-    def _pooled(self, states: Hidden, tokens: Tokens, mask: Mask, pooling: str) -> MemoryVectors:
-        if pooling == "sentence":
-            return self.model.pooled(states, tokens, mask)[:, None]
-        return super()._pooled(states, tokens, mask, pooling)
 
 
 def load_encoder(name_or_path: str | Path, *, precision: Literal["fp32", "bf16"] = "fp32") -> FrozenEncoder:
@@ -202,8 +191,6 @@ def load_encoder(name_or_path: str | Path, *, precision: Literal["fp32", "bf16"]
     name, kind = str(name_or_path), config_class(name_or_path)
     if kind is None:
         pretrained, tokenizer = load_pretrained(name_or_path, precision=precision)
-        if isinstance(pretrained, SentenceModel):
-            return SentenceEncoder(pretrained, tokenizer, name=name)
         return StateEncoder(pretrained, tokenizer, name=name)
     if kind is LanguageModelConfig:
         model = TextLanguageModel.from_pretrained(name_or_path)

@@ -61,8 +61,7 @@ MEASURES: Mapping[str, Measure] = {
     ),
     "exact_match": Measure("exact match", "Share of chunks regenerated without an error.", is_share=True),
     "bits_per_byte": Measure(
-        "bits/byte",
-        "The decoder's cross-entropy given the memory, in bits per byte of the text. 0 is perfect.",
+        "bits/byte", "The decoder's cross-entropy given the memory, in bits per byte of the text. 0 is perfect."
     ),
     "retained_bits_per_token": Measure(
         "retained bits/token",
@@ -76,13 +75,10 @@ MEASURES: Mapping[str, Measure] = {
     ),
     "bits_per_dim": Measure("bits/dim", "Retained bits of a chunk per dimension of its memory.", digits=2),
     "entropy_ratio": Measure(
-        "entropy ratio",
-        "The paper's measure, for comparison: 1 − the decoder's cross-entropy / that of random logits.",
+        "entropy ratio", "The paper's measure, for comparison: 1 − the decoder's cross-entropy / that of random logits."
     ),
     "storage_efficiency": Measure(
-        "storage efficiency",
-        "Retained bits as a fraction of the bits that the quantized memory takes.",
-        is_share=True,
+        "storage efficiency", "Retained bits as a fraction of the bits that the quantized memory takes.", is_share=True
     ),
     "causal_nats_per_token": Measure(
         "nats/token of a language model", "Cross-entropy of a causal language model, which sees the earlier tokens."

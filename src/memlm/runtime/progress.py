@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar on a terminal, a plain line now and then anywhere else, as in a worker process."""
+"""Consoles; and progress on standard error: on a terminal a bar, anywhere else, as in a worker, a line now and then."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,11 +12,19 @@ from rich.filesize import pick_unit_and_suffix
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from memlm.runtime.output import console
-
 Unit = Literal["bytes", "tokens"]
 
 _PLAIN_SECONDS = 10.0
+_UNBOUNDED = 1_000_000
+"""Columns of what is no terminal: more than any line has."""
+
+
+def console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """A console on standard output or standard error; in a pipe or a file, no line is wrapped or cut."""
+    made = Console(stderr=stderr, quiet=quiet)
+    if not made.file.isatty():
+        made.width = _UNBOUNDED
+    return made
 
 
 class Advance(Protocol):

@@ -38,9 +38,7 @@ def of(name: str, show: Callable[[Any], str]) -> Callable[[Sequence[Any]], str]:
 
 
 def seeds_table(
-    seeds: Sequence[Sequence[Any]],
-    columns: Mapping[str, Callable[[Sequence[Any]], str]],
-    caption: str = CAPTION,
+    seeds: Sequence[Sequence[Any]], columns: Mapping[str, Callable[[Sequence[Any]], str]], caption: str = CAPTION
 ) -> Table:
     """A row for each thing measured: `columns` say, by their headers, what to show of its rows, one for each seed."""
     return Table([*columns], [[show(same) for show in columns.values()] for same in zip(*seeds, strict=True)], caption)

@@ -8,7 +8,7 @@ import pytest
 from made_up_run import metrics, result
 
 from memlm.cli.show import print_metrics
-from memlm.runtime.output import console
+from memlm.runtime.progress import console
 from memlm.runtime.results import Result, json_lines
 from memlm_evidence.pages.demo import demo_page
 

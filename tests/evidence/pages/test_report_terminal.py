@@ -12,7 +12,7 @@ from rich.console import Console
 
 import memlm
 from memlm.cli.show import print_metrics, print_samples
-from memlm.runtime.output import console
+from memlm.runtime.progress import console
 
 
 def printed(samples: list[dict[str, object]], **options: object) -> str:
@@ -89,4 +89,4 @@ def test_a_terminal_is_as_wide_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_consoles_are_made_in_one_place() -> None:
     sources = Path(memlm.__file__).parent.rglob("*.py")
-    assert [path.name for path in sources if re.search(r"\bConsole\(", path.read_text())] == ["output.py"]
+    assert [path.name for path in sources if re.search(r"\bConsole\(", path.read_text())] == ["progress.py"]
