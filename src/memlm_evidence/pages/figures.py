@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from memlm.runtime.wording import printable
@@ -20,25 +21,7 @@ if TYPE_CHECKING:
 _INK, _GRID = "#010101", "#010102"
 _SERIES = [f"#0102{index:02x}" for index in range(1, 7)]
 _DASHES = ["-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)), (0, (2, 2))]
-_INKED = ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color")
-_STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "memlm",
-    "font.size": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": _GRID,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 4.5,
-    "xtick.major.size": 3,
-    "ytick.major.size": 3,
-    **dict.fromkeys(_INKED, _INK),
-}
+_STYLE = resources.files("memlm_evidence.pages") / "figures.mplstyle"
 _ROOT = (
     r'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" \1'
     ' fill="currentColor" stroke-linejoin="round" stroke-linecap="butt">'
@@ -132,13 +115,13 @@ def interval_figure(
 @contextmanager
 def _axes(figure: Figure, height: float) -> "Iterator[Axes]":
     """Axes in our style, `height` inches high; what is drawn on them becomes the figure's SVG."""
-    import matplotlib as mpl
     from cycler import cycler
+    from matplotlib import style
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
 
-    style: Any = {**_STYLE, "axes.prop_cycle": cycler(color=_SERIES) + cycler(linestyle=_DASHES)}
-    with mpl.rc_context(style):
+    series: Any = {"axes.prop_cycle": cycler(color=_SERIES) + cycler(linestyle=_DASHES)}
+    with style.context([str(_STYLE), series]):
         canvas, written = Canvas(figsize=(5.6, height), layout="constrained"), io.StringIO()
         FigureCanvasSVG(canvas)
         yield canvas.subplots()
