@@ -9,7 +9,7 @@ from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.model import build_model
 from memlm.training.accelerator import build_accelerator
 from memlm.training.objectives import objective_of
-from memlm.training.optimizers import build_optimizers, freeze
+from memlm.training.optimizers import freeze
 from memlm.training.step import Stepper
 from memlm_evidence.sweep.ablations import ABLATIONS
 
@@ -22,7 +22,7 @@ def takes_a_step(recipe: Recipe | None) -> None:
     cfg, objective = stage.training, objective_of(recipe.model, stage)
     tokens = torch.randint(recipe.model.vocab_size, (2, *recipe.row_shape))
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    stepper = Stepper(model, objective, cfg, build_accelerator(cfg), build_optimizers(model, cfg.optimizer))
+    stepper = Stepper(model, objective, cfg, build_accelerator(cfg))
     stepper.step(Batch(tokens, torch.ones_like(tokens, dtype=torch.bool)))
     assert any(not torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
 

@@ -23,8 +23,8 @@ from memlm.models.autoencoder import Autoencoder
 from memlm.runtime.results import read_json_lines
 from memlm.training import checkpoint
 from memlm.training.accelerator import build_accelerator
-from memlm.training.checkpoint import Progress
-from memlm.training.log import MetricsLog
+from memlm.training.checkpoint import Progress, RunFolder
+from memlm.training.loop import MetricsLog
 from memlm.training.optimizers import build_optimizers
 from memlm.training.train import train
 from tiny import launch
@@ -112,14 +112,14 @@ def test_a_finished_run_is_loaded_and_another_recipe_refused(recipe: Autoencoder
 
 
 def test_rows_later_than_the_checkpoint_are_written_anew(recipe: AutoencoderRecipe, tmp_path: Path) -> None:
-    accelerator, path = build_accelerator(recipe.stages[-1].training), tmp_path / "metrics.jsonl"
-    before, progress = Progress(step=10), Progress(step=1)
-    log = MetricsLog(path, accelerator, progress, before)
+    accelerator, first = build_accelerator(recipe.stages[-1].training), RunFolder(tmp_path, "run")
+    second, progress = replace(first, stage=1, before=Progress(step=10)), Progress(step=1)
+    log = MetricsLog(second, accelerator, progress)
     for progress.step in (1, 2, 3):
         log.write("train", {"loss": 0.0})
-    MetricsLog(path, accelerator, Progress(step=10))  # the earlier stage, which is done, leaves them alone
-    MetricsLog(path, accelerator, Progress(step=2), before).write("train", {"loss": 1.0})
-    assert [(row["step"], row["loss"]) for row in read_json_lines(path)] == [(11, 0.0), (12, 0.0), (12, 1.0)]
+    MetricsLog(first, accelerator, Progress(step=10))  # the earlier stage, which is done, leaves them alone
+    MetricsLog(second, accelerator, Progress(step=2)).write("train", {"loss": 1.0})
+    assert [(row["step"], row["loss"]) for row in read_json_lines(first.metrics)] == [(11, 0.0), (12, 0.0), (12, 1.0)]
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Autoencoders: regenerate random chunks, in stages of growing chunk length."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -29,24 +28,21 @@ class AutoencoderTraining(ModelTraining):
     def __init__(self, recipe: AutoencoderRecipe, prepared: PreparedData) -> None:
         super().__init__(recipe, prepared)
         for stage in recipe.stages:
-            self._config(stage)
+            self.config(stage)
 
-    def _config(self, stage: Stage) -> AutoencoderConfig:
+    def config(self, stage: Stage) -> AutoencoderConfig:
+        """The recipe's, or its beginning of shorter chunks."""
         return shrunk(self.recipe.model, stage.chunk_len) if stage.chunk_len else self.recipe.model
-
-    def fresh(self, stage: Stage) -> Autoencoder:
-        """A stage's autoencoder, untrained."""
-        return Autoencoder(self._config(stage))
 
     def begin(self, stage: Stage, model: nn.Module) -> nn.Module:
         """The model, grown where this stage has longer chunks."""
         assert isinstance(model, Autoencoder)
-        cfg = self._config(stage)
+        cfg = self.config(stage)
         return model if model.config == cfg else grow(model, cfg)
 
     def sampler(self, stage: Stage, model: nn.Module | None = None) -> Sampler:
         """Random chunks of the training split, transformed as configured."""
-        cfg, shape, splits = stage.training, self._config(stage).shape, self.prepared.splits
+        cfg, shape, splits = stage.training, self.config(stage).shape, self.prepared.splits
         # A model that grows will be part of a larger one, in whose short chunks whole parts are empty.
         shortest = 0 if stage.chunk_len and shape.end_token else 1
         num_chunks = cfg.batch_tokens // shape.chunk_len
@@ -69,7 +65,7 @@ class AutoencoderTraining(ModelTraining):
 
     def evaluator(self, stage: Stage) -> Evaluator:
         """Fidelity of whole chunks, and how many short ones are exact."""
-        shape, split = self._config(stage).shape, self.prepared.splits["validation"]
+        shape, split = self.config(stage).shape, self.prepared.splits["validation"]
         whole = self.validation_chunks(shape.chunk_len)
         short = sample_chunks(split, shape.chunk_len, len(whole.mask), seed=0, step=0, short_fraction=1.0)
 
@@ -81,7 +77,3 @@ class AutoencoderTraining(ModelTraining):
             return {**found, "short_exact_match": of_short["exact_match"], "chunk_len": shape.chunk_len}
 
         return evaluate
-
-    def finish(self, model: Any, provenance: Mapping[str, Any]) -> TextAutoencoder:
-        """The trained autoencoder with its tokenizer."""
-        return TextAutoencoder(model, self.prepared.tokenizer, self.unconditional(), dict(provenance))

@@ -7,13 +7,11 @@ import json
 import re
 import shutil
 import warnings
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -24,8 +22,7 @@ from memlm.training.sharding import part_of, whole
 
 _NUM_CHECKPOINTS = 2
 """If the newest is damaged, there is one before it."""
-
-T = TypeVar("T")
+_WEIGHTS, _MOMENTS, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
 
 @dataclass
@@ -62,10 +59,6 @@ class RunFolder:
         """Of all stages."""
         return self.path / "metrics.jsonl"
 
-    def at_stage(self, stage: int, before: Progress) -> "RunFolder":
-        """The same run at another stage."""
-        return replace(self, stage=stage, before=before)
-
 
 def save(folder: Path, fingerprint: str, progress: Progress, model: nn.Module, optimizers: list[Optimizer]) -> None:
     """Save a checkpoint atomically, then remove all but the last two. Every process calls this, the first one writes.
@@ -77,19 +70,11 @@ def save(folder: Path, fingerprint: str, progress: Progress, model: nn.Module, o
     if not is_main_process():
         return
     with atomic_folder(folder / f"step-{progress.step:08d}") as temporary:
-        save_file(weights, temporary / "model.safetensors")
-        save_file(moments, temporary / "optimizer.safetensors")
-        (temporary / "state.json").write_text(json.dumps({"fingerprint": fingerprint, **asdict(progress)}))
+        save_file(weights, temporary / _WEIGHTS)
+        save_file(moments, temporary / _MOMENTS)
+        (temporary / _STATE).write_text(json.dumps({"fingerprint": fingerprint, **asdict(progress)}))
     for old in _steps(folder)[:-_NUM_CHECKPOINTS]:
         shutil.rmtree(old)
-
-
-class _DamagedError(ValueError):
-    """A checkpoint with a file that is missing or cut short."""
-
-    def __init__(self, checkpoint: Path, why: Exception) -> None:
-        super().__init__(f"{checkpoint} is damaged ({why}); delete it to start again")
-        self.checkpoint, self.why = checkpoint, why
 
 
 def restore(folder: Path, fingerprint: str, model: nn.Module, optimizers: list[Optimizer]) -> Progress:
@@ -102,62 +87,46 @@ def restore(folder: Path, fingerprint: str, model: nn.Module, optimizers: list[O
     """
     for leftover in folder.glob(".step-*"):
         shutil.rmtree(leftover, ignore_errors=True)  # another process may be at it too
-    found, damaged = _newest_whole(folder, lambda checkpoint: _read(checkpoint, fingerprint))
-    if not found:
-        return Progress()
-    weights, moments, progress = found
+    checkpoint, progress, damaged = newest_whole(folder, fingerprint)
+    if not checkpoint:
+        return progress
     held = model.state_dict()
+    weights = load_file(checkpoint / _WEIGHTS)
     model.load_state_dict({name: part_of(weight, held[name]) for name, weight in weights.items()})
-    _load_optimizer_tensors(optimizers, moments)
+    _load_optimizer_tensors(optimizers, load_file(checkpoint / _MOMENTS))
     if is_main_process():
-        for error in damaged:
-            warnings.warn(
-                f"{error.checkpoint} is damaged ({error.why}); going on from the checkpoint before it, at step "
-                f"{progress.step}",
-                stacklevel=2,
-            )
-            shutil.rmtree(error.checkpoint)
+        for newer, why in damaged.items():
+            going_on = f"going on from the checkpoint before it, at step {progress.step}"
+            warnings.warn(f"{newer} is damaged ({why}); {going_on}", stacklevel=2)
+            shutil.rmtree(newer)
     return progress
 
 
-def refuse_others(folder: Path, fingerprint: str) -> None:
-    """Raise ValueError where the newest checkpoint belongs to another configuration, or none can be read."""
-    _newest_whole(folder, lambda checkpoint: _read_state(checkpoint, fingerprint))
+def newest_whole(folder: Path, fingerprint: str) -> tuple[Path | None, Progress, dict[Path, Exception]]:
+    """The newest checkpoint that can be read, if there is any; how far it is; and the newer ones, with what ails them.
 
-
-def _newest_whole(folder: Path, read: Callable[[Path], T]) -> tuple[T | None, list[_DamagedError]]:
-    """What is read of the newest checkpoint that can be read, and the newer ones, which cannot."""
-    damaged: list[_DamagedError] = []
+    Raises:
+        ValueError: it belongs to another configuration, or every one is damaged.
+    """
+    damaged: dict[Path, Exception] = {}
     for checkpoint in reversed(_steps(folder)):
         try:
-            return read(checkpoint), damaged
-        except _DamagedError as error:
-            damaged.append(error)
-    if damaged:
-        raise damaged[0]
-    return None, []
-
-
-def _read(checkpoint: Path, fingerprint: str) -> tuple[dict[str, Tensor], dict[str, Tensor], Progress]:
-    progress = _read_state(checkpoint, fingerprint)
-    try:
-        return load_file(checkpoint / "model.safetensors"), load_file(checkpoint / "optimizer.safetensors"), progress
-    except (OSError, SafetensorError) as error:
-        raise _DamagedError(checkpoint, error) from None
-
-
-def _read_state(checkpoint: Path, fingerprint: str) -> Progress:
-    try:
-        state = json.loads((checkpoint / "state.json").read_text())
-        found, progress = state.pop("fingerprint"), Progress(**state)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _DamagedError(checkpoint, error) from None
-    if found != fingerprint:
-        raise ValueError(
-            f"{checkpoint} was made with another configuration or data; give another folder, or delete "
-            f"{checkpoint.parent}"
-        )
-    return progress
+            state = json.loads((checkpoint / _STATE).read_text())
+            found, progress = state.pop("fingerprint"), Progress(**state)
+            for name in (_WEIGHTS, _MOMENTS):
+                with safe_open(checkpoint / name, "pt"):  # which refuses a file that was cut short
+                    pass
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+            damaged[checkpoint] = error
+            continue
+        if found != fingerprint:
+            raise ValueError(
+                f"{checkpoint} was made with another configuration or data; give another folder, or delete {folder}"
+            )
+        return checkpoint, progress, damaged
+    for checkpoint, why in damaged.items():
+        raise ValueError(f"{checkpoint} is damaged ({why}); delete it to start again")
+    return None, Progress(), {}
 
 
 def _steps(folder: Path) -> list[Path]:

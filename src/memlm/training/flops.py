@@ -1,5 +1,6 @@
 """What computing costs, counted: floating-point operations of matrix products."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,23 +11,15 @@ from memlm.models.batch import Batch
 from memlm.training.objectives import Objective
 
 _aten = torch.ops.aten
-_FORWARD = (
-    _aten._scaled_dot_product_flash_attention_for_cpu,
-    _aten._scaled_dot_product_flash_attention,
-    _aten._scaled_dot_product_efficient_attention,
-    _aten._scaled_dot_product_cudnn_attention,
-)
-_BACKWARD = (
-    _aten._scaled_dot_product_flash_attention_for_cpu_backward,
-    _aten._scaled_dot_product_flash_attention_backward,
-    _aten._scaled_dot_product_efficient_attention_backward,
-    _aten._scaled_dot_product_cudnn_attention_backward,
-)
+_KERNELS = ("flash_attention_for_cpu", "flash_attention", "efficient_attention", "cudnn_attention")
 
 
 def flop_counter() -> FlopCounterMode:
     """PyTorch's counter, taught what causal attention costs."""
-    formulas = {**dict.fromkeys(_FORWARD, _causal_flops), **dict.fromkeys(_BACKWARD, _causal_backward_flops)}
+    formulas: dict[Any, Callable[..., int]] = {}
+    for kernel in _KERNELS:
+        formulas[getattr(_aten, f"_scaled_dot_product_{kernel}")] = _causal_flops
+        formulas[getattr(_aten, f"_scaled_dot_product_{kernel}_backward")] = _causal_backward_flops
     return FlopCounterMode(display=False, custom_mapping=formulas)
 
 

@@ -1,8 +1,5 @@
 """Causal language models: predict next tokens, or tell which texts belong together."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from torch import nn
 
 from memlm.config import LanguageModelRecipe, Stage
@@ -18,10 +15,6 @@ class LanguageModelTraining(ModelTraining):
 
     recipe: LanguageModelRecipe
     text_model = TextLanguageModel
-
-    def fresh(self, stage: Stage) -> LanguageModel:
-        """The language model, untrained."""
-        return LanguageModel(self.recipe.model)
 
     def sampler(self, stage: Stage, model: nn.Module | None = None) -> Sampler:
         """Random rows of the training split."""
@@ -43,7 +36,3 @@ class LanguageModelTraining(ModelTraining):
             return {"causal_nats_per_token": float(causal_nats(model, chunks)[chunks.mask[:, 1:]].mean())}
 
         return evaluate
-
-    def finish(self, model: Any, provenance: Mapping[str, Any]) -> TextLanguageModel:
-        """The trained language model with its tokenizer."""
-        return TextLanguageModel(model, self.prepared.tokenizer, dict(provenance))

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 
 import torch
 from accelerate import Accelerator
@@ -9,19 +10,24 @@ from torch import nn
 
 from memlm.config import TrainingConfig
 from memlm.models.batch import Batch
+from memlm.runtime.files import atomic_write
 from memlm.runtime.progress import track
+from memlm.runtime.results import json_lines, read_json_lines
 from memlm.training import checkpoint
 from memlm.training.accelerator import autocast, build_accelerator
 from memlm.training.checkpoint import Progress, RunFolder
 from memlm.training.footprint import require_memory
-from memlm.training.log import MetricsLog
 from memlm.training.objectives import Objective
-from memlm.training.optimizers import build_optimizers, learning_rate_scale, set_learning_rate
-from memlm.training.sharding import is_sharded, shard, unshard
+from memlm.training.optimizers import learning_rate_scale, set_learning_rate
+from memlm.training.sharding import unshard
 from memlm.training.step import Stepper
 
 LOG_STEPS = 20
 """The training loss is written each time this many steps were made."""
+_HEADLINE = {"token_accuracy": "accuracy", "causal_nats_per_token": "nats/token"}
+"""Of the held-out measures, those shown on the way."""
+
+Measures = dict[str, float]
 
 
 def fit(
@@ -31,16 +37,16 @@ def fit(
     cfg: TrainingConfig,
     *,
     accelerator: Accelerator | None = None,
-    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
-    stop: Callable[[dict[str, float]], bool] | None = None,
+    evaluate: Callable[[nn.Module], Measures] | None = None,
+    stop: Callable[[Measures], bool] | None = None,
     title: str = "Training",
     folder: RunFolder | None = None,
     quiet: bool = False,
 ) -> Progress:
-    """Train a model in place until the token budget is spent.
+    """Train a model in place until the token budget is spent; its frozen parameters stay as they are.
 
     Args:
-        model: what to train; its frozen parameters stay as they are.
+        model: what to train.
         sample: step → that step's whole batch; a function of the step alone, so that a resumed run sees the same.
         objective: what to train for.
         cfg: how long, how fast and in what portions.
@@ -56,69 +62,71 @@ def fit(
         ValueError: the checkpoint found is another run's, or there is not enough memory.
     """
     require_memory(model, cfg)
-    accelerator = accelerator or build_accelerator(cfg)
-    sharded = is_sharded(cfg, accelerator)
-    trained = shard(model, accelerator.device) if sharded else model.to(accelerator.device)
-    progress, optimizers = Progress(), build_optimizers(trained, cfg.optimizer)
+    accelerator, progress = accelerator or build_accelerator(cfg), Progress()
+    stepper = Stepper(model, objective, cfg, accelerator)
     if folder:
-        progress = checkpoint.restore(folder.checkpoints, folder.run, trained, optimizers)
+        progress = checkpoint.restore(folder.checkpoints, folder.run, stepper.module, stepper.optimizers)
     if progress.tokens < cfg.num_tokens:
-        stepper = Stepper(
-            trained if sharded else accelerator.prepare_model(trained), objective, cfg, accelerator, optimizers
-        )
-        log = MetricsLog(folder.metrics if folder else None, accelerator, progress, folder.before if folder else None)
-        watch = _Watch(stepper, evaluate, stop, log)
-        _run(trained, sample, stepper, watch, progress, folder, title, quiet or not accelerator.is_main_process)
-    if sharded:
-        unshard(trained, model)
+        watch = _Watch(stepper, evaluate, stop, MetricsLog(folder, accelerator, progress))
+        quiet = quiet or not accelerator.is_main_process
+        with track(title, total=cfg.num_tokens, unit="tokens", completed=progress.tokens, quiet=quiet) as advance:
+            _train(stepper, sample, watch, folder, advance)
+    if stepper.sharded:
+        unshard(stepper.module, model)
     return progress
 
 
-def _run(
-    model: nn.Module,
-    sample: Callable[[int], Batch],
+def _train(
     stepper: Stepper,
+    sample: Callable[[int], Batch],
     watch: "_Watch",
-    progress: Progress,
     folder: RunFolder | None,
-    title: str,
-    quiet: bool,
+    advance: Callable[..., None],
 ) -> None:
     """Take steps until the budget is spent or the watch says stop."""
-    cfg, accelerator, optimizers = stepper.cfg, stepper.accelerator, stepper.optimizers
-    due_checkpoint = _Due(cfg.checkpoint_tokens, progress.tokens)
-    with track(title, total=cfg.num_tokens, unit="tokens", completed=progress.tokens, quiet=quiet) as advance:
-        done = False
-        while not done:
-            started = time.monotonic()
-            # Memory noise, too, depends on the step alone; each process draws its own.
-            torch.manual_seed((cfg.seed * 1_000_003 + progress.step) * 1_009 + accelerator.process_index)
-            batch = sample(progress.step)
-            set_learning_rate(optimizers, learning_rate_scale(cfg, progress.tokens))
-            values = stepper.step(batch)
-            num_tokens = batch.num_tokens
-            progress.step, progress.tokens = progress.step + 1, progress.tokens + num_tokens
-            progress.seconds += time.monotonic() - started
-            done = watch.after_step(model, progress, values)
-            if folder and (due_checkpoint(progress.tokens) or done):
-                accelerator.wait_for_everyone()
-                checkpoint.save(folder.checkpoints, folder.run, progress, model, optimizers)
-            advance(num_tokens, note=watch.note)
+    cfg, accelerator, progress, done = stepper.cfg, stepper.accelerator, watch.log.progress, False
+    while not done:
+        started, before = time.monotonic(), progress.tokens
+        # Memory noise, too, depends on the step alone; each process draws its own.
+        torch.manual_seed((cfg.seed * 1_000_003 + progress.step) * 1_009 + accelerator.process_index)
+        batch = sample(progress.step)
+        set_learning_rate(stepper.optimizers, learning_rate_scale(cfg, before))
+        values = stepper.step(batch)
+        progress.step, progress.tokens = progress.step + 1, before + batch.num_tokens
+        progress.seconds += time.monotonic() - started
+        done = watch.after_step(values, before)
+        if folder and (done or _passed(cfg.checkpoint_tokens, before, progress.tokens)):
+            accelerator.wait_for_everyone()
+            checkpoint.save(folder.checkpoints, folder.run, progress, stepper.module, stepper.optimizers)
+        advance(batch.num_tokens, note=watch.note)
 
 
-class _Due:
-    """Says when a multiple of `every` tokens was passed."""
-
-    def __init__(self, every: int, tokens: int) -> None:
-        self.every, self.passed = every, tokens // every
-
-    def __call__(self, tokens: int) -> bool:
-        before, self.passed = self.passed, tokens // self.every
-        return self.passed > before
+def _passed(every: int, before: int, tokens: int) -> bool:
+    """Whether a multiple of `every` tokens was passed."""
+    return tokens // every > before // every
 
 
-_HEADLINE = {"token_accuracy": "accuracy", "causal_nats_per_token": "nats/token"}
-"""Of the held-out measures, those shown on the way."""
+class MetricsLog:
+    """A run's metrics: rows {split, step, tokens, seconds, ...} in its folder, by the main process; and trackers."""
+
+    def __init__(self, folder: RunFolder | None, accelerator: Accelerator, progress: Progress) -> None:
+        self.accelerator, self.progress = accelerator, progress
+        self.before = folder.before if folder else Progress()
+        self.path = folder.metrics if folder and accelerator.is_main_process else None
+        self.resumed_at: int | None = (self.before + progress).step
+
+    def write(self, split: str, values: Measures) -> None:
+        """One row, at the run's present step."""
+        now = self.before + self.progress
+        if self.path:
+            # A resumed run makes the steps after its checkpoint again; a stage that is done leaves later ones' rows.
+            if self.resumed_at is not None:
+                earlier = [row for row in read_json_lines(self.path) if row["step"] <= self.resumed_at]
+                atomic_write(self.path, json_lines(earlier))
+                self.resumed_at = None
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json_lines([{"split": split, **asdict(now), **values}]))
+        self.accelerator.log({f"{split}/{name}": value for name, value in values.items()}, step=now.step)
 
 
 class _Watch:
@@ -127,30 +135,27 @@ class _Watch:
     def __init__(
         self,
         stepper: Stepper,
-        evaluate: Callable[[nn.Module], dict[str, float]] | None,
-        stop: Callable[[dict[str, float]], bool] | None,
+        evaluate: Callable[[nn.Module], Measures] | None,
+        stop: Callable[[Measures], bool] | None,
         log: MetricsLog,
     ) -> None:
-        self.cfg, self.objective, self.accelerator = stepper.cfg, stepper.objective, stepper.accelerator
-        self.evaluate, self.stop, self.log = evaluate, stop, log
-        self.due = _Due(self.cfg.eval_tokens, log.progress.tokens)
-        self.held_out = ""
-        self.note = ""
+        self.stepper, self.evaluate, self.stop, self.log = stepper, evaluate, stop, log
+        self.note = self.held_out = ""
 
-    def after_step(self, model: nn.Module, progress: Progress, values: dict[str, float]) -> bool:
-        """Write what is due; returns whether training is done."""
-        done = progress.tokens >= self.cfg.num_tokens
+    def after_step(self, values: Measures, before: int) -> bool:
+        """Write what is due after a step that began at so many tokens; returns whether training is done."""
+        cfg, progress = self.stepper.cfg, self.log.progress
+        done = progress.tokens >= cfg.num_tokens
         if progress.step % LOG_STEPS == 0 or done:
             self.log.write("train", {**values, "tokens_per_second": progress.tokens / progress.seconds})
-        if self.evaluate and (self.due(progress.tokens) or done):
-            with autocast(self.cfg, self.accelerator):
-                measures = self.evaluate(model)
+        if self.evaluate and (done or _passed(cfg.eval_tokens, before, progress.tokens)):
+            with autocast(cfg, self.stepper.accelerator):
+                measures = self.evaluate(self.stepper.module)
             self.log.write("validation", measures)
-            self.held_out = "".join(
-                f", held-out {word} {measures[name]:.4f}" for name, word in _HEADLINE.items() if name in measures
-            )
+            shown = {word: measures[name] for name, word in _HEADLINE.items() if name in measures}
+            self.held_out = "".join(f", held-out {word} {value:.4f}" for word, value in shown.items())
             done = done or bool(self.stop and self.stop(measures))
-        terms = self.objective.terms
+        terms = self.stepper.objective.terms
         losses = [f"{name if len(terms) > 1 else 'loss'} {values[name + '_nats']:.3f}" for name in terms]
         self.note = ", ".join(losses) + self.held_out
         return done

@@ -1,8 +1,6 @@
 """Memory models: predict next tokens from memories, and regenerate chunks from them, on windows of chunks."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import torch
@@ -47,11 +45,11 @@ class MemoryModelTraining(ModelTraining):
             self._encoder, self.begins_with = _fitting_encoder(recipe, prepared)
         self._frozen: PrecomputedMemories | None = None
 
-    def fresh(self, stage: Stage) -> MemoryModel:
+    def fresh(self, stage: Stage) -> nn.Module:
         """The memory model, untrained but for an encoder that it begins with."""
-        model = MemoryModel(self.recipe.model)
-        if self._encoder is not None and model.encoder is not None:
-            model.encoder.load_state_dict(self._encoder.state_dict())
+        model = super().fresh(stage)
+        if self._encoder is not None:
+            model.get_submodule("encoder").load_state_dict(self._encoder.state_dict())
         return model
 
     def sampler(self, stage: Stage, model: nn.Module | None = None) -> Sampler:
@@ -90,10 +88,6 @@ class MemoryModelTraining(ModelTraining):
             return found
 
         return evaluate
-
-    def finish(self, model: Any, provenance: Mapping[str, Any]) -> TextMemoryModel:
-        """The trained memory model with its tokenizer."""
-        return TextMemoryModel(model, self.prepared.tokenizer, self.unconditional(), dict(provenance))
 
 
 class PrecomputedMemories:

@@ -1,19 +1,19 @@
 """What the training of one kind of model takes beside the stage loop (`training.train`): the seam for new kinds."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol, Self
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
-from memlm.config import Recipe, Stage
+from memlm.config import ModelConfig, Recipe, Stage
 from memlm.data.chunks import Chunks, lazy_chunks
 from memlm.data.token_store import PreparedData
 from memlm.evaluation.information import unconditional_log_probs
 from memlm.models.batch import Batch
+from memlm.text.model import build_model
 
 MAX_VALIDATION_CHUNKS = 256
 
@@ -23,17 +23,6 @@ Evaluator = Callable[[nn.Module], dict[str, float]]
 """A model → its held-out measures."""
 
 
-class TrainedModel(Protocol):
-    """What a run ends with."""
-
-    provenance: dict[str, Any]
-
-    @classmethod
-    def from_pretrained(cls, name_or_path: Any) -> Self: ...  # noqa: D102
-
-    def save_pretrained(self, folder: Any) -> None: ...  # noqa: D102
-
-
 class ModelTraining(ABC):
     """A recipe's models, batches and validation, stage by stage. One subclass for each kind of model.
 
@@ -41,8 +30,8 @@ class ModelTraining(ABC):
         ValueError: the recipe does not fit its data.
     """
 
-    text_model: ClassVar[type[TrainedModel]]
-    """What is saved in the end."""
+    text_model: ClassVar[type[Any]]
+    """The `TextModel` that is saved in the end."""
     all_weights_used: ClassVar[bool] = True
     """Whether every step has a gradient for every weight that is trained."""
     begins_with: str = ""
@@ -61,9 +50,13 @@ class ModelTraining(ABC):
         torch.manual_seed(self.recipe.seed)
         return self.fresh(self.recipe.stages[0])
 
-    @abstractmethod
+    def config(self, stage: Stage) -> ModelConfig:
+        """Of a stage's model."""
+        return self.recipe.model
+
     def fresh(self, stage: Stage) -> nn.Module:
-        """A stage's model, untrained."""
+        """A stage's model, untrained but for what it begins with."""
+        return build_model(self.config(stage))
 
     def begin(self, stage: Stage, model: nn.Module) -> nn.Module:
         """The model that a stage trains, made of what the stage before has trained; parts may be frozen already."""
@@ -77,19 +70,18 @@ class ModelTraining(ABC):
     def evaluator(self, stage: Stage) -> Evaluator:
         """How a stage is watched, on the validation split."""
 
-    @abstractmethod
-    def finish(self, model: Any, provenance: Mapping[str, Any]) -> Any:
-        """The trained model with its tokenizer."""
+    def finish(self, model: nn.Module, provenance: dict[str, Any]) -> Any:
+        """The trained model with its tokenizer; and what a reader without a memory knows: how frequent tokens are."""
+        tables = []
+        if self.text_model.tables:
+            log_probs = unconditional_log_probs(self.prepared.splits["train"].tokens, self.recipe.model.vocab_size)
+            tables = [torch.from_numpy(log_probs).float()]
+        return self.text_model(model, self.prepared.tokenizer, *tables, provenance)
 
     def validation_chunks(self, chunk_len: int) -> Chunks:
         """What a run is watched by: chunks of the validation split, from all documents alike."""
         chunks = lazy_chunks(self.prepared.splits["validation"], chunk_len)
         return chunks.rows(evenly_spaced(len(chunks.document), MAX_VALIDATION_CHUNKS))
-
-    def unconditional(self) -> Float[Tensor, " vocab"]:
-        """Log-probabilities of a reader without a memory: the tokens' frequencies in the training split."""
-        log_probs = unconditional_log_probs(self.prepared.splits["train"].tokens, self.recipe.model.vocab_size)
-        return torch.from_numpy(log_probs).float()
 
 
 def evenly_spaced(number: int, at_most: int) -> Any:

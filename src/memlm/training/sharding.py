@@ -5,18 +5,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
-
-from memlm.config import TrainingConfig
-
-
-def is_sharded(cfg: TrainingConfig, accelerator: Accelerator) -> bool:
-    """Whether weights are divided; over one process there is nothing to divide."""
-    return cfg.sharded and accelerator.num_processes > 1
 
 
 def shard(model: nn.Module, device: torch.device) -> nn.Module:

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 import torch
 from accelerate import Accelerator
 from torch import nn
-from torch.optim import Optimizer
 
 from memlm.config import TrainingConfig
 from memlm.models.batch import Batch
 from memlm.training.accelerator import autocast
 from memlm.training.objectives import Objective
-from memlm.training.sharding import whole
+from memlm.training.optimizers import build_optimizers
+from memlm.training.sharding import shard, whole
 
 
 class TrainingDivergedError(FloatingPointError):
@@ -25,18 +25,16 @@ class TrainingDivergedError(FloatingPointError):
 
 
 class Stepper:
-    """Makes optimizer steps on a model prepared by accelerate."""
+    """Makes a model's optimizer steps, on the accelerator's device and over its processes."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        objective: Objective,
-        cfg: TrainingConfig,
-        accelerator: Accelerator,
-        optimizers: list[Optimizer],
-    ) -> None:
-        self.model, self.objective, self.cfg = model, objective, cfg
-        self.accelerator, self.optimizers = accelerator, optimizers
+    def __init__(self, model: nn.Module, objective: Objective, cfg: TrainingConfig, accelerator: Accelerator) -> None:
+        self.objective, self.cfg, self.accelerator = objective, cfg, accelerator
+        self.sharded = cfg.sharded and accelerator.num_processes > 1
+        self.module = shard(model, accelerator.device) if self.sharded else model.to(accelerator.device)
+        """The model itself; or, sharded, a copy of which each process holds its part."""
+        self.optimizers = build_optimizers(self.module, cfg.optimizer)
+        self.model = self.module if self.sharded else accelerator.prepare_model(self.module)
+        """The same, with its gradients shared among the processes."""
 
     def step(self, batch: Batch) -> dict[str, float]:
         """Take one step on a batch, given whole on every process; the learning rate is already set.

@@ -2,9 +2,9 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 from accelerate import Accelerator
 from torch import nn
@@ -18,6 +18,7 @@ from memlm.runtime.results import Provenance
 from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.language_model import TextLanguageModel
 from memlm.text.memory_model import TextMemoryModel
+from memlm.text.model import TextModel
 from memlm.training import checkpoint
 from memlm.training.accelerator import build_accelerator
 from memlm.training.autoencoder import AutoencoderTraining
@@ -25,7 +26,7 @@ from memlm.training.checkpoint import Progress, RunFolder
 from memlm.training.language_model import LanguageModelTraining
 from memlm.training.loop import fit
 from memlm.training.memory_model import MemoryModelTraining
-from memlm.training.model_training import ModelTraining, TrainedModel
+from memlm.training.model_training import ModelTraining
 from memlm.training.objectives import objective_of
 from memlm.training.optimizers import freeze
 
@@ -35,8 +36,6 @@ TRAININGS: Mapping[str, type[ModelTraining]] = {
     "memory_model": MemoryModelTraining,
 }
 """How each kind of model is trained."""
-
-Trained = TypeVar("Trained", bound=TrainedModel)
 
 
 @overload
@@ -71,7 +70,7 @@ def train(recipe: Recipe[Any], folder: Path, *, prepared: PreparedData | None = 
     if done := _finished(training.text_model, folder, run):
         return done
     start = RunFolder(folder, run)
-    checkpoint.refuse_others(start.checkpoints, run)  # before anything is written
+    checkpoint.newest_whole(start.checkpoints, run)  # another run's is refused before anything is written
     accelerator = build_accelerator(recipe.stages[0].training, folder, all_used=training.all_weights_used)
     if accelerator.num_processes > 1 and any(stage.weights.retrieval for stage in recipe.stages):
         raise ValueError("retrieval tells a text from the whole rest of its batch: train it in one process")
@@ -123,7 +122,7 @@ def train_stages(
             stop=stop if last else None,
             title=f"Training {recipe.name}"
             + f", stage {number + 1} of {len(recipe.stages)}" * (len(recipe.stages) > 1),
-            folder=start and start.at_stage(number, progress),
+            folder=start and replace(start, stage=number, before=progress),
             quiet=quiet,
         )
     freeze(model, ())
@@ -143,7 +142,7 @@ def fingerprint(cfg: Config, prepared: PreparedData) -> str:
     return hashlib.sha256((text + prepared.fingerprint).encode()).hexdigest()[:16]
 
 
-def _finished(text_model: type[Trained], folder: Path, run: str) -> Trained | None:
+def _finished(text_model: type[TextModel[Any, Any]], folder: Path, run: str) -> TextModel[Any, Any] | None:
     """The model of a finished run of the same recipe and data, if `folder` holds one.
 
     Raises:

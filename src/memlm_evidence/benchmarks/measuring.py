@@ -17,8 +17,6 @@ from memlm.models.batch import Batch
 from memlm.runtime.results import Provenance
 from memlm.training.accelerator import build_accelerator
 from memlm.training.objectives import Objective
-from memlm.training.optimizers import build_optimizers
-from memlm.training.sharding import is_sharded, shard
 from memlm.training.step import Stepper
 
 Name = TypeVar("Name", bound=Hashable)
@@ -33,13 +31,8 @@ class Benchmark(Command):
 
 
 def build_stepper(model: nn.Module, objective: Objective, cfg: TrainingConfig) -> Stepper:
-    """As `training.loop.fit` makes it."""
-    accelerator = build_accelerator(cfg, all_used=False)
-    if is_sharded(cfg, accelerator):
-        prepared = model = shard(model, accelerator.device)
-    else:
-        prepared = accelerator.prepare_model(model)  # first: optimizers ask for the device
-    return Stepper(prepared, objective, cfg, accelerator, build_optimizers(model, cfg.optimizer))
+    """What makes a model's training steps."""
+    return Stepper(model, objective, cfg, build_accelerator(cfg, all_used=False))
 
 
 @dataclass(frozen=True)
