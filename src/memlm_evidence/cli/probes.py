@@ -52,14 +52,14 @@ class Probe(_Reads):
     def run(self) -> Answer:
         """Probe and show."""
         import memlm
-        from memlm_evidence.pages.probe import write_probe_report
+        from memlm_evidence.pages.probe import probe_page
 
         cfg = replace(self.cfg, controls=self.controls == "yes")
         result = memlm.probe(self.encoder, self.texts(), cfg=cfg, precision=self.precision, quiet=False)
         print_probe(self.console(), result)
         if self.out:
             write_result(result, self.out / "probe.json")
-            self.say(f"The whole report: {write_probe_report(self.out)}")
+            self.say(f"The whole report: {probe_page(result).write(self.out)}")
         return result.to_dict()
 
 

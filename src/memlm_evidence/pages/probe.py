@@ -1,11 +1,9 @@
 """A probe's page: how much of a text can be read from an encoder's embeddings, and whether its controls hold."""
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from memlm.probing.results import Baselines, ProbeResult, ProbeRow
 from memlm.runtime.measures import measure
@@ -33,22 +31,6 @@ _IN_TERMINAL = ("token_accuracy", "exact_match", "retained_bits_per_token", "ret
 _MEASURES = (*_IN_TERMINAL, *_OTHER_UNITS)
 _OF_DEGRADED = ("token_accuracy", "retained_fraction", "bits_per_dim", "storage_efficiency")
 _OF_CONTROLS = ("token_accuracy", "retained_bits_per_token")
-
-
-def write_probe_report(folder: Path) -> Path:
-    """Write `report.html` beside a folder's `probe.json`, whole or not at all, and return its path.
-
-    Raises:
-        ValueError: the file that is missing or broken.
-    """
-    source = folder / "probe.json"
-    if not source.is_file():
-        raise ValueError(f"{source}: there is no such file; `memlm probe` makes it")
-    try:
-        page = probe_page(ProbeResult.from_dict(json.loads(source.read_text(encoding="utf-8"))))
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
-    return page.write(folder)
 
 
 def probe_page(result: ProbeResult) -> Page:

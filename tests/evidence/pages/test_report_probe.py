@@ -18,7 +18,7 @@ from test_report_page import Reader
 from memlm.probing.results import ProbeResult, ProbeRow
 from memlm_evidence.cli.probes import print_probe
 from memlm_evidence.pages.figures import Figure
-from memlm_evidence.pages.probe import at_least, probe_page, write_probe_report
+from memlm_evidence.pages.probe import at_least, probe_page
 from memlm_evidence.pages.probe_figures import (
     best,
     by_chunk_len,
@@ -182,37 +182,19 @@ def test_every_section_is_there() -> None:
 
 
 def test_the_page_is_self_contained(tmp_path: Path) -> None:
-    (tmp_path / "probe.json").write_text(json.dumps(result().to_dict()), encoding="utf-8")
-    path = write_probe_report(tmp_path)
-    assert path == tmp_path / "report.html"
+    path = probe_page(ProbeResult.from_dict(json.loads(json.dumps(result().to_dict())))).write(tmp_path)
+    assert [*tmp_path.iterdir()] == [path]
     page = path.read_text(encoding="utf-8")
     assert page == probe_page(result()).to_html()
-    assert [each.name for each in tmp_path.iterdir() if each.name not in ("probe.json", "report.html")] == []
     targets = [value or "" for name, value in Reader(page).attributes if name in {"src", "href", "xlink:href"}]
     assert all(target.startswith("#") for target in targets)
     assert page.count("<svg") == 7
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"name": "probe"}', '{"name": "probe", "rows": []}', "null"])
-def test_a_broken_file_is_named(tmp_path: Path, content: str) -> None:
-    (tmp_path / "probe.json").write_text(content, encoding="utf-8")
-    with pytest.raises(ValueError, match=r"probe\.json: "):
-        write_probe_report(tmp_path)
-    assert not (tmp_path / "report.html").exists()
-
-
 @pytest.mark.parametrize("broken", [{"layer": None}, {"intervals": {"x": [1]}}, {"degradation": 3}, {"curve": 3}])
-def test_a_broken_row_is_named(tmp_path: Path, broken: Row) -> None:
-    found = result().to_dict()
-    found["rows"][0] |= broken
-    (tmp_path / "probe.json").write_text(json.dumps(found), encoding="utf-8")
-    with pytest.raises(ValueError, match=rf"probe\.json: not a valid ProbeResult: rows\.0\.{next(iter(broken))}"):
-        write_probe_report(tmp_path)
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"probe\.json: there is no such file; `memlm probe` makes it"):
-        write_probe_report(tmp_path)
+def test_a_broken_row_is_named(broken: Row) -> None:
+    with pytest.raises(ValueError, match=rf"not a valid ProbeResult: rows\.0\.{next(iter(broken))}"):
+        result([row() | broken])
 
 
 def test_no_rows_are_refused() -> None:
@@ -405,9 +387,11 @@ def test_a_row_says_what_it_is() -> None:
 def test_a_probes_report_does_without_torch(tmp_path: Path) -> None:
     (tmp_path / "probe.json").write_text(json.dumps(result().to_dict()), encoding="utf-8")
     code = (
-        "import sys, pathlib; from memlm_evidence.pages.probe import write_probe_report; "
+        "import json, sys, pathlib; from memlm.probing.results import ProbeResult; "
+        "from memlm_evidence.pages.probe import probe_page; "
         "import memlm_evidence.cli.probes; "
-        "assert 'matplotlib' not in sys.modules; write_probe_report(pathlib.Path(sys.argv[1])); "
+        "assert 'matplotlib' not in sys.modules; folder = pathlib.Path(sys.argv[1]); "
+        "probe_page(ProbeResult.from_dict(json.loads((folder / 'probe.json').read_text()))).write(folder); "
         "assert not {'torch', 'transformers', 'matplotlib.pyplot'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
