@@ -17,7 +17,7 @@ from memlm.runtime.results import Provenance
 from memlm_evidence.experiments.embeddings.result import EmbeddingsResult
 from memlm_evidence.experiments.table import read_results
 from memlm_evidence.pages.page import environment
-from memlm_evidence.pages.run import REFERENCE, read_reference
+from memlm_evidence.pages.run import REFERENCE, read_run
 
 DOCS = Path(__file__).parent
 TEXT = (
@@ -65,7 +65,7 @@ def read_bars(results: Path) -> list[Bar]:
     causal, retrieval, ours = (
         mean((each.token_accuracy or {})[name] for each in found) for name in ("causal", "retrieval", "autoencoder")
     )
-    paper = read_reference(REFERENCE)
+    paper = read_run(REFERENCE)
     budget = f"trained on {found[0].provenance.settings['plan']['num_tokens'] / 1e6:.2f} M"
     return [
         Bar("Next-token model", budget, causal),

@@ -11,22 +11,19 @@ from memlm.runtime.wording import in_words
 from memlm_evidence.pages.definitions import made_by, meanings
 from memlm_evidence.pages.figures import Figure, Line, line_figure
 from memlm_evidence.pages.page import Page
-from memlm_evidence.pages.run import Run, read_reference, read_run
+from memlm_evidence.pages.run import Run, read_run
 
 _COMPARED = ("token_accuracy", "exact_match", "bits_per_byte", "retained_bits_per_token", "entropy_ratio")
 _BY_DOCUMENTS = "Below a number: its 95% interval, from resampling whole documents."
 
 
 def demo_page(folder: Path, reference: Path | None = None) -> Page:
-    """The page of a demo run; `reference` is a run's folder or a recorded run, by default `folder/reference`.
+    """The page of a demo run, beside a `reference`: a run's folder or a recorded run.
 
     Raises:
-        ValueError: the file that is missing or broken.
+        ValueError: one of them has no results.
     """
-    run = read_run(folder)
-    if reference is None and (folder / "reference").is_dir():
-        reference = folder / "reference"
-    other = read_reference(reference) if reference is not None else None
+    run, other = read_run(folder), read_run(reference) if reference else None
     results, validation = list(run.results.values()), run.validation
     curves = {"This recipe": validation} | ({other.name: other.validation} if other else {})
     data = {
