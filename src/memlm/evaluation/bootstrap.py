@@ -23,9 +23,8 @@ def bootstrap_interval(
     statistic: Callable[[Float[np.ndarray, "resample quantity"]], Float[np.ndarray, " resample"]],
     *,
     seed: int = 0,
-    level: float = 0.95,
 ) -> Interval:
-    """Percentile bootstrap of a statistic of totals: units (documents) are drawn with replacement.
+    """95% percentile bootstrap of a statistic of totals: units (documents) are drawn with replacement.
 
     `sums` holds each unit's sums of every quantity; `statistic` turns resampled totals into the number asked for.
 
@@ -37,8 +36,7 @@ def bootstrap_interval(
         raise ValueError(f"a bootstrap needs at least two units, not {num_units}")
     draws = np.random.default_rng(seed).multinomial(num_units, np.full(num_units, 1 / num_units), NUM_RESAMPLES)
     values = statistic(draws @ sums)
-    tail = (1 - level) / 2
-    low, high = np.nanquantile(values, [tail, 1 - tail])
+    low, high = np.nanquantile(values, [0.025, 0.975])
     return Interval(float(low), float(high))
 
 

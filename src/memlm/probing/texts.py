@@ -114,12 +114,9 @@ class ProbeTexts:
         # More chunks than are drawn in training would be embedded for nothing.
         drawn = max(MIN_TRAIN_CHUNKS, cfg.num_steps * cfg.chunks_per_step(chunk_len))
         most = (min(cfg.max_chunks, drawn), max(MIN_TEST_CHUNKS, cfg.test_chunks // 3), cfg.test_chunks)
-        whole = Splits(*(_whole(*each) for each in zip(self._splits, most, (chunk_len,) * 3, strict=True)))
-        for name, part, wanted in (
-            ("training", whole.train, MIN_TRAIN_CHUNKS),
-            ("validation", whole.validation, MIN_TEST_CHUNKS // 2),
-            ("test", whole.test, MIN_TEST_CHUNKS),
-        ):
+        least = (MIN_TRAIN_CHUNKS, MIN_TEST_CHUNKS // 2, MIN_TEST_CHUNKS)
+        whole = Splits(*(_whole(split, number, chunk_len) for split, number in zip(self._splits, most, strict=True)))
+        for name, part, wanted in zip(("training", "validation", "test"), whole, least, strict=True):
             if len(part.tokens) < wanted:
                 raise ValueError(self._too_little(name, part, wanted))
         test, test_bytes = _documents_with_chunks(whole.test, self._splits.test)

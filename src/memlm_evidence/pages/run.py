@@ -55,6 +55,7 @@ def read_run(path: Path) -> Run:
     Raises:
         ValueError: there are no results, or they are broken.
     """
+    parts: dict[str, Any]
     if path.is_dir():
         parts = {name: read_json_lines(path / f"{name}.jsonl") for name in ("results", "metrics", "samples")}
     else:
