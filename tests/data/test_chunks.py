@@ -1,11 +1,26 @@
 import time
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memlm.data.chunks import Chunks, excerpts, insert_repetitions, sample_chunks, split_into_chunks, with_end_tokens
+from memlm.data.chunks import (
+    Chunks,
+    all_windows,
+    excerpts,
+    gather_windows,
+    insert_repetitions,
+    sample_chunks,
+    sample_windows,
+    scramble,
+    split_into_chunks,
+    with_end_tokens,
+)
+from memlm.data.documents import Document
 from memlm.data.token_store import TokenSplit
+from memlm.data.tokenizer import Tokenizer
+from memlm.text.evaluation_sets import uniform_tokens
 
 
 def split_with(lengths: list[int]) -> TokenSplit:
@@ -178,3 +193,73 @@ def test_both_are_fast() -> None:
         sample_chunks(split, 64, 64, seed=0, step=step, short_fraction=0.02)
         seconds.append(time.process_time() - begin)
     assert min(seconds) < 1e-3
+
+
+# --- windows ---
+
+documents = st.lists(st.integers(1, 30), min_size=1, max_size=6)
+
+
+@given(lengths=documents, num_chunks=st.integers(1, 5))
+def test_windows_cover_every_token_once_and_in_order(lengths: list[int], num_chunks: int) -> None:
+    windows = all_windows(split_into_chunks(split_with(lengths), 4), num_chunks)
+    assert windows.tokens[windows.mask].tolist() == list(range(1, sum(lengths) + 1))
+    assert not windows.tokens[~windows.mask].any()
+
+
+@given(lengths=documents, num_chunks=st.integers(1, 5), seed=st.integers(0, 9), step=st.integers(0, 9))
+def test_a_window_is_consecutive_and_of_one_document(lengths: list[int], num_chunks: int, seed: int, step: int) -> None:
+    text = split_into_chunks(split_with(lengths), 4)
+    windows = sample_windows(text, num_chunks, 8, seed=seed, step=step)
+    for tokens, mask, chunk, document in zip(*windows, strict=True):
+        seen = tokens[mask]
+        assert seen.tolist() == list(range(seen[0], seen[0] + len(seen)))
+        present = mask.any(axis=1)
+        assert present[0]
+        assert (text.document[chunk[present]] == document).all()
+        assert (text.tokens[chunk] * mask == tokens).all()
+    again = sample_windows(text, num_chunks, 8, seed=seed, step=step)
+    assert all((one == other).all() for one, other in zip(windows, again, strict=True))
+
+
+def test_a_text_that_ends_is_masked() -> None:
+    windows = gather_windows(split_into_chunks(split_with([6, 9]), 4), np.array([1, 4]), 3)
+    assert windows.mask.sum(axis=2).tolist() == [[2, 0, 0], [1, 0, 0]]
+
+
+# --- scrambled ---
+
+VOCAB = 1000
+
+
+@given(fraction=st.floats(0, 1), seed=st.integers(0, 2**31), step=st.integers(0, 2**31))
+def test_only_real_tokens_change_and_the_step_alone_decides(fraction: float, seed: int, step: int) -> None:
+    mask = np.arange(16) < np.arange(1, 21)[:, None]
+    chunks = Chunks(np.where(mask, VOCAB + 7, 0), mask, np.arange(20))
+    once, again = (scramble(chunks, VOCAB, fraction=fraction, seed=seed, step=step) for _ in range(2))
+    np.testing.assert_array_equal(once.tokens, again.tokens)
+    changed = once.tokens != chunks.tokens
+    assert not changed[~chunks.mask].any()
+    assert (once.tokens[changed] < VOCAB).all()
+    np.testing.assert_array_equal(once.mask, chunks.mask)
+
+
+def test_the_fraction_is_of_chunks_and_half_of_their_tokens_on_average() -> None:
+    chunks = Chunks(np.full((4000, 64), VOCAB + 7), np.ones((4000, 64), bool), np.zeros(4000, int))
+    changed = scramble(chunks, VOCAB, fraction=0.25, seed=0, step=0).tokens != chunks.tokens
+    touched = changed.any(axis=1)
+    assert touched.mean() == pytest.approx(0.25, abs=0.03)
+    assert changed[touched].mean() == pytest.approx(0.5, abs=0.03)
+    assert changed[touched].mean(axis=1).std() == pytest.approx(1 / np.sqrt(12), abs=0.03)  # uniform shares
+
+
+def test_uniform_tokens_are_uniform() -> None:
+    tokenizer = Tokenizer.train(["the memory of a text, and the text of a memory " * 40], 270)
+    split = uniform_tokens(tokenizer, num_documents=8, document_tokens=4096)
+    counts = np.bincount(split.tokens, minlength=270)
+    expected = len(split.tokens) / 270
+    # Chi-squared over its degrees of freedom is about 1 for a uniform source.
+    assert ((counts - expected) ** 2 / expected).sum() / 269 == pytest.approx(1, abs=0.4)
+    assert list(np.diff(split.document_starts)) == [4096] * 8
+    first = Document("first", tokenizer.decode(split.tokens[:4096]))
+    assert split.document_bytes[0] == len(first.text.encode())

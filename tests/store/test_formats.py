@@ -1,17 +1,21 @@
 """Files of every version are read for ever, and can be appended to."""
 
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from memlm import MemoryFile
+from memlm.store import segments
 from memlm.store.chunk import FORMAT_VERSION
-from memlm.store.segments import MAGIC
+from memlm.store.segments import MAGIC, frame, frames
 from memlm.store.store import DamagedChunkError
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -109,3 +113,45 @@ def test_version_1_that_is_damaged_in_its_index_or_header_is_refused(version_1: 
     rewritten(version_1, {"chunks": numbers}, format_version="1")
     with pytest.raises(ValueError, match="damaged in its header or its index"):
         MemoryFile.open(version_1)
+
+
+# --- frames: whatever is damaged or missing, all others are found ---
+
+bodies = st.lists(st.binary(max_size=40), min_size=1, max_size=5)
+
+
+def found(data: bytes) -> list[tuple[int | None, bytes | None, bytes]]:
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        return [(one.first_chunk, one.index, data[one.body : one.end]) for one in frames(file.fileno(), 0, len(data))]
+
+
+@settings(deadline=None)
+@given(bodies=bodies, damaged=st.integers(0, 4), place=st.integers(0, 60), bit=st.integers(0, 7))
+def test_a_flipped_bit_hides_no_other_frame(bodies: list[bytes], damaged: int, place: int, bit: int) -> None:
+    parts = [frame(number, 1, b"index %d" % number, body) for number, body in enumerate(bodies)]
+    whole = [(number, b"index %d" % number, body) for number, body in enumerate(bodies)]
+    assert found(b"".join(parts)) == whole
+    damaged %= len(parts)
+    broken = bytearray(parts[damaged])
+    broken[place % len(broken)] ^= 1 << bit
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            segments, "_SEARCH_BYTES", len(MAGIC) + 3
+        )  # so that a frame may begin anywhere in what is searched
+        read = found(b"".join([*parts[:damaged], bytes(broken), *parts[damaged + 1 :]]))
+    assert read[:damaged] == whole[:damaged]
+    assert read[len(read) - (len(whole) - damaged - 1) :] == whole[damaged + 1 :]
+    in_body = place % len(broken) >= len(broken) - len(bodies[damaged])
+    assert read[damaged] != whole[damaged]
+    assert in_body == (read[damaged][1] is not None)
+
+
+@settings(deadline=None)
+@given(bodies=bodies, share=st.floats(0, 1))
+def test_a_frame_that_is_cut_short_is_none(bodies: list[bytes], share: float) -> None:
+    parts = [frame(number, 1, b"index", body) for number, body in enumerate(bodies)]
+    data = b"".join(parts)[: int(sum(map(len, parts)) * share)]
+    whole = sum(sum(map(len, parts[: number + 1])) <= len(data) for number in range(len(parts)))
+    assert [first for first, _, _ in found(data)] == list(range(whole))

@@ -51,11 +51,6 @@ class About:
         return cls(**{name: header[name] for name in names})
 
     @property
-    def kind(self) -> str:
-        """What two files must have in common for one to be appended to the other, in words."""
-        return f"{self.bits} bits a dimension of encoder {self.fingerprint}"
-
-    @property
     def vector_bytes(self) -> int:
         """Of a chunk's vectors, with their scale."""
         return row_bytes(self.bits, self.num_slots * self.memory_dim) + _SCALE.itemsize

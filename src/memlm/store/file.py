@@ -188,10 +188,11 @@ class MemoryFile(MemoryReader):
         Raises:
             ValueError: the other file was made by another encoder, or with other bits; one of its chunks is damaged.
         """
-        if other.about.kind != self.about.kind:
-            raise ValueError(
-                f"{other.path} keeps {other.about.kind}, {self.path} {self.about.kind}: remember its text anew"
-            )
+        theirs, ours = (
+            f"{one.about.bits} bits a dimension of encoder {one.about.fingerprint}" for one in (other, self)
+        )
+        if theirs != ours:
+            raise ValueError(f"{other.path} keeps {theirs}, {self.path} {ours}: remember its text anew")
         if damaged := other.damaged():
             raise ValueError(f"{other.path}: chunk {damaged[0]} is damaged; forget it first")
         parts = [*other._store.parts()]
