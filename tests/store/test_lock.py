@@ -18,17 +18,12 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "file"
 
 
-def failing(path: Path) -> None:
-    with writer.only_writer(path):
-        raise KeyboardInterrupt
-
-
 def test_a_lock_leaves_nothing_behind(path: Path) -> None:
     with writer.only_writer(path) as handle:
         assert os.pread(handle, 1, 0) == b"0"
         assert list(path.parent.iterdir()) == [path]
-    with pytest.raises(KeyboardInterrupt):
-        failing(path)
+    with pytest.raises(KeyboardInterrupt), writer.only_writer(path):
+        raise KeyboardInterrupt
     with writer.only_writer(path):
         pass
     assert list(path.parent.iterdir()) == [path]

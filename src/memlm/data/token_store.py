@@ -103,7 +103,7 @@ class PreparedData:
 
 
 def prepare(config: DataConfig, *, cache: Path | None = None, quiet: bool = False) -> PreparedData:
-    """Split, tokenize and store a corpus in a folder of prepared data, or open it if that has been done before.
+    """Split, tokenize and store a corpus in `cache` (or `default_cache()`), or open it if that has been done before.
 
     Raises:
         ValueError: what is wrong with the corpus or the tokenizer, or which split is empty.

@@ -3,7 +3,7 @@
 import difflib
 import itertools
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -65,7 +65,7 @@ class MemoryReader(Mapping[str, str]):
                 f"{self.path} is pickled as its path and its model's name, and this model has none: "
                 "save it (save_pretrained) and open the file with that folder"
             )
-        return _open_again, (type(self), self.path.absolute(), name if self._model else None, self._device)
+        return partial(type(self).open, device=self._device), (self.path.absolute(), name if self._model else None)
 
     def __repr__(self) -> str:
         numbers = f"documents={len(self)}, chunks={self.num_chunks}, bytes={self.file_bytes}"
@@ -249,10 +249,6 @@ class MemoryReader(Mapping[str, str]):
     @cached_property
     def _codec(self) -> Codec:
         return Codec(self.model, self.about.bits)
-
-
-def _open_again(cls: type[MemoryReader], path: Path, model: str | None, device: str | None) -> MemoryReader:
-    return cls.open(path, model, device=device)
 
 
 def _belonging(store: MemoryStore, model: TextAutoencoder) -> TextAutoencoder:

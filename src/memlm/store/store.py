@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from memlm.store.chunk import NUMBERS, About, Block, Part, StoredChunk, record_bytes
 from memlm.store.segments import MAGIC, Frame, file_frames, frames
-from memlm.store.version1 import is_version1, read_version1
+from memlm.store.version1 import read_version1
 
 READ_CHUNKS = 256
 """Chunks read, and copied, at once."""
@@ -60,11 +60,9 @@ class MemoryStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.version = file_version(path)
-        if not self.version:
-            raise ValueError(f"{path} is no memory file, or its header is damaged or it is cut short")
-        self._file = os.open(path, os.O_RDONLY) if self.version > 1 else _converted(path)
+        self._file = _converted(path) if self.version == 1 else os.open(path, os.O_RDONLY)
         self._close = weakref.finalize(self, os.close, self._file)
-        header = next(frames(self._file, 0, os.fstat(self._file).st_size), None)
+        header = next(frames(self._file, 0, os.fstat(self._file).st_size), None) if self.version else None
         if header is None or header.index is None:
             raise ValueError(f"{path} is no memory file, or its header is damaged or it is cut short")
         self.about = About.of(path, json.loads(header.index))
@@ -98,7 +96,7 @@ class MemoryStore:
         self.numbers, self._begins = np.concatenate(numbers), np.concatenate(begins)
         self.torn_bytes = size - self.end
         """At the end of the file, of a segment that is not whole."""
-        self.file_bytes = size if self.version > 1 else self.path.stat().st_size
+        self.file_bytes = self.path.stat().st_size if self.version == 1 else size
 
     def _read_index(self, frame: Frame, count: int) -> Iterator[_Contents]:
         """The chunks that are lost before or in this frame, the one after `count` others, and those that are not."""
@@ -232,7 +230,8 @@ def file_version(path: Path) -> int:
         head = file.read(len(MAGIC) + 1)
     if head.startswith(MAGIC):
         return 2
-    return 1 if is_version1(head, path.stat().st_size) else 0
+    # As safetensors files begin: with a length that fits, and a brace. No text does.
+    return int(head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size)
 
 
 def _converted(path: Path) -> int:

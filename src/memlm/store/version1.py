@@ -16,11 +16,6 @@ _INDEX = ("chunks", "documents", "names")
 _COUNTS = ("format_version", "bits", "num_slots", "memory_dim")
 
 
-def is_version1(head: bytes, size: int) -> bool:
-    """Whether a file begins as safetensors files do: with a length that fits, and a brace. No text does."""
-    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size
-
-
 def read_version1(path: Path) -> tuple[About, list[Part]]:
     """What is in the file, as the present version has it.
 
