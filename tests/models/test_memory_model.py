@@ -20,12 +20,12 @@ from memlm.config import (
     Unpooled,
     Weights,
 )
+from memlm.models.autoencoder import Encoder
 from memlm.models.batch import Batch
-from memlm.models.encoder import Encoder
 from memlm.models.generation import generate
 from memlm.models.memory_model import MemoryModel, Regenerator, Term
 from memlm.models.recurrent import RecurrentModel
-from memlm.nn.insertion import build_insertion
+from memlm.nn.insertion import INSERTIONS as KINDS
 from memlm.training.objectives import combined
 from tiny import randomized
 
@@ -210,7 +210,7 @@ def test_a_seed_gives_the_weights_of_recorded_runs(insertion: Insertion) -> None
     made = MemoryModel(cfg).insertion.state_dict()
     torch.manual_seed(0)
     Encoder(cfg.shape, cfg.encoder, cfg.pooling)
-    drawn_next = build_insertion(cfg.insertion, cfg.shape, 32, cfg.max_memories).state_dict()
+    drawn_next = KINDS[type(cfg.insertion)](cfg.insertion, cfg.shape, 32, cfg.max_memories).state_dict()
     assert all(torch.equal(made[name], drawn_next[name]) for name in made)
 
 

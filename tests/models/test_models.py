@@ -19,8 +19,7 @@ from memlm.config import (
     SlidingWindow,
     StackConfig,
 )
-from memlm.models.autoencoder import Autoencoder
-from memlm.models.encoder import Encoder
+from memlm.models.autoencoder import Autoencoder, Encoder
 from tiny import randomized, tiny_model
 
 SHAPE = MemoryShape(vocab_size=300, chunk_len=16, memory_dim=32, num_slots=2)

@@ -14,8 +14,7 @@ from memlm.data.tokenizer import Tokenizer
 from memlm.models import load_pretrained as load_module
 from memlm.models import pretrained
 from memlm.models.load_pretrained import load_pretrained
-from memlm.models.pretrained import PretrainedModel
-from memlm.models.sentence import SentenceModel
+from memlm.models.pretrained import PretrainedModel, SentenceModel
 from tiny import SENTENCE
 
 VOCAB, CLS, SEP, BOS = 280, 280, 281, 280

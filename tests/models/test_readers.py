@@ -11,7 +11,7 @@ from torch import Tensor
 from memlm.config import AutoregressiveReader, LinearReader, MemoryShape, ParallelReader, Reader, ReadingConfig
 from memlm.data.chunks import Chunks
 from memlm.models.readers import ReaderModule, build_reader
-from memlm.nn.unpooling import AlignedUnpooling, PositionalUnpooling
+from memlm.nn.pooling import AlignedUnpooling, PositionalUnpooling
 from memlm.probing.controls import constant, shuffled
 from memlm.probing.texts import ProbeData, Splits
 from memlm.probing.trained_reader import TrainedReader, train_reader

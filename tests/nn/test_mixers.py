@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from memlm.config import Attention, MaskedMixer, Mixer, StackConfig
+from memlm.nn import mixers as module
 from memlm.nn.linear import block_orthogonal
-from memlm.nn.mixers import build_mixer
 from memlm.nn.stack import Stack
 from tiny import randomized
 
@@ -146,7 +146,7 @@ def naive_masked_mixer(mixer: nn.Module, hidden: Tensor, mask: Tensor, causal: b
 @pytest.mark.parametrize(("mixer", "naive"), list(zip(MIXERS, (naive_attention, naive_masked_mixer), strict=True)))
 def test_each_mixer_is_its_naive_twin_in_outputs_and_gradients(mixer: Mixer, naive: Any, causal: bool) -> None:
     length, num_real = 7, 5
-    model = randomized(build_mixer(mixer, DIM, length, causal)).double()
+    model = randomized(module.MIXERS[type(mixer)](mixer, DIM, length, causal)).double()
     mask = prefix_mask(3, length, num_real)
     seen = []
     for forward in (model, lambda hidden, mask: naive(model, hidden, mask, causal)):

@@ -15,8 +15,8 @@ from memlm.config import (
     SlidingWindow,
     Unpooling,
 )
-from memlm.nn.pooling import block_shape, build_pooling
-from memlm.nn.unpooling import build_unpooling
+from memlm.nn import pooling as module
+from memlm.nn.pooling import block_shape
 from tiny import randomized
 
 DIM = 8
@@ -43,7 +43,7 @@ def noise(seed: int, *shape: int) -> Tensor:
 def test_a_memory_has_its_shape_and_depends_on_every_real_token_it_may_read_and_on_no_padding(
     cfg: Pooling, shape: MemoryShape, seed: int, data: st.DataObject
 ) -> None:
-    pooling = randomized(build_pooling(cfg, shape, DIM), seed)
+    pooling = randomized(module.POOLINGS[type(cfg)](cfg, shape, DIM), seed)
     num_real = torch.tensor([data.draw(st.integers(1, shape.chunk_len)) for _ in range(3)])
     mask = torch.arange(shape.chunk_len) < num_real[:, None]
     hidden = noise(seed + 1, 3, shape.chunk_len, DIM).requires_grad_()
@@ -60,7 +60,7 @@ def test_a_memory_has_its_shape_and_depends_on_every_real_token_it_may_read_and_
 @few
 @given(st.sampled_from(UNPOOLINGS), shapes, seeds)
 def test_hidden_has_its_shape_and_comes_from_each_memory_alone(cfg: Unpooling, shape: MemoryShape, seed: int) -> None:
-    unpooling = randomized(build_unpooling(cfg, shape, DIM), seed)
+    unpooling = randomized(module.UNPOOLINGS[type(cfg)](cfg, shape, DIM), seed)
     memory = noise(seed + 1, 3, shape.num_slots, shape.memory_dim)
     hidden = unpooling(memory)
     assert hidden.shape == (3, shape.chunk_len, DIM)
@@ -72,7 +72,7 @@ def test_mean_and_last_token_are_what_they_are_called() -> None:
     hidden, lengths = noise(0, 3, 5, DIM), (1, 5, 3)
     mask = torch.arange(5) < torch.tensor(lengths)[:, None]
     for cfg, pick in ((Mean(), lambda rows: rows.mean(dim=0)), (LastToken(), lambda rows: rows[-1])):
-        pooling = randomized(build_pooling(cfg, shape, DIM))
+        pooling = randomized(module.POOLINGS[type(cfg)](cfg, shape, DIM))
         for memory, row, length in zip(pooling(hidden, mask), hidden, lengths, strict=True):
             torch.testing.assert_close(memory.flatten(), pooling.project.weight @ pick(row[:length]))
 
@@ -80,7 +80,7 @@ def test_mean_and_last_token_are_what_they_are_called() -> None:
 @pytest.mark.parametrize(("chunk_len", "memory_dim", "num_slots"), [(5, 4, 1), (9, 4, 1), (3, 6, 2)])
 def test_the_sliding_window_is_its_naive_twin(chunk_len: int, memory_dim: int, num_slots: int) -> None:
     shape = MemoryShape(vocab_size=10, chunk_len=chunk_len, memory_dim=memory_dim, num_slots=num_slots)
-    unpooling = randomized(build_unpooling(SlidingWindow(), shape, DIM))
+    unpooling = randomized(module.SlidingWindowUnpooling(SlidingWindow(), shape, DIM))
     memory = noise(1, 2, num_slots, memory_dim)
     width = num_slots * memory_dim
     for row, hidden in zip(memory.reshape(2, width), unpooling(memory), strict=True):
@@ -93,8 +93,8 @@ def test_the_sliding_window_is_its_naive_twin(chunk_len: int, memory_dim: int, n
 @given(shapes, st.integers(1, 4))
 def test_positional_maps_begin_block_diagonal_and_keep_the_scale(shape: MemoryShape, token_dim: int) -> None:
     cfg = Positional(token_dim=token_dim)
-    gather = build_pooling(cfg, shape, DIM).gather.weight
-    scatter = build_unpooling(cfg, shape, DIM).scatter.weight
+    gather = module.POOLINGS[type(cfg)](cfg, shape, DIM).gather.weight
+    scatter = module.UNPOOLINGS[type(cfg)](cfg, shape, DIM).scatter.weight
     blocks, memory_dims, tokens = block_shape(shape)
     assert blocks * memory_dims == shape.num_slots * shape.memory_dim
     assert blocks * tokens == shape.chunk_len

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memlm.data.tokenizer import Tokenizer
-from memlm.text.regenerated import Regenerated
+from memlm.text.memory import Regenerated
 
 TOKENIZER = Tokenizer.train(["the memory of ünd 漢字 the memory of ünd"] * 3, 270)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import tyro
 
 from memlm.cli.command import Answer, ReadsText, UsesModel
-from memlm.text.regenerated import Regenerated
+from memlm.text.memory import Regenerated
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,15 +1,84 @@
-"""The autoencoder: an encoder and a parallel decoder, trained for regeneration."""
+"""The autoencoder, trained for regeneration: an encoder (chunk → memory) and a parallel decoder (memory → chunk)."""
 
+import hashlib
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from memlm import config
-from memlm.models.encoder import Encoder, Tokens
-from memlm.models.parallel_decoder import Logits, ParallelDecoder
-from memlm.nn.mixers import Mask
-from memlm.nn.pooling import MemoryVectors
+from memlm.nn.linear import linear, to_compute_dtype
+from memlm.nn.mixers import Logits, Mask, Tokens
+from memlm.nn.pooling import POOLINGS, UNPOOLINGS, MemoryVectors
+from memlm.nn.quantization import quantized
+from memlm.nn.stack import Stack
+
+
+class Encoder(nn.Module):
+    """Token embeddings and learned positions, a stack, and pooling.
+
+    Memory vectors have root mean square 1, and are then quantized if the shape has `num_bits`.
+    """
+
+    def __init__(self, shape: config.MemoryShape, stack: config.StackConfig, pooling: config.Pooling) -> None:
+        super().__init__()
+        self.shape, self.configs = shape, (shape, stack, pooling)
+        self.embed = nn.Embedding(shape.num_types, stack.dim)
+        nn.init.normal_(self.embed.weight, std=0.35)
+        self.positions = nn.Parameter(torch.randn(shape.chunk_len, stack.dim) * 0.1)
+        self.stack = Stack(stack, shape.chunk_len)
+        self.pooling = POOLINGS[type(pooling)](pooling, shape, stack.dim)
+
+    def forward(self, tokens: Tokens, mask: Mask) -> MemoryVectors:
+        """Encode chunks; tokens at the padding are ignored.
+
+        Raises:
+            ValueError: the chunks are not `chunk_len` long.
+        """
+        if tokens.shape[1] != self.shape.chunk_len:
+            raise ValueError(f"this encoder reads chunks of {self.shape.chunk_len} tokens, not {tokens.shape[1]}")
+        stack_mask: Mask | None = mask
+        if self.shape.end_token:
+            tokens = torch.where(mask, tokens, self.shape.vocab_size)
+            stack_mask, mask = None, torch.ones_like(mask)
+        hidden = to_compute_dtype(self.embed(tokens) + self.positions)
+        memory = self.pooling(self.stack(hidden, stack_mask), mask).float()
+        memory = F.rms_norm(memory, memory.shape[-1:], eps=1e-8)
+        return memory if self.shape.num_bits is None else quantized(memory, self.shape.num_bits)
+
+    def fingerprint(self, tokenizer: str) -> str:
+        """A short hash of weights, configuration and tokenizer (its own fingerprint)."""
+        # Through JSON, so that a ratio of 4 and one of 4.0 are the same, as they are after loading.
+        configs = [type(cfg).from_json(cfg.to_json()) for cfg in self.configs]
+        # A field that is newer than stored memories is left out at its default.
+        about = str(configs).replace(", end_token=False", "")
+        return weights_fingerprint(self, f"{about} {tokenizer}")
+
+
+def weights_fingerprint(model: nn.Module, about: str) -> str:
+    """A short hash of a model's weights and a description."""
+    digest = hashlib.sha256(about.encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+class ParallelDecoder(nn.Module):
+    """Unpooling with learned positions, a stack, and a head; its only input is the memory."""
+
+    def __init__(self, shape: config.MemoryShape, stack: config.StackConfig, unpooling: config.Unpooling) -> None:
+        super().__init__()
+        self.shape = shape
+        self.unpooling = UNPOOLINGS[type(unpooling)](unpooling, shape, stack.dim)
+        self.positions = nn.Parameter(torch.randn(shape.chunk_len, stack.dim) * 0.1)
+        self.stack = Stack(stack, shape.chunk_len)
+        self.head = linear(stack.dim, shape.num_types, gain=0.3)
+
+    def forward(self, memory: MemoryVectors) -> Logits:
+        """Logits of every position's token."""
+        hidden = to_compute_dtype(self.unpooling(memory) + self.positions)
+        return self.head(self.stack(hidden))
 
 
 class Regeneration(NamedTuple):

@@ -9,10 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from memlm.data.chunks import Chunks, LazyChunks, Windows
-from memlm.models.encoder import Tokens
-from memlm.models.parallel_decoder import Logits
 from memlm.nn.cross_entropy import cross_entropy
-from memlm.nn.mixers import Mask
+from memlm.nn.mixers import Logits, Mask, Tokens
 from memlm.nn.pooling import MemoryVectors
 
 

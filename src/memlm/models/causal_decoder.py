@@ -1,8 +1,9 @@
-"""The causal decoder: a Hugging Face causal language model that reads embeddings, and memories among them."""
+"""The causal decoder: a Hugging Face causal language model, fresh or pretrained, that reads embeddings."""
 
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -12,10 +13,13 @@ from torch import Tensor, nn
 from memlm import config
 from memlm.models.load_pretrained import load_causal, only_shapes
 from memlm.models.pretrained import max_positions, plain_head
-from memlm.models.scratch import EMBEDDING_RMS, scratch_model
 from memlm.nn.insertion import Context
 from memlm.nn.linear import to_compute_dtype
 from memlm.nn.mixers import Hidden
+from memlm.runtime.cpu import attend_in_fp32
+
+_SILENT = ("o_proj.weight", "down_proj.weight", "c_proj.weight")
+"""Maps into the residual stream, which start at zero as in our own stacks."""
 
 
 class CausalDecoder(nn.Module):
@@ -47,11 +51,6 @@ class CausalDecoder(nn.Module):
         """Whether the Hugging Face model's tensor of this name is trained."""
         return True
 
-    def trained_state(self) -> Mapping[str, Tensor]:
-        """The tensors that a checkpoint holds, by the Hugging Face model's names."""
-        state: dict[str, Tensor] = self.state_dict()
-        return state
-
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """As for any module, but of trained tensors only; the others stay frozen."""
         for name, parameter in self.hf.named_parameters():
@@ -80,15 +79,10 @@ class CausalDecoder(nn.Module):
 
     def states(self, inputs: Hidden, context: Context) -> Hidden:
         """Causal hidden states [row token dim] of inputs after a context."""
-        there = torch.cat([context.prefix_mask, context.prefix_mask.new_ones(inputs.shape[:2])], dim=1).long()
-        hidden: Hidden = self.hf.base_model(
-            inputs_embeds=to_compute_dtype(torch.cat([context.prefix.to(inputs.dtype), inputs], dim=1)),
-            attention_mask=there,
-            # Masked positions do not consume position ids, as in `generate`.
-            position_ids=(there.cumsum(1) - 1).clamp_min(0),
-            use_cache=False,
-            **context.cross_attention,
-        ).last_hidden_state
+        given = self._after(inputs, context)
+        # Masked positions do not consume position ids, as in `generate`.
+        positions = (given["attention_mask"].cumsum(1) - 1).clamp_min(0)
+        hidden: Hidden = self.hf.base_model(**given, position_ids=positions, use_cache=False).last_hidden_state
         return hidden[:, context.prefix.shape[1] :]
 
     def logits(self, states: Hidden) -> Float[Tensor, "row token vocab"]:
@@ -97,23 +91,36 @@ class CausalDecoder(nn.Module):
 
     def generate(self, inputs: Hidden, context: Context, **options: Any) -> Int[Tensor, "row token"]:
         """New tokens after a context and inputs; `options` are those of transformers' `generate`."""
-        there = torch.cat([context.prefix_mask, context.prefix_mask.new_ones(inputs.shape[:2])], dim=1).long()
-        written: Tensor = self.hf.generate(
-            inputs_embeds=torch.cat([context.prefix, inputs], dim=1),
-            attention_mask=there,
-            **context.cross_attention,
-            **options,
-        )
+        written: Tensor = self.hf.generate(**self._after(inputs, context), **options)
         return written
+
+    def _after(self, inputs: Hidden, context: Context) -> dict[str, Tensor]:
+        """A context and inputs, as arguments of the Hugging Face model."""
+        there = torch.cat([context.prefix_mask, context.prefix_mask.new_ones(inputs.shape[:2])], dim=1).long()
+        embedded = to_compute_dtype(torch.cat([context.prefix.to(inputs.dtype), inputs], dim=1))
+        return {"inputs_embeds": embedded, "attention_mask": there, **context.cross_attention}
 
 
 class ScratchCausalDecoder(CausalDecoder):
-    """A Llama, or a GPT-2 with cross-attention to memories, freshly initialized."""
+    """A Llama; or a GPT-2, which can attend to memories in every layer; initialized as our own stacks are."""
 
-    embedding_rms = EMBEDDING_RMS
+    embedding_rms = 0.35
 
     def __init__(self, cfg: config.DecoderConfig, vocab_size: int, cross_attention_len: int | None = None) -> None:
-        super().__init__(scratch_model(cfg, vocab_size, cross_attention_len))
+        options = {"vocab_size": vocab_size, "attn_implementation": _attention()}
+        options |= dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+        length = cross_attention_len
+        hf = _llama(cfg, **options) if length is None else _gpt2(cfg, length, **options)
+        for name, parameter in hf.named_parameters():
+            if name.endswith(_SILENT):
+                nn.init.zeros_(parameter)
+            elif parameter.ndim == 2:
+                # Conv1D, which GPT-2 is made of, has its inputs first.
+                inputs = parameter.shape[0] if ".c_" in name or "q_attn" in name else parameter.shape[1]
+                nn.init.normal_(parameter, std=inputs**-0.5)
+        nn.init.normal_(hf.get_input_embeddings().weight, std=self.embedding_rms)
+        nn.init.normal_(hf.get_output_embeddings().weight, std=0.3 * cfg.dim**-0.5)
+        super().__init__(hf)
 
 
 class PretrainedCausalDecoder(CausalDecoder):
@@ -150,17 +157,11 @@ class PretrainedCausalDecoder(CausalDecoder):
         return nn.functional.rms_norm(vectors, vectors.shape[-1:], eps=1e-8) * self.embedding_rms
 
 
-DECODERS: dict[type[config.Config], type[Any]] = {
+DECODERS: dict[type[config.Config], Callable[..., CausalDecoder]] = {
     config.DecoderConfig: ScratchCausalDecoder,
     config.PretrainedDecoder: PretrainedCausalDecoder,
 }
 """Each configuration's causal decoder."""
-
-
-def build_decoder(cfg: config.Decoder, vocab_size: int, cross_attention_len: int | None = None) -> CausalDecoder:
-    """The causal decoder that a configuration names."""
-    decoder: CausalDecoder = DECODERS[type(cfg)](cfg, vocab_size, cross_attention_len)
-    return decoder
 
 
 def _add_adapters(hf: Any, cfg: config.LoraConfig) -> None:
@@ -195,3 +196,41 @@ def _fill_in_untrained(decoder: CausalDecoder, state: dict[str, Tensor], prefix:
             state[f"{prefix}hf.{name}"] = state.pop(prefix + name)
         elif not decoder.is_trained(name):
             state[f"{prefix}hf.{name}"] = tensor
+
+
+def _llama(cfg: config.DecoderConfig, **options: Any) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    width, heads = round(cfg.mlp_ratio * cfg.dim), cfg.num_heads
+    sizes = {"hidden_size": cfg.dim, "intermediate_size": width, "num_hidden_layers": cfg.num_layers}
+    sizes |= {"num_attention_heads": heads, "num_key_value_heads": heads, "max_position_embeddings": 2**17}
+    return LlamaForCausalLM(LlamaConfig(**sizes, **options))
+
+
+def _gpt2(cfg: config.DecoderConfig, max_len: int, **options: Any) -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    width = round(1.5 * cfg.mlp_ratio * cfg.dim)  # two matrices where Llama's MLP has three: as many parameters
+    sizes = {"n_positions": max_len, "n_embd": cfg.dim, "n_inner": width, "n_layer": cfg.num_layers}
+    no_dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    options |= {"n_head": cfg.num_heads, "add_cross_attention": True, "tie_word_embeddings": False}
+    return GPT2LMHeadModel(GPT2Config(**sizes, **no_dropout, **options))
+
+
+def _attention() -> str:
+    """Register our attention with transformers, and return its name."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    name = "memlm"
+    AttentionInterface.register(name, _attend)
+    AttentionMaskInterface.register(name, sdpa_mask)
+    return name
+
+
+def _attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: Any) -> Any:
+    """Transformers' scaled dot-product attention."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    attend = partial(sdpa_attention_forward, module, attention_mask=mask, **options)
+    return attend_in_fp32(attend, query, key, value)

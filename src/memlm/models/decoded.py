@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from memlm.models.parallel_decoder import Logits
-from memlm.models.protocols import Codec
+from memlm.models.autoencoder import Autoencoder
+from memlm.nn.mixers import Logits
 from memlm.nn.pooling import MemoryVectors
 
 _TOLERANCE = 2e-3
@@ -95,7 +95,7 @@ def num_regenerated(logits: Logits, vocab_size: int) -> Int[Tensor, " chunk"]:
 
 
 @torch.no_grad()
-def decode(model: Codec, memory: MemoryVectors, num_tokens: Int[Tensor, " chunk"] | None = None) -> Decoded:
+def decode(model: Autoencoder, memory: MemoryVectors, num_tokens: Int[Tensor, " chunk"] | None = None) -> Decoded:
     """Decode memories, encode the result, and search for a better text where its memory differs.
 
     Args:
@@ -130,7 +130,7 @@ def decode(model: Codec, memory: MemoryVectors, num_tokens: Int[Tensor, " chunk"
 
 
 def _searched(
-    model: Codec, memory: MemoryVectors, logits: Logits, types: Types, distance: Tensor, told: bool
+    model: Autoencoder, memory: MemoryVectors, logits: Logits, types: Types, distance: Tensor, told: bool
 ) -> tuple[Types, Tensor]:
     """Chunks nearer to their memories, found by changing one token at a time, and their distances."""
     active = torch.arange(len(types), device=types.device)
@@ -180,7 +180,7 @@ def _margin(logits: Logits, types: Types) -> Float[Tensor, "chunk token"]:
     return lead.masked_fill(types >= logits.shape[-1], torch.inf)
 
 
-def _distance(model: Codec, memory: MemoryVectors, types: Types) -> Float[Tensor, " chunk"]:
+def _distance(model: Autoencoder, memory: MemoryVectors, types: Types) -> Float[Tensor, " chunk"]:
     """Root mean square difference between memories and those of chunks."""
     mask = types < model.encoder.shape.vocab_size
     return (model.encoder(types * mask, mask) - memory).square().mean((1, 2)).sqrt()

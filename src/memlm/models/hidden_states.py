@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memlm.models.encoder import Tokens
-from memlm.nn.mixers import Hidden
+from memlm.nn.mixers import Hidden, Tokens
 
 
 class HiddenStates:

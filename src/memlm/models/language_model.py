@@ -7,11 +7,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from memlm import config
-from memlm.models.encoder import Tokens, weights_fingerprint
+from memlm.models.autoencoder import weights_fingerprint
 from memlm.models.layered import seeded
-from memlm.models.parallel_decoder import Logits
 from memlm.nn.linear import linear, norm, to_compute_dtype
-from memlm.nn.mixers import Hidden, Mask
+from memlm.nn.mixers import Hidden, Logits, Mask, Tokens
 from memlm.nn.stack import Stack
 
 

@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from memlm.models.encoder import Tokens
-from memlm.nn.mixers import Hidden, Mask
+from memlm.nn.mixers import Hidden, Mask, Tokens
 
 
 class LayeredModel(Protocol):

@@ -16,13 +16,11 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from memlm import config
-from memlm.models.autoencoder import Regeneration
-from memlm.models.causal_decoder import CausalDecoder, build_decoder
-from memlm.models.encoder import Encoder
-from memlm.models.parallel_decoder import Logits
-from memlm.nn.insertion import Context, Memories, Present, build_insertion
+from memlm.models.autoencoder import Encoder, Regeneration
+from memlm.models.causal_decoder import DECODERS, CausalDecoder
+from memlm.nn.insertion import INSERTIONS, Context, Memories, Present
 from memlm.nn.linear import fp32, linear
-from memlm.nn.mixers import Hidden
+from memlm.nn.mixers import Hidden, Logits
 from memlm.nn.pointer import PastTokens, Pointer
 from memlm.nn.pooling import MemoryVectors
 
@@ -54,10 +52,10 @@ class MemoryModel(nn.Module):
         self.encoder = Encoder(shape, cfg.encoder, cfg.pooling) if cfg.encoder else None
         crosses = isinstance(cfg.insertion, config.CrossAttention)
         longest = max(cfg.overlap - 1, 0) + shape.chunk_len
-        build = partial(build_decoder, cfg.decoder, shape.vocab_size, longest if crosses else None)
+        build = partial(DECODERS[type(cfg.decoder)], cfg.decoder, shape.vocab_size, longest if crosses else None)
         # A new decoder's weights are drawn after the insertion's, as in recorded runs; a pretrained one has a width.
         sized: Any = cfg.decoder if isinstance(cfg.decoder, config.DecoderConfig) else build()
-        self.insertion = build_insertion(cfg.insertion, shape, sized.dim, cfg.max_memories)
+        self.insertion = INSERTIONS[type(cfg.insertion)](cfg.insertion, shape, sized.dim, cfg.max_memories)
         self.decoder: CausalDecoder = build() if sized is cfg.decoder else sized
         dim, rms = self.decoder.dim, self.decoder.embedding_rms
         positions = cfg.max_memories * self.decoder_positions_per_chunk + longest

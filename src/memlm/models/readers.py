@@ -16,13 +16,10 @@ from torch import Tensor, nn
 
 from memlm import config
 from memlm.models.autoencoder import Regeneration
-from memlm.models.encoder import Tokens
-from memlm.models.parallel_decoder import Logits
 from memlm.nn.linear import fp32, linear, to_compute_dtype
-from memlm.nn.mixers import Hidden, Mask
-from memlm.nn.pooling import MemoryVectors
+from memlm.nn.mixers import Hidden, Logits, Mask, Tokens
+from memlm.nn.pooling import UNPOOLINGS, MemoryVectors
 from memlm.nn.stack import Stack
-from memlm.nn.unpooling import build_unpooling
 
 CODE_SCALE = 4.0
 """A code's logit when it is met exactly is this times the square root of its length."""
@@ -57,9 +54,8 @@ class ReaderModule(nn.Module):
         self.head = CodeHead(codes, log_probs, dim)
         # Embeddings of all positions are read each in its place; any other is spread over the positions.
         aligned = shape.num_slots == shape.chunk_len
-        self.unpooling = build_unpooling(
-            config.Aligned() if aligned else config.Positional(token_dim=token_dim), shape, dim
-        )
+        cfg = config.Aligned() if aligned else config.Positional(token_dim=token_dim)
+        self.unpooling = UNPOOLINGS[type(cfg)](cfg, shape, dim)
 
     def forward(self, tokens: Tokens, mask: Mask, memory: MemoryVectors) -> Regeneration:
         """Regenerate chunks from their embeddings; of its tokens, a position sees those before it at most."""

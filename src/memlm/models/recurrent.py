@@ -7,7 +7,7 @@ from einops import repeat
 from torch import nn
 
 from memlm import config
-from memlm.models.causal_decoder import build_decoder
+from memlm.models.causal_decoder import DECODERS, CausalDecoder
 from memlm.models.memory_model import Predictions, Term, WindowMask, Windows
 from memlm.nn.insertion import Context
 
@@ -21,7 +21,7 @@ class RecurrentModel(nn.Module):
     def __init__(self, cfg: config.RecurrentConfig) -> None:
         super().__init__()
         self.config = cfg
-        self.decoder = build_decoder(cfg.decoder, cfg.vocab_size)
+        self.decoder: CausalDecoder = DECODERS[type(cfg.decoder)](cfg.decoder, cfg.vocab_size)
         dim, rms = self.decoder.dim, self.decoder.embedding_rms
         self.start = nn.Parameter(torch.randn(dim) * rms)
         self.blanks = nn.Parameter(torch.randn(2 * cfg.num_memory_tokens, dim) * rms)

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from memlm import config
 from memlm.nn.linear import block_orthogonal, fp32, linear, to_compute_dtype
 from memlm.nn.mixers import Hidden
-from memlm.nn.pooling import MemoryVectors
-from memlm.nn.unpooling import PositionalUnpooling
+from memlm.nn.pooling import MemoryVectors, PositionalUnpooling
 
 Memories = Float[Tensor, "row memory slot memory_dim"]
 Present = Bool[Tensor, "row memory"]
@@ -156,8 +155,3 @@ INSERTIONS: dict[type[config.InsertionConfig], Any] = {
     config.CrossAttention: CrossAttentionInsertion,
 }
 """Each configuration's insertion."""
-
-
-def build_insertion(cfg: config.InsertionConfig, shape: config.MemoryShape, dim: int, max_memories: int) -> Insertion:
-    """The insertion that a configuration names."""
-    return INSERTIONS[type(cfg)](cfg, shape, dim, max_memories)

@@ -9,13 +9,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from memlm import config
 from memlm.nn.linear import linear, orthogonal
 
+Tokens = Int[Tensor, "batch token"]
 Hidden = Float[Tensor, "batch token dim"]
+Logits = Float[Tensor, "batch token vocab"]
 Mask = Bool[Tensor, "batch token"]
 
 
@@ -141,8 +143,3 @@ MIXERS: dict[type[config.MixerConfig], Any] = {
     config.Attention: Attention,
 }
 """Each configuration's mixer."""
-
-
-def build_mixer(cfg: config.MixerConfig, dim: int, chunk_len: int, causal: bool) -> Mixer:
-    """The token mixer that a configuration names."""
-    return MIXERS[type(cfg)](cfg, dim, chunk_len, causal)

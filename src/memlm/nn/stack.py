@@ -7,7 +7,7 @@ from torch import nn
 
 from memlm import config
 from memlm.nn.linear import linear, norm
-from memlm.nn.mixers import Hidden, Mask, build_mixer
+from memlm.nn.mixers import MIXERS, Hidden, Mask
 
 
 class Mlp(nn.Module):
@@ -34,7 +34,7 @@ class Block(nn.Module):
 
     def __init__(self, cfg: config.StackConfig, chunk_len: int) -> None:
         super().__init__()
-        self.mixer = build_mixer(cfg.mixer, cfg.dim, chunk_len, cfg.causal)
+        self.mixer = MIXERS[type(cfg.mixer)](cfg.mixer, cfg.dim, chunk_len, cfg.causal)
         self.mlp = Mlp(cfg)
 
     def forward(self, hidden: Hidden, mask: Mask | None = None) -> Hidden:

@@ -7,12 +7,11 @@ from torch import Tensor, nn
 
 from memlm.config import MaskedMixer, MemoryShape, ParallelReader, Positional, ReadingConfig, StackConfig
 from memlm.evaluation.information import unconditional_log_probs
-from memlm.models.autoencoder import Regeneration
+from memlm.models.autoencoder import Encoder, Regeneration
 from memlm.models.batch import encode_chunks
-from memlm.models.encoder import Encoder, Tokens
 from memlm.models.readers import build_reader, token_dim
 from memlm.nn.linear import linear
-from memlm.nn.mixers import Mask
+from memlm.nn.mixers import Mask, Tokens
 from memlm.nn.pooling import MemoryVectors
 from memlm.probing.embed import Vectors
 from memlm.probing.texts import ProbeData, Splits

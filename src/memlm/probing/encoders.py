@@ -13,12 +13,11 @@ from torch import Tensor
 from memlm import config
 from memlm.config import AutoencoderConfig, LanguageModelConfig
 from memlm.data.tokenizer import Tokenizer
-from memlm.models.encoder import Encoder, Tokens
+from memlm.models.autoencoder import Encoder
 from memlm.models.layered import LayeredModel, seeded
 from memlm.models.load_pretrained import load_pretrained
-from memlm.models.pretrained import PretrainedModel
-from memlm.models.sentence import SentenceModel
-from memlm.nn.mixers import Hidden, Mask
+from memlm.models.pretrained import PretrainedModel, SentenceModel
+from memlm.nn.mixers import Hidden, Mask, Tokens
 from memlm.nn.pooling import MemoryVectors, PositionalPooling, last_token, mean_token
 from memlm.probing.results import View
 from memlm.text.autoencoder import TextAutoencoder

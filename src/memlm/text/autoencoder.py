@@ -20,9 +20,8 @@ from memlm.models.batch import Batch, batch_chunks, encoded
 from memlm.models.decoded import Decoded, Row, decode
 from memlm.runtime.progress import Advance, track
 from memlm.runtime.results import Result
-from memlm.text.memory import Memory
+from memlm.text.memory import Memory, Regenerated
 from memlm.text.model import MemoryTextModel, as_texts
-from memlm.text.regenerated import Regenerated
 
 
 class EncodeOptions(TypedDict, total=False):

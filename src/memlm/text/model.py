@@ -16,8 +16,7 @@ from memlm.data.documents import Document
 from memlm.data.token_store import TokenSplit, tokenize_documents
 from memlm.data.tokenizer import Tokenizer
 from memlm.evaluation.metrics import regeneration_measures, score
-from memlm.models.autoencoder import Autoencoder
-from memlm.models.encoder import Encoder
+from memlm.models.autoencoder import Autoencoder, Encoder
 from memlm.models.language_model import LanguageModel
 from memlm.models.memory_model import MemoryModel
 from memlm.runtime.progress import track

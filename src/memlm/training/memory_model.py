@@ -14,8 +14,8 @@ from memlm.data.token_store import PreparedData
 from memlm.data.tokenizer import Tokenizer
 from memlm.evaluation.metrics import quick_measures, score
 from memlm.evaluation.prediction import predict
+from memlm.models.autoencoder import Encoder
 from memlm.models.batch import Batch, encode_chunks
-from memlm.models.encoder import Encoder
 from memlm.models.memory_model import MemoryModel, Regenerator, WindowMemory
 from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.checkpoint_folder import config_class

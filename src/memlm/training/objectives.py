@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from memlm.config import ModelConfig, Stage, Weights
 from memlm.models.batch import Batch, next_token_nats, token_nats
-from memlm.models.encoder import Tokens
-from memlm.nn.mixers import Mask
+from memlm.nn.mixers import Mask, Tokens
 from memlm.nn.pooling import last_token
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from memlm.config import Weights
 from memlm.models.batch import Batch, token_nats
 from memlm.models.memory_model import MemoryModel
-from memlm.models.parallel_decoder import Logits
+from memlm.nn.mixers import Logits
 from memlm.nn.pointer import PastTokens
 from memlm.training.objectives import Objective
 
