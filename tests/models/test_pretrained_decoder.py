@@ -29,8 +29,7 @@ from memlm.models.batch import Batch
 from memlm.models.causal_decoder import PretrainedCausalDecoder
 from memlm.models.memory_model import MemoryModel
 from memlm.text.memory_model import TextMemoryModel
-from memlm.training.flops import flops_per_token
-from memlm.training.footprint import work
+from memlm.training.footprint import flops_per_token, work
 from memlm.training.objectives import combined
 from memlm.training.optimizers import hidden_matrices
 from memlm.training.train import train

@@ -16,8 +16,7 @@ from memlm.recipes import RECIPES
 from memlm.recipes.paper import BATCH_TOKENS, paper_autoencoder, paper_causal, paper_memory_model
 from memlm.text.model import build_model
 from memlm.training import footprint as module
-from memlm.training.flops import flops_per_token
-from memlm.training.footprint import footprint, require_fits, work
+from memlm.training.footprint import flops_per_token, footprint, require_fits, work
 from memlm.training.loop import fit
 from memlm.training.objectives import RETENTION
 from memlm.training.optimizers import build_optimizers

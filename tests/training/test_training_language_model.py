@@ -1,7 +1,6 @@
 """Causal language models learn, and a run broken off and run again ends in the same bits as one left alone."""
 
 import math
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,27 +149,6 @@ def test_a_finished_run_is_loaded(
     for name, weight in load_file(causal_run / WEIGHTS).items():
         assert torch.equal(again.model.state_dict()[name], weight)
     assert contents(causal_run) == before
-
-
-def test_another_recipes_model_is_refused(causal: LanguageModelRecipe, causal_run: Path) -> None:
-    before = contents(causal_run)
-    with pytest.raises(ValueError, match=f"{causal_run} holds a model of another recipe or data"):
-        train(replace(causal, name="other"), causal_run, quiet=True)
-    assert contents(causal_run) == before
-
-
-@pytest.fixture
-def unfinished(causal_run: Path, tmp_path: Path) -> Path:
-    folder = shutil.copytree(causal_run, tmp_path / "run")
-    shutil.rmtree(folder / "model")
-    return folder
-
-
-def test_another_recipes_checkpoint_is_refused_and_left_as_it_is(causal: LanguageModelRecipe, unfinished: Path) -> None:
-    before = contents(unfinished)
-    with pytest.raises(ValueError, match="another configuration or data; give another folder"):
-        train(replace(causal, name="other"), unfinished, quiet=True)
-    assert contents(unfinished) == before
 
 
 def test_retrieval_trains_on_what_causal_training_left(

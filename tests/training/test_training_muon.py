@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from memlm.training.muon import Fp32Muon, orthogonalized
+from memlm.training.optimizers import Fp32Muon, orthogonalized
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315
 

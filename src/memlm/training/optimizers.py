@@ -1,14 +1,15 @@
 """Optimizers and the learning-rate schedule."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from memlm import config
 from memlm.runtime.cpu import precision_on
-from memlm.training.muon import Fp32Muon
 
 _HEADS = {"head", "lm_head", "embed_out"}
 _LEARNED_INPUTS = {"positions", "part_positions", "queries", "blanks"}
@@ -22,23 +23,14 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
     Neither embeddings, heads and learned inputs, nor adapters: to orthogonalize the update of a factor of low rank is
     not to orthogonalize that of their product.
     """
-    embeddings = {
-        id(parameter)
-        for module in model.modules()
-        if isinstance(module, nn.Embedding)
-        for parameter in module.parameters()
-    }
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
 
     def is_hidden(name: str, parameter: nn.Parameter) -> bool:
         parts = name.split(".")
         outside = (_HEADS | _LEARNED_INPUTS) & {*parts} or any(part.startswith(_ADAPTERS) for part in parts)
-        return parameter.ndim == 2 and id(parameter) not in embeddings and not outside
+        return parameter.requires_grad and parameter.ndim == 2 and id(parameter) not in embeddings and not outside
 
-    return [
-        parameter
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad and is_hidden(name, parameter)
-    ]
+    return [parameter for name, parameter in model.named_parameters() if is_hidden(name, parameter)]
 
 
 def freeze(model: Any, parts: tuple[str, ...]) -> None:
@@ -88,3 +80,42 @@ def set_learning_rate(optimizers: list[Optimizer], scale: float) -> None:
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group.setdefault("peak_lr", group["lr"]) * scale
+
+
+class Fp32Muon(torch.optim.Muon):
+    """torch's Muon with its Newton-Schulz iterations in fp32, for processors that do not multiply in bf16.
+
+    torch has them in bf16, which is an emulation on many CPUs, and then takes nearly all of a step's time.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One step of every matrix that has a gradient."""
+        loss = closure() if closure else None
+        for group in self.param_groups:
+            for matrix in group["params"]:
+                if matrix.grad is not None:
+                    self._step(matrix, matrix.grad, group)
+        return loss
+
+    def _step(self, matrix: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state, momentum = self.state[matrix], group["momentum"]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+        state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+        update = gradient.lerp(state["momentum_buffer"], momentum)
+        rows, columns = matrix.shape
+        rate = group["lr"] * math.sqrt(max(1, rows / columns))
+        matrix.mul_(1 - group["lr"] * group["weight_decay"])
+        matrix.add_(orthogonalized(update, group["ns_coefficients"], group["ns_steps"], group["eps"]), alpha=-rate)
+
+
+def orthogonalized(matrix: Tensor, coefficients: tuple[float, float, float], num_steps: int, eps: float) -> Tensor:
+    """Roughly the nearest matrix whose singular values are all 1, by Newton and Schulz's iteration."""
+    a, b, c = coefficients
+    flat = matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix
+    flat = flat / flat.norm().clamp(min=eps)
+    for _ in range(num_steps):
+        gram = flat @ flat.mT
+        flat = a * flat + (b * gram + c * gram @ gram) @ flat
+    return flat.mT if matrix.shape[0] > matrix.shape[1] else flat

@@ -19,7 +19,7 @@ from memlm.config import (
 from memlm.models.memory_model import MemoryModel
 from memlm.runtime.cpu import precision_on
 from memlm.runtime.progress import track
-from memlm.training.flops import flop_counter
+from memlm.training.footprint import flop_counter
 from memlm_evidence.benchmarks.measuring import Benchmark, made_here, side_by_side
 from memlm_evidence.benchmarks.past import Past, Reading
 

@@ -15,7 +15,7 @@ from memlm.models.memory_model import MemoryModel
 from memlm.models.recurrent import RecurrentModel
 from memlm.text.memory_model import TextMemoryModel
 from memlm.training.checkpoint import RunFolder
-from memlm.training.flops import flops_per_token
+from memlm.training.footprint import flops_per_token
 from memlm.training.loop import fit
 from memlm.training.memory_model import window_sampler
 from memlm.training.objectives import combined, objective_of
