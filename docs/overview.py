@@ -14,7 +14,7 @@ from typing import Any
 
 import memlm
 from memlm.runtime.results import Provenance
-from memlm_evidence.experiments.embeddings.result import EmbeddingsResult
+from memlm_evidence.experiments.embeddings import EmbeddingsResult
 from memlm_evidence.experiments.table import read_results
 from memlm_evidence.pages.page import environment
 from memlm_evidence.pages.run import REFERENCE, read_run

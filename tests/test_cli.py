@@ -10,6 +10,7 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from pkgutil import resolve_name
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ from memlm.text.autoencoder import TextAutoencoder
 from memlm_evidence.cli.reproduce import Reproduce
 from memlm_evidence.experiments import reproduce as experiments
 from memlm_evidence.experiments.exact_recall import RecallPlan, RecallResult
-from memlm_evidence.experiments.memory_training import MEMORY_TRAINING, MemoryTrainingPlan, MemoryTrainingResult
+from memlm_evidence.experiments.memory_training import MEMORY_TRAINING, MemoryTrainingResult
 from tiny import made_up_comparison, made_up_known_sources, recorded
 
 CONTRACT = {
@@ -377,7 +378,7 @@ STEPS = {**STEPS, "rows": [STEPS]}
 
 
 def test_claims_are_measured_and_decided(memlm: Memlm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def measure(_: Path, plan: MemoryTrainingPlan) -> MemoryTrainingResult:
+    def measure(_: Path, plan: Any) -> MemoryTrainingResult:
         return MemoryTrainingResult.from_dict(STEPS)
 
     monkeypatch.setattr(experiments, "EXPERIMENTS", (replace(MEMORY_TRAINING, run=measure),))

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from memlm_evidence.experiments.non_invertible import NonInvertiblePlan, NonInvertibleResult
 from memlm_evidence.experiments.non_invertible.page import write_known_sources_report
-from memlm_evidence.experiments.non_invertible.plan import NonInvertiblePlan
-from memlm_evidence.experiments.non_invertible.result import NonInvertibleResult
 from memlm_evidence.experiments.non_invertible.run import ImpossibleError, job, run
 from memlm_evidence.known_sources.calibration import CalibrationRun
 from memlm_evidence.known_sources.plans import CalibrationPlan, DistortionPlan, StatePlan

@@ -11,7 +11,6 @@ from memlm.config import AutoencoderRecipe, LanguageModelConfig, MemoryModelReci
 from memlm_evidence.cli.claims import Claims
 from memlm_evidence.experiments import embeddings, memory_model, paper_size, reproduce
 from memlm_evidence.experiments.embeddings import EMBEDDINGS
-from memlm_evidence.experiments.embeddings import paper as embeddings_paper
 from memlm_evidence.experiments.experiment import Experiment
 from memlm_evidence.experiments.memory_model import MEMORY_MODEL
 from memlm_evidence.experiments.reproduce import reproduce_claims
@@ -83,7 +82,7 @@ def test_several_processes_answer_nothing(
     out = tmp_path / "out"
     command = Claims(names=("causal-embeddings-hold-little",), preset="paper", out=out)
     with monkeypatch.context() as patch:
-        for module in (embeddings_paper, reproduce):
+        for module in (paper_size, reproduce):
             patch.setattr(module, "world_size", lambda: 2)
         assert command.run() == {}
         assert not (out / "results").exists()

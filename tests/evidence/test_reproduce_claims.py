@@ -52,6 +52,7 @@ class Counted:
             folder=name,
             presets=dict.fromkeys(("quick", "standard"), lambda seed: (name, seed, self.size)),
             run=self.measure,
+            page=lambda _: None,
             result=Noted,
             claims=(),
             seeded=name != "substitution",

@@ -1,6 +1,8 @@
 """Sweeps: every run once, whatever happens to the processes that measure them."""
 
 import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -262,7 +264,9 @@ def test_a_worker_that_is_killed_leaves_its_run_to_another(four: SweepConfig, wh
     thread.start()
     while thread.is_alive() and not list(tmp_path.glob("cells/*/checkpoints/*/step-*")):
         time.sleep(0.002)
-    next(iter(multiprocessing.active_children())).kill()
+    worker = multiprocessing.active_children()[0].pid
+    assert worker
+    os.kill(worker, signal.SIGKILL)
     thread.join()
     assert rows(tmp_path) == rows(whole)
 

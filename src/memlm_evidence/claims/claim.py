@@ -69,15 +69,15 @@ class Claim(Generic[Found]):
 
     name: str
     statement: str
-    experiment: str
-    """The file of results that decides it, without its seed and ending."""
     quantity: str
     """What is measured."""
     threshold: float
-    at_least: bool
+    at_least: bool = True
     """Whether the claim asks for at least the threshold, or for at most."""
     measure: Callable[[Found], Measured | None]
     """The number in a result; None where the result says that it was not measured."""
+    experiment: str = ""
+    """The file of results that decides it, without its seed and ending. The table of experiments says it of theirs."""
 
     def verdict(self, measured: Measured) -> Verdict:
         """Holds or fails if the whole interval does, and is otherwise undecided."""

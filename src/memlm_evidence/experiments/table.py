@@ -3,6 +3,7 @@
 import difflib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ EXPERIMENTS: tuple[Experiment[Any, Any], ...] = (
     NON_INVERTIBLE,
     SETTLE_CAUSAL,
 )
-CLAIMS: tuple[Claim[Any], ...] = tuple(claim for experiment in EXPERIMENTS for claim in experiment.claims)
+CLAIMS: tuple[Claim[Any], ...] = tuple(
+    replace(claim, experiment=experiment.name) for experiment in EXPERIMENTS for claim in experiment.claims
+)
 PRESETS = ("quick", "standard", "paper")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from memlm.runtime.tables import Table
 from memlm.runtime.wording import human, number, quantity, share
-from memlm_evidence.experiments.embeddings.result import EmbeddingsResult
+from memlm_evidence.experiments.embeddings import EmbeddingsResult
 from memlm_evidence.pages.page import Page
 from memlm_evidence.pages.seeds import CAPTION, named_over_seeds, of, seeds_table
 

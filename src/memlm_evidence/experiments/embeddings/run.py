@@ -24,10 +24,9 @@ from memlm.recipes.causal import causal, retrieval
 from memlm.recipes.scale import Scale
 from memlm.runtime.results import Provenance
 from memlm.training.train import train
-from memlm_evidence.experiments.embeddings.paper import compare_paper_size
-from memlm_evidence.experiments.embeddings.plan import LanguageMixer, PaperPlan, Plan
-from memlm_evidence.experiments.embeddings.result import EmbeddingRow, EmbeddingsResult, Slopes
+from memlm_evidence.experiments.embeddings import EmbeddingRow, EmbeddingsResult, LanguageMixer, PaperPlan, Plan, Slopes
 from memlm_evidence.experiments.embeddings.slopes import fit_slopes
+from memlm_evidence.experiments.paper_size import compare_embeddings
 
 OBJECTIVES = ("untrained", "causal", "retrieval", "autoencoder")
 POOLINGS = ("last", "mean", "positional")
@@ -51,11 +50,11 @@ def run(
         None where one of several processes only trains, at the paper's sizes.
 
     Raises:
-        ValueError: as `paper.compare_paper_size`.
+        ValueError: as `paper_size.compare_embeddings`.
     """
     plan = plan or Plan()
     return (
-        compare_paper_size(out, plan) if isinstance(plan, PaperPlan) else compare(out, plan, cache=cache, quiet=quiet)
+        compare_embeddings(out, plan) if isinstance(plan, PaperPlan) else compare(out, plan, cache=cache, quiet=quiet)
     )
 
 

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from scipy.stats import t
 
 from memlm.runtime.results import Interval
-from memlm_evidence.experiments.embeddings.result import Slopes
+from memlm_evidence.experiments.embeddings import Slopes
 
 Points = Float[np.ndarray, " point"]
 

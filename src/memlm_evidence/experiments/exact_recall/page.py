@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from memlm.runtime.tables import Table
 from memlm.runtime.wording import human, share
-from memlm_evidence.experiments.exact_recall.result import RecallResult
+from memlm_evidence.experiments.exact_recall import RecallResult
 from memlm_evidence.pages.figures import line_figure
 from memlm_evidence.pages.page import Page
 from memlm_evidence.pages.seeds import line_over_seeds, over_seeds

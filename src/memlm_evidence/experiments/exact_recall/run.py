@@ -15,8 +15,7 @@ from memlm.recipes.scale import Scale
 from memlm.runtime.results import Provenance
 from memlm.training.train import train
 from memlm_evidence.benchmarks.recall import Recall
-from memlm_evidence.experiments.exact_recall.plan import RecallPlan
-from memlm_evidence.experiments.exact_recall.result import RecallResult
+from memlm_evidence.experiments.exact_recall import RecallPlan, RecallResult
 from memlm_evidence.experiments.memory_model.training import trained_encoder
 
 

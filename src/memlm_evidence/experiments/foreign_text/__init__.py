@@ -1,9 +1,74 @@
 """Memories are not trivial codes: what was never in training is held too, and what is unlikely is held worse."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from memlm.config import Attention, AutoencoderRecipe
+from memlm.recipes.autoencoder import autoencoder
+from memlm.recipes.scale import Scale
+from memlm.runtime.measures import Regeneration
+from memlm_evidence.claims import Claim, ExperimentResult, Measured
 from memlm_evidence.experiments.experiment import Experiment, deferred
-from memlm_evidence.experiments.foreign_text.claims import CLAIMS
-from memlm_evidence.experiments.foreign_text.plan import ForeignTextPlan
-from memlm_evidence.experiments.foreign_text.result import ForeignTextResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignTextPlan:
+    """What to train, and on how much; as it is, the standard preset's."""
+
+    chunk_len: int = 64
+    memory_dim: int = 256
+    num_tokens: int = 750_000
+    seed: int = 0
+
+    @classmethod
+    def quick(cls, seed: int) -> "ForeignTextPlan":
+        """As small as the claims can be decided."""
+        return cls(chunk_len=32, memory_dim=128, num_tokens=300_000, seed=seed)
+
+    def recipe(self, mixer: str) -> AutoencoderRecipe:
+        """Ours; or the same with attention, which nothing can be grown into."""
+        scale = Scale(chunk_len=self.chunk_len, memory_dim=self.memory_dim, num_tokens=self.num_tokens, seed=self.seed)
+        if mixer == "masked_mixer":
+            return autoencoder(scale)
+        whole = autoencoder(scale, grown_from=0)
+        encoder, decoder = (replace(stack, mixer=Attention()) for stack in (whole.model.encoder, whole.model.decoder))
+        return replace(whole, model=replace(whole.model, encoder=encoder, decoder=decoder))
+
+    def folder(self, mixer: str) -> str:
+        """Of the run; that of ours is the embeddings experiment's too."""
+        name = "positional" if mixer == "masked_mixer" else mixer
+        return f"autoencoder-{name}-seed-{self.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextRow(Regeneration):
+    """What an autoencoder's own decoder gives back of one kind of text."""
+
+    mixer: str
+    text: str
+    """As `evaluation_sets` call it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignTextResult(ExperimentResult):
+    """By mixer and kind of text."""
+
+    name: ClassVar[str] = "foreign-text"
+    rows: Sequence[TextRow]
+    samples: Mapping[str, Sequence[Mapping[str, Any]]]
+    """Passages drawn at random, given back, by mixer."""
+
+    def row(self, mixer: str, text: str) -> TextRow:
+        """That of a mixer and a kind of text."""
+        return next(row for row in self.rows if (row.mixer, row.text) == (mixer, text))
+
+
+def _random_tokens(result: ForeignTextResult) -> Measured:
+    """Token accuracy on random tokens over that on held-out text."""
+    text, noise = (result.row("masked_mixer", name) for name in ("held_out", "random_tokens"))
+    return Measured(*(end / text.token_accuracy for end in Measured.of(noise, "token_accuracy")))
+
 
 FOREIGN_TEXT = Experiment[ForeignTextPlan, ForeignTextResult](
     name=ForeignTextResult.name,
@@ -12,5 +77,30 @@ FOREIGN_TEXT = Experiment[ForeignTextPlan, ForeignTextResult](
     run=deferred("memlm_evidence.experiments.foreign_text.run:run"),
     page=deferred("memlm_evidence.experiments.foreign_text.page:page"),
     result=ForeignTextResult,
-    claims=CLAIMS,
+    claims=(
+        Claim(
+            name="attention-autoencoders-hold-more",
+            statement="So does one of attention, though it is slower to learn: more than any language model's last "
+            "state.",
+            quantity="token accuracy of its own decoder",
+            threshold=0.15,
+            measure=lambda result: Measured.of(result.row("attention", "held_out"), "token_accuracy"),
+        ),
+        Claim(
+            name="memories-hold-foreign-text",
+            statement="Memories hold text of a kind that was never trained on: a novel, after addresses.",
+            quantity="token accuracy of its own decoder",
+            threshold=0.95,
+            measure=lambda result: Measured.of(result.row("masked_mixer", "novel"), "token_accuracy"),
+        ),
+        Claim(
+            name="memories-are-no-trivial-codes",
+            statement="Memories lean on what text is like: uniformly random tokens, which a mere code would keep as "
+            "well, they keep worse.",
+            quantity="share of random tokens given back, over the share of held-out text's",
+            threshold=0.9,
+            at_least=False,
+            measure=_random_tokens,
+        ),
+    ),
 )

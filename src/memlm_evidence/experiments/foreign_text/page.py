@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from memlm.runtime.wording import human, number, share
-from memlm_evidence.experiments.foreign_text.result import ForeignTextResult
+from memlm_evidence.experiments.foreign_text import ForeignTextResult
 from memlm_evidence.pages.page import Page
 from memlm_evidence.pages.seeds import of, seeds_table
 

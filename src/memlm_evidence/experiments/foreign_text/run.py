@@ -14,8 +14,7 @@ from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.evaluation_sets import corpus_sets, evaluate_sets, foreign_sets
 from memlm.text.samples import Sample, random_passages
 from memlm.training.train import train
-from memlm_evidence.experiments.foreign_text.plan import ForeignTextPlan
-from memlm_evidence.experiments.foreign_text.result import ForeignTextResult, TextRow
+from memlm_evidence.experiments.foreign_text import ForeignTextPlan, ForeignTextResult, TextRow
 
 MIXERS = ("masked_mixer", "attention")
 

@@ -8,7 +8,7 @@ from memlm.config import AutoencoderRecipe, MemoryModelRecipe
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.memory_model import encoder_decoder, memory_model, oracle, without_memory
 from memlm.recipes.scale import Scale
-from memlm_evidence.experiments.memory_model.plan import Plan
+from memlm_evidence.experiments.memory_model import Plan
 
 RECURRENT = "recurrent"
 """Memory tokens carried from chunk to chunk: a model of its own, trained as `combined`'s decoder."""

@@ -7,9 +7,9 @@ from typing import Any
 
 from memlm.runtime.tables import Table
 from memlm.runtime.wording import human, number, percent, share
+from memlm_evidence.experiments.exact_recall import RecallResult
 from memlm_evidence.experiments.exact_recall.page import page as recall
-from memlm_evidence.experiments.exact_recall.result import RecallResult
-from memlm_evidence.experiments.memory_model.result import MemoryModelResult, VariantRow
+from memlm_evidence.experiments.memory_model import MemoryModelResult, VariantRow
 from memlm_evidence.pages.definitions import made_by
 from memlm_evidence.pages.figures import Figure, line_figure
 from memlm_evidence.pages.page import Page

@@ -18,6 +18,7 @@ from memlm.probing.encoders import MemoryEncoder
 from memlm.probing.results import ProbeRow
 from memlm.probing.texts import ProbeTexts
 from memlm.runtime.results import Provenance, Result, read_json_lines
+from memlm_evidence.experiments.memory_model import Difference, MemoryModelResult, PaperPlan, Plan, VariantRow
 from memlm_evidence.experiments.memory_model.conditions import (
     CONDITIONS,
     RECURRENT,
@@ -26,10 +27,8 @@ from memlm_evidence.experiments.memory_model.conditions import (
     combined_recipe,
     variants,
 )
-from memlm_evidence.experiments.memory_model.paper import compare_paper_size
-from memlm_evidence.experiments.memory_model.plan import PaperPlan, Plan
-from memlm_evidence.experiments.memory_model.result import Difference, MemoryModelResult, VariantRow
 from memlm_evidence.experiments.memory_model.training import Data, Trained, trained_encoder
+from memlm_evidence.experiments.paper_size import compare_memory_models
 
 WITH_MEMORIES = ("causal", "combined", "curriculum")
 RICH = 0.995
@@ -45,11 +44,11 @@ def run(
         None where one of several processes only trains, at the paper's sizes.
 
     Raises:
-        ValueError: as `paper.compare_paper_size`.
+        ValueError: as `paper_size.compare_memory_models`.
     """
     plan = plan or Plan()
     if isinstance(plan, PaperPlan):
-        return compare_paper_size(out, plan)
+        return compare_memory_models(out, plan)
     return compare(out, plan, cache=cache or default_cache(), quiet=quiet)
 
 

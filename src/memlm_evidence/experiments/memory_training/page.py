@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from memlm.runtime.tables import Table
 from memlm.runtime.wording import number
-from memlm_evidence.experiments.memory_training.result import MemoryTrainingResult
+from memlm_evidence.experiments.memory_training import MemoryTrainingResult
 from memlm_evidence.pages.figures import Line, line_figure
 from memlm_evidence.pages.page import Page
 

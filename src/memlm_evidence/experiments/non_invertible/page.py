@@ -7,7 +7,7 @@ from typing import Any
 
 from memlm.runtime.tables import Table
 from memlm.runtime.wording import number, percent, share
-from memlm_evidence.experiments.non_invertible.result import NonInvertibleResult
+from memlm_evidence.experiments.non_invertible import NonInvertibleResult
 from memlm_evidence.pages.definitions import made_by
 from memlm_evidence.pages.figures import Figure, Line, line_figure
 from memlm_evidence.pages.page import Page

@@ -15,8 +15,7 @@ import torch
 from memlm.runtime.cache import digest
 from memlm.runtime.executor import Job, Row, run_jobs
 from memlm.runtime.results import Provenance
-from memlm_evidence.experiments.non_invertible.plan import NonInvertiblePlan
-from memlm_evidence.experiments.non_invertible.result import NonInvertibleResult
+from memlm_evidence.experiments.non_invertible import NonInvertiblePlan, NonInvertibleResult
 from memlm_evidence.known_sources.calibration import CalibrationRun, calibration_runs
 from memlm_evidence.known_sources.rate_distortion import DistortionRun, distortion_runs, ideal_over_stored, limit
 from memlm_evidence.known_sources.retained_state import StateRun, state_runs

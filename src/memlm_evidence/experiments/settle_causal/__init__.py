@@ -1,9 +1,53 @@
 """No attack gives a text back from one state of a causal model."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from memlm.config import ReadingConfig
+from memlm_evidence.attacks.results import AttackRow
+from memlm_evidence.claims import Claim, ExperimentResult, Measured
 from memlm_evidence.experiments.experiment import Experiment, deferred
-from memlm_evidence.experiments.settle_causal.claims import CLAIMS
-from memlm_evidence.experiments.settle_causal.plan import SettlingPlan
-from memlm_evidence.experiments.settle_causal.result import SettlingResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettlingPlan:
+    """What to train, and how hard to attack it; as it is, the standard preset's."""
+
+    chunk_len: int = 16
+    num_tokens: int = 1_000_000
+    reading: ReadingConfig = field(
+        default_factory=lambda: ReadingConfig(num_steps=300, max_chunks=15_000, test_chunks=300)
+    )
+    num_texts: int = 8
+    """Texts that are searched for."""
+    search_steps: int = 60
+    seed: int = 0
+
+    @classmethod
+    def quick(cls, seed: int) -> "SettlingPlan":
+        """As small as the claim can be decided."""
+        return cls(num_tokens=500_000, num_texts=4, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettlingResult(ExperimentResult):
+    """Attacks, and what they say of the claim (`attacks.settle`)."""
+
+    name: ClassVar[str] = "settle-causal"
+    encoder: str
+    chunk_len: int
+    layer: int
+    attacks: Sequence[AttackRow]
+    claim: str
+    verdict: str
+
+
+def _best_attack(result: SettlingResult) -> Measured:
+    """Token accuracy of the best attack that is given one vector."""
+    attacks = [attack for attack in result.attacks if attack.from_one_vector]
+    return Measured.of(max(attacks, key=lambda attack: attack.token_accuracy), "token_accuracy")
+
 
 SETTLE_CAUSAL = Experiment[SettlingPlan, SettlingResult](
     name=SettlingResult.name,
@@ -12,5 +56,14 @@ SETTLE_CAUSAL = Experiment[SettlingPlan, SettlingResult](
     run=deferred("memlm_evidence.experiments.settle_causal.run:run"),
     page=deferred("memlm_evidence.experiments.settle_causal.page:page"),
     result=SettlingResult,
-    claims=CLAIMS,
+    claims=(
+        Claim(
+            name="no-attack-refutes-it",
+            statement="No attack on one state of a causal model gives its text back.",
+            quantity="token accuracy of the best attack on one vector",
+            threshold=0.9,
+            at_least=False,
+            measure=_best_attack,
+        ),
+    ),
 )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from memlm.runtime.wording import share
-from memlm_evidence.experiments.settle_causal.result import SettlingResult
+from memlm_evidence.experiments.settle_causal import SettlingResult
 from memlm_evidence.pages.page import Page
 from memlm_evidence.pages.seeds import of, seeds_table
 

@@ -5,8 +5,7 @@ from pathlib import Path
 from memlm.recipes.causal import causal
 from memlm.training.train import train
 from memlm_evidence.attacks.settle import settle
-from memlm_evidence.experiments.settle_causal.plan import SettlingPlan
-from memlm_evidence.experiments.settle_causal.result import SettlingResult
+from memlm_evidence.experiments.settle_causal import SettlingPlan, SettlingResult
 
 
 def run(out: Path, plan: SettlingPlan | None = None, *, quiet: bool = False) -> SettlingResult:

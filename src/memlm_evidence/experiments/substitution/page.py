@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from memlm.runtime.tables import Table
 from memlm.runtime.wording import number
-from memlm_evidence.experiments.substitution.result import SubstitutionResult
+from memlm_evidence.experiments.substitution import SubstitutionResult
 from memlm_evidence.pages.figures import Line, line_figure
 from memlm_evidence.pages.page import Page
 

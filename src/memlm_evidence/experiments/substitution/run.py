@@ -1,12 +1,13 @@
 """Claim: memories in place of tokens save time, operations and cache."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from memlm_evidence.benchmarks.substitution import Substitution
-from memlm_evidence.experiments.substitution.plan import SubstitutionPlan
-from memlm_evidence.experiments.substitution.result import SubstitutionResult
+from memlm_evidence.experiments.substitution import SubstitutionResult
 
 
-def run(_: Path, plan: SubstitutionPlan) -> SubstitutionResult:
-    """Measure; nothing is trained."""
-    return SubstitutionResult.from_dict(Substitution(**vars(plan)).run())
+def run(_: Path, options: Mapping[str, Any]) -> SubstitutionResult:
+    """Measure, with these options of the benchmark; nothing is trained."""
+    return SubstitutionResult.from_dict(Substitution(**options).run())
