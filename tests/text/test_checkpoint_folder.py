@@ -57,7 +57,7 @@ class Tied(nn.Module):
 def test_tied_weights_are_written_once_and_tied_again(trained: TextAutoencoder, tmp_path: Path) -> None:
     model, other = Tied(), Tied()
     checkpoint_folder.save(tmp_path / "model", trained.config, model.state_dict(), trained.tokenizer, {})
-    tensors = checkpoint_folder.load(tmp_path / "model", AutoencoderConfig).tensors
+    _, tensors, _, _ = checkpoint_folder.load(tmp_path / "model", AutoencoderConfig)
     assert set(tensors) == {"embed.weight"}
     checkpoint_folder.load_weights(other, tensors, tmp_path)
     assert torch.equal(other.embed.weight, model.embed.weight)

@@ -5,7 +5,7 @@ Parallel decoding sees no token of the chunk, so its argmax is never teacher-for
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -43,7 +43,6 @@ def score(
     *,
     memory: MemoryVectors | None = None,
     only_nats: bool = False,
-    device: torch.device | str = "cpu",
     advance: Callable[[int], None] | None = None,
 ) -> Scores:
     """Regenerate chunks and score every token; `advance` hears of each batch's tokens.
@@ -59,8 +58,7 @@ def score(
         return written, token_nats(output.logits, batch)
 
     num_rows = batch_chunks(chunks.tokens.shape[1], vocab_size)
-    options: Any = {"memory": memory, "device": device, "advance": advance}
-    predicted, nats = compute_in_batches(model, chunks, num_rows, compute, **options)
+    predicted, nats = compute_in_batches(model, chunks, num_rows, compute, memory=memory, advance=advance)
     return Scores(predicted, nats, chunks)
 
 

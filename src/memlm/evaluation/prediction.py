@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -39,7 +38,6 @@ def predict(
     vocab_size: int,
     *,
     term: Literal["causal", "copy"] = "causal",
-    device: torch.device | str = "cpu",
     advance: Callable[[int], None] | None = None,
 ) -> Prediction:
     """Score every token of windows under a memory model's next-token probabilities: after the memories of earlier
@@ -49,7 +47,7 @@ def predict(
         return (token_nats(getattr(model(batch.tokens, batch.mask, terms=(term,)), term), batch),)
 
     num_rows = batch_chunks(windows.tokens[0].size, vocab_size)
-    (nats,) = compute_in_batches(model, windows, num_rows, compute, device=device, advance=advance)
+    (nats,) = compute_in_batches(model, windows, num_rows, compute, advance=advance)
     return Prediction(nats, windows)
 
 

@@ -48,10 +48,7 @@ def batch_chunks(chunk_len: int, width: int) -> int:
 
 
 def batches(
-    rows: Chunks | LazyChunks | Windows,
-    device: torch.device | str,
-    num_rows: int,
-    memory: MemoryVectors | None = None,
+    rows: Chunks | LazyChunks | Windows, device: torch.device | str, num_rows: int, memory: MemoryVectors | None = None
 ) -> Iterator[Batch]:
     """Chunks (or windows) in order, so many at a time, on a device, with their frozen memories if there are any."""
     for start in range(0, len(rows.document), num_rows):
@@ -67,14 +64,13 @@ def compute_in_batches(
     compute: Callable[[Batch], Sequence[Tensor]],
     *,
     memory: MemoryVectors | None = None,
-    device: torch.device | str = "cpu",
     advance: Callable[[int], None] | None = None,
 ) -> list[np.ndarray]:
-    """What `compute` gives for all rows, batch by batch, with the model in evaluation mode meanwhile.
+    """What `compute` gives for all rows, batch by batch, with the model in evaluation mode, where it is.
 
     `advance` hears of each batch's tokens.
     """
-    was_training = model.training
+    was_training, device = model.training, next(model.parameters(), torch.empty(0)).device
     model.eval()
     found: list[list[np.ndarray]] = []
     for batch in batches(rows, device, num_rows, memory):

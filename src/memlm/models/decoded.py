@@ -98,10 +98,8 @@ def num_regenerated(logits: Logits, vocab_size: int) -> Int[Tensor, " chunk"]:
 def decode(model: Autoencoder, memory: MemoryVectors, num_tokens: Int[Tensor, " chunk"] | None = None) -> Decoded:
     """Decode memories, encode the result, and search for a better text where its memory differs.
 
-    Args:
-        model: an autoencoder, in evaluation mode.
-        memory: of root mean square 1, as its encoder makes them.
-        num_tokens: of each chunk; not needed for a model with an end token.
+    The model is in evaluation mode, memories have root mean square 1, as its encoder makes them, and `num_tokens` of
+    each chunk are not needed for a model with an end token.
 
     Raises:
         ValueError: `num_tokens` is missing, and the model has no end token.

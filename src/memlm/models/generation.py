@@ -24,13 +24,8 @@ def generate(
 ) -> Int[Tensor, " new_token"]:
     """Generate tokens; whole chunks of the prompt are read as memories, the rest as the start of the current chunk.
 
-    Args:
-        model: in evaluation mode.
-        tokens: the prompt.
-        earlier: memories of the text before it, and the number of tokens of each chunk.
-        max_new_tokens: how many to generate.
-        streamer: a transformers streamer.
-        options: of transformers' `generate`.
+    The model is in evaluation mode; `earlier` are memories of the text before the prompt, and the number of tokens of
+    each chunk; `streamer` and `options` are transformers'.
 
     Raises:
         ValueError: `max_new_tokens` is not positive.

@@ -138,8 +138,5 @@ def _rotate(heads: Tensor, angles: Tensor) -> Tensor:
     return torch.cat((left * cos - right * sin, left * sin + right * cos), dim=-1)
 
 
-MIXERS: dict[type[config.MixerConfig], Any] = {
-    config.MaskedMixer: MaskedMixer,
-    config.Attention: Attention,
-}
+MIXERS: dict[type[config.MixerConfig], Any] = {config.MaskedMixer: MaskedMixer, config.Attention: Attention}
 """Each configuration's mixer."""

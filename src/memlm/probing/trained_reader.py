@@ -188,4 +188,4 @@ def codes_of(table: Float[Tensor, "vocab dim"]) -> Float[Tensor, "vocab code"]:
 
 def _score(module: nn.Module, chunks: Chunks, memory: MemoryVectors, *, only_nats: bool = False) -> Scores:
     codes = module.get_buffer("head.codes")
-    return score(module, chunks, len(codes), memory=memory, only_nats=only_nats, device=codes.device)
+    return score(module, chunks, len(codes), memory=memory, only_nats=only_nats)

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -27,15 +27,6 @@ FORMATS: dict[type[ModelConfig], str] = {
 """The `format` in provenance.json, for models of each configuration."""
 FORMAT_VERSION = 1
 _FILES = ("config.json", "model.safetensors", "tokenizer.json", "provenance.json")
-
-
-class Contents(NamedTuple):
-    """The contents of a checkpoint folder."""
-
-    config: ModelConfig
-    tensors: dict[str, Tensor]
-    tokenizer: Tokenizer
-    provenance: dict[str, Any]
 
 
 def save(
@@ -138,8 +129,8 @@ def config_class(name_or_path: str | Path) -> type[ModelConfig] | None:
     return next((cls for cls, name in FORMATS.items() if name == found), None)
 
 
-def load(folder: Path, cls: type[ModelConfig]) -> Contents:
-    """Read a checkpoint folder that holds a model of a configuration of this class.
+def load(folder: Path, cls: type[ModelConfig]) -> tuple[ModelConfig, dict[str, Tensor], Tokenizer, dict[str, Any]]:
+    """Configuration, tensors, tokenizer and provenance of a checkpoint of a model of this class.
 
     Raises:
         ValueError: a file is missing, truncated, of another format, or of a newer version; says which and why.
@@ -156,7 +147,7 @@ def load(folder: Path, cls: type[ModelConfig]) -> Contents:
     config, tokenizer = cls.read(folder / "config.json"), Tokenizer.load(folder)
     if tokenizer.fingerprint != provenance.get("tokenizer"):
         raise ValueError(f"{folder}: tokenizer.json is not the tokenizer that this model was trained with")
-    return Contents(config, _load_tensors(folder / "model.safetensors"), tokenizer, provenance)
+    return config, _load_tensors(folder / "model.safetensors"), tokenizer, provenance
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:

@@ -45,10 +45,9 @@ def causal_nats(
     model: LanguageModel, chunks: Chunks, advance: Callable[[int], None] | None = None
 ) -> Float[np.ndarray, "chunk token_less_one"]:
     """Cross-entropy in nats of each token but a chunk's first, given those before it; 0 at the padding."""
-    device = next(model.parameters()).device
     num_chunks = batch_chunks(chunks.tokens.shape[1], model.config.vocab_size)
 
     def compute(batch: Batch) -> tuple[Tensor]:
         return (next_token_nats(model(batch.tokens, batch.mask), batch),)
 
-    return compute_in_batches(model, chunks, num_chunks, compute, device=device, advance=advance)[0]
+    return compute_in_batches(model, chunks, num_chunks, compute, advance=advance)[0]

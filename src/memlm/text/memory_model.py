@@ -36,13 +36,7 @@ class TextMemoryModel(MemoryTextModel[MemoryModel, MemoryModelConfig]):
 
     @torch.no_grad()
     def generate(
-        self,
-        prompt: str,
-        *,
-        past: str | Memory = "",
-        max_new_tokens: int = 100,
-        streamer: Any = None,
-        **options: Any,
+        self, prompt: str, *, past: str | Memory = "", max_new_tokens: int = 100, streamer: Any = None, **options: Any
     ) -> str:
         """Continue a prompt, with the text before it as memories.
 
@@ -94,14 +88,11 @@ class TextMemoryModel(MemoryTextModel[MemoryModel, MemoryModelConfig]):
         windows = all_windows(split_into_chunks(split, shape.chunk_len), num_chunks)
         total = int(windows.mask.sum())
         with track(f"Predicting {name}", total=total, unit="tokens", quiet=quiet) as advance:
-            prediction = predict(self.model, windows, shape.vocab_size, device=self.device, advance=advance)
+            prediction = predict(self.model, windows, shape.vocab_size, advance=advance)
         values, intervals = prediction_measures(prediction)
         if self.model.encoder is not None:
             values["retention"] = self.evaluate_retention(split, name=name, quiet=quiet).to_dict()
-        values |= {
-            "window_chunks": num_chunks,
-            "decoder_positions_per_chunk": self.model.decoder_positions_per_chunk,
-        }
+        values |= {"window_chunks": num_chunks, "decoder_positions_per_chunk": self.model.decoder_positions_per_chunk}
         return self._result(name, values, intervals)
 
     def evaluate_retention(self, split: TokenSplit, *, name: str, quiet: bool = True) -> Result:
@@ -109,7 +100,7 @@ class TextMemoryModel(MemoryTextModel[MemoryModel, MemoryModelConfig]):
         shape, regenerator = self.config.shape, Regenerator(self.model)
         values, intervals = self._regeneration(regenerator, split, name=name, quiet=quiet)
         correct = {
-            fill: score(regenerator, some, shape.vocab_size, device=self.device).correct
+            fill: score(regenerator, some, shape.vocab_size).correct
             for fill, some in fill_pieces(split, shape.chunk_len).items()
         }
         values |= exactness({fill: np.all(some, axis=1) for fill, some in correct.items()})

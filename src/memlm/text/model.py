@@ -166,7 +166,7 @@ class MemoryTextModel(TextModel[Model, MemoryConfiguration]):
         chunks = split_into_chunks(split, shape.chunk_len)
         total = int(chunks.mask.sum())
         with track(f"Regenerating {name}", total=total, unit="tokens", quiet=quiet) as advance:
-            scores = score(regenerator, chunks, shape.vocab_size, device=self.device, advance=advance)
+            scores = score(regenerator, chunks, shape.vocab_size, advance=advance)
         return regeneration_measures(
             scores,
             -self.unconditional.numpy()[chunks.tokens],

@@ -50,11 +50,10 @@ def _sample(model: TextAutoencoder, name: str, chunks: Chunks) -> Sample:
     runs = [(key, [*run]) for key, run in itertools.groupby(tokens, key=lambda row: (row[0] == row[1], row[2]))]
     return {
         "document": name,
-        "pieces": [[_text(model, ids) for ids in list(zip(*run, strict=True))[:2]] for _, run in runs],
+        # -1 is no token: one is missing or too many.
+        "pieces": [
+            [model.tokenizer.decode(token for token in ids if token >= 0) for ids in list(zip(*run, strict=True))[:2]]
+            for _, run in runs
+        ],
         "unsure": [unsure for (_, unsure), _ in runs],
     }
-
-
-def _text(model: TextAutoencoder, ids: Sequence[int]) -> str:
-    """-1 is no token: one is missing or too many."""
-    return model.tokenizer.decode(token for token in ids if token >= 0)

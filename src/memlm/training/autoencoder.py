@@ -70,10 +70,7 @@ class AutoencoderTraining(ModelTraining):
         short = sample_chunks(split, shape.chunk_len, len(whole.mask), seed=0, step=0, short_fraction=1.0)
 
         def evaluate(model: nn.Module) -> dict[str, float]:
-            device = next(model.parameters()).device
-            found, of_short = (
-                quick_measures(score(model, chunks, shape.vocab_size, device=device)) for chunks in (whole, short)
-            )
+            found, of_short = (quick_measures(score(model, chunks, shape.vocab_size)) for chunks in (whole, short))
             return {**found, "short_exact_match": of_short["exact_match"], "chunk_len": shape.chunk_len}
 
         return evaluate

@@ -78,12 +78,11 @@ class MemoryModelTraining(ModelTraining):
 
         def evaluate(model: nn.Module) -> dict[str, float]:
             assert isinstance(model, MemoryModel)
-            device = next(model.parameters()).device
             found: dict[str, float] = {}
             if stage.weights.retention:
-                found |= quick_measures(score(Regenerator(model), chunks, shape.vocab_size, device=device))
+                found |= quick_measures(score(Regenerator(model), chunks, shape.vocab_size))
             if stage.weights.causal:
-                prediction = predict(model, windows, shape.vocab_size, device=device)
+                prediction = predict(model, windows, shape.vocab_size)
                 found["causal_nats_per_token"] = float(prediction.nats[windows.mask].mean())
             return found
 
