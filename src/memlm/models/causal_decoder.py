@@ -71,12 +71,6 @@ class CausalDecoder(nn.Module):
         head: nn.Module = self.hf.get_output_embeddings()
         return head
 
-    @property
-    def end_tokens(self) -> int | list[int] | None:
-        """The default end-of-text tokens of `generate`."""
-        ends: int | list[int] | None = self.hf.generation_config.eos_token_id
-        return ends
-
     def states(self, inputs: Hidden, context: Context) -> Hidden:
         """Causal hidden states [row token dim] of inputs after a context."""
         given = self._after(inputs, context)

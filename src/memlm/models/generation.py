@@ -95,7 +95,7 @@ def _within_chunk(
 
 def _is_end(model: MemoryModel, last: Tensor, options: dict[str, Any]) -> bool:
     """Whether this token [1] ends the text, which cannot be seen from its number where it fills the chunk."""
-    ends = options.get("eos_token_id", model.decoder.end_tokens)
+    ends = options.get("eos_token_id", model.decoder.hf.generation_config.eos_token_id)
     return ends is not None and bool(torch.isin(last, torch.as_tensor(ends, device=last.device)))
 
 

@@ -95,7 +95,9 @@ class Attention(Mixer):
         self.num_heads, self.causal = cfg.num_heads, causal
         self.inward = linear(dim, 3 * dim)
         self.outward = linear(dim, dim, gain=0.0)
-        self.register_buffer("angles", _rotary_angles(chunk_len, dim // cfg.num_heads), persistent=False)
+        head_dim = dim // cfg.num_heads
+        frequency = 10_000.0 ** (-torch.arange(0, head_dim, 2) / head_dim)
+        self.register_buffer("angles", torch.arange(chunk_len)[:, None] * frequency, persistent=False)
 
     def forward(self, hidden: Hidden, mask: Mask | None = None) -> Hidden:
         """Attend to all tokens, or to the earlier ones."""
@@ -124,11 +126,6 @@ class Attention(Mixer):
         query, key, value = rearrange(self.inward(hidden), "b t (qkv h d) -> qkv b h t d", qkv=3, h=self.num_heads)
         angles = self.angles[start : start + hidden.shape[1]]
         return _rotate(query, angles), _rotate(key, angles), value
-
-
-def _rotary_angles(chunk_len: int, head_dim: int) -> Float[Tensor, "token half_head_dim"]:
-    frequency = 10_000.0 ** (-torch.arange(0, head_dim, 2) / head_dim)
-    return torch.arange(chunk_len)[:, None] * frequency
 
 
 def _rotate(heads: Tensor, angles: Tensor) -> Tensor:
