@@ -5,6 +5,7 @@ Entropies are in nats. A `Lookup` is a text about which questions are asked late
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -94,11 +95,13 @@ def independent(name: str, probabilities: Float[np.ndarray, " token"]) -> Unifil
     return Unifilar(name, np.asarray(probabilities, dtype=np.float64)[None], np.zeros((1, len(probabilities)), int))
 
 
+@cache  # here and below: what is computed of a source is computed once
 def uniform(vocab_size: int) -> Unifilar:
     """Independent and equally likely tokens."""
     return independent(f"uniform {vocab_size}", np.full(vocab_size, 1 / vocab_size))
 
 
+@cache
 def zipf(vocab_size: int, exponent: float = 1.0) -> Unifilar:
     """Independent tokens, as frequent as words are: P(rank) ∝ rank^-exponent."""
     weights = np.arange(1, vocab_size + 1.0) ** -exponent
@@ -117,6 +120,7 @@ def markov(name: str, transition: Float[np.ndarray, "*context token"]) -> Unifil
     return Unifilar(name, transition.reshape(-1, vocab_size), following)
 
 
+@cache
 def random_markov(vocab_size: int, order: int = 1, *, concentration: float = 0.5, seed: int = 0) -> Unifilar:
     """A Markov chain whose rows are drawn from a symmetric Dirichlet distribution."""
     random = np.random.default_rng(seed)
@@ -124,18 +128,21 @@ def random_markov(vocab_size: int, order: int = 1, *, concentration: float = 0.5
     return markov(f"Markov {vocab_size}, order {order}", rows)
 
 
+@cache
 def golden_mean(probability: float = 0.5) -> Unifilar:
     """Bits without two ones in a row; two causal states, after a one and after a zero."""
     emission = np.array([[1 - probability, probability], [1.0, 0.0]])
     return Unifilar("golden mean", emission, np.array([[0, 1], [0, 0]]))
 
 
+@cache
 def even_process(probability: float = 0.5) -> Unifilar:
     """Bits whose ones come in even runs: its states cannot be told from any fixed number of last tokens."""
     emission = np.array([[1 - probability, probability], [0.0, 1.0]])
     return Unifilar("even process", emission, np.array([[0, 1], [0, 0]]))
 
 
+@cache
 def random_unifilar(num_states: int, vocab_size: int, *, seed: int = 0) -> Unifilar:
     """A hidden Markov source with random probabilities and moves, the first of them around all states."""
     random = np.random.default_rng(seed)

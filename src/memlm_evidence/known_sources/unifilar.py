@@ -4,10 +4,11 @@ These are independent tokens, Markov chains, and hidden Markov sources given by 
 Crutchfield 2001). Entropies are in nats.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -120,7 +121,7 @@ class Unifilar:
     def excess_entropy(self) -> float:
         """I(past; future): what block entropies tend to above n·h."""
         total = 0.0
-        for number, nats in enumerate(self._conditional_entropies(), 1):
+        for number, nats in enumerate(self.conditional_entropies(), 1):
             total += nats - self.entropy_rate
             if nats - self.entropy_rate < _NEGLIGIBLE or number == _LONGEST:
                 break
@@ -128,10 +129,11 @@ class Unifilar:
 
     def block_entropy(self, num_tokens: int) -> float:
         """H(X₁..ₙ), nats."""
-        entropies = self._conditional_entropies()
-        return float(sum(next(entropies) for _ in range(num_tokens)))
+        known, more = _entropies(self)
+        known.extend(itertools.islice(more, max(0, num_tokens - len(known))))
+        return float(sum(known[:num_tokens]))
 
-    def _conditional_entropies(self) -> Iterator[float]:
+    def conditional_entropies(self) -> Iterator[float]:
         """H(Xₙ | X₁..ₙ₋₁) for n = 1, 2, ..., from the distribution of what can be believed about the state.
 
         Beliefs are merged where they agree to twelve decimals. Where they are still too many, those that leave the
@@ -189,6 +191,12 @@ class Unifilar:
     def needed_entropy(self, chunk_len: int) -> float:
         """Of the predictive state after the first chunk, nats."""
         return self.state_entropy
+
+
+@cache
+def _entropies(source: Unifilar) -> tuple[list[float], Iterator[float]]:
+    """Conditional entropies as far as they are known, and those after them."""
+    return [], source.conditional_entropies()
 
 
 def _entropy(probabilities: Float[np.ndarray, "*row outcome"]) -> Float[np.ndarray, "*row"]:
