@@ -1,4 +1,4 @@
-"""A claim, the number that decides it, and what results say of it."""
+"""Claims, the number that decides each, and what results say of them: made from result files alone."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
