@@ -185,10 +185,24 @@ def test_a_file_of_garbage_is_named(name: str, saved: Path) -> None:
     assert_refused(saved, name)
 
 
+def write_tensors(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """As somebody might who knows nothing of the checksum, or knows better."""
+    save_file(tensors, folder / "model.safetensors")
+    provenance = json.loads((folder / "provenance.json").read_text())
+    del provenance["weights"]
+    (folder / "provenance.json").write_text(json.dumps(provenance))
+
+
 def change_tensors(folder: Path, **changes: torch.Tensor | None) -> None:
-    path = folder / "model.safetensors"
-    tensors = {name: tensor for name, tensor in {**load_file(path), **changes}.items() if tensor is not None}
-    save_file(tensors, path)
+    tensors = {**load_file(folder / "model.safetensors"), **changes}
+    write_tensors(folder, {name: tensor for name, tensor in tensors.items() if tensor is not None})
+
+
+def test_one_wrong_bit_is_found(saved: Path) -> None:
+    weights = bytearray((saved / "model.safetensors").read_bytes())
+    weights[-1000] ^= 1  # the number stays finite
+    (saved / "model.safetensors").write_bytes(weights)
+    assert_refused(saved, "model.safetensors is damaged: its checksum is another than when it was saved")
 
 
 HEAD = "decoder.head.weight"
@@ -221,7 +235,7 @@ def test_tensors_that_do_not_fit_are_named(
 
 
 def test_foreign_tensors_are_refused(saved: Path) -> None:
-    save_file({"weight": torch.zeros(3)}, saved / "model.safetensors")
+    write_tensors(saved, {"weight": torch.zeros(3)})
     assert_refused(saved, "not a memlm autoencoder")
 
 

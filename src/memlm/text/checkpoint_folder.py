@@ -1,5 +1,6 @@
 """Checkpoint folders: config.json, model.safetensors, tokenizer.json, provenance.json. Nothing is unpickled."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -50,11 +51,12 @@ def save(
     header = {"format": FORMATS[type(config)], "format_version": FORMAT_VERSION, "tokenizer": tokenizer.fingerprint}
     with atomic_folder(folder) as temporary:
         (temporary / "config.json").write_text(config.to_json())
-        (temporary / "provenance.json").write_text(json.dumps({**provenance, **header}, indent=2) + "\n")
         tokenizer.save(temporary)
         save_file(_without_tied(tensors), temporary / "model.safetensors", metadata={"format": "pt"})
         # safetensors makes its file readable by its owner only; use the mode of the other files.
         (temporary / "model.safetensors").chmod((temporary / "config.json").stat().st_mode)
+        header["weights"] = _digest(temporary / "model.safetensors")
+        (temporary / "provenance.json").write_text(json.dumps({**provenance, **header}, indent=2) + "\n")
 
 
 def locate(name_or_path: str | Path, revision: str | None = None) -> Path:
@@ -147,7 +149,11 @@ def load(folder: Path, cls: type[ModelConfig]) -> tuple[ModelConfig, dict[str, T
     config, tokenizer = cls.read(folder / "config.json"), Tokenizer.load(folder)
     if tokenizer.fingerprint != provenance.get("tokenizer"):
         raise ValueError(f"{folder}: tokenizer.json is not the tokenizer that this model was trained with")
-    return config, _load_tensors(folder / "model.safetensors"), tokenizer, provenance
+    weights = folder / "model.safetensors"
+    tensors, digest = _load_tensors(weights), _digest(weights)
+    if provenance.get("weights", digest) != digest:  # folders of older versions do not say
+        raise ValueError(f"{weights} is damaged: its checksum is another than when it was saved")
+    return config, tensors, tokenizer, provenance
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
@@ -199,6 +205,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged: not a JSON object")
     return content
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _load_tensors(path: Path) -> dict[str, Tensor]:
