@@ -258,7 +258,7 @@ def test_text_to_train_on_that_cannot_be_read_is_refused(memlm: Memlm, tmp_path:
     assert_refused(train(tmp_path / "none-*.txt"), "matches no file")
     assert_refused(train(bad, "--dataset", "user/data"), "not both")
     # With `replace` it is read, and found to be too little.
-    assert_refused(train(bad, "--errors", "replace"), "token types")
+    assert_refused(train(bad, "--errors", "replace"), "bad.txt has 2 documents")
     assert not (tmp_path / "run").exists()
 
 
@@ -328,8 +328,33 @@ def test_a_table_in_a_pipe_is_whole(memlm: Memlm, model: Path, text: Path, monke
 
 def test_no_command_is_a_refusal_too(memlm: Memlm) -> None:
     assert memlm().code == 2
-    assert memlm("nosuchcommand").code == 2
     assert memlm("--help").code == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("trian", "no such command: memlm trian; did you mean train?"),
+        ("nosuchcommand", "no such command: memlm nosuchcommand; there are bench, demo,"),
+        ("bench densty", "no such command: memlm bench densty; did you mean density?"),
+        ("train autoencodr --out runs/mine", "no such recipe: memlm train autoencodr; did you mean autoencoder?"),
+    ],
+)
+def test_a_misspelt_command_or_recipe_is_refused_with_the_one_that_is_like_it(
+    memlm: Memlm, typed: str, said: str
+) -> None:
+    assert_refused(memlm(*typed.split()), said)
+
+
+@pytest.mark.parametrize("typed", ["train memory-model --help", "reproduce --help"])
+def test_help_in_a_pipe_is_wrapped(memlm: Memlm, monkeypatch: pytest.MonkeyPatch, typed: str) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert max(map(len, memlm(*typed.split()).out.splitlines())) <= 100
+
+
+def test_what_has_moved_is_said_by_an_import_too() -> None:
+    with pytest.raises(ImportError, match=r"it is memlm_evidence\.settle now"):
+        from memlm import settle  # noqa: F401
 
 
 # --- probe ---

@@ -72,5 +72,6 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"memlm.{_HOMES[name]}"), name)
     if name in _MOVED:
-        raise AttributeError(f"memlm.{name} has moved: it is {_MOVED[name]} now")
+        # Of an AttributeError, `from memlm import ...` would not show the message.
+        raise ImportError(f"memlm.{name} has moved: it is {_MOVED[name]} now")
     raise AttributeError(f"module 'memlm' has no attribute {name!r}")

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
@@ -36,6 +36,9 @@ class Command:
     """Whether the answer is printed as JSON without `--json` too."""
     out_is_folder: ClassVar[bool] = True
     """Whether `--out`, if there is one, is a folder: then it is looked at before anything is done."""
+
+    recipes: ClassVar[Collection[str]] = ()
+    """The recipes of which the first argument may be one, if it takes one."""
 
     def run(self) -> Answer:
         """Do it; returns what `--json` prints."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from memlm.cli.command import Answer, FlawError
 from memlm.cli.recall import ReadsMemories, fidelity_line, ranges, torn
+from memlm.runtime.wording import counted
 
 if TYPE_CHECKING:
     from memlm.store.file import MemoryFile
@@ -56,7 +57,7 @@ class Inspect(ReadsMemories):
 
     def _show(self, answer: dict[str, Any]) -> None:
         self.say(f"encoder {answer['encoder']} ({answer['fingerprint']}), {answer['bits']} bits a dimension")
-        self.say(f"{answer['chunks']} chunks of {len(answer['documents'])} documents")
+        self.say(f"{counted(answer['chunks'], 'chunk')} of {counted(len(answer['documents']), 'document')}")
         self.say(fidelity_line(answer))
         for fidelity, count in answer["fidelity_histogram"].items():
             bar = "█" * -(-_BAR * count // max(1, answer["chunks"]))

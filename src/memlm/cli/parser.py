@@ -2,11 +2,16 @@
 
 import ast
 import inspect
+import io
 import os
 import re
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import make_dataclass
+from difflib import get_close_matches
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,7 +51,25 @@ def parse(arguments: Sequence[str]) -> Command:
         sys.exit(0)
     if not sys.stdout.isatty():
         os.environ.setdefault("COLUMNS", PIPE_COLUMNS)
+        if not {"-h", "--help"}.isdisjoint(arguments):
+            with _wrapped():
+                return _parse("memlm", ABOUT, commands(), arguments)
     return _parse("memlm", ABOUT, commands(), arguments)
+
+
+@contextmanager
+def _wrapped() -> Iterator[None]:
+    """Wrap the paragraphs of what is printed to the width of its boxes, which tyro leaves to the terminal."""
+    # Of the same encoding, which decides whether boxes are drawn.
+    written = io.TextIOWrapper(io.BytesIO(), encoding=sys.stdout.encoding)
+    try:
+        with redirect_stdout(written):
+            yield
+    finally:
+        width = shutil.get_terminal_size().columns
+        written.seek(0)
+        for line in written.read().splitlines():
+            print(line if len(line) <= width else textwrap.fill(line, width, break_on_hyphens=False))
 
 
 def commands() -> dict[str, str]:
@@ -72,18 +95,28 @@ def _parse(prog: str, about: str, table: Mapping[str, str], arguments: Sequence[
         prog, chosen = f"{prog} {word}", resolve_name(table[word])
         if issubclass(chosen, Group):
             return _parse(prog, inspect.getdoc(chosen) or "", chosen.commands, rest, chosen.default)
+        if chosen.recipes and rest and rest[0] not in chosen.recipes and not rest[0].startswith("-"):
+            raise _unknown("recipe", rest[0], chosen.recipes, prog)
         return tyro.cli(chosen, prog=prog, args=rest, config=CONFIG)
     if default:
         others = "\n".join(f"{prog} {name}: {summary(table[name])}\n" for name in table if name != default)
         chosen = resolve_name(table[default])
         about = f"{inspect.getdoc(chosen)}\n\nBesides:\n\n{others}"
         return tyro.cli(chosen, prog=prog, args=list(arguments), description=about, config=CONFIG)
+    if word and not word.startswith("-"):
+        raise _unknown("command", word, table, prog)
     _list_commands(prog, about, table, arguments)
     sys.exit(2)
 
 
+def _unknown(kind: str, word: str, names: Collection[str], prog: str) -> ValueError:
+    close = get_close_matches(word, names, n=1)
+    remedy = f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
+    return ValueError(f"no such {kind}: {prog} {word}; {remedy}")
+
+
 def _list_commands(prog: str, about: str, table: Mapping[str, str], arguments: Sequence[str]) -> None:
-    """Print what commands there are, or that there is none of this name."""
+    """Print what commands there are, or that one is missing."""
     named = tuple(
         Annotated[make_dataclass(name, ()), tyro.conf.subcommand(name, description=summary(address))]
         for name, address in table.items()

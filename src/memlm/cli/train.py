@@ -1,8 +1,9 @@
 """`memlm train` and `memlm recipe`."""
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, ClassVar, Union
 
 import tyro
 
@@ -46,6 +47,8 @@ class Train(ReadsText):
     set: tuple[str, ...] = ()
     """Override fields of the recipe, as path.to.field=value."""
 
+    recipes: ClassVar[Collection[str]] = tuple(RECIPES)
+
     def run(self) -> Answer:
         """Train, then evaluate on held-out text, and an autoencoder on foreign text too."""
         from memlm.data.token_store import prepare
@@ -80,6 +83,8 @@ class Recipes(Command):
     """Show a recipe's whole configuration as JSON: every field that `train --set` can override."""
 
     recipe: AnyRecipe
+
+    recipes: ClassVar[Collection[str]] = tuple(RECIPES)
 
     def run(self) -> Answer:
         """Show it."""

@@ -19,10 +19,13 @@ def autoencoder(
 ) -> config.AutoencoderRecipe:
     """A chunk of text in one vector: ours.
 
-    Three quarters of the token budget go to chunks of `grown_from` tokens, the rest to the model grown from them
-    (`models.growth`); 0 trains on full chunks from the start.
+    Three quarters of the token budget go to short chunks, the rest to the model grown from them (`models.growth`).
 
     Claim: 64 tokens in 256 dimensions, held-out token accuracy ≥ 0.998 after 1 M tokens; half a minute on one core.
+
+    Args:
+        scale: Size, budget and seed.
+        grown_from: Tokens of the short chunks that are trained on first; 0 trains on full chunks from the start.
     """
     if grown_from < 0:
         raise ValueError(f"grown_from must be a chunk length, or 0 for no growth, not {grown_from}")
@@ -149,6 +152,12 @@ def density(
 
     Claim: 128 tokens in 256 dimensions, held-out token accuracy ≥ 0.99 after 6 M tokens.
     Cost: three to four minutes on one core for four million tokens.
+
+    Args:
+        chunk_len: Tokens per chunk.
+        tokens_per_dim: Tokens for each dimension of the vector.
+        num_tokens: Tokens trained on, over all stages.
+        seed: Of initial weights and of the order of the data.
     """
     if tokens_per_dim <= 0:
         raise ValueError(f"tokens_per_dim must be positive, not {tokens_per_dim}")

@@ -27,28 +27,28 @@ def memory_model(
 ) -> config.MemoryModelRecipe:
     """A causal decoder that reads one vector for each past chunk, trained on the combined objective.
 
-    With `encoder_from`, a trained encoder is taken and frozen; with `reading_fraction`, that share of the tokens goes
-    to reading memories alone, before next tokens are learned as well (the paper's curriculum). `retention` 0 is
-    causal training alone, which leaves memories poor. With `recall_fraction`, that share of the windows hide facts in
-    their text and end in a question about one of them, which is what `memlm bench recall` asks for; with
-    `pointer_span`, the decoder finds the answer by the tokens before it and copies it.
-
     Claim (paper, §4): memories of combined training give back nearly all of their text, at the same next-token loss.
     Cost: one million tokens, two and a half minutes on two cores.
+
+    Args:
+        chunk_len: Tokens per chunk.
+        memory_dim: Dimensions of the one vector that holds a chunk.
+        window_chunks: Consecutive chunks of a document that are trained on together; the last sees all before it.
+        insertion: How the decoder reads a memory: as positions before the text, or by attention in every layer.
+        num_positions: Decoder positions, or attention's keys, that a memory takes.
+        overlap: Tokens at the end of the chunk before, regenerated from its memory, that the decoder also reads.
+        pointer_span: Tokens by which the decoder finds a place in regenerated text, to copy what follows; 0 for none.
+        dim: Width of the decoder.
+        num_layers: Layers of the decoder.
+        vocab_size: Token types of the byte-level BPE.
+        retention: Weight of giving back each chunk from its memory; 0 is causal training alone: memories stay poor.
+        num_tokens: Tokens trained on, over all stages.
+        encoder_from: A trained model, whose encoder is taken and frozen.
+        reading_fraction: Share of the tokens by which it first learns to read memories alone: the paper's curriculum.
+        recall_fraction: Share of windows with facts and a question about one of them, as `memlm bench recall` asks.
     """
-    if not 0 <= reading_fraction < 1:
-        raise ValueError(f"reading_fraction must lie in [0, 1), not {reading_fraction}")
-    insertions: dict[str, config.Insertion] = {
-        "prefix": config.Prefix(num_positions=num_positions),
-        "unpooled": config.Unpooled(num_positions=num_positions),
-        "cross_attention": config.CrossAttention(num_parts=num_positions),
-    }
-    # Small batches: on text this short, steps are what counts. But attention that finds a fact by its key is not
-    # learned from small ones.
+    # Small batches: steps are what counts. But attention that finds a fact by its key is not learned from small ones.
     batch_tokens = (32 if recall_fraction else 8) * window_chunks * chunk_len
-    reading = round(reading_fraction * num_tokens)
-    parts = [(config.Weights(retention=1.0), reading)] if reading else []
-    parts.append((config.Weights(causal=1.0, retention=retention), num_tokens - reading))
     return config.Recipe(
         name=f"memory model {chunk_len} → {memory_dim}",
         data=config.DataConfig(tokenizer=config.BpeTokenizer(vocab_size=vocab_size)),
@@ -56,17 +56,38 @@ def memory_model(
             shape=config.MemoryShape(vocab_size=vocab_size, chunk_len=chunk_len, memory_dim=memory_dim, end_token=True),
             encoder=config.StackConfig(num_layers=1, mixer=config.MaskedMixer(num_heads=8)),
             pooling=config.Positional(token_dim=16),
-            insertion=insertions[insertion],
+            insertion=_insertion(insertion, num_positions),
             decoder=config.DecoderConfig(dim=dim, num_layers=num_layers),
             max_memories=window_chunks - 1,
             # Without retention nobody learns to give tokens back.
             overlap=overlap if retention else 0,
             pointer_span=pointer_span,
         ),
-        stages=tuple(_stage(*part, batch_tokens, seed, frozen=encoder_from is not None) for part in parts),
+        stages=_stages(reading_fraction, retention, num_tokens, batch_tokens, seed, frozen=encoder_from is not None),
         windows=config.WindowConfig(num_chunks=window_chunks, recall_fraction=recall_fraction),
         encoder_from=encoder_from,
     )
+
+
+def _insertion(kind: str, num_positions: int) -> config.Insertion:
+    insertions: dict[str, config.Insertion] = {
+        "prefix": config.Prefix(num_positions=num_positions),
+        "unpooled": config.Unpooled(num_positions=num_positions),
+        "cross_attention": config.CrossAttention(num_parts=num_positions),
+    }
+    return insertions[kind]
+
+
+def _stages(
+    reading_fraction: float, retention: float, num_tokens: int, batch_tokens: int, seed: int, *, frozen: bool
+) -> tuple[config.Stage, ...]:
+    """The curriculum: reading memories alone, if it is asked for, then next tokens as well."""
+    if not 0 <= reading_fraction < 1:
+        raise ValueError(f"reading_fraction must lie in [0, 1), not {reading_fraction}")
+    reading = round(reading_fraction * num_tokens)
+    parts = [(config.Weights(retention=1.0), reading)] if reading else []
+    parts.append((config.Weights(causal=1.0, retention=retention), num_tokens - reading))
+    return tuple(_stage(*part, batch_tokens, seed, frozen=frozen) for part in parts)
 
 
 def _stage(weights: config.Weights, num_tokens: int, batch_tokens: int, seed: int, *, frozen: bool) -> config.Stage:

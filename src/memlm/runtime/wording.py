@@ -42,7 +42,7 @@ def verdict(sample: Mapping[str, Any]) -> str:
     marks = f", {unsure} marked as unsure" if unsure else ""
     if wrong == 0:
         return f"regenerated without an error{marks}"
-    return f"wrong in {wrong} {'place' if wrong == 1 else 'places'}{marks}"
+    return f"wrong in {counted(wrong, 'place')}{marks}"
 
 
 def _visible(text: str) -> str:
@@ -96,6 +96,11 @@ def quantity(count: Any) -> str:
     if not isinstance(count, int | float) or not math.isfinite(count):
         return _MISSING
     return f"{count / 1e6:,.1f} million" if count >= 1e6 else f"{count:,.0f}"
+
+
+def counted(count: int, noun: str) -> str:
+    """A count with its noun: `1 chunk`, `2 chunks`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def duration(seconds: Any) -> str:
