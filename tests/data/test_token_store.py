@@ -252,9 +252,22 @@ def test_the_tokenizer_learns_from_the_training_split_alone(
 @pytest.mark.parametrize("name", ["validation", "test"])
 def test_an_empty_split_is_refused_with_the_way_out(config: DataConfig, cache: Path, name: str) -> None:
     without = replace(config, **{f"{name}_fraction": 0.0})
-    with pytest.raises(ValueError, match=f"none of the 60 documents fell into the {name} split: .*{name}_fraction 0.0"):
+    with pytest.raises(
+        ValueError, match=f"none of the 60 documents fell into the {name} split: .*{name}_fraction 0.0: --set"
+    ):
         prepare(without, cache=cache, quiet=True)
     assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize(("texts", "said"), [(["one"], "has 1 document;"), (["one", "two"], "has 2 documents;")])
+def test_fewer_documents_than_splits_are_refused_before_anything_is_trained(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, texts: list[str], said: str
+) -> None:
+    monkeypatch.setattr(Tokenizer, "train", pytest.fail)
+    for text in texts:
+        (tmp_path / f"{text}.txt").write_text(text)
+    with pytest.raises(ValueError, match=f"{said} at least 3 are needed"):
+        prepare(DataConfig(corpus=FileCorpus(paths=(f"{tmp_path}/*.txt",))), cache=cache, quiet=True)
 
 
 def test_a_vocabulary_that_cannot_be_reached_is_refused(config: DataConfig, cache: Path) -> None:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,11 +22,14 @@ from memlm.data.documents import Document, split_of
 from memlm.data.everyday import everyday_documents
 from memlm.data.tokenizer import Tokenizer
 from memlm.runtime.progress import Advance, track
+from memlm.runtime.wording import counted
 
 _FORMAT = 1
 _BATCH_BYTES = 1_000_000
 _EVERYDAY_WORDS = 20_000
 """Words of the corpus that everyday text is made up with."""
+_MIN_DOCUMENTS = 3
+_COUNTED_AS = "(files count as one document for each 32 KB)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +172,12 @@ def _short_hash(value: Any) -> str:
 
 
 def _build(config: DataConfig, reader: CorpusReader, folder: Path, *, quiet: bool) -> None:
+    found = len(list(islice(texts_of(reader), _MIN_DOCUMENTS)))
+    if found < _MIN_DOCUMENTS:
+        raise ValueError(
+            f"{reader} has {counted(found, 'document')}; at least {_MIN_DOCUMENTS} are needed, one each to train on, "
+            f"to validate and to test: add text {_COUNTED_AS}"
+        )
     tokenizer = _make_tokenizer(config, reader, quiet=quiet)
     tokenizer.save(folder)
     with track("Tokenizing", total=reader.num_bytes, unit="bytes", quiet=quiet) as advance:
@@ -238,13 +248,13 @@ def _training_texts(config: DataConfig, reader: CorpusReader, max_bytes: int, ad
 
 
 def _require_splits(config: DataConfig, num_documents: dict[str, int]) -> None:
-    for name, remedy in (
-        ("train", "add text"),
-        ("validation", f"add text, or raise validation_fraction {config.validation_fraction}"),
-        ("test", f"add text, or raise test_fraction {config.test_fraction}"),
-    ):
+    for name in ("train", "validation", "test"):
         if name not in num_documents:
+            option = f"{name}_fraction"
+            remedy = (
+                "" if name == "train" else f", or raise {option} {getattr(config, option)}: --set data.{option}=..."
+            )
             raise ValueError(
-                f"none of the {sum(num_documents.values())} documents fell into the {name} split: {remedy} "
-                "(files count as one document for each 32 KB)"
+                f"none of the {sum(num_documents.values())} documents fell into the {name} split: add text "
+                f"{_COUNTED_AS}{remedy}"
             )
