@@ -165,9 +165,11 @@ def test_a_folder_of_the_other_kind_is_refused_with_the_reason(
     text_model: TextLanguageModel, finished_run: Path, tmp_path: Path
 ) -> None:
     text_model.save_pretrained(tmp_path / "model")
-    with pytest.raises(ValueError, match="holds 'memlm language model', not 'memlm autoencoder'"):
+    with pytest.raises(ValueError, match="'memlm language model', not 'memlm autoencoder'; open it with `memlm probe"):
         TextAutoencoder.from_pretrained(tmp_path / "model")
-    with pytest.raises(ValueError, match="holds 'memlm autoencoder', not 'memlm language model'"):
+    with pytest.raises(
+        ValueError, match=r"holds 'memlm autoencoder', not 'memlm language model'; open it with memlm\.load"
+    ):
         TextLanguageModel.from_pretrained(finished_run / "model")
 
 

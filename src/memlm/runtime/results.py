@@ -174,8 +174,17 @@ def json_lines(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file, without a last line cut short by a crash; none if there is no file."""
+    """The rows of a JSON-lines file, without a last line cut short by a crash; none if there is no file.
+
+    Raises:
+        ValueError: a row is damaged; says where.
+    """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]  # what follows the last newline is cut short, or nothing
+    lines, rows = path.read_text(encoding="utf-8").split("\n"), []
+    for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is cut short, or nothing
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is damaged in line {number}: {error}") from None
+    return rows

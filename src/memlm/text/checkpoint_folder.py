@@ -26,6 +26,12 @@ FORMATS: dict[type[ModelConfig], str] = {
     MemoryModelConfig: "memlm memory model",
 }
 """The `format` in provenance.json, for models of each configuration."""
+_OPENED_BY = {
+    "memlm autoencoder": "memlm.load",
+    "memlm language model": "`memlm probe {folder}`, which measures it",
+    "memlm memory model": "TextMemoryModel.from_pretrained, or `memlm generate {folder}`",
+}
+"""Of each format, what to open it with."""
 FORMAT_VERSION = 1
 _FILES = ("config.json", "model.safetensors", "tokenizer.json", "provenance.json")
 
@@ -142,7 +148,9 @@ def load(folder: Path, cls: type[ModelConfig]) -> tuple[ModelConfig, dict[str, T
         raise ValueError(f"{folder} is not a memlm checkpoint: it has no {' and no '.join(missing)}")
     provenance = _read_json(folder / "provenance.json")
     if provenance.get("format") != FORMATS[cls]:
-        raise ValueError(f"{folder} holds {provenance.get('format')!r}, not {FORMATS[cls]!r}")
+        found = provenance.get("format")
+        way_out = f"; open it with {_OPENED_BY[found].format(folder=folder)}" if found in _OPENED_BY else ""
+        raise ValueError(f"{folder} holds {found!r}, not {FORMATS[cls]!r}{way_out}")
     version = provenance.get("format_version")
     if version != FORMAT_VERSION:
         raise ValueError(f"{folder} has format version {version}; this memlm reads {FORMAT_VERSION}; upgrade memlm")

@@ -53,7 +53,7 @@ def read_run(path: Path) -> Run:
     """The run in a folder, or of a JSON file that records one (results, metrics, recorded).
 
     Raises:
-        ValueError: there are no results, or they are broken.
+        ValueError: there are no results, or a file is damaged; names it.
     """
     parts: dict[str, Any]
     if path.is_dir():
@@ -62,5 +62,9 @@ def read_run(path: Path) -> Run:
         parts = json.loads(path.read_text(encoding="utf-8"))
     if not parts["results"]:
         raise ValueError(f"no results in {path}; `memlm demo` makes them")
-    results = {result.name: result for result in map(Result.from_dict, parts["results"])}
+    try:
+        results = {result.name: result for result in map(Result.from_dict, parts["results"])}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        damaged = path / "results.jsonl" if path.is_dir() else path
+        raise ValueError(f"{damaged} is damaged: a row is no result ({error!r})") from None
     return Run(**{**parts, "results": results})

@@ -77,6 +77,13 @@ def test_a_run_without_results_is_named(folder: Path) -> None:
         demo_page(folder)
 
 
+@pytest.mark.parametrize(("row", "said"), [('{"name": ', "in line 1"), ('{"title": "no name"}', "a row is no result")])
+def test_a_damaged_file_is_named(folder: Path, row: str, said: str) -> None:
+    (folder / "results.jsonl").write_text(f"{row}\n")
+    with pytest.raises(ValueError, match=rf"results\.jsonl is damaged.*{said}"):
+        demo_page(folder)
+
+
 def test_without_validation_samples_positions_or_provenance(folder: Path) -> None:
     for name in ("results.jsonl", "metrics.jsonl", "samples.jsonl"):
         (folder / name).unlink()
