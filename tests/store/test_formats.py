@@ -60,6 +60,21 @@ def test_it_is_read_exactly_and_appended_to(fixture: Path) -> None:
     assert [path.name for path in fixture.parent.iterdir()] == [fixture.name]
 
 
+def test_the_first_of_version_2_are_told_damaged_too(tmp_path: Path) -> None:
+    path = Path(shutil.copy(FIXTURES / "english-version-2.memory", tmp_path))
+    whole, data = MemoryFile.open(path), path.read_bytes()
+    begins = [place for place in range(len(data)) if data.startswith(MAGIC, place)]
+    for place, message in ((begins[0] + 1, "no memory file"), (begins[0] + 60, "header is damaged")):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        with pytest.raises(ValueError, match=message):
+            MemoryFile.open(path)
+    place = begins[-1] + 60
+    path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    broken = MemoryFile.open(path)
+    with pytest.raises(DamagedChunkError, match=r"are lost\) is lost"):
+        broken[list(whole)[-1]]
+
+
 def test_version_1_is_converted_once_when_it_is_written(version_1: Path) -> None:
     reader, notes = MemoryFile.open(version_1), MemoryFile.open(version_1)
     notes.append("And so on.", name="appended")

@@ -14,6 +14,7 @@ import zstandard
 from command_line import Memlm
 from memlm import MemoryFile
 from memlm.data.texts import evaluation_documents
+from memlm.store.segments import MAGIC
 
 KEYS = {"fidelity", "exact_chunks", "patch_bytes", "memory_bytes", "raw_bytes", "file_bytes", "chunks"}
 
@@ -136,6 +137,23 @@ def test_inspect_names_what_is_damaged(memlm: Memlm, text: bytes, tmp_path: Path
     assert "chunk 3 (of" in failed.err
     assert "--skip-damaged writes the others" in failed.err
     assert memlm("recall", notes, "--chunks", "4:").code == 0
+
+
+def test_inspect_lists_lost_chunks_as_lost(memlm: Memlm, text: bytes, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.memory"
+    memlm("remember", tmp_path / "a.txt", "-o", notes)
+    memlm("remember", "-", "-o", notes, "--append", stdin=b"more")
+    data = bytearray(notes.read_bytes())
+    data[data.rindex(MAGIC) + 50] ^= 1  # in the index of what was appended
+    notes.write_bytes(data)
+    answer = json.loads(memlm("inspect", notes, "--json").out)
+    last = answer["chunks"] - 1
+    assert (answer["lost_chunks"], answer["damaged_chunks"]) == (1, [last])
+    assert answer["spans"][-1] == {"start_chunk": last, "stop_chunk": last + 1, "kind": "lost", "payload_bytes": 0}
+    assert sum(answer["fidelity_histogram"].values()) == last
+    assert f"chunks {last}:{last + 1} lost\n" in memlm("inspect", notes).out
+    skipped = memlm("recall", notes, "--skip-damaged")
+    assert (skipped.data, skipped.err) == (text, f"memlm: {notes}: chunks {last} are lost; the others are written\n")
 
 
 def test_what_is_whole_is_had_out_of_a_damaged_file(memlm: Memlm, text: bytes, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_what_is_forgotten_is_gone(notes: MemoryFile, trained: TextAutoencoder) 
         assert opened.damaged() == []
     assert notes.path.stat().st_size < before
     notes.forget(0, notes.num_chunks)
-    assert (notes.num_chunks, notes.text(), len(notes.documents)) == (0, "", len(TEXTS))
+    assert (notes.num_chunks, notes.text(), list(notes)) == (0, "", ["empty"]), "which was empty before"
     notes.append("the memory", name="again")
     assert notes.text() == "the memory"
 
@@ -331,6 +331,11 @@ def test_a_name_of_several_documents_is_refused_and_says_where_they_are(notes: M
     assert notes.text(second.start_chunk, second.stop_chunk) == "a second text of this name"
     assert len(notes) == len(list(notes)) == len(TEXTS) + 1
     assert notes["three"] == TEXTS[-1][1]
+    pairs = [*TEXTS, ("one", "a second text of this name")]
+    assert (list(notes.items()), list(notes.values())) == (pairs, [text for _, text in pairs])
+    assert pairs[-1] in notes.items()
+    assert pairs[0][1] in notes.values()
+    assert "one" not in notes.values()
 
 
 def test_it_is_shown_in_one_short_line(notes: MemoryFile) -> None:
@@ -387,20 +392,19 @@ def test_a_flipped_bit_anywhere_is_detected_and_located(
 ) -> None:
     notes.append("one more text, so that something follows the damage", name="after")
     data = notes.path.read_bytes()
-    begins = [place for place in range(len(data)) if data.startswith(MAGIC, place)]
+    _, *begins = (place for place in range(len(data)) if data.startswith(MAGIC, place))  # but the header's
     chunks_of = [range(0), range(notes.num_chunks - 1), range(notes.num_chunks - 1, notes.num_chunks)]
     pieces = [notes.text(number, number + 1) for number in range(notes.num_chunks)]
     rng = random.Random(0)
     places = [
-        *(begin + at for begin in begins for at in range(0, 100, 7)),
+        *(begin + at for begin in [0, *begins] for at in range(0, 100, 7)),
         *rng.sample(range(begins[1], len(data)), 200),
     ]
     in_indexes = 0
     for byte in places:
         path = flipped(notes.path, byte, rng.randrange(8))
         if byte < begins[1]:
-            with pytest.raises(ValueError, match=r"broken\.memory is no memory file, or its header is damaged"):
-                MemoryFile.open(path, trained)
+            assert contents(MemoryFile.open(path, trained)) == contents(notes), "the header has a copy"
             continue
         broken, segment = MemoryFile.open(path, trained), 1 + (byte >= begins[2])
         damaged = broken.damaged()
@@ -408,12 +412,13 @@ def test_a_flipped_bit_anywhere_is_detected_and_located(
             in_indexes += 1
             assert damaged == [*chunks_of[segment]], "all chunks of the segment are lost, and no others"
         assert set(damaged) <= set(chunks_of[segment])
-        with pytest.raises(ValueError, match=rf"chunk {damaged[0]} \(of .*\) is damaged"):
+        with pytest.raises(ValueError, match=rf"chunk {damaged[0]} \(of .*\) is (damaged|lost)"):
             broken.text()
         lost: list[DamagedChunkError] = []
         rest = [piece for number, piece in enumerate(pieces) if number not in damaged]
         assert broken.text(on_damage=lost.append) == "".join(rest)
-        assert [(error.number, error.why) for error in lost] == [(number, "damaged") for number in damaged]
+        assert [error.number for error in lost] == damaged
+        assert {error.why for error in lost} <= {"damaged", "lost"}
         assert broken.text(0, damaged[0]) == "".join(pieces[: damaged[0]])
         assert broken.text(damaged[-1] + 1) == "".join(pieces[damaged[-1] + 1 :])
         before = broken.num_chunks
@@ -427,10 +432,16 @@ def test_a_flipped_bit_anywhere_is_detected_and_located(
 def test_lost_chunks_can_be_forgotten(notes: MemoryFile, trained: TextAutoencoder) -> None:
     notes.append("one more text", name="after")
     data = notes.path.read_bytes()
-    broken = MemoryFile.open(flipped(notes.path, data.index(MAGIC, 1) + 60, 0), trained)
+    broken = MemoryFile.open(flipped(notes.path, data.index(MAGIC, data.index(MAGIC, 1) + 1) + 60, 0), trained)
     damaged = broken.damaged()
+    assert [chunk.kind for chunk in broken.chunks] == ["lost"] * len(damaged) + [notes.chunks[-1].kind]
+    with pytest.raises(KeyError, match=r"no document 'one'.* among those of lost chunks"):
+        broken["one"]
+    broken.forget(broken.num_chunks - 1, broken.num_chunks)
+    assert (broken.damaged(), [chunk.kind for chunk in broken.chunks]) == (damaged, ["lost"] * len(damaged))
+    broken.append("one more text", name="after")
     broken.forget(damaged[0], damaged[-1] + 1)
-    assert contents(broken) == [("(damaged)", ""), ("after", "one more text")]
+    assert contents(broken) == [("after", "one more text")]
     assert MemoryFile.open(broken.path).damaged() == []
 
 
@@ -477,16 +488,66 @@ def test_a_truncated_file_gives_back_the_segments_before(
         ]
 
 
-def test_a_long_file_is_written_in_segments(trained: TextAutoencoder, tmp_path: Path) -> None:
+@pytest.fixture
+def long(trained: TextAutoencoder, tmp_path: Path) -> tuple[MemoryFile, bytes, list[int]]:
+    """A file whose first document takes several segments; with its bytes, and where its segments begin."""
     text = "the memory holds one long text and the vector reads short chunk whole text. " * 150
     notes = MemoryFile.create(tmp_path / "long.memory", trained, {"first": text, "second": "short"})
-    assert [one.name for one in notes.documents] == ["first", "second"]
+    notes.append("appended", name="third")
+    assert dict(notes) == {"first": text, "second": "short", "third": "appended"}
     data = notes.path.read_bytes()
-    assert data.count(MAGIC) >= 3
-    notes.path.write_bytes(data[: len(data) // 2])
-    half = MemoryFile.open(notes.path, trained)
-    assert 0 < len(half.text()) < len(text)
-    assert text.startswith(half["first"])
+    _, _, *begins = (place for place in range(len(data)) if data.startswith(MAGIC, place))
+    assert len(begins) >= 4
+    return notes, data, begins
+
+
+@pytest.mark.parametrize("byte", [1, 50], ids=["head", "index"])
+@pytest.mark.parametrize("segment", [0, 1, -2])
+def test_a_document_of_which_a_segment_is_lost_is_never_read_shortened(
+    segment: int, byte: int, long: tuple[MemoryFile, bytes, list[int]], trained: TextAutoencoder
+) -> None:
+    notes, _, begins = long
+    broken = MemoryFile.open(flipped(notes.path, begins[segment] + byte, 0), trained)
+    for _ in range(2):
+        damaged = broken.damaged()
+        for read in (lambda: broken["first"], lambda: broken.get("first"), lambda: list(broken.values())):
+            with pytest.raises(DamagedChunkError, match=rf"; chunks {damaged[0]}:{damaged[-1] + 1} are lost\) is lost"):
+                read()
+        with pytest.raises(DamagedChunkError, match=r"chunk \d+ \(of 'first'; "):
+            broken["first"]
+        assert broken["third"] == "appended"
+        broken.forget(damaged[-1] + 1, damaged[-1] + 1)  # writes all of it anew, as it is
+    assert broken.num_chunks == notes.num_chunks
+
+
+@pytest.mark.parametrize("segment", [1, 2])
+@pytest.mark.parametrize("more", [0, 5], ids=["between segments", "within one"])
+def test_a_file_that_was_cut_short_within_a_document_says_so(
+    segment: int, more: int, long: tuple[MemoryFile, bytes, list[int]], trained: TextAutoencoder
+) -> None:
+    notes, data, begins = long
+    notes.path.write_bytes(data[: begins[segment] + more])
+    broken = MemoryFile.open(notes.path, trained)
+    assert (list(broken), broken.torn_bytes) == (["first"], more)
+    broken.append("and more", name="appended")
+    for one in (broken, MemoryFile.open(notes.path, trained)):
+        number = one.num_chunks - 2
+        with pytest.raises(
+            DamagedChunkError, match=rf"chunk {number} \(of 'first'; chunks {number}:{number + 1} are lost\)"
+        ):
+            one["first"]
+        assert one["appended"] == "and more"
+        assert long[0].text(0, number) == one.text(0, number)
+
+
+def test_files_joined_byte_by_byte_are_told_apart(notes: MemoryFile) -> None:
+    data = notes.path.read_bytes()
+    notes.path.write_bytes(data * 2)
+    with pytest.raises(ValueError, match=rf"another memory file, which begins at byte {len(data)}: split them there"):
+        MemoryFile.open(notes.path)
+    notes.path.write_bytes(b"text" + data)
+    with pytest.raises(ValueError, match="is no memory file, or its header is damaged"):
+        MemoryFile.open(notes.path)
 
 
 def test_foreign_and_newer_files_are_refused(notes: MemoryFile, tmp_path: Path) -> None:
@@ -552,7 +613,7 @@ def test_a_second_writer_hears_who_is_writing(notes: MemoryFile, monkeypatch: py
     monkeypatch.setattr(writer, "PATIENCE", 0)
     with writer.only_writer(notes.path):
         for write in (lambda: notes.append("more"), lambda: notes.forget(0, 1)):
-            with pytest.raises(OSError, match=f"is being written by process {os.getpid()};"):
+            with pytest.raises(OSError, match=r"notes\.memory has an open session in this process; append to that one"):
                 write()
     notes.append("more", name="more")
     monkeypatch.setattr(writer, "_LOCKS", notes.path.with_name("not everywhere"))

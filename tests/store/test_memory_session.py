@@ -153,20 +153,38 @@ def test_a_session_without_text_is_an_empty_document_as_an_append_is(notes: Memo
     assert {name: notes[name] for name in list(notes)[1:]} == {"session": "", "flushed": "", "append": ""}
 
 
-def test_a_session_of_which_a_part_is_lost_goes_on_apart(notes: MemoryFile, trained: TextAutoencoder) -> None:
+@pytest.mark.parametrize(
+    ("lost", "documents"),
+    [
+        (0, ["before", "stream", "other", "after"]),
+        (1, ["before", "stream", "other", "after"]),
+        (2, ["before", "stream", "other", "after"]),
+        (3, ["before", "stream", "(damaged)", "after"]),  # a session that was closed is whole
+    ],
+)
+def test_a_session_of_which_a_part_is_lost_is_damaged(
+    lost: int, documents: list[str], notes: MemoryFile, trained: TextAutoencoder
+) -> None:
     with notes.session("stream") as session:
-        for piece in ("first. ", "second. ", "third. "):
+        for piece in ("first. ", "second. "):
             session.append(piece)
             session.flush()
+        session.append("third. ")
+    for name in ("other", "after"):
+        notes.append(name, name=name)
     data = bytearray(notes.path.read_bytes())
     places = [place for place in range(len(data)) if data.startswith(MAGIC, place)]
-    data[places[-2] + 50] ^= 1  # in the index of the second
+    data[places[3 + lost] + 50] ^= 1  # in the index
     notes.path.write_bytes(data)
-    broken, lost = MemoryFile.open(notes.path, trained), list[DamagedChunkError]()
-    assert list(broken) == ["before", "stream", "(damaged)", "stream"]
-    assert broken.text(on_damage=lost.append) == "the text before. first. third. "
-    assert [error.number for error in lost] == broken.damaged()
+    broken, errors = MemoryFile.open(notes.path, trained), list[DamagedChunkError]()
+    assert list(broken) == documents
+    rest = [text for number, text in enumerate(("first. ", "second. ", "third. ", "other")) if number != lost]
+    assert broken.text(on_damage=errors.append) == "".join(["the text before. ", *rest, "after"])
+    assert [error.number for error in errors] == broken.damaged()
     assert broken.num_chunks == notes.num_chunks
+    if lost < 3:
+        with pytest.raises(DamagedChunkError, match=r"chunk \d+ \(of 'stream'; chunks \d+:\d+ are lost\) is lost"):
+            broken["stream"]
 
 
 def test_a_session_is_the_only_writer(notes: MemoryFile, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +192,7 @@ def test_a_session_is_the_only_writer(notes: MemoryFile, monkeypatch: pytest.Mon
     other = MemoryFile.open(notes.path, notes.model)
     with notes.session() as session:
         session.append("one ")
-        with pytest.raises(OSError, match="is being written by process"):
+        with pytest.raises(OSError, match="has an open session in this process"):
             other.append("two ")
     other.append("two ")
     assert other.text() == "the text before. one two "

@@ -69,7 +69,7 @@ class Generate(UsesModel, ReadsText):
         notes = MemoryFile.open(files[0])
         start, stop = chunk_range(self.chunks, notes.num_chunks)
         kinds = [chunk.kind for chunk in notes.chunks[start:stop]]
-        with_memory = [number for number, kind in enumerate(kinds, start) if kind != "raw"]
+        with_memory = [number for number, kind in enumerate(kinds, start) if kind in ("exact", "patched")]
         try:
             memory = notes.memories(with_memory[-most] if len(with_memory) > most else start, stop)
         except DamagedChunkError as error:

@@ -67,9 +67,8 @@ class Inspect(ReadsMemories):
             shares = (f"{name} {bits:.2f}" for name, bits in answer["bits_per_character"].items())
             self.say("bits a character: " + ", ".join(shares))
         for span in answer["spans"]:
-            self.say(
-                f"  chunks {span['start_chunk']}:{span['stop_chunk']} {span['kind']}, {span['payload_bytes']} bytes"
-            )
+            size = "" if span["kind"] == "lost" else f", {span['payload_bytes']} bytes"
+            self.say(f"  chunks {span['start_chunk']}:{span['stop_chunk']} {span['kind']}{size}")
         if answer["damaged_chunks"]:
             self.say(f"DAMAGED: chunks {ranges(answer['damaged_chunks'])}; the others can be read")
 
@@ -102,13 +101,15 @@ def _compared(notes: "MemoryFile") -> dict[str, Any]:
 
 def _histogram(notes: "MemoryFile") -> dict[str, int]:
     """Chunks by what their vectors give back: exactly 1 apart, the rest in tenths."""
-    places = Counter(-1 if chunk.is_exact else int(chunk.fidelity * _BINS) for chunk in notes.chunks)
+    places = Counter(
+        -1 if chunk.is_exact else int(chunk.fidelity * _BINS) for chunk in notes.chunks if chunk.kind != "lost"
+    )
     bins = {f"{place / _BINS:.1f} to {(place + 1) / _BINS:.1f}": places[place] for place in reversed(range(_BINS))}
     return {"1": places[-1], **bins}
 
 
 def _spans(notes: "MemoryFile") -> Iterator[dict[str, Any]]:
-    """Neighbouring chunks that needed the same: a patch, or raw text."""
+    """Neighbouring chunks that needed the same, a patch or raw text, or that are lost."""
     start = 0
     for kind, group in groupby(notes.chunks, key=lambda chunk: chunk.kind):
         sizes = [chunk.payload_bytes for chunk in group]

@@ -100,19 +100,20 @@ class ChunkInfo(NamedTuple):
     """Of its text."""
     num_wrong: int
     """Tokens that the vector alone does not give back."""
-    kind: Literal["exact", "patched", "raw"]
+    kind: Literal["exact", "patched", "raw", "lost"]
+    """Lost: the index of its segment is damaged, or it is missing; all numbers are 0."""
     payload_bytes: int
     """Of the patch, or of raw text, compressed."""
 
     @property
     def fidelity(self) -> float:
         """The share of its tokens that the vector alone gives back; of raw text, none."""
-        return 0.0 if self.kind == "raw" else 1 - self.num_wrong / self.num_tokens
+        return 0.0 if self.kind in ("raw", "lost") else 1 - self.num_wrong / self.num_tokens
 
     @property
     def is_exact(self) -> bool:
         """Whether the vector alone gives it back."""
-        return self.kind != "raw" and self.num_wrong == 0
+        return self.kind not in ("raw", "lost") and self.num_wrong == 0
 
 
 class Block(NamedTuple):

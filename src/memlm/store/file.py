@@ -71,7 +71,7 @@ class MemorySession:
         """
         if not self._is_closed:
             try:
-                self.flush()
+                self._write_pending(whole_chunks=False, goes_on=False)
             finally:
                 self._is_closed = True
 
@@ -79,14 +79,14 @@ class MemorySession:
         if self._is_closed:
             raise ValueError("this session is over; begin another with the file's session()")
 
-    def _write_pending(self, *, whole_chunks: bool) -> None:
+    def _write_pending(self, *, whole_chunks: bool, goes_on: bool | None = None) -> None:
         chunks, store = list(self._codec.write(self.pending, whole_chunks=whole_chunks)), self._writer.store
         continues = len(store.documents) > self._documents_before
         if not chunks and (whole_chunks or continues):
             return
         before, rest = len(store.numbers), self.pending.encode()[sum(chunk.num_bytes for chunk in chunks) :].decode()
         try:
-            self._writer.append([Part(self._name, Block.of(chunks), continues)])
+            self._writer.append([Part(self._name, Block.of(chunks), continues)], goes_on)
         finally:
             if len(store.numbers) > before:  # an interruption may come when all is written
                 self.pending = rest
@@ -170,7 +170,8 @@ class MemoryFile(MemoryReader):
     def session(self, name: str = "", *, target: float = 0.9) -> Iterator[MemorySession]:
         """Append a document as its text streams in; nobody else writes the file meanwhile. Same errors as `append`.
 
-        What is pending is written when the block ends, by an error too; without any text, an empty document.
+        What is pending is written when the block ends; without any text, an empty document. If it ends by an error,
+        what was written before the error is kept, pending text too: nothing is taken back.
         """
         require_string("a document's name", name)
         codec = self._writing_codec(target)
@@ -200,7 +201,9 @@ class MemoryFile(MemoryReader):
             writer.append(parts)
 
     def forget(self, start: int, stop: int) -> None:
-        """Rewrite the file without some chunks; documents stay, if empty. Same errors as `append` and `text`.
+        """Rewrite the file without some chunks, and without documents of which nothing is left.
+
+        Documents that were empty before stay. Same errors as `append` and `text`.
 
         Raises:
             ValueError: these chunks are others by now, since somebody has forgotten some.

@@ -2,15 +2,16 @@
 
 import difflib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from memlm.runtime.files import followed
 from memlm.store.chunk import About, ChunkInfo, checksum
 from memlm.store.codec import Codec
-from memlm.store.store import DamagedChunkError, Document, MemoryStore, OnDamage
+from memlm.store.store import LOST, DamagedChunkError, Document, MemoryStore, OnDamage
 from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.checkpoint_folder import earlier_models
 from memlm.text.memory import Memory
@@ -91,7 +92,7 @@ class MemoryReader(Mapping[str, str]):
     def chunks(self) -> list[ChunkInfo]:
         """What is known of each chunk."""
         return [
-            ChunkInfo(tokens, size, wrong, "raw" if is_raw else "patched" if payload else "exact", payload)
+            ChunkInfo(tokens, size, wrong, _kind(size, is_raw, payload), payload)
             for tokens, size, wrong, is_raw, payload in self._store.numbers.tolist()
         ]
 
@@ -166,6 +167,14 @@ class MemoryReader(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self.documents)
 
+    def items(self) -> ItemsView[str, str]:
+        """Names and texts in order, of documents that share a name, too."""
+        return _Items(self)
+
+    def values(self) -> ValuesView[str]:
+        """Texts in order, of documents that share a name, too."""
+        return _Texts(self)
+
     # By identity, unlike other mappings: to compare two of them would be to regenerate all their texts.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
@@ -175,6 +184,7 @@ class MemoryReader(Mapping[str, str]):
             return f"documents have names, and {name!r} is none; chunks are read with text(start, stop)"
         close = difflib.get_close_matches(name, self, n=_SHOWN)
         said = f"did you mean {' or '.join(map(repr, close))}?" if close else "`documents` says which there are"
+        said += f"; or it is among those of lost chunks, {LOST!r}" if LOST in self else ""
         return f"{self.path} has no document {name!r}; {said}"
 
     # --- reading ---------------------------------------------------------------------------------------------------
@@ -232,13 +242,13 @@ class MemoryReader(Mapping[str, str]):
         """
         chunks = self.chunks
         num_tokens = sum(chunk.num_tokens for chunk in chunks)
-        num_vectors = sum(chunk.kind != "raw" for chunk in chunks)
+        kinds = Counter(chunk.kind for chunk in chunks)
+        num_vectors = kinds["exact"] + kinds["patched"]
         return {
             "chunks": len(chunks),
             "fidelity": 1 - sum(chunk.num_wrong for chunk in chunks) / num_tokens if num_tokens else None,
             "exact_chunks": sum(chunk.is_exact for chunk in chunks),
-            "patched_chunks": sum(chunk.kind == "patched" for chunk in chunks),
-            "raw_chunks": len(chunks) - num_vectors,
+            **{f"{kind}_chunks": kinds[kind] for kind in ("patched", "raw", "lost")},
             "text_bytes": sum(chunk.num_bytes for chunk in chunks),
             "memory_bytes": num_vectors * self.about.vector_bytes,
             "patch_bytes": sum(chunk.payload_bytes for chunk in chunks if chunk.kind == "patched"),
@@ -249,6 +259,36 @@ class MemoryReader(Mapping[str, str]):
     @cached_property
     def _codec(self) -> Codec:
         return Codec(self.model, self.about.bits)
+
+
+class _Items(ItemsView[str, str]):
+    """By position, since names may repeat."""
+
+    _mapping: MemoryReader
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return ((one.name, self._mapping.text(one.start_chunk, one.stop_chunk)) for one in self._mapping.documents)
+
+    def __contains__(self, item: object) -> bool:
+        return any(item == one for one in self)
+
+
+class _Texts(ValuesView[str]):
+    """By position, since names may repeat."""
+
+    _mapping: MemoryReader
+
+    def __iter__(self) -> Iterator[str]:
+        return (text for _, text in self._mapping.items())
+
+    def __contains__(self, text: object) -> bool:
+        return any(text == one for one in self)
+
+
+def _kind(num_bytes: int, is_raw: int, payload_bytes: int) -> Literal["exact", "patched", "raw", "lost"]:
+    if is_raw:
+        return "raw" if num_bytes else "lost"
+    return "patched" if payload_bytes else "exact"
 
 
 def _belonging(store: MemoryStore, model: TextAutoencoder) -> TextAutoencoder:

@@ -5,10 +5,11 @@ index and a body. All integers are little-endian:
 
     magic 8s · first chunk u64 · chunks u32 · index bytes u32 · body bytes u64 · index checksum 8s · head checksum 8s
 
-Checksums are BLAKE2b of 8 bytes. The header's index is JSON: the format version and `About`. A segment's index is a
-line of JSON, `[name, chunks, continues]` of each document, then `Block.numbers`; its body is `Block.data`. Damage in a
-body is damage of one chunk, whose checksum tells; where an index is damaged, the chunks of its segment are lost, and no
-others.
+Checksums are BLAKE2b of 8 bytes. The header's index is JSON: the format version and `About`; its body is a copy of the
+header, without a body. A segment's index is a line of JSON, `[name, chunks, continues, goes_on]` of each document, then
+`Block.numbers`; its body is `Block.data`. `goes_on` says whether the next part is more of the document, null where that
+was not known, in a session. Damage in a body is damage of one chunk, whose checksum tells; where an index is damaged,
+the chunks of its segment are lost, and no others. The first files had no copy of the header, and no `goes_on`.
 """
 
 import json
@@ -50,9 +51,12 @@ def frame(first_chunk: int, num_chunks: int, index: bytes, body: bytes) -> bytes
     return head + checksum(head) + index + body
 
 
-def segment(first_chunk: int, parts: Sequence[Part]) -> bytes:
-    """Chunks as a frame."""
-    documents = [[part.name, len(part.block.numbers), part.continues] for part in parts]
+def segment(first_chunk: int, parts: Sequence[Part], goes_on: bool | None) -> bytes:
+    """Chunks as a frame; `goes_on` tells of the last document whether the next segment begins with more of it."""
+    more = [*(part.continues for part in parts[1:]), goes_on]
+    documents = [
+        [part.name, len(part.block.numbers), part.continues, after] for part, after in zip(parts, more, strict=True)
+    ]
     numbers = b"".join(part.block.numbers.tobytes() for part in parts)
     num_chunks = sum(len(part.block.numbers) for part in parts)
     index = json.dumps(documents).encode() + b"\n" + numbers
@@ -62,16 +66,17 @@ def segment(first_chunk: int, parts: Sequence[Part]) -> bytes:
 def file_frames(about: About, parts: Iterable[Part]) -> Iterator[bytes]:
     """A whole file, in segments of about `SEGMENT_CHUNKS`."""
     header = {"format_version": FORMAT_VERSION, "memlm": metadata.version("memlm"), **asdict(about)}
-    yield frame(0, 0, json.dumps(header).encode(), b"")
+    index = json.dumps(header).encode()
+    yield frame(0, 0, index, frame(0, 0, index, b""))
     first, group, count = 0, list[Part](), 0
     for part in parts:
+        if count >= SEGMENT_CHUNKS:
+            yield segment(first, group, part.continues)
+            first, group, count = first + count, [], 0
         group.append(part)
         count += len(part.block.numbers)
-        if count >= SEGMENT_CHUNKS:
-            yield segment(first, group)
-            first, group, count = first + count, [], 0
     if group:
-        yield segment(first, group)
+        yield segment(first, group, goes_on=False)
 
 
 def frames(handle: int, offset: int, size: int) -> Iterator[Frame]:

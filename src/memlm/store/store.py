@@ -14,15 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlm.store.chunk import NUMBERS, About, Block, Part, StoredChunk, record_bytes
-from memlm.store.segments import MAGIC, Frame, file_frames, frames
+from memlm.store.segments import MAGIC, file_frames, frames
 from memlm.store.version1 import read_version1
 
 READ_CHUNKS = 256
 """Chunks read, and copied, at once."""
 LOST = "(damaged)"
 """Stands for the documents of chunks whose segment has a damaged index."""
-_Contents = tuple[Sequence[tuple[str, int, bool]], NDArray[np.void], NDArray[np.int64]]
-"""Each document's name, its chunks, and whether they continue the one before; all `numbers`; where records begin."""
+LOST_CHUNK = "lost"
+"""Why a chunk of such a segment cannot be given back; all that is known of it is 0."""
+_HEAD_BYTES = 1 << 16
+"""Within which the copy of a header begins."""
+_Contents = tuple[Sequence[tuple[str, int, bool | None, bool | None]], NDArray[np.void], NDArray[np.int64]]
+"""Each document's name, its chunks, whether they continue the one before, and whether it goes on after them (None where
+that is not known); all `numbers`; where records begin."""
 
 
 class Document(NamedTuple):
@@ -62,8 +67,12 @@ class MemoryStore:
         self.version = file_version(path)
         self._file = _converted(path) if self.version == 1 else os.open(path, os.O_RDONLY)
         self._close = weakref.finalize(self, os.close, self._file)
-        header = next(frames(self._file, 0, os.fstat(self._file).st_size), None) if self.version else None
-        if header is None or header.index is None:
+        size = os.fstat(self._file).st_size if self.version else 0
+        header = next(frames(self._file, 0, size), None)
+        if header is not None and header.index is None:
+            copy = next(frames(self._file, header.body, size), None)
+            header = copy if copy is not None and copy.end == 2 * header.body else None  # the two are equally long
+        if header is None or header.index is None or b"\n" in header.index:
             raise ValueError(f"{path} is no memory file, or its header is damaged or it is cut short")
         self.about = About.of(path, json.loads(header.index))
         self.documents: tuple[Document, ...] = ()
@@ -71,6 +80,8 @@ class MemoryStore:
         """[chunk], what is known of each without reading it."""
         self._begins = np.zeros(0, np.int64)
         """[chunk], where its record begins in the file; -1 if that is not known any more."""
+        self._goes_on: bool | None = False
+        """Whether there is more of the last document, if that is known."""
         self.end = header.end
         """Where the last whole segment ends."""
         self.read_on()
@@ -79,39 +90,54 @@ class MemoryStore:
         """Read the indexes of the segments after `end`."""
         documents, numbers, begins, count = [*self.documents], [self.numbers], [self._begins], len(self.numbers)
         size = os.fstat(self._file).st_size
-        for frame in frames(self._file, self.end, size):
-            for parts, rows, places in self._read_index(frame, count):
-                numbers.append(rows)
-                begins.append(places)
-                sizes = iter(rows["num_bytes"].tolist())
-                for name, num_chunks, continues in parts:
-                    start, num_bytes = count, sum(itertools.islice(sizes, num_chunks))
-                    if continues and documents and documents[-1].name == name:  # not where its beginning is lost
-                        last = documents.pop()
+        for parts, rows, places in self._contents(size):
+            numbers.append(rows)
+            begins.append(places)
+            sizes = iter(rows["num_bytes"].tolist())
+            for name, num_chunks, continues, goes_on in parts:
+                start, num_bytes = count, sum(itertools.islice(sizes, num_chunks))
+                if continues is None and self._goes_on is not False:  # lost, and perhaps of the document before
+                    name, continues = documents[-1].name, True
+                if continues and documents:
+                    last = documents.pop()
+                    if last.name == name:
                         start, num_bytes = last.start_chunk, last.num_bytes + num_bytes
-                    count += num_chunks
-                    documents.append(Document(name, start, count, num_bytes))
-            self.end = frame.end
+                    else:  # its beginning is lost: at least the chunk before it
+                        start -= 1
+                        documents += [last._replace(stop_chunk=start)] if last.start_chunk < start else []
+                count += num_chunks
+                documents.append(Document(name, start, count, num_bytes))
+                self._goes_on = goes_on
         self.documents = tuple(documents)
         self.numbers, self._begins = np.concatenate(numbers), np.concatenate(begins)
         self.torn_bytes = size - self.end
         """At the end of the file, of a segment that is not whole."""
         self.file_bytes = self.path.stat().st_size if self.version == 1 else size
 
-    def _read_index(self, frame: Frame, count: int) -> Iterator[_Contents]:
-        """The chunks that are lost before or in this frame, the one after `count` others, and those that are not."""
-        lost = 0 if frame.first_chunk is None else max(0, frame.first_chunk - count)
-        if frame.index is None:
-            lost += max(1, frame.num_chunks)  # one, where nothing was lost but empty documents
-        if lost:
-            rows = np.zeros(lost, NUMBERS)
-            rows["is_raw"] = 1
-            yield [(LOST, lost, False)], rows, np.full(lost, -1)
-        if frame.index is not None:
-            line, _, rest = frame.index.partition(b"\n")
-            rows = np.frombuffer(rest, NUMBERS)
-            sizes = record_bytes(rows, self.about)
-            yield json.loads(line), rows, frame.body + np.cumsum(sizes) - sizes
+    def _contents(self, size: int) -> Iterator[_Contents]:
+        """Of the segments after `end`: the chunks that are lost before or in each, and those that are not."""
+        count = len(self.numbers)
+        for frame in frames(self._file, self.end, size):
+            lost = 0 if frame.first_chunk is None else max(0, frame.first_chunk - count)
+            if frame.index is None:
+                lost += max(1, frame.num_chunks)  # one, where nothing was lost but empty documents
+            if lost:
+                yield _lost(lost)
+            count += lost
+            if frame.index is not None:
+                line, newline, rest = frame.index.partition(b"\n")
+                if not newline:
+                    raise ValueError(
+                        f"{self.path} holds the header of another memory file, which begins at byte {self.end}: "
+                        "split them there, and join them with extend()"
+                    )
+                rows = np.frombuffer(rest, NUMBERS)
+                sizes = record_bytes(rows, self.about)
+                yield [(*part, None)[:4] for part in json.loads(line)], rows, frame.body + np.cumsum(sizes) - sizes
+                count += len(rows)
+            self.end = frame.end
+        if self._goes_on:  # the file was cut short within the last document
+            yield _lost(1)
 
     @property
     def is_closed(self) -> bool:
@@ -164,14 +190,19 @@ class MemoryStore:
                 if is_whole:
                     numbered.append((number, chunk))
                 else:
-                    self.report(number, "damaged", on_damage)
+                    self.report(number, "damaged" if chunk.num_bytes else LOST_CHUNK, on_damage)
             start += len(block.numbers)
             yield numbered
 
     def report(self, number: int, why: str, on_damage: OnDamage | None) -> None:
         """Tell of a chunk that cannot be given back, or raise."""
         document = next(one for one in self.documents if one.start_chunk <= number < one.stop_chunk)
-        error = DamagedChunkError(f"{self.path}: chunk {number} (of {document.name!r})", number, why)
+        of = repr(document.name)
+        if why == LOST_CHUNK:
+            known = np.r_[-1, np.flatnonzero(self.numbers["num_bytes"]), len(self.numbers)]
+            after = np.searchsorted(known, number)
+            of += f"; chunks {known[after - 1] + 1}:{known[after]} are lost"
+        error = DamagedChunkError(f"{self.path}: chunk {number} (of {of})", number, why)
         if on_damage is None:
             raise error
         on_damage(error)
@@ -204,7 +235,7 @@ class MemoryStore:
         return all(one.data == two.data for one, two in pairs)
 
     def parts(self, *, without: tuple[int, int] = (0, 0)) -> Iterator[Part]:
-        """All of it, read as it is asked for, but for a range of chunks; documents stay, if empty."""
+        """All of it, read as it is asked for, but for a range of chunks, and documents of which nothing is left."""
         start, stop = without
         for document in self.documents:
             before = self.blocks(document.start_chunk, min(document.stop_chunk, start))
@@ -212,7 +243,7 @@ class MemoryStore:
             number = -1
             for number, block in enumerate(itertools.chain(before, after)):
                 yield Part(document.name, block, continues=number > 0)
-            if number < 0:
+            if document.start_chunk == document.stop_chunk:
                 yield Part(document.name, Block.of([]))
 
 
@@ -227,11 +258,18 @@ def file_version(path: Path) -> int:
     if not path.is_file():
         raise ValueError(f"there is no memory file {path}")
     with path.open("rb") as file:
-        head = file.read(len(MAGIC) + 1)
-    if head.startswith(MAGIC):
-        return 2
+        head = file.read(_HEAD_BYTES)
     # As safetensors files begin: with a length that fits, and a brace. No text does.
-    return int(head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size)
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+        return 1
+    return 2 if MAGIC in head else 0  # in the header's copy, where the header itself is damaged
+
+
+def _lost(num_chunks: int) -> _Contents:
+    """Chunks of which nothing is known."""
+    rows = np.zeros(num_chunks, NUMBERS)
+    rows["is_raw"] = 1
+    return [(LOST, num_chunks, None, None)], rows, np.full(num_chunks, -1)
 
 
 def _converted(path: Path) -> int:

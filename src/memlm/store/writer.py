@@ -18,6 +18,7 @@ PATIENCE = 10.0
 """Seconds to wait for another writer."""
 _PAUSE = 0.02
 _LOCKS = Path("/proc/locks")
+_ANOTHER = "is being written by {}; try again when it is done"
 
 
 class Writer:
@@ -26,13 +27,15 @@ class Writer:
     def __init__(self, store: MemoryStore, file: int) -> None:
         self.store, self._file = store, file
 
-    def append(self, parts: Sequence[Part]) -> None:
+    def append(self, parts: Sequence[Part], goes_on: bool | None = False) -> None:
         """Add a segment, all or nothing; it is on the disk when this returns.
+
+        `goes_on` is whether more of the last document follows; None where that is not known.
 
         Raises:
             OSError: the disk is full or not writable; what was there still is.
         """
-        data, end = memoryview(segment(len(self.store.numbers), parts)), self.store.end
+        data, end = memoryview(segment(len(self.store.numbers), parts, goes_on)), self.store.end
         try:
             os.ftruncate(self._file, end)  # without what an append that never finished has left
             done = 0
@@ -100,7 +103,7 @@ def only_writer(path: Path) -> Iterator[int]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise OSError(f"{path} is being written by {_holder(file)}; try again when it is done") from None
+                    raise OSError(f"{path} {_holder(file)}") from None
                 time.sleep(_PAUSE)
                 continue
             # The writer before may have put a new file in its place: then this one is nobody's.
@@ -130,5 +133,7 @@ def _holder(file: FileIO) -> str:
         for line in _LOCKS.read_text(encoding="ascii").splitlines():
             match line.split():
                 case [_, "FLOCK", _, _, process, where, *_] if where.endswith(f":{inode}") and int(process) > 0:
-                    return f"process {process}"
-    return "another process"
+                    if int(process) == os.getpid():
+                        return "has an open session in this process; append to that one, or end it first"
+                    return _ANOTHER.format(f"process {process}")
+    return _ANOTHER.format("another process")
