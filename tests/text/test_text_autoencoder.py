@@ -189,7 +189,7 @@ def write_tensors(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
     """As somebody might who knows nothing of the checksum, or knows better."""
     save_file(tensors, folder / "model.safetensors")
     provenance = json.loads((folder / "provenance.json").read_text())
-    del provenance["weights"]
+    del provenance["weights_sha256"]
     (folder / "provenance.json").write_text(json.dumps(provenance))
 
 

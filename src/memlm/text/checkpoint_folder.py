@@ -61,7 +61,7 @@ def save(
         save_file(_without_tied(tensors), temporary / "model.safetensors", metadata={"format": "pt"})
         # safetensors makes its file readable by its owner only; use the mode of the other files.
         (temporary / "model.safetensors").chmod((temporary / "config.json").stat().st_mode)
-        header["weights"] = _digest(temporary / "model.safetensors")
+        header["weights_sha256"] = _digest(temporary / "model.safetensors")
         (temporary / "provenance.json").write_text(json.dumps({**provenance, **header}, indent=2) + "\n")
 
 
@@ -159,7 +159,7 @@ def load(folder: Path, cls: type[ModelConfig]) -> tuple[ModelConfig, dict[str, T
         raise ValueError(f"{folder}: tokenizer.json is not the tokenizer that this model was trained with")
     weights = folder / "model.safetensors"
     tensors, digest = _load_tensors(weights), _digest(weights)
-    if provenance.get("weights", digest) != digest:  # folders of older versions do not say
+    if provenance.get("weights_sha256", digest) != digest:  # folders of older versions do not say
         raise ValueError(f"{weights} is damaged: its checksum is another than when it was saved")
     return config, tensors, tokenizer, provenance
 
