@@ -39,7 +39,7 @@ def main() -> None:
     for name in ("minilm", "english"):
         row = memlm.probe(name, texts, chunk_lens=(TOKENS,), controls=False, reading=budget).rows[0]
         bound = ">=" if row.lower_bound else "  "
-        print(f"{name:12} {bound} {row['token_accuracy']:9.3f} {row['retained_bits_per_token']:25.2f}")
+        print(f"{name:12} {bound} {row.token_accuracy:9.3f} {row.retained_bits_per_token:25.2f}")
     print("\n>=: the reader was still improving, so this is a lower bound")
 
 
