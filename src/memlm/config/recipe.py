@@ -76,7 +76,7 @@ class WindowConfig(Config):
 
     num_chunks: int = 4
     recall_fraction: float = 0.0
-    """Share of windows that hold a fact and a question about it (`data.recall`)."""
+    """Share of windows that hold a fact and a question about it (`data.facts`)."""
     recall_chunk_len: int | None = None
     """Tokens of the chunks that facts are placed in; the model's if None. One that reads whole windows as tokens has
     longer chunks than the model it is compared with."""
