@@ -23,8 +23,8 @@ from memlm.runtime.results import read_json_lines
 from memlm.text.autoencoder import TextAutoencoder
 from memlm_evidence.cli.reproduce import Reproduce
 from memlm_evidence.experiments import reproduce as experiments
+from memlm_evidence.experiments.costs import MEMORY_TRAINING, MemoryTrainingResult
 from memlm_evidence.experiments.exact_recall import RecallPlan, RecallResult
-from memlm_evidence.experiments.memory_training import MEMORY_TRAINING, MemoryTrainingResult
 from tiny import made_up_comparison, made_up_known_sources, recorded
 
 CONTRACT = {

@@ -39,9 +39,12 @@ from memlm.config import (
 )
 from memlm.config.base import Config
 from memlm.training import checkpoint
+from memlm_evidence.claims import decide
 from memlm_evidence.experiments.memory_model import MemoryModelResult
 from memlm_evidence.experiments.memory_model.page import CONDITIONS
 from memlm_evidence.experiments.non_invertible import NonInvertibleResult
+from memlm_evidence.experiments.report import write_claims_report
+from memlm_evidence.experiments.table import CLAIMS, read_results
 
 Module = TypeVar("Module", bound=nn.Module)
 SENTENCE = "the of and memory vector chunk token text holds reads writes long short one two ünd 漢字 → whole"
@@ -54,6 +57,12 @@ def write_corpus(folder: Path, *, num_files: int = 60, num_words: int = 120) -> 
         words = (f"{rng.choice(vocabulary)}{rng.randrange(10) if rng.random() < 0.2 else ''}" for _ in range(num_words))
         (folder / f"{number:02}.txt").write_text(" ".join(words) + ".\n", encoding="utf-8")
     return str(folder / "*.txt")
+
+
+def report_of(folder: Path) -> str:
+    """The page of all results in a folder."""
+    results = read_results([folder])
+    return write_claims_report(decide(results, CLAIMS), results, folder).read_text()
 
 
 def tiny_model(**changes: Any) -> AutoencoderConfig:
@@ -192,7 +201,7 @@ def made_up_known_sources(seed: int = 0) -> NonInvertibleResult:
             "state_share": 1.0 if state else None,
             "rest_share": 0.1 + seed / 10,
             "next_token_excess_bits": 0.01,
-            "intervals": {"retained_bits": [19.5, 20.5]},
+            "intervals": {f"retained_{part}bits": [19.5, 20.5] for part in ("", "state_", "rest_")},
         }
         for source, state in (("Markov 8, order 1", 3.0), ("uniform 8", 0.0))
         for objective in ("causal", "combined")

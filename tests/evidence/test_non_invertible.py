@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from memlm_evidence.experiments.non_invertible import NonInvertiblePlan, NonInvertibleResult
-from memlm_evidence.experiments.non_invertible.page import write_known_sources_report
 from memlm_evidence.experiments.non_invertible.run import ImpossibleError, job, run
 from memlm_evidence.known_sources.calibration import CalibrationRun
 from memlm_evidence.known_sources.plans import CalibrationPlan, DistortionPlan, StatePlan
@@ -21,6 +20,7 @@ from memlm_evidence.known_sources.rate_distortion import (
 from memlm_evidence.known_sources.retained_state import OBJECTIVES, StateRun
 from memlm_evidence.known_sources.rows import DistortionRow
 from memlm_evidence.known_sources.sources import Lookup, random_markov, uniform
+from tiny import report_of
 
 TINY = NonInvertiblePlan(
     state=StatePlan(chunk_lens=(8, 4), chunk_len=8, steps=2, reading_steps=2, num_windows=8),
@@ -51,7 +51,7 @@ def test_every_source_and_objective_has_a_row_on_the_possible_side(result: NonIn
     assert all(row.oracle_nats == pytest.approx(row.entropy_rate_nats, abs=1e-6) for row in result.oracle)
 
     (tmp_path / "non-invertible-seed-0.json").write_text(json.dumps(result.to_dict()))
-    page = write_known_sources_report(tmp_path).read_text()
+    page = report_of(tmp_path)
     for said in ("predictive state", "Bits stored and tokens lost", "even process", "half erased", NOISY_ROUNDED):
         assert said in page
 

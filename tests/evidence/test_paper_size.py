@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from memlm.config import AutoencoderRecipe, LanguageModelConfig, MemoryModelRecipe, ReadingConfig, Recipe, Weights
+from memlm_evidence.benchmarks import paper
 from memlm_evidence.cli.claims import Claims
-from memlm_evidence.experiments import embeddings, memory_model, paper_size, reproduce
+from memlm_evidence.experiments import embeddings, memory_model, reproduce
 from memlm_evidence.experiments.embeddings import EMBEDDINGS
+from memlm_evidence.experiments.embeddings import run as embeddings_run
 from memlm_evidence.experiments.experiment import Experiment
 from memlm_evidence.experiments.memory_model import MEMORY_MODEL
 from memlm_evidence.experiments.reproduce import reproduce_claims
@@ -62,8 +64,8 @@ def test_memory_models_are_read_and_decide_claims(two_memory_models: memory_mode
 
 @pytest.mark.parametrize("name", ["causal-embeddings-hold-little", "combined-memories-are-rich"])
 def test_without_a_gpu_it_says_what_it_would_take(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paper_size.torch.accelerator, "is_available", lambda: False)
-    monkeypatch.setattr(paper_size, "require_fits", lambda _: None)
+    monkeypatch.setattr(paper.torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(paper, "require_fits", lambda _: None)
     with pytest.raises(ValueError, match=r"takes .*e\+\d\d operations, some [\d,]+ hours of one H100.* no GPU"):
         reproduce_claims(tmp_path, "paper", [name], say=lambda _: None)
 
@@ -82,7 +84,7 @@ def test_several_processes_answer_nothing(
     out = tmp_path / "out"
     command = Claims(names=("causal-embeddings-hold-little",), preset="paper", out=out)
     with monkeypatch.context() as patch:
-        for module in (paper_size, reproduce):
+        for module in (embeddings_run, reproduce):
             patch.setattr(module, "world_size", lambda: 2)
         assert command.run() == {}
         assert not (out / "results").exists()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from memlm_evidence.experiments.embeddings.slopes import fit_slopes
+from memlm_evidence.experiments.embeddings.run import fit_slopes
 
 
 def grid() -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from memlm.config import ModelConfig, Recipe, TrainingConfig
 from memlm.recipes.paper import paper_autoencoder, paper_causal, paper_memory_model
 from memlm.text.model import build_model
 from memlm.training.accelerator import is_main_process, world_size
-from memlm.training.footprint import footprint, work
+from memlm.training.footprint import footprint, require_fits, work
 from memlm.training.objectives import Objective, objective_of
 from memlm_evidence.benchmarks.measuring import (
     Benchmark,
@@ -34,6 +35,8 @@ GPU_FLOPS = 990e12
 """Dense bf16 operations a second, by its data sheet."""
 UTILIZATION = 0.4
 """Share of them that a training step is taken to reach where none is measured."""
+MOST_WITHOUT_GPU = 1e17
+"""Operations: a day or two of a good processor's."""
 STEPS = 5
 """Measured, after as many that warm up."""
 
@@ -73,6 +76,26 @@ def training_of(recipe: Recipe) -> tuple[TrainingConfig, Objective, tuple[int, .
     """How a recipe's last stage is trained, on what objective, and the shape of a row of its batches."""
     stage = recipe.stages[-1]
     return stage.training, objective_of(recipe.model, stage), recipe.row_shape
+
+
+def require_machine(recipe: Recipe, folder: Path) -> None:
+    """Check that a model can be trained here, unless it has been, before anything is begun.
+
+    Raises:
+        ValueError: it does not fit into memory, or would take years without a GPU; says what it needs.
+    """
+    if (folder / "model").exists():
+        return
+    require_fits(recipe)
+    cfg, objective, row_shape = training_of(recipe)
+    operations = work(recipe.model, objective, row_shape).flops_per_token * cfg.num_tokens
+    if operations > MOST_WITHOUT_GPU and not torch.accelerator.is_available():
+        hours = operations / (GPU_FLOPS * UTILIZATION) / 3600
+        raise ValueError(
+            f"{recipe.name} takes {operations:.1e} operations, some {hours:,.0f} hours of one {GPU}, and this "
+            "machine has no GPU; run it where there are some, torchrun --nproc_per_node 8 -m memlm reproduce --preset "
+            "paper, or take another preset (memlm bench paper tells what each model takes)"
+        )
 
 
 def _row(recipe: Recipe, num_gpus: int) -> dict[str, Any]:

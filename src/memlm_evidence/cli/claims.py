@@ -95,7 +95,8 @@ def decided(
     missing = [claim.name for claim in claims if claim not in [found.claim for found in decisions]]
     if missing:
         command.say(f"not decided, for want of results: {', '.join(missing)}")
-    report = write_claims_report(decisions, rows, out) if out else None
+    shown = {found.claim.experiment: rows[found.claim.experiment] for found in decisions}
+    report = write_claims_report(decisions, shown, out) if out else None
     if report:
         command.say(f"The whole report: {report}")
     return {

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any, ClassVar, Literal
 
 from memlm.cli.command import Answer, Command, Group, write_result
+from memlm_evidence.claims import decide
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,16 +19,15 @@ class OneExperiment(Command):
 
     experiment: ClassVar[str]
     """Its name in the table of experiments."""
-    report: ClassVar[str] = ""
-    """What writes its page into a folder, as package.module:function; nothing does if empty."""
 
     def plan(self, standard: Any) -> Any:
         """The standard preset's plan, with the values that were given."""
         return self.configured(standard)
 
     def run(self) -> Answer:
-        """Measure, keep the result, say what was found, and write the page."""
-        from memlm_evidence.experiments.table import EXPERIMENTS
+        """Measure, keep the result, say what was found, and write the page of all results in the folder."""
+        from memlm_evidence.experiments.report import write_claims_report
+        from memlm_evidence.experiments.table import CLAIMS, EXPERIMENTS, read_results
 
         (experiment,) = (each for each in EXPERIMENTS if each.name == self.experiment)
         result = experiment.run(self.out, self.plan(experiment.presets["standard"](self.seed)))
@@ -36,8 +35,8 @@ class OneExperiment(Command):
         write_result(result, self.out / f"{self.experiment}-seed-{self.seed}.json")
         for line in result.lines():
             self.say(line)
-        if self.report:
-            self.say(f"The whole report: {resolve_name(self.report)(self.out)}")
+        found = read_results([self.out])
+        self.say(f"The whole report: {write_claims_report(decide(found, CLAIMS), found, self.out)}")
         return result.to_dict()
 
 
@@ -91,7 +90,6 @@ class MemoryModels(OneExperiment):
     the decoder and the ways in which a memory may enter it; takes twice as long."""
 
     experiment: ClassVar[str] = "memory-model"
-    report: ClassVar[str] = "memlm_evidence.experiments.memory_model.page:write_memory_report"
 
     def plan(self, standard: Any) -> Any:
         """Variants are trained on half the tokens."""
@@ -120,7 +118,6 @@ class RecallOfFacts(OneExperiment):
     models: tuple[Literal["combined", "causal", "full_context"], ...] = ("combined", "causal", "full_context")
 
     experiment: ClassVar[str] = "recall"
-    report: ClassVar[str] = "memlm_evidence.experiments.memory_model.page:write_memory_report"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +147,6 @@ class NonInvertible(OneExperiment):
     """Processes that measure side by side; 0 is one for each core."""
 
     experiment: ClassVar[str] = "non-invertible"
-    report: ClassVar[str] = "memlm_evidence.experiments.non_invertible.page:write_known_sources_report"
 
     def plan(self, standard: Any) -> Any:
         """The options are those of the plan for states."""

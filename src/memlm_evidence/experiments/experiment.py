@@ -37,6 +37,11 @@ class Experiment(Generic[Plan, Found]):
     """Whether it is time that is measured, so that nothing else may run beside it."""
 
 
+def benchmarked(name: str, result: type[Found]) -> Callable[..., Found]:
+    """What runs the benchmark `package.module:class` with a plan's options; nothing is kept in the folder."""
+    return lambda _, options: result.from_dict(resolve_name(name)(**options).run())
+
+
 def deferred(name: str) -> Callable[..., Any]:
     """The function of this name, as `package.module:function`, imported when it is called: torch is slow to import."""
 

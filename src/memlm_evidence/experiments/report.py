@@ -26,16 +26,15 @@ def write_claims_report(decisions: Sequence[Decision], results: Results, folder:
 
 
 def claims_page(decisions: Sequence[Decision], results: Results) -> Page:
-    """The page of all claims that were decided, and of the results that decided them."""
+    """The page of claims that were decided, and of results, those that decided them among them."""
     verdicts = [decision.verdict for decision in decisions]
-    shown = {name: results[name] for name in dict.fromkeys(decision.claim.experiment for decision in decisions)}
-    parts = (experiment.page(shown[experiment.name]) for experiment in EXPERIMENTS if experiment.name in shown)
+    parts = (experiment.page(results[experiment.name]) for experiment in EXPERIMENTS if experiment.name in results)
     data = {
         "counts": [(str(verdicts.count(verdict)), verdict) for verdict in ("holds", "fails", "undecided")],
         "claims": claims_table(decisions),
         "decided": list(map(_decided, decisions)),
         "evidence": list(filter(None, parts)),
-        "costs": _costs(shown),
+        "costs": _costs(results),
     }
     return Page("experiments/claims", data)
 

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from memlm_evidence.claims import Claim, ExperimentResult
+from memlm_evidence.experiments.costs import MEMORY_TRAINING, SUBSTITUTION
 from memlm_evidence.experiments.embeddings import EMBEDDINGS
 from memlm_evidence.experiments.exact_recall import EXACT_RECALL
 from memlm_evidence.experiments.experiment import Experiment
 from memlm_evidence.experiments.foreign_text import FOREIGN_TEXT
 from memlm_evidence.experiments.memory_model import MEMORY_MODEL
-from memlm_evidence.experiments.memory_training import MEMORY_TRAINING
 from memlm_evidence.experiments.non_invertible import NON_INVERTIBLE
 from memlm_evidence.experiments.settle_causal import SETTLE_CAUSAL
-from memlm_evidence.experiments.substitution import SUBSTITUTION
 
 EXPERIMENTS: tuple[Experiment[Any, Any], ...] = (
     EMBEDDINGS,

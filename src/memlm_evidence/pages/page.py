@@ -6,7 +6,7 @@ control characters are made visible.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
@@ -21,6 +21,7 @@ from memlm.runtime.files import atomic_write
 from memlm.runtime.measures import measure
 from memlm.runtime.tables import Table
 from memlm.runtime.wording import printable
+from memlm_evidence.pages.figures import Figure
 
 Format = Literal["html", "md"]
 _FILTERS = ("duration", "human", "in_words", "number", "percent", "quantity", "share", "verdict")
@@ -31,12 +32,29 @@ _REFERENCE = re.compile(r"""(\bid="|href="#|url\(#)""")
 
 
 @dataclass(frozen=True)
+class Section:
+    """Part of a page: under a title a paragraph, a figure, a table, what terms mean, and regenerated passages."""
+
+    title: str
+    text: str = ""
+    figure: Figure | None = None
+    table: Table | None = None
+    terms: Sequence[tuple[str, str]] = ()
+    passages: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True)
 class Page:
     """A template and the values that it shows."""
 
     template: str
     """Its path in `templates/` or in the package, without its ending."""
     data: Mapping[str, Any]
+
+    @staticmethod
+    def of(*sections: Section) -> "Page":
+        """Sections one after the other, as a part of another page."""
+        return Page("sections", {"sections": sections})
 
     def to_html(self) -> str:
         """One HTML file that needs nothing else: light and dark, phone and paper."""

@@ -10,9 +10,12 @@ from memlm.config import AutoencoderRecipe, LanguageModelRecipe, ReadingConfig
 from memlm.probing.results import ProbeRow
 from memlm.recipes.paper import paper_autoencoder, paper_causal
 from memlm.runtime.results import Interval
-from memlm.runtime.wording import share
+from memlm.runtime.tables import Table
+from memlm.runtime.wording import human, number, quantity, share
 from memlm_evidence.claims import Claim, ExperimentResult, Measured
 from memlm_evidence.experiments.experiment import Experiment, deferred
+from memlm_evidence.pages.page import Page, Section
+from memlm_evidence.pages.seeds import CAPTION, named_over_seeds, of, seeds_table
 
 LanguageMixer = Literal["attention", "masked_mixer"]
 
@@ -138,12 +141,49 @@ def _slope(name: Literal["slope_compute", "slope_data"]) -> Callable[[Embeddings
     return lambda result: None if getattr(result, name) is None else Measured.of(result, name)
 
 
+def page(results: Sequence[EmbeddingsResult]) -> Page:
+    """What embeddings hold by objective, by size and budget of causal models, and of controls, where these are."""
+    objectives = {
+        "embedding": lambda same: f"{human(same[0].objective)}\n{quantity(same[0].num_tokens)} tokens",
+        "token accuracy": of("token_accuracy", share),
+        "exact chunks": of("exact_match", share),
+        "retained bits/token": of("retained_bits_per_token", number),
+        "retained fraction": of("retained_fraction", share),
+    }
+    budgets = {
+        "causal model, parameters": lambda same: quantity(same[0].num_parameters),
+        "tokens": lambda same: quantity(same[0].num_tokens),
+        "retained fraction": of("retained_fraction", share),
+    }
+    controls = {"token accuracy": "token_accuracy", "retained fraction": "retained_fraction"}
+    cells = [
+        [
+            human(name),
+            *(
+                named_over_seeds([(result.controls or {})[name] for result in results], each, share)
+                for each in controls.values()
+            ),
+        ]
+        for name in results[0].controls or ()
+    ]
+    budgeted = [result.causal_models for result in results if result.causal_models]
+    read = f"Of {results[0].chunk_len} tokens, read from one vector, by readers trained in the same way."
+    alike = "The same reader where the right answer is known: shuffled and constant embeddings must retain nothing."
+    sections = [Section("What embeddings hold", read, table=seeds_table([each.rows for each in results], objectives))]
+    if budgeted:
+        sections.append(Section("Larger causal models, and more text", table=seeds_table(budgeted, budgets)))
+    if cells:
+        table = Table(["control", *controls], cells, CAPTION)
+        sections.append(Section("Controls of the causal model", alike, table=table))
+    return Page.of(*sections)
+
+
 EMBEDDINGS = Experiment[Plan | PaperPlan, EmbeddingsResult](
     name=EmbeddingsResult.name,
     folder="embeddings",
     presets={"quick": Plan.quick, "standard": lambda seed: Plan(seed=seed), "paper": PaperPlan.of_seed},
     run=deferred("memlm_evidence.experiments.embeddings.run:run"),
-    page=deferred("memlm_evidence.experiments.embeddings.page:page"),
+    page=page,
     result=EmbeddingsResult,
     claims=(
         Claim(

@@ -5,31 +5,34 @@ of several sizes and budgets give the slopes; objective crossed with pooling tel
 is the architecture's.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
+from scipy.stats import t
 
-from memlm.config import AutoencoderRecipe, LanguageModelRecipe, LastToken, Mean, ProbeConfig, ReadingConfig
-from memlm.data.cache import default_cache
-from memlm.data.token_store import PreparedData, prepare
-from memlm.probing.encoder_probe import CONTROLS, EncoderProbe
+from memlm.config import AutoencoderRecipe, LanguageModelRecipe, LastToken, Mean, ReadingConfig, Recipe
+from memlm.config.probe import StatePooling
+from memlm.data.token_store import prepare
+from memlm.probing.encoder_probe import CONTROLS
 from memlm.probing.encoders import FrozenEncoder, MemoryEncoder, StateEncoder
-from memlm.probing.results import ProbeRow
-from memlm.probing.texts import ProbeTexts
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.causal import causal, retrieval
 from memlm.recipes.scale import Scale
-from memlm.runtime.results import Provenance
+from memlm.runtime.results import Interval, Provenance
+from memlm.text.model import TextModel
+from memlm.training.accelerator import world_size
 from memlm.training.train import train
+from memlm_evidence.benchmarks.paper import require_machine
 from memlm_evidence.experiments.embeddings import EmbeddingRow, EmbeddingsResult, LanguageMixer, PaperPlan, Plan, Slopes
-from memlm_evidence.experiments.embeddings.slopes import fit_slopes
-from memlm_evidence.experiments.paper_size import compare_embeddings
+from memlm_evidence.experiments.readers import Readers
 
 OBJECTIVES = ("untrained", "causal", "retrieval", "autoencoder")
-POOLINGS = ("last", "mean", "positional")
+POOLINGS: tuple[StatePooling, ...] = ("last", "mean", "positional")
+Points = Float[np.ndarray, " point"]
 
 
 class Encoder(NamedTuple):
@@ -39,6 +42,18 @@ class Encoder(NamedTuple):
     encoder: FrozenEncoder
     num_tokens: int
     num_parameters: int
+
+    @classmethod
+    def of(cls, objective: str, trained: TextModel[Any, Any], encoder: FrozenEncoder) -> "Encoder":
+        """Of a trained model."""
+        size = sum(parameter.numel() for parameter in trained.model.parameters())
+        return cls(objective, encoder, trained.provenance["tokens"], size)
+
+    def row(self, readers: Readers, mixer: str, *poolings: StatePooling) -> EmbeddingRow:
+        """What a reader finds in its embeddings."""
+        about = {"objective": self.objective, "mixer": mixer, "num_tokens": self.num_tokens}
+        found = readers.row(self.encoder, *poolings).to_dict()
+        return EmbeddingRow.from_dict({**found, **about, "num_parameters": self.num_parameters})
 
 
 def run(
@@ -50,26 +65,49 @@ def run(
         None where one of several processes only trains, at the paper's sizes.
 
     Raises:
-        ValueError: as `paper_size.compare_embeddings`.
+        ValueError: as `require_machine`, at the paper's sizes.
     """
     plan = plan or Plan()
-    return (
-        compare_embeddings(out, plan) if isinstance(plan, PaperPlan) else compare(out, plan, cache=cache, quiet=quiet)
+    return compare_two(out, plan) if isinstance(plan, PaperPlan) else compare(out, plan, cache=cache, quiet=quiet)
+
+
+def compare_two(out: Path, plan: PaperPlan) -> EmbeddingsResult | None:
+    """Those of the paper's sizes: on several processes (torchrun) they are trained and no more."""
+    recipes: Mapping[str, Recipe] = {"causal": plan.causal, "autoencoder": plan.autoencoder}
+    for name, recipe in recipes.items():
+        require_machine(recipe, out / name)
+    ours, causal = train(plan.autoencoder, out / "autoencoder"), train(plan.causal, out / "causal")
+    if world_size() > 1:
+        return None
+    chunk_len = plan.causal.model.chunk_len
+    readers = Readers.of(plan.autoencoder.data, ours.tokenizer, chunk_len, plan.reading, plan.seed)
+    last_state = StateEncoder(causal.model.eval(), causal.tokenizer, name=plan.causal.name)
+    memory = MemoryEncoder(ours.model.encoder, ours.tokenizer, name=plan.autoencoder.name)
+    encoders = Encoder.of("causal", causal, last_state), Encoder.of("autoencoder", ours, memory)
+    return EmbeddingsResult(
+        rows=[each.row(readers, "masked_mixer") for each in encoders],
+        chunk_len=chunk_len,
+        seed=plan.seed,
+        provenance=Provenance.here(seed=plan.seed, **{name: recipe.name for name, recipe in recipes.items()}),
     )
 
 
 def compare(out: Path, plan: Plan, *, cache: Path | None = None, quiet: bool = False) -> EmbeddingsResult:
     """Encoders of every objective, size and budget, trained into a folder and probed."""
     trained = _Encoders(out, plan, quiet)
-    probe = _Probe(trained.recipe, trained.prepared, plan, cache or default_cache(), quiet)
+    reading = ReadingConfig(num_steps=plan.reading_steps, max_chunks=plan.reading_chunks)
+    readers = Readers.of(
+        trained.recipe.data, trained.prepared.tokenizer, plan.chunk_len, reading, plan.seed, cache=cache, quiet=quiet
+    )
     rows, models, crossed = [], [], []
     for mixer in plan.mixers:
-        rows += [probe.row(made, mixer, made.encoder.default_view.pooling) for made in trained.objectives(mixer)]
-        models += [probe.row(made, mixer, "last") for made in trained.causal_models(mixer)]
-        crossed += list(_crossed(trained, probe, mixer)) if plan.cross else []
+        rows += [made.row(readers, mixer) for made in trained.objectives(mixer)]
+        models += [made.row(readers, mixer, "last") for made in trained.causal_models(mixer)]
+        crossed += list(_crossed(trained, readers, mixer)) if plan.cross else []
     main = {row.objective: row for row in rows if row.mixer == plan.mixers[0]}
     slopes = {str(mixer): _slopes([row for row in models if row.mixer == mixer]) for mixer in plan.mixers}
     first = slopes[plan.mixers[0]]
+    controls = readers.probe(trained.main_model(plan.mixers[0]).encoder, "last").controls(CONTROLS[1:])
     return EmbeddingsResult(
         rows=rows,
         causal_models=models,
@@ -79,7 +117,7 @@ def compare(out: Path, plan: Plan, *, cache: Path | None = None, quiet: bool = F
         slope_compute=first.compute,
         slope_data=first.data,
         slopes=slopes,
-        controls={"untrained": main["untrained"], **probe.controls(trained.main_model(plan.mixers[0]))},
+        controls={"untrained": main["untrained"], **{str(row.control): row for row in controls}},
         intervals={"slope_compute": first.compute_interval, "slope_data": first.data_interval},
         chunk_len=plan.chunk_len,
         seed=plan.seed,
@@ -87,12 +125,12 @@ def compare(out: Path, plan: Plan, *, cache: Path | None = None, quiet: bool = F
     )
 
 
-def _crossed(trained: "_Encoders", probe: "_Probe", mixer: LanguageMixer) -> Iterator[EmbeddingRow]:
+def _crossed(trained: "_Encoders", readers: Readers, mixer: LanguageMixer) -> Iterator[EmbeddingRow]:
     """Every objective with every pooling; positional pooling of a language model is a random projection."""
     models = trained.objectives(mixer)
     for pooling in POOLINGS:
-        yield from (probe.row(made, mixer, pooling) for made in models[:-1])
-        yield replace(probe.row(trained.autoencoder(mixer, pooling), mixer, "memory"), pooling=pooling)
+        yield from (made.row(readers, mixer, pooling) for made in models[:-1])
+        yield replace(trained.autoencoder(mixer, pooling).row(readers, mixer), pooling=pooling)
 
 
 def _slopes(models: Sequence[EmbeddingRow]) -> Slopes:
@@ -100,33 +138,27 @@ def _slopes(models: Sequence[EmbeddingRow]) -> Slopes:
     return fit_slopes(sizes, tokens, np.array([row.retained_fraction for row in models]))
 
 
-class _Probe:
-    """Readers trained on encoders' embeddings, all alike."""
+def fit_slopes(log_sizes: Points, log_tokens: Points, values: Points) -> Slopes:
+    """Least squares of values on log10 of parameters and of tokens, together; Student-t intervals of the residuals.
 
-    def __init__(self, recipe: AutoencoderRecipe, prepared: PreparedData, plan: Plan, cache: Path, quiet: bool) -> None:
-        self.plan, self.cache, self.quiet = plan, cache, quiet
-        self.reading = ReadingConfig(num_steps=plan.reading_steps, max_chunks=plan.reading_chunks)
-        self.texts = ProbeTexts.of_splits(recipe.data, prepared.tokenizer, self.reading.test_fraction)
-
-    def row(self, made: Encoder, mixer: str, pooling: str) -> EmbeddingRow:
-        """What a reader finds in an encoder's embeddings."""
-        (row,) = self._probe(made.encoder, pooling).rows()
-        about = {"objective": made.objective, "mixer": mixer, "num_tokens": made.num_tokens}
-        return EmbeddingRow.from_dict({**row.to_dict(), **about, "num_parameters": made.num_parameters})
-
-    def controls(self, made: Encoder) -> dict[str, ProbeRow]:
-        """The controls of a probe, but for the untrained one, which is compared anyway."""
-        rows = self._probe(made.encoder, "last").controls(CONTROLS[1:])
-        return {str(row.control): row for row in rows}
-
-    def _probe(self, encoder: FrozenEncoder, pooling: str) -> EncoderProbe:
-        cfg = ProbeConfig(
-            chunk_lens=(self.plan.chunk_len,),
-            poolings=() if pooling == "memory" else (pooling,),  # type: ignore[arg-type]
-            seeds=(self.plan.seed,),
-            reading=self.reading,
-        )
-        return EncoderProbe(encoder, self.texts, cfg, self.plan.chunk_len, cache=self.cache, quiet=self.quiet)
+    Raises:
+        ValueError: fewer than four points, or points that do not vary in both.
+    """
+    design = np.column_stack([np.ones(len(values)), log_sizes, log_tokens])
+    freedom = len(values) - design.shape[1]
+    if freedom < 1 or np.linalg.matrix_rank(design) < design.shape[1]:
+        raise ValueError(f"{len(values)} points do not give two slopes: vary size and data, at four points or more")
+    coefficients, *_ = np.linalg.lstsq(design, values, rcond=None)
+    residual = values - design @ coefficients
+    covariance = np.linalg.inv(design.T @ design) * (residual @ residual) / freedom
+    reach = t.ppf(0.975, freedom) * np.sqrt(np.diag(covariance))
+    _, compute, data = coefficients.tolist()
+    _, by_compute, by_data = (
+        Interval(float(at - by), float(at + by)) for at, by in zip(coefficients, reach, strict=True)
+    )
+    return Slopes(
+        compute=compute, data=data, compute_interval=by_compute, data_interval=by_data, num_points=len(values)
+    )
 
 
 class _Encoders:
@@ -169,13 +201,13 @@ class _Encoders:
         folder = self.out / name.replace(" ", "-")
         trained = train(recipe, folder, prepared=self.prepared, quiet=self.quiet)
         encoder = MemoryEncoder(trained.model.encoder, trained.tokenizer, name=f"autoencoder, {pooling}")
-        return Encoder("autoencoder", encoder, trained.provenance["tokens"], num_parameters(trained.model))
+        return Encoder.of("autoencoder", trained, encoder)
 
     def _language_model(self, objective: str, recipe: LanguageModelRecipe) -> Encoder:
         name = f"{recipe.name} {recipe.num_tokens} seed {self.plan.seed}".replace(" ", "-")
         trained = train(recipe, self.out / name, prepared=self.prepared, quiet=self.quiet)
         encoder = StateEncoder(trained.model.eval(), trained.tokenizer, name=recipe.name)
-        return Encoder(objective, encoder, trained.provenance["tokens"], num_parameters(trained.model))
+        return Encoder.of(objective, trained, encoder)
 
     def _causal(self, mixer: LanguageMixer, dim: int, num_tokens: int) -> LanguageModelRecipe:
         return causal(**self._knobs(mixer, dim, num_tokens))
@@ -188,8 +220,3 @@ class _Encoders:
         plan = self.plan
         scale = Scale(chunk_len=plan.chunk_len, memory_dim=plan.dim, num_tokens=plan.num_tokens, seed=plan.seed)
         return autoencoder(scale, grown_from=grown_from)
-
-
-def num_parameters(model: Any) -> int:
-    """Of a module."""
-    return sum(parameter.numel() for parameter in model.parameters())

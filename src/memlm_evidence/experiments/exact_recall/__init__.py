@@ -5,8 +5,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from memlm.runtime.results import Interval, Record
+from memlm.runtime.tables import Table
+from memlm.runtime.wording import human, share
 from memlm_evidence.claims import Claim, ExperimentResult, Measured
 from memlm_evidence.experiments.experiment import Experiment, deferred
+from memlm_evidence.pages.figures import line_figure
+from memlm_evidence.pages.page import Page, Section
+from memlm_evidence.pages.seeds import line_over_seeds, over_seeds
 
 MODELS = ("combined", "causal", "full_context")
 
@@ -79,10 +84,35 @@ class RecallResult(ExperimentResult):
             yield f"{name}: {shown} chunks; blind {self.chance[name]:.3f}"
 
 
-def _worst_distance(result: RecallResult) -> Measured:
-    """Exact answers from combined memories, at the worst distance."""
+def _worst_distance(result: RecallResult) -> Measured | None:
+    """Exact answers from combined memories, at the worst distance; None if others alone were asked."""
+    if "combined" not in result.recall:
+        return None
     rates, intervals = result.recall["combined"], result.recall_intervals["combined"]
     return min(Measured(rate, *intervals[distance]) for distance, rate in rates.items())
+
+
+def page(results: Sequence[RecallResult]) -> Page:
+    """Exact answers by distance, a line and a row for each model; not every seed has to have every model."""
+    distances = list(next(iter(results[0].recall.values())))
+    names = dict.fromkeys(name for seed in results for name in seed.recall)
+    lines, cells = [], []
+    for name in names:
+        rates = [[seed.recall[name][far] for seed in results if name in seed.recall] for far in distances]
+        blind = [seed.chance[name] for seed in results if name in seed.recall]
+        lines.append(line_over_seeds(human(name), list(map(float, distances)), rates))
+        cells.append([human(name), *(over_seeds(each, share) for each in (*rates, blind))])
+    figure = line_figure(
+        lines,
+        "Exact answers by distance, a line for each model.",
+        x_label="chunks from fact to question",
+        y_label="exact answers",
+        x_ticks={float(far): far for far in distances},
+        y_limits=(0.0, 1.02),
+    )
+    asked = "A fact stands in an earlier chunk and is asked for by its key; the answer is decoded greedily."
+    table = Table(["trained", *(f"at {far}" for far in distances), "blind"], cells)
+    return Page.of(Section("Recall of exact strings", asked, figure, table))
 
 
 EXACT_RECALL = Experiment[RecallPlan, RecallResult](
@@ -90,7 +120,7 @@ EXACT_RECALL = Experiment[RecallPlan, RecallResult](
     folder="memory-model",
     presets={"quick": RecallPlan.quick, "standard": lambda seed: RecallPlan(seed=seed)},
     run=deferred("memlm_evidence.experiments.exact_recall.run:run"),
-    page=deferred("memlm_evidence.experiments.exact_recall.page:page"),
+    page=page,
     result=RecallResult,
     claims=(
         Claim(

@@ -8,8 +8,11 @@ from memlm.config import Attention, AutoencoderRecipe
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.scale import Scale
 from memlm.runtime.measures import Regeneration
+from memlm.runtime.wording import human, number, share
 from memlm_evidence.claims import Claim, ExperimentResult, Measured
 from memlm_evidence.experiments.experiment import Experiment, deferred
+from memlm_evidence.pages.page import Page, Section
+from memlm_evidence.pages.seeds import of, seeds_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +73,36 @@ def _random_tokens(result: ForeignTextResult) -> Measured:
     return Measured(*(end / text.token_accuracy for end in Measured.of(noise, "token_accuracy")))
 
 
+def page(results: Sequence[ForeignTextResult]) -> Page:
+    """What memories hold by kind of text and mixer, and passages given back."""
+    columns = {
+        "text": lambda same: human(same[0].text),
+        "mixer": lambda same: human(same[0].mixer),
+        "token accuracy": of("token_accuracy", share),
+        "exact chunks": of("exact_match", share),
+        "retained bits/token": of("retained_bits_per_token", number),
+    }
+    by_kind = seeds_table([result.rows for result in results], columns)
+    trained = "Autoencoders trained on presidential addresses, measured on addresses and on other kinds of text."
+    drawn = (
+        "Passages drawn at random: held-out text, then a novel, verse, source code and random tokens. What came out "
+        "wrong is struck through; what it should have been follows, underlined."
+    )
+    return Page.of(
+        Section("What memories hold, by kind of text", trained, table=by_kind),
+        *(
+            Section(f"Regenerated, {human(mixer)}", drawn, passages=passages)
+            for mixer, passages in results[0].samples.items()
+        ),
+    )
+
+
 FOREIGN_TEXT = Experiment[ForeignTextPlan, ForeignTextResult](
     name=ForeignTextResult.name,
     folder="embeddings",
     presets={"quick": ForeignTextPlan.quick, "standard": lambda seed: ForeignTextPlan(seed=seed)},
     run=deferred("memlm_evidence.experiments.foreign_text.run:run"),
-    page=deferred("memlm_evidence.experiments.foreign_text.page:page"),
+    page=page,
     result=ForeignTextResult,
     claims=(
         Claim(

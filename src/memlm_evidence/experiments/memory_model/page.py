@@ -1,18 +1,14 @@
 """The page on memory models: what memories are worth to next tokens, what they give back, and what they cost."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from memlm.runtime.tables import Table
 from memlm.runtime.wording import human, number, percent, share
-from memlm_evidence.experiments.exact_recall import RecallResult
-from memlm_evidence.experiments.exact_recall.page import page as recall
 from memlm_evidence.experiments.memory_model import MemoryModelResult, VariantRow
-from memlm_evidence.pages.definitions import made_by
 from memlm_evidence.pages.figures import Figure, line_figure
-from memlm_evidence.pages.page import Page
+from memlm_evidence.pages.page import Page, Section
 from memlm_evidence.pages.seeds import line_over_seeds, over_seeds, seeds_table
 
 CONDITIONS: Mapping[str, str] = {
@@ -25,33 +21,25 @@ CONDITIONS: Mapping[str, str] = {
     "encoder_decoder": "Every layer attends to the states of all past tokens; nothing is pooled.",
     "oracle": "The memory of the very chunk that is predicted: more than any past can tell.",
 }
-
-
-def write_memory_report(folder: Path) -> Path:
-    """Write `report.html` beside a folder's results, whole or not at all, and return its path.
-
-    Raises:
-        ValueError: there is no result, or the file that is broken.
-    """
-    from memlm_evidence.experiments.table import read_results  # it lists this experiment
-
-    results = read_results([folder])
-    compared, recalled = results.get(MemoryModelResult.name, []), results.get(RecallResult.name, [])
-    if not compared and not recalled:
-        raise ValueError(f"{folder} has no memory-model-seed-*.json; `memlm reproduce memory-model` makes it")
-    return memory_page(compared, recalled).write(folder)
-
-
-def memory_page(compared: Sequence[MemoryModelResult], recalled: Sequence[RecallResult]) -> Page:
-    """The page of a comparison of memory models, of one seed or several, and of their recall."""
-    parts = ([page(compared)] if compared else []) + ([recall(recalled)] if recalled else [])
-    data = {
-        "num_seeds": len(compared),
-        "in_short": _in_short(compared) if compared else [],
-        "evidence": parts,
-        "made_by": made_by((compared or recalled)[-1].provenance),
-    }
-    return Page("experiments/memory_model/report", data)
+_DECODER = (
+    "A causal decoder read one vector for each earlier chunk of a text in place of its tokens. The same decoder was "
+    "trained in several ways on the same tokens, and measured on documents kept apart."
+)
+_VARIED = (
+    ("trade_off", "Retention against prediction", "The weight of retention beside next tokens.", ["retention_weight"]),
+    ("by_size", "By size of the decoder", "The gap is that to causal training of the same size.", ["dim", "objective"]),
+    (
+        "by_insertion",
+        "How a memory enters the decoder",
+        "Soft-prompt positions per memory, or keys that it is unfolded into.",
+        ["insertion", "number"],
+    ),
+)
+"""Of a full comparison: the field of results, title and text of its section, and what its variants differ in."""
+_LIMITS = [
+    ("Small models, little text", "Gains and gaps are those of this decoder, this text and this many tokens."),
+    ("Regeneration is not use", "A memory that gives back its text need not be read for next tokens; see recall."),
+]
 
 
 def page(seeds: Sequence[MemoryModelResult]) -> Page | None:
@@ -59,41 +47,22 @@ def page(seeds: Sequence[MemoryModelResult]) -> Page | None:
     if seeds[0].train_flops is None:
         return None
     names = list(dict.fromkeys(name for seed in seeds for name in seed.causal_nats))  # a full comparison has more
-    data = {
-        "conditions": _conditions(seeds, names),
-        "meanings": [(human(name), CONDITIONS[name]) for name in names if name in CONDITIONS],
-        "by_chunk": _by_chunk(seeds, names),
-        "compute": _compute(seeds),
-        "trade_off": _trade_off(seeds),
-        "tables": {
-            key: _variants(found, names)
-            for key, names in _VARIED.items()
-            if (found := [rows for seed in seeds if (rows := getattr(seed, key))])
-        },
-    }
-    return Page("experiments/memory_model/page", data)
-
-
-_VARIED: Mapping[str, Sequence[str]] = {
-    "trade_off": ["retention_weight"],
-    "by_size": ["dim", "objective"],
-    "by_insertion": ["insertion", "number"],
-}
-"""By the field of results: what its variants differ in."""
+    meanings = [(human(name), CONDITIONS[name]) for name in names if name in CONDITIONS]
+    rich = "Training operations until the decoder itself gave back 99.5% of the watched text's tokens."
+    sections = [
+        Section("Next tokens", _DECODER, table=_conditions(seeds, names), terms=meanings),
+        Section("Does more past help?", figure=_by_chunk(seeds, names)),
+        Section("Training cost of accurate memories", rich, table=_compute(seeds)),
+    ]
+    for field, title, text, columns in _VARIED:
+        if varied := [rows for seed in seeds if (rows := getattr(seed, field))]:
+            figure = _trade_off(varied) if field == "trade_off" else None
+            sections.append(Section(title, text, figure, _variants(varied, columns)))
+    return Page.of(*sections, Section("What this does not say of memory models", terms=_LIMITS))
 
 
 def _over(seeds: Sequence[Any], get: Callable[[Any], Any], show: Callable[[Any], str]) -> str:
     return over_seeds([get(seed) for seed in seeds], show)
-
-
-def _in_short(seeds: Sequence[Any]) -> list[tuple[str, str]]:
-    items = [
-        (_over(seeds, lambda seed: seed.retention_accuracy["combined"], share), "of tokens, from combined memories"),
-        (_over(seeds, lambda seed: seed.retention_accuracy["causal"], share), "of tokens, by causal training"),
-        (_over(seeds, lambda seed: seed.gain["combined"].value, _nats), "nats a token gained over no memory"),
-        (_over(seeds, lambda seed: seed.gap["combined"].value, percent), "dearer than by causal training"),
-    ]
-    return [(value.split("\n")[0], what) for value, what in items]
 
 
 def _conditions(seeds: Sequence[Any], names: Sequence[str]) -> Table:
@@ -157,12 +126,9 @@ def _variants(varied: Sequence[Sequence[VariantRow]], names: Sequence[str]) -> T
     return seeds_table(varied, columns, "Memories are read by the model's own decoder.")
 
 
-def _trade_off(seeds: Sequence[Any]) -> Figure | None:
-    varied = [seed.trade_off for seed in seeds if seed.trade_off]
-    if not varied:
-        return None
-    points = sorted(zip(*varied, strict=True), key=lambda same: fmean(row.retention_accuracy for row in same))
-    x = [fmean(row.retention_accuracy for row in same) for same in points]
+def _trade_off(varied: Sequence[Sequence[VariantRow]]) -> Figure:
+    points = sorted(zip(*varied, strict=True), key=_retained)
+    x = list(map(_retained, points))
     return line_figure(
         [line_over_seeds("", x, [[row.causal_nats for row in same] for same in points])],
         "Next-token nats against retention, a point for each weight of retention.",
@@ -170,6 +136,10 @@ def _trade_off(seeds: Sequence[Any]) -> Figure | None:
         y_label="nats a token",
         x_ticks={0.0: "0", 0.25: "0.25", 0.5: "0.5", 0.75: "0.75", 1.0: "1"},
     )
+
+
+def _retained(same: Sequence[VariantRow]) -> float:
+    return fmean(row.retention_accuracy or 0.0 for row in same)
 
 
 def _nats(value: Any) -> str:

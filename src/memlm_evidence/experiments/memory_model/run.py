@@ -9,15 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from memlm.config import ProbeConfig, ReadingConfig
-from memlm.data.cache import default_cache
+from memlm.config import ReadingConfig
+from memlm.data.chunks import all_windows, split_into_chunks
 from memlm.data.token_store import prepare
-from memlm.evaluation.prediction import excess, prediction_measures
-from memlm.probing.encoder_probe import EncoderProbe
+from memlm.evaluation.prediction import excess, predict, prediction_measures
 from memlm.probing.encoders import MemoryEncoder
-from memlm.probing.results import ProbeRow
-from memlm.probing.texts import ProbeTexts
 from memlm.runtime.results import Provenance, Result, read_json_lines
+from memlm.text.memory_model import TextMemoryModel
+from memlm.training.accelerator import world_size
+from memlm.training.train import train
+from memlm_evidence.benchmarks.paper import require_machine
 from memlm_evidence.experiments.memory_model import Difference, MemoryModelResult, PaperPlan, Plan, VariantRow
 from memlm_evidence.experiments.memory_model.conditions import (
     CONDITIONS,
@@ -28,7 +29,7 @@ from memlm_evidence.experiments.memory_model.conditions import (
     variants,
 )
 from memlm_evidence.experiments.memory_model.training import Data, Trained, trained_encoder
-from memlm_evidence.experiments.paper_size import compare_memory_models
+from memlm_evidence.experiments.readers import Readers
 
 WITH_MEMORIES = ("causal", "combined", "curriculum")
 RICH = 0.995
@@ -44,20 +45,46 @@ def run(
         None where one of several processes only trains, at the paper's sizes.
 
     Raises:
-        ValueError: as `paper_size.compare_memory_models`.
+        ValueError: as `require_machine`, at the paper's sizes.
     """
     plan = plan or Plan()
-    if isinstance(plan, PaperPlan):
-        return compare_memory_models(out, plan)
-    return compare(out, plan, cache=cache or default_cache(), quiet=quiet)
+    return compare_two(out, plan) if isinstance(plan, PaperPlan) else compare(out, plan, cache=cache, quiet=quiet)
 
 
-def compare(out: Path, plan: Plan, *, cache: Path, quiet: bool) -> MemoryModelResult:
+def compare_two(out: Path, plan: PaperPlan) -> MemoryModelResult | None:
+    """Those of the paper's sizes: on several processes (torchrun) they are trained and no more."""
+    recipes = {"causal": plan.causal, "combined": plan.combined}
+    for name, recipe in recipes.items():
+        require_machine(recipe, out / name)
+    trained = {name: train(recipe, out / name) for name, recipe in recipes.items()}
+    if world_size() > 1:
+        return None
+    cfg, shape = plan.combined, plan.combined.model.shape
+    readers = Readers.of(cfg.data, trained["combined"].tokenizer, shape.chunk_len, plan.reading, plan.seed)
+    test = split_into_chunks(prepare(cfg.data).splits["test"], shape.chunk_len)
+    windows = all_windows(test, cfg.windows.num_chunks)
+    probes = {name: readers.row(_memories(model, recipes[name].name)) for name, model in trained.items()}
+    found = {name: predict(model.model, windows, shape.vocab_size) for name, model in trained.items()}
+    gap = Difference.from_dict(excess(found["combined"], found["causal"], relative=True))
+    return MemoryModelResult(
+        probes=probes,
+        retention_accuracy={name: row.token_accuracy for name, row in probes.items()},
+        causal_nats={name: prediction_measures(each)[0]["causal_nats_per_token"] for name, each in found.items()},
+        gap={"combined": gap},
+        seed=plan.seed,
+        provenance=Provenance.here(seed=plan.seed, **{name: recipe.name for name, recipe in recipes.items()}),
+    )
+
+
+def compare(out: Path, plan: Plan, *, cache: Path | None, quiet: bool) -> MemoryModelResult:
     """All conditions of a plan, and of a full one all variants."""
     data = Data(prepare(combined_recipe(plan).data, quiet=quiet), plan.chunk_len, quiet)
     trained = {name: _trained(data, name, out, plan) for name in plan.compared}
     nats = {name: prediction_measures(each.prediction) for name, each in trained.items()}
-    probes = {name: _probed(trained[name], data, plan, cache) for name in WITH_MEMORIES}
+    reading = ReadingConfig(num_steps=plan.reading_steps, max_chunks=plan.reading_chunks)
+    data_config, tokenizer = combined_recipe(plan).data, data.prepared.tokenizer
+    readers = Readers.of(data_config, tokenizer, plan.chunk_len, reading, plan.seed, cache=cache, quiet=quiet)
+    probes = {name: readers.row(_memories(trained[name].model, "memory model")) for name in WITH_MEMORIES}
     of_variants = {
         field: [_variant(each, data, out, plan) for each in found]
         for field, found in (variants(plan) if plan.full else {}).items()
@@ -125,16 +152,11 @@ def _variant(variant: Variant, data: Data, out: Path, plan: Plan) -> VariantRow:
     return VariantRow(**measures)
 
 
-def _probed(trained: Trained, data: Data, plan: Plan, cache: Path) -> ProbeRow:
-    """What a reader finds in frozen memories: the same budget for every condition."""
-    assert trained.model is not None
-    assert trained.model.model.encoder is not None
-    encoder = MemoryEncoder(trained.model.model.encoder, trained.model.tokenizer, name="memory model")
-    reading = ReadingConfig(num_steps=plan.reading_steps, max_chunks=plan.reading_chunks)
-    texts = ProbeTexts.of_splits(combined_recipe(plan).data, data.prepared.tokenizer, reading.test_fraction)
-    cfg = ProbeConfig(chunk_lens=(plan.chunk_len,), seeds=(plan.seed,), reading=reading)
-    (row,) = EncoderProbe(encoder, texts, cfg, plan.chunk_len, cache=cache, quiet=data.quiet).rows()
-    return row
+def _memories(model: TextMemoryModel | None, name: str) -> MemoryEncoder:
+    """The encoder of a model that has one."""
+    assert model is not None
+    assert model.model.encoder is not None
+    return MemoryEncoder(model.model.encoder, model.tokenizer, name=name)
 
 
 def _own_retention(trained: Trained, data: Data) -> Result:

@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from memlm.config import ReadingConfig
+from memlm.runtime.wording import share
 from memlm_evidence.attacks.results import AttackRow
 from memlm_evidence.claims import Claim, ExperimentResult, Measured
 from memlm_evidence.experiments.experiment import Experiment, deferred
+from memlm_evidence.pages.page import Page, Section
+from memlm_evidence.pages.seeds import of, seeds_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +52,25 @@ def _best_attack(result: SettlingResult) -> Measured:
     return Measured.of(max(attacks, key=lambda attack: attack.token_accuracy), "token_accuracy")
 
 
+def page(results: Sequence[SettlingResult]) -> Page:
+    """What each attack recovers from a causal model's states."""
+    columns = {
+        "attack": lambda same: f"{same[0].attack}\n{same[0].num_texts} texts",
+        "given": lambda same: str(same[0].given),
+        "token accuracy": of("token_accuracy", share),
+        "exact texts": of("exact_match", share),
+    }
+    about = f"{results[0].encoder}, {results[0].chunk_len} tokens. {results[0].verdict}"
+    table = seeds_table([result.attacks for result in results], columns)
+    return Page.of(Section("Attacks on a causal model's state", about, table=table))
+
+
 SETTLE_CAUSAL = Experiment[SettlingPlan, SettlingResult](
     name=SettlingResult.name,
     folder="settle-causal",
     presets={"quick": SettlingPlan.quick, "standard": lambda seed: SettlingPlan(seed=seed)},
     run=deferred("memlm_evidence.experiments.settle_causal.run:run"),
-    page=deferred("memlm_evidence.experiments.settle_causal.page:page"),
+    page=page,
     result=SettlingResult,
     claims=(
         Claim(

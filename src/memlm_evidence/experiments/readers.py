@@ -1,0 +1,59 @@
+"""Readers of the encoders that an experiment compares: the same text and budget for all of them."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from memlm.config import DataConfig, HubCorpus, ProbeConfig, ReadingConfig
+from memlm.config.probe import StatePooling
+from memlm.data.cache import default_cache
+from memlm.data.tokenizer import Tokenizer
+from memlm.probing.encoder_probe import EncoderProbe
+from memlm.probing.encoders import FrozenEncoder
+from memlm.probing.results import ProbeRow
+from memlm.probing.texts import ProbeTexts
+
+_MOST_BYTES = 1_000_000_000
+"""Of a streamed corpus: its beginning is enough for readers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readers:
+    """What trains a reader for each encoder."""
+
+    texts: ProbeTexts
+    chunk_len: int
+    reading: ReadingConfig
+    seed: int
+    cache: Path
+    quiet: bool
+
+    @classmethod
+    def of(
+        cls,
+        data: DataConfig,
+        tokenizer: Tokenizer,
+        chunk_len: int,
+        reading: ReadingConfig,
+        seed: int,
+        *,
+        cache: Path | None = None,
+        quiet: bool = False,
+    ) -> Self:
+        """On the text that encoders were trained on, split as it was for them."""
+        corpus = data.corpus
+        if isinstance(corpus, HubCorpus):
+            corpus = replace(corpus, max_bytes=min(corpus.max_bytes, _MOST_BYTES))
+        texts = ProbeTexts.of_splits(replace(data, corpus=corpus), tokenizer, reading.test_fraction)
+        cache = cache or default_cache()
+        return cls(texts=texts, chunk_len=chunk_len, reading=reading, seed=seed, cache=cache, quiet=quiet)
+
+    def probe(self, encoder: FrozenEncoder, *poolings: StatePooling) -> EncoderProbe:
+        """Of an encoder's default view, or of these poolings."""
+        cfg = ProbeConfig(chunk_lens=(self.chunk_len,), poolings=poolings, seeds=(self.seed,), reading=self.reading)
+        return EncoderProbe(encoder, self.texts, cfg, self.chunk_len, cache=self.cache, quiet=self.quiet)
+
+    def row(self, encoder: FrozenEncoder, *poolings: StatePooling) -> ProbeRow:
+        """What a reader finds."""
+        (row,) = self.probe(encoder, *poolings).rows()
+        return row
