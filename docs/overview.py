@@ -16,8 +16,8 @@ import memlm
 from memlm.runtime.results import Provenance
 from memlm_evidence.experiments.embeddings import EmbeddingsResult
 from memlm_evidence.experiments.table import read_results
+from memlm_evidence.pages.demo import REFERENCE, read_run
 from memlm_evidence.pages.page import environment
-from memlm_evidence.pages.run import REFERENCE, read_run
 
 DOCS = Path(__file__).parent
 TEXT = (

@@ -56,6 +56,10 @@ class Measured(NamedTuple):
         """A measure of a row, with its interval."""
         return Measured(getattr(row, name), *row.intervals[name])
 
+    def over(self, whole: float) -> "Measured":
+        """As a share of something known."""
+        return Measured(*(each / whole for each in self))
+
     @staticmethod
     def over_seeds(found: Sequence["Measured"]) -> "Measured":
         """The mean, and an interval that holds all of theirs."""
@@ -86,6 +90,22 @@ class Claim(Generic[Found]):
         if not self.at_least:
             holds, fails = (high <= self.threshold, low > self.threshold)
         return "holds" if holds else "fails" if fails else "undecided"
+
+
+def claim(
+    quantity: str, *, at_least: float | None = None, at_most: float | None = None
+) -> Callable[[Callable[[Found], Measured | None]], Claim[Found]]:
+    """What makes a claim of the function that measures its quantity: the function's name and docstring are the claim's.
+
+    Either `at_least` or `at_most` is the threshold.
+    """
+
+    def made(measure: Callable[[Found], Measured | None]) -> Claim[Found]:
+        (threshold,) = (each for each in (at_least, at_most) if each is not None)
+        about = {"name": measure.__name__.replace("_", "-"), "statement": " ".join((measure.__doc__ or "").split())}
+        return Claim(**about, quantity=quantity, threshold=threshold, at_least=at_most is None, measure=measure)
+
+    return made
 
 
 class Decision(NamedTuple):

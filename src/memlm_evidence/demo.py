@@ -14,8 +14,7 @@ from memlm.text.evaluation_sets import HELD_OUT, evaluate_standard_sets, foreign
 from memlm.text.samples import Sample, random_passages
 from memlm.training.accelerator import is_main_process
 from memlm.training.train import train
-from memlm_evidence.pages.demo import demo_page
-from memlm_evidence.pages.run import REFERENCE
+from memlm_evidence.pages.demo import REFERENCE, demo_page
 
 
 class DemoRun(NamedTuple):

@@ -6,9 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from memlm_evidence.known_sources.channels import Channel, erasure, symmetric, through
 from memlm_evidence.known_sources.sources import even_process, random_markov, uniform, zipf
-from memlm_evidence.known_sources.unifilar import Unifilar
+from memlm_evidence.known_sources.unifilar import Channel, Unifilar, erasure, symmetric, through
 
 CHANNELS = [erasure(3, 0.4), symmetric(3, 0.2), symmetric(3, 0.0)]
 every_channel = pytest.mark.parametrize("channel", CHANNELS, ids=["erasure", "symmetric", "everything"])

@@ -24,9 +24,8 @@ from memlm.models.batch import Batch
 from memlm.models.memory_model import MemoryModel
 from memlm.recipes.memory_model import memory_model
 from memlm.training.objectives import combined
-from memlm_evidence.benchmarks import memory_training, past, substitution
-from memlm_evidence.benchmarks.chunk_by_chunk import chunk_by_chunk, loss_difference
-from memlm_evidence.benchmarks.memory_training import MemoryTraining
+from memlm_evidence.benchmarks import memory_training, substitution
+from memlm_evidence.benchmarks.memory_training import MemoryTraining, chunk_by_chunk, loss_difference
 from memlm_evidence.benchmarks.substitution import Substitution
 from tiny import randomized
 
@@ -116,7 +115,7 @@ def substituted(request: pytest.FixtureRequest) -> dict[str, Any]:
         patch.setattr(substitution, "ROUNDS", 1)
         patch.setattr(substitution, "NEW_TOKENS", 2)
         # Several batches of the encoder.
-        patch.setattr(past, "ENCODER_TOKENS", 3 * CHUNK_LEN)
+        patch.setattr(substitution, "ENCODER_TOKENS", 3 * CHUNK_LEN)
         bench = Substitution(
             chunk_len=CHUNK_LEN, num_positions=2, dim=32, num_layers=2, contexts=CONTEXTS, precision=request.param
         )
@@ -176,7 +175,7 @@ def test_tokens_and_memories_are_read_as_the_model_reads_them() -> None:
     bench = Substitution(chunk_len=CHUNK_LEN, num_positions=2, dim=32, num_layers=2, contexts=(3 * CHUNK_LEN,))
     reads = randomized(MemoryModel(bench.model())).eval()
     with torch.no_grad():
-        read = past.Past(reads, 3 * CHUNK_LEN)
+        read = substitution.Past(reads, 3 * CHUNK_LEN)
         first = read.cached()
         assert read.cold().token.equal(first.token)
         present = torch.ones(1, 3, dtype=torch.bool)

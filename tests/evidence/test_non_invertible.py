@@ -9,7 +9,7 @@ import pytest
 from memlm_evidence.experiments.non_invertible import NonInvertiblePlan, NonInvertibleResult
 from memlm_evidence.experiments.non_invertible.run import ImpossibleError, job, run
 from memlm_evidence.known_sources.calibration import CalibrationRun
-from memlm_evidence.known_sources.plans import CalibrationPlan, DistortionPlan, StatePlan
+from memlm_evidence.known_sources.measured import CalibrationPlan, DistortionPlan, DistortionRow, StatePlan
 from memlm_evidence.known_sources.rate_distortion import (
     AFTERWARDS,
     NOISY_ROUNDED,
@@ -18,7 +18,6 @@ from memlm_evidence.known_sources.rate_distortion import (
     ideal_over_stored,
 )
 from memlm_evidence.known_sources.retained_state import OBJECTIVES, StateRun
-from memlm_evidence.known_sources.rows import DistortionRow
 from memlm_evidence.known_sources.sources import Lookup, random_markov, uniform
 from tiny import report_of
 

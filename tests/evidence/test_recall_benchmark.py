@@ -41,8 +41,7 @@ from memlm.text.memory_model import TextMemoryModel
 from memlm.training.memory_model import PrecomputedMemories, window_sampler
 from memlm.training.objectives import combined
 from memlm.training.train import train
-from memlm_evidence.benchmarks.answers import WindowReader, greedy
-from memlm_evidence.benchmarks.recall import Recall
+from memlm_evidence.benchmarks.recall import Recall, WindowReader, greedy
 from tiny import randomized
 
 TEXTS = [document.text for document in evaluation_documents("novel")][:4]

@@ -97,8 +97,7 @@ def print_probe(console: "Console", result: "ProbeResult") -> None:
 
     from memlm.cli.show import INTERVALS, print_table
     from memlm.runtime.wording import number, printable
-    from memlm_evidence.pages.probe import controls_table, terminal_table
-    from memlm_evidence.pages.probe_controls import verdicts
+    from memlm_evidence.pages.probe import controls_table, terminal_table, verdicts
 
     console.print(Text(printable(result.encoder), style="bold"))
     bound = any(row.lower_bound for row in result.rows)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from memlm.runtime.tables import Table
 from memlm.runtime.wording import number
-from memlm_evidence.claims import Claim, ExperimentResult, Measured
+from memlm_evidence.claims import ExperimentResult, Measured, claim
 from memlm_evidence.experiments.experiment import Experiment, benchmarked
 from memlm_evidence.pages.figures import Figure, Line, line_figure
 from memlm_evidence.pages.page import Page, Section
@@ -119,6 +119,24 @@ def _by(
     return line_figure(lines, alt, x_ticks={float(place): f"{place:,}" for place in places}, **options), cells
 
 
+@claim("seconds to the first token of the longest past, as tokens over as memories", at_least=3.0)
+def memories_save_time(result: SubstitutionResult) -> Measured:
+    """A past as memories is read sooner than as tokens, encoding included."""
+    return Measured.exactly(result.longest.ttft_ratio_cold)
+
+
+@claim("operations to the first token of the longest past, as tokens over as memories", at_least=3.0)
+def memories_save_compute(result: SubstitutionResult) -> Measured:
+    """They take fewer operations, encoding included."""
+    return Measured.exactly(result.longest.flops_ratio_cold)
+
+
+@claim("bytes of keys and values of the longest past, as tokens over as memories", at_least=10.0)
+def memories_save_cache(result: SubstitutionResult) -> Measured:
+    """They leave a smaller cache."""
+    return Measured.exactly(result.longest.cache_bytes_ratio)
+
+
 SUBSTITUTION = Experiment[Mapping[str, Any], SubstitutionResult](
     name=SubstitutionResult.name,
     folder="substitution",
@@ -126,32 +144,28 @@ SUBSTITUTION = Experiment[Mapping[str, Any], SubstitutionResult](
     run=benchmarked("memlm_evidence.benchmarks.substitution:Substitution", SubstitutionResult),
     page=substitution_page,
     result=SubstitutionResult,
-    claims=(
-        Claim(
-            name="memories-save-time",
-            statement="A past as memories is read sooner than as tokens, encoding included.",
-            quantity="seconds to the first token of the longest past, as tokens over as memories",
-            threshold=3.0,
-            measure=lambda result: Measured.exactly(result.longest.ttft_ratio_cold),
-        ),
-        Claim(
-            name="memories-save-compute",
-            statement="They take fewer operations, encoding included.",
-            quantity="operations to the first token of the longest past, as tokens over as memories",
-            threshold=3.0,
-            measure=lambda result: Measured.exactly(result.longest.flops_ratio_cold),
-        ),
-        Claim(
-            name="memories-save-cache",
-            statement="They leave a smaller cache.",
-            quantity="bytes of keys and values of the longest past, as tokens over as memories",
-            threshold=10.0,
-            measure=lambda result: Measured.exactly(result.longest.cache_bytes_ratio),
-        ),
-    ),
+    claims=(memories_save_time, memories_save_compute, memories_save_cache),
     seeded=False,
     timed=True,
 )
+
+
+@claim("seconds of a step of the recipe chunk by chunk, over ours", at_least=2.5)
+def memory_models_are_parallel(result: MemoryTrainingResult) -> Measured:
+    """All chunks at once train faster than one after the other."""
+    return Measured.exactly(result.combined_step_ratio)
+
+
+@claim("seconds of a next-token step of recurrent memory over ours, most chunks", at_least=1.0)
+def faster_than_recurrent_memory(result: MemoryTrainingResult) -> Measured:
+    """Memories of many chunks train faster than memory that is carried from chunk to chunk."""
+    return Measured.exactly(result.most_chunks.recurrent_step_ratio)
+
+
+@claim("seconds of a next-token step of an encoder-decoder over ours, most chunks", at_least=1.0)
+def faster_than_encoder_decoders(result: MemoryTrainingResult) -> Measured:
+    """And faster than a decoder that attends to the states of all past tokens."""
+    return Measured.exactly(result.most_chunks.encoder_decoder_step_ratio)
 
 
 MEMORY_TRAINING = Experiment[Mapping[str, Any], MemoryTrainingResult](
@@ -161,29 +175,7 @@ MEMORY_TRAINING = Experiment[Mapping[str, Any], MemoryTrainingResult](
     run=benchmarked("memlm_evidence.benchmarks.memory_training:MemoryTraining", MemoryTrainingResult),
     page=training_page,
     result=MemoryTrainingResult,
-    claims=(
-        Claim(
-            name="memory-models-are-parallel",
-            statement="All chunks at once train faster than one after the other.",
-            quantity="seconds of a step of the recipe chunk by chunk, over ours",
-            threshold=2.5,
-            measure=lambda result: Measured.exactly(result.combined_step_ratio),
-        ),
-        Claim(
-            name="faster-than-recurrent-memory",
-            statement="Memories of many chunks train faster than memory that is carried from chunk to chunk.",
-            quantity="seconds of a next-token step of recurrent memory over ours, most chunks",
-            threshold=1.0,
-            measure=lambda result: Measured.exactly(result.most_chunks.recurrent_step_ratio),
-        ),
-        Claim(
-            name="faster-than-encoder-decoders",
-            statement="And faster than a decoder that attends to the states of all past tokens.",
-            quantity="seconds of a next-token step of an encoder-decoder over ours, most chunks",
-            threshold=1.0,
-            measure=lambda result: Measured.exactly(result.most_chunks.encoder_decoder_step_ratio),
-        ),
-    ),
+    claims=(memory_models_are_parallel, faster_than_recurrent_memory, faster_than_encoder_decoders),
     seeded=False,
     timed=True,
 )

@@ -17,11 +17,9 @@ from memlm.config import MemoryShape
 from memlm.evaluation.information import retained_bits
 from memlm.models.batch import Batch
 from memlm.nn.linear import orthogonal
-from memlm_evidence.known_sources.channels import Channel, erasure, symmetric, through
 from memlm_evidence.known_sources.known import BITS, mean_interval, text_nats, trained_reader, whole
-from memlm_evidence.known_sources.plans import CalibrationPlan
-from memlm_evidence.known_sources.rows import CalibrationRow
-from memlm_evidence.known_sources.unifilar import Unifilar
+from memlm_evidence.known_sources.measured import CalibrationPlan, CalibrationRow
+from memlm_evidence.known_sources.unifilar import Channel, Unifilar, erasure, symmetric, through
 
 CHANNELS: dict[str, Callable[[int], Channel]] = {
     "everything": lambda vocab_size: symmetric(vocab_size, 0.0),

@@ -16,8 +16,7 @@ from memlm.evaluation.information import hamming_distortion, hamming_rate, quant
 from memlm.models.autoencoder import Autoencoder
 from memlm.training.objectives import RETENTION
 from memlm_evidence.known_sources.known import BITS, fit_steps, mean_interval, text_nats, whole
-from memlm_evidence.known_sources.plans import DistortionPlan
-from memlm_evidence.known_sources.rows import DistortionRow, LimitRow
+from memlm_evidence.known_sources.measured import DistortionPlan, DistortionRow, LimitRow
 from memlm_evidence.known_sources.sources import uniform
 
 AFTERWARDS, NOISY_AFTERWARDS = "rounded afterwards", "trained with noise, rounded afterwards"

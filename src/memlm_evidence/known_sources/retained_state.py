@@ -30,8 +30,7 @@ from memlm.models.memory_model import MemoryModel
 from memlm.nn.linear import linear
 from memlm.training.objectives import Objective, combined
 from memlm_evidence.known_sources.known import BITS, fit_steps, mean_interval, text_nats, trained_reader, whole
-from memlm_evidence.known_sources.plans import StatePlan
-from memlm_evidence.known_sources.rows import StateRow
+from memlm_evidence.known_sources.measured import StatePlan, StateRow
 from memlm_evidence.known_sources.sources import Source
 
 OBJECTIVES = {

@@ -12,7 +12,7 @@ from memlm.recipes.paper import paper_autoencoder, paper_causal
 from memlm.runtime.results import Interval
 from memlm.runtime.tables import Table
 from memlm.runtime.wording import human, number, quantity, share
-from memlm_evidence.claims import Claim, ExperimentResult, Measured
+from memlm_evidence.claims import ExperimentResult, Measured, claim
 from memlm_evidence.experiments.experiment import Experiment, deferred
 from memlm_evidence.pages.page import Page, Section
 from memlm_evidence.pages.seeds import CAPTION, named_over_seeds, of, seeds_table
@@ -121,6 +121,10 @@ class EmbeddingsResult(ExperimentResult):
     pooling_table: Sequence[EmbeddingRow] | None = None
     """Objectives crossed with poolings; empty unless the plan asks for it. Some older files have none."""
 
+    def of(self, objective: str) -> EmbeddingRow:
+        """The row of an objective, of the first mixer."""
+        return next(row for row in self.rows if row.objective == objective)
+
     def lines(self) -> Iterator[str]:
         """What to say of it in a terminal."""
         for row in self.rows:
@@ -129,16 +133,6 @@ class EmbeddingsResult(ExperimentResult):
         for name in self.intervals:
             slope = Measured.of(self, name)
             yield f"{name}: {slope.value:+.4f} retained fraction a decade [{slope.low:+.4f}, {slope.high:+.4f}]"
-
-
-def _accuracy(objective: str) -> Callable[[EmbeddingsResult], Measured]:
-    """Token accuracy of a reader of the embeddings of one objective."""
-    return lambda result: Measured.of(next(row for row in result.rows if row.objective == objective), "token_accuracy")
-
-
-def _slope(name: Literal["slope_compute", "slope_data"]) -> Callable[[EmbeddingsResult], Measured | None]:
-    """A slope over causal models."""
-    return lambda result: None if getattr(result, name) is None else Measured.of(result, name)
 
 
 def page(results: Sequence[EmbeddingsResult]) -> Page:
@@ -178,6 +172,30 @@ def page(results: Sequence[EmbeddingsResult]) -> Page:
     return Page.of(*sections)
 
 
+@claim("token accuracy of a trained reader", at_most=0.15)
+def causal_embeddings_hold_little(result: EmbeddingsResult) -> Measured:
+    """The last state of a model trained on next tokens gives back few tokens of its text."""
+    return Measured.of(result.of("causal"), "token_accuracy")
+
+
+@claim("retained fraction gained with ten times the parameters", at_most=0.05)
+def regardless_of_compute(result: EmbeddingsResult) -> Measured | None:
+    """Larger causal models do not hold more."""
+    return None if result.slope_compute is None else Measured.of(result, "slope_compute")
+
+
+@claim("retained fraction gained with ten times the tokens", at_most=0.05)
+def regardless_of_data(result: EmbeddingsResult) -> Measured | None:
+    """Causal models trained on more text do not hold more."""
+    return None if result.slope_data is None else Measured.of(result, "slope_data")
+
+
+@claim("token accuracy of a trained reader", at_least=0.98)
+def autoencoders_hold_nearly_all(result: EmbeddingsResult) -> Measured:
+    """An autoencoder's one vector gives back nearly all of them, at equal tokens of training."""
+    return Measured.of(result.of("autoencoder"), "token_accuracy")
+
+
 EMBEDDINGS = Experiment[Plan | PaperPlan, EmbeddingsResult](
     name=EmbeddingsResult.name,
     folder="embeddings",
@@ -185,37 +203,5 @@ EMBEDDINGS = Experiment[Plan | PaperPlan, EmbeddingsResult](
     run=deferred("memlm_evidence.experiments.embeddings.run:run"),
     page=page,
     result=EmbeddingsResult,
-    claims=(
-        Claim(
-            name="causal-embeddings-hold-little",
-            statement="The last state of a model trained on next tokens gives back few tokens of its text.",
-            quantity="token accuracy of a trained reader",
-            threshold=0.15,
-            at_least=False,
-            measure=_accuracy("causal"),
-        ),
-        Claim(
-            name="regardless-of-compute",
-            statement="Larger causal models do not hold more.",
-            quantity="retained fraction gained with ten times the parameters",
-            threshold=0.05,
-            at_least=False,
-            measure=_slope("slope_compute"),
-        ),
-        Claim(
-            name="regardless-of-data",
-            statement="Causal models trained on more text do not hold more.",
-            quantity="retained fraction gained with ten times the tokens",
-            threshold=0.05,
-            at_least=False,
-            measure=_slope("slope_data"),
-        ),
-        Claim(
-            name="autoencoders-hold-nearly-all",
-            statement="An autoencoder's one vector gives back nearly all of them, at equal tokens of training.",
-            quantity="token accuracy of a trained reader",
-            threshold=0.98,
-            measure=_accuracy("autoencoder"),
-        ),
-    ),
+    claims=(causal_embeddings_hold_little, regardless_of_compute, regardless_of_data, autoencoders_hold_nearly_all),
 )

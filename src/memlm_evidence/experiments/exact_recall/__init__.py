@@ -7,7 +7,7 @@ from typing import ClassVar
 from memlm.runtime.results import Interval, Record
 from memlm.runtime.tables import Table
 from memlm.runtime.wording import human, share
-from memlm_evidence.claims import Claim, ExperimentResult, Measured
+from memlm_evidence.claims import ExperimentResult, Measured, claim
 from memlm_evidence.experiments.experiment import Experiment, deferred
 from memlm_evidence.pages.figures import line_figure
 from memlm_evidence.pages.page import Page, Section
@@ -84,14 +84,6 @@ class RecallResult(ExperimentResult):
             yield f"{name}: {shown} chunks; blind {self.chance[name]:.3f}"
 
 
-def _worst_distance(result: RecallResult) -> Measured | None:
-    """Exact answers from combined memories, at the worst distance; None if others alone were asked."""
-    if "combined" not in result.recall:
-        return None
-    rates, intervals = result.recall["combined"], result.recall_intervals["combined"]
-    return min(Measured(rate, *intervals[distance]) for distance, rate in rates.items())
-
-
 def page(results: Sequence[RecallResult]) -> Page:
     """Exact answers by distance, a line and a row for each model; not every seed has to have every model."""
     distances = list(next(iter(results[0].recall.values())))
@@ -115,6 +107,13 @@ def page(results: Sequence[RecallResult]) -> Page:
     return Page.of(Section("Recall of exact strings", asked, figure, table))
 
 
+@claim("exact answers at the worst distance", at_least=0.95)
+def memories_can_be_used(result: RecallResult) -> Measured | None:
+    """A decoder gives back exact strings from memories of any distance."""
+    rates = result.recall.get("combined", {})
+    return min((Measured(rates[far], *result.recall_intervals["combined"][far]) for far in rates), default=None)
+
+
 EXACT_RECALL = Experiment[RecallPlan, RecallResult](
     name=RecallResult.name,
     folder="memory-model",
@@ -122,13 +121,5 @@ EXACT_RECALL = Experiment[RecallPlan, RecallResult](
     run=deferred("memlm_evidence.experiments.exact_recall.run:run"),
     page=page,
     result=RecallResult,
-    claims=(
-        Claim(
-            name="memories-can-be-used",
-            statement="A decoder gives back exact strings from memories of any distance.",
-            quantity="exact answers at the worst distance",
-            threshold=0.95,
-            measure=_worst_distance,
-        ),
-    ),
+    claims=(memories_can_be_used,),
 )

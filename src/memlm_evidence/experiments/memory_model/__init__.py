@@ -9,7 +9,7 @@ from memlm.probing.results import ProbeRow
 from memlm.recipes.paper import paper_memory_model
 from memlm.runtime.results import Interval, Record
 from memlm.runtime.wording import share
-from memlm_evidence.claims import Claim, ExperimentResult, Measured
+from memlm_evidence.claims import ExperimentResult, Measured, claim
 from memlm_evidence.experiments.experiment import Experiment, deferred
 
 BOUNDS = ("encoder_decoder", "oracle")
@@ -154,8 +154,33 @@ class MemoryModelResult(ExperimentResult):
             yield f"{name}: {nats:.4f} nats/token" + (f", retention {share(retained)}" if retained else "")
 
 
-def _curriculum_cost(result: MemoryModelResult) -> Measured | None:
-    """Operations to rich memories by the curriculum, its autoencoder's included, over those of combined training."""
+@claim("token accuracy of a trained reader", at_most=0.4)
+def causal_memories_are_poor(result: MemoryModelResult) -> Measured:
+    """A memory model trained on next tokens alone forms poor memories."""
+    return Measured.of(result.probes["causal"], "token_accuracy")
+
+
+@claim("token accuracy of a trained reader", at_least=0.995)
+def combined_memories_are_rich(result: MemoryModelResult) -> Measured:
+    """Trained to regenerate as well, it forms nearly perfect ones."""
+    return Measured.of(result.probes["combined"], "token_accuracy")
+
+
+@claim("nats a token gained over no memory", at_least=0.0)
+def memories_help(result: MemoryModelResult) -> Measured | None:
+    """Memories of the past make next tokens cheaper."""
+    return None if result.gain is None else result.gain["combined"].measured
+
+
+@claim("next-token loss of combined above causal training, relative", at_most=0.02)
+def rich_memories_cost_no_prediction(result: MemoryModelResult) -> Measured:
+    """Regeneration does not cost next-token loss."""
+    return result.gap["combined"].measured
+
+
+@claim("operations to 99.5%, with the autoencoder's own, over combined training's", at_most=0.5)
+def curriculum_is_cheaper(result: MemoryModelResult) -> Measured | None:
+    """A frozen autoencoder's encoder with a curriculum makes rich memories for half the operations."""
     spent, whole = result.flops_to_rich, result.train_flops
     if spent is None or whole is None:
         return None
@@ -169,10 +194,6 @@ def _curriculum_cost(result: MemoryModelResult) -> Measured | None:
     return Measured.exactly(curriculum / combined)
 
 
-def _gain(result: MemoryModelResult) -> Measured | None:
-    return None if result.gain is None else result.gain["combined"].measured
-
-
 MEMORY_MODEL = Experiment[Plan | PaperPlan, MemoryModelResult](
     name=MemoryModelResult.name,
     folder="memory-model",
@@ -181,43 +202,10 @@ MEMORY_MODEL = Experiment[Plan | PaperPlan, MemoryModelResult](
     page=deferred("memlm_evidence.experiments.memory_model.page:page"),
     result=MemoryModelResult,
     claims=(
-        Claim(
-            name="causal-memories-are-poor",
-            statement="A memory model trained on next tokens alone forms poor memories.",
-            quantity="token accuracy of a trained reader",
-            threshold=0.4,
-            at_least=False,
-            measure=lambda result: Measured.of(result.probes["causal"], "token_accuracy"),
-        ),
-        Claim(
-            name="combined-memories-are-rich",
-            statement="Trained to regenerate as well, it forms nearly perfect ones.",
-            quantity="token accuracy of a trained reader",
-            threshold=0.995,
-            measure=lambda result: Measured.of(result.probes["combined"], "token_accuracy"),
-        ),
-        Claim(
-            name="memories-help",
-            statement="Memories of the past make next tokens cheaper.",
-            quantity="nats a token gained over no memory",
-            threshold=0.0,
-            measure=_gain,
-        ),
-        Claim(
-            name="rich-memories-cost-no-prediction",
-            statement="Regeneration does not cost next-token loss.",
-            quantity="next-token loss of combined above causal training, relative",
-            threshold=0.02,
-            at_least=False,
-            measure=lambda result: result.gap["combined"].measured,
-        ),
-        Claim(
-            name="curriculum-is-cheaper",
-            statement="A frozen autoencoder's encoder with a curriculum makes rich memories for half the operations.",
-            quantity="operations to 99.5%, with the autoencoder's own, over combined training's",
-            threshold=0.5,
-            at_least=False,
-            measure=_curriculum_cost,
-        ),
+        causal_memories_are_poor,
+        combined_memories_are_rich,
+        memories_help,
+        rich_memories_cost_no_prediction,
+        curriculum_is_cheaper,
     ),
 )

@@ -7,10 +7,18 @@ from typing import Any, ClassVar
 
 from memlm.runtime.tables import Table
 from memlm.runtime.wording import number, percent, share
-from memlm_evidence.claims import Claim, ExperimentResult, Measured
+from memlm_evidence.claims import ExperimentResult, Measured, claim
 from memlm_evidence.experiments.experiment import Experiment, deferred
-from memlm_evidence.known_sources.plans import CalibrationPlan, DistortionPlan, StatePlan
-from memlm_evidence.known_sources.rows import CalibrationRow, DistortionRow, LimitRow, OracleRow, StateRow
+from memlm_evidence.known_sources.measured import (
+    CalibrationPlan,
+    CalibrationRow,
+    DistortionPlan,
+    DistortionRow,
+    LimitRow,
+    OracleRow,
+    StatePlan,
+    StateRow,
+)
 from memlm_evidence.pages.figures import Figure, Line, line_figure
 from memlm_evidence.pages.page import Page
 from memlm_evidence.pages.seeds import line_over_seeds, of, seeds_table
@@ -71,25 +79,6 @@ class NonInvertibleResult(ExperimentResult):
                 f"{row.retained_bits:.1f} of {row.entropy_bits:.1f} bits, "
                 f"of the state {row.retained_state_bits:.2f} of {row.state_bits:.2f}"
             )
-
-
-def _kept_state(result: NonInvertibleResult) -> Measured:
-    row = result.longest("causal")
-    return _share(Measured.of(row, "retained_state_bits"), row.state_bits)
-
-
-def _kept_rest(result: NonInvertibleResult) -> Measured:
-    row = result.longest("causal")
-    return _share(Measured.of(row, "retained_rest_bits"), row.entropy_bits - row.state_bits)
-
-
-def _kept_by_both(result: NonInvertibleResult) -> Measured:
-    row = result.longest("combined")
-    return _share(Measured.of(row, "retained_bits"), row.entropy_bits)
-
-
-def _share(bits: Measured, whole_bits: float) -> Measured:
-    return Measured(*(end / whole_bits for end in bits))
 
 
 def page(results: Sequence[NonInvertibleResult]) -> Page:
@@ -212,6 +201,27 @@ def _calibration(seeds: Sequence[Sequence[Any]]) -> Table:
     return seeds_table(seeds, columns, caption)
 
 
+@claim("share of the predictive state's bits", at_least=0.9)
+def prediction_keeps_the_state(result: NonInvertibleResult) -> Measured:
+    """Causal training keeps what the future needs of a past whose every bit is counted."""
+    row = result.longest("causal")
+    return Measured.of(row, "retained_state_bits").over(row.state_bits)
+
+
+@claim("share of all other bits", at_most=0.2)
+def prediction_is_not_invertible(result: NonInvertibleResult) -> Measured:
+    """Causal training keeps little of everything else."""
+    row = result.longest("causal")
+    return Measured.of(row, "retained_rest_bits").over(row.entropy_bits - row.state_bits)
+
+
+@claim("share of all bits", at_least=0.95)
+def both_objectives_keep_all(result: NonInvertibleResult) -> Measured:
+    """Trained to regenerate as well, nearly all of it is kept."""
+    row = result.longest("combined")
+    return Measured.of(row, "retained_bits").over(row.entropy_bits)
+
+
 NON_INVERTIBLE = Experiment[NonInvertiblePlan, NonInvertibleResult](
     name=NonInvertibleResult.name,
     folder="non-invertible",
@@ -219,28 +229,5 @@ NON_INVERTIBLE = Experiment[NonInvertiblePlan, NonInvertibleResult](
     run=deferred("memlm_evidence.experiments.non_invertible.run:run"),
     page=page,
     result=NonInvertibleResult,
-    claims=(
-        Claim(
-            name="prediction-keeps-the-state",
-            statement="Causal training keeps what the future needs of a past whose every bit is counted.",
-            quantity="share of the predictive state's bits",
-            threshold=0.9,
-            measure=_kept_state,
-        ),
-        Claim(
-            name="prediction-is-not-invertible",
-            statement="Causal training keeps little of everything else.",
-            quantity="share of all other bits",
-            threshold=0.2,
-            at_least=False,
-            measure=_kept_rest,
-        ),
-        Claim(
-            name="both-objectives-keep-all",
-            statement="Trained to regenerate as well, nearly all of it is kept.",
-            quantity="share of all bits",
-            threshold=0.95,
-            measure=_kept_by_both,
-        ),
-    ),
+    claims=(prediction_keeps_the_state, prediction_is_not_invertible, both_objectives_keep_all),
 )

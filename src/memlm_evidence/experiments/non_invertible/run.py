@@ -17,9 +17,9 @@ from memlm.runtime.executor import Job, Row, run_jobs
 from memlm.runtime.results import Provenance
 from memlm_evidence.experiments.non_invertible import NonInvertiblePlan, NonInvertibleResult
 from memlm_evidence.known_sources.calibration import CalibrationRun, calibration_runs
+from memlm_evidence.known_sources.measured import OracleRow
 from memlm_evidence.known_sources.rate_distortion import DistortionRun, distortion_runs, ideal_over_stored, limit
 from memlm_evidence.known_sources.retained_state import StateRun, state_runs
-from memlm_evidence.known_sources.rows import OracleRow
 from memlm_evidence.known_sources.sources import golden_mean, random_unifilar
 from memlm_evidence.known_sources.unifilar import Unifilar
 

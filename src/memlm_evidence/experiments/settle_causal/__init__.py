@@ -7,7 +7,7 @@ from typing import ClassVar
 from memlm.config import ReadingConfig
 from memlm.runtime.wording import share
 from memlm_evidence.attacks.results import AttackRow
-from memlm_evidence.claims import Claim, ExperimentResult, Measured
+from memlm_evidence.claims import ExperimentResult, Measured, claim
 from memlm_evidence.experiments.experiment import Experiment, deferred
 from memlm_evidence.pages.page import Page, Section
 from memlm_evidence.pages.seeds import of, seeds_table
@@ -46,12 +46,6 @@ class SettlingResult(ExperimentResult):
     verdict: str
 
 
-def _best_attack(result: SettlingResult) -> Measured:
-    """Token accuracy of the best attack that is given one vector."""
-    attacks = [attack for attack in result.attacks if attack.from_one_vector]
-    return Measured.of(max(attacks, key=lambda attack: attack.token_accuracy), "token_accuracy")
-
-
 def page(results: Sequence[SettlingResult]) -> Page:
     """What each attack recovers from a causal model's states."""
     columns = {
@@ -65,6 +59,13 @@ def page(results: Sequence[SettlingResult]) -> Page:
     return Page.of(Section("Attacks on a causal model's state", about, table=table))
 
 
+@claim("token accuracy of the best attack on one vector", at_most=0.9)
+def no_attack_refutes_it(result: SettlingResult) -> Measured:
+    """No attack on one state of a causal model gives its text back."""
+    attacks = [attack for attack in result.attacks if attack.from_one_vector]
+    return Measured.of(max(attacks, key=lambda attack: attack.token_accuracy), "token_accuracy")
+
+
 SETTLE_CAUSAL = Experiment[SettlingPlan, SettlingResult](
     name=SettlingResult.name,
     folder="settle-causal",
@@ -72,14 +73,5 @@ SETTLE_CAUSAL = Experiment[SettlingPlan, SettlingResult](
     run=deferred("memlm_evidence.experiments.settle_causal.run:run"),
     page=page,
     result=SettlingResult,
-    claims=(
-        Claim(
-            name="no-attack-refutes-it",
-            statement="No attack on one state of a causal model gives its text back.",
-            quantity="token accuracy of the best attack on one vector",
-            threshold=0.9,
-            at_least=False,
-            measure=_best_attack,
-        ),
-    ),
+    claims=(no_attack_refutes_it,),
 )
