@@ -1,6 +1,6 @@
 """Language models' embeddings hold little of their input, autoencoders' nearly all."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
