@@ -37,7 +37,7 @@ class Remember(UsesModel, ReadsText):
 
     def run(self) -> Answer:
         """Write it."""
-        from memlm.data.corpus import FileReader, whole_texts
+        from memlm.data.corpus import FileReader
         from memlm.runtime.progress import track
         from memlm.store.file import MemoryFile
 
@@ -46,7 +46,7 @@ class Remember(UsesModel, ReadsText):
         if not self.files:
             raise ValueError("nothing to remember: name files, or - for standard input")
         reader = FileReader(self.corpus(self.files))
-        documents, before, begin = whole_texts(reader), 0, time.monotonic()
+        documents, before, begin = reader.whole_texts(), 0, time.monotonic()
         with track("Remembering", total=reader.num_bytes, unit="bytes") as advance:
             if self.append:
                 notes = MemoryFile.open(self.out, self.model, device=self.device)

@@ -4,17 +4,17 @@ import codecs
 import glob
 import hashlib
 import importlib.util
-import io
+import itertools
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from memlm.config import Corpus, FileCorpus, HubCorpus, NamedCorpus
-from memlm.data.documents import Document, split_documents, utf8
+from memlm.data.documents import Document, split_blocks, utf8
 from memlm.runtime.hub import hub
 
 
@@ -45,6 +45,16 @@ class CorpusReader(ABC):
         """A reader of the same, whose pipes are copied into a folder, so that it can be read again and again."""
         return self
 
+    def texts(self) -> Iterator[Document]:
+        """Its documents, but for empty and whitespace-only ones; same errors as `read_documents`."""
+        empty = True
+        for document in self.documents():
+            if document.text and not document.text.isspace():
+                empty = False
+                yield document
+        if empty:
+            raise ValueError(f"there is no text in {self}")
+
 
 def read_documents(corpus: Corpus) -> Iterator[Document]:
     """Stream a corpus's documents in a fixed order, leaving out empty and whitespace-only ones.
@@ -56,29 +66,12 @@ def read_documents(corpus: Corpus) -> Iterator[Document]:
         ValueError: a path, name or column that does not exist, bytes that the encoding does not allow, no text at all,
             or a dataset of the hub where that cannot be reached.
     """
-    yield from texts_of(open_corpus(corpus))
+    yield from open_corpus(corpus).texts()
 
 
 def open_corpus(corpus: Corpus) -> CorpusReader:
     """The reader of a corpus."""
     return READERS[type(corpus)](corpus)
-
-
-def texts_of(reader: CorpusReader) -> Iterator[Document]:
-    """Its documents, but for empty and whitespace-only ones; same errors as `read_documents`."""
-    empty = True
-    for document in reader.documents():
-        if document.text and not document.text.isspace():
-            empty = False
-            yield document
-    if empty:
-        raise ValueError(f"there is no text in {reader}")
-
-
-def whole_texts(reader: "FileReader") -> Iterator[tuple[str, str]]:
-    """Each file's name and its whole text, however large, read when its turn comes; same errors."""
-    for path in reader.files:
-        yield _STDIN if path == "-" else path, "".join(document.text for document in reader.read_file(path))
 
 
 # --- a named corpus ----------------------------------------------------------------------------------------------
@@ -120,7 +113,8 @@ class NamedReader(CorpusReader):
 
 # --- files -------------------------------------------------------------------------------------------------------
 
-_STDIN = "standard input"
+_BLOCK_BYTES = 1 << 16
+_STDIN = {"-": "standard input"}
 
 
 class FileReader(CorpusReader):
@@ -139,17 +133,13 @@ class FileReader(CorpusReader):
 
     def documents(self) -> Iterator[Document]:
         """One for each file, or several of a large one."""
-        for path in self.files:
-            yield from self.read_file(path)
+        for name, blocks in self._read():
+            yield from split_blocks(name, blocks)
 
-    def read_file(self, path: str) -> Iterator[Document]:
-        """The documents of one file."""
-        name = _STDIN if path == "-" else path
-        try:
-            with self._open(path) as stream:
-                yield from split_documents(name, _AsUtf8(name, stream, self._corpus))
-        except OSError as error:
-            raise ValueError(f"cannot read {name}: {error.strerror}") from error
+    def whole_texts(self) -> Iterator[tuple[str, str]]:
+        """Each file's name and its whole text, however large, read when its turn comes."""
+        for name, blocks in self._read():
+            yield name, b"".join(blocks).decode("utf-8", "surrogatepass")
 
     def identity(self) -> list[str]:
         """Each file's place, size and time; a pipe's content."""
@@ -172,15 +162,25 @@ class FileReader(CorpusReader):
     def __str__(self) -> str:
         return ", ".join(self._corpus.paths)
 
-    def _open(self, path: str) -> AbstractContextManager[BinaryIO]:
-        if path in self._copies:
-            return self._copies[path].open("rb")
-        return nullcontext(sys.stdin.buffer) if path == "-" else Path(path).open("rb")
+    def _read(self) -> Iterator[tuple[str, Iterator[bytes]]]:
+        """Each file's name, and its text in UTF-8, block by block."""
+        for path in self.files:
+            name = _STDIN.get(path, path)
+            yield name, _in_utf8(name, self._blocks(path), self._corpus)
+
+    def _blocks(self, path: str) -> Iterator[bytes]:
+        try:
+            file = self._copies.get(path) or Path(path)
+            with nullcontext(sys.stdin.buffer) if str(file) == "-" else file.open("rb") as stream:
+                while block := stream.read(_BLOCK_BYTES):
+                    yield block
+        except OSError as error:
+            raise ValueError(f"cannot read {_STDIN.get(path, path)}: {error.strerror}") from error
 
     def _copy(self, pipe: str, path: Path) -> Path:
         digest = hashlib.sha256()
-        with path.open("wb") as copy, self._open(pipe) as stream:
-            while block := stream.read(1 << 20):
+        with path.open("wb") as copy:
+            for block in self._blocks(pipe):
                 copy.write(block)
                 digest.update(block)
         return path.rename(path.with_name(digest.hexdigest()))
@@ -211,38 +211,24 @@ def _expand(path: str) -> list[str]:
     return files
 
 
-class _AsUtf8:
-    """A stream of text in any encoding, read as UTF-8, block by block.
+def _in_utf8(name: str, blocks: Iterable[bytes], corpus: FileCorpus) -> Iterator[bytes]:
+    """Blocks of text in any encoding, in UTF-8.
 
     Raises:
         ValueError: bytes that are not valid in the encoding; says where.
     """
-
-    def __init__(self, name: str, stream: BinaryIO, corpus: FileCorpus) -> None:
-        self._name, self._stream, self._encoding = name, stream, corpus.encoding
-        self._decoder = codecs.getincrementaldecoder(corpus.encoding)(corpus.errors)
-        self._offset = 0
-
-    def read(self, size: int, /) -> bytes:
-        """The next block, of about this size; empty at the end."""
-        while block := self._stream.read(size):
-            # The last bytes of a block may be the beginning of a character, and give nothing yet.
-            if text := self._decode(block, final=False):
-                return text
-        return self._decode(b"", final=True)
-
-    def _decode(self, block: bytes, *, final: bool) -> bytes:
-        begun = len(self._decoder.getstate()[0])
+    decoder, offset = codecs.getincrementaldecoder(corpus.encoding)(corpus.errors), 0
+    for block in itertools.chain(blocks, [b""]):
+        begun = len(decoder.getstate()[0])  # the last bytes of a block may be the beginning of a character
         try:
-            text = self._decoder.decode(block, final)
+            text = decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
-            place = self._offset - begun + error.start
             raise ValueError(
-                f"{self._name}: invalid {self._encoding.upper()} at byte {place}; say which encoding it is in, such as "
-                "encoding='latin-1', or give errors='replace' to read U+FFFD there"
+                f"{name}: invalid {corpus.encoding.upper()} at byte {offset - begun + error.start}; say which encoding "
+                "it is in, such as encoding='latin-1', or give errors='replace' to read U+FFFD there"
             ) from None
-        self._offset += len(block)
-        return text.encode("utf-8", "surrogatepass")  # a lone surrogate is refused by the tokenizer, by its index
+        offset += len(block)
+        yield text.encode("utf-8", "surrogatepass")  # a lone surrogate is refused by the tokenizer, by its index
 
 
 # --- a dataset of the hub ----------------------------------------------------------------------------------------
@@ -264,7 +250,7 @@ class HubReader(CorpusReader):
             if not isinstance(text, str):
                 raise ValueError(f"{name}: its text field holds {type(text).__name__}, not text")
             data = utf8(text, name)
-            yield from split_documents(name, io.BytesIO(data))
+            yield from split_blocks(name, [data])
             num_bytes += len(data)
             if num_bytes >= self._corpus.max_bytes:
                 return

@@ -2,8 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Iterable, Iterator
+from typing import Literal, NamedTuple
 
 from memlm.config import DataConfig
 
@@ -27,13 +27,6 @@ class Document(NamedTuple):
     def num_bytes(self) -> int:
         """In UTF-8; lone surrogates count here, because the tokenizer refuses them with a better message."""
         return len(self.text.encode("utf-8", "surrogatepass"))
-
-
-class Readable(Protocol):
-    """A stream of bytes."""
-
-    def read(self, size: int, /) -> bytes:
-        """The next bytes; none at the end."""
 
 
 def utf8(text: str, what: str = "the text") -> bytes:
@@ -61,35 +54,47 @@ def split_of(document: Document, config: DataConfig) -> Split:
     return "validation" if place < config.test_fraction + config.validation_fraction else "train"
 
 
-def split_documents(name: str, stream: Readable, max_bytes: int = MAX_DOCUMENT_BYTES) -> Iterator[Document]:
-    """UTF-8 as documents of at most `max_bytes`, named `name`, then, after the first, `name@offset` in bytes."""
+def split_document(document: Document, max_bytes: int) -> list[Document]:
+    """A text as documents of at most `max_bytes`, named by their numbers: `name/0`."""
+    pieces = split_bytes([document.text.encode("utf-8", "surrogatepass")], max_bytes)
+    return [document._replace(name=f"{document.name}/{i}", text=_decoded(piece)) for i, piece in enumerate(pieces)]
+
+
+def split_blocks(name: str, blocks: Iterable[bytes]) -> Iterator[Document]:
+    """UTF-8, block by block, as documents of at most `MAX_DOCUMENT_BYTES`: `name`, then `name@offset` in bytes."""
     offset = 0
-    for data in split_bytes(stream, max_bytes):
-        yield Document(f"{name}@{offset}" if offset else name, data.decode("utf-8", "surrogatepass"))
+    for data in split_bytes(blocks):
+        yield Document(f"{name}@{offset}" if offset else name, _decoded(data))
         offset += len(data)
 
 
-def split_bytes(stream: Readable, max_bytes: int = MAX_DOCUMENT_BYTES) -> Iterator[bytes]:
-    """Split UTF-8 bytes into pieces of at most `max_bytes`, each at least half as large but for the last.
+def split_bytes(blocks: Iterable[bytes], max_bytes: int = MAX_DOCUMENT_BYTES) -> Iterator[bytes]:
+    """Split UTF-8, given in blocks, into pieces of at most `max_bytes`, each at least half as large but for the last.
 
     A piece ends at a blank line if there is one in its second half, else at a newline, else between two characters.
     """
     rest = b""
-    while block := stream.read(max_bytes):
-        rest += block
-        while len(rest) > max_bytes:
-            end = _boundary(rest, max_bytes)
-            yield rest[:end]
-            rest = rest[end:]
+    for block in blocks:
+        rest, start = rest + block, 0
+        while len(rest) - start > max_bytes:
+            end = _boundary(rest, start, max_bytes)
+            yield rest[start:end]
+            start = end
+        rest = rest[start:]
     if rest:
         yield rest
 
 
-def _boundary(data: bytes, limit: int) -> int:
-    half = limit // 2
+def _boundary(data: bytes, start: int, max_bytes: int) -> int:
+    """Where the piece ends that begins at `start`."""
+    half, limit = start + max_bytes // 2, start + max_bytes
     for match in reversed(list(_BLANK_LINE.finditer(data, half, limit))):
         return match.end()
     if newline := data.rfind(b"\n", half, limit) + 1:
         return newline
     # A character has at most three continuation bytes (0b10xxxxxx); four in a row are invalid wherever we split.
     return next((end for end in range(limit, limit - 4, -1) if data[end] & 0xC0 != 0x80), limit)
+
+
+def _decoded(data: bytes) -> str:
+    return data.decode("utf-8", "surrogatepass")

@@ -199,5 +199,4 @@ def everyday_documents(words: Sequence[str], num_bytes: int, seed: int = 0) -> I
 
 def _code_lines() -> list[str]:
     """Source of the standard library of the Python that runs; other modules than evaluation reads."""
-    sources = (module_source(module).decode() for module in _MODULES)
-    return [line for source in sources for line in source.splitlines()]
+    return [line for module in _MODULES for line in module_source(module).splitlines()]

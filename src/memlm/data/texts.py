@@ -1,14 +1,13 @@
 """Texts to evaluate on that come with memlm or with Python, far from the default corpus and from each other."""
 
 import importlib.util
-import io
 import random
 import re
 import string
 from importlib.machinery import SourceFileLoader
 from importlib.resources import files
 
-from memlm.data.documents import Document, split_bytes
+from memlm.data.documents import Document, split_document
 
 EVALUATION_TEXTS = ("novel", "verse", "code")
 
@@ -34,10 +33,12 @@ def evaluation_documents(name: str) -> list[Document]:
     """
     match name:
         case "novel" | "verse":
-            return _documents(name, _read(f"{name}.txt").encode())
+            texts = {str(name): _read(f"{name}.txt")}
         case "code":
-            return [document for module in _MODULES for document in _documents(f"code/{module}", module_source(module))]
-    raise ValueError(f"there is no evaluation text {name!r}; there are {', '.join(EVALUATION_TEXTS)}")
+            texts = {f"code/{module}": module_source(module) for module in _MODULES}
+        case _:
+            raise ValueError(f"there is no evaluation text {name!r}; there are {', '.join(EVALUATION_TEXTS)}")
+    return [part for document in texts.items() for part in split_document(Document(*document), _DOCUMENT_BYTES)]
 
 
 def everyday_lines(kind: str) -> list[str]:
@@ -89,12 +90,7 @@ def _read(name: str) -> str:
     return files("memlm.data").joinpath("texts", name).read_text(encoding="utf-8")
 
 
-def _documents(name: str, text: bytes) -> list[Document]:
-    pieces = split_bytes(io.BytesIO(text), _DOCUMENT_BYTES)
-    return [Document(f"{name}/{number}", piece.decode("utf-8")) for number, piece in enumerate(pieces)]
-
-
-def module_source(module: str) -> bytes:
+def module_source(module: str) -> str:
     """Source of a module of the standard library.
 
     Raises:
@@ -104,4 +100,4 @@ def module_source(module: str) -> bytes:
     source = spec.loader.get_source(module) if spec and isinstance(spec.loader, SourceFileLoader) else None
     if source is None:
         raise ValueError(f"this Python comes without the source of {module}, which is needed as text")
-    return source.encode("utf-8")
+    return source

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from memlm.config import BpeTokenizer, DataConfig, PretrainedTokenizer
 from memlm.data.cache import default_cache, make_once, temporary_folder
-from memlm.data.corpus import CorpusReader, folder_stamps, open_corpus, texts_of
+from memlm.data.corpus import CorpusReader, folder_stamps, open_corpus
 from memlm.data.documents import Document, split_of
 from memlm.data.everyday import everyday_documents
 from memlm.data.tokenizer import Tokenizer
@@ -172,7 +172,7 @@ def _short_hash(value: Any) -> str:
 
 
 def _build(config: DataConfig, reader: CorpusReader, folder: Path, *, quiet: bool) -> None:
-    found = len(list(islice(texts_of(reader), _MIN_DOCUMENTS)))
+    found = len(list(islice(reader.texts(), _MIN_DOCUMENTS)))
     if found < _MIN_DOCUMENTS:
         raise ValueError(
             f"{reader} has {counted(found, 'document')}; at least {_MIN_DOCUMENTS} are needed, one each to train on, "
@@ -206,7 +206,7 @@ def _write_splits(
                 stack.enter_context(writers[split].file)
             writers[split].add(document, tokens)
 
-        for document, tokens in _tokenized(tokenizer, texts_of(reader)):
+        for document, tokens in _tokenized(tokenizer, reader.texts()):
             split = split_of(document, config)
             add(split, document, tokens)
             if config.everyday_bytes and split == "train" and len(words) < _EVERYDAY_WORDS:
@@ -223,7 +223,7 @@ def _make_tokenizer(config: DataConfig, reader: CorpusReader, *, quiet: bool) ->
     match config.tokenizer:
         case PretrainedTokenizer(name=name):
             tokenizer = Tokenizer.from_pretrained(name)
-            first = next(texts_of(reader))
+            first = next(reader.texts())
             if not tokenizer.is_lossless(first.text):
                 message = f"the tokenizer {name!r} does not give {first.name} back exactly; fidelity is that of tokens"
                 warnings.warn(message, stacklevel=2)
@@ -238,7 +238,7 @@ def _make_tokenizer(config: DataConfig, reader: CorpusReader, *, quiet: bool) ->
 
 def _training_texts(config: DataConfig, reader: CorpusReader, max_bytes: int, advance: Advance) -> Iterator[str]:
     total = 0
-    for document in texts_of(reader):
+    for document in reader.texts():
         if split_of(document, config) == "train":
             yield document.text
             total += document.num_bytes

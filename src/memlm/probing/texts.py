@@ -1,7 +1,6 @@
 """What a probe reads: whole chunks of the encoder's own tokens, from documents split for training and measuring."""
 
 import hashlib
-import io
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from memlm.config import DataConfig, ReadingConfig
 from memlm.data.chunks import Chunks, split_into_chunks
 from memlm.data.corpus import read_documents
-from memlm.data.documents import MAX_DOCUMENT_BYTES, Document, split_bytes, split_of
+from memlm.data.documents import MAX_DOCUMENT_BYTES, Document, split_document, split_of
 from memlm.data.token_store import TokenSplit, tokenize_documents
 from memlm.data.tokenizer import Tokenizer
 
@@ -153,13 +152,9 @@ def _limited(documents: Sequence[Document]) -> Sequence[Document]:
 def _pieces_if_few(documents: Sequence[Document]) -> list[Document]:
     """The documents, or pieces of them if they are too few to keep some apart and to see their spread."""
     if len(documents) < _FEW_DOCUMENTS:
-        texts = [document.text.encode("utf-8", "surrogatepass") for document in documents]
-        limit = min(MAX_DOCUMENT_BYTES, max(_MIN_PIECE_BYTES, sum(map(len, texts)) // _MIN_PIECES))
-        documents = [
-            Document(f"{document.name}/{number}", piece.decode("utf-8", "surrogatepass"))
-            for document, text in zip(documents, texts, strict=True)
-            for number, piece in enumerate(split_bytes(io.BytesIO(text), limit))
-        ]
+        num_bytes = sum(document.num_bytes for document in documents)
+        limit = min(MAX_DOCUMENT_BYTES, max(_MIN_PIECE_BYTES, num_bytes // _MIN_PIECES))
+        documents = [piece for document in documents for piece in split_document(document, limit)]
     # A text that occurs twice must not be learned from one place and measured in another.
     return list({document.text: document for document in documents}.values())
 

@@ -1,6 +1,5 @@
 """Verified writing: text → chunks → memories, rounded as they are stored → regenerated, compared, and patched."""
 
-import io
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -92,13 +91,13 @@ class Codec:
             ValueError: the text holds a lone surrogate.
         """
         batches: Iterator[list[StoredChunk]]
-        pieces = list(split_bytes(io.BytesIO(utf8(text)), _PIECE_BYTES))
+        pieces = list(split_bytes([utf8(text)], _PIECE_BYTES))
         for number, piece in enumerate(pieces, 1):
             end = -1 if whole_chunks and number == len(pieces) else None
             tokenized = Tokenized.of(self.model.tokenizer, piece)
             if tokenized is None:  # these tokens do not give it back: all of it raw
                 per_piece = _RAW_CHUNKS * self.chunk_len
-                batches = ([self._raw(part)] for part in list(split_bytes(io.BytesIO(piece), per_piece))[:end])
+                batches = ([self._raw(part)] for part in list(split_bytes([piece], per_piece))[:end])
             else:
                 batches = self._stored(tokenized, tokenized.spans(0, len(tokenized.tokens), self.chunk_len)[:end])
             for chunks in batches:

@@ -1,6 +1,5 @@
 """What is taken for documents and texts; and a text as tokens that end between characters where spans of them do."""
 
-import io
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Self
@@ -69,7 +68,7 @@ class Tokenized(NamedTuple):
     def of(cls, tokenizer: Tokenizer, data: bytes) -> Self | None:
         """None, where the tokens do not spell the text, or too many in a row end inside of characters."""
         # In pieces, for all cores, and so that a line of megabytes is no single word.
-        pieces = [piece.decode() for piece in split_bytes(io.BytesIO(data))]
+        pieces = [piece.decode() for piece in split_bytes([data])]
         tokens = np.concatenate([np.zeros(0, np.int32), *tokenizer.encode_batch(pieces)]).astype(np.int64)
         spelled = [tokenizer.token_bytes[token] for token in tokens.tolist()]
         sizes = np.array([len(token) for token in spelled], dtype=np.int64)
