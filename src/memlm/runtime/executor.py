@@ -113,26 +113,23 @@ def run_jobs(
     with _progress(jobs, folder, title, quiet):
         num_workers = min(num_workers, len(groups))
         if num_workers > 1:
-            _in_workers(list(groups.values()), folder, num_workers)
+            _in_workers([*groups.values()], folder, num_workers)
         else:
-            _here(list(groups.values()), folder)
-        _here([[job] for job in left if job.exclusive], folder)
+            _work([*groups.values()], folder)
+        _work([[job] for job in left if job.exclusive], folder)
     return [row for job in jobs if (row := job.row(folder)) is not None]
 
 
 def claim(group: Sequence[Job], folder: Path) -> bool:
     """Do the jobs of a group that have no row yet; returns False if another process is at work on it."""
-    lock = FileLock(_lock(group, folder), timeout=0)
     try:
-        lock.acquire()
+        held = FileLock(_lock(group, folder), timeout=0).acquire()
     except Timeout:
         return False
-    try:
+    with held:
         for job in _not_done(group, folder):
             row = {**job.run(), **({"plan": job.plan} if job.plan else {})}
             atomic_write(job.path(folder), json.dumps(row, indent=2) + "\n")
-    finally:
-        lock.release()
     return True
 
 
@@ -140,28 +137,37 @@ def _lock(group: Sequence[Job], folder: Path) -> Path:
     return folder / f".{group[0].group or group[0].name}.lock"
 
 
-def _here(groups: list[list[Job]], folder: Path) -> None:
-    _until_done(groups, lambda some: [claim(group, folder) for group in some])
+def _not_done(group: Sequence[Job], folder: Path) -> list[Job]:
+    return [job for job in group if not job.path(folder).exists()]
 
 
-def _until_done(groups: list[list[Job]], attempt: Callable[[list[list[Job]]], list[bool]]) -> None:
-    """Try all groups again and again: others may be at work on them, and one that is killed leaves its group to us."""
+def _work(groups: list[list[Job]], folder: Path) -> None:
+    """Claim all groups, again and again: others may be at work on some, and leave them to us when killed."""
     while groups:
-        left = [group for group, done in zip(groups, attempt(groups), strict=True) if not done]
+        left = [group for group in groups if not claim(group, folder)]
         if len(left) == len(groups):
             time.sleep(_PATIENCE)
         groups = left
 
 
 def _in_workers(groups: list[list[Job]], folder: Path, num_workers: int) -> None:
-    """Where a worker is killed, others do what is left, one fewer each time, since it may be memory that ran out."""
+    """The same in several processes, which share the folder as any others do.
+
+    Where one is killed, others do what is left, one fewer each time, since it may be memory that ran out.
+    """
+    from joblib.externals.loky import ProcessPoolExecutor, as_completed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     while groups and num_workers:
+        begin = (threads_each(num_workers), os.getpid())
+        pool = ProcessPoolExecutor(num_workers, initializer=_begin_worker, initargs=begin)
         try:
-            _in_pool(groups, folder, num_workers)
+            for done in as_completed([pool.submit(_work, groups, folder) for _ in range(num_workers)]):
+                done.result()  # whatever fails ends all, at once
         except TerminatedWorkerError:
             num_workers -= 1
+        finally:
+            pool.shutdown(kill_workers=True)
         left = [group for group in groups if _not_done(group, folder)]
         groups = sorted(left, key=lambda group: _lock(group, folder).exists())  # last, what a worker was killed at
     if groups:
@@ -170,28 +176,6 @@ def _in_workers(groups: list[list[Job]], folder: Path, num_workers: int) -> None
             f"not done: {names}; all workers were killed, as when memory runs out: then give fewer workers; run it "
             "again to go on"
         )
-
-
-def _not_done(group: Sequence[Job], folder: Path) -> list[Job]:
-    return [job for job in group if not job.path(folder).exists()]
-
-
-def _in_pool(groups: list[list[Job]], folder: Path, num_workers: int) -> None:
-    from joblib.externals.loky import ProcessPoolExecutor, as_completed
-
-    num_threads = threads_each(num_workers)
-    pool = ProcessPoolExecutor(num_workers, initializer=_begin_worker, initargs=(num_threads, os.getpid()))
-
-    def attempt(some: list[list[Job]]) -> list[bool]:
-        futures = [pool.submit(claim, group, folder) for group in some]
-        for done in as_completed(futures):  # whatever fails ends all, at once
-            done.result()
-        return [future.result() for future in futures]
-
-    try:
-        _until_done(groups, attempt)
-    finally:
-        pool.shutdown(kill_workers=True)
 
 
 def _begin_worker(num_threads: int, parent: int) -> None:
