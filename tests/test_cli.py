@@ -18,8 +18,8 @@ from command_line import Memlm, Outcome, assert_refused
 from memlm import MemoryFile, cli
 from memlm.cli.parser import every_command, parse
 from memlm.config import Recipe
-from memlm.runtime.measures import MEASURES
 from memlm.runtime.results import read_json_lines
+from memlm.runtime.tables import MEASURES
 from memlm.text.autoencoder import TextAutoencoder
 from memlm_evidence.cli.reproduce import Reproduce
 from memlm_evidence.experiments import reproduce as experiments

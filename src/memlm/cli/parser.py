@@ -26,12 +26,12 @@ from memlm.cli.command import Command, Group
 COMMANDS: Mapping[str, str] = {
     "train": "memlm.cli.train:Train",
     "recipe": "memlm.cli.train:Recipes",
-    "evaluate": "memlm.cli.evaluate:Evaluate",
-    "regenerate": "memlm.cli.regenerate:Regenerate",
-    "generate": "memlm.cli.generate:Generate",
-    "remember": "memlm.cli.remember:Remember",
-    "recall": "memlm.cli.recall:Recall",
-    "inspect": "memlm.cli.inspect:Inspect",
+    "evaluate": "memlm.cli.model:Evaluate",
+    "regenerate": "memlm.cli.model:Regenerate",
+    "generate": "memlm.cli.model:Generate",
+    "remember": "memlm.cli.memory:Remember",
+    "recall": "memlm.cli.memory:Recall",
+    "inspect": "memlm.cli.memory:Inspect",
 }
 """The library's own commands: name → module:class."""
 PLUGINS = "memlm.commands"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Union
 import tyro
 
 from memlm.cli.command import Answer, Command, ReadsText
-from memlm.cli.evaluate import show_results
+from memlm.cli.model import show_results
 from memlm.config import FileCorpus, HubCorpus, Recipe
 from memlm.recipes import RECIPES
 

@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from memlm.config import Degradation
-from memlm.runtime.measures import Regeneration
-from memlm.runtime.results import Provenance, Record
+from memlm.runtime.results import Provenance, Record, Regeneration
 
 
 class View(NamedTuple):

@@ -148,6 +148,33 @@ class Record:
             raise ValueError(f"not a valid {cls.__name__}: {'; '.join(faults)}") from None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Regeneration(Record):
+    """How much of some text was regenerated, as `evaluation.metrics` measures it."""
+
+    token_accuracy: float
+    exact_match: float
+    nats_per_token: float
+    bits_per_byte: float
+    unconditional_nats_per_token: float
+    retained_bits_per_token: float
+    retained_fraction: float
+    entropy_ratio: float
+    bits_per_dim: float
+    num_chunks: int
+    num_tokens: int
+    num_documents: int
+    resampled: str
+    bytes_per_token: float
+    accuracy_by_position: tuple[float | None, ...] = ()
+    """None where no token stands; empty in a row that was shortened."""
+    chunk_len: int
+    memory_dim: int
+    num_slots: int
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    """95% intervals, by measure."""
+
+
 def _plain(value: Any) -> Any:
     """A field's value as JSON."""
     if isinstance(value, Record):

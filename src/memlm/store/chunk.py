@@ -17,8 +17,6 @@ from memlm.text.memory import Memory
 
 FORMAT_VERSION = 2
 DIGEST_BYTES = 8
-NUMBERS = np.dtype([(name, "<i4") for name in ("num_tokens", "num_bytes", "num_wrong", "is_raw", "payload_bytes")])
-"""What an index says of a chunk; see `ChunkInfo`."""
 _SCALE = np.dtype("<f4")
 
 
@@ -93,27 +91,37 @@ class StoredChunk(NamedTuple):
 
 
 class ChunkInfo(NamedTuple):
-    """What is known of a chunk without reading it."""
+    """What is known of a chunk without reading it: its row in an index."""
 
     num_tokens: int
     num_bytes: int
     """Of its text."""
     num_wrong: int
     """Tokens that the vector alone does not give back."""
-    kind: Literal["exact", "patched", "raw", "lost"]
-    """Lost: the index of its segment is damaged, or it is missing; all numbers are 0."""
+    is_raw: bool
     payload_bytes: int
     """Of the patch, or of raw text, compressed."""
 
     @property
+    def kind(self) -> Literal["exact", "patched", "raw", "lost"]:
+        """Lost: the index of its segment is damaged, or it is missing; all numbers are 0."""
+        if self.is_raw:
+            return "raw" if self.num_bytes else "lost"
+        return "patched" if self.payload_bytes else "exact"
+
+    @property
     def fidelity(self) -> float:
         """The share of its tokens that the vector alone gives back; of raw text, none."""
-        return 0.0 if self.kind in ("raw", "lost") else 1 - self.num_wrong / self.num_tokens
+        return 0.0 if self.is_raw else 1 - self.num_wrong / self.num_tokens
 
     @property
     def is_exact(self) -> bool:
         """Whether the vector alone gives it back."""
-        return self.kind not in ("raw", "lost") and self.num_wrong == 0
+        return not self.is_raw and self.num_wrong == 0
+
+
+NUMBERS = np.dtype([(name, "<i4") for name in ChunkInfo._fields])
+"""`ChunkInfo` as it is stored."""
 
 
 class Block(NamedTuple):

@@ -1,6 +1,7 @@
 """A file of memories: text is appended, all at once or as it streams in, and comes back exactly."""
 
-from collections.abc import Iterator
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,12 @@ from memlm.store.packing import Bits
 from memlm.store.reader import MemoryReader
 from memlm.store.segments import SEGMENT_CHUNKS
 from memlm.store.store import MemoryStore
-from memlm.store.texts import Documents, named_texts, require_string
 from memlm.store.writer import Writer, remove_leftovers, write_file, writing
 from memlm.text.autoencoder import TextAutoencoder
 
+Documents = Mapping[str, str] | Iterable[tuple[str, str]]
+"""Names and texts: a dict, or pairs."""
+_WAY_OUT = "give pairs, [('a name', 'a text')], or a dict of texts by name"
 _CHUNKS_AT_ONCE = 16
 """Text is encoded when there is enough for so many chunks at one character per token: in batches, which is fast."""
 
@@ -52,7 +55,7 @@ class MemorySession:
             OSError: the disk is full or not writable; what could not be written is still `pending`.
         """
         self._require_open()
-        require_string("text", text)
+        _require_string("text", text)
         utf8(text)
         self.pending += text
         if len(self.pending) >= self._enough:
@@ -140,7 +143,7 @@ class MemoryFile(MemoryReader):
         path = place_for("file", Path(path))
         _refuse_existing(path)
         require_options(bits, target)
-        named = named_texts(documents)
+        named = _named_texts(documents)
         if not isinstance(model, TextAutoencoder):
             model = TextAutoencoder.from_pretrained(model, device=device)
         codec = Codec(model, bits, target)
@@ -162,7 +165,7 @@ class MemoryFile(MemoryReader):
 
     def append_all(self, documents: Documents, *, target: float = 0.9, advance: Advance | None = None) -> None:
         """Add documents, as `create` takes them: all, or none; same errors as `append`."""
-        parts = [*_encoded(self._writing_codec(target), named_texts(documents), advance)]
+        parts = [*_encoded(self._writing_codec(target), _named_texts(documents), advance)]
         with self._writing() as writer:
             writer.append(parts)
 
@@ -173,7 +176,7 @@ class MemoryFile(MemoryReader):
         What is pending is written when the block ends; without any text, an empty document. If it ends by an error,
         what was written before the error is kept, pending text too: nothing is taken back.
         """
-        require_string("a document's name", name)
+        _require_string("a document's name", name)
         codec = self._writing_codec(target)
         with self._writing() as writer:
             self._store = writer.store
@@ -229,6 +232,37 @@ class MemoryFile(MemoryReader):
     def _writing_codec(self, target: float) -> Codec:
         self._store.require_open()
         return replace(self._codec, target=target)
+
+
+def _named_texts(documents: Documents) -> Iterator[tuple[str, str]]:
+    """Documents as names and texts; those of a list or a dict are checked before the first is given.
+
+    Raises:
+        TypeError: they are no names and texts; says what is there instead, and what should be.
+    """
+    given: object = documents
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise TypeError(f"documents are names and texts, not {reprlib.repr(given)}; {_WAY_OUT}")
+    pairs = documents.items() if isinstance(documents, Mapping) else documents
+    checked = map(_pair, pairs)
+    return iter([*checked]) if isinstance(documents, (list, tuple, dict)) else checked
+
+
+def _require_string(what: str, value: object) -> None:
+    """Raise TypeError where something is not a string."""
+    if not isinstance(value, str):
+        hint = "; decode it first" if isinstance(value, (bytes, bytearray)) else ""
+        raise TypeError(f"{what} is a string, not {reprlib.repr(value)}{hint}")
+
+
+def _pair(document: object) -> tuple[str, str]:
+    # A string of two letters can be taken apart, too.
+    if not isinstance(document, (tuple, list)) or len(document) != 2:
+        raise TypeError(f"a document is a name and a text, not {reprlib.repr(document)}; {_WAY_OUT}")
+    name, text = document
+    _require_string("a document's name", name)
+    _require_string(f"the text of document {name!r}", text)
+    return name, text
 
 
 def _encoded(codec: Codec, named: Iterator[tuple[str, str]], advance: Advance | None) -> Iterator[Part]:

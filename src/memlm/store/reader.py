@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from memlm.runtime.files import followed
 from memlm.store.chunk import About, ChunkInfo, checksum
@@ -91,10 +91,7 @@ class MemoryReader(Mapping[str, str]):
     @property
     def chunks(self) -> list[ChunkInfo]:
         """What is known of each chunk."""
-        return [
-            ChunkInfo(tokens, size, wrong, _kind(size, is_raw, payload), payload)
-            for tokens, size, wrong, is_raw, payload in self._store.numbers.tolist()
-        ]
+        return [ChunkInfo(*row) for row in self._store.numbers.tolist()]
 
     @property
     def num_chunks(self) -> int:
@@ -261,34 +258,28 @@ class MemoryReader(Mapping[str, str]):
         return Codec(self.model, self.about.bits)
 
 
-class _Items(ItemsView[str, str]):
-    """By position, since names may repeat."""
-
-    _mapping: MemoryReader
-
-    def __iter__(self) -> Iterator[tuple[str, str]]:
-        return ((one.name, self._mapping.text(one.start_chunk, one.stop_chunk)) for one in self._mapping.documents)
-
-    def __contains__(self, item: object) -> bool:
-        return any(item == one for one in self)
-
-
 class _Texts(ValuesView[str]):
     """By position, since names may repeat."""
 
     _mapping: MemoryReader
 
     def __iter__(self) -> Iterator[str]:
-        return (text for _, text in self._mapping.items())
+        return (self._mapping.text(one.start_chunk, one.stop_chunk) for one in self._mapping.documents)
 
     def __contains__(self, text: object) -> bool:
         return any(text == one for one in self)
 
 
-def _kind(num_bytes: int, is_raw: int, payload_bytes: int) -> Literal["exact", "patched", "raw", "lost"]:
-    if is_raw:
-        return "raw" if num_bytes else "lost"
-    return "patched" if payload_bytes else "exact"
+class _Items(ItemsView[str, str]):
+    """By position, since names may repeat."""
+
+    _mapping: MemoryReader
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return zip(self._mapping, self._mapping.values(), strict=True)
+
+    def __contains__(self, item: object) -> bool:
+        return any(item == one for one in self)
 
 
 def _belonging(store: MemoryStore, model: TextAutoencoder) -> TextAutoencoder:

@@ -3,9 +3,8 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 
-from memlm.runtime.measures import REPORTED, measure
 from memlm.runtime.results import Provenance, Result
-from memlm.runtime.tables import present
+from memlm.runtime.tables import REPORTED, measure, present
 from memlm.runtime.wording import human, quantity
 
 Pairs = list[tuple[str, str]]

@@ -18,8 +18,7 @@ from markupsafe import Markup
 
 from memlm.runtime import wording
 from memlm.runtime.files import atomic_write
-from memlm.runtime.measures import measure
-from memlm.runtime.tables import Table
+from memlm.runtime.tables import Table, measure
 from memlm.runtime.wording import printable
 from memlm_evidence.pages.figures import Figure
 

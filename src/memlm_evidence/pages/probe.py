@@ -8,8 +8,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from memlm.probing.results import Baselines, ProbeResult, ProbeRow
-from memlm.runtime.measures import measure
-from memlm.runtime.tables import Table
+from memlm.runtime.tables import Table, measure
 from memlm.runtime.wording import human, in_words, number, quantity
 from memlm_evidence.pages.definitions import flat, made_by
 from memlm_evidence.pages.page import Page

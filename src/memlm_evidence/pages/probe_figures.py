@@ -9,7 +9,7 @@ from typing import Any
 
 from memlm.config import Noise, Quantization
 from memlm.probing.results import ProbeResult, ProbeRow
-from memlm.runtime.measures import Measure, measure
+from memlm.runtime.tables import Measure, measure
 from memlm_evidence.claims import Measured
 from memlm_evidence.pages.figures import Figure, Line, line_figure
 from memlm_evidence.pages.seeds import line_over_seeds

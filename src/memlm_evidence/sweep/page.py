@@ -9,8 +9,7 @@ from statistics import fmean
 from textwrap import fill
 from typing import Any
 
-from memlm.runtime.measures import Measure, measure
-from memlm.runtime.tables import Table
+from memlm.runtime.tables import Measure, Table, measure
 from memlm.runtime.wording import duration, human, quantity
 from memlm_evidence.pages.figures import Figure, Line, line_figure
 from memlm_evidence.pages.page import Page

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from memlm.config import Attention, AutoencoderRecipe
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.scale import Scale
-from memlm.runtime.measures import Regeneration
+from memlm.runtime.results import Regeneration
 from memlm.runtime.wording import human, number, share
 from memlm_evidence.claims import ExperimentResult, Measured, claim
 from memlm_evidence.experiments.experiment import Experiment, deferred

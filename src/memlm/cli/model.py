@@ -1,0 +1,184 @@
+"""The commands that run a model: `memlm evaluate`, `memlm regenerate` and `memlm generate`."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from memlm.cli.command import Answer, Command, ReadsText, UsesModel
+from memlm.cli.memory import chunk_range
+
+if TYPE_CHECKING:
+    from memlm.text.memory import Memory, Regenerated
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(UsesModel, ReadsText):
+    """Measure how much of a text a model's memories give back.
+
+    memlm evaluate english --text README.md --json
+    """
+
+    model: tyro.conf.Positional[str]
+    """A model that ships with memlm (english), a checkpoint folder, or a Hugging Face hub name."""
+    text: tuple[str, ...] = ()
+    """Files, globs, or - for standard input; without any, the texts that come with memlm: a novel, verse, source code
+    and random tokens."""
+
+    def run(self) -> Answer:
+        """Evaluate and show."""
+        import memlm
+        from memlm.config import MemoryModelConfig
+        from memlm.text.checkpoint_folder import config_class
+        from memlm.text.evaluation_sets import evaluate_sets, foreign_sets
+
+        if config_class(self.model) is MemoryModelConfig:
+            return self._memory_model()
+        model = memlm.load(self.model, device=self.device)
+        if self.text:
+            texts = self.documents(self.text)
+            results = [model.evaluate(texts, name="text", quiet=False)]
+        else:
+            results = evaluate_sets(model, foreign_sets(model.tokenizer))
+        show_results(self, results)
+        answer = [result.to_dict() for result in results]
+        return answer[0] if self.text else {"results": answer}
+
+    def _memory_model(self) -> Answer:
+        from memlm.text.memory_model import TextMemoryModel
+
+        if not self.text:
+            raise ValueError("a memory model has no standard texts to be evaluated on: give --text")
+        texts = self.documents(self.text)
+        result = TextMemoryModel.from_pretrained(self.model, device=self.device).evaluate(
+            texts, name="text", quiet=False
+        )
+        show_results(self, [result])
+        return result.to_dict()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regenerate(UsesModel, ReadsText):
+    """Encode text into memories, decode them again, and show what comes back.
+
+    echo 'Fellow citizens of the Senate: ...' | memlm regenerate english
+
+    In a terminal, wrong tokens are marked, and those that the model itself is unsure of. Into a pipe or a file goes the
+    regenerated text and nothing else:
+
+    memlm regenerate english --text README.md > regenerated.md
+    """
+
+    model: tyro.conf.Positional[str]
+    """A model that ships with memlm (english), a checkpoint folder, or a Hugging Face hub name."""
+    text: tuple[str, ...] = ("-",)
+    """Files, globs, or - for standard input."""
+
+    def run(self) -> Answer:
+        """Regenerate and show."""
+        import memlm
+        from memlm.cli.show import print_samples
+        from memlm.text.samples import regenerated
+
+        model, texts = memlm.load(self.model, device=self.device), self.documents(self.text)
+        if not self.json and not sys.stdout.isatty():
+            self._write(texts, model.regenerate(model.encode(texts)))
+            return {}
+        samples = list(regenerated(model, texts))
+        print_samples(self.console(), samples)
+        return {"samples": samples}
+
+    def _write(self, texts: Sequence[str], regenerated: "Sequence[Regenerated]") -> None:
+        """What came back, byte for byte; on standard error whether it is what was sent, and what may be wrong."""
+        for number, (text, back) in enumerate(zip(texts, regenerated, strict=True)):
+            sys.stdout.buffer.write(back.encode())
+            verdict = "regenerated without an error" if back == text else "regenerated with errors"
+            unsure = "".join(f"; unsure: {back[start:end]!r} at character {start}" for start, end in back.unsure[:5])
+            self.say(f"text {number}: {verdict}{unsure}", aside=True)
+        sys.stdout.buffer.flush()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(UsesModel, ReadsText):
+    """Go on from a prompt, with past text read as one vector a chunk.
+
+    memlm generate runs/memory/model --memory address.txt --prompt 'My fellow citizens,' --max-new-tokens 200
+
+    memlm generate runs/memory/model --memory notes.memory --chunks 10:20
+    """
+
+    model: tyro.conf.Positional[str]
+    """A memory model: a checkpoint folder, or a Hugging Face hub name."""
+    prompt: str = ""
+    """Text to go on from."""
+    memory: tuple[str, ...] = ()
+    """Files (globs, or - for standard input) of the text before it, which is read as memories; or one that memlm
+    remember has made with this model's encoder, whose vectors are read as they are."""
+    chunks: str = ":"
+    """Which chunks of a file of memories, as 10:20, 10: or :20; the model reads the last of them."""
+    max_new_tokens: int = 100
+    temperature: float = 0.8
+    """0 always takes the likeliest token."""
+    top_p: float = 0.95
+    """Draw among the likeliest tokens that have this probability together."""
+    seed: int = 0
+
+    def run(self) -> Answer:
+        """Generate and show."""
+        import torch
+
+        from memlm.text.memory_model import TextMemoryModel
+
+        model = TextMemoryModel.from_pretrained(self.model, device=self.device)
+        past, told = self._past(model.config.max_memories)
+        torch.manual_seed(self.seed)
+        drawn = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
+        options = drawn if self.temperature else {"do_sample": False}
+        text = model.generate(self.prompt, past=past, max_new_tokens=self.max_new_tokens, **options)
+        self.say(self.prompt + text)
+        return {"prompt": self.prompt, "text": text, **told}
+
+    def _past(self, most: int) -> "tuple[str | Memory, Answer]":
+        """What stands before the prompt, `most` memories of it, and what there is to say of it."""
+        from memlm.store.file import MemoryFile
+        from memlm.store.store import DamagedChunkError, file_version
+
+        files = [path for path in map(Path, self.memory) if path.is_file() and file_version(path)]
+        if not files:
+            if self.chunks != ":":
+                raise ValueError("--chunks is of a file of memories, and --memory names none")
+            past = "".join(self.documents(self.memory)) if self.memory else ""
+            return past, {"past_bytes": len(past.encode())}
+        if len(self.memory) > 1:
+            raise ValueError(f"{files[0]} is a file of memories: give it alone")
+        notes = MemoryFile.open(files[0])
+        start, stop = chunk_range(self.chunks, notes.num_chunks)
+        kinds = [chunk.kind for chunk in notes.chunks[start:stop]]
+        with_memory = [number for number, kind in enumerate(kinds, start) if kind in ("exact", "patched")]
+        try:
+            memory = notes.memories(with_memory[-most] if len(with_memory) > most else start, stop)
+        except DamagedChunkError as error:
+            raise ValueError(f"{error.where} is {error.why}; give --chunks without it") from None
+        if raw := kinds.count("raw"):
+            self.say(f"{raw} of {len(kinds)} chunks are raw text: they have no memory, and are not read", aside=True)
+        return memory, {"past_chunks": len(with_memory), "raw_chunks": raw}
+
+
+def show_results(command: Command, results: list[Any]) -> None:
+    """An autoencoder's measures as a table; of a model that predicts, what next tokens cost."""
+    from memlm.cli.show import print_metrics
+    from memlm.runtime.wording import in_words
+
+    measures = results[0].measures
+    if "causal_nats_per_token" not in measures:
+        print_metrics(command.console(), results)
+        return
+    by_chunk = ", ".join(f"{nats:.3f}" for nats in measures.get("causal_nats_by_chunk", ()))
+    past = f"; by number of past chunks: {by_chunk}" if by_chunk else ""
+    command.say(f"next-token loss: {measures['causal_nats_per_token']:.4f} nats/token{past}")
+    if "retention" in measures:
+        share = in_words(measures["retention"]["token_accuracy"], 2)
+        command.say(f"{share} of the tokens come back from its memories")
