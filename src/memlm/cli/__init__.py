@@ -42,11 +42,6 @@ def _readers_may_leave() -> Iterator[None]:
         sys.exit(code)  # type: ignore[arg-type]
 
 
-def _reader_has_left() -> bool:
-    """Whether nobody reads our output any more, so that a broken pipe is that one, and no other."""
-    return any(_is_closed(stream) for stream in _streams())
-
-
 def _streams() -> list[TextIO]:
     return [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
 
@@ -93,8 +88,9 @@ def main() -> None:
 
 def _run(command: Command) -> FlawError | None:
     """Run a command and print its answer; returns what is wrong in spite of it."""
-    _check_folder(command)
-    flaw = None
+    folder, flaw = getattr(command, "out", None), None
+    if command.out_is_folder and isinstance(folder, Path):
+        place_for("folder", folder)  # refused before anything is done
     try:
         answer = command.run()
     except FlawError as error:
@@ -108,13 +104,6 @@ def _run(command: Command) -> FlawError | None:
     return flaw
 
 
-def _check_folder(command: Command) -> None:
-    """Raise ValueError where the output folder cannot be one, before anything is done."""
-    folder = getattr(command, "out", None)
-    if command.out_is_folder and isinstance(folder, Path):
-        place_for("folder", folder)
-
-
 def _as_typed(message: str, command: Command) -> str:
     """An error's message with arguments as one types them here: `errors='replace'` → `--errors replace`."""
     options = "|".join(field.name for field in fields(command))
@@ -123,8 +112,8 @@ def _as_typed(message: str, command: Command) -> str:
 
 
 def _fail(error: Exception) -> None:
-    if isinstance(error, BrokenPipeError) and _reader_has_left():
-        raise error
+    if isinstance(error, BrokenPipeError) and any(map(_is_closed, _streams())):
+        raise error  # of nobody reading our output any more
     with suppress(BrokenPipeError):
         print(f"memlm: {error}", file=sys.stderr)
     sys.exit(2)

@@ -16,7 +16,7 @@ _LONGEST = 800
 """Characters of a document: more than most chunks hold."""
 _PLAIN_FRACTION = 0.6
 """Share of documents that are one piece by itself; others are several, below or beside each other."""
-_MODULES = (
+_MODULES = (  # of the Python that runs; others than evaluation reads
     *("argparse", "ast", "configparser", "datetime", "doctest", "ftplib", "inspect", "optparse", "pathlib", "pdb"),
     *("pickle", "platform", "smtplib", "socket", "statistics", "subprocess", "tarfile", "threading", "uuid"),
 )
@@ -45,7 +45,8 @@ class _Writer:
     """Makes up pieces of text, each of a kind."""
 
     def __init__(self, words: Sequence[str], rng: random.Random) -> None:
-        self.words, self.rng, self.code = words, rng, _code_lines()
+        self.words, self.rng = words, rng
+        self.code = [line for module in _MODULES for line in module_source(module).splitlines()]
         self.kinds: tuple[Callable[[], str], ...] = (
             *(self.phrase, self.name, self.date, self.amount, self.url, self.email, self.lines_of_code, self.table),
             *(self.letter, self.digits, self.identifier, self.foreign, self.foreign, self.emoji, self.blanks),
@@ -195,8 +196,3 @@ def everyday_documents(words: Sequence[str], num_bytes: int, seed: int = 0) -> I
         if text := writer.document():
             yield Document(f"everyday/{number}", text)
         number, num_bytes = number + 1, num_bytes - len(text.encode())
-
-
-def _code_lines() -> list[str]:
-    """Source of the standard library of the Python that runs; other modules than evaluation reads."""
-    return [line for module in _MODULES for line in module_source(module).splitlines()]

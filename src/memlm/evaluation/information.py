@@ -57,7 +57,8 @@ def fano_nats(error: float, vocab_size: int) -> float:
     _require_choice(vocab_size)
     if not 0 <= error <= 1:
         raise ValueError(f"an error rate lies in [0, 1], not {error}")
-    return _binary_entropy(error) + error * math.log(vocab_size - 1)
+    entropy = -sum(share * math.log(share) for share in (error, 1 - error) if share > 0)
+    return entropy + error * math.log(vocab_size - 1)
 
 
 def least_error(nats: float, vocab_size: int) -> float:
@@ -108,7 +109,3 @@ def noisy_capacity(num_dims: int, noise_std: float) -> float:
 def _require_choice(vocab_size: int) -> None:
     if vocab_size < 2:
         raise ValueError(f"there must be two tokens to choose from, not {vocab_size}")
-
-
-def _binary_entropy(probability: float) -> float:
-    return -sum(share * math.log(share) for share in (probability, 1 - probability) if share > 0)

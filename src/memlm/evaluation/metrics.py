@@ -4,7 +4,6 @@ Parallel decoding sees no token of the chunk, so its argmax is never teacher-for
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -132,10 +131,12 @@ def regeneration_measures(
     columns = _sums(scores, unconditional_nats, document_bytes)
     total = _Totals.of(columns.sum(axis=0), vocab_size)
     values: dict[str, object] = {name: float(statistic(total)) for name, statistic in _STATISTICS.items()}
-    intervals = {
-        name: bootstrap_interval(columns, partial(_resampled, statistic, vocab_size))
-        for name, statistic in (_STATISTICS.items() if len(columns) > 1 else ())
-    }
+
+    def interval(statistic: Callable[[_Totals], np.ndarray]) -> Interval:
+        return bootstrap_interval(columns, lambda rows: statistic(_Totals.of(rows, vocab_size)))
+
+    resampled = _STATISTICS if len(columns) > 1 else {}
+    intervals = {name: interval(statistic) for name, statistic in resampled.items()}
     tokens_per_chunk = total.tokens / total.chunks
     for derived, base, convert in (
         ("entropy_ratio", "nats_per_token", lambda nats: entropy_ratio(nats, vocab_size)),
@@ -155,10 +156,6 @@ def regeneration_measures(
         "accuracy_by_position": [float(h / s) if s else None for h, s in zip(hits, seen, strict=True)],
     }
     return values, intervals
-
-
-def _resampled(statistic: Callable[[_Totals], np.ndarray], vocab_size: int, columns: np.ndarray) -> np.ndarray:
-    return statistic(_Totals.of(columns, vocab_size))
 
 
 def _sums(

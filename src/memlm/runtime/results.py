@@ -42,21 +42,16 @@ class Provenance:
     @staticmethod
     def here(**settings: Any) -> "Provenance":
         """The provenance of something made now, by this process; `settings` are seed, tokens, dtype and the like."""
+        torch = sys.modules.get("torch")  # its threads, where it is loaded
         return Provenance(
             memlm=metadata.version("memlm"),
             torch=metadata.version("torch"),
             python=platform.python_version(),
             machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-            num_threads=_num_threads(),
+            num_threads=torch.get_num_threads() if torch else len(os.sched_getaffinity(0)),
             commit=_commit(),
             settings=settings,
         )
-
-
-def _num_threads() -> int:
-    """Threads of a matrix product: torch's, where it is loaded."""
-    torch = sys.modules.get("torch")
-    return torch.get_num_threads() if torch else len(os.sched_getaffinity(0))
 
 
 def _commit() -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -96,10 +96,6 @@ class _Tried(NamedTuple):
     scale: float
     wrong: Bool[np.ndarray, " token"]
     unsure: Bool[np.ndarray, " token"]
-
-    @property
-    def fidelity(self) -> float:
-        return 1 - float(self.wrong.mean())
 
 
 @dataclass(frozen=True)
@@ -193,7 +189,7 @@ class Codec:
         done: list[_Tried] = []
         for shorter in (self.chunk_len // 2, self.chunk_len // 4, 0):
             tried = [*self._try(tokenized, spans)] if spans else []
-            poor = [row.fidelity < self.target and shorter >= MIN_CHUNK for row in tried]
+            poor = [shorter >= MIN_CHUNK and 1 - float(row.wrong.mean()) < self.target for row in tried]
             done += itertools.compress(tried, (not is_poor for is_poor in poor))
             spans = [part for row in itertools.compress(tried, poor) for part in tokenized.spans(*row.span, shorter)]
         return sorted(done, key=lambda row: row.span)
@@ -205,7 +201,9 @@ class Codec:
         for batch, memory in encoded(self.model.model.encoder, chunks, batch_size=self._batch):
             packed = pack(memory.cpu().flatten(1), self.bits)
             rounded = unpack(packed, self.bits, memory[0].numel()).reshape(memory.shape)
-            lead = self._lead(self._logits(rounded), batch.tokens).cpu().numpy()
+            logits, place = self._logits(rounded), batch.tokens[..., None]
+            right = logits.gather(-1, place)
+            lead = (right - logits.scatter_(-1, place, -torch.inf).amax(dim=-1, keepdim=True))[..., 0].cpu().numpy()
             wrong, unsure = ~(lead > 0), ~(lead > _LEAST_MARGIN)  # NaN is both
             for row, span in zip(range(len(memory)), left, strict=False):
                 vector, scale, real = packed.rows[row].tobytes(), float(packed.scales[row]), slice(span[1] - span[0])
@@ -239,15 +237,6 @@ class Codec:
     def _logits(self, vectors: Tensor) -> Float[Tensor, "chunk token vocab"]:
         # How many tokens a chunk has is known, and so none of them is the end token.
         return self.model.model.decoder(vectors.to(self.model.device))[..., : self.model.config.vocab_size]
-
-    @staticmethod
-    def _lead(
-        logits: Float[Tensor, "chunk token vocab"], tokens: Int[Tensor, "chunk token"]
-    ) -> Float[Tensor, "chunk token"]:
-        """Nats by which these tokens lead all others; overwrites the logits."""
-        place = tokens[..., None]
-        right = logits.gather(-1, place)
-        return (right - logits.scatter_(-1, place, -torch.inf).amax(dim=-1, keepdim=True))[..., 0]
 
     def _spelled(self, tokens: Iterable[int]) -> bytes:
         table = self.model.tokenizer.token_bytes
