@@ -43,12 +43,9 @@ class Everyday(Benchmark, UsesModel):
     def measure(self, model: TextAutoencoder) -> Answer:
         """Send everyday text through a model's memories; `regenerate` is told nothing but the vectors.
 
-        Returns:
-            `exact_by_fill`, the share of texts that come back exactly, by kind and length in tokens,
-            `intervals_by_fill`, and `worst`; `exact_lines`, the same of whole lines (a word, a name, a sentence),
-            without noise; `marked_wrong_fraction` and `marked_right_fraction`, of all wrong and right tokens, and
-            `by_confidence` (`evaluation.checked`); `novel_token_accuracy`, of a novel, in full chunks, from what the
-            decoder gives back at once, without noise.
+        `exact_by_fill` is the share of texts that come back exactly, by kind and length in tokens; `exact_lines` that
+        of whole lines (a word, a name, a sentence), and `novel_` measures those of a novel in full chunks, both without
+        noise. What is marked is explained in `evaluation.checked`.
         """
         if self.num_texts < 1 or not 0 <= self.noise < float("inf"):
             raise ValueError(

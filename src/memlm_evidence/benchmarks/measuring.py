@@ -30,18 +30,14 @@ class Benchmark(Command):
     answer_is_output = True
 
 
-def build_stepper(model: nn.Module, objective: Objective, cfg: TrainingConfig) -> Stepper:
-    """What makes a model's training steps."""
-    return Stepper(model, objective, cfg, build_accelerator(cfg, all_used=False))
-
-
-@dataclass(frozen=True)
 class TrainingSteps:
-    """So many steps on the same batch."""
+    """So many training steps of a model on the same batch."""
 
-    stepper: Stepper
-    batch: Batch
-    number: int
+    def __init__(
+        self, model: nn.Module, objective: Objective, cfg: TrainingConfig, batch: Batch, number: int = 1
+    ) -> None:
+        self.stepper = Stepper(model, objective, cfg, build_accelerator(cfg, all_used=False))
+        self.batch, self.number = batch, number
 
     def __call__(self) -> None:
         """Take them."""

@@ -37,13 +37,9 @@ class MemoryFiles(Benchmark, UsesModel, ReadsText):
     """Files, globs, or - for standard input; without any, a novel that comes with memlm."""
 
     def run(self) -> Answer:
-        """Measure.
-
-        Returns:
-            `mb_per_second` of text (10⁶ bytes), medians over rounds in turn: of the encoder alone and of the decoder
-            alone, of `remember` and `recall` from text to file and back; `matrix_product_share` of the time of the
-            first two, with what else takes it in `operation_shares`; `random_access_ratio`, seconds to read all of a
-            file of 10,000 chunks over those for its last; `by_bits`, what files of each number of bits keep and take.
+        """Speed in `mb_per_second` of text (10⁶ bytes), medians over rounds in turn: of the encoder and of the decoder
+        alone, with their `matrix_product_share`, and from text to file and back; `random_access_ratio`, seconds to read
+        all of a file of many chunks over those for its last; `by_bits`, what files of each number of bits hold.
         """
         model = TextAutoencoder.from_pretrained(self.model, device=self.device)
         texts = self.documents(self.text) if self.text else [each.text for each in evaluation_documents("novel")]

@@ -18,15 +18,7 @@ from memlm.recipes.memory_model import encoder_decoder, memory_model
 from memlm.runtime.cpu import precision_on
 from memlm.training.accelerator import build_accelerator
 from memlm.training.objectives import Objective, combined
-from memlm.training.step import Stepper
-from memlm_evidence.benchmarks.measuring import (
-    Benchmark,
-    TrainingSteps,
-    build_stepper,
-    made_here,
-    random_batch,
-    side_by_side,
-)
+from memlm_evidence.benchmarks.measuring import Benchmark, TrainingSteps, made_here, random_batch, side_by_side
 
 ROUNDS = 5
 STEPS = 3
@@ -48,11 +40,8 @@ class MemoryTraining(Benchmark):
     def run(self) -> Answer:
         """Measure; a step is forward, backward and update, on random tokens, and numbers are medians over rounds.
 
-        Returns:
-            `combined_step_ratio`, the loop's seconds by ours; `recurrent_step_ratio` and `encoder_decoder_step_ratio`,
-            those of the other models by ours on next tokens; `tokens_per_second` and `seconds_per_step` of all;
-            `loss_difference`, by how much their losses differ, relatively, in fp32, with the same trained weights: of
-            the first number of chunks, and in `rows` of all.
+        Ratios are other ways' or models' seconds over ours: of both objectives, or of next tokens alone. The
+        `loss_difference` of loop and ours is relative, in fp32, with the same trained weights.
         """
         recipe = memory_model()
         rows = [_row(_in_windows(recipe, chunks)) for chunks in self.window_chunks]
@@ -74,7 +63,7 @@ def _row(recipe: MemoryModelRecipe) -> dict[str, Any]:
         "recurrent": (RecurrentConfig(vocab_size=shape.vocab_size, decoder=recipe.model.decoder), next_tokens),
         "encoder_decoder": (encoder_decoder(recipe).model, next_tokens),
     }
-    steps = {name: TrainingSteps(_stepper(recipe, *each), batch, STEPS) for name, each in trained.items()}
+    steps = {name: _steps(recipe, *each, batch) for name, each in trained.items()}
     step = {name: seconds / STEPS for name, seconds in side_by_side(steps, ROUNDS).items()}
     return {
         "window_chunks": recipe.windows.num_chunks,
@@ -94,11 +83,13 @@ def _in_windows(recipe: MemoryModelRecipe, num_chunks: int) -> MemoryModelRecipe
     return replace(recipe, windows=replace(recipe.windows, num_chunks=num_chunks), model=model)
 
 
-def _stepper(recipe: MemoryModelRecipe, shape: MemoryModelConfig | RecurrentConfig, objective: Objective) -> Stepper:
+def _steps(
+    recipe: MemoryModelRecipe, shape: MemoryModelConfig | RecurrentConfig, objective: Objective, batch: Batch
+) -> TrainingSteps:
     cfg = recipe.stages[-1].training
     torch.manual_seed(cfg.seed)
     model = RecurrentModel(shape) if isinstance(shape, RecurrentConfig) else MemoryModel(shape)
-    return build_stepper(model, objective, cfg)
+    return TrainingSteps(model, objective, cfg, batch, STEPS)
 
 
 def chunk_by_chunk(weights: Weights) -> Objective:

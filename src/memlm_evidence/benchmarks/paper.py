@@ -14,14 +14,7 @@ from memlm.text.model import build_model
 from memlm.training.accelerator import is_main_process, world_size
 from memlm.training.footprint import footprint, require_fits, work
 from memlm.training.objectives import Objective, objective_of
-from memlm_evidence.benchmarks.measuring import (
-    Benchmark,
-    TrainingSteps,
-    build_stepper,
-    made_here,
-    random_batch,
-    side_by_side,
-)
+from memlm_evidence.benchmarks.measuring import Benchmark, TrainingSteps, made_here, random_batch, side_by_side
 
 RECIPES: tuple[Recipe, ...] = (
     paper_autoencoder("masked_mixer"),
@@ -57,13 +50,9 @@ class Paper(Benchmark):
 
         On GPUs, steps on random tokens are measured, whole batches on as many GPUs as this was launched on. Elsewhere
         a row's `step` is computed from operations, for `num_gpus`, with `measured` false; and a shortened step (one row
-        of the batch, one layer for sixteen, the same widths, fp32) is really taken.
-
-        Returns:
-            `rows`, one for each configuration: `parameters`; `flops_per_token`; `bytes_per_gpu` of weights, gradients,
-            optimizer state and what one micro-batch keeps for its backward pass (`activations`, by a CPU's kernels);
-            `step`, with `tokens_per_second`, and the `gpu_hours` and `days` of all tokens, if measured with
-            `peak_bytes`; `shortened_step`, if taken.
+        of the batch, one layer for sixteen, the same widths, fp32) is really taken. Of `bytes_per_gpu`, `activations`
+        are what one micro-batch keeps for its backward pass, by a CPU's kernels; `gpu_hours` and `days` are those of
+        all tokens.
         """
         rows = [_row(recipe, self.num_gpus) for recipe in RECIPES]
         if not is_main_process():
@@ -127,15 +116,14 @@ def _row(recipe: Recipe, num_gpus: int) -> dict[str, Any]:
 def _measured_step(recipe: Recipe) -> dict[str, Any]:
     """Whole steps as training makes them, on the GPUs there are."""
     cfg, objective, shape = training_of(recipe)
-    stepper = build_stepper(build_model(recipe.model), objective, cfg)
     batch = random_batch(cfg.batch_tokens, shape, recipe.model.vocab_size)
+    steps = TrainingSteps(build_model(recipe.model), objective, cfg, batch, STEPS)
     torch.cuda.reset_peak_memory_stats()
-    steps = {"all": TrainingSteps(stepper, batch, STEPS)}
-    seconds = side_by_side(steps, rounds=1)["all"] / STEPS
+    seconds = side_by_side({"all": steps}, rounds=1)["all"] / STEPS
     return {
         "measured": True,
         "device": torch.cuda.get_device_name(),
-        "num_gpus": stepper.accelerator.num_processes,
+        "num_gpus": steps.stepper.accelerator.num_processes,
         "seconds": seconds,
         "tokens_per_second": batch.num_tokens / seconds,
         "peak_bytes": torch.cuda.max_memory_allocated(),
@@ -146,9 +134,9 @@ def shortened_step(recipe: Recipe) -> dict[str, Any]:
     """One step on a row for each process, with one layer where there are many: that it builds, and takes steps."""
     cfg, objective, shape = training_of(recipe)
     model = build_model(one_layer(recipe.model))
-    # Many a CPU multiplies bf16 a hundred times as slowly.
-    stepper = build_stepper(model, objective, replace(cfg, num_micro_batches=1, precision="fp32"))
-    values = stepper.step(random_batch(world_size() * math.prod(shape), shape, recipe.model.vocab_size))
+    cfg = replace(cfg, num_micro_batches=1, precision="fp32")  # many a CPU multiplies bf16 a hundred times as slowly
+    batch = random_batch(world_size() * math.prod(shape), shape, recipe.model.vocab_size)
+    values = TrainingSteps(model, objective, cfg, batch).stepper.step(batch)
     return {"parameters": sum(parameter.numel() for parameter in model.parameters()), **values}
 
 

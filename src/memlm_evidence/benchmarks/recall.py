@@ -67,14 +67,9 @@ class Recall(Benchmark, UsesModel, ReadsText):
         (`without_memory(..., full_context=True)`): then it reads the whole window as tokens.
 
         Returns:
-            - `rows`: for each `kind`, `num_chunks` (past chunks) and `distance` (1 is the chunk right before the
-              question), `exact_match`, the share of answers decoded to exactly the string that was asked for, the
-              period that ends it included, and `token_accuracy`, that of tokens which are right at their place; their
-              95% `intervals` over texts, and `num_texts`.
-            - `recall`: exact match by distance, over all kinds and numbers of past chunks; `recall_by_kind`: over all
-              distances. `recall_intervals` and `recall_by_kind_intervals` belong to them.
-            - `chance` and `chance_by_kind`: exact match of the same model where its memories are masked, or, with full
-              context, where it reads the question alone.
+            `rows`, for each kind, number of past chunks and distance (1 is the chunk right before the question);
+            `recall`, exact match by distance, `recall_by_kind`, and their intervals; `chance`, that of the same model
+            where its memories are masked, or, with full context, where it reads the question alone.
 
         Raises:
             ValueError: fewer than two texts, chunks too short for a kind or not the model's, or no such kind.

@@ -12,14 +12,7 @@ from memlm.recipes.autoencoder import autoencoder, reference
 from memlm.training.accelerator import autocast
 from memlm.training.objectives import RETENTION
 from memlm.training.train import training_of
-from memlm_evidence.benchmarks.measuring import (
-    Benchmark,
-    TrainingSteps,
-    build_stepper,
-    made_here,
-    operation_shares,
-    side_by_side,
-)
+from memlm_evidence.benchmarks.measuring import Benchmark, TrainingSteps, made_here, operation_shares, side_by_side
 
 ROUNDS = 5
 STEPS = 10
@@ -55,7 +48,7 @@ class _Model:
         (stage,), training = recipe.stages, training_of(recipe, prepared)
         self.model: Any = training.build()
         batch = training.sampler(stage, self.model)(0)
-        self.train = TrainingSteps(build_stepper(self.model, RETENTION, stage.training), batch, STEPS)
+        self.train = TrainingSteps(self.model, RETENTION, stage.training, batch, STEPS)
         self.tokens = STEPS * int(self.train.batch.mask.sum())
 
     @torch.no_grad()

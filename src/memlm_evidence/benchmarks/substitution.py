@@ -9,16 +9,8 @@ from einops import repeat
 from jaxtyping import Int
 from torch import Tensor
 
+from memlm import config
 from memlm.cli.command import Answer
-from memlm.config import (
-    DecoderConfig,
-    MaskedMixer,
-    MemoryModelConfig,
-    MemoryShape,
-    Positional,
-    Prefix,
-    StackConfig,
-)
 from memlm.models.memory_model import MemoryModel, WindowMemory
 from memlm.nn.linear import to_compute_dtype
 from memlm.nn.mixers import Hidden
@@ -57,22 +49,10 @@ class Substitution(Benchmark):
     def run(self) -> Answer:
         """Read pasts of so many tokens with the same decoder, as tokens and as memories; medians over rounds.
 
-        The model is randomly initialized and the tokens are random: neither changes what anything costs.
-
-        Returns:
-            `rows`, one for each context, and the configuration. Of a row, ratios are above 1 where memories cost less:
-
-            - `ttft_ratio_cold`, `ttft_ratio_cached`: seconds to the first token after the past as tokens, divided by
-              those after memories that have yet to be made of the tokens (cold), or that are there already, and
-              with them what the latest gives back (cached).
-            - `decode_ratio`: tokens a second of `NEW_TOKENS` more tokens with the KV cache, memories' by tokens'.
-            - `cache_bytes_ratio`: bytes of the KV caches after reading, tokens' by memories'. `memory_bytes` are
-              those of the memories as vectors, which are all that has to be kept between texts.
-            - `flops_ratio_cold`, `flops_ratio_cached`: floating-point operations to the first token, likewise.
-            - `position_limit`: the ratio of decoder positions, (N + 1) / (N / chunk_len · num_positions + overlap). It
-              is `cache_bytes_ratio`, and what `ttft_ratio_cached` would tend to if a position cost the same in any
-              context; attention makes it cost more in a longer one, and what every call costs makes short ones dearer.
-            - `seconds`, `decode_tokens_per_second`, `cache_bytes` and `flops`, by way of reading.
+        The model is randomly initialized and the tokens are random: neither changes what anything costs. Of `rows`,
+        one for each context, ratios are above 1 where memories cost less: seconds to the first token (`ttft`) and
+        operations to it (`flops`), tokens a second after it (`decode`), and bytes of the KV caches. `position_limit` is
+        that of decoder positions, which `ttft_ratio_cached` would tend to if each cost the same in any context.
 
         Raises:
             ValueError: a context is not a whole number of chunks.
@@ -103,14 +83,14 @@ class Substitution(Benchmark):
             **made_here(seed=0, precision=precision),
         }
 
-    def model(self) -> MemoryModelConfig:
+    def model(self) -> config.MemoryModelConfig:
         """The memory model recipe's, for longer texts."""
-        return MemoryModelConfig(
-            shape=MemoryShape(vocab_size=VOCAB_SIZE, chunk_len=self.chunk_len, memory_dim=MEMORY_DIM),
-            encoder=StackConfig(num_layers=1, mixer=MaskedMixer(num_heads=8)),
-            pooling=Positional(token_dim=16),
-            insertion=Prefix(num_positions=self.num_positions),
-            decoder=DecoderConfig(dim=self.dim, num_layers=self.num_layers),
+        return config.MemoryModelConfig(
+            shape=config.MemoryShape(vocab_size=VOCAB_SIZE, chunk_len=self.chunk_len, memory_dim=MEMORY_DIM),
+            encoder=config.StackConfig(num_layers=1, mixer=config.MaskedMixer(num_heads=8)),
+            pooling=config.Positional(token_dim=16),
+            insertion=config.Prefix(num_positions=self.num_positions),
+            decoder=config.DecoderConfig(dim=self.dim, num_layers=self.num_layers),
             max_memories=max(self.contexts) // self.chunk_len,
         )
 

@@ -1,8 +1,7 @@
 """Readers of the encoders that an experiment compares: the same text and budget for all of them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Self
 
 from memlm.config import DataConfig, HubCorpus, ProbeConfig, ReadingConfig
 from memlm.config.probe import StatePooling
@@ -17,20 +16,11 @@ _MOST_BYTES = 1_000_000_000
 """Of a streamed corpus: its beginning is enough for readers."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Readers:
-    """What trains a reader for each encoder."""
+    """What trains a reader for each encoder, on the text that encoders were trained on, split as it was for them."""
 
-    texts: ProbeTexts
-    chunk_len: int
-    reading: ReadingConfig
-    seed: int
-    cache: Path
-    quiet: bool
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         data: DataConfig,
         tokenizer: Tokenizer,
         chunk_len: int,
@@ -39,14 +29,13 @@ class Readers:
         *,
         cache: Path | None = None,
         quiet: bool = False,
-    ) -> Self:
-        """On the text that encoders were trained on, split as it was for them."""
-        corpus = data.corpus
-        if isinstance(corpus, HubCorpus):
-            corpus = replace(corpus, max_bytes=min(corpus.max_bytes, _MOST_BYTES))
-        texts = ProbeTexts.of_splits(replace(data, corpus=corpus), tokenizer, reading.test_fraction)
-        cache = cache or default_cache()
-        return cls(texts=texts, chunk_len=chunk_len, reading=reading, seed=seed, cache=cache, quiet=quiet)
+    ) -> None:
+        if isinstance(data.corpus, HubCorpus):
+            most = min(data.corpus.max_bytes, _MOST_BYTES)
+            data = replace(data, corpus=replace(data.corpus, max_bytes=most))
+        self.texts = ProbeTexts.of_splits(data, tokenizer, reading.test_fraction)
+        self.chunk_len, self.reading, self.seed = chunk_len, reading, seed
+        self.cache, self.quiet = cache or default_cache(), quiet
 
     def probe(self, encoder: FrozenEncoder, *poolings: StatePooling) -> EncoderProbe:
         """Of an encoder's default view, or of these poolings."""

@@ -59,21 +59,15 @@ class CalibrationRun:
         """Read."""
         return self.chunk_len * (len(CHANNELS) + 1) * (self.plan.steps * 64 + self.plan.num_sets * self.plan.set_chunks)
 
-    def rows(self) -> list[CalibrationRow]:
+    def rows(self) -> Iterator[CalibrationRow]:
         """Read what every channel lets through."""
-        return list(self._rows())
-
-    def _rows(self) -> Iterator[CalibrationRow]:
         without = self.read(None).paid
         for name, channel in CHANNELS.items():
             paid, exact, least = self.read(channel(self.source.vocab_size))
             found, missed = retained_bits(paid, without), (paid - least) / BITS
             intervals = np.array([mean_interval(each) for each in found.reshape(self.plan.num_sets, -1)])
             truth, estimate = float(exact.mean()) / BITS, float(found.mean())
-            covered = {
-                of: float(np.mean((intervals[:, 0] <= value) & (value <= intervals[:, 1])))
-                for of, value in (("truth", truth), ("estimate", estimate))
-            }
+            covers = [np.mean((intervals[:, 0] <= value) & (value <= intervals[:, 1])) for value in (truth, estimate)]
             yield CalibrationRow(
                 source=self.source.name,
                 channel=name,
@@ -83,8 +77,8 @@ class CalibrationRun:
                 estimated_bits=estimate,
                 bias=estimate / truth - 1,
                 missed_bits=float(missed.mean()),
-                coverage_of_truth=covered["truth"],
-                coverage_of_estimate=covered["estimate"],
+                coverage_of_truth=float(covers[0]),
+                coverage_of_estimate=float(covers[1]),
                 interval_width=float(np.mean(intervals[:, 1] - intervals[:, 0])),
                 intervals={"estimated_bits": mean_interval(found), "missed_bits": mean_interval(missed)},
                 violations=int(mean_interval(missed)[1] < 0),

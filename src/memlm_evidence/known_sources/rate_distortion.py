@@ -46,12 +46,9 @@ class DistortionRun:
         """Trained on."""
         return self.plan.chunk_len * self.plan.steps * 128
 
-    def rows(self) -> list[DistortionRow]:
+    def rows(self) -> Iterator[DistortionRow]:
         """Train, round, count errors and compare with the limit."""
-        return list(self._rows(self.train()))
-
-    def _rows(self, model: Autoencoder) -> Iterator[DistortionRow]:
-        plan = self.plan
+        plan, model = self.plan, self.train()
         tokens = self.drawn(plan.num_chunks, _MEASURED, 0)
         for bits in self.bits:
             model.encoder.shape = replace(model.encoder.shape, num_bits=bits)
@@ -82,29 +79,18 @@ class DistortionRun:
         """An autoencoder, rounding or not, with noise or without."""
         plan = self.plan
         torch.manual_seed(plan.seed)
-        model = Autoencoder(
-            AutoencoderConfig(
-                shape=MemoryShape(
-                    vocab_size=plan.vocab_size,
-                    chunk_len=plan.chunk_len,
-                    memory_dim=self.memory_dim,
-                    num_bits=1 if self.method in (ROUNDED, NOISY_ROUNDED) else None,
-                ),
-                encoder=StackConfig(dim=64, num_layers=1),
-                pooling=Positional(token_dim=16),
-                unpooling=Positional(token_dim=16),
-                decoder=StackConfig(dim=64, num_layers=1),
-                memory_noise=plan.noise_std if self.method in (NOISY_AFTERWARDS, NOISY_ROUNDED) else 0.0,
-            )
+        bits = 1 if self.method in (ROUNDED, NOISY_ROUNDED) else None
+        noise = plan.noise_std if self.method in (NOISY_AFTERWARDS, NOISY_ROUNDED) else 0.0
+        shape = MemoryShape(
+            vocab_size=plan.vocab_size, chunk_len=plan.chunk_len, memory_dim=self.memory_dim, num_bits=bits
         )
-        optimizer = Muon(learning_rate=0.1, adamw=AdamW(learning_rate=0.02))
+        stack, pool = StackConfig(dim=64, num_layers=1), Positional(token_dim=16)
+        cfg = AutoencoderConfig(
+            shape=shape, encoder=stack, pooling=pool, unpooling=pool, decoder=stack, memory_noise=noise
+        )
+        model, optimizer = Autoencoder(cfg), Muon(learning_rate=0.1, adamw=AdamW(learning_rate=0.02))
         fit_steps(
-            model,
-            lambda step: whole(self.drawn(128, _TRAINING, step)),
-            RETENTION,
-            plan.steps,
-            optimizer,
-            plan.seed,
+            model, lambda step: whole(self.drawn(128, _TRAINING, step)), RETENTION, plan.steps, optimizer, plan.seed
         )
         return model.eval()
 

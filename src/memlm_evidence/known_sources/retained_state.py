@@ -12,18 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from memlm.config import (
-    AdamW,
-    DecoderConfig,
-    MaskedMixer,
-    MemoryModelConfig,
-    MemoryShape,
-    Muon,
-    Positional,
-    StackConfig,
-    Unpooled,
-    Weights,
-)
+from memlm import config
 from memlm.evaluation.information import noisy_capacity
 from memlm.models.batch import Batch, token_nats
 from memlm.models.memory_model import MemoryModel
@@ -34,10 +23,11 @@ from memlm_evidence.known_sources.measured import StatePlan, StateRow
 from memlm_evidence.known_sources.sources import Source
 
 OBJECTIVES = {
-    "causal": Weights(causal=1.0),
-    "autoencoder": Weights(causal=0.0, retention=1.0),
-    "combined": Weights(causal=1.0, retention=1.0),
+    "causal": config.Weights(causal=1.0),
+    "autoencoder": config.Weights(causal=0.0, retention=1.0),
+    "combined": config.Weights(causal=1.0, retention=1.0),
 }
+Nats = Float[np.ndarray, " window"]
 _TRAINING, _READING, _STATE_READING, _MEASURED = range(4)
 """Streams of random windows."""
 
@@ -62,10 +52,10 @@ class StateRun:
         return self.chunk_len * (self.plan.steps * 32 * 2 + self.plan.reading_steps * (64 + 256))
 
     @property
-    def shape(self) -> MemoryShape:
+    def shape(self) -> config.MemoryShape:
         """Of the memories."""
         width = self.chunk_len * self.plan.dims_per_token
-        return MemoryShape(vocab_size=self.source.vocab_size, chunk_len=self.chunk_len, memory_dim=width)
+        return config.MemoryShape(vocab_size=self.source.vocab_size, chunk_len=self.chunk_len, memory_dim=width)
 
     def rows(self) -> list[StateRow]:
         """Train, read and compare with what is known."""
@@ -82,12 +72,7 @@ class StateRun:
         paid = token_nats(logits, batch)[:, 1].double().numpy() + self.source.log_probs(tokens.numpy())[:, 1]
         return [self.row(text, asked, paid.mean(1))]
 
-    def row(
-        self,
-        text_nats: Float[np.ndarray, " window"],
-        state_nats: Float[np.ndarray, " window"],
-        excess_nats: Float[np.ndarray, " window"],
-    ) -> StateRow:
+    def row(self, text_nats: Nats, state_nats: Nats, excess_nats: Nats) -> StateRow:
         """What readers pay for each window's text and state, and the model for a token of what follows beyond what one
         pays who knows all that went before."""
         source, length = self.source, self.chunk_len
@@ -125,32 +110,29 @@ class StateRun:
         """A memory model of two chunks' windows, whose memories pass the channel."""
         plan, weights = self.plan, OBJECTIVES[self.objective]
         torch.manual_seed(plan.seed)
-        model = MemoryModel(
-            MemoryModelConfig(
-                shape=self.shape,
-                encoder=StackConfig(dim=64, num_layers=1, mixer=MaskedMixer(num_heads=8)),
-                pooling=Positional(token_dim=8),
-                insertion=Unpooled(num_positions=4, token_dim=16),
-                decoder=DecoderConfig(dim=64, num_layers=1),
-                max_memories=1,
-                overlap=0,
-            )
+        cfg = config.MemoryModelConfig(
+            shape=self.shape,
+            encoder=config.StackConfig(dim=64, num_layers=1, mixer=config.MaskedMixer(num_heads=8)),
+            pooling=config.Positional(token_dim=8),
+            insertion=config.Unpooled(num_positions=4, token_dim=16),
+            decoder=config.DecoderConfig(dim=64, num_layers=1),
+            max_memories=1,
+            overlap=0,
         )
-        objective = combined(weights)
+        model, objective = MemoryModel(cfg), combined(weights)
 
         def nats(model: nn.Module, batch: Batch) -> Tensor:
             assert isinstance(model, MemoryModel)
             return objective.nats(model, Batch(batch.tokens, batch.mask, self.read(model, batch.tokens)))
 
-        optimizer = Muon(learning_rate=0.05, weight_decay=plan.weight_decay, adamw=AdamW(learning_rate=1e-2))
-        fit_steps(
-            model,
-            lambda step: whole(self.drawn(32, _TRAINING, step)[0]),
-            Objective("combined", nats, weights=objective.weights),
-            plan.steps,
-            optimizer,
-            plan.seed,
+        def sample(step: int) -> Batch:
+            return whole(self.drawn(32, _TRAINING, step)[0])
+
+        optimizer = config.Muon(
+            learning_rate=0.05, weight_decay=plan.weight_decay, adamw=config.AdamW(learning_rate=1e-2)
         )
+        through_channel = Objective("combined", nats, weights=objective.weights)
+        fit_steps(model, sample, through_channel, plan.steps, optimizer, plan.seed)
         return model.eval()
 
     def text_reader(self, model: MemoryModel) -> nn.Module:
@@ -177,7 +159,7 @@ class StateRun:
         def nats(reader: nn.Module, batch: Batch) -> Tensor:
             return F.cross_entropy(reader(batch.memory).flatten(0, 1), batch.tokens.flatten(), reduction="sum")
 
-        optimizer = AdamW(learning_rate=3e-3)
+        optimizer = config.AdamW(learning_rate=3e-3)
         fit_steps(reader, sample, Objective("state", nats), self.plan.reading_steps, optimizer, self.plan.seed)
         return reader.eval()
 

@@ -80,7 +80,7 @@ def compare_two(out: Path, plan: PaperPlan) -> EmbeddingsResult | None:
     if world_size() > 1:
         return None
     chunk_len = plan.causal.model.chunk_len
-    readers = Readers.of(plan.autoencoder.data, ours.tokenizer, chunk_len, plan.reading, plan.seed)
+    readers = Readers(plan.autoencoder.data, ours.tokenizer, chunk_len, plan.reading, plan.seed)
     last_state = StateEncoder(causal.model.eval(), causal.tokenizer, name=plan.causal.name)
     memory = MemoryEncoder(ours.model.encoder, ours.tokenizer, name=plan.autoencoder.name)
     encoders = Encoder.of("causal", causal, last_state), Encoder.of("autoencoder", ours, memory)
@@ -96,7 +96,7 @@ def compare(out: Path, plan: Plan, *, cache: Path | None = None, quiet: bool = F
     """Encoders of every objective, size and budget, trained into a folder and probed."""
     trained = _Encoders(out, plan, quiet)
     reading = ReadingConfig(num_steps=plan.reading_steps, max_chunks=plan.reading_chunks)
-    readers = Readers.of(
+    readers = Readers(
         trained.recipe.data, trained.prepared.tokenizer, plan.chunk_len, reading, plan.seed, cache=cache, quiet=quiet
     )
     rows, models, crossed = [], [], []

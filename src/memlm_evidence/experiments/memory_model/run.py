@@ -129,7 +129,7 @@ def compare_two(out: Path, plan: PaperPlan) -> MemoryModelResult | None:
     if world_size() > 1:
         return None
     cfg, shape = plan.combined, plan.combined.model.shape
-    readers = Readers.of(cfg.data, trained["combined"].tokenizer, shape.chunk_len, plan.reading, plan.seed)
+    readers = Readers(cfg.data, trained["combined"].tokenizer, shape.chunk_len, plan.reading, plan.seed)
     test = split_into_chunks(prepare(cfg.data).splits["test"], shape.chunk_len)
     windows = all_windows(test, cfg.windows.num_chunks)
     probes = {name: readers.row(_memories(model, recipes[name].name)) for name, model in trained.items()}
@@ -152,7 +152,7 @@ def compare(out: Path, plan: Plan, *, cache: Path | None, quiet: bool) -> Memory
     nats = {name: prediction_measures(each.prediction) for name, each in trained.items()}
     reading = ReadingConfig(num_steps=plan.reading_steps, max_chunks=plan.reading_chunks)
     data_config, tokenizer = combined_recipe(plan).data, data.prepared.tokenizer
-    readers = Readers.of(data_config, tokenizer, plan.chunk_len, reading, plan.seed, cache=cache, quiet=quiet)
+    readers = Readers(data_config, tokenizer, plan.chunk_len, reading, plan.seed, cache=cache, quiet=quiet)
     probes = {name: readers.row(_memories(trained[name].model, "memory model")) for name in WITH_MEMORIES}
     of_variants = {
         field: [_variant(each, data, out, plan) for each in found]
