@@ -284,7 +284,7 @@ def test_memory_models_are_swept_by_what_they_predict_and_give_back(recipe: Auto
     run_sweep(sweep, tmp_path, quiet=True)
     known = read_sweep(tmp_path)
     assert known.headlines == ["causal_nats_per_token", "token_accuracy"]
-    best, other = known.combinations()
+    best, other = known.combinations
     assert best.mean("causal_nats_per_token") <= other.mean("causal_nats_per_token")
     for row in known.rows:
         for name in known.headlines:
@@ -301,7 +301,7 @@ def test_language_models_are_swept_by_what_they_predict(recipe: AutoencoderRecip
     run_sweep(swept(causal, "stages.0.training.num_tokens=500,4000"), tmp_path, quiet=True)
     known = read_sweep(tmp_path)
     assert known.headlines == ["causal_nats_per_token"]
-    assert known.combinations()[0].values == {"stages.0.training.num_tokens": "4000"}
+    assert known.combinations[0].values == {"stages.0.training.num_tokens": "4000"}
     assert all(low < row["causal_nats_per_token"] < high for row in known.rows
                for low, high in [row["intervals"]["causal_nats_per_token"]])  # fmt: skip
 
@@ -383,4 +383,4 @@ def test_the_command_prints_one_object(memlm: Memlm, corpus: str, tmp_path: Path
     assert "4 of 4 runs" in done.err
     assert Path(answer["report"]).exists()
     known: SweepResult = read_sweep(tmp_path)
-    assert [len(each.rows) for each in known.combinations()] == [2, 2]
+    assert [len(each.rows) for each in known.combinations] == [2, 2]

@@ -65,7 +65,7 @@ class Sweep(ReadsText):
 
     def run(self) -> Answer:
         """Train, evaluate, compare."""
-        from memlm_evidence.sweep.page import best_of, failures
+        from memlm_evidence.sweep.page import best_of
         from memlm_evidence.sweep.rows import read_sweep
         from memlm_evidence.sweep.run import Shard, run_sweep
 
@@ -73,8 +73,8 @@ class Sweep(ReadsText):
             self._sweep(), self.out, shard=Shard.parse(self.shard), num_workers=self.workers, retry=self.retry
         )
         swept = read_sweep(self.out)
-        for failure in failures(swept):
-            self.say(f"failed: {failure}")
+        for run, fault in swept.failures:
+            self.say(f"failed: {run}: {fault}")
         if not swept.rows and not swept.num_left:
             raise ValueError(f"nothing could be trained; {path} tells why")
         total = len(swept.rows) + len(swept.failed) + swept.num_left
@@ -85,7 +85,7 @@ class Sweep(ReadsText):
             "cells": list(map(_told, swept.rows)),
             "failed": list(map(_told, swept.failed)),
             "num_left": swept.num_left,
-            "best": swept.combinations()[0].values if swept.rows else None,
+            "best": swept.combinations[0].values if swept.rows else None,
             "report": str(path),
         }
 

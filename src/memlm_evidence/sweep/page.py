@@ -1,21 +1,18 @@
 """The page on a sweep: every run, best first, and what each swept field does."""
 
 import itertools
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
 from textwrap import fill
-from typing import Any
 
 from memlm.runtime.tables import Measure, Table, measure
-from memlm.runtime.wording import duration, human, quantity
+from memlm.runtime.wording import duration, quantity
 from memlm_evidence.pages.figures import Figure, Line, line_figure
 from memlm_evidence.pages.page import Page
 from memlm_evidence.pages.seeds import over_seeds
 from memlm_evidence.sweep.config import Axis
-from memlm_evidence.sweep.rows import HEADLINES, LESS_IS_BETTER, Combination, SweepResult, read_sweep, seeds_of
+from memlm_evidence.sweep.rows import HEADLINES, LESS_IS_BETTER, Combination, SweepResult, seeds_of, value_label
 
 _MAX_LINES = 6
 """In one figure; beyond it a line is the mean over all other fields."""
@@ -27,36 +24,26 @@ _TICK_LETTERS = 56
 """That fit below a figure, side by side."""
 
 
-def write_sweep_report(folder: Path) -> Path:
-    """Write `report.html` into a sweep's folder, whole or not at all, and return its path.
-
-    Raises:
-        ValueError: the folder holds no sweep, or the file that is broken.
-    """
-    return sweep_page(read_sweep(folder)).write(folder)
-
-
 def sweep_page(swept: SweepResult) -> Page:
     """The page of what has been measured so far."""
-    names = _names(swept.sweep.axes)
-    best = swept.combinations()[0] if swept.rows else None
+    best = swept.combinations[0] if swept.rows else None
     counts = ((len(swept.failed), "failed"), (swept.num_left, "left"))
     shown = [name for name in _SHOWN if any(name in row for row in swept.rows)]
     headlines = [(_measure(name), best.mean(name)) for name in swept.headlines] if best else []
     data = {
         "sweep": swept.sweep,
-        "varied": ", ".join(names.values()) or "its seed",
+        "varied": ", ".join(swept.names.values()) or "its seed",
         "key_numbers": [
             *((shown.show(value), f"{shown.header}, best run") for shown, value in headlines),
             (str(len(swept.rows)), "runs measured"),
             *((str(count), what) for count, what in counts if count),
         ],
-        "best": _said(best.values, names) or "the recipe" if best else "",
+        "best": swept.said(best.values) or "the recipe" if best else "",
         "best_model": f"cells/{best.rows[0]['key']}/model" if best else "",
         "runs": _runs(swept, shown),
         "meanings": [(_measure(name).header, _measure(name).meaning) for name in shown],
-        "effects": [(names[axis.name], list(_effects(swept, axis))) for axis in swept.sweep.axes],
-        "failed": [(_said(row["values"], names), row["failed"]) for row in swept.failed],
+        "effects": [(swept.names[axis.name], list(_effects(swept, axis))) for axis in swept.sweep.axes],
+        "failed": swept.failures,
         "made_by": _made_by(swept),
     }
     return Page("sweep/page", data)
@@ -66,15 +53,8 @@ def best_of(swept: SweepResult) -> str:
     """The best combination and what it reaches, in one line; empty if nothing was measured."""
     if not swept.rows:
         return ""
-    best, name = swept.combinations()[0], swept.headlines[0]
-    shown = _measure(name)
-    return f"{_said(best.values, _names(swept.sweep.axes))}: {shown.header} {shown.show(best.mean(name))}"
-
-
-def failures(swept: SweepResult) -> list[str]:
-    """Each failed run and why, in one line."""
-    short = _names(swept.sweep.axes)
-    return [f"{_said(row['values'], short)}: {row['failed']}" for row in swept.failed]
+    best, name = swept.combinations[0], swept.headlines[0]
+    return f"{swept.said(best.values)}: {_measure(name).header} {_measure(name).show(best.mean(name))}"
 
 
 def _measure(name: str) -> Measure:
@@ -82,16 +62,16 @@ def _measure(name: str) -> Measure:
 
 
 def _runs(swept: SweepResult, shown: Sequence[str]) -> Table:
-    header = [*_names(swept.sweep.axes).values(), *(_measure(name).header for name in shown)]
+    header = [*swept.names.values(), *(_measure(name).header for name in shown)]
     cells = [
         [
-            *map(_label, each.values.values()),
+            *map(value_label, each.values.values()),
             *(over_seeds(each.all(name), _measure(name).show, each.interval(name)) for name in shown),
             quantity(each.rows[0]["parameters"]),
             quantity(each.rows[0]["tokens_trained"]),
             duration(each.mean("seconds")),
         ]
-        for each in swept.combinations()
+        for each in swept.combinations
     ]
     seeds = len(seeds_of(swept.rows))
     below = f"the range over {seeds} seeds" if seeds > 1 else "its 95% interval over documents"
@@ -100,31 +80,31 @@ def _runs(swept: SweepResult, shown: Sequence[str]) -> Table:
 
 def _effects(swept: SweepResult, axis: Axis) -> Iterator[Figure]:
     """What one axis does, a figure for each headline; none where a single value was measured."""
-    combinations, short = swept.combinations(), _names(swept.sweep.axes)
+    combinations, short = swept.combinations, swept.names[axis.name]
     labels = [label for label in axis.options if any(each.values[axis.name] == label for each in combinations)]
     if len(labels) < 2:
         return
     places, ticks, log_x = _scale(labels)
     for name in swept.headlines:
-        lines, caption = _lines(combinations, axis, dict(zip(labels, places, strict=True)), name, short)
+        lines, caption = _lines(swept, axis, dict(zip(labels, places, strict=True)), name)
         header = _measure(name).header
-        alt = f"{header} by {short[axis.name]}."
-        yield line_figure(lines, alt, caption, x_label=short[axis.name], y_label=header, x_ticks=ticks, log_x=log_x)
+        yield line_figure(
+            lines, f"{header} by {short}.", caption, x_label=short, y_label=header, x_ticks=ticks, log_x=log_x
+        )
 
 
-def _lines(
-    combinations: Sequence[Combination], axis: Axis, places: Mapping[str, float], name: str, short: Mapping[str, str]
-) -> tuple[list[Line], str]:
+def _lines(swept: SweepResult, axis: Axis, places: Mapping[str, float], name: str) -> tuple[list[Line], str]:
     """A line for each combination of the other axes; their mean, where these are many."""
     groups: dict[str, list[Combination]] = {}
-    for each in combinations:
+    for each in swept.combinations:
         others = {other: value for other, value in each.values.items() if other != axis.name}
-        groups.setdefault(_said(others, short), []).append(each)
+        groups.setdefault(swept.said(others), []).append(each)
     if len(groups) > _MAX_LINES:
-        line = _line("", combinations, axis, places, name)
-        return [line], "Mean over all other fields and seeds, and the range."
+        return [
+            _line("", swept.combinations, axis, places, name)
+        ], "Mean over all other fields and seeds, and the range."
     lines = [_line(label, group, axis, places, name) for label, group in sorted(groups.items())]
-    many = any(len(each.rows) > 1 for each in combinations)
+    many = any(len(each.rows) > 1 for each in swept.combinations)
     return lines, "Mean over seeds, and the range." if many else ""
 
 
@@ -140,20 +120,17 @@ def _line(label: str, group: Sequence[Combination], axis: Axis, places: Mapping[
 def _scale(labels: Sequence[str]) -> tuple[list[float], dict[float, str], bool]:
     """Where each value stands, what is written there, and whether the axis is logarithmic."""
     try:
-        numbers = [float(label) for label in labels]
+        numbers = list(map(float, labels))
     except ValueError:
         numbers = []
     if numbers and all(map(math.isfinite, numbers)) and len(set(numbers)) == len(numbers):
+        least_gap = min(later - earlier for earlier, later in itertools.pairwise(sorted(numbers)))
         log_x = min(numbers) > 0 and max(numbers) >= 8 * min(numbers)
-        if log_x or max(numbers) - min(numbers) <= 8 * _least_gap(numbers):  # labels would lie on one another
+        if log_x or max(numbers) - min(numbers) <= 8 * least_gap:  # labels would lie on one another
             return numbers, dict(zip(numbers, labels, strict=True)), log_x
     places = [float(place) for place in range(len(labels))]
     width = max(6, _TICK_LETTERS // len(labels))
-    return places, {place: fill(_label(label), width) for place, label in zip(places, labels, strict=True)}, False
-
-
-def _least_gap(numbers: Sequence[float]) -> float:
-    return min(later - earlier for earlier, later in itertools.pairwise(sorted(numbers)))
+    return places, {place: fill(value_label(each), width) for place, each in zip(places, labels, strict=True)}, False
 
 
 def _made_by(swept: SweepResult) -> list[tuple[str, str]]:
@@ -173,26 +150,3 @@ def _made_by(swept: SweepResult) -> list[tuple[str, str]]:
         ("what is not varied", "sweep.json; each run's whole recipe is in its own file, cells/KEY.json"),
     ]
     return [(what, told) for what, told in items if told]
-
-
-def _names(axes: Sequence[Axis]) -> dict[str, str]:
-    """Axes as a reader calls them: a field without its path, unless two are then called alike."""
-    short = {axis.name: human(axis.name.split(",")[0].split(".")[-1]) for axis in axes}
-    known = list(short.values())
-    return {name: each if known.count(each) == 1 else name for name, each in short.items()}
-
-
-def _label(value: str) -> str:
-    """A swept value; of a variant, its kind and what it is told."""
-    try:
-        found: Any = json.loads(value)
-    except json.JSONDecodeError:
-        return human(value)
-    if not isinstance(found, dict) or "kind" not in found:
-        return value
-    told = ", ".join(f"{human(key)} {each}" for key, each in found.items() if key != "kind")
-    return human(str(found["kind"])) + (f" ({told})" if told else "")
-
-
-def _said(values: Mapping[str, str], short: Mapping[str, str]) -> str:
-    return ", ".join(f"{short.get(name, name)} {_label(value)}" for name, value in values.items())

@@ -1,13 +1,16 @@
 """A sweep's folder, read: what is varied, and the rows of its runs."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from memlm.runtime.executor import Row, read_row
 from memlm.runtime.results import Interval
+from memlm.runtime.wording import human
 from memlm_evidence.sweep.config import SEED, Run, SweepConfig
 
 SWEEP, RUNS = "sweep.json", "cells"
@@ -63,18 +66,34 @@ class SweepResult:
     num_left: int
     """Runs yet to be measured."""
 
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Axes as a reader calls them: a field without its path, unless two are then called alike."""
+        short = {axis.name: human(axis.name.split(",")[0].split(".")[-1]) for axis in self.sweep.axes}
+        known = list(short.values())
+        return {name: each if known.count(each) == 1 else name for name, each in short.items()}
+
+    def said(self, values: Mapping[str, str]) -> str:
+        """Swept values as a reader calls them."""
+        return ", ".join(f"{self.names.get(name, name)} {value_label(value)}" for name, value in values.items())
+
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        """Each failed run, and why."""
+        return [(self.said(row["values"]), row["failed"]) for row in self.failed]
+
     @property
     def headlines(self) -> list[str]:
         """The measures that tell runs apart; the first orders them."""
         return [name for name in HEADLINES if any(name in row for row in self.rows)]
 
+    @cached_property
     def combinations(self) -> list[Combination]:
         """Best first, by the mean over seeds."""
-        by_values: dict[tuple[str, ...], list[Row]] = {}
+        by_values: dict[tuple[tuple[str, str], ...], list[Row]] = {}
         for row in self.rows:
-            by_values.setdefault(tuple(row["values"][axis.name] for axis in self.sweep.axes), []).append(row)
-        names = [axis.name for axis in self.sweep.axes]
-        found = [Combination(dict(zip(names, values, strict=True)), rows) for values, rows in by_values.items()]
+            by_values.setdefault(tuple((name, row["values"][name]) for name in self.names), []).append(row)
+        found = [Combination(dict(values), rows) for values, rows in by_values.items()]
         name = next(iter(self.headlines), "")
         return sorted(found, key=lambda each: each.mean(name) * (1 if name == LESS_IS_BETTER else -1))
 
@@ -96,3 +115,15 @@ def read_sweep(folder: Path) -> SweepResult:
 def seeds_of(rows: Sequence[Row]) -> list[str]:
     """The seeds there are, if seeds are swept."""
     return list(dict.fromkeys(row["values"][SEED] for row in rows if SEED in row["values"]))
+
+
+def value_label(value: str) -> str:
+    """A swept value; of a variant, its kind and what it is told."""
+    try:
+        found: Any = json.loads(value)
+    except json.JSONDecodeError:
+        return human(value)
+    if not isinstance(found, dict) or "kind" not in found:
+        return value
+    told = ", ".join(f"{human(key)} {each}" for key, each in found.items() if key != "kind")
+    return human(str(found["kind"])) + (f" ({told})" if told else "")

@@ -11,8 +11,8 @@ from memlm.runtime.executor import Job, Row, num_processes, run_jobs
 from memlm.runtime.files import atomic_write, place_for
 from memlm.runtime.results import read_json_lines
 from memlm_evidence.sweep.config import Run, SweepConfig
-from memlm_evidence.sweep.page import write_sweep_report
-from memlm_evidence.sweep.rows import RUNS, SWEEP, read_run
+from memlm_evidence.sweep.page import sweep_page
+from memlm_evidence.sweep.rows import RUNS, SWEEP, read_run, read_sweep
 
 
 class Shard(NamedTuple):
@@ -77,7 +77,7 @@ def run_sweep(
     _prepare([run for run in share if not jobs[run.key].path(out / RUNS).exists()], quiet)
     atomic_write(out / SWEEP, sweep.to_json())
     run_jobs([*jobs.values()], out / RUNS, num_workers=num_workers, title=f"Sweeping {sweep.name}", quiet=quiet)
-    return write_sweep_report(out)
+    return sweep_page(read_sweep(out)).write(out)
 
 
 def _check(out: Path) -> None:

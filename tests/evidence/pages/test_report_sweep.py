@@ -9,7 +9,7 @@ import pytest
 
 from memlm_evidence.pages.figures import Figure
 from memlm_evidence.sweep.config import Axis, SweepConfig
-from memlm_evidence.sweep.page import best_of, failures, sweep_page, write_sweep_report
+from memlm_evidence.sweep.page import best_of, sweep_page
 from memlm_evidence.sweep.rows import SweepResult, read_sweep
 from tiny import tiny_recipe
 
@@ -106,8 +106,8 @@ def test_failed_cells_are_told_with_their_reasons(missing: int) -> None:
     html = sweep_page(swept).to_html()
     assert "&lt;b&gt;nan 0&lt;/b&gt;" in html
     assert "--retry" in html
-    assert len(failures(swept)) == missing
-    assert failures(swept)[0] == "mixer attention, learning rate 0.01: <b>nan 0</b>"
+    assert len(swept.failures) == missing
+    assert swept.failures[0] == ("mixer attention, learning rate 0.01", "<b>nan 0</b>")
     assert ("best run" in html) == (missing < 6)
 
 
@@ -119,8 +119,8 @@ def test_a_folder_is_read_and_shown_as_far_as_it_is(tmp_path: Path) -> None:
         (tmp_path / "cells" / f"{row['key']}.json").write_text(json.dumps(row))
     found = read_sweep(tmp_path)
     assert (found.rows, found.num_left) == (swept.rows[1:], 1)
-    page = write_sweep_report(tmp_path).read_text()
+    page = sweep_page(read_sweep(tmp_path)).write(tmp_path).read_text()
     assert "2" in page
     assert "left" in page
     with pytest.raises(ValueError, match=r"sweep\.json"):
-        write_sweep_report(tmp_path / "cells")
+        sweep_page(read_sweep(tmp_path / "cells")).write(tmp_path / "cells")
