@@ -4,11 +4,24 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 import pytest
 
 from memlm import cli
+from memlm.cli.command import Group
+from memlm.cli.parser import commands
+
+
+def every_command() -> dict[str, str]:
+    """Every command there is, with those of groups: words that are typed → module:class."""
+    found: dict[str, str] = {}
+    for name, address in commands().items():
+        group = resolve_name(address)
+        within = group.commands if issubclass(group, Group) else {}
+        found |= {f"{name} {each}": where for each, where in within.items()} or {name: address}
+    return found
 
 
 class Outcome(NamedTuple):

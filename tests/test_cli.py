@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from command_line import Memlm, Outcome, assert_refused
+from command_line import Memlm, Outcome, assert_refused, every_command
 from memlm import MemoryFile, cli
-from memlm.cli.parser import every_command, parse
+from memlm.cli.parser import parse
 from memlm.config import Recipe
 from memlm.runtime.results import read_json_lines
 from memlm.runtime.tables import MEASURES

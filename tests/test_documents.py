@@ -18,7 +18,8 @@ import pytest
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
-from memlm.cli.parser import every_command, parse
+from command_line import every_command
+from memlm.cli.parser import parse
 from memlm.cli.train import Train
 
 ROOT = Path(__file__).parents[1]

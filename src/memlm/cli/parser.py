@@ -78,16 +78,6 @@ def commands() -> dict[str, str]:
     return dict(sorted({**COMMANDS, **added}.items()))
 
 
-def every_command() -> dict[str, str]:
-    """Every command there is, with those of groups: words that are typed → module:class."""
-    found: dict[str, str] = {}
-    for name, address in commands().items():
-        group = resolve_name(address)
-        within = group.commands if issubclass(group, Group) else {}
-        found |= {f"{name} {each}": where for each, where in within.items()} or {name: address}
-    return found
-
-
 def _parse(prog: str, about: str, table: Mapping[str, str], arguments: Sequence[str], default: str = "") -> Command:
     """The command among those of a table that the first argument names, with the others as its options."""
     word, *rest = arguments or [""]

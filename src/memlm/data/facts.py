@@ -1,13 +1,16 @@
 """Facts hidden in real text, and at its end a question about one of them, with its answer.
 
-Facts are drawn from fixed lists, and the text between them is whatever text the caller has: nothing is downloaded.
+Facts are drawn from fixed lists (`facts.json`), and the text between them is whatever text the caller has: nothing is
+downloaded.
 """
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pydantic
 from numpy.typing import NDArray
 
 from memlm.data.tokenizer import Tokenizer
@@ -38,31 +41,7 @@ class Kind(NamedTuple):
         return " " + self.separator.join(self.symbols[i] for i in drawn) + _END
 
 
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
-
-_NAMES = _listed(
-    "Adam Alice Anna Arthur Ben Brook Carl Carol Clara Dan David Dora Edward Ella Emma Eva Frank Fred George Grace "
-    "Hans Harry Helen Henry Ida Iris Ivan Jack Jane John Jose Kate Kurt Laura Leo Linda Lou Luke Mark Martha Mary Max "
-    "Mia Mona Ned Nina Nora Olga Oscar Otto Paul Peter Rosa Ruth Sam Sara Tom Vera Victor Will"
-)
-_COLORS, _ANIMALS = _listed("red blue grey pale dark cold soft wild"), _listed("fox owl hare crow wolf swan toad bear")
-# Each word stands in eight markers, so that both have to be matched.
-_MARKERS = tuple(f"{color} {animal}" for color in _COLORS for animal in _ANIMALS)
-_WORDS = _listed(
-    "air arm art bank bed bell bird boat body bread bridge child city coat corn cost day deed door dress ear earth eye "
-    "face farm fire fish foot form friend game gate gift glass gold grain ground hand hat head heart hill home horse "
-    "hour house ice iron island king lake land law leaf letter light line lord man meal milk mind moon month mother "
-    "name night oil order paper part pen place plan plant port price queen rain ring river road room root rule sail "
-    "salt sand sea seed ship side silk sky snow soil son song"
-)
-
-KINDS: dict[str, Kind] = {
-    "digits": Kind(" The number of {key} is", " What is the number of {key}?", _NAMES, tuple("0123456789"), 5),
-    "identifier": Kind(" The code of {key} is", " What is the code of {key}?", _NAMES, tuple("0123456789abcdef"), 8),
-    "words": Kind(" Remember {key}:", " Repeat the words after {key}:", _MARKERS, _WORDS, 4, " "),
-}
+KINDS = pydantic.TypeAdapter(dict[str, Kind]).validate_json(Path(__file__).with_name("facts.json").read_bytes())
 """A name's number of five digits, a name's code of eight hexadecimal digits, the four words after a marker."""
 
 
