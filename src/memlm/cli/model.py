@@ -30,34 +30,23 @@ class Evaluate(UsesModel, ReadsText):
 
     def run(self) -> Answer:
         """Evaluate and show."""
-        import memlm
         from memlm.config import MemoryModelConfig
+        from memlm.text.autoencoder import TextAutoencoder
         from memlm.text.checkpoint_folder import config_class
         from memlm.text.evaluation_sets import evaluate_sets, foreign_sets
+        from memlm.text.memory_model import TextMemoryModel
 
-        if config_class(self.model) is MemoryModelConfig:
-            return self._memory_model()
-        model = memlm.load(self.model, device=self.device)
+        kind = TextMemoryModel if config_class(self.model) is MemoryModelConfig else TextAutoencoder
+        model = kind.from_pretrained(self.model, device=self.device)
         if self.text:
-            texts = self.documents(self.text)
-            results = [model.evaluate(texts, name="text", quiet=False)]
-        else:
+            results = [model.evaluate(self.documents(self.text), name="text", quiet=False)]
+        elif isinstance(model, TextAutoencoder):
             results = evaluate_sets(model, foreign_sets(model.tokenizer))
+        else:
+            raise ValueError("a memory model has no standard texts to be evaluated on: give --text")
         show_results(self, results)
         answer = [result.to_dict() for result in results]
         return answer[0] if self.text else {"results": answer}
-
-    def _memory_model(self) -> Answer:
-        from memlm.text.memory_model import TextMemoryModel
-
-        if not self.text:
-            raise ValueError("a memory model has no standard texts to be evaluated on: give --text")
-        texts = self.documents(self.text)
-        result = TextMemoryModel.from_pretrained(self.model, device=self.device).evaluate(
-            texts, name="text", quiet=False
-        )
-        show_results(self, [result])
-        return result.to_dict()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,10 +24,7 @@ def default_cache() -> Path:
 def make_once(folder: Path, make: Callable[[Path], None]) -> None:
     """Fill a folder of the cache, unless it is there; whoever asks for the same meanwhile waits.
 
-    `make` fills a temporary folder, which is then renamed.
-
-    Raises:
-        OSError: as `temporary_folder`.
+    `make` fills a temporary folder, which is then renamed; same errors as `temporary_folder`.
     """
     if folder.exists():
         return

@@ -88,16 +88,9 @@ def run_jobs(
 ) -> list[Row]:
     """Do all jobs that have no row in the folder yet; returns the rows of all, in order.
 
-    Any number of processes and machines may share the folder: a job is claimed by a file lock, which is let go when its
-    holder dies.
-
-    Args:
-        jobs: what to do, the first ones first.
-        folder: receives a file for each row, as soon as there is one.
-        num_workers: processes, each with a share of the threads; 1 does everything in this one, 0 is one for each core.
-            Small models gain more from a core each than from all cores together.
-        title: what is being done.
-        quiet: show no progress.
+    Any number of processes and machines may share the folder, which gets a file for each row: a job is claimed by a
+    file lock, which is let go when its holder dies. `num_workers` are processes, each with a share of the threads; 1
+    does everything in this one, 0 is one for each core. Small models gain more from a core each than from all together.
 
     Raises:
         ValueError: a negative number of workers, or the row that is damaged; and whatever a job raises, which ends all.

@@ -37,11 +37,7 @@ def followed(path: Path) -> Path:
 
 
 def make_folder(path: Path) -> Path:
-    """A folder that may be there already, and those above it.
-
-    Raises:
-        ValueError: as `place_for`.
-    """
+    """A folder that may be there already, and those above it; same errors as `place_for`."""
     path = place_for("folder", path)
     path.mkdir(parents=True, exist_ok=True)
     return path
@@ -84,8 +80,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def atomic_file(path: Path) -> Iterator[Path]:
     """The name of a file that becomes `path` (replacing the one that was there) when the block, which writes it, ends.
 
-    Raises:
-        ValueError, OSError: as `atomic_folder`.
+    Same errors as `atomic_folder`.
     """
     path = place_for("file", path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
@@ -123,11 +118,7 @@ def write_failed(path: Path, error: BaseException) -> OSError:
 
 
 def atomic_write(path: Path, text: str) -> None:
-    """Write a text file, all or nothing.
-
-    Raises:
-        ValueError, OSError: as `atomic_folder`.
-    """
+    """Write a text file, all or nothing; same errors as `atomic_folder`."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
