@@ -64,7 +64,7 @@ def test_an_untrained_models_memories_give_nothing_back(
 
 
 def test_shuffled_memories_tell_nothing(model: TextAutoencoder, held_out: TokenSplit) -> None:
-    chunks = split_into_chunks(held_out, 16, max_chunks=500)
+    chunks = split_into_chunks(held_out, 16).rows(slice(500))
     batch = Batch.of(chunks)
     without = model.unconditional_nats(chunks)[chunks.mask].mean()
     with torch.no_grad():

@@ -66,23 +66,6 @@ def test_cutting_is_its_naive_twin(split: TokenSplit, chunk_len: int) -> None:
     assert unpadded(chunks) == cut_naively(split, chunk_len)
 
 
-@given(splits, chunk_lens, st.integers(1, 20))
-def test_max_chunks_takes_whole_documents_in_order_and_at_least_one(
-    split: TokenSplit, chunk_len: int, max_chunks: int
-) -> None:
-    everything = cut_naively(split, chunk_len)
-    chunks = split_into_chunks(split, chunk_len, max_chunks=max_chunks)
-    taken = unpadded(chunks)
-    assert_well_formed(chunks, chunk_len)
-    assert taken == everything[: len(taken)]
-    assert len(taken) <= max_chunks or len(set(chunks.document)) == 1
-    rest = everything[len(taken) :]
-    if rest:
-        following = [document for document, _ in rest].count(rest[0][0])
-        assert rest[0][0] != taken[-1][0]  # the last document is whole
-        assert len(taken) + following > max_chunks  # and the next one would not have fitted
-
-
 @given(splits, chunk_lens, st.integers(0, 2**40), st.integers(0, 2**40), st.sampled_from([0.0, 0.3, 1.0]))
 def test_samples_are_windows_of_one_document(
     split: TokenSplit, chunk_len: int, seed: int, step: int, short_fraction: float

@@ -64,19 +64,14 @@ class Windows(NamedTuple):
         return Windows._make(part[index] for part in self)
 
 
-def split_into_chunks(split: TokenSplit, chunk_len: int, *, max_chunks: int | None = None) -> Chunks:
-    """All consecutive chunks of every document, in order; at most `max_chunks`, of whole documents, but of one."""
-    return lazy_chunks(split, chunk_len, max_chunks=max_chunks).rows(slice(None))
+def split_into_chunks(split: TokenSplit, chunk_len: int) -> Chunks:
+    """All consecutive chunks of every document, in order."""
+    return lazy_chunks(split, chunk_len).rows(slice(None))
 
 
-def lazy_chunks(split: TokenSplit, chunk_len: int, *, max_chunks: int | None = None) -> LazyChunks:
+def lazy_chunks(split: TokenSplit, chunk_len: int) -> LazyChunks:
     """The same, not yet read."""
-    lengths = np.diff(split.document_starts)
-    num_chunks = -(-lengths // chunk_len)
-    if max_chunks is not None:
-        num_documents = int(np.searchsorted(np.cumsum(num_chunks), max_chunks, side="right"))
-        first = int(np.argmax(num_chunks > 0))
-        num_chunks = num_chunks[: max(num_documents, first + 1)]
+    num_chunks = -(-np.diff(split.document_starts) // chunk_len)
     document = np.repeat(np.arange(len(num_chunks)), num_chunks)
     first_chunk = np.cumsum(num_chunks) - num_chunks
     place = np.arange(len(document)) - first_chunk[document]
