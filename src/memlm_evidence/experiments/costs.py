@@ -92,7 +92,7 @@ def substitution_page(results: Sequence[SubstitutionResult]) -> Page:
     alt = "Ratios of cost against the length of the past."
     figure, cells = _by("context_tokens", results[-1].rows, ratios, 1, alt, **labels, log_x=True, log_y=True)
     told = "One past, read by the same decoder as tokens and as memories; above 1, memories cost less."
-    return Page.of(Section("Memories in place of tokens", told, figure, Table(["past", *ratios.values()], cells)))
+    return Page.of(Section("Memories in place of tokens", told, [figure], Table(["past", *ratios.values()], cells)))
 
 
 def training_page(results: Sequence[MemoryTrainingResult]) -> Page:
@@ -106,7 +106,7 @@ def training_page(results: Sequence[MemoryTrainingResult]) -> Page:
     alt = "Seconds of a training step over ours, against the chunks of a window."
     figure, cells = _by("window_chunks", results[-1].rows, ratios, 2, alt, **labels)
     told = "A training step with all chunks at once, beside other ways, on equal tokens; above 1, ours is faster."
-    return Page.of(Section("All chunks at once", told, figure, Table(["chunks", *ratios.values()], cells)))
+    return Page.of(Section("All chunks at once", told, [figure], Table(["chunks", *ratios.values()], cells)))
 
 
 def _by(

@@ -32,11 +32,11 @@ _REFERENCE = re.compile(r"""(\bid="|href="#|url\(#)""")
 
 @dataclass(frozen=True)
 class Section:
-    """Part of a page: under a title a paragraph, a figure, a table, what terms mean, and regenerated passages."""
+    """Part of a page: under a title a paragraph, figures, a table, what terms mean, and regenerated passages."""
 
     title: str
     text: str = ""
-    figure: Figure | None = None
+    figures: Sequence[Figure] = ()
     table: Table | None = None
     terms: Sequence[tuple[str, str]] = ()
     passages: Sequence[Mapping[str, Any]] = ()

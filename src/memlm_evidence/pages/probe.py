@@ -10,10 +10,9 @@ from typing import NamedTuple
 from memlm.probing.results import Baselines, ProbeResult, ProbeRow
 from memlm.runtime.tables import Table, measure
 from memlm.runtime.wording import human, in_words, number, quantity
-from memlm_evidence.pages import probe_figures as figures
 from memlm_evidence.pages.definitions import flat, made_by
 from memlm_evidence.pages.page import Page
-from memlm_evidence.pages.probe_figures import GROUP, Rows, best, in_few_digits, spread
+from memlm_evidence.pages.probe_figures import GROUP, Rows, best, figure_sections, in_few_digits, spread
 
 _OTHER_UNITS = ("bits_per_dim", "entropy_ratio")
 """Measures that are others of the table in other units, and need no intervals of their own."""
@@ -147,16 +146,7 @@ def probe_page(result: ProbeResult) -> Page:
         ],
         "baselines": baselines_table(result.baselines),
         "models": list(dict.fromkeys(row.causal_model for row in result.baselines.values())),
-        "by_length": list(
-            filter(None, (figures.by_chunk_len(result, name) for name in ("token_accuracy", "retained_fraction")))
-        ),
-        "by_layer": figures.by_layer(result, "retained_fraction"),
-        "degraded": rows_table(degraded, _OF_DEGRADED) if degraded else None,
-        "by_degradation": list(
-            filter(None, (by(result, "bits_per_dim") for by in (figures.by_precision, figures.by_noise)))
-        ),
-        "by_position": figures.by_position(result),
-        "by_training": figures.by_training(result),
+        "sections": figure_sections(result, rows_table(degraded, _OF_DEGRADED) if degraded else None),
         "made_by": made_by(made and replace(made, settings=dict(flat(made.settings)))),
     }
     return Page("probe", data)

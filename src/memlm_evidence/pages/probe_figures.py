@@ -9,15 +9,18 @@ from typing import Any
 
 from memlm.config import Noise, Quantization
 from memlm.probing.results import ProbeResult, ProbeRow
-from memlm.runtime.tables import Measure, measure
+from memlm.runtime.tables import Measure, Table, measure
 from memlm_evidence.claims import Measured
 from memlm_evidence.pages.figures import Figure, Line, line_figure
+from memlm_evidence.pages.page import Section
 from memlm_evidence.pages.seeds import line_over_seeds
 
 GROUP = ("view", "reader", "chunk_len")
 """What rows have in common that differ in their seed only, or in what was put on the embedding."""
 _DIGITS, _MOST_LINES, _MOST_TICKS = 3, 6, 9
 _UNDEGRADED_BITS = 32
+_COARSER = "How precisely an embedding must be stored: every dimension rounded to a few bits, or with noise added."
+_LEARNT = "A curve that still rises at its end belongs to a reader that needs more training."
 
 Rows = Sequence[ProbeRow]
 
@@ -56,49 +59,42 @@ def _grouped(rows: Iterable[ProbeRow], *names: str) -> dict[Any, list[ProbeRow]]
     return groups
 
 
-def by_chunk_len(result: ProbeResult, name: str) -> Figure | None:
-    """A measure against chunk length, a line for each view and reader."""
-    label = "tokens per chunk (log scale)"
-    return _measured(result.plain, name, ("view", "reader"), lambda row: row.chunk_len, label, log_x=True)
+def figure_sections(result: ProbeResult, degraded: Table | None = None) -> list[Section]:
+    """Curves by length, layer, precision, noise and position, and over training, where there are two points of one;
+    with a table of what was read of `degraded` embeddings."""
+    lengths, layers, noise = "tokens per chunk (log scale)", "layer", "noise, in standard deviations of a dimension"
+    bits, bits_per_dim = "bits stored a dimension (log scale)", "bits_per_dim"
+    of_layers = [row for row in result.plain if row.view != row.pooling]
+    several = len({row.chunk_len for row in result.plain}) > 1
 
-
-def by_layer(result: ProbeResult, name: str) -> Figure | None:
-    """A measure against layer, a line for each pooling, reader and chunk length; only of poolings of layers."""
-    rows = [row for row in result.plain if row.view != row.pooling]
-    return _measured(rows, name, ("pooling", "reader", "chunk_len"), lambda row: row.layer, "layer")
-
-
-def by_precision(result: ProbeResult, name: str) -> Figure | None:
-    """A measure against bits stored a dimension; the embedding as it is stands at the right end."""
-    rows, label = _beside(result, Quantization), "bits stored a dimension (log scale)"
-    return _measured(
-        rows, name, GROUP, lambda row: getattr(row.degradation, "num_bits", _UNDEGRADED_BITS), label, log_x=True
-    )
-
-
-def by_noise(result: ProbeResult, name: str) -> Figure | None:
-    """A measure against the noise on every dimension; the embedding as it is stands at 0."""
-    label = "noise, in standard deviations of a dimension"
-    return _measured(_beside(result, Noise), name, GROUP, lambda row: getattr(row.degradation, "std", 0.0), label)
-
-
-def by_position(result: ProbeResult) -> Figure | None:
-    """Token accuracy by position: for each chunk length the best view and reader, or of one length all of them."""
-
-    def curve(row: ProbeRow) -> dict[float, float]:
+    def along(row: ProbeRow) -> dict[float, float]:
         return {place: share for place, share in enumerate(row.accuracy_by_position, 1) if share is not None}
 
-    several = len({row.chunk_len for row in result.plain}) > 1
-    return _curves(result, ("chunk_len",) if several else GROUP, curve, "", "position in the chunk")
-
-
-def by_training(result: ProbeResult) -> Figure | None:
-    """Learning curves: for each reader and chunk length that of the best view."""
-
-    def curve(row: ProbeRow) -> dict[float, float]:
+    def learnt(row: ProbeRow) -> dict[float, float]:
         return {each["tokens"]: each["token_accuracy"] for each in row.curve}
 
-    return _curves(result, ("reader", "chunk_len"), curve, " on validation text", "training tokens")
+    def by_length(name: str) -> Figure | None:
+        return _measured(result.plain, name, GROUP[:2], lambda row: row.chunk_len, lengths, log_x=True)
+
+    def num_bits(row: ProbeRow) -> float:
+        return getattr(row.degradation, "num_bits", _UNDEGRADED_BITS)
+
+    by_layer = _measured(of_layers, "retained_fraction", ("pooling", *GROUP[1:]), lambda row: row.layer, layers)
+    by_bits = _measured(_beside(result, Quantization), bits_per_dim, GROUP, num_bits, bits, log_x=True)
+    noised = _beside(result, Noise)
+    by_noise = _measured(noised, bits_per_dim, GROUP, lambda row: getattr(row.degradation, "std", 0.0), noise)
+    by_position = _curves(result, ("chunk_len",) if several else GROUP, along, "", "position in the chunk")
+    by_training = _curves(result, ("reader", "chunk_len"), learnt, " on validation text", "training tokens")
+    both = [by_length("token_accuracy"), by_length("retained_fraction")]
+    found = [
+        ("By chunk length", "The longer the chunk, the more the same embedding has to hold.", both, None),
+        ("By layer", "From which layers the text can still be read.", [by_layer], None),
+        ("Made coarser", _COARSER, [by_bits, by_noise], degraded),
+        ("Along the chunk", "Is some part of a chunk harder to read than the rest?", [by_position], None),
+        ("How the readers learnt", _LEARNT, [by_training], None),
+    ]
+    sections = [Section(title, text, list(filter(None, drawn)), table) for title, text, drawn, table in found]
+    return [section for section in sections if section.figures or section.table]
 
 
 def _beside(result: ProbeResult, kind: type) -> list[ProbeRow]:

@@ -19,16 +19,7 @@ from memlm.probing.results import ProbeResult, ProbeRow
 from memlm_evidence.cli.probes import print_probe
 from memlm_evidence.pages.figures import Figure
 from memlm_evidence.pages.probe import at_least, probe_page
-from memlm_evidence.pages.probe_figures import (
-    best,
-    by_chunk_len,
-    by_layer,
-    by_noise,
-    by_position,
-    by_precision,
-    by_training,
-    spread,
-)
+from memlm_evidence.pages.probe_figures import best, figure_sections, spread
 
 Row = dict[str, Any]
 SECTIONS = [
@@ -301,8 +292,8 @@ def test_several_seeds_are_averaged_and_their_range_is_the_band() -> None:
     found = spread(best(probed), "token_accuracy")
     assert found is not None
     assert found == pytest.approx((0.7, 0.6, 0.8))
-    for figure in (by_chunk_len(probed, "token_accuracy"), by_position(probed), by_training(probed)):
-        assert figure is not None
+    drawn = figures(probed)
+    for figure in (drawn["By chunk length"][0], *drawn["Along the chunk"], *drawn["How the readers learnt"]):
         assert "FillBetween" in figure.svg
         assert "range over seeds" in figure.caption
     text = said(result([row(0.6), row(0.8, seed=1)]))
@@ -314,50 +305,44 @@ def test_several_seeds_are_averaged_and_their_range_is_the_band() -> None:
 def test_with_one_seed_the_band_is_the_interval() -> None:
     probed = seeds(0.6)
     assert spread(best(probed), "token_accuracy") == pytest.approx((0.6, 0.57, 0.62))
-    assert "FillBetween" in figure_of(by_chunk_len(probed, "token_accuracy")).svg
-    assert "FillBetween" not in figure_of(by_training(probed)).svg
+    drawn = figures(probed)
+    assert "FillBetween" in drawn["By chunk length"][0].svg
+    assert "FillBetween" not in drawn["How the readers learnt"][0].svg
     assert spread(best(probed), "storage_efficiency") is None
 
 
-def figure_of(figure: Figure | None) -> Figure:
-    assert figure is not None
-    ET.fromstring(figure.svg)
-    return figure
+def figures(probed: ProbeResult) -> dict[str, Sequence[Figure]]:
+    return {section.title: section.figures for section in figure_sections(probed)}
 
 
-def text_of(figure: Figure | None) -> list[str]:
-    return [text.strip() for text in ET.fromstring(figure_of(figure).svg).itertext() if text.strip()]
+def text_of(figure: Figure) -> list[str]:
+    return [text.strip() for text in ET.fromstring(figure.svg).itertext() if text.strip()]
 
 
 def test_figures_have_their_lines_and_places() -> None:
-    probed = result()
-    assert {"16", "32", "64", "layer 3, mean", "layer 6, mean"} <= set(text_of(by_chunk_len(probed, "token_accuracy")))
-    assert {"3", "6", "16 tokens", "64 tokens"} <= set(text_of(by_layer(probed, "retained_fraction")))
-    assert {"1", "2", "4", "8", "as it is"} <= set(text_of(by_precision(probed, "bits_per_dim")))
-    assert {"0", "0.1", "0.3", "1"} <= set(text_of(by_noise(probed, "bits_per_dim")))
+    drawn = figures(result())
+    by_bits, by_noise = drawn["Made coarser"]
+    assert {"16", "32", "64", "layer 3, mean", "layer 6, mean"} <= set(text_of(drawn["By chunk length"][0]))
+    assert {"3", "6", "16 tokens", "64 tokens"} <= set(text_of(drawn["By layer"][0]))
+    assert {"1", "2", "4", "8", "as it is"} <= set(text_of(by_bits))
+    assert {"0", "0.1", "0.3", "1"} <= set(text_of(by_noise))
 
 
 def test_no_figure_of_less_than_two_points() -> None:
-    probed = result([row(curve=[], accuracy_by_position=[0.5])])
-    assert by_chunk_len(probed, "token_accuracy") is None
-    assert by_layer(probed, "token_accuracy") is None
-    assert by_precision(probed, "bits_per_dim") is None
-    assert by_noise(probed, "bits_per_dim") is None
-    assert by_position(probed) is None
-    assert by_training(probed) is None
+    assert figures(result([row(curve=[], accuracy_by_position=[0.5])])) == {}
 
 
 def test_many_lines_and_places_stay_legible() -> None:
     many = [row(0.5 + 0.01 * layer, layer=layer, chunk_len=n) for layer in range(20) for n in (8, 16)]
-    probed = result(many)
-    assert "The 6 highest of 20 lines" in figure_of(by_chunk_len(probed, "token_accuracy")).caption
-    assert "layer 19, mean" in text_of(by_chunk_len(probed, "token_accuracy"))
-    assert "1" not in text_of(by_layer(probed, "token_accuracy"))
+    drawn = figures(result(many))
+    assert "The 6 highest of 20 lines" in drawn["By chunk length"][0].caption
+    assert "layer 19, mean" in text_of(drawn["By chunk length"][0])
+    assert "1" not in text_of(drawn["By layer"][0])
 
 
 def test_below_zero_is_drawn() -> None:
     below = [row(chunk_len=n, retained_fraction=-0.1, intervals={}) for n in (8, 16)]
-    assert "from −0.100" in figure_of(by_chunk_len(result(below), "retained_fraction")).alt
+    assert "from −0.100" in figures(result(below))["By chunk length"][1].alt
 
 
 @pytest.mark.parametrize("name", ["<b>&[red]x[/red]\x1b[31m", "$x_2$\u202e", "a\n\n| b | [/]"])

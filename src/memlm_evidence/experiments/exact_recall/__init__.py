@@ -104,7 +104,7 @@ def page(results: Sequence[RecallResult]) -> Page:
     )
     asked = "A fact stands in an earlier chunk and is asked for by its key; the answer is decoded greedily."
     table = Table(["trained", *(f"at {far}" for far in distances), "blind"], cells)
-    return Page.of(Section("Recall of exact strings", asked, figure, table))
+    return Page.of(Section("Recall of exact strings", asked, [figure], table))
 
 
 @claim("exact answers at the worst distance", at_least=0.95)

@@ -51,13 +51,13 @@ def page(seeds: Sequence[MemoryModelResult]) -> Page | None:
     rich = "Training operations until the decoder itself gave back 99.5% of the watched text's tokens."
     sections = [
         Section("Next tokens", _DECODER, table=_conditions(seeds, names), terms=meanings),
-        Section("Does more past help?", figure=_by_chunk(seeds, names)),
+        Section("Does more past help?", figures=[_by_chunk(seeds, names)]),
         Section("Training cost of accurate memories", rich, table=_compute(seeds)),
     ]
     for field, title, text, columns in _VARIED:
         if varied := [rows for seed in seeds if (rows := getattr(seed, field))]:
-            figure = _trade_off(varied) if field == "trade_off" else None
-            sections.append(Section(title, text, figure, _variants(varied, columns)))
+            figures = [_trade_off(varied)] if field == "trade_off" else []
+            sections.append(Section(title, text, figures, _variants(varied, columns)))
     return Page.of(*sections, Section("What this does not say of memory models", terms=_LIMITS))
 
 
