@@ -43,8 +43,7 @@ from memlm_evidence.claims import decide
 from memlm_evidence.experiments.memory_model import MemoryModelResult
 from memlm_evidence.experiments.memory_model.page import CONDITIONS
 from memlm_evidence.experiments.non_invertible import NonInvertibleResult
-from memlm_evidence.experiments.report import write_claims_report
-from memlm_evidence.experiments.table import CLAIMS, read_results
+from memlm_evidence.experiments.table import CLAIMS, read_results, write_claims_report
 
 Module = TypeVar("Module", bound=nn.Module)
 SENTENCE = "the of and memory vector chunk token text holds reads writes long short one two ünd 漢字 → whole"

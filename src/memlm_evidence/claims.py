@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
-from memlm.runtime.results import Interval, Provenance, Record
+from memlm.runtime.results import Provenance, Record
 
 Verdict = Literal["holds", "fails", "undecided"]
 
@@ -29,13 +29,6 @@ class ExperimentResult(Record):
         return ()
 
 
-class HasIntervals(Protocol):
-    """A row whose measures have 95% intervals by their names."""
-
-    @property
-    def intervals(self) -> Mapping[str, Interval]: ...  # noqa: D102
-
-
 Found = TypeVar("Found", bound=ExperimentResult)
 
 
@@ -52,8 +45,8 @@ class Measured(NamedTuple):
         return Measured(value, value, value)
 
     @staticmethod
-    def of(row: HasIntervals, name: str) -> "Measured":
-        """A measure of a row, with its interval."""
+    def of(row: Any, name: str) -> "Measured":
+        """A measure of a row that has `intervals` of its measures."""
         return Measured(getattr(row, name), *row.intervals[name])
 
     def over(self, whole: float) -> "Measured":

@@ -10,8 +10,7 @@ import pytest
 from memlm.runtime.results import Provenance
 from memlm_evidence.claims import Claim, ExperimentResult, Measured, decide
 from memlm_evidence.experiments.experiment import Experiment
-from memlm_evidence.experiments.report import claims_page, claims_table
-from memlm_evidence.experiments.table import CLAIMS, EXPERIMENTS, read_results
+from memlm_evidence.experiments.table import CLAIMS, EXPERIMENTS, claims_page, claims_table, read_results
 from memlm_evidence.pages.page import environment, markdown_escaped
 
 DOCS = Path(__file__).parents[2] / "docs"

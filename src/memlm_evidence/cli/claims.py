@@ -79,7 +79,7 @@ def decided(
     command: Command, results: Sequence[Path], out: Path | None, claims: Sequence[Claim[Any]] = CLAIMS
 ) -> Answer:
     """What results say of claims: told, answered, and if there is a folder for it written as a page."""
-    from memlm_evidence.experiments.report import write_claims_report
+    from memlm_evidence.experiments.table import write_claims_report
 
     rows = read_results(results)
     decisions = decide(rows, claims)

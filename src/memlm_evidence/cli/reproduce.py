@@ -26,8 +26,7 @@ class OneExperiment(Command):
 
     def run(self) -> Answer:
         """Measure, keep the result, say what was found, and write the page of all results in the folder."""
-        from memlm_evidence.experiments.report import write_claims_report
-        from memlm_evidence.experiments.table import CLAIMS, EXPERIMENTS, read_results
+        from memlm_evidence.experiments.table import CLAIMS, EXPERIMENTS, read_results, write_claims_report
 
         (experiment,) = (each for each in EXPERIMENTS if each.name == self.experiment)
         result = experiment.run(self.out, self.plan(experiment.presets["standard"](self.seed)))

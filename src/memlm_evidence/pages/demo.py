@@ -11,9 +11,8 @@ from typing import Any
 from memlm.runtime.results import Provenance, Result, read_json_lines
 from memlm.runtime.tables import fill_table, metrics_table, set_name
 from memlm.runtime.wording import in_words
-from memlm_evidence.pages.definitions import made_by, meanings
 from memlm_evidence.pages.figures import Figure, Line, line_figure
-from memlm_evidence.pages.page import Page
+from memlm_evidence.pages.page import Page, made_by, meanings
 
 REFERENCE = Path(str(resources.files("memlm_evidence") / "recordings" / "demo_reference.json"))
 """The recorded run of the demo's reference."""

@@ -5,8 +5,9 @@ A template, in `templates/` or beside a module that makes a page, is written onc
 control characters are made visible.
 """
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
@@ -18,8 +19,9 @@ from markupsafe import Markup
 
 from memlm.runtime import wording
 from memlm.runtime.files import atomic_write
-from memlm.runtime.tables import Table, measure
-from memlm.runtime.wording import printable
+from memlm.runtime.results import Provenance, Result
+from memlm.runtime.tables import REPORTED, Table, measure, present
+from memlm.runtime.wording import human, printable, quantity
 from memlm_evidence.pages.figures import Figure
 
 Format = Literal["html", "md"]
@@ -112,3 +114,39 @@ def _number_columns(table: Table) -> list[bool]:
 def _own_names(svg: str, number: int) -> str:
     """A figure whose own names are no other figure's."""
     return re.sub("<[^>]*>", lambda tag: _REFERENCE.sub(rf"\g<1>figure-{number}-", tag[0]), svg)
+
+
+Pairs = list[tuple[str, str]]
+
+
+def meanings(results: Iterable[Result], measures: Iterable[str] = REPORTED) -> Pairs:
+    """What the measures that these results have mean."""
+    shown = map(measure, present(list(results), list(measures)))
+    return [(each.header, each.meaning) for each in shown if each.meaning]
+
+
+def made_by(made: Provenance | None, speed: float | None = None) -> Pairs:
+    """What made some numbers, and at how many tokens/s of training; nothing where it is not known."""
+    if made is None:
+        return []
+    rate = [("training speed", f"{quantity(speed)} tokens/s")] if speed is not None else []
+    return [
+        ("memlm", f"{made.memlm}, commit {made.commit}" if made.commit else made.memlm),
+        ("torch, Python", f"{made.torch}, {made.python}"),
+        ("machine", f"{made.machine}, {made.num_threads} {'thread' if made.num_threads == 1 else 'threads'}"),
+        *((human(name), _said(value)) for name, value in made.settings.items()),
+        *rate,
+    ]
+
+
+def flat(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Nested settings as one list, so that each can be read on its own line."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, "" if name == "config" else f"{prefix}{name}: ")
+        else:
+            yield prefix + name, value
+
+
+def _said(value: object) -> str:
+    return f"{value:,}" if type(value) is int else value if type(value) is str else json.dumps(value)

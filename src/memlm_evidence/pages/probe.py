@@ -10,8 +10,7 @@ from typing import NamedTuple
 from memlm.probing.results import Baselines, ProbeResult, ProbeRow
 from memlm.runtime.tables import Table, measure
 from memlm.runtime.wording import human, in_words, number, quantity
-from memlm_evidence.pages.definitions import flat, made_by
-from memlm_evidence.pages.page import Page
+from memlm_evidence.pages.page import Page, flat, made_by
 from memlm_evidence.pages.probe_figures import GROUP, Rows, best, figure_sections, in_few_digits, spread
 
 _OTHER_UNITS = ("bits_per_dim", "entropy_ratio")

@@ -10,8 +10,7 @@ import pytest
 from test_report_sweep import MIXERS, RATES, made_up
 
 from memlm_evidence.claims import decide
-from memlm_evidence.experiments.report import claims_page
-from memlm_evidence.experiments.table import CLAIMS, read_results
+from memlm_evidence.experiments.table import CLAIMS, claims_page, read_results
 from memlm_evidence.pages.demo import demo_page
 from memlm_evidence.sweep.page import sweep_page
 

@@ -5,7 +5,7 @@ from made_up_run import result
 
 from memlm.runtime.tables import metrics_table
 from memlm.runtime.wording import duration, in_words, number, percent, quantity, share
-from memlm_evidence.pages.definitions import meanings
+from memlm_evidence.pages.page import meanings
 
 
 def test_a_cell_has_the_number_and_its_interval() -> None:

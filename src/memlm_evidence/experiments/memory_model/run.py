@@ -207,7 +207,6 @@ def _variant(variant: Variant, data: Data, out: Path, plan: Plan) -> VariantRow:
         return data.train(each.recipe(plan), _folder(out, each.name(plan), plan))
 
     made = trained(variant)
-    assert made.model is not None
     found, spread = prediction_measures(made.prediction)
     measures: Mapping[str, Any] = {
         **variant.label,
@@ -221,22 +220,19 @@ def _variant(variant: Variant, data: Data, out: Path, plan: Plan) -> VariantRow:
     return VariantRow(**measures)
 
 
-def _memories(model: TextMemoryModel | None, name: str) -> MemoryEncoder:
+def _memories(model: TextMemoryModel, name: str) -> MemoryEncoder:
     """The encoder of a model that has one."""
-    assert model is not None
     assert model.model.encoder is not None
     return MemoryEncoder(model.model.encoder, model.tokenizer, name=name)
 
 
 def _own_retention(trained: Trained, data: Data) -> Result:
     """What the model's own decoder gives back of its memories."""
-    assert trained.model is not None
     return trained.model.evaluate_retention(data.prepared.splits["test"], name="held-out", quiet=data.quiet)
 
 
 def _positions(trained: Trained) -> int:
     """Decoder positions that the memory of a chunk takes."""
-    assert trained.model is not None
     return trained.model.model.decoder_positions_per_chunk
 
 

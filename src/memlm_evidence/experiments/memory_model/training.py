@@ -37,8 +37,14 @@ class Trained(NamedTuple):
     """Of held-out text."""
     stages: Sequence[StageCost]
     num_tokens: int
-    model: TextMemoryModel | None
+    text_model: TextMemoryModel | None
     """None of recurrent memory."""
+
+    @property
+    def model(self) -> TextMemoryModel:
+        """Of any other condition."""
+        assert self.text_model is not None
+        return self.text_model
 
     def flops_until(self, num_tokens: int) -> float:
         """Operations of training on so many tokens; without those of what it began with."""
