@@ -117,6 +117,8 @@ def test_a_character_cut_off_at_the_end_is_refused(tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_bytes("ab🏴".encode()[:-1])
     with pytest.raises(ValueError, match=r"short\.txt: invalid UTF-8 at byte 2"):
         read(tmp_path / "short.txt")
+    with pytest.raises(ValueError, match=r"short\.txt: invalid UTF-16 at byte 0"):  # no byte order mark
+        read(tmp_path / "short.txt", encoding="utf-16")
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32", "gb18030", "utf-7", "utf-8-sig"])

@@ -20,10 +20,9 @@ from memlm.config import (
     StackConfig,
 )
 from memlm.models.language_model import LanguageModel
-from memlm.probing import encoder_probe as probe_module
-from memlm.probing.encoder_probe import CONTROLS, views_of
+from memlm.probing import probe as probe_module
 from memlm.probing.encoders import FrozenEncoder, MemoryEncoder, StateEncoder
-from memlm.probing.probe import probe
+from memlm.probing.probe import CONTROLS, probe, views_of
 from memlm.probing.results import ProbeResult, ProbeRow, View
 from memlm.text.language_model import TextLanguageModel
 from tiny import SENTENCE, randomized

@@ -222,10 +222,11 @@ def _in_utf8(name: str, blocks: Iterable[bytes], corpus: FileCorpus) -> Iterator
         begun = len(decoder.getstate()[0])  # the last bytes of a block may be the beginning of a character
         try:
             text = decoder.decode(block, final=not block)
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
+            place = offset - begun + getattr(error, "start", 0)  # without a start, what is missing is the byte order
             raise ValueError(
-                f"{name}: invalid {corpus.encoding.upper()} at byte {offset - begun + error.start}; say which encoding "
-                "it is in, such as encoding='latin-1', or give errors='replace' to read U+FFFD there"
+                f"{name}: invalid {corpus.encoding.upper()} at byte {place}; say which encoding it is in, such as "
+                "encoding='latin-1', or give errors='replace' to read U+FFFD there"
             ) from None
         offset += len(block)
         yield text.encode("utf-8", "surrogatepass")  # a lone surrogate is refused by the tokenizer, by its index

@@ -77,9 +77,8 @@ def _fill(
     step = max(1, _BATCH_TOKENS // chunks.chunk_len)
     for some in np.split(rows, range(step, len(rows), step)):
         batch = Batch.of(chunks.rows(some))
-        for (view, path), tensor in zip(
-            paths.items(), encoder.embed(batch.tokens, batch.mask, list(paths)), strict=True
-        ):
+        made = encoder.embed(batch.tokens, batch.mask, list(paths))
+        for (view, path), tensor in zip(paths.items(), made, strict=True):
             vectors = tensor.cpu().numpy()
             if not np.isfinite(vectors).all():
                 raise ValueError(

@@ -1,19 +1,39 @@
-"""A probe: how much of a text an encoder's embeddings hold, at every chunk length, with controls and baselines."""
+"""A probe: how much of a text an encoder's embeddings hold, at every chunk length, with controls and baselines.
 
-from collections.abc import Sequence
+For each combination of view, reader, degradation and seed a reader is trained and measured, and so for each control.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
+from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from memlm.config import NamedCorpus, ProbeConfig
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from memlm.config import READERS, AutoregressiveReader, Degradation, NamedCorpus, ProbeConfig, Quantization, Reader
 from memlm.data.cache import default_cache
+from memlm.data.chunks import Chunks
 from memlm.data.corpus import read_documents
 from memlm.data.documents import Document
-from memlm.probing.encoder_probe import CONTROLS, EncoderProbe
+from memlm.models.batch import batches
+from memlm.probing.controls import autoencoder_memories, constant, shuffled
+from memlm.probing.embed import Vectors, embed_chunks
 from memlm.probing.encoders import FrozenEncoder, load_encoder
-from memlm.probing.results import ProbeResult
-from memlm.probing.texts import ProbeTexts
+from memlm.probing.results import Baselines, ProbeResult, ProbeRow, View
+from memlm.probing.texts import ProbeData, ProbeTexts, Splits
+from memlm.probing.trained_reader import TrainedReader, codes_of, train_reader
+from memlm.probing.transform import Transform
+from memlm.runtime.cache import Cache
 from memlm.runtime.results import Provenance
+
+CONTROLS = ("untrained", "shuffled", "constant", "random_tokens", "positive")
+_FORMAT = 7
+_LM_BATCH = 64
 
 
 def probe(
@@ -84,3 +104,194 @@ def documents_of(texts: Sequence[str] | None) -> list[Document]:
     if texts is None:
         return list(read_documents(NamedCorpus()))
     return [Document(f"text {number}", text) for number, text in enumerate(texts)]
+
+
+class ReaderSpec(NamedTuple):
+    """Which reader of what."""
+
+    view: View
+    reader: Reader
+    seed: int
+    degradation: Degradation | None = None
+    control: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        degradation = asdict(self.degradation) if self.degradation else None
+        return {**self._asdict(), "view": str(self.view), "reader": asdict(self.reader), "degradation": degradation}
+
+    def __str__(self) -> str:
+        degraded = f", {self.degradation.kind}" if self.degradation else ""
+        return f"{self.control or self.view}{degraded}, {self.reader.kind}, seed {self.seed}"
+
+
+class EncoderProbe:
+    """One encoder at one chunk length; what was measured before is remembered."""
+
+    def __init__(
+        self, encoder: FrozenEncoder, texts: ProbeTexts, cfg: ProbeConfig, chunk_len: int, *, cache: Path, quiet: bool
+    ) -> None:
+        """`texts` are for the encoder's own tokenizer, and may serve several encoders that have the same."""
+        self.encoder, self.texts, self.cfg, self.chunk_len = encoder, texts, cfg, chunk_len
+        self.cache, self.quiet = cache, quiet
+        self.views = views_of(encoder, cfg, chunk_len)
+        self._trained: dict[ReaderSpec, tuple[TrainedReader, Splits[Vectors]]] = {}
+
+    def rows(self) -> Iterator[ProbeRow]:
+        """A row for each combination."""
+        cfg = self.cfg
+        for view, reader, degradation, seed in product(self.views, cfg.readers, cfg.degradations, cfg.seeds):
+            yield self.row(ReaderSpec(view, READERS[reader], seed, degradation))
+
+    def controls(self, names: Sequence[str] = CONTROLS) -> Iterator[ProbeRow]:
+        """The controls, for the first view and reader."""
+        for name in names:
+            yield self.row(self._first._replace(control=name))
+
+    def row(self, spec: ReaderSpec) -> ProbeRow:
+        """What one reader makes of what it is given, or what is remembered of it."""
+        row = ProbeRow.from_dict(self._remembered(spec, lambda: self._measured(spec).to_dict()))
+        return replace(row, encoder=self.encoder.name)
+
+    def baselines(self) -> Baselines:
+        """What the text costs without any memory.
+
+        The language model is the encoder itself if it is one, else an autoregressive reader without a memory.
+        """
+        first = self.row(self._first)
+        names = ("unconditional_nats_per_token", "num_train_chunks", "num_chunks", "num_documents", "vocab_size")
+        spec = self._first._replace(reader=AutoregressiveReader(), control="causal")
+        causal = self._remembered(spec, lambda: self._causal(spec))
+        return Baselines(**{name: getattr(first, name) for name in names}, **causal)
+
+    @property
+    def _first(self) -> ReaderSpec:
+        """The reader that controls and baselines are set beside."""
+        return ReaderSpec(self.views[0], READERS[self.cfg.readers[0]], self.cfg.seeds[0])
+
+    # --- one reader --------------------------------------------------------------------------------------------
+
+    def _measured(self, spec: ReaderSpec) -> ProbeRow:
+        reader, embeddings = self.trained(spec)
+        test, vectors = self.data.numbered.test, embeddings.test
+        if spec.control == "random_tokens":
+            chunks = self.data.random_tokens()
+            (vectors,) = self._embed(self.encoder, [spec.view], chunks, "random tokens")
+            test = self.data.number(chunks)
+        values, intervals = reader.measure(test, vectors, self.data.test_bytes)
+        if isinstance(spec.degradation, Quantization):
+            dims = values["num_slots"] * values["memory_dim"]
+            stored = spec.degradation.num_bits * dims
+            values |= {"stored_bits": stored, "storage_efficiency": values["bits_per_dim"] * dims / stored}
+        about = {
+            "encoder": self.encoder.name,
+            "layer": spec.view.layer,
+            "pooling": spec.view.pooling,
+            "reader": spec.reader.kind,
+            "chunk_len": self.chunk_len,
+            "seed": spec.seed,
+            "degradation": spec.degradation,
+            "control": spec.control,
+            "num_train_chunks": len(self.data.chunks.train.tokens),
+        }
+        return ProbeRow.from_dict({**about, **values, "intervals": intervals})
+
+    def trained(self, spec: ReaderSpec) -> tuple[TrainedReader, Splits[Vectors]]:
+        """A trained reader, and what it was trained on; those that may be asked for again stay in memory."""
+        if spec.control == "random_tokens":
+            spec = spec._replace(control=None)  # only what it is measured on differs
+        if spec in self._trained:
+            return self._trained[spec]
+        embeddings = self._given(spec)
+        without = None
+        if spec.reader.sees_text and spec.control != "causal":
+            without, _ = self.trained(spec._replace(view=self.views[0], control="causal", degradation=None))
+        trained = train_reader(
+            self.data,
+            embeddings,
+            self.codes,
+            spec.reader,
+            self.cfg.reading,
+            transform=Transform(embeddings.train, spec.degradation),
+            without=without,
+            seed=spec.seed,
+            title=f"Reading {self.chunk_len} tokens, {spec}",
+            quiet=self.quiet,
+        )
+        if spec.control in (None, "causal"):
+            self._trained[spec] = trained, embeddings
+        return trained, embeddings
+
+    def _given(self, spec: ReaderSpec) -> Splits[Vectors]:
+        """What a reader is given; for any control, the codes are those of the encoder that is probed."""
+        match spec.control:
+            case "untrained":
+                return self._embed_all(self.encoder.untrained(spec.seed), [spec.view])[spec.view]
+            case "shuffled":
+                return shuffled(self.embeddings[spec.view], spec.seed)
+            case "constant" | "causal":
+                return constant(self.embeddings[spec.view])
+            case "positive":
+                options: Any = {"seed": spec.seed, "quiet": self.quiet}
+                return autoencoder_memories(self.data, self.codes, self.cfg.reading, **options)
+            case _:
+                return self.embeddings[spec.view]
+
+    def _causal(self, spec: ReaderSpec) -> dict[str, Any]:
+        found = [
+            nats.cpu().numpy()
+            for batch in batches(self.data.chunks.test, "cpu", _LM_BATCH)
+            if (nats := self.encoder.next_token_nats(batch.tokens, batch.mask)) is not None
+        ]
+        if found:
+            name, each = self.encoder.name, np.concatenate(found)
+        else:
+            reader, embeddings = self.trained(spec)
+            name = "the autoregressive reader without a memory"
+            each = reader.nats(self.data.numbered.test, embeddings.test)
+        each = each[np.isfinite(each)]  # a token without any before it has none
+        return {"causal_nats_per_token": float(each.mean()) if len(each) else None, "causal_model": name}
+
+    # --- what is read ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def data(self) -> ProbeData:
+        """Chunks of this length."""
+        return self.texts.split_into_chunks(self.chunk_len, self.cfg.reading)
+
+    @cached_property
+    def embeddings(self) -> Mapping[View, Splits[Vectors]]:
+        """The encoder's embeddings, by view."""
+        return self._embed_all(self.encoder, self.views)
+
+    @cached_property
+    def codes(self) -> Float[Tensor, "vocab code"]:
+        """What readers write the vocabulary's tokens with."""
+        return codes_of(self.encoder.token_table)[torch.from_numpy(self.data.types)]
+
+    def _embed_all(self, encoder: FrozenEncoder, views: Sequence[View]) -> dict[View, Splits[Vectors]]:
+        named = zip(("training", "validation", "test"), self.data.chunks, strict=True)
+        made = [self._embed(encoder, views, part, f"{name} chunks of {self.chunk_len}") for name, part in named]
+        return {view: Splits(*vectors) for view, *vectors in zip(views, *made, strict=True)}
+
+    def _embed(self, encoder: FrozenEncoder, views: Sequence[View], chunks: Chunks, what: str) -> list[Vectors]:
+        title = f"Embedding {what} with {encoder.name}"
+        return embed_chunks(encoder, views, chunks, cache=self.cache / "embeddings", title=title, quiet=self.quiet)
+
+    def _remembered(self, spec: ReaderSpec, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What `make` gives, from the cache if it has been made before from the same encoder, text and settings."""
+        key = {"format": _FORMAT, "encoder": self.encoder.fingerprint, "text": self.data.digest}
+        return Cache(self.cache / "probes").get({**key, **spec.to_dict(), "budget": asdict(self.cfg.reading)}, make)
+
+
+def views_of(encoder: FrozenEncoder, cfg: ProbeConfig, chunk_len: int) -> list[View]:
+    """The views asked for, or the encoder's own, resolved.
+
+    Raises:
+        ValueError: the encoder has no such view, or cannot read chunks of this length.
+    """
+    poolings = cfg.poolings or (encoder.default_view.pooling,)
+    if cfg.layers != (-1,) and set(poolings) & {"memory", "sentence"}:
+        raise ValueError(f"{poolings[0]} is made of the last layer alone; to read layers, choose last or mean pooling")
+    asked = [View(layer, pooling) for pooling in poolings for layer in cfg.layers]
+    return list(dict.fromkeys(encoder.resolve(view, chunk_len) for view in asked))

@@ -45,11 +45,7 @@ class Job:
         return folder / f"{self.name}.json"
 
     def row(self, folder: Path) -> Row | None:
-        """Its row; None if it is yet to be done.
-
-        Raises:
-            ValueError: the file is damaged, or was made by another plan.
-        """
+        """Its row; None if it is yet to be done. Same errors as `read_row`."""
         return read_row(self.path(folder), self.plan)
 
 

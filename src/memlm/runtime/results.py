@@ -111,12 +111,8 @@ class Result:
         rest = dict(row)
         name, provenance = rest.pop("name"), rest.pop("provenance", None)
         intervals = {key: Interval(*pair) for key, pair in rest.pop("intervals", {}).items()}
-        return Result(
-            name=name,
-            measures=rest,
-            intervals=intervals,
-            provenance=Provenance(**provenance) if provenance else None,
-        )
+        made = Provenance(**provenance) if provenance else None
+        return Result(name=name, measures=rest, intervals=intervals, provenance=made)
 
 
 @dataclass(frozen=True, kw_only=True)

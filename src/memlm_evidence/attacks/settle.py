@@ -18,9 +18,8 @@ from memlm.config import READERS, ProbeConfig, SettleConfig
 from memlm.data.cache import default_cache
 from memlm.data.documents import Document
 from memlm.evaluation.bootstrap import ratio_interval
-from memlm.probing.encoder_probe import EncoderProbe, ReaderSpec
 from memlm.probing.encoders import FrozenEncoder, StateEncoder, load_encoder
-from memlm.probing.probe import documents_of
+from memlm.probing.probe import EncoderProbe, ReaderSpec, documents_of
 from memlm.probing.texts import ProbeTexts
 from memlm.runtime.progress import track
 from memlm.runtime.results import Provenance

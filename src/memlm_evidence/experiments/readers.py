@@ -7,8 +7,8 @@ from memlm.config import DataConfig, HubCorpus, ProbeConfig, ReadingConfig
 from memlm.config.probe import StatePooling
 from memlm.data.cache import default_cache
 from memlm.data.tokenizer import Tokenizer
-from memlm.probing.encoder_probe import EncoderProbe
 from memlm.probing.encoders import FrozenEncoder
+from memlm.probing.probe import EncoderProbe
 from memlm.probing.results import ProbeRow
 from memlm.probing.texts import ProbeTexts
 

@@ -17,8 +17,8 @@ from scipy.stats import t
 from memlm.config import AutoencoderRecipe, LanguageModelRecipe, LastToken, Mean, ReadingConfig, Recipe
 from memlm.config.probe import StatePooling
 from memlm.data.token_store import prepare
-from memlm.probing.encoder_probe import CONTROLS
 from memlm.probing.encoders import FrozenEncoder, MemoryEncoder, StateEncoder
+from memlm.probing.probe import CONTROLS
 from memlm.recipes.autoencoder import autoencoder
 from memlm.recipes.causal import causal, retrieval
 from memlm.recipes.scale import Scale
