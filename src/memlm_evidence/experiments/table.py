@@ -21,7 +21,7 @@ from memlm_evidence.experiments.memory_model import MEMORY_MODEL
 from memlm_evidence.experiments.non_invertible import NON_INVERTIBLE
 from memlm_evidence.experiments.settle_causal import SETTLE_CAUSAL
 from memlm_evidence.pages.figures import interval_figure
-from memlm_evidence.pages.page import Page
+from memlm_evidence.pages.page import Page, Section
 
 EXPERIMENTS: tuple[Experiment[Any, Any], ...] = (
     EMBEDDINGS,
@@ -99,8 +99,7 @@ def claims_page(decisions: Sequence[Decision], results: Results) -> Page:
     parts = (experiment.page(results[experiment.name]) for experiment in EXPERIMENTS if experiment.name in results)
     data = {
         "counts": [(str(verdicts.count(verdict)), verdict) for verdict in ("holds", "fails", "undecided")],
-        "claims": claims_table(decisions),
-        "decided": list(map(_decided, decisions)),
+        "sections": [Section("Claims", table=claims_table(decisions)), *map(_decided, decisions)],
         "evidence": list(filter(None, parts)),
         "costs": _costs(results),
     }
@@ -129,23 +128,20 @@ def claims_table(decisions: Sequence[Decision]) -> Table:
     return Table(header, rows, caption)
 
 
-def _decided(decision: Decision) -> Mapping[str, Any]:
+def _decided(decision: Decision) -> Section:
     """A claim: its statement, its verdict, and the number that decides it, seed by seed."""
     claim, measured = decision.claim, decision.by_seed
-    names = [f"run {place}" for place in range(1, len(measured) + 1)]
+    names, wanted = [f"run {place}" for place in range(1, len(measured) + 1)], _wanted(decision)
     cells = [
-        [name, number(each.value, 4), _interval(each.low, each.high)]
-        for name, each in zip(names, measured, strict=True)
+        [name, number(value, 4), _interval(low, high)] for name, (value, low, high) in zip(names, measured, strict=True)
     ]
-    alt = f"{claim.quantity}: {number(decision.measured.value, 4)}, wanted {_wanted(decision)}: {decision.verdict}."
-    return {
-        "title": human(claim.name.replace("-", " ")).capitalize(),
-        "statement": claim.statement,
-        "verdict": decision.verdict,
-        "wanted": _wanted(decision),
-        "figure": interval_figure(names, measured, alt, threshold=claim.threshold, x_label=claim.quantity),
-        "table": Table(["", claim.quantity, "95% interval"], cells),
-    }
+    alt = f"{claim.quantity}: {number(decision.measured.value, 4)}, wanted {wanted}: {decision.verdict}."
+    return Section(
+        human(claim.name.replace("-", " ")).capitalize(),
+        f"{claim.statement} {decision.verdict.capitalize()}: {wanted} was wanted.",
+        [interval_figure(names, measured, alt, threshold=claim.threshold, x_label=claim.quantity)],
+        Table(["", claim.quantity, "95% interval"], cells),
+    )
 
 
 def _costs(results: Results) -> Table:

@@ -18,11 +18,6 @@ def over_seeds(values: Sequence[Any], show: Callable[[Any], str], interval: Sequ
     return with_interval(show, fmean(values), (min(values), max(values)) if len(values) > 1 else interval)
 
 
-def named_over_seeds(rows: Sequence[Any], name: str, show: Callable[[Any], str]) -> str:
-    """The same of a measure, from each seed's row with its `intervals`."""
-    return over_seeds([getattr(row, name) for row in rows], show, rows[0].intervals.get(name))
-
-
 def line_over_seeds(
     label: str, x: Sequence[float], values: Sequence[Sequence[float]], *, band: bool | None = None
 ) -> Line:
@@ -33,8 +28,10 @@ def line_over_seeds(
 
 
 def of(name: str, show: Callable[[Any], str]) -> Callable[[Sequence[Any]], str]:
-    """A column of `seeds_table`: a measure over seeds."""
-    return lambda same: named_over_seeds(same, name, show)
+    """A column of `seeds_table`: a measure over seeds, with its interval if rows have `intervals`."""
+    return lambda same: over_seeds(
+        [getattr(row, name) for row in same], show, getattr(same[0], "intervals", {}).get(name)
+    )
 
 
 def seeds_table(

@@ -10,12 +10,11 @@ from memlm.config import AutoencoderRecipe, LanguageModelRecipe, ReadingConfig
 from memlm.probing.results import ProbeRow
 from memlm.recipes.paper import paper_autoencoder, paper_causal
 from memlm.runtime.results import Interval
-from memlm.runtime.tables import Table
 from memlm.runtime.wording import human, number, quantity, share
 from memlm_evidence.claims import ExperimentResult, Measured, claim
 from memlm_evidence.experiments.experiment import Experiment, deferred
 from memlm_evidence.pages.page import Page, Section
-from memlm_evidence.pages.seeds import CAPTION, named_over_seeds, of, seeds_table
+from memlm_evidence.pages.seeds import of, seeds_table
 
 LanguageMixer = Literal["attention", "masked_mixer"]
 
@@ -149,25 +148,20 @@ def page(results: Sequence[EmbeddingsResult]) -> Page:
         "tokens": lambda same: quantity(same[0].num_tokens),
         "retained fraction": of("retained_fraction", share),
     }
-    controls = {"token accuracy": "token_accuracy", "retained fraction": "retained_fraction"}
-    cells = [
-        [
-            human(name),
-            *(
-                named_over_seeds([(result.controls or {})[name] for result in results], each, share)
-                for each in controls.values()
-            ),
-        ]
-        for name in results[0].controls or ()
-    ]
+    controls = {
+        "control": lambda same: human(same[0].control or "untrained"),
+        "token accuracy": of("token_accuracy", share),
+        "retained fraction": of("retained_fraction", share),
+    }
+    controlled = [list(result.controls.values()) for result in results if result.controls]
     budgeted = [result.causal_models for result in results if result.causal_models]
     read = f"Of {results[0].chunk_len} tokens, read from one vector, by readers trained in the same way."
     alike = "The same reader where the right answer is known: shuffled and constant embeddings must retain nothing."
     sections = [Section("What embeddings hold", read, table=seeds_table([each.rows for each in results], objectives))]
     if budgeted:
         sections.append(Section("Larger causal models, and more text", table=seeds_table(budgeted, budgets)))
-    if cells:
-        table = Table(["control", *controls], cells, CAPTION)
+    if controlled:
+        table = seeds_table(controlled, controls)
         sections.append(Section("Controls of the causal model", alike, table=table))
     return Page.of(*sections)
 

@@ -4,36 +4,25 @@ The memory model by combined and by causal training, and the same decoder with t
 on the same windows with facts and questions in them, are asked for facts that none of them has seen.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from memlm.config import MemoryModelRecipe
 from memlm.data.token_store import prepare
-from memlm.recipes.autoencoder import autoencoder
-from memlm.recipes.memory_model import memory_model, without_memory
-from memlm.recipes.scale import Scale
+from memlm.recipes.memory_model import without_memory
 from memlm.runtime.results import Provenance
 from memlm.training.train import train
 from memlm_evidence.benchmarks.recall import Recall
 from memlm_evidence.experiments.exact_recall import RecallPlan, RecallResult
+from memlm_evidence.experiments.memory_model.run import autoencoder_recipe, combined_recipe
 from memlm_evidence.experiments.memory_model.training import trained_encoder
 
 
 def run(out: Path, plan: RecallPlan | None = None, *, quiet: bool = False) -> RecallResult:
     """Train every model and ask it. What was trained before is not trained again."""
     plan = plan or RecallPlan()
-
-    def recipe(**changes: Any) -> MemoryModelRecipe:
-        names = ("chunk_len", "memory_dim", "window_chunks", "num_positions", "pointer_span", "dim", "num_tokens")
-        usual = {name: getattr(plan, name) for name in (*names, "recall_fraction", "seed")}
-        return memory_model(**usual, **changes)
-
-    encoder = None
-    if plan.autoencoder_tokens:
-        scale = Scale(
-            chunk_len=plan.chunk_len, memory_dim=plan.memory_dim, num_tokens=plan.autoencoder_tokens, seed=plan.seed
-        )
-        encoder = trained_encoder(autoencoder(scale), out, quiet=quiet)
+    recipe = partial(combined_recipe, plan, pointer_span=plan.pointer_span, recall_fraction=plan.recall_fraction)
+    encoder = trained_encoder(autoencoder_recipe(plan), out, quiet=quiet) if plan.autoencoder_tokens else None
     recipes = {
         "combined": recipe(reading_fraction=plan.reading_fraction, encoder_from=encoder),
         "causal": recipe(retention=0.0),

@@ -9,7 +9,7 @@ from memlm.runtime.wording import human, number, percent, share
 from memlm_evidence.experiments.memory_model import MemoryModelResult, VariantRow
 from memlm_evidence.pages.figures import Figure, line_figure
 from memlm_evidence.pages.page import Page, Section
-from memlm_evidence.pages.seeds import line_over_seeds, over_seeds, seeds_table
+from memlm_evidence.pages.seeds import line_over_seeds, of, over_seeds, seeds_table
 
 CONDITIONS: Mapping[str, str] = {
     "no_memory": "The decoder sees a chunk's own tokens alone.",
@@ -118,9 +118,9 @@ def _variants(varied: Sequence[Sequence[VariantRow]], names: Sequence[str]) -> T
     gap = {"gap": lambda same: _over(same, lambda row: row.gap and row.gap.value, percent)}
     columns = {
         **{human(name): column(name) for name in names},
-        "next-token nats": lambda same: _over(same, lambda row: row.causal_nats, _nats),
+        "next-token nats": of("causal_nats", _nats),
         **(gap if any(row.gap for row in varied[0]) else {}),
-        "memories give back": lambda same: _over(same, lambda row: row.retention_accuracy, share),
+        "memories give back": of("retention_accuracy", share),
         "positions a memory": lambda same: str(same[0].decoder_positions_per_chunk),
     }
     return seeds_table(varied, columns, "Memories are read by the model's own decoder.")

@@ -23,6 +23,7 @@ from memlm.text.memory_model import TextMemoryModel
 from memlm.training.accelerator import world_size
 from memlm.training.train import train
 from memlm_evidence.benchmarks.paper import require_machine
+from memlm_evidence.experiments.exact_recall import RecallPlan
 from memlm_evidence.experiments.memory_model import Difference, MemoryModelResult, PaperPlan, Plan, VariantRow
 from memlm_evidence.experiments.memory_model.training import Data, Trained, trained_encoder
 from memlm_evidence.experiments.readers import Readers
@@ -34,18 +35,19 @@ RECURRENT = "recurrent"
 """Memory tokens carried from chunk to chunk: a model of its own, trained as `combined`'s decoder."""
 
 
-def combined_recipe(plan: Plan, **changes: Any) -> MemoryModelRecipe:
+def combined_recipe(plan: Plan | RecallPlan, **changes: Any) -> MemoryModelRecipe:
     """Memories trained for next tokens and to give back their text."""
     usual = ("chunk_len", "memory_dim", "window_chunks", "num_positions", "dim", "num_tokens", "seed")
     return memory_model(**{**{name: getattr(plan, name) for name in usual}, **changes})
 
 
-def autoencoder_recipe(plan: Plan) -> AutoencoderRecipe:
+def autoencoder_recipe(plan: Plan | RecallPlan) -> AutoencoderRecipe:
     """The autoencoder whose encoder the curriculum freezes."""
-    scale = Scale(
-        chunk_len=plan.chunk_len, memory_dim=plan.memory_dim, num_tokens=plan.autoencoder_tokens, seed=plan.seed
+    num_tokens = plan.autoencoder_tokens
+    assert num_tokens
+    return autoencoder(
+        Scale(chunk_len=plan.chunk_len, memory_dim=plan.memory_dim, num_tokens=num_tokens, seed=plan.seed)
     )
-    return autoencoder(scale)
 
 
 def _curriculum(plan: Plan, encoder: str) -> MemoryModelRecipe:
