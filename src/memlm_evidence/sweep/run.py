@@ -48,15 +48,8 @@ def run_sweep(
     """Measure every run that has not been yet, and write `report.html`; returns its path.
 
     `out` receives `sweep.json`, and of each run `cells/KEY.json` and `cells/KEY/` with its model. A run that cannot be
-    trained, or diverges, is kept as failed.
-
-    Args:
-        sweep: what to measure.
-        out: a folder, which other processes and machines may be at work in.
-        shard: the share of the runs to measure here.
-        num_workers: as `run_jobs` takes it.
-        retry: measure runs again that have failed.
-        quiet: show no progress.
+    trained, or diverges, is kept as failed, and with `retry` measured again. Other processes and machines may be at
+    work in the folder, each with a `shard` of the runs, and with workers of its own as `run_jobs` takes them.
 
     Raises:
         ValueError: a value fits in no run, there is no text, or `out` holds something else.

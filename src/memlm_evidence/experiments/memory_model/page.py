@@ -1,6 +1,6 @@
 """The page on memory models: what memories are worth to next tokens, what they give back, and what they cost."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -71,16 +71,19 @@ def _conditions(seeds: Sequence[Any], names: Sequence[str]) -> Table:
         "Nats of chunks that have a past to read. Below a number: the range over seeds; of a gain, with one seed, its "
         "95% interval over documents. Memories are read by the same reader, trained on each condition's."
     )
-    rows = [[human(name), *_condition([seed for seed in seeds if name in seed.causal_nats], name)] for name in names]
-    return Table(header, rows, caption)
 
+    def row(name: str) -> list[str]:
+        having = [seed for seed in seeds if name in seed.causal_nats]
+        gains = [seed.gain.get(name) for seed in having]
+        return [
+            human(name),
+            _over(having, lambda seed: seed.causal_nats[name], _nats),
+            over_seeds([gain and gain.value for gain in gains], _nats, gains[0] and gains[0].interval),
+            _over(having, lambda seed: seed.retention_accuracy.get(name), share),
+            _over(having, lambda seed: seed.train_flops.get(name), _flops),
+        ]
 
-def _condition(seeds: Sequence[Any], name: str) -> Iterator[str]:
-    yield _over(seeds, lambda seed: seed.causal_nats.get(name), _nats)
-    gains = [seed.gain.get(name) for seed in seeds]
-    yield over_seeds([gain and gain.value for gain in gains], _nats, gains[0] and gains[0].interval)
-    yield _over(seeds, lambda seed: seed.retention_accuracy.get(name), share)
-    yield _over(seeds, lambda seed: seed.train_flops.get(name), _flops)
+    return Table(header, list(map(row, names)), caption)
 
 
 def _by_chunk(seeds: Sequence[Any], names: Sequence[str]) -> Figure:

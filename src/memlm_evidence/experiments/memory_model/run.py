@@ -5,8 +5,7 @@ One decoder under several conditions, trained on equal causal tokens: no memory,
 combined training, from a frozen autoencoder with a curriculum, the whole context as tokens, and recurrent memory.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,40 +67,21 @@ CONDITIONS: Mapping[str, Callable[[Plan, str], MemoryModelRecipe]] = {
 """Plan, and where a trained autoencoder is → recipe."""
 
 
-@dataclass(frozen=True)
-class Variant:
-    """The combined condition with a few changes, of fewer tokens."""
-
-    label: Mapping[str, Any]
-    """What it differs in, as its row says it."""
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    against: "Variant | None" = None
-    """What its next tokens are compared with."""
-
-    def recipe(self, plan: Plan) -> MemoryModelRecipe:
-        """What trains it."""
-        return combined_recipe(plan, num_tokens=plan.variant_tokens, **self.changes)
-
-    def name(self, plan: Plan) -> str:
-        """Of its folder; where variants of several questions are the same, they are trained once."""
-        usual = {"retention": 1.0, "insertion": "unpooled", "dim": plan.dim, "num_positions": plan.num_positions}
-        changed = {name: value for name, value in self.changes.items() if value != usual[name]}
-        return "-".join(["sweep", *(f"{name}-{value}" for name, value in changed.items())])
+Variant = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""What its row says of it, and the changes that make it of the combined condition."""
 
 
 def variants(plan: Plan) -> Mapping[str, list[Variant]]:
     """By the field of the result that they are rows of."""
-
-    def sizes() -> Iterator[Variant]:
-        for dim in plan.dims:
-            causal = Variant({"dim": dim, "objective": "causal"}, {"dim": dim, "retention": 0.0})
-            yield from (causal, Variant({"dim": dim, "objective": "combined"}, {"dim": dim}, causal))
-
     return {
-        "trade_off": [Variant({"retention_weight": weight}, {"retention": weight}) for weight in plan.weights],
-        "by_size": list(sizes()),
+        "trade_off": [({"retention_weight": weight}, {"retention": weight}) for weight in plan.weights],
+        "by_size": [
+            ({"dim": dim, "objective": objective}, {"dim": dim, **changes})
+            for dim in plan.dims
+            for objective, changes in (("causal", {"retention": 0.0}), ("combined", {}))
+        ],
         "by_insertion": [
-            Variant({"insertion": kind, "number": number}, {"insertion": kind, "num_positions": number})
+            ({"insertion": kind, "number": number}, {"insertion": kind, "num_positions": number})
             for kind, number in plan.insertions
         ],
     }
@@ -203,18 +183,24 @@ def _difference(one: Trained, other: Trained, *, relative: bool = False) -> Diff
 
 
 def _variant(variant: Variant, data: Data, out: Path, plan: Plan) -> VariantRow:
-    """Train a variant, or load it, and measure it."""
+    """Train a variant of fewer tokens, or load it, and measure it; by sizes, against causal training of the same."""
+    usual = {"retention": 1.0, "insertion": "unpooled", "dim": plan.dim, "num_positions": plan.num_positions}
 
-    def trained(each: Variant) -> Trained:
-        return data.train(each.recipe(plan), _folder(out, each.name(plan), plan))
+    def trained(changes: Mapping[str, Any]) -> Trained:
+        # Where variants of several questions are the same, they are trained once.
+        changed = [f"{name}-{value}" for name, value in changes.items() if value != usual[name]]
+        recipe = combined_recipe(plan, num_tokens=plan.variant_tokens, **changes)
+        return data.train(recipe, _folder(out, "-".join(["sweep", *changed]), plan))
 
-    made = trained(variant)
+    label, changes = variant
+    made = trained(changes)
+    causal = trained({**changes, "retention": 0.0}) if label.get("objective") == "combined" else None
     found, spread = prediction_measures(made.prediction)
     measures: Mapping[str, Any] = {
-        **variant.label,
+        **label,
         "causal_nats": found["causal_nats_per_token"],
         "interval": spread["causal_nats_per_token"],
-        "gap": _difference(made, trained(variant.against), relative=True) if variant.against else None,
+        "gap": _difference(made, causal, relative=True) if causal else None,
         "retention_accuracy": _own_retention(made, data).token_accuracy if made.model.model.encoder else None,
         "decoder_positions_per_chunk": _positions(made),
         "train_flops": made.train_flops,
