@@ -1,5 +1,6 @@
 """`memlm bench everyday`."""
 
+import operator
 from dataclasses import dataclass
 
 import torch
@@ -56,13 +57,17 @@ class Everyday(Benchmark, UsesModel):
         measured = {kind: exactness({fill: some.exact for fill, some in row.items()}) for kind, row in checked.items()}
         exact = {kind: found["exact_by_fill"] for kind, found in measured.items()}
         worst = min((share, kind, fill) for kind, row in exact.items() for fill, share in row.items())
-        lines = {kind: everyday_lines(kind)[: 2 * self.num_texts] for kind in EVERYDAY_KINDS}
+        exact_lines = {}
+        for kind in EVERYDAY_KINDS:
+            lines = everyday_lines(kind)[: 2 * self.num_texts]
+            again = model.regenerate(model.encode(lines))
+            exact_lines[kind] = sum(map(operator.eq, lines, again)) / len(lines)
         novel = model.evaluate([document.text for document in evaluation_documents("novel")])
         return {
             "exact_by_fill": exact,
             "intervals_by_fill": {kind: found["exact_by_fill_intervals"] for kind, found in measured.items()},
             "worst": dict(zip(("exact", "kind", "fill"), worst, strict=True)),
-            "exact_lines": {kind: _exact_lines(model, texts) for kind, texts in lines.items()},
+            "exact_lines": exact_lines,
             **calibration(Checked.concat([some for row in checked.values() for some in row.values()])),
             **{f"novel_{name}": novel.measures[name] for name in ("token_accuracy", "exact_match")},
             "num_texts": self.num_texts,
@@ -84,8 +89,3 @@ class Everyday(Benchmark, UsesModel):
                     row[fill] = model.check(beginnings(split, chunk_len, fill), noise=self.noise)
                     advance(self.num_texts * fill, f"{kind} of {fill}")
         return checked
-
-
-def _exact_lines(model: TextAutoencoder, lines: list[str]) -> float:
-    again = model.regenerate(model.encode(lines))
-    return sum(one == other for one, other in zip(lines, again, strict=True)) / len(lines)

@@ -44,14 +44,16 @@ class MemoryTraining(Benchmark):
         `loss_difference` of loop and ours is relative, in fp32, with the same trained weights.
         """
         recipe = memory_model()
-        rows = [_row(_in_windows(recipe, chunks)) for chunks in self.window_chunks]
+        rows = [_row(recipe, chunks) for chunks in self.window_chunks]
         cfg = recipe.stages[-1].training
         precision = precision_on(build_accelerator(cfg).device, cfg.precision)
         model = {"model": asdict(recipe.model), "precision": precision}
         return {**rows[0], "rows": rows, **model, **made_here(seed=cfg.seed, precision=precision)}
 
 
-def _row(recipe: MemoryModelRecipe) -> dict[str, Any]:
+def _row(recipe: MemoryModelRecipe, num_chunks: int) -> dict[str, Any]:
+    model = replace(recipe.model, max_memories=num_chunks - 1)
+    recipe = replace(recipe, windows=replace(recipe.windows, num_chunks=num_chunks), model=model)
     weights, shape, cfg = recipe.stages[-1].weights, recipe.model.shape, recipe.stages[-1].training
     batch = random_batch(cfg.batch_tokens, recipe.row_shape, shape.vocab_size, seed=cfg.seed)
     ours, loop, next_tokens = combined(weights), chunk_by_chunk(weights), combined(Weights(causal=1.0))
@@ -63,10 +65,14 @@ def _row(recipe: MemoryModelRecipe) -> dict[str, Any]:
         "recurrent": (RecurrentConfig(vocab_size=shape.vocab_size, decoder=recipe.model.decoder), next_tokens),
         "encoder_decoder": (encoder_decoder(recipe).model, next_tokens),
     }
-    steps = {name: _steps(recipe, *each, batch) for name, each in trained.items()}
+    steps = {}
+    for name, (each, objective) in trained.items():
+        torch.manual_seed(cfg.seed)
+        built = RecurrentModel(each) if isinstance(each, RecurrentConfig) else MemoryModel(each)
+        steps[name] = TrainingSteps(built, objective, cfg, batch, STEPS)
     step = {name: seconds / STEPS for name, seconds in side_by_side(steps, ROUNDS).items()}
     return {
-        "window_chunks": recipe.windows.num_chunks,
+        "window_chunks": num_chunks,
         "combined_step_ratio": step["chunk_by_chunk"] / step["ours"],
         "recurrent_step_ratio": step["recurrent"] / step["causal"],
         "encoder_decoder_step_ratio": step["encoder_decoder"] / step["causal"],
@@ -76,20 +82,6 @@ def _row(recipe: MemoryModelRecipe) -> dict[str, Any]:
         "loss_difference": loss_difference(steps["ours"].stepper.model, batch, ours, loop),
         "batch_tokens": batch.num_tokens,
     }
-
-
-def _in_windows(recipe: MemoryModelRecipe, num_chunks: int) -> MemoryModelRecipe:
-    model = replace(recipe.model, max_memories=num_chunks - 1)
-    return replace(recipe, windows=replace(recipe.windows, num_chunks=num_chunks), model=model)
-
-
-def _steps(
-    recipe: MemoryModelRecipe, shape: MemoryModelConfig | RecurrentConfig, objective: Objective, batch: Batch
-) -> TrainingSteps:
-    cfg = recipe.stages[-1].training
-    torch.manual_seed(cfg.seed)
-    model = RecurrentModel(shape) if isinstance(shape, RecurrentConfig) else MemoryModel(shape)
-    return TrainingSteps(model, objective, cfg, batch, STEPS)
 
 
 def chunk_by_chunk(weights: Weights) -> Objective:

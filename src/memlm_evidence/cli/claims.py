@@ -42,20 +42,16 @@ class Claims(Command):
 
     def run(self) -> Answer:
         """Measure, decide, show."""
+        import torch
+
         from memlm_evidence.experiments.reproduce import RESULTS, reproduce_claims
 
         out = self.out or Path("runs") / self.preset
         seeds = self.seeds or ((0, 1, 2) if self.preset == "standard" else (0,))
-        claims = reproduce_claims(
-            out, self.preset, self.names, seeds=seeds, num_workers=self._num_workers(), say=self.say
-        )
-        return decided(self, [out / RESULTS], out, claims) if claims else {}
-
-    def _num_workers(self) -> int:
-        import torch
-
         whole_machine = self.preset == "paper" or torch.accelerator.is_available()
-        return num_processes(self.workers or int(whole_machine))
+        workers = num_processes(self.workers or int(whole_machine))
+        claims = reproduce_claims(out, self.preset, self.names, seeds=seeds, num_workers=workers, say=self.say)
+        return decided(self, [out / RESULTS], out, claims) if claims else {}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -56,7 +56,8 @@ def reproduce_claims(
         raise ValueError(f"the preset {preset} measures nothing that decides {', '.join(names)}; take another preset")
     make_folder(out)
     try:
-        with _mine(out):
+        # The folder is for this run alone; of several processes the first holds it for all.
+        with FileLock(out / ".lock", timeout=0) if is_main_process() else nullcontext():
             _take(out, preset)
             if world_size() == 1:
                 run_jobs(wanted, out / RESULTS, num_workers=num_workers, quiet=True)
@@ -66,11 +67,6 @@ def reproduce_claims(
     except Timeout:
         raise ValueError(f"another run is at work in {out}; wait for it, or give another folder") from None
     return claims if world_size() == 1 else []
-
-
-def _mine(out: Path) -> AbstractContextManager[Any]:
-    """The folder for this run alone; of several processes the first holds it for all."""
-    return FileLock(out / ".lock", timeout=0) if is_main_process() else nullcontext()
 
 
 def _take(out: Path, preset: str) -> None:

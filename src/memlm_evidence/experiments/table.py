@@ -2,13 +2,12 @@
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from memlm.runtime.files import atomic_write
-from memlm.runtime.results import Provenance
 from memlm.runtime.tables import Table
 from memlm.runtime.wording import duration, human, number
 from memlm_evidence.claims import Claim, Decision, ExperimentResult
@@ -21,7 +20,7 @@ from memlm_evidence.experiments.memory_model import MEMORY_MODEL
 from memlm_evidence.experiments.non_invertible import NON_INVERTIBLE
 from memlm_evidence.experiments.settle_causal import SETTLE_CAUSAL
 from memlm_evidence.pages.figures import interval_figure
-from memlm_evidence.pages.page import Page, Section
+from memlm_evidence.pages.page import Page, Section, made_by
 
 EXPERIMENTS: tuple[Experiment[Any, Any], ...] = (
     EMBEDDINGS,
@@ -146,18 +145,18 @@ def _decided(decision: Decision) -> Section:
 
 def _costs(results: Results) -> Table:
     """What made each result, and how long it took."""
-    header = ["experiment", "took", "memlm", "torch", "machine", "settings"]
+    header = ["experiment", "took", "memlm", "torch, Python", "machine", "settings"]
     rows = [
-        [name, duration(row.seconds), *_provenance(row.provenance)] for name, seeds in results.items() for row in seeds
+        [
+            name,
+            duration(row.seconds),
+            *(told for _, told in made_by(row.provenance)[:3]),
+            json.dumps(row.provenance.settings),
+        ]
+        for name, seeds in results.items()
+        for row in seeds
     ]
     return Table(header, rows)
-
-
-def _provenance(made: Provenance) -> Iterator[str]:
-    yield f"{made.memlm}{f', {made.commit}' if made.commit else ''}"
-    yield made.torch
-    yield f"{made.machine}, {made.num_threads} {'thread' if made.num_threads == 1 else 'threads'}"
-    yield json.dumps(made.settings)
 
 
 def _interval(low: float, high: float) -> str:

@@ -131,14 +131,12 @@ def accuracy_by_position(results: Sequence[Result]) -> Figure | None:
     lines = [Line(label, range(1, len(values) + 1), values) for label, values in curves.items() if values]
     if not lines:
         return None
-    ends = "; ".join(f"{line.label} {_range(line.y)}" for line in lines)
-    alt = f"Token accuracy by position in the chunk: {ends}."
+    ends = []
+    for line in lines:
+        low, high = in_words(min(line.y)), in_words(max(line.y))
+        ends.append(f"{line.label} {low if low == high else f'from {low} to {high}'}")
+    alt = f"Token accuracy by position in the chunk: {'; '.join(ends)}."
     return line_figure(lines, alt, x_label="position in the chunk", y_label="token accuracy", y_limits=(0.0, 1.0))
-
-
-def _range(values: Sequence[float]) -> str:
-    low, high = in_words(min(values)), in_words(max(values))
-    return low if low == high else f"from {low} to {high}"
 
 
 def _comparison(run: Run, other: Run) -> Any:

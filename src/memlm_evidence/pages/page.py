@@ -94,21 +94,15 @@ def environment(kind: Format) -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    made.filters |= {name: getattr(wording, name) for name in _FILTERS} | {"one_line": _one_line, "trusted": Markup}
+    made.filters |= {name: getattr(wording, name) for name in _FILTERS} | {"trusted": Markup}
+    made.filters["one_line"] = lambda text: type(text)(" ".join(text.split()))  # what is escaped already stays so
     made.filters["rendered"] = lambda page: Markup(made.get_template(f"{page.template}.jinja").render(page.data))
     made.globals |= {"base": f"base.{kind}.jinja", "marked": wording.marked, "measure": measure}
-    made.globals["number_columns"] = _number_columns
+    made.globals["number_columns"] = lambda table: [
+        all(_NUMERIC.fullmatch(row[place]) for row in table.rows) for place in range(len(table.header))
+    ]
     made.globals["m"] = made.get_template(f"macros.{kind}.jinja").module
     return made
-
-
-def _one_line(text: str) -> str:
-    """Prose without its line breaks; what is escaped already stays so."""
-    return type(text)(" ".join(text.split()))
-
-
-def _number_columns(table: Table) -> list[bool]:
-    return [all(_NUMERIC.fullmatch(row[index]) for row in table.rows) for index in range(len(table.header))]
 
 
 def _own_names(svg: str, number: int) -> str:
