@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
+from memlm.runtime.files import atomic_write
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -102,6 +104,4 @@ class ReadsText(Command):
 
 def write_result(result: "Result | Record", path: Path) -> None:
     """Write a result to a file, whole or not at all."""
-    from memlm.runtime.files import atomic_write
-
     atomic_write(path, json.dumps(result.to_dict(), indent=2) + "\n")

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from memlm.cli.command import Answer, FlawError, ReadsText, UsesModel
+from memlm.data.corpus import FileReader
+from memlm.runtime.progress import track
 from memlm.runtime.wording import counted
 
 if TYPE_CHECKING:
@@ -49,8 +51,6 @@ class Remember(UsesModel, ReadsText):
 
     def run(self) -> Answer:
         """Write it."""
-        from memlm.data.corpus import FileReader
-        from memlm.runtime.progress import track
         from memlm.store.file import MemoryFile
 
         if self.out.is_file() and not self.append:
@@ -116,7 +116,6 @@ class Recall(ReadsMemories):
 
     def run(self) -> Answer:
         """Write it."""
-        from memlm.runtime.progress import track
         from memlm.store.store import DamagedChunkError
 
         notes = self.open()

@@ -10,6 +10,9 @@ import tyro
 
 from memlm.cli.command import Answer, Command, ReadsText, UsesModel
 from memlm.cli.memory import chunk_range
+from memlm.cli.show import print_metrics, print_samples
+from memlm.config import MemoryModelConfig
+from memlm.runtime.wording import in_words
 
 if TYPE_CHECKING:
     from memlm.text.memory import Memory, Regenerated
@@ -30,7 +33,6 @@ class Evaluate(UsesModel, ReadsText):
 
     def run(self) -> Answer:
         """Evaluate and show."""
-        from memlm.config import MemoryModelConfig
         from memlm.text.autoencoder import TextAutoencoder
         from memlm.text.checkpoint_folder import config_class
         from memlm.text.evaluation_sets import evaluate_sets, foreign_sets
@@ -69,7 +71,6 @@ class Regenerate(UsesModel, ReadsText):
     def run(self) -> Answer:
         """Regenerate and show."""
         import memlm
-        from memlm.cli.show import print_samples
         from memlm.text.samples import regenerated
 
         model, texts = memlm.load(self.model, device=self.device), self.documents(self.text)
@@ -158,9 +159,6 @@ class Generate(UsesModel, ReadsText):
 
 def show_results(command: Command, results: list[Any]) -> None:
     """An autoencoder's measures as a table; of a model that predicts, what next tokens cost."""
-    from memlm.cli.show import print_metrics
-    from memlm.runtime.wording import in_words
-
     measures = results[0].measures
     if "causal_nats_per_token" not in measures:
         print_metrics(command.console(), results)

@@ -3,16 +3,17 @@
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
+from rich.table import Table as RichTable
+from rich.text import Text
 
 from memlm.runtime.results import Result
 from memlm.runtime.tables import Table, fill_table, metrics_table
 from memlm.runtime.wording import marked, printable, verdict
-
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.table import Table as RichTable
-    from rich.text import Text
 
 INTERVALS = "below a number: its 95% interval"
 _NARROW = 16
@@ -21,14 +22,12 @@ _UNBOUNDED = 10_000
 _MEASURES = ("token_accuracy", "exact_match", "retained_bits_per_token", "bits_per_dim")
 
 
-def print_samples(console: "Console", samples: Iterable[Mapping[str, Any]]) -> None:
+def print_samples(console: Console, samples: Iterable[Mapping[str, Any]]) -> None:
     """Rows of samples.jsonl: where wrong, what came out struck through in red, what it should be behind it.
 
     Without colour the two are marked as wdiff does: `[-came out-]{+should be+}`. What is right, but unsure, is yellow,
     or `[?so?]`.
     """
-    from rich.text import Text
-
     for sample in samples:
         title = Text(printable(sample["document"]), style="bold")
         console.print(title.append(f"  {verdict(sample)}", style="not bold dim"))
@@ -36,9 +35,7 @@ def print_samples(console: "Console", samples: Iterable[Mapping[str, Any]]) -> N
         console.print()
 
 
-def _regenerated(sample: Mapping[str, Any], *, plain: bool) -> "Text":
-    from rich.text import Text
-
+def _regenerated(sample: Mapping[str, Any], *, plain: bool) -> Text:
     text = Text()
     for (original, regenerated), unsure in zip_longest(sample["pieces"], sample.get("unsure", ())):
         if original == regenerated:
@@ -53,7 +50,7 @@ def _regenerated(sample: Mapping[str, Any], *, plain: bool) -> "Text":
     return text
 
 
-def print_metrics(console: "Console", results: Sequence[Result]) -> None:
+def print_metrics(console: Console, results: Sequence[Result]) -> None:
     """The main measures by result, and exact texts by length, with their 95% intervals."""
     print_table(console, metrics_table(results, measures=_MEASURES), INTERVALS)
     if table := fill_table(results):
@@ -61,16 +58,13 @@ def print_metrics(console: "Console", results: Sequence[Result]) -> None:
 
 
 def print_table(
-    console: "Console", table: Table, note: str, *, text_columns: Sequence[int] = (0,), styles: Sequence[str] = ()
+    console: Console, table: Table, note: str, *, text_columns: Sequence[int] = (0,), styles: Sequence[str] = ()
 ) -> None:
     """A table and a note below it. Columns are numbers, which are never broken, except `text_columns`.
 
     Where the terminal is too narrow for it, each row is listed: its first cell, then a line for each other one.
     `styles` are rich's, one for each row.
     """
-    from rich.measure import Measurement
-    from rich.text import Text
-
     shown: list[RenderableType] = [_side_by_side(table, text_columns, styles)]
     if Measurement.get(console, console.options.update(max_width=_UNBOUNDED), shown[0]).minimum > console.width:
         shown = list(_listed(table, text_columns, styles))
@@ -81,11 +75,7 @@ def print_table(
     console.print(Text(note, style="table.caption"))
 
 
-def _side_by_side(table: Table, text_columns: Sequence[int], styles: Sequence[str]) -> "RichTable":
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
+def _side_by_side(table: Table, text_columns: Sequence[int], styles: Sequence[str]) -> RichTable:
     shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for index, title in enumerate(table.header):
         natural = max((_width(row[index]) for row in table.rows), default=0)
@@ -100,12 +90,8 @@ def _side_by_side(table: Table, text_columns: Sequence[int], styles: Sequence[st
     return shown
 
 
-def _listed(table: Table, text_columns: Sequence[int], styles: Sequence[str]) -> "Iterator[RenderableType]":
+def _listed(table: Table, text_columns: Sequence[int], styles: Sequence[str]) -> Iterator[RenderableType]:
     """Each row by itself: its first cell, and below it the others behind their titles."""
-    from rich.console import Group
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
     numbers = [index for index in range(len(table.header)) if index not in text_columns]
     for row, style in zip_longest(table.rows, styles, fillvalue=""):
         grid = RichTable.grid(padding=(0, 2))
@@ -123,8 +109,6 @@ def _width(cell: str) -> int:
     return max(map(len, printable(cell).split("\n")))
 
 
-def _cell(content: str, style: str = "") -> "Text":
-    from rich.text import Text
-
+def _cell(content: str, style: str = "") -> Text:
     main, _, below = content.partition("\n")
     return Text(printable(main), style=style).append(f"\n{printable(below)}" if below else "", style="not bold dim")

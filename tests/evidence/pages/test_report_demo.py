@@ -118,7 +118,6 @@ def test_a_recorded_reference_is_said_to_be_recorded(folder: Path, recorded: Pat
 def test_a_report_does_without_torch(folder: Path) -> None:
     code = (
         "import pathlib, sys; from memlm_evidence.pages.demo import demo_page; "
-        "import memlm.cli.show; "
         "assert not {'matplotlib', 'rich'} & set(sys.modules); "
         "folder = pathlib.Path(sys.argv[1]); demo_page(folder).write(folder); "
         "assert not {'torch', 'transformers', 'matplotlib.pyplot'} & set(sys.modules)"
