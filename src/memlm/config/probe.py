@@ -1,7 +1,7 @@
 """Probes: which embeddings to read, with which readers, on how much data."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import pydantic
 import tyro
@@ -14,16 +14,7 @@ positional projection of them, or a sentence-transformers model's own way."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReaderConfig(Config):
-    """What every kind of reader has."""
-
-    sees_text: ClassVar[bool] = False
-    """Whether it sees the tokens before the one it writes: without a memory it is then a language model, which has to
-    be trained to know what the memory adds. One that does not can only know the tokens' frequencies."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ParallelReader(ReaderConfig):
+class ParallelReader(Config):
     """The paper's reader: positions unpooled from the one embedding, a bidirectional stack, all tokens at once."""
 
     kind: Annotated[Literal["parallel"], KIND] = "parallel"
@@ -38,7 +29,7 @@ class ParallelReader(ReaderConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearReader(ReaderConfig):
+class LinearReader(Config):
     """One linear map from the embedding to each position, and from there to the tokens."""
 
     kind: Annotated[Literal["linear"], KIND] = "linear"
@@ -50,10 +41,9 @@ class LinearReader(ReaderConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoregressiveReader(ReaderConfig):
+class AutoregressiveReader(Config):
     """A causal decoder with the embedding, unfolded, before the text; it regenerates greedily, token by token."""
 
-    sees_text: ClassVar[bool] = True
     kind: Annotated[Literal["autoregressive"], KIND] = "autoregressive"
     dim: int = 128
     num_layers: int = 3

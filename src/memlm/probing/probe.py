@@ -204,7 +204,8 @@ class EncoderProbe:
             return self._trained[spec]
         embeddings = self._given(spec)
         without = None
-        if spec.reader.sees_text and spec.control != "causal":
+        if isinstance(spec.reader, AutoregressiveReader) and spec.control != "causal":
+            # Without a memory it is a language model, which has to be trained; others only know tokens' frequencies.
             without, _ = self.trained(spec._replace(view=self.views[0], control="causal", degradation=None))
         trained = train_reader(
             self.data,

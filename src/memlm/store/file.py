@@ -16,7 +16,7 @@ from memlm.store.packing import Bits
 from memlm.store.reader import MemoryReader
 from memlm.store.segments import SEGMENT_CHUNKS
 from memlm.store.store import MemoryStore
-from memlm.store.writer import Writer, remove_leftovers, write_file, writing
+from memlm.store.writer import Writer, refuse_existing, remove_leftovers, write_file, writing
 from memlm.text.autoencoder import TextAutoencoder
 
 Documents = Mapping[str, str] | Iterable[tuple[str, str]]
@@ -141,7 +141,7 @@ class MemoryFile(MemoryReader):
             OSError: the disk is full or not writable.
         """
         path = place_for("file", Path(path))
-        _refuse_existing(path)
+        refuse_existing(path)
         require_options(bits, target)
         named = _named_texts(documents)
         if not isinstance(model, TextAutoencoder):
@@ -150,7 +150,7 @@ class MemoryFile(MemoryReader):
         if path.parent.is_dir():
             remove_leftovers(path)
         about = replace(codec.about, encoder=name or model.source)
-        write_file(path, about, _new(path, _encoded(codec, named, advance)))
+        write_file(path, about, _encoded(codec, named, advance), new=True)
         return cls(MemoryStore(path), model)
 
     def append(self, text: str, *, name: str = "", target: float = 0.9) -> None:
@@ -276,14 +276,3 @@ def _encoded(codec: Codec, named: Iterator[tuple[str, str]], advance: Advance | 
                 chunks, continues = [], True
         if chunks or not continues:
             yield Part(name, Block.of(chunks), continues)
-
-
-def _new(path: Path, parts: Iterator[Part]) -> Iterator[Part]:
-    """The same, and at the end nobody else has made this file meanwhile."""
-    yield from parts
-    _refuse_existing(path)
-
-
-def _refuse_existing(path: Path) -> None:
-    if path.exists():
-        raise ValueError(f"{path} exists; open it and append to it, or choose another name")

@@ -78,8 +78,8 @@ def writing(store: MemoryStore) -> Iterator[Writer]:
         yield Writer(now, file)
 
 
-def write_file(path: Path, about: About, parts: Iterable[Part]) -> None:
-    """Write a file, all or nothing.
+def write_file(path: Path, about: About, parts: Iterable[Part], *, new: bool = False) -> None:
+    """Write a file, all or nothing; a new one only where nobody else has made one meanwhile.
 
     Raises:
         OSError: the disk is full or not writable; what was there still is.
@@ -87,6 +87,14 @@ def write_file(path: Path, about: About, parts: Iterable[Part]) -> None:
     with atomic_file(path) as temporary, temporary.open("xb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # spares it from `remove_leftovers`
         file.writelines(file_frames(about, parts))
+        if new:
+            refuse_existing(path)
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise ValueError where a new file is to be, and one is there."""
+    if path.exists():
+        raise ValueError(f"{path} exists; open it and append to it, or choose another name")
 
 
 @contextmanager
