@@ -212,18 +212,14 @@ class WindowReader:
         answer = torch.from_numpy(windows.answer).to(device)
         tokens = torch.from_numpy(windows.tokens).to(device).masked_fill(answer, 0)
         mask = torch.from_numpy(windows.mask).to(device)
+        read = slice(None) if self.full_context and not blind else slice(-1, None)
         at_once = batch_chunks(tokens[0].numel(), self.model.config.shape.vocab_size)
         for begin in range(0, len(tokens), at_once):
             batch = slice(begin, begin + at_once)
-            self._answer(tokens[batch], mask[batch], answer[batch], blind)
+            memory, present = self._memories(tokens[batch, :-1], mask[batch, :-1], blind)
+            rows, asked = tokens[batch, read].flatten(1), answer[batch, read].flatten(1)
+            tokens[batch, read] = greedy(self.model, rows, asked, memory, present).view_as(tokens[batch, read])
         return tokens.cpu().numpy()
-
-    def _answer(self, tokens: Tensor, mask: Tensor, answer: Tensor, blind: bool) -> None:
-        """Write answers into `tokens`."""
-        read = slice(None) if self.full_context and not blind else slice(-1, None)
-        rows, asked = tokens[:, read].flatten(1), answer[:, read].flatten(1)
-        memory, present = self._memories(tokens[:, :-1], mask[:, :-1], blind)
-        tokens[:, read] = greedy(self.model, rows, asked, memory, present).view_as(tokens[:, read])
 
     def _memories(self, past: Tensor, mask: Tensor, blind: bool) -> tuple[Memories, Present]:
         if self.model.encoder is None:

@@ -6,7 +6,6 @@ channel. The estimate is memlm's own, what the same reader pays without a memory
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,23 +26,13 @@ CHANNELS: dict[str, Callable[[int], Channel]] = {
     "half erased": lambda vocab_size: erasure(vocab_size, 0.5),
 }
 Symbols = Int[np.ndarray, "chunk token"]
+Nats = Float[np.ndarray, " chunk"]
 _READING, _MEASURED = range(2)
 
 
 def calibration_runs(plan: CalibrationPlan) -> list["CalibrationRun"]:
     """Every source at every length."""
     return [CalibrationRun(source, length, plan) for length in plan.chunk_lens for source in plan.sources()]
-
-
-class Read(NamedTuple):
-    """Nats of each test chunk."""
-
-    paid: Float[np.ndarray, " chunk"]
-    """By the reader."""
-    told: Float[np.ndarray, " chunk"]
-    """What the memory tells of the text."""
-    least: Float[np.ndarray, " chunk"]
-    """What anybody pays, in the mean, who has this memory: ln 1 / P(text | memory)."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +50,7 @@ class CalibrationRun:
 
     def rows(self) -> Iterator[CalibrationRow]:
         """Read what every channel lets through."""
-        without = self.read(None).paid
+        without, _, _ = self.read(None)
         for name, channel in CHANNELS.items():
             paid, exact, least = self.read(channel(self.source.vocab_size))
             found, missed = retained_bits(paid, without), (paid - least) / BITS
@@ -84,8 +73,9 @@ class CalibrationRun:
                 violations=int(mean_interval(missed)[1] < 0),
             )
 
-    def read(self, channel: Channel | None) -> Read:
-        """What a reader pays for test chunks, of which it sees what the channel lets through.
+    def read(self, channel: Channel | None) -> tuple[Nats, Nats, Nats]:
+        """What a reader pays for test chunks, of which it sees what the channel lets through; what that tells of them;
+        and the least that anybody pays, in the mean, who has it: ln 1 / P(text | memory).
 
         Without a channel the memory is always the same.
         """
@@ -110,4 +100,4 @@ class CalibrationRun:
         tokens, told = batch.tokens.numpy(), np.zeros_like(paid)
         if channel is not None:
             told = self.source.information(tokens, symbols, channel)
-        return Read(paid, told, -self.source.log_probs(tokens).sum(1) - told)
+        return paid, told, -self.source.log_probs(tokens).sum(1) - told
