@@ -27,6 +27,11 @@ from memlm.config.decoder import Prefix as Prefix
 from memlm.config.decoder import PretrainedDecoder as PretrainedDecoder
 from memlm.config.decoder import RecurrentConfig as RecurrentConfig
 from memlm.config.decoder import Unpooled as Unpooled
+from memlm.config.memory_reader import AS_TOKENS as AS_TOKENS
+from memlm.config.memory_reader import PER_MEMORY as PER_MEMORY
+from memlm.config.memory_reader import MemoryReaderConfig as MemoryReaderConfig
+from memlm.config.memory_reader import ReadingWindow as ReadingWindow
+from memlm.config.memory_reader import Source as Source
 from memlm.config.model import Aligned as Aligned
 from memlm.config.model import Attention as Attention
 from memlm.config.model import AutoencoderConfig as AutoencoderConfig
@@ -61,6 +66,7 @@ from memlm.config.probe import StatePooling as StatePooling
 from memlm.config.recipe import AutoencoderRecipe as AutoencoderRecipe
 from memlm.config.recipe import LanguageModelRecipe as LanguageModelRecipe
 from memlm.config.recipe import MemoryModelRecipe as MemoryModelRecipe
+from memlm.config.recipe import MemoryReaderRecipe as MemoryReaderRecipe
 from memlm.config.recipe import ModelConfig as ModelConfig
 from memlm.config.recipe import Recipe as Recipe
 from memlm.config.recipe import Stage as Stage

@@ -10,19 +10,28 @@ from typing_extensions import TypeVar
 from memlm.config.base import Config, require, require_fraction, require_positive
 from memlm.config.data import DataConfig
 from memlm.config.decoder import MemoryModelConfig
+from memlm.config.memory_reader import MemoryReaderConfig
 from memlm.config.model import AutoencoderConfig, LanguageModelConfig
 from memlm.config.training import TrainingConfig
 
-ModelConfig = Annotated[AutoencoderConfig | LanguageModelConfig | MemoryModelConfig, pydantic.Discriminator("kind")]
+ModelConfig = Annotated[
+    AutoencoderConfig | LanguageModelConfig | MemoryModelConfig | MemoryReaderConfig, pydantic.Discriminator("kind")
+]
 Model = TypeVar("Model", bound=ModelConfig, default=ModelConfig, covariant=True)
 
 _TRAINED_FOR = {
     "autoencoder": ("retention",),
     "language_model": ("causal", "retrieval"),
     "memory_model": ("causal", "retention", "copy"),
+    "memory_reader": ("causal", "retention"),
 }
 """The terms of the loss that each kind of model knows."""
-_LEAST_BATCH = {"autoencoder": (1, "one chunk"), "language_model": (2, "two chunks"), "memory_model": (1, "one window")}
+_LEAST_BATCH = {
+    "autoencoder": (1, "one chunk"),
+    "language_model": (2, "two chunks"),
+    "memory_model": (1, "one window"),
+    "memory_reader": (1, "one row"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +132,8 @@ class Recipe(Config, Generic[Model]):
         """Of one row of the last stage's batches: tokens, or a window's chunks of tokens."""
         if isinstance(self.model, LanguageModelConfig):
             return (self.model.chunk_len,)
+        if isinstance(self.model, MemoryReaderConfig):
+            return (self.model.window.predicted_tokens,)
         windows = (self.windows.num_chunks,) if isinstance(self.model, MemoryModelConfig) else ()
         return (*windows, self.model.shape.chunk_len)
 
@@ -150,7 +161,7 @@ class Recipe(Config, Generic[Model]):
         fits = set(terms) <= set(known)
         require(fits, f"weights: {self._kind} is trained for {' or '.join(known)}, not for {', '.join(terms)}")
         if not isinstance(self.model, MemoryModelConfig):
-            one = len(terms) == 1
+            one = len(terms) == 1 or isinstance(self.model, MemoryReaderConfig)
             require(one, f"weights: a stage of {self._kind} is trained for one term, not for {', '.join(terms)}")
             stays = not stage.frozen
             require(stays, f"frozen: {self._kind} is trained whole; only a memory model's encoder can be frozen")
@@ -184,3 +195,4 @@ class Recipe(Config, Generic[Model]):
 AutoencoderRecipe = Recipe[AutoencoderConfig]
 LanguageModelRecipe = Recipe[LanguageModelConfig]
 MemoryModelRecipe = Recipe[MemoryModelConfig]
+MemoryReaderRecipe = Recipe[MemoryReaderConfig]

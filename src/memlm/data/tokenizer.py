@@ -14,6 +14,7 @@ import tokenizers
 from numpy.typing import NDArray
 
 from memlm.data.documents import utf8
+from memlm.runtime.files import boxed_folder
 from memlm.runtime.hub import hub
 
 _FILE_NAME = "tokenizer.json"
@@ -65,13 +66,16 @@ class Tokenizer:
 
     @classmethod
     def from_pretrained(cls, name: str) -> Self:
-        """Load a fast Hugging Face tokenizer from a hub name or a folder.
+        """Load a fast Hugging Face tokenizer from a hub name or a folder, or that of a memlm checkpoint.
 
         Raises:
             ValueError: there is no such tokenizer, or it has no fast implementation.
         """
         from transformers import AutoTokenizer
 
+        ours = boxed_folder(name) or Path(name)
+        if (ours / "provenance.json").is_file():
+            return cls.load(ours)
         with hub("tokenizer", name, instead="give a folder that holds a tokenizer"):
             try:
                 pretrained = AutoTokenizer.from_pretrained(name)

@@ -120,21 +120,25 @@ class ScratchCausalDecoder(CausalDecoder):
 class PretrainedCausalDecoder(CausalDecoder):
     """A frozen pretrained model, with LoRA adapters if the configuration has any.
 
-    Its vocabulary is truncated to `vocab_size`: many models have more embeddings than tokens.
+    Its vocabulary is truncated to `vocab_size`, if that is given: many models have more embeddings than tokens.
 
     Raises:
         ValueError: there is no such model, its vocabulary or head does not fit, or the peft package is missing.
     """
 
-    def __init__(self, cfg: config.PretrainedDecoder, vocab_size: int, cross_attention_len: int | None = None) -> None:
+    def __init__(
+        self, cfg: config.PretrainedDecoder, vocab_size: int | None = None, cross_attention_len: int | None = None
+    ) -> None:
         assert cross_attention_len is None, "no layer of a pretrained decoder attends to memories"
         hf = load_causal(cfg.name, cfg.revision)
         there = hf.get_input_embeddings().num_embeddings
+        vocab_size = there if vocab_size is None else vocab_size
         if vocab_size > there:
             raise ValueError(f"{cfg.name} has {there} token types, not vocab_size {vocab_size}: use its own tokenizer")
         if not only_shapes() and plain_head(hf) is None:
             raise ValueError(f"{cfg.name} does more to its logits than one linear map; choose another model")
-        hf.resize_token_embeddings(vocab_size)
+        if vocab_size != there:
+            hf.resize_token_embeddings(vocab_size)
         if cfg.lora is not None:
             _add_adapters(hf, cfg.lora)
         super().__init__(hf)

@@ -53,6 +53,11 @@ def load_pretrained(
     return kind(body, tokenizer.special_tokens, name=name, **options).to(_DTYPES[precision]), tokenizer
 
 
+def tokenizer_of(name: str, revision: str | None = None) -> Tokenizer:
+    """A model's tokenizer; same errors as `load_pretrained`."""
+    return Tokenizer.from_pretrained(str(_find(name, revision)))
+
+
 def load_causal(name: str, revision: str | None = None) -> Any:
     """A causal language model of transformers', whole, in fp32; only its shapes where only shapes are computed with.
 

@@ -7,6 +7,7 @@ from memlm.recipes.autoencoder import autoencoder, demo, density, english, refer
 from memlm.recipes.causal import causal, retrieval
 from memlm.recipes.memory_model import memory_model
 from memlm.recipes.paper import paper_autoencoder, paper_causal, paper_memory_model
+from memlm.recipes.reader import reader
 
 __all__ = ["RECIPES"]
 
@@ -22,5 +23,6 @@ RECIPES: Mapping[str, Callable[..., Recipe]] = {
     "paper-causal": paper_causal,
     "memory-model": memory_model,
     "paper-memory-model": paper_memory_model,
+    "reader": reader,
 }
 """Every recipe, by the name it has on the command line."""

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Literal
 
@@ -135,3 +136,9 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def boxed_folder(name: str) -> Path | None:
+    """The folder of the checkpoint of this name that ships with memlm, if there is one."""
+    folder = Path(str(resources.files("memlm") / "checkpoints" / name))
+    return folder if name and folder.is_dir() else None

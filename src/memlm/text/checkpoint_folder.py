@@ -14,22 +14,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from memlm.config import AutoencoderConfig, LanguageModelConfig, MemoryModelConfig
+from memlm.config import AutoencoderConfig, LanguageModelConfig, MemoryModelConfig, MemoryReaderConfig
 from memlm.data.tokenizer import Tokenizer
-from memlm.runtime.files import atomic_folder
+from memlm.runtime.files import atomic_folder, boxed_folder
 from memlm.runtime.hub import hub
 
-ModelConfig = AutoencoderConfig | LanguageModelConfig | MemoryModelConfig
+ModelConfig = AutoencoderConfig | LanguageModelConfig | MemoryModelConfig | MemoryReaderConfig
 FORMATS: dict[type[ModelConfig], str] = {
     AutoencoderConfig: "memlm autoencoder",
     LanguageModelConfig: "memlm language model",
     MemoryModelConfig: "memlm memory model",
+    MemoryReaderConfig: "memlm memory reader",
 }
 """The `format` in provenance.json, for models of each configuration."""
 _OPENED_BY = {
     "memlm autoencoder": "memlm.load",
     "memlm language model": "`memlm probe {folder}`, which measures it",
     "memlm memory model": "TextMemoryModel.from_pretrained, or `memlm generate {folder}`",
+    "memlm memory reader": "memlm.load_reader, or `memlm generate {folder}`",
 }
 """Of each format, what to open it with."""
 FORMAT_VERSION = 1
@@ -83,10 +85,7 @@ def locate(name_or_path: str | Path, revision: str | None = None) -> Path:
         return path
     if path.exists():
         raise ValueError(f"{path} is a file; a checkpoint is a folder with {', '.join(_FILES)}")
-    boxed = Path(str(resources.files("memlm") / "checkpoints" / str(name_or_path)))
-    if boxed.is_dir():
-        return boxed
-    return _download(str(name_or_path), revision)
+    return boxed_folder(str(name_or_path)) or _download(str(name_or_path), revision)
 
 
 def boxed_models() -> list[str]:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from memlm.config import AutoencoderConfig, LanguageModelConfig, MemoryModelConfig
+from memlm.config import AutoencoderConfig, LanguageModelConfig, MemoryModelConfig, MemoryReaderConfig
 from memlm.data.chunks import split_into_chunks
 from memlm.data.documents import Document
 from memlm.data.token_store import TokenSplit, tokenize_documents
@@ -19,6 +19,7 @@ from memlm.evaluation.metrics import regeneration_measures, score
 from memlm.models.autoencoder import Autoencoder, Encoder
 from memlm.models.language_model import LanguageModel
 from memlm.models.memory_model import MemoryModel
+from memlm.models.memory_reader import MemoryReader
 from memlm.runtime.progress import track
 from memlm.runtime.results import Interval, Provenance, Result
 from memlm.text import checkpoint_folder
@@ -186,6 +187,7 @@ MODELS: dict[type[ModelConfig], type[nn.Module]] = {
     AutoencoderConfig: Autoencoder,
     LanguageModelConfig: LanguageModel,
     MemoryModelConfig: MemoryModel,
+    MemoryReaderConfig: MemoryReader,
 }
 """Each configuration's model."""
 

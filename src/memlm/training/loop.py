@@ -9,7 +9,6 @@ from accelerate import Accelerator
 from torch import nn
 
 from memlm.config import TrainingConfig
-from memlm.models.batch import Batch
 from memlm.runtime.files import atomic_write
 from memlm.runtime.progress import track
 from memlm.runtime.results import json_lines, read_json_lines
@@ -20,7 +19,7 @@ from memlm.training.footprint import require_memory
 from memlm.training.objectives import Objective
 from memlm.training.optimizers import learning_rate_scale, set_learning_rate
 from memlm.training.sharding import unshard
-from memlm.training.step import Stepper
+from memlm.training.step import AnyBatch, Stepper
 
 LOG_STEPS = 20
 """The training loss is written each time this many steps were made."""
@@ -32,7 +31,7 @@ Measures = dict[str, float]
 
 def fit(
     model: nn.Module,
-    sample: Callable[[int], Batch],
+    sample: Callable[[int], AnyBatch],
     objective: Objective,
     cfg: TrainingConfig,
     *,
@@ -78,7 +77,7 @@ def fit(
 
 def _train(
     stepper: Stepper,
-    sample: Callable[[int], Batch],
+    sample: Callable[[int], AnyBatch],
     watch: "_Watch",
     folder: RunFolder | None,
     advance: Callable[..., None],

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from memlm.config import ModelConfig, Stage, Weights
 from memlm.models.batch import Batch, next_token_nats, token_nats
+from memlm.models.memory_reader import ReaderBatch
 from memlm.nn.mixers import Mask, Tokens
 from memlm.nn.pooling import last_token
 
@@ -19,10 +21,10 @@ class Objective:
     """What a model is trained for; a sum with a count, so that no way of portioning a batch changes the mean."""
 
     name: str
-    nats: Callable[[nn.Module, Batch], Tensor]
+    nats: Callable[[nn.Module, Any], Tensor]
     """The loss, summed over what is counted; or one such sum for each term, side by side."""
-    count: Callable[[Batch], int] = lambda batch: batch.num_tokens
-    """How many tokens (or texts) a batch's loss is summed over; of the batch alone."""
+    count: Callable[[Any], int | list[int]] = lambda batch: batch.num_tokens
+    """How many tokens (or texts) a batch's loss is summed over, or each term of it; of the batch alone."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """Of the terms, by name, where there are several."""
 
@@ -51,6 +53,8 @@ def objective_of(cfg: ModelConfig, stage: Stage) -> Objective:
     """What a stage trains a model of this kind for."""
     if cfg.kind == "memory_model":
         return combined(stage.weights)
+    if cfg.kind == "memory_reader":
+        return reading(stage.weights)
     (term,) = stage.weights.terms
     return {"retention": RETENTION, "causal": CAUSAL, "retrieval": retrieval(stage.retrieval_temperature)}[term]
 
@@ -64,6 +68,15 @@ def combined(weights: Weights) -> Objective:
         return torch.stack([token_nats(getattr(predictions, term), batch).sum() for term in terms])
 
     return Objective("combined", nats, weights=terms)
+
+
+def reading(weights: Weights) -> Objective:
+    """Train a reader to predict next tokens from memories, and to give stretches of them back."""
+
+    def counts(batch: ReaderBatch) -> list[int]:
+        return [int(batch.readings[term].scored.sum()) for term in weights.terms]
+
+    return Objective("reading", lambda model, batch: model(batch), count=counts, weights=weights.terms)
 
 
 def retrieval(temperature: float) -> Objective:

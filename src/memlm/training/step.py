@@ -14,10 +14,13 @@ from torch import nn
 
 from memlm.config import TrainingConfig
 from memlm.models.batch import Batch
+from memlm.models.memory_reader import ReaderBatch
 from memlm.training.accelerator import autocast
 from memlm.training.objectives import Objective
 from memlm.training.optimizers import build_optimizers
 from memlm.training.sharding import shard, whole
+
+AnyBatch = Batch | ReaderBatch
 
 
 class TrainingDivergedError(FloatingPointError):
@@ -36,7 +39,7 @@ class Stepper:
         self.model = self.module if self.sharded else accelerator.prepare_model(self.module)
         """The same, with its gradients shared among the processes."""
 
-    def step(self, batch: Batch) -> dict[str, float]:
+    def step(self, batch: AnyBatch) -> dict[str, float]:
         """Take one step on a batch, given whole on every process; the learning rate is already set.
 
         Returns:
@@ -45,8 +48,10 @@ class Stepper:
         Raises:
             TrainingDivergedError: loss or gradient is NaN or infinite; the weights are as before the step.
         """
-        count = self.objective.count(batch)
-        nats = {name: total / count for name, total in self._backward(batch, count).items()}
+        counted, terms = self.objective.count(batch), len(self.objective.terms)
+        counts = [max(count, 1) for count in (counted if isinstance(counted, list) else [counted] * terms)]
+        totals = self._backward(batch, counts)
+        nats = {name: total / count for (name, total), count in zip(totals.items(), counts, strict=True)}
         norm = float(whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.max_grad_norm)))
         if not all(map(math.isfinite, (*nats.values(), norm))):
             losses = ", ".join(f"the {name} loss is {value} nats" for name, value in nats.items())
@@ -58,11 +63,13 @@ class Stepper:
             optimizer.zero_grad(set_to_none=True)
         return {**{f"{name}_nats": value for name, value in nats.items()}, "grad_norm": norm}
 
-    def _backward(self, batch: Batch, count: int) -> dict[str, float]:
+    def _backward(self, batch: AnyBatch, counts: list[int]) -> dict[str, float]:
         """Accumulate the gradient of the batch's mean loss; returns each term summed over all processes, in nats."""
         world, terms = self.accelerator.num_processes, self.objective.terms
-        weights = torch.tensor(list(terms.values()), device=self.accelerator.device)
-        totals = torch.zeros_like(weights)
+        # The processes' gradients are averaged; times their number, that is the sum.
+        weights = [weight * world / count for weight, count in zip(terms.values(), counts, strict=True)]
+        scales = torch.tensor(weights, device=self.accelerator.device)
+        totals = torch.zeros_like(scales)
         portions = list(self._portions(batch))
         for number, portion in enumerate(portions):
             last = number == len(portions) - 1
@@ -70,12 +77,11 @@ class Stepper:
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
                 with autocast(self.cfg, self.accelerator):
                     nats = self.objective.nats(self.model, portion).reshape(len(terms))
-                # The processes' gradients are averaged; times their number, that is the sum.
-                self.accelerator.backward((nats * weights).sum() * (world / count))
+                self.accelerator.backward((nats * scales).sum())
             totals += nats.detach()
         return dict(zip(terms, self.accelerator.reduce(totals, "sum").tolist(), strict=True))
 
-    def _portions(self, batch: Batch) -> Iterator[Batch]:
+    def _portions(self, batch: AnyBatch) -> Iterator[AnyBatch]:
         """This process's micro-batches."""
         world, num_micro_batches = self.accelerator.num_processes, self.cfg.num_micro_batches
         num_chunks = len(batch.tokens)

@@ -26,6 +26,7 @@ from memlm.training.checkpoint import Progress, RunFolder
 from memlm.training.language_model import LanguageModelTraining
 from memlm.training.loop import fit
 from memlm.training.memory_model import MemoryModelTraining
+from memlm.training.memory_reader import MemoryReaderTraining
 from memlm.training.model_training import ModelTraining
 from memlm.training.objectives import objective_of
 from memlm.training.optimizers import freeze
@@ -34,6 +35,7 @@ TRAININGS: Mapping[str, type[ModelTraining]] = {
     "autoencoder": AutoencoderTraining,
     "language_model": LanguageModelTraining,
     "memory_model": MemoryModelTraining,
+    "memory_reader": MemoryReaderTraining,
 }
 """How each kind of model is trained."""
 

@@ -1,0 +1,75 @@
+"""Memory readers: adapters by which a pretrained causal language model reads an encoder's memories."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from memlm.config.base import KIND, Config, require, require_positive
+from memlm.config.decoder import PretrainedDecoder
+from memlm.config.model import MemoryShape
+
+PER_MEMORY = 0
+"""The ratio of one position for each memory, however many tokens it holds."""
+AS_TOKENS = 1
+"""The ratio of one position for each token: the text itself, without an adapter's doing."""
+_MAX_RATIO = 16
+
+Source = Literal["text", "vector"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingWindow(Config):
+    """What a reader is trained on: memories of a text's past, its last tokens as they are, and the tokens after them;
+    and a stretch of one memory, to regenerate."""
+
+    max_memories: int = 2
+    """The most memories of the past; each step draws how many, up to this."""
+    recent_tokens: int = 16
+    """Tokens of the language model at the end of the past that it also reads as they are."""
+    predicted_tokens: int = 48
+    """Tokens of the language model that are predicted, of the chunk after the past."""
+    regenerated_tokens: int = 64
+    """Tokens of the encoder in a stretch that is regenerated; each step draws how many, from a quarter of this on."""
+    unread_fraction: float = 0.1
+    """Share of steps without memories, so that the model stays able to do without."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "max_memories", "recent_tokens", "predicted_tokens", "regenerated_tokens")
+        require(0 <= self.unread_fraction < 1, f"unread_fraction must lie in [0, 1), not {self.unread_fraction}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryReaderConfig(Config):
+    """A frozen pretrained causal language model that reads memories as a soft prompt: a few input embeddings each."""
+
+    kind: Annotated[Literal["memory_reader"], KIND] = "memory_reader"
+    encoder: str
+    """The autoencoder whose memories are read: a checkpoint folder, or one that ships with memlm."""
+    shape: MemoryShape
+    """Of its memories."""
+    encoder_fingerprint: str = ""
+    """Of its encoder, set in training: memories of another one are refused."""
+    decoder: PretrainedDecoder
+    source: Source = "text"
+    """What positions are made of: the text that the parallel decoder gives back, as tokens of the language model; or the
+    bare vector."""
+    ratios: tuple[int, ...] = (2, 4, 8, 16, PER_MEMORY)
+    """Tokens of the past for each position of the soft prompt; each step draws one of these. 0 is one position for each
+    memory, 1 the text itself as tokens; without any, the model reads no memories, only recent tokens."""
+    recency_tokens: int = 16
+    """A token this far back counts a quarter of the last one when positions are shared out; 0 for all alike."""
+    hidden_dim: int = 1024
+    """Of the adapter's network."""
+    window: ReadingWindow = field(default_factory=ReadingWindow)
+
+    def __post_init__(self) -> None:
+        require_positive(self, "hidden_dim")
+        require(self.recency_tokens >= 0, f"recency_tokens must not be negative, not {self.recency_tokens}")
+        unknown = [ratio for ratio in self.ratios if not 0 <= ratio <= _MAX_RATIO]
+        require(not unknown, f"ratios must lie from 0 (one position a memory) to {_MAX_RATIO}, not {unknown[:1]}")
+        longest, chunk_len = self.window.regenerated_tokens, self.shape.chunk_len
+        require(longest <= chunk_len, f"regenerated_tokens {longest} are more than a chunk's {chunk_len}")
+
+    @property
+    def vocab_size(self) -> int:
+        """Token types of the encoder."""
+        return self.shape.vocab_size

@@ -1,0 +1,197 @@
+"""The memory reader: a pretrained causal language model that reads memories as a soft prompt.
+
+A past text's tokens (or positions of bare vectors) are put in groups, one for each position of the soft prompt. A group
+begins as its rarest token's embedding; a network over all of its tokens learns to add the others.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from memlm import config
+from memlm.models.causal_decoder import PretrainedCausalDecoder
+from memlm.nn.cross_entropy import cross_entropy
+from memlm.nn.insertion import Context
+from memlm.nn.linear import linear
+from memlm.nn.mixers import Hidden, Mask, Tokens
+
+NUM_SLOTS = 16
+"""A group's tokens are told apart by their place from its end, up to this many."""
+_VECTOR_TOKEN_DIM = 32
+"""Dimensions for each position that a bare vector is unpooled to."""
+
+
+class Groups(NamedTuple):
+    """Units of the past, in groups: a position of the soft prompt each. Units are tokens of the language model, or, of
+    bare vectors, positions of their chunks."""
+
+    tokens: Int[Tensor, "row unit"]
+    group: Int[Tensor, "row unit"]
+    """Which group of its row; -1 at the padding."""
+    slot: Int[Tensor, "row unit"]
+    """Place from the group's end, at most `NUM_SLOTS` - 1."""
+    vectors: Float[Tensor, "row memory slot memory_dim"] | None = None
+    """Of the memories, where they are read bare."""
+
+    @classmethod
+    def none(cls, rows: int) -> Self:
+        """No past."""
+        return cls(*torch.zeros(3, rows, 0, dtype=torch.long))
+
+
+class Reading(NamedTuple):
+    """Rows of a past and of the text after it."""
+
+    past: Groups
+    tokens: Tokens
+    mask: Mask
+    """The real tokens; padding is on the right."""
+    scored: Mask
+    """The tokens that are to be predicted."""
+    regenerates: bool
+    """Whether the text is the past itself, given back on demand."""
+
+    def rows(self, index: slice | Tensor, device: torch.device | str = "cpu") -> "Reading":
+        """Some of the rows, on a device."""
+        past = Groups._make(None if part is None else part[index].to(device) for part in self.past)
+        texts = (part[index].to(device) for part in (self.tokens, self.mask, self.scored))
+        return Reading(past, *texts, self.regenerates)
+
+
+class ReaderBatch(NamedTuple):
+    """What a step trains on: a reading for each term of the loss that has a weight."""
+
+    readings: dict[str, Reading]
+
+    @property
+    def tokens(self) -> Tokens:
+        """Of the text that is predicted; one row for each of the batch."""
+        return next(iter(self.readings.values())).tokens
+
+    @property
+    def num_tokens(self) -> int:
+        """Predicted tokens, which a budget counts."""
+        return int(next(iter(self.readings.values())).scored.sum())
+
+    def rows(self, index: slice | Tensor, device: torch.device | str = "cpu") -> "ReaderBatch":
+        """Some of the rows, on a device."""
+        return ReaderBatch({term: reading.rows(index, device) for term, reading in self.readings.items()})
+
+
+class Merger(nn.Module):
+    """Groups of vectors → one vector each: their weighted mean, and a two-layer network's correction.
+
+    The correction is zero at first, and always that of a group of one.
+    """
+
+    def __init__(self, unit_dim: int, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.by_slot = nn.Parameter(torch.randn(NUM_SLOTS, unit_dim, hidden_dim) * unit_dim**-0.5)
+        self.size = nn.Embedding(NUM_SLOTS + 1, hidden_dim)
+        nn.init.zeros_(self.size.weight)
+        self.out = linear(hidden_dim, dim, gain=0.0)
+
+    def forward(
+        self, embedded: Hidden, units: Hidden, weights: Float[Tensor, "row unit"], past: Groups
+    ) -> tuple[Hidden, Mask]:
+        """Vectors [row position dim] and where there are any, of what is averaged and what the network reads."""
+        num_rows, num_groups = len(past.group), int(past.group.max()) + 1
+        row, unit = (past.group >= 0).nonzero(as_tuple=True)
+        place = row * num_groups + past.group[row, unit]
+        slot, weight = past.slot[row, unit], weights[row, unit].float()
+        size = torch.bincount(place, minlength=num_rows * num_groups)
+        share = weight / weight.new_zeros(len(size)).index_add(0, place, weight)[place]
+        mean = embedded.new_zeros(len(size), embedded.shape[-1], dtype=torch.float)
+        mean = mean.index_add(0, place, embedded[row, unit].float() * share[:, None])
+        hidden = self.size(size.clamp(max=NUM_SLOTS)).float()
+        for number, weight_of in enumerate(self.by_slot):
+            chosen = slot == number
+            hidden = hidden.index_add(0, place[chosen], (units[row, unit][chosen] @ weight_of).float())
+        merged = mean + self.out(F.gelu(hidden)) * (size > 1)[:, None]
+        return merged.view(num_rows, num_groups, -1), (size > 0).view(num_rows, num_groups)
+
+
+class MemoryReader(nn.Module):
+    """A frozen language model with LoRA, and what turns a past into its soft prompt."""
+
+    surprisal: Float[Tensor, " vocab"]
+
+    def __init__(self, cfg: config.MemoryReaderConfig) -> None:
+        super().__init__()
+        self.config = cfg
+        self.decoder = PretrainedCausalDecoder(cfg.decoder)
+        dim, vocab = self.decoder.dim, self.decoder.hf.get_input_embeddings().num_embeddings
+        self.register_buffer("surprisal", torch.ones(vocab))
+        """Nats of each token of the language model by its frequency: a group begins as its rarest token."""
+        self.sharpness = nn.Parameter(torch.ones(()))
+        self.ask = nn.Parameter(torch.randn(dim) * self.decoder.embedding_rms)
+        bare = cfg.source == "vector"
+        if bare:
+            width = cfg.shape.num_slots * cfg.shape.memory_dim
+            self.unpool = linear(width, cfg.shape.chunk_len * _VECTOR_TOKEN_DIM)
+        self.merger = Merger(_VECTOR_TOKEN_DIM if bare else dim, dim, cfg.hidden_dim)
+
+    def forward(self, batch: ReaderBatch) -> Float[Tensor, " term"]:
+        """Summed nats of each term of the loss."""
+        return torch.stack([self.nats(reading).sum() for reading in batch.readings.values()])
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """As for any module, but the language model stays frozen."""
+        super().requires_grad_(requires_grad)
+        self.decoder.requires_grad_(requires_grad)
+        return self
+
+    def soft_prompt(self, past: Groups) -> Context:
+        """A past's positions, as what stands before the text."""
+        rows, device = len(past.tokens), self.ask.device
+        if past.group.shape[1] == 0:
+            empty = torch.zeros(rows, 0, device=device)
+            return Context(empty[..., None].expand(-1, -1, self.decoder.dim), empty.bool())
+        weights = (self.surprisal[past.tokens] * self.sharpness).exp()
+        if self.config.source == "vector":
+            assert past.vectors is not None
+            units = self.unpool(past.vectors.flatten(2)).unflatten(-1, (-1, _VECTOR_TOKEN_DIM)).flatten(1, 2)
+            embedded = units.new_zeros(*units.shape[:2], self.decoder.dim)
+            weights = torch.ones_like(weights)
+        else:
+            embedded = self.decoder.embed(past.tokens)
+            units = F.layer_norm(embedded.float(), embedded.shape[-1:])
+        merged, there = self.merger(embedded, units, weights, past)
+        return Context(merged * self._scale, there)
+
+    @property
+    def _scale(self) -> float:
+        return self.decoder.embedding_rms if self.config.source == "vector" else 1.0
+
+    def nats(self, reading: Reading) -> Float[Tensor, "row token"]:
+        """Cross-entropy in nats of each scored token given the past and the tokens before it; 0 elsewhere."""
+        inputs, context = self.inputs(reading.past, reading.tokens, reading.regenerates)
+        states = self.decoder.states(inputs, context)
+        # The state before each token; nothing stands before the first one of a text that is not asked for.
+        before = states[:, :-1] if reading.regenerates else F.pad(states[:, :-1], (0, 0, 1, 0))
+        row, token = reading.scored.nonzero(as_tuple=True)
+        logits = self.decoder.logits(before[row, token])
+        nats = torch.zeros(reading.tokens.shape, device=states.device)
+        return nats.index_put((row, token), cross_entropy(logits, reading.tokens[row, token]))
+
+    def inputs(self, past: Groups, tokens: Tokens, regenerates: bool) -> tuple[Hidden, Context]:
+        """Input embeddings of a text, after the request to regenerate if it is one; and its soft prompt."""
+        inputs = self.decoder.embed(tokens)
+        if regenerates:
+            inputs = torch.cat([self.ask.to(inputs.dtype).expand(len(inputs), 1, -1), inputs], dim=1)
+        return inputs, self.soft_prompt(past)
+
+
+def pad(rows: Sequence[Sequence[int]], filler: int = 0) -> Int[Tensor, "row longest"]:
+    """Lists of numbers as one tensor, padded on the right."""
+    longest = max(map(len, rows), default=0)
+    return torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows], dtype=torch.long)
+
+
+def lengths_mask(rows: Sequence[Sequence[Any]]) -> Bool[Tensor, "row longest"]:
+    """Which places of `pad` are real."""
+    return torch.arange(max(map(len, rows), default=0)) < torch.tensor([len(row) for row in rows])[:, None]

@@ -1,0 +1,92 @@
+"""Readers: a pretrained language model learns to read an encoder's memories."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from memlm import config
+from memlm.runtime.files import boxed_folder
+
+
+def reader(
+    model: str = "smollm2",
+    encoder: str = "english",
+    source: Literal["text", "vector"] = "text",
+    ratios: tuple[int, ...] = (2, 4, 8, 16, 0),
+    max_memories: int = 2,
+    regenerating_fraction: float = 0.3,
+    num_tokens: int = 400_000,
+    batch_rows: int = 6,
+    seed: int = 0,
+) -> config.MemoryReaderRecipe:
+    """An adapter by which a frozen language model reads memories as a soft prompt, at any ratio.
+
+    Claim: past text costs a language model a fraction of its positions, and can be given back word for word.
+    Cost: a night on two cores for 2 million tokens with SmolLM2-135M.
+
+    Args:
+        model: A causal language model: a folder, a name on the hub, a .gguf file, or smollm2.
+        encoder: The autoencoder whose memories are read: a checkpoint folder, or one that ships with memlm.
+        source: Make positions of the text that memories give back, or of their bare vectors.
+        ratios: Tokens of the past for each position; 0 is one position for each memory, 1 the text as tokens.
+        max_memories: The most memories of the past.
+        regenerating_fraction: Share of the tokens by which it learns first, and only, to give memories back.
+        num_tokens: Predicted tokens trained on, over all stages.
+        batch_rows: Texts per step.
+        seed: Of everything that is drawn.
+    """
+    window = config.ReadingWindow(max_memories=max_memories)
+    model_config = config.MemoryReaderConfig(
+        encoder=encoder,
+        shape=_shape_of(encoder),
+        decoder=config.PretrainedDecoder(name=model, lora=config.LoraConfig(rank=16, alpha=32)),
+        source=source,
+        ratios=ratios,
+        window=window,
+    )
+    batch_tokens = batch_rows * window.predicted_tokens
+    training = config.TrainingConfig(
+        num_tokens=num_tokens,
+        batch_tokens=batch_tokens,
+        optimizer=config.AdamW(learning_rate=1e-3, betas=(0.9, 0.98)),
+        warmup_tokens=30 * batch_tokens,
+        decay_fraction=0.5,
+        short_fraction=0.0,
+        seed=seed,
+        eval_tokens=100 * batch_tokens,
+        checkpoint_tokens=50 * batch_tokens,
+    )
+    learns = bool(set(ratios) - {config.AS_TOKENS})
+    regenerating = round(regenerating_fraction * num_tokens) if learns else 0
+    weights = config.Weights(causal=1.0, retention=0.5) if learns else config.Weights(causal=1.0)
+    parts = [(config.Weights(retention=1.0), regenerating)] if regenerating else []
+    parts.append((weights, num_tokens - regenerating))
+    return config.Recipe(
+        name=f"reader of {encoder} for {model}",
+        data=config.DataConfig(tokenizer=config.PretrainedTokenizer(name=encoder)),
+        model=model_config,
+        stages=tuple(
+            config.Stage(weights=weight, training=replace(training, num_tokens=number)) for weight, number in parts
+        ),
+    )
+
+
+def arms(recipe: config.MemoryReaderRecipe) -> dict[str, config.MemoryReaderRecipe]:
+    """What a reader is compared with, with the same LoRA, data and steps: the model that sees recent tokens alone
+    (`last`), and the one that sees all of the past as tokens (`full`)."""
+    return {
+        name: replace(
+            recipe.with_stages(weights=config.Weights(causal=1.0)),
+            name=f"{name} of {recipe.name}",
+            model=replace(recipe.model, ratios=ratios),
+        )
+        for name, ratios in (("last", ()), ("full", (config.AS_TOKENS,)))
+    }
+
+
+def _shape_of(encoder: str) -> config.MemoryShape:
+    """The shape of an autoencoder's memories, which its checkpoint says."""
+    folder = Path(encoder) if Path(encoder).is_dir() else boxed_folder(encoder)
+    if folder is None:
+        raise ValueError(f"no encoder {encoder!r} here: give a checkpoint folder, or a model that ships with memlm")
+    return config.AutoencoderConfig.read(folder / "config.json").shape

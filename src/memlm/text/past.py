@@ -1,0 +1,77 @@
+"""A past text as a reader sees it: what memories give back, as tokens of the language model, each of a chunk."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.nn.utils.rnn import pad_sequence
+
+from memlm.config import AS_TOKENS, PER_MEMORY, MemoryReaderConfig
+from memlm.data.tokenizer import Tokenizer
+from memlm.models.layout import Layout, laid_out, share_positions, worth
+from memlm.models.memory_reader import Groups, pad
+from memlm.nn.pooling import MemoryVectors
+
+
+@dataclass(frozen=True, eq=False)
+class Past:
+    """The past of one text."""
+
+    tokens: NDArray[np.int64]
+    """[token], of the language model."""
+    chunk: NDArray[np.int64]
+    """[token], the memory that it comes from: that in which it begins."""
+    vectors: MemoryVectors
+    """[memory slot memory_dim]"""
+
+    def layout(
+        self, cfg: MemoryReaderConfig, surprisal: NDArray[np.float64], ratio: int, expanded: Sequence[int] = ()
+    ) -> Layout:
+        """Where the tokens go at a ratio; the tokens of expanded chunks have a position each, beside the others'."""
+        if cfg.source == "vector":
+            chunk_len, number = cfg.shape.chunk_len, len(self.vectors)
+            share = chunk_len if ratio == PER_MEMORY else ratio
+            return laid_out(np.arange(number * chunk_len) // share)
+        if ratio == AS_TOKENS:
+            return laid_out(np.arange(len(self.tokens)))
+        exact = np.isin(self.chunk, expanded)
+        values = worth(surprisal[self.tokens], cfg.recency_tokens)
+        group = np.zeros(len(self.tokens), np.int64)
+        # The rest between expanded chunks shares its positions over all of them.
+        rest = ~exact
+        if ratio == PER_MEMORY:
+            group[rest] = self.chunk[rest]
+        else:
+            group[rest] = share_positions(values[rest], -(-int(rest.sum()) // ratio)).group
+        starts = np.ones(len(group), bool)
+        starts[1:] = exact[1:] | exact[:-1] | (group[1:] != group[:-1])
+        return laid_out(starts.cumsum() - 1)
+
+
+def past_of(chunks: Sequence[Sequence[int]], vectors: MemoryVectors, encoder: Tokenizer, model: Tokenizer) -> Past:
+    """The past of the tokens that an encoder's memories give back, chunk by chunk."""
+    pieces = [b"".join(encoder.token_bytes[token] for token in chunk) for chunk in chunks]
+    tokens = model.encode(b"".join(pieces).decode("utf-8", "replace")).astype(np.int64)
+    lengths = np.array([len(model.token_bytes[token]) for token in tokens], dtype=np.int64)
+    begins, ends = lengths.cumsum() - lengths, np.cumsum([len(piece) for piece in pieces])
+    # A language model whose tokens do not spell bytes has its chunks a little apart from where they were.
+    begins = begins * (int(ends[-1]) / max(int(lengths.sum()), 1)) if len(ends) else begins
+    chunk = np.searchsorted(ends, begins, side="right").clip(max=max(len(pieces) - 1, 0))
+    return Past(tokens, chunk, vectors)
+
+
+def groups_of(
+    pasts: Sequence[Past], cfg: MemoryReaderConfig, surprisal: NDArray[np.float64], ratio: int | None
+) -> Groups:
+    """Pasts as rows of a batch, at one ratio; None leaves them out."""
+    if ratio is None:
+        return Groups.none(len(pasts))
+    layouts, bare = [past.layout(cfg, surprisal, ratio) for past in pasts], cfg.source == "vector"
+    tokens = [layout.group * 0 if bare else past.tokens for past, layout in zip(pasts, layouts, strict=True)]
+    return Groups(
+        pad([row.tolist() for row in tokens]),
+        pad([layout.group.tolist() for layout in layouts], -1),
+        pad([layout.slot.tolist() for layout in layouts]),
+        pad_sequence([past.vectors for past in pasts], batch_first=True) if bare else None,
+    )
