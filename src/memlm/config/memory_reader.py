@@ -25,7 +25,7 @@ class ReadingWindow(Config):
     """The most memories of the past; each step draws how many, up to this."""
     recent_tokens: int = 16
     """Tokens of the language model at the end of the past that it also reads as they are."""
-    predicted_tokens: int = 48
+    predicted_tokens: int = 64
     """Tokens of the language model that are predicted, of the chunk after the past."""
     regenerated_tokens: int = 64
     """Tokens of the encoder in a stretch that is regenerated; each step draws how many, from a quarter of this on."""
@@ -50,8 +50,8 @@ class MemoryReaderConfig(Config):
     """Of its encoder, set in training: memories of another one are refused."""
     decoder: PretrainedDecoder
     source: Source = "text"
-    """What positions are made of: the text that the parallel decoder gives back, as tokens of the language model; or the
-    bare vector."""
+    """What positions are made of: the text that the parallel decoder gives back, as tokens of the language model; or
+    the bare vector."""
     ratios: tuple[int, ...] = (2, 4, 8, 16, PER_MEMORY)
     """Tokens of the past for each position of the soft prompt; each step draws one of these. 0 is one position for each
     memory, 1 the text itself as tokens; without any, the model reads no memories, only recent tokens."""

@@ -139,6 +139,7 @@ class PretrainedCausalDecoder(CausalDecoder):
             raise ValueError(f"{cfg.name} does more to its logits than one linear map; choose another model")
         if vocab_size != there:
             hf.resize_token_embeddings(vocab_size)
+        hf.set_attn_implementation(_attention())
         if cfg.lora is not None:
             _add_adapters(hf, cfg.lora)
         super().__init__(hf)

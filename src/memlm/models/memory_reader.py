@@ -58,8 +58,8 @@ class Reading(NamedTuple):
     def rows(self, index: slice | Tensor, device: torch.device | str = "cpu") -> "Reading":
         """Some of the rows, on a device."""
         past = Groups._make(None if part is None else part[index].to(device) for part in self.past)
-        texts = (part[index].to(device) for part in (self.tokens, self.mask, self.scored))
-        return Reading(past, *texts, self.regenerates)
+        tokens, mask, scored = (part[index].to(device) for part in (self.tokens, self.mask, self.scored))
+        return Reading(past, tokens, mask, scored, self.regenerates)
 
 
 class ReaderBatch(NamedTuple):

@@ -14,9 +14,9 @@ def reader(
     source: Literal["text", "vector"] = "text",
     ratios: tuple[int, ...] = (2, 4, 8, 16, 0),
     max_memories: int = 2,
-    regenerating_fraction: float = 0.3,
-    num_tokens: int = 400_000,
-    batch_rows: int = 6,
+    regenerating_fraction: float = 0.2,
+    num_tokens: int = 192_000,
+    batch_rows: int = 4,
     seed: int = 0,
 ) -> config.MemoryReaderRecipe:
     """An adapter by which a frozen language model reads memories as a soft prompt, at any ratio.

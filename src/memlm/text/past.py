@@ -56,8 +56,8 @@ def past_of(chunks: Sequence[Sequence[int]], vectors: MemoryVectors, encoder: To
     lengths = np.array([len(model.token_bytes[token]) for token in tokens], dtype=np.int64)
     begins, ends = lengths.cumsum() - lengths, np.cumsum([len(piece) for piece in pieces])
     # A language model whose tokens do not spell bytes has its chunks a little apart from where they were.
-    begins = begins * (int(ends[-1]) / max(int(lengths.sum()), 1)) if len(ends) else begins
-    chunk = np.searchsorted(ends, begins, side="right").clip(max=max(len(pieces) - 1, 0))
+    scale = float(ends[-1]) / max(int(lengths.sum()), 1) if len(ends) else 1.0
+    chunk = np.searchsorted(ends, begins * scale, side="right").clip(max=max(len(pieces) - 1, 0))
     return Past(tokens, chunk, vectors)
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -19,7 +20,7 @@ from memlm.training.footprint import require_memory
 from memlm.training.objectives import Objective
 from memlm.training.optimizers import learning_rate_scale, set_learning_rate
 from memlm.training.sharding import unshard
-from memlm.training.step import AnyBatch, Stepper
+from memlm.training.step import Stepper
 
 LOG_STEPS = 20
 """The training loss is written each time this many steps were made."""
@@ -31,7 +32,7 @@ Measures = dict[str, float]
 
 def fit(
     model: nn.Module,
-    sample: Callable[[int], AnyBatch],
+    sample: Callable[[int], Any],
     objective: Objective,
     cfg: TrainingConfig,
     *,
@@ -77,7 +78,7 @@ def fit(
 
 def _train(
     stepper: Stepper,
-    sample: Callable[[int], AnyBatch],
+    sample: Callable[[int], Any],
     watch: "_Watch",
     folder: RunFolder | None,
     advance: Callable[..., None],

@@ -13,11 +13,10 @@ from memlm.data.chunks import Chunks, lazy_chunks
 from memlm.data.token_store import PreparedData
 from memlm.evaluation.information import unconditional_log_probs
 from memlm.text.model import build_model
-from memlm.training.step import AnyBatch
 
 MAX_VALIDATION_CHUNKS = 256
 
-Sampler = Callable[[int], AnyBatch]
+Sampler = Callable[[int], Any]
 """Step → that step's whole batch; a function of the step alone, so that a resumed run sees the same."""
 Evaluator = Callable[[nn.Module], dict[str, float]]
 """A model → its held-out measures."""

@@ -23,10 +23,17 @@ class Objective:
     name: str
     nats: Callable[[nn.Module, Any], Tensor]
     """The loss, summed over what is counted; or one such sum for each term, side by side."""
-    count: Callable[[Any], int | list[int]] = lambda batch: batch.num_tokens
-    """How many tokens (or texts) a batch's loss is summed over, or each term of it; of the batch alone."""
+    count: Callable[[Any], int] = lambda batch: batch.num_tokens
+    """How many tokens (or texts) a batch's loss is summed over; of the batch alone."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """Of the terms, by name, where there are several."""
+    term_counts: Callable[[Any], list[int]] | None = None
+    """What each term is summed over, where that differs."""
+
+    def counts(self, batch: Any) -> list[int]:
+        """What each term is summed over, at least 1."""
+        counts = self.term_counts(batch) if self.term_counts else [self.count(batch)] * len(self.terms)
+        return [max(count, 1) for count in counts]
 
     @property
     def terms(self) -> Mapping[str, float]:
@@ -76,7 +83,7 @@ def reading(weights: Weights) -> Objective:
     def counts(batch: ReaderBatch) -> list[int]:
         return [int(batch.readings[term].scored.sum()) for term in weights.terms]
 
-    return Objective("reading", lambda model, batch: model(batch), count=counts, weights=weights.terms)
+    return Objective("reading", lambda model, batch: model(batch), weights=weights.terms, term_counts=counts)
 
 
 def retrieval(temperature: float) -> Objective:

@@ -7,20 +7,17 @@ distribution change the gradient by rounding only.
 import contextlib
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
 from memlm.config import TrainingConfig
-from memlm.models.batch import Batch
-from memlm.models.memory_reader import ReaderBatch
 from memlm.training.accelerator import autocast
 from memlm.training.objectives import Objective
 from memlm.training.optimizers import build_optimizers
 from memlm.training.sharding import shard, whole
-
-AnyBatch = Batch | ReaderBatch
 
 
 class TrainingDivergedError(FloatingPointError):
@@ -39,7 +36,7 @@ class Stepper:
         self.model = self.module if self.sharded else accelerator.prepare_model(self.module)
         """The same, with its gradients shared among the processes."""
 
-    def step(self, batch: AnyBatch) -> dict[str, float]:
+    def step(self, batch: Any) -> dict[str, float]:
         """Take one step on a batch, given whole on every process; the learning rate is already set.
 
         Returns:
@@ -48,8 +45,7 @@ class Stepper:
         Raises:
             TrainingDivergedError: loss or gradient is NaN or infinite; the weights are as before the step.
         """
-        counted, terms = self.objective.count(batch), len(self.objective.terms)
-        counts = [max(count, 1) for count in (counted if isinstance(counted, list) else [counted] * terms)]
+        counts = self.objective.counts(batch)
         totals = self._backward(batch, counts)
         nats = {name: total / count for (name, total), count in zip(totals.items(), counts, strict=True)}
         norm = float(whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.max_grad_norm)))
@@ -63,7 +59,7 @@ class Stepper:
             optimizer.zero_grad(set_to_none=True)
         return {**{f"{name}_nats": value for name, value in nats.items()}, "grad_norm": norm}
 
-    def _backward(self, batch: AnyBatch, counts: list[int]) -> dict[str, float]:
+    def _backward(self, batch: Any, counts: list[int]) -> dict[str, float]:
         """Accumulate the gradient of the batch's mean loss; returns each term summed over all processes, in nats."""
         world, terms = self.accelerator.num_processes, self.objective.terms
         # The processes' gradients are averaged; times their number, that is the sum.
@@ -81,7 +77,7 @@ class Stepper:
             totals += nats.detach()
         return dict(zip(terms, self.accelerator.reduce(totals, "sum").tolist(), strict=True))
 
-    def _portions(self, batch: AnyBatch) -> Iterator[AnyBatch]:
+    def _portions(self, batch: Any) -> Iterator[Any]:
         """This process's micro-batches."""
         world, num_micro_batches = self.accelerator.num_processes, self.cfg.num_micro_batches
         num_chunks = len(batch.tokens)
