@@ -9,6 +9,9 @@ model.regenerate(memory)                           # → the text, from the vect
 model.evaluate(["Call me Ishmael. ..."])           # → token accuracy, retained bits, ...
 
 memlm.probe("minilm", texts, chunk_lens=(16, 32))  # how much of a text do any encoder's embeddings hold?
+
+reader = memlm.adapt("smollm2", folder="runs/smollm2")  # a language model learns to read memories
+reader.generate(memory, "It begins with", max_new_tokens=40)
 ```
 """
 
@@ -25,11 +28,24 @@ if TYPE_CHECKING:
     from memlm.text.autoencoder import TextAutoencoder
     from memlm.text.memory import Memory
     from memlm.text.memory_model import TextMemoryModel
+    from memlm.text.memory_reader import TextMemoryReader
+    from memlm.training.adapt import adapt
 
     __version__: str
     """The version that is installed; `pyproject.toml` says it."""
 
-__all__ = ["Memory", "MemoryFile", "MemorySession", "TextAutoencoder", "TextMemoryModel", "load", "probe"]
+__all__ = [
+    "Memory",
+    "MemoryFile",
+    "MemorySession",
+    "TextAutoencoder",
+    "TextMemoryModel",
+    "TextMemoryReader",
+    "adapt",
+    "load",
+    "load_reader",
+    "probe",
+]
 
 
 def load(
@@ -50,7 +66,23 @@ def load(
     return TextAutoencoder.from_pretrained(name_or_path, revision=revision, device=device)
 
 
+def load_reader(
+    name_or_path: "str | Path", *, revision: str | None = None, device: "torch.device | str | None" = None
+) -> "TextMemoryReader":
+    """Load a reader: a language model that `memlm adapt` has taught to read memories. Arguments are those of `load`.
+
+    Raises:
+        ValueError: there is no such reader, language model, encoder or device; or one is damaged, or another than the
+            reader was trained with; says what is wrong.
+    """
+    from memlm.text.memory_reader import TextMemoryReader
+
+    return TextMemoryReader.from_pretrained(name_or_path, revision=revision, device=device)
+
+
 _HOMES = {
+    "TextMemoryReader": "text.memory_reader",
+    "adapt": "training.adapt",
     "Memory": "text.memory",
     "MemoryFile": "store.file",
     "MemorySession": "store.file",

@@ -49,6 +49,10 @@ class MemoryReaderConfig(Config):
     encoder_fingerprint: str = ""
     """Of its encoder, set in training: memories of another one are refused."""
     decoder: PretrainedDecoder
+    decoder_fingerprint: str = ""
+    """Of the language model's own weights, set in training."""
+    begin: tuple[int, ...] = ()
+    """Tokens that the language model expects at the beginning, set in training."""
     source: Source = "text"
     """What positions are made of: the text that the parallel decoder gives back, as tokens of the language model; or
     the bare vector."""

@@ -1,5 +1,6 @@
 """The causal decoder: a Hugging Face causal language model, fresh or pretrained, that reads embeddings."""
 
+import hashlib
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -150,6 +151,15 @@ class PretrainedCausalDecoder(CausalDecoder):
     def is_trained(self, name: str) -> bool:
         """Whether it belongs to an adapter."""
         return "lora_" in name
+
+    def base_fingerprint(self) -> str:
+        """A short hash of the weights that are not trained."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.hf.state_dict().items()):
+            if not self.is_trained(name):
+                digest.update(name.replace(".base_layer", "").encode())
+                digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+        return digest.hexdigest()[:16]
 
     def as_inputs(self, vectors: Hidden) -> Hidden:
         """Vectors scaled to the root mean square of token embeddings."""

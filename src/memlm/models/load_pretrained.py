@@ -58,6 +58,13 @@ def tokenizer_of(name: str, revision: str | None = None) -> Tokenizer:
     return Tokenizer.from_pretrained(str(_find(name, revision)))
 
 
+def transformers_tokenizer(name: str, revision: str | None = None) -> Any:
+    """A model's tokenizer as transformers has it, for chats and streams; same errors as `load_pretrained`."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(_find(name, revision)))
+
+
 def load_causal(name: str, revision: str | None = None) -> Any:
     """A causal language model of transformers', whole, in fp32; only its shapes where only shapes are computed with.
 

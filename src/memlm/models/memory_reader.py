@@ -42,6 +42,10 @@ class Groups(NamedTuple):
         """No past."""
         return cls(*torch.zeros(3, rows, 0, dtype=torch.long))
 
+    def to(self, device: torch.device | str) -> "Groups":
+        """These on a device."""
+        return Groups._make(None if part is None else part.to(device) for part in self)
+
 
 class Reading(NamedTuple):
     """Rows of a past and of the text after it."""
@@ -127,7 +131,7 @@ class MemoryReader(nn.Module):
         dim, vocab = self.decoder.dim, self.decoder.hf.get_input_embeddings().num_embeddings
         self.register_buffer("surprisal", torch.ones(vocab))
         """Nats of each token of the language model by its frequency: a group begins as its rarest token."""
-        self.sharpness = nn.Parameter(torch.ones(()))
+        self.sharpness = nn.Parameter(torch.ones(1))
         self.ask = nn.Parameter(torch.randn(dim) * self.decoder.embedding_rms)
         bare = cfg.source == "vector"
         if bare:
@@ -171,7 +175,7 @@ class MemoryReader(nn.Module):
         """Cross-entropy in nats of each scored token given the past and the tokens before it; 0 elsewhere."""
         inputs, context = self.inputs(reading.past, reading.tokens, reading.regenerates)
         states = self.decoder.states(inputs, context)
-        # The state before each token; nothing stands before the first one of a text that is not asked for.
+        # The state before each token; a text that is not asked for is scored from its second token on.
         before = states[:, :-1] if reading.regenerates else F.pad(states[:, :-1], (0, 0, 1, 0))
         row, token = reading.scored.nonzero(as_tuple=True)
         logits = self.decoder.logits(before[row, token])
@@ -179,11 +183,15 @@ class MemoryReader(nn.Module):
         return nats.index_put((row, token), cross_entropy(logits, reading.tokens[row, token]))
 
     def inputs(self, past: Groups, tokens: Tokens, regenerates: bool) -> tuple[Hidden, Context]:
-        """Input embeddings of a text, after the request to regenerate if it is one; and its soft prompt."""
-        inputs = self.decoder.embed(tokens)
+        """Input embeddings of a text, after the request to regenerate if it is one; and what stands before them."""
+        inputs, context = self.decoder.embed(tokens), self.soft_prompt(past)
+        begin = self.decoder.embed(torch.tensor([self.config.begin], dtype=torch.long, device=inputs.device))
+        begin = begin.expand(len(inputs), -1, -1)
+        before = torch.cat([begin, context.prefix.to(begin.dtype)], dim=1)
+        there = torch.cat([context.prefix_mask.new_ones(begin.shape[:2]), context.prefix_mask], dim=1)
         if regenerates:
             inputs = torch.cat([self.ask.to(inputs.dtype).expand(len(inputs), 1, -1), inputs], dim=1)
-        return inputs, self.soft_prompt(past)
+        return inputs, context._replace(prefix=before, prefix_mask=there)
 
 
 def pad(rows: Sequence[Sequence[int]], filler: int = 0) -> Int[Tensor, "row longest"]:

@@ -25,11 +25,24 @@ class Past:
     vectors: MemoryVectors
     """[memory slot memory_dim]"""
 
+    def only(self, chunk: int) -> "Past":
+        """One chunk of it."""
+        here = self.chunk == chunk
+        return Past(self.tokens[here], self.chunk[here] * 0, self.vectors[chunk : chunk + 1])
+
     def layout(
         self, cfg: MemoryReaderConfig, surprisal: NDArray[np.float64], ratio: int, expanded: Sequence[int] = ()
     ) -> Layout:
-        """Where the tokens go at a ratio; the tokens of expanded chunks have a position each, beside the others'."""
+        """Where the tokens go at a ratio; the tokens of expanded chunks have a position each, beside the others'.
+
+        Raises:
+            ValueError: the ratio is none; or bare vectors are to be expanded.
+        """
+        if ratio < 0:
+            raise ValueError(f"ratio must not be negative: 0 is one position for each memory, not {ratio}")
         if cfg.source == "vector":
+            if len(expanded):
+                raise ValueError("a reader of bare vectors does not expand them: it has not their text")
             chunk_len, number = cfg.shape.chunk_len, len(self.vectors)
             share = chunk_len if ratio == PER_MEMORY else ratio
             return laid_out(np.arange(number * chunk_len) // share)
@@ -62,12 +75,18 @@ def past_of(chunks: Sequence[Sequence[int]], vectors: MemoryVectors, encoder: To
 
 
 def groups_of(
-    pasts: Sequence[Past], cfg: MemoryReaderConfig, surprisal: NDArray[np.float64], ratio: int | None
+    pasts: Sequence[Past],
+    cfg: MemoryReaderConfig,
+    surprisal: NDArray[np.float64],
+    ratio: int | None,
+    expanded: Sequence[Sequence[int]] = (),
 ) -> Groups:
-    """Pasts as rows of a batch, at one ratio; None leaves them out."""
+    """Pasts as rows of a batch, at one ratio, with the chunks of each that are expanded; None leaves the pasts out."""
     if ratio is None:
         return Groups.none(len(pasts))
-    layouts, bare = [past.layout(cfg, surprisal, ratio) for past in pasts], cfg.source == "vector"
+    chosen = expanded or [()] * len(pasts)
+    layouts = [past.layout(cfg, surprisal, ratio, some) for past, some in zip(pasts, chosen, strict=True)]
+    bare = cfg.source == "vector"
     tokens = [layout.group * 0 if bare else past.tokens for past, layout in zip(pasts, layouts, strict=True)]
     return Groups(
         pad([row.tolist() for row in tokens]),

@@ -9,7 +9,14 @@ from typing import Any, overload
 from accelerate import Accelerator
 from torch import nn
 
-from memlm.config import AutoencoderRecipe, LanguageModelRecipe, MemoryModelRecipe, Recipe, TrainingConfig
+from memlm.config import (
+    AutoencoderRecipe,
+    LanguageModelRecipe,
+    MemoryModelRecipe,
+    MemoryReaderRecipe,
+    Recipe,
+    TrainingConfig,
+)
 from memlm.config.base import Config
 from memlm.data.token_store import PreparedData, prepare
 from memlm.runtime.cpu import precision_on
@@ -18,6 +25,7 @@ from memlm.runtime.results import Provenance
 from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.language_model import TextLanguageModel
 from memlm.text.memory_model import TextMemoryModel
+from memlm.text.memory_reader import TextMemoryReader
 from memlm.text.model import TextModel
 from memlm.training import checkpoint
 from memlm.training.accelerator import build_accelerator
@@ -54,8 +62,12 @@ def train(
 ) -> TextMemoryModel: ...
 @overload
 def train(
+    recipe: MemoryReaderRecipe, folder: Path, *, prepared: PreparedData | None = ..., quiet: bool = ...
+) -> TextMemoryReader: ...
+@overload
+def train(
     recipe: Recipe, folder: Path, *, prepared: PreparedData | None = ..., quiet: bool = ...
-) -> TextAutoencoder | TextLanguageModel | TextMemoryModel: ...
+) -> TextAutoencoder | TextLanguageModel | TextMemoryModel | TextMemoryReader: ...
 def train(recipe: Recipe[Any], folder: Path, *, prepared: PreparedData | None = None, quiet: bool = False) -> Any:
     """Train what a recipe describes, or go on where an interrupted run stopped, or load a finished one.
 

@@ -1,0 +1,39 @@
+"""Adapting a pretrained language model to an encoder's memories: one call."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from memlm.config import FileCorpus
+from memlm.recipes.reader import reader as reader_recipe
+from memlm.text.memory_reader import TextMemoryReader
+from memlm.training.train import train
+
+
+def adapt(
+    model: str,
+    *,
+    folder: str | Path,
+    encoder: str = "english",
+    text: Sequence[str] = (),
+    quiet: bool = False,
+    **options: Any,
+) -> TextMemoryReader:
+    """Teach a causal language model to read an encoder's memories; go on where an interrupted run stopped.
+
+    Args:
+        model: a Hugging Face folder or hub name, a .gguf file, or smollm2.
+        folder: for checkpoints and metrics; the reader is saved in its subfolder `model`.
+        encoder: the autoencoder whose memories are read.
+        text: files to learn from (globs); by default presidential addresses.
+        quiet: show no progress.
+        options: of the recipe (`recipes.reader`): ratios, num_tokens, source, ...
+
+    Raises:
+        ValueError: there is no such model or encoder, or it cannot be adapted; says why.
+    """
+    recipe = reader_recipe(model, encoder, **options)
+    if text:
+        recipe = replace(recipe, data=replace(recipe.data, corpus=FileCorpus(paths=tuple(text))))
+    return train(recipe, Path(folder), quiet=quiet)
