@@ -24,6 +24,9 @@ import memlm
 from memlm.cli.command import Command, Group
 
 COMMANDS: Mapping[str, str] = {
+    "adapt": "memlm.cli.reader:Adapt",
+    "ask": "memlm.cli.reader:Ask",
+    "export-prompt": "memlm.cli.reader:ExportPrompt",
     "train": "memlm.cli.train:Train",
     "recipe": "memlm.cli.train:Recipes",
     "evaluate": "memlm.cli.model:Evaluate",

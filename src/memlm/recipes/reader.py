@@ -74,11 +74,11 @@ def reader(
 def arms(recipe: config.MemoryReaderRecipe) -> dict[str, config.MemoryReaderRecipe]:
     """What a reader is compared with, with the same LoRA, data and steps: the model that sees recent tokens alone
     (`last`), and the one that sees all of the past as tokens (`full`)."""
+    training = replace(recipe.stages[-1].training, num_tokens=recipe.num_tokens)
+    stage = config.Stage(weights=config.Weights(causal=1.0), training=training)
     return {
         name: replace(
-            recipe.with_stages(weights=config.Weights(causal=1.0)),
-            name=f"{name} of {recipe.name}",
-            model=replace(recipe.model, ratios=ratios),
+            recipe, name=f"{name} of {recipe.name}", model=replace(recipe.model, ratios=ratios), stages=(stage,)
         )
         for name, ratios in (("last", ()), ("full", (config.AS_TOKENS,)))
     }

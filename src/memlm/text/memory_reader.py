@@ -98,6 +98,13 @@ class TextMemoryReader(TextModel[MemoryReader, MemoryReaderConfig]):
         """Nats of each of the language model's tokens, by its frequency."""
         return self.model.surprisal.cpu().double().numpy()
 
+    @cached_property
+    def readings(self) -> Readings:
+        """Makes what this reader is measured on."""
+        return Readings(
+            config=self.config, encoder=self.encoder, model_tokenizer=self.model_tokenizer, surprisal=self.surprisal
+        )
+
     # --- what a language model does -----------------------------------------------------------------------------------
 
     def generate(
@@ -249,16 +256,10 @@ class TextMemoryReader(TextModel[MemoryReader, MemoryReaderConfig]):
         Raises:
             ValueError: no document is long enough.
         """
-        readings = Readings(
-            config=self.config,
-            encoder=self.encoder,
-            model_tokenizer=self.model_tokenizer,
-            surprisal=self.surprisal,
-        )
         windows = whole_windows(split, self.config, _EVALUATED_WINDOWS)
         with track(f"Reading {name}", total=int(windows.mask[:, -1].sum()), unit="tokens", quiet=quiet) as advance:
             terms = ["causal", "retention"] if set(self.config.ratios) - {AS_TOKENS} else ["causal"]
-            measures = reader_losses(self.model, readings, windows, terms)
+            measures = reader_losses(self.model, self.readings, windows, terms)
             advance(int(windows.mask[:, -1].sum()))
         return Result(name=name, measures=measures, intervals={}, provenance=Provenance.here(model=self.provenance))
 

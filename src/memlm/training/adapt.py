@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from memlm.config import FileCorpus
+from memlm.config import Corpus, FileCorpus, MemoryReaderRecipe
+from memlm.recipes.reader import arms
 from memlm.recipes.reader import reader as reader_recipe
 from memlm.text.memory_reader import TextMemoryReader
 from memlm.training.train import train
@@ -33,7 +34,19 @@ def adapt(
     Raises:
         ValueError: there is no such model or encoder, or it cannot be adapted; says why.
     """
+    corpus = FileCorpus(paths=tuple(text)) if text else None
+    return train(recipe_of(model, encoder, corpus, **options), Path(folder), quiet=quiet)
+
+
+def recipe_of(
+    model: str,
+    encoder: str,
+    corpus: Corpus | None,
+    arm: Literal["reader", "last", "full"] = "reader",
+    **options: Any,
+) -> MemoryReaderRecipe:
+    """The recipe of a reader on a corpus, or of what it is compared with (`recipes.reader.arms`)."""
     recipe = reader_recipe(model, encoder, **options)
-    if text:
-        recipe = replace(recipe, data=replace(recipe.data, corpus=FileCorpus(paths=tuple(text))))
-    return train(recipe, Path(folder), quiet=quiet)
+    if corpus is not None:
+        recipe = replace(recipe, data=replace(recipe.data, corpus=corpus))
+    return recipe if arm == "reader" else arms(recipe)[arm]

@@ -16,6 +16,7 @@ class Bench(Group):
         "memory": "memlm_evidence.benchmarks.memory_files:MemoryFiles",
         "paper": "memlm_evidence.benchmarks.paper:Paper",
         "probe": "memlm_evidence.benchmarks.probe:ProbeSpeed",
+        "reader": "memlm_evidence.benchmarks.reader:ReaderBenchmark",
         "recall": "memlm_evidence.benchmarks.recall:Recall",
         "speed": "memlm_evidence.benchmarks.speed:Speed",
         "substitution": "memlm_evidence.benchmarks.substitution:Substitution",

@@ -1,0 +1,167 @@
+"""The commands of readers: `memlm adapt`, `memlm ask` and `memlm export-prompt`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+from memlm.cli.command import Answer, ReadsText, UsesModel
+from memlm.cli.memory import chunk_range
+
+if TYPE_CHECKING:
+    from memlm.text.memory import Memory
+    from memlm.text.memory_reader import TextMemoryReader
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapt(ReadsText):
+    """Teach a causal language model to read memories, by a frozen model's LoRA and a small network.
+
+    memlm adapt smollm2 --out runs/smollm2
+
+    memlm adapt meta-llama/Llama-3.2-1B --encoder runs/mine/model --text 'docs/**/*.md' --out runs/llama
+
+    If it is interrupted, run the same command again: it resumes from its last checkpoint. On several GPUs: torchrun
+    --nproc_per_node 8 -m memlm adapt ...
+    """
+
+    model: tyro.conf.Positional[str]
+    """A causal language model: a Hugging Face folder or hub name, a .gguf file, or smollm2."""
+    out: Path
+    """Folder for checkpoints and metrics; the reader will be in its subfolder model."""
+    encoder: str = "english"
+    """The autoencoder whose memories are read: one that ships with memlm, or a checkpoint folder."""
+    text: tuple[str, ...] = ()
+    """Learn from these files (globs, or - for standard input) instead of presidential addresses."""
+    source: Literal["text", "vector"] = "text"
+    """What the language model's input is made of: the text that a memory gives back, or its bare vector."""
+    ratios: tuple[int, ...] = (2, 4, 8, 16, 0)
+    """Tokens of the past that share a position, which one reader learns all of; 0 is one position for each memory."""
+    num_tokens: int = 192_000
+    """Tokens to learn from: the more, the better it reads. SmolLM2 learns about 100 a second on one core."""
+    batch_rows: int = 4
+    """Texts per step."""
+    arm: Literal["reader", "last", "full"] = "reader"
+    """To compare with: the same model, adapted alike to see recent tokens alone (last), or all of the past as tokens
+    (full), instead of memories."""
+    seed: int = 0
+    set: tuple[str, ...] = ()
+    """Override fields of the recipe (memlm recipe reader shows them), as path.to.field=value."""
+
+    def run(self) -> Answer:
+        """Train, then measure on held-out text."""
+        from memlm.data.token_store import prepare
+        from memlm.text.evaluation_sets import HELD_OUT
+        from memlm.training.accelerator import is_main_process
+        from memlm.training.adapt import recipe_of
+        from memlm.training.train import train
+
+        corpus = self.corpus(self.text) if self.text else None
+        options = {name: getattr(self, name) for name in ("source", "ratios", "num_tokens", "batch_rows", "seed")}
+        recipe = recipe_of(self.model, self.encoder, corpus, arm=self.arm, **options).with_values(self.set)
+        prepared = prepare(recipe.data)
+        reader = train(recipe, self.out, prepared=prepared)
+        if not is_main_process():
+            return {}
+        result = reader.evaluate_split(prepared.splits["test"], name=HELD_OUT, quiet=False)
+        for name, value in result.measures.items():
+            self.say(f"{name}: {value:.3f}")
+        self.say(f"The reader: {self.out / 'model'}")
+        return {"model": str(self.out / "model"), "result": result.to_dict()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadsMemories(UsesModel):
+    """What every command has that lets a language model read memories."""
+
+    reader: str = "smollm2-english"
+    """A reader: one that ships with memlm, the folder that memlm adapt has made, or a Hugging Face hub name."""
+    chunks: str = ":"
+    """Which chunks of the file of memories are read, as 10:20, 10: or :20."""
+    ratio: int = 4
+    """Tokens of the past that share a position of the language model; 0 is one position for each memory, 1 none."""
+    expand: int = 400
+    """Tokens of the past that may be read as text besides: of the chunks that matter to the question; 0 for none."""
+    by: Literal["likelihood", "attention", "similarity"] = "likelihood"
+    """How the chunks that matter are chosen."""
+
+    def read(self, path: str) -> "tuple[TextMemoryReader, Memory]":
+        """The reader, and the memories of a file (of memlm remember, or of text, which is encoded now)."""
+        import memlm
+        from memlm.store.file import MemoryFile
+        from memlm.store.store import file_version
+
+        reader = memlm.load_reader(self.reader, device=self.device)
+        if Path(path).is_file() and file_version(Path(path)):
+            notes = MemoryFile.open(Path(path))
+            return reader, notes.memories(*chunk_range(self.chunks, notes.num_chunks))
+        if not Path(path).is_file():
+            raise ValueError(f"there is no file {path!r}: give one of memories (memlm remember makes one), or of text")
+        if self.chunks != ":":
+            raise ValueError(f"--chunks is of a file of memories, and {path!r} is text")
+        return reader, reader.encoder.encode([Path(path).read_text(encoding="utf-8")])
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How memories are read, as arguments of a reader's methods."""
+        return {"ratio": self.ratio, "expand": self.expand, "by": self.by}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask(ReadsMemories):
+    """Ask a language model about what memories hold.
+
+    memlm remember novel.txt --out novel.memory --encoder english
+
+    memlm ask novel.memory 'Who is Mr. Bingley?'
+    """
+
+    memory: tyro.conf.Positional[str]
+    """A file of memories, or of text."""
+    question: tyro.conf.Positional[str]
+    max_new_tokens: int = 100
+
+    def run(self) -> Answer:
+        """Ask and show."""
+        reader, memory = self.read(self.memory)
+        answer = reader.chat(memory, self.question, max_new_tokens=self.max_new_tokens, **self.reading)
+        self.say(answer)
+        return {"question": self.question, "answer": answer, "chunks": len(memory.vectors)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportPrompt(ReadsMemories):
+    """Write memories and a prompt as input embeddings, and the model that reads them, for engines such as vLLM.
+
+    memlm export-prompt novel.memory --prompt 'In short,' --out prompt.safetensors --model-out smollm2-reader
+
+    The file holds one tensor, prompt_embeds [position, dim]: vllm.LLM(model="smollm2-reader",
+    enable_prompt_embeds=True).generate({"prompt_embeds": tensor}).
+    """
+
+    memory: tyro.conf.Positional[str]
+    """A file of memories, or of text."""
+    out: Path
+    """The safetensors file to write."""
+    prompt: str = ""
+    """Text after the memories."""
+    model_out: Path | None = None
+    """Folder for the language model with its adapters merged in, as any Hugging Face model."""
+
+    out_is_folder = False
+
+    def run(self) -> Answer:
+        """Write them."""
+        from safetensors.torch import save_file
+
+        from memlm.runtime.files import atomic_file
+
+        reader, memory = self.read(self.memory)
+        embeds = reader.prompt_embeds(memory, self.prompt, **self.reading)
+        with atomic_file(self.out) as temporary:
+            save_file({"prompt_embeds": embeds.contiguous()}, temporary)
+        if self.model_out:
+            reader.export_model(self.model_out)
+        self.say(f"{len(embeds)} positions of {embeds.shape[1]} dimensions: {self.out}")
+        return {"positions": len(embeds), "dim": embeds.shape[1], "out": str(self.out)}
