@@ -117,7 +117,7 @@ def windows_of(reader: TextMemoryReader, split: TokenSplit, number: int) -> Wind
 def losses(
     readers: dict[str, TextMemoryReader], split: TokenSplit, ratios: Sequence[int], number: int
 ) -> dict[int, dict[str, Any]]:
-    """Nats per next token at each ratio, of each reader and control; and what share of full text's gain is recovered."""
+    """Nats per next token at each ratio, of readers and controls; and what part of full text's gain is recovered."""
     memory, full = readers["memory"], readers["full"]
     windows = windows_of(memory, split, number)
     readings = memory.readings
