@@ -26,6 +26,8 @@ from memlm.config import (
     MaskedMixer,
     MemoryModelConfig,
     MemoryModelRecipe,
+    MemoryReaderConfig,
+    MemoryReaderRecipe,
     MemoryShape,
     Muon,
     Positional,
@@ -38,6 +40,8 @@ from memlm.config import (
     WindowConfig,
 )
 from memlm.config.base import Config
+from memlm.data.tokenizer import Tokenizer
+from memlm.recipes.reader import reader
 from memlm.training import checkpoint
 from memlm_evidence.claims import decide
 from memlm_evidence.experiments.memory_model import MemoryModelResult
@@ -56,6 +60,58 @@ def write_corpus(folder: Path, *, num_files: int = 60, num_words: int = 120) -> 
         words = (f"{rng.choice(vocabulary)}{rng.randrange(10) if rng.random() < 0.2 else ''}" for _ in range(num_words))
         (folder / f"{number:02}.txt").write_text(" ".join(words) + ".\n", encoding="utf-8")
     return str(folder / "*.txt")
+
+
+LANGUAGE_MODELS = ("llama", "qwen3", "gpt2")
+_SIZES = {"hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1, "num_hidden_layers": 2}
+_SIZES |= {"intermediate_size": 48, "vocab_size": 264, "max_position_embeddings": 256, "initializer_range": 0.2}
+_TEMPLATE = "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}<assistant>"
+
+
+def write_language_model(folder: Path, kind: str, *, chats: bool = True) -> Path:
+    """A tiny pretrained causal language model with a tokenizer of bytes, as transformers would load it."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    torch.manual_seed(0)
+    match kind:
+        case "llama":
+            hf = transformers.LlamaForCausalLM(transformers.LlamaConfig(**_SIZES))
+        case "qwen3":
+            hf = transformers.Qwen3ForCausalLM(
+                transformers.Qwen3Config(**_SIZES, head_dim=16, tie_word_embeddings=True)
+            )
+        case _:
+            sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 256, "vocab_size": 264}
+            hf = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, initializer_range=0.2))
+    hf.generation_config.eos_token_id = None
+    hf.save_pretrained(folder)
+    Tokenizer.train([], 256).save(folder)
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast"} | ({"chat_template": _TEMPLATE} if chats else {})
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def tiny_reader_recipe(base: Path, encoder: Path, corpus: str, **changes: Any) -> MemoryReaderRecipe:
+    """An adapter of a tiny language model to the tiny autoencoder's memories."""
+    recipe = reader(str(base), str(encoder), num_tokens=600, batch_rows=4, **changes).with_values(
+        (
+            f"data.corpus={json.dumps({'kind': 'files', 'paths': [corpus]})}",
+            "data.validation_fraction=0.2",
+            "data.test_fraction=0.2",
+            "model.decoder.lora.rank=2",
+            "model.hidden_dim=16",
+            "model.window.recent_tokens=4",
+            "model.window.predicted_tokens=12",
+            "model.window.regenerated_tokens=12",
+            "stages.*.training.batch_tokens=48",
+            "stages.*.training.precision=fp32",
+            "stages.*.training.checkpoint_tokens=96",
+            "stages.*.training.eval_tokens=300",
+        )
+    )
+    assert isinstance(recipe.model, MemoryReaderConfig)
+    return recipe
 
 
 def report_of(folder: Path) -> str:

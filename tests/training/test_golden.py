@@ -21,7 +21,7 @@ from memlm.config import Recipe
 from memlm.recipes import RECIPES
 from memlm.runtime.results import read_json_lines
 from memlm.training.train import train
-from tiny import write_corpus
+from tiny import tiny_reader_recipe, write_corpus, write_language_model
 
 GOLDEN = Path(__file__).parents[1] / "fixtures" / "golden.json"
 TOLERANCE = 0.03
@@ -36,6 +36,11 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 def small(name: str, corpus: str, encoder: Path) -> Recipe:
     """A recipe of these names, so small that it trains in a second."""
     recipe_name, options = VARIANTS[name]
+    if recipe_name == "reader":
+        base = encoder.with_name("language-model")
+        if not base.exists():
+            write_language_model(base, "llama")
+        return tiny_reader_recipe(base, encoder, corpus)
     if "encoder_from" in options:
         options = {**options, "encoder_from": str(encoder)}
     recipe = RECIPES[recipe_name](**options)

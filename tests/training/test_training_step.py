@@ -201,7 +201,13 @@ OUTSIDE = {
 
 
 @pytest.mark.parametrize(
-    "cfg", [tiny_model(), PAPERS, QUERIES, *(make().model for name, make in RECIPES.items() if "paper" not in name)]
+    "cfg",
+    [
+        tiny_model(),
+        PAPERS,
+        QUERIES,
+        *(RECIPES[name]().model for name in sorted({*RECIPES} - {"reader"}) if "paper" not in name),
+    ],
 )
 def test_muon_gets_the_maps_between_hidden_states_and_adamw_the_rest(cfg: ModelConfig) -> None:
     with torch.device("meta"):

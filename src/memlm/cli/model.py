@@ -11,7 +11,7 @@ import tyro
 from memlm.cli.command import Answer, Command, ReadsText, UsesModel
 from memlm.cli.memory import chunk_range
 from memlm.cli.show import print_metrics, print_samples
-from memlm.config import MemoryModelConfig
+from memlm.config import MemoryModelConfig, MemoryReaderConfig
 from memlm.runtime.wording import in_words
 
 if TYPE_CHECKING:
@@ -97,18 +97,22 @@ class Generate(UsesModel, ReadsText):
 
     memlm generate runs/memory/model --memory address.txt --prompt 'My fellow citizens,' --max-new-tokens 200
 
-    memlm generate runs/memory/model --memory notes.memory --chunks 10:20
+    memlm generate runs/smollm2/model --memory notes.memory --chunks 10:20 --ratio 8
     """
 
     model: tyro.conf.Positional[str]
-    """A memory model: a checkpoint folder, or a Hugging Face hub name."""
+    """A memory model, or a reader (memlm adapt): a checkpoint folder, or a Hugging Face hub name."""
     prompt: str = ""
     """Text to go on from."""
     memory: tuple[str, ...] = ()
     """Files (globs, or - for standard input) of the text before it, which is read as memories; or one that memlm
     remember has made with this model's encoder, whose vectors are read as they are."""
     chunks: str = ":"
-    """Which chunks of a file of memories, as 10:20, 10: or :20; the model reads the last of them."""
+    """Which chunks of a file of memories, as 10:20, 10: or :20; a memory model reads the last of them."""
+    ratio: int = 4
+    """Of a reader: tokens of the past that share a position; 0 is one position for each memory."""
+    expand: int = 0
+    """Of a reader: tokens of the past that may be read as text besides, of the chunks that matter to the prompt."""
     max_new_tokens: int = 100
     temperature: float = 0.8
     """0 always takes the likeliest token."""
@@ -120,14 +124,23 @@ class Generate(UsesModel, ReadsText):
         """Generate and show."""
         import torch
 
+        from memlm.text.checkpoint_folder import config_class
         from memlm.text.memory_model import TextMemoryModel
+        from memlm.text.memory_reader import TextMemoryReader
 
-        model = TextMemoryModel.from_pretrained(self.model, device=self.device)
-        past, told = self._past(model.config.max_memories)
-        torch.manual_seed(self.seed)
         drawn = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
-        options = drawn if self.temperature else {"do_sample": False}
-        text = model.generate(self.prompt, past=past, max_new_tokens=self.max_new_tokens, **options)
+        options: dict[str, Any] = drawn if self.temperature else {"do_sample": False}
+        options |= {"max_new_tokens": self.max_new_tokens}
+        torch.manual_seed(self.seed)
+        if config_class(self.model) is MemoryReaderConfig:
+            reader = TextMemoryReader.from_pretrained(self.model, device=self.device)
+            past, told = self._past(sys.maxsize)
+            memory = past if not isinstance(past, str) else reader.encoder.encode([past]) if past else None
+            text = reader.generate(memory, self.prompt, ratio=self.ratio, expand=self.expand, **options)
+        else:
+            model = TextMemoryModel.from_pretrained(self.model, device=self.device)
+            past, told = self._past(model.config.max_memories)
+            text = model.generate(self.prompt, past=past, **options)
         self.say(self.prompt + text)
         return {"prompt": self.prompt, "text": text, **told}
 

@@ -35,26 +35,16 @@ def reader(
         batch_rows: Texts per step.
         seed: Of everything that is drawn.
     """
-    window = config.ReadingWindow(max_memories=max_memories)
+    shape = _shape_of(encoder)
+    stretch = min(config.ReadingWindow.regenerated_tokens, shape.chunk_len)
+    window = config.ReadingWindow(max_memories=max_memories, regenerated_tokens=stretch)
     model_config = config.MemoryReaderConfig(
         encoder=encoder,
-        shape=_shape_of(encoder),
+        shape=shape,
         decoder=config.PretrainedDecoder(name=model, lora=config.LoraConfig(rank=16, alpha=32)),
         source=source,
         ratios=ratios,
         window=window,
-    )
-    batch_tokens = batch_rows * window.predicted_tokens
-    training = config.TrainingConfig(
-        num_tokens=num_tokens,
-        batch_tokens=batch_tokens,
-        optimizer=config.AdamW(learning_rate=1e-3, betas=(0.9, 0.98)),
-        warmup_tokens=30 * batch_tokens,
-        decay_fraction=0.5,
-        short_fraction=0.0,
-        seed=seed,
-        eval_tokens=100 * batch_tokens,
-        checkpoint_tokens=50 * batch_tokens,
     )
     learns = bool(set(ratios) - {config.AS_TOKENS})
     regenerating = round(regenerating_fraction * num_tokens) if learns else 0
@@ -66,8 +56,23 @@ def reader(
         data=config.DataConfig(tokenizer=config.PretrainedTokenizer(name=encoder)),
         model=model_config,
         stages=tuple(
-            config.Stage(weights=weight, training=replace(training, num_tokens=number)) for weight, number in parts
+            config.Stage(weights=each, training=_training(number, batch_rows * window.predicted_tokens, seed))
+            for each, number in parts
         ),
+    )
+
+
+def _training(num_tokens: int, batch_tokens: int, seed: int) -> config.TrainingConfig:
+    return config.TrainingConfig(
+        num_tokens=num_tokens,
+        batch_tokens=batch_tokens,
+        optimizer=config.AdamW(learning_rate=1e-3, betas=(0.9, 0.98)),
+        warmup_tokens=30 * batch_tokens,
+        decay_fraction=0.5,
+        short_fraction=0.0,
+        seed=seed,
+        eval_tokens=100 * batch_tokens,
+        checkpoint_tokens=50 * batch_tokens,
     )
 
 

@@ -13,8 +13,9 @@ from memlm.data.chunks import Windows, lazy_chunks, sample_windows
 from memlm.data.token_store import PreparedData
 from memlm.models.load_pretrained import tokenizer_of
 from memlm.models.memory_reader import MemoryReader, ReaderBatch
-from memlm.text.memory_reader import TextMemoryReader, encoder_of
+from memlm.text.memory_reader import TextMemoryReader
 from memlm.text.reader_losses import reader_losses, whole_windows
+from memlm.text.reader_prompts import encoder_of
 from memlm.text.readings import Readings
 from memlm.training.model_training import Evaluator, ModelTraining, Sampler
 

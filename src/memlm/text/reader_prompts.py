@@ -1,0 +1,174 @@
+"""What a language model is given to read: memories and prompts, as input embeddings."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.utils.rnn import pad_sequence
+
+from memlm.config import MemoryReaderConfig
+from memlm.data.tokenizer import Tokenizer
+from memlm.models.decoded import token_mask
+from memlm.models.load_pretrained import tokenizer_of, transformers_tokenizer
+from memlm.models.memory_reader import Groups, MemoryReader
+from memlm.nn.insertion import Context
+from memlm.nn.mixers import Hidden
+from memlm.text.autoencoder import TextAutoencoder
+from memlm.text.expansion import Chooser, choose
+from memlm.text.memory import Memory
+from memlm.text.model import TextModel
+from memlm.text.past import Past, groups_of, past_of
+from memlm.text.readings import Readings
+
+
+class Prompt(NamedTuple):
+    """What a language model goes on from: tokens, memories, tokens."""
+
+    before: list[int]
+    past: Past | None
+    after: list[int]
+    expanded: Sequence[int] = ()
+    """Chunks of the past that are read as tokens."""
+
+
+class ReadsMemories(TextModel[MemoryReader, MemoryReaderConfig]):
+    """A language model that reads memories, with its encoder and both tokenizers: how prompts become its inputs."""
+
+    config_class = MemoryReaderConfig
+
+    def __init__(self, model: MemoryReader, tokenizer: Tokenizer, provenance: dict[str, Any]) -> None:
+        """`tokenizer` is the encoder's.
+
+        Raises:
+            ValueError: model and tokenizer do not belong together, or the language model is another than it was.
+        """
+        super().__init__(model, tokenizer, provenance)
+        named, found, name = self.config.decoder_fingerprint, model.decoder.base_fingerprint(), self.config.decoder.name
+        if named not in ("", found):
+            raise ValueError(
+                f"this reader was trained for a language model {named}, and {name!r} is {found}: give back the one "
+                "that it was trained with, or adapt a new reader"
+            )
+
+    @cached_property
+    def encoder(self) -> TextAutoencoder:
+        """The autoencoder whose memories are read.
+
+        Raises:
+            ValueError: it is not there, or is another than the one that this reader was trained with.
+        """
+        return encoder_of(self.config).to(self.device)
+
+    @cached_property
+    def model_tokenizer(self) -> Tokenizer:
+        """The language model's."""
+        return tokenizer_of(self.config.decoder.name, self.config.decoder.revision)
+
+    @cached_property
+    def surprisal(self) -> NDArray[np.float64]:
+        """Nats of each of the language model's tokens, by its frequency."""
+        return self.model.surprisal.cpu().double().numpy()
+
+    @cached_property
+    def readings(self) -> Readings:
+        """Makes what this reader is measured on."""
+        return Readings(
+            config=self.config, encoder=self.encoder, model_tokenizer=self.model_tokenizer, surprisal=self.surprisal
+        )
+
+    @cached_property
+    def hf_tokenizer(self) -> Any:
+        """The language model's tokenizer as transformers has it, for chats and streams."""
+        return transformers_tokenizer(self.config.decoder.name, self.config.decoder.revision)
+
+    def pasts(self, memory: Memory) -> list[Past]:
+        """Each text's past, as its memories give it back.
+
+        Raises:
+            ValueError: another encoder made the memory, or it holds NaN.
+        """
+        rows = iter([row.tokens for row in self.encoder.rows(memory)])
+        vectors = torch.split(memory.vectors.float().cpu(), list(memory.num_chunks))
+        return [
+            past_of([next(rows) for _ in some], some, self.encoder.tokenizer, self.model_tokenizer) for some in vectors
+        ]
+
+    def past(self, memory: Memory) -> Past | None:
+        """The past of a memory of one text; None of no chunks."""
+        if len(memory) != 1:
+            raise ValueError(f"this is a memory of {len(memory)} texts: give one, memory[0], or a prompt for each")
+        (past,) = self.pasts(memory)
+        return past if len(past.vectors) else None
+
+    def prompts(
+        self, memory: Memory | None, ids: list[list[int]], ratio: int, expand: int, by: Chooser
+    ) -> list[Prompt]:
+        """A prompt for each list of tokens, with the past of its text."""
+        if memory is not None and len(memory) != len(ids):
+            raise ValueError(f"{len(ids)} prompts and memories of {len(memory)} texts: give one prompt for each text")
+        pasts = (
+            [None] * len(ids)
+            if memory is None
+            else [past if len(past.vectors) else None for past in self.pasts(memory)]
+        )
+        prompts = [
+            Prompt(list(self.config.begin), past, after, self.expanded(past, after, ratio, expand, by))
+            for past, after in zip(pasts, ids, strict=True)
+        ]
+        if any(prompt.past is None and not prompt.after for prompt in prompts):
+            raise ValueError("there is nothing to go on from: neither a memory nor a prompt")
+        return prompts
+
+    def expanded(self, past: Past | None, prompt: list[int], ratio: int, budget: int, by: Chooser) -> Sequence[int]:
+        """The chunks to read as tokens."""
+        if past is None or not budget:
+            return ()
+        return choose(self.model, past, prompt, self.surprisal, ratio=ratio, budget=budget, by=by)
+
+    def inputs_of(self, prompts: Sequence[Prompt], ratio: int, *, whole: bool = False) -> tuple[Hidden, Context]:
+        """Prompts as a context, and the last input of each; `whole` prompts as inputs, without a context.
+
+        Raises:
+            ValueError: they are longer than the model's context.
+        """
+        model, device = self.model, self.device
+        rows = []
+        for prompt in prompts:
+            before, after = (
+                model.decoder.embed(torch.tensor([ids], dtype=torch.long, device=device))[0]
+                for ids in (prompt.before, prompt.after)
+            )
+            pieces = [before, after]
+            if prompt.past is not None:
+                groups = groups_of([prompt.past], self.config, self.surprisal, ratio, expanded=[prompt.expanded])
+                pieces.insert(1, model.soft_prompt(groups.to(device)).prefix[0].to(before.dtype))
+            rows.append(torch.cat(pieces))
+        longest, most = max(map(len, rows)), model.decoder.max_positions
+        if longest > most:
+            raise ValueError(
+                f"memories and prompt take {longest} positions, and {self.config.decoder.name} has {most}: "
+                "give a larger ratio, fewer memories or expand less"
+            )
+        if whole:
+            return pad_sequence(rows, batch_first=True), model.soft_prompt(Groups.none(len(rows)))
+        prefix = pad_sequence([row[:-1] for row in rows], batch_first=True)
+        there = token_mask(torch.tensor([len(row) - 1 for row in rows], device=device), prefix.shape[1])
+        return torch.stack([row[-1:] for row in rows]), Context(prefix, there)
+
+
+def encoder_of(cfg: MemoryReaderConfig) -> TextAutoencoder:
+    """The autoencoder whose memories a reader reads.
+
+    Raises:
+        ValueError: it is not there, or is another one now.
+    """
+    encoder = TextAutoencoder.from_pretrained(cfg.encoder)
+    if cfg.encoder_fingerprint not in ("", encoder.encoder_fingerprint):
+        raise ValueError(
+            f"this reader reads memories of encoder {cfg.encoder_fingerprint}, and {cfg.encoder!r} is "
+            f"{encoder.encoder_fingerprint} now: give back the one that it was trained with, or adapt a new reader"
+        )
+    return encoder

@@ -1,0 +1,150 @@
+"""What a language model reads of memories: the layout of positions, the merger, and the model as a whole."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memlm.config import LoraConfig, MemoryReaderConfig, MemoryShape, PretrainedDecoder, ReadingWindow
+from memlm.models.layout import laid_out, share_positions, worth
+from memlm.models.memory_reader import NUM_SLOTS, Groups, MemoryReader, Merger, Reading, pad
+from tiny import LANGUAGE_MODELS, write_language_model
+
+nats = st.lists(st.floats(0.1, 20), min_size=1, max_size=200).map(np.array)
+
+
+@given(nats, st.integers(1, 64), st.integers(0, 64))
+def test_positions_are_shared_in_order_by_at_most_so_many_groups(surprisal, num_positions, recency) -> None:
+    group, slot = share_positions(worth(surprisal, recency), num_positions)
+    assert group[0] == 0
+    assert set(np.diff(group)) <= {0, 1}
+    assert group[-1] < num_positions
+    assert slot[-1] == 0
+    assert all((slot[:-1] == np.minimum(slot[1:] + 1, NUM_SLOTS - 1))[group[:-1] == group[1:]])
+
+
+@given(nats)
+def test_a_position_for_each_token_is_the_text_itself(surprisal) -> None:
+    assert share_positions(surprisal, len(surprisal)).group.tolist() == list(range(len(surprisal)))
+
+
+def test_rare_and_recent_tokens_have_positions_of_their_own() -> None:
+    surprisal = np.array([1.0, 1, 1, 12, 1, 1, 1, 1])
+    group = share_positions(surprisal, 4).group
+    assert (group == group[3]).sum() == 1
+    recent = share_positions(worth(np.ones(64), 4), 16).group
+    assert (recent == recent[0]).sum() > 8 > (recent == recent[-1]).sum()
+
+
+def groups(*rows: list[int]) -> Groups:
+    """Rows whose tokens are 0, 1, 2, ..., in these groups."""
+    layouts = [laid_out(np.array(row)) for row in rows]
+    return Groups(
+        pad([list(range(len(row))) for row in rows]),
+        pad([layout.group.tolist() for layout in layouts], -1),
+        pad([layout.slot.tolist() for layout in layouts]),
+    )
+
+
+def test_a_group_of_one_is_its_token_and_a_row_does_not_depend_on_others() -> None:
+    torch.manual_seed(0)
+    merger = Merger(8, 8, 16)
+    torch.nn.init.normal_(merger.out.weight)
+    vectors, weights = torch.randn(2, 6, 8), torch.rand(2, 6)
+    past = groups([0, 1, 1, 2, 3, 3], [0, 0, 1])
+    merged, there = merger(vectors, vectors, weights, past)
+    assert there.tolist() == [[True] * 4, [True, True, False, False]]
+    torch.testing.assert_close(merged[0, [0, 2]], vectors[0, [0, 3]])
+    torch.testing.assert_close(merged[1, 1], vectors[1, 2])
+    alone, _ = merger(vectors[1:, :3], vectors[1:, :3], weights[1:, :3], groups([0, 0, 1]))
+    torch.testing.assert_close(merged[1, :2], alone[0])
+
+
+@pytest.fixture(scope="module", params=LANGUAGE_MODELS)
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_language_model(tmp_path_factory.mktemp(request.param), request.param)
+
+
+def configuration(base: Path, **changes) -> MemoryReaderConfig:
+    decoder = PretrainedDecoder(name=str(base), lora=LoraConfig(rank=2))
+    shape = MemoryShape(vocab_size=300, chunk_len=16, memory_dim=32, end_token=True)
+    window = ReadingWindow(regenerated_tokens=8)
+    return MemoryReaderConfig(encoder="tiny", shape=shape, decoder=decoder, hidden_dim=16, window=window, **changes)
+
+
+def adapted(base: Path, **changes) -> MemoryReader:
+    """A reader whose adapters do something."""
+    torch.manual_seed(1)
+    model = MemoryReader(configuration(base, **changes)).eval()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+        assert parameter.requires_grad == ("decoder.hf" not in name or "lora_" in name)
+    return model
+
+
+def reading(past: Groups, tokens: torch.Tensor, *, regenerates: bool = False) -> Reading:
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    scored = mask.clone()
+    scored[:, 0] = regenerates
+    return Reading(past, tokens, mask, scored, regenerates)
+
+
+PAST = groups([0, 1, 1, 2, 3, 3], [0, 0, 1])
+TOKENS = torch.randint(256, (2, 7), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("regenerates", [False, True])
+def test_losses_are_causal_and_rows_independent(base: Path, regenerates: bool) -> None:
+    model = adapted(base)
+    whole = model.nats(reading(PAST, TOKENS, regenerates=regenerates))
+    changed = TOKENS.clone()
+    changed[:, 5] = (changed[:, 5] + 1) % 256
+    other = model.nats(reading(PAST, changed, regenerates=regenerates))
+    torch.testing.assert_close(whole[:, :5], other[:, :5])
+    assert not torch.allclose(whole[:, 5], other[:, 5])
+    alone = model.nats(reading(groups([0, 0, 1]), TOKENS[1:], regenerates=regenerates))
+    torch.testing.assert_close(whole[1:], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_losses_depend_on_the_past(base: Path) -> None:
+    model = adapted(base)
+    one, other = (model.nats(reading(past, TOKENS)) for past in (PAST, groups([0, 1, 2, 3, 4, 4], [0, 1, 1])))
+    assert not torch.allclose(one[0], other[0])
+
+
+def test_without_a_past_it_begins_as_the_language_model(base: Path) -> None:
+    model = MemoryReader(configuration(base)).eval()
+    logits = transformers.AutoModelForCausalLM.from_pretrained(base)(input_ids=TOKENS).logits
+    theirs = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), TOKENS[:, 1:].flatten(), reduction="none")
+    torch.testing.assert_close(
+        model.nats(reading(Groups.none(2), TOKENS))[:, 1:].flatten(), theirs, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_position_for_each_token_is_the_text_in_context(base: Path) -> None:
+    model = adapted(base)
+    past = groups(list(range(6)), list(range(6)))
+    text = torch.cat([past.tokens, TOKENS], dim=1)
+    both = reading(Groups.none(2), text)
+    torch.testing.assert_close(model.nats(reading(past, TOKENS))[:, 1:], model.nats(both)[:, 7:], rtol=1e-4, atol=1e-4)
+
+
+def test_only_adapters_are_saved(base: Path) -> None:
+    names = adapted(base).state_dict().keys()
+    assert all("lora_" in name for name in names if name.startswith("decoder."))
+
+
+def test_configurations_that_cannot_be_are_refused(base: Path) -> None:
+    cfg = configuration(base)
+    with pytest.raises(ValueError, match=r"ratios must lie from 0 .* to 16, not \[17\]"):
+        replace(cfg, ratios=(2, 17))
+    with pytest.raises(ValueError, match="regenerated_tokens 17 are more than a chunk's 16"):
+        replace(cfg, window=ReadingWindow(regenerated_tokens=17))
+    with pytest.raises(ValueError, match="recency_tokens must not be negative, not -1"):
+        replace(cfg, recency_tokens=-1)

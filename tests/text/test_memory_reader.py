@@ -1,0 +1,214 @@
+"""Language models adapted to memories: trained, saved, and used as people use them."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+import memlm
+from memlm.config.memory_reader import PER_MEMORY
+from memlm.recipes.reader import arms
+from memlm.runtime.results import read_json_lines
+from memlm.text.expansion import CHOOSERS
+from memlm.text.memory_reader import TextMemoryReader
+from memlm.training.train import train
+from tiny import LANGUAGE_MODELS, break_down_after, launch, tiny_reader_recipe, write_language_model
+
+TEXTS = ["the memory of a vector holds one long chunk of text", "and reads"]
+GREEDY: dict[str, Any] = {"max_new_tokens": 8, "do_sample": False}
+
+
+@pytest.fixture(
+    scope="module",
+    params=["qwen3", *(pytest.param(kind, marks=pytest.mark.slow) for kind in LANGUAGE_MODELS if kind != "qwen3")],
+)
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_language_model(tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.fixture(scope="module")
+def folder(base: Path, finished_run: Path, corpus: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a finished run; the adapters are then made to do more than two dozen steps teach them."""
+    out = tmp_path_factory.mktemp("reader") / "run"
+    reader = train(tiny_reader_recipe(base, finished_run / "model", corpus), out, quiet=True)
+    torch.manual_seed(0)
+    for name, parameter in reader.model.named_parameters():
+        if "lora_B" in name or name.startswith("merger.out"):
+            torch.nn.init.normal_(parameter, std=0.2)
+    reader.save_pretrained(out / "strong")
+    return out
+
+
+@pytest.fixture(scope="module")
+def reader(folder: Path) -> TextMemoryReader:
+    return memlm.load_reader(folder / "strong", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def memory(reader: TextMemoryReader) -> memlm.Memory:
+    return reader.encoder.encode(TEXTS)
+
+
+def test_training_is_watched_and_ends_in_a_reader(folder: Path, reader: TextMemoryReader) -> None:
+    rows = read_json_lines(folder / "metrics.jsonl")
+    last = [row for row in rows if row["split"] == "validation"][-1]
+    assert {"causal_nats_per_token_ratio_4", "shuffled_nats_per_token_ratio_4", "retention_nats_per_token"} <= set(last)
+    trained = TextMemoryReader.from_pretrained(folder / "model", device="cpu")
+    assert any(each.any() for name, each in trained.model.state_dict().items() if "lora_B" in name)
+    assert reader.config.encoder_fingerprint == reader.encoder.encoder_fingerprint
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(
+    folder: Path, base: Path, finished_run: Path, corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_reader_recipe(base, finished_run / "model", corpus)
+    with monkeypatch.context() as patch:
+        break_down_after(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, tmp_path / "run", quiet=True)
+    again = train(recipe, tmp_path / "run", quiet=True)
+    whole = TextMemoryReader.from_pretrained(folder / "model", device="cpu")
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, again.model.state_dict()[name]), name
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(folder: Path, base: Path, finished_run: Path, corpus: str, tmp_path: Path) -> None:
+    run = launch(train, tiny_reader_recipe(base, finished_run / "model", corpus), tmp_path / "two", num_processes=2)
+    two, one = (TextMemoryReader.from_pretrained(place / "model", device="cpu") for place in (run, folder))
+    for name, tensor in one.model.state_dict().items():
+        torch.testing.assert_close(two.model.state_dict()[name], tensor, rtol=1e-2, atol=1e-3, msg=name)
+
+
+def test_several_prompts_are_answered_as_one_by_one(reader: TextMemoryReader, memory: memlm.Memory) -> None:
+    prompts = ["so", " it holds"]
+    together = reader.generate(memory, prompts, **GREEDY)
+    alone = [reader.generate(memory[number], prompt, **GREEDY) for number, prompt in enumerate(prompts)]
+    assert together == alone
+    assert "".join(reader.stream(memory[0], prompts[0], **GREEDY)) == alone[0]
+
+
+@pytest.mark.parametrize("ratio", [1, 2, 4, PER_MEMORY])
+def test_scores_are_those_of_what_is_generated(reader: TextMemoryReader, memory: memlm.Memory, ratio: int) -> None:
+    text = reader.generate(memory[0], "so", ratio=ratio, **GREEDY)
+    ids = reader.model_tokenizer.encode("so" + text)
+    if reader.model_tokenizer.decode(ids) == "so" + text and "\ufffd" not in text:
+        nats = reader.score(memory[0], "so" + text, ratio=ratio)
+        other = reader.score(memory[0], "so" + text[:-1] + chr(ord(text[-1]) ^ 1), ratio=ratio)
+        assert nats.shape == ids.shape
+        assert nats[-1] <= other[-1]
+    assert not np.allclose(reader.score(memory[0], "so", ratio=ratio), reader.score(memory[1], "so", ratio=ratio))
+
+
+def test_without_memory_it_is_the_language_model_bit_for_bit(reader: TextMemoryReader, base: Path) -> None:
+    plain = transformers.AutoModelForCausalLM.from_pretrained(base).eval()
+    ids = torch.randint(256, (2, 9))
+    with reader.without_memory() as unread, torch.no_grad():
+        assert torch.equal(unread(input_ids=ids).logits, plain(input_ids=ids).logits)
+        options: dict[str, Any] = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
+        assert torch.equal(unread.generate(ids, **options), plain.generate(ids, **options))
+    assert not torch.equal(reader.model.decoder.hf(input_ids=ids).logits, plain(input_ids=ids).logits)
+
+
+def test_the_exported_model_goes_on_alike(reader: TextMemoryReader, memory: memlm.Memory, tmp_path: Path) -> None:
+    embeds = reader.prompt_embeds(memory[0], "so", ratio=2)
+    reader.export_model(tmp_path / "merged")
+    merged = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
+    written = merged.generate(inputs_embeds=embeds[None], **GREEDY, pad_token_id=0)[0]
+    assert reader.model_tokenizer.decode(written.tolist()) == reader.generate(memory[0], "so", ratio=2, **GREEDY)
+
+
+@pytest.mark.parametrize("by", CHOOSERS)
+def test_all_chunks_expanded_are_the_text(reader: TextMemoryReader, memory: memlm.Memory, by: Any) -> None:
+    text = reader.prompt_embeds(memory[0], "so", ratio=1)
+    torch.testing.assert_close(reader.prompt_embeds(memory[0], "so", ratio=4, expand=10_000, by=by), text)
+    some = reader.prompt_embeds(memory[0], "so", ratio=4, expand=30, by=by)
+    assert len(reader.prompt_embeds(memory[0], "so", ratio=4)) < len(some) <= len(text)
+
+
+def test_chats_use_the_model_s_template(reader: TextMemoryReader, memory: memlm.Memory) -> None:
+    answer = reader.chat(memory[0], "who?", max_new_tokens=4)
+    assert answer == reader.chat(memory[0], [{"role": "user", "content": "who?"}], max_new_tokens=4)
+    assert isinstance(reader.chat(None, "who?", max_new_tokens=4), str)
+
+
+def test_memories_are_given_back_chunk_by_chunk(reader: TextMemoryReader, memory: memlm.Memory) -> None:
+    back = reader.regenerate(memory)
+    assert len(back) == len(memory.vectors)
+
+
+def test_what_a_reader_is_compared_with_is_adapted_alike(base: Path, finished_run: Path, corpus: str) -> None:
+    recipe = tiny_reader_recipe(base, finished_run / "model", corpus)
+    for name, ratios in (("last", ()), ("full", (1,))):
+        arm = arms(recipe)[name]
+        assert arm.model == replace(recipe.model, ratios=ratios)
+        assert (arm.num_tokens, len(arm.stages)) == (recipe.num_tokens, 1)
+        assert arm.stages[0].weights.terms == {"causal": 1.0}
+
+
+@pytest.mark.parametrize("kind", ["last", "full", "vector"])
+def test_other_kinds_train_too(base: Path, finished_run: Path, corpus: str, tmp_path: Path, kind: str) -> None:
+    source = "vector" if kind == "vector" else "text"
+    recipe = tiny_reader_recipe(base, finished_run / "model", corpus, source=source)
+    trained = train(arms(recipe).get(kind, recipe), tmp_path / "run", quiet=True)
+    memory = trained.encoder.encode(TEXTS)
+    assert isinstance(trained.generate(memory[0], "so", ratio=1 if kind == "full" else 4, **GREEDY), str)
+    if kind == "vector":
+        with pytest.raises(ValueError, match="a reader of bare vectors does not expand them"):
+            trained.generate(memory[0], "so", expand=100, **GREEDY)
+
+
+def test_bad_input_is_refused(reader: TextMemoryReader, memory: memlm.Memory, base: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"this memory was made by encoder feed.*, not by this one"):
+        reader.generate(replace(memory[0], encoder="feed"), "so")
+    with pytest.raises(ValueError, match="the vector of chunk 0 holds NaN"):
+        reader.generate(replace(memory[0], vectors=memory[0].vectors * float("nan")), "so")
+    with pytest.raises(ValueError, match="neither a memory nor a prompt"):
+        reader.generate(None, "")
+    with pytest.raises(ValueError, match="neither a memory nor a prompt"):
+        reader.generate(reader.encoder.encode([""]), "")
+    with pytest.raises(ValueError, match="1 prompts and memories of 2 texts"):
+        reader.generate(memory, ["so"])
+    with pytest.raises(ValueError, match=r"take \d+ positions, and .* has 256: give a larger ratio"):
+        reader.generate(reader.encoder.encode(["and so it holds " * 40]), "so", ratio=1)
+    with pytest.raises(ValueError, match="ratio must not be negative"):
+        reader.generate(memory[0], "so", ratio=-1)
+    with pytest.raises(ValueError, match="chunks are chosen by likelihood, attention, similarity, not by 'luck'"):
+        reader.generate(memory[0], "so", expand=10, by="luck")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="max_new_tokens must be positive, not 0"):
+        reader.generate(memory[0], "so", max_new_tokens=0)
+    with pytest.raises(ValueError, match="there is no message of a user"):
+        reader.chat(memory[0], "  ")
+
+
+def test_an_empty_prompt_goes_on_from_memories(reader: TextMemoryReader, memory: memlm.Memory) -> None:
+    assert len(reader.generate(memory[0], "", **GREEDY)) > 0
+
+
+def test_other_models_than_it_was_trained_with_are_refused(folder: Path, tmp_path: Path) -> None:
+    checkpoint = folder / "strong"
+    for key, message in (
+        ("decoder_fingerprint", "was trained for a language model feed"),
+        ("encoder_fingerprint", "reads memories of encoder feed"),
+    ):
+        changed = tmp_path / key
+        changed.mkdir()
+        for file in checkpoint.iterdir():
+            (changed / file.name).write_bytes(file.read_bytes())
+        config = json.loads((changed / "config.json").read_text())
+        (changed / "config.json").write_text(json.dumps(config | {key: "feed"}))
+        with pytest.raises(ValueError, match=message):
+            memlm.load_reader(changed).encoder  # noqa: B018
+
+
+def test_a_model_without_a_chat_template_does_not_chat(
+    reader: TextMemoryReader, memory: memlm.Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader.hf_tokenizer, "chat_template", None)
+    with pytest.raises(ValueError, match="has no chat template: use generate"):
+        reader.chat(memory[0], "who?")
