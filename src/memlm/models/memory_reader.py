@@ -1,7 +1,7 @@
 """The memory reader: a pretrained causal language model that reads memories as a soft prompt.
 
 A past text's tokens (or positions of bare vectors) are put in groups, one for each position of the soft prompt. A group
-begins as its rarest token's embedding; a network over all of its tokens learns to add the others.
+begins as its rarest token's embedding, over the sum of all of its tokens'; a network learns to tell them apart.
 """
 
 from collections.abc import Sequence
@@ -87,13 +87,16 @@ class ReaderBatch(NamedTuple):
 
 
 class Merger(nn.Module):
-    """Groups of vectors → one vector each: their weighted mean, and a two-layer network's correction.
+    """Groups of vectors → one vector each: half their weighted mean, half their sum, scaled to the size of one; and a
+    two-layer network's correction, which is zero at first. A group of one is its vector.
 
-    The correction is zero at first, and always that of a group of one.
+    The mean is nearly the rarest token, which a language model reads as it is; the sum holds the others, so that it has
+    something to learn to read from the first step on.
     """
 
     def __init__(self, unit_dim: int, dim: int, hidden_dim: int) -> None:
         super().__init__()
+        self.scale = nn.Parameter(torch.ones(NUM_SLOTS, dim))
         self.by_slot = nn.Parameter(torch.randn(NUM_SLOTS, unit_dim, hidden_dim) * unit_dim**-0.5)
         self.size = nn.Embedding(NUM_SLOTS + 1, hidden_dim)
         nn.init.zeros_(self.size.weight)
@@ -109,13 +112,14 @@ class Merger(nn.Module):
         slot, weight = past.slot[row, unit], weights[row, unit].float()
         size = torch.bincount(place, minlength=num_rows * num_groups)
         share = weight / weight.new_zeros(len(size)).index_add(0, place, weight)[place]
-        mean = embedded.new_zeros(len(size), embedded.shape[-1], dtype=torch.float)
-        mean = mean.index_add(0, place, embedded[row, unit].float() * share[:, None])
+        part = (share + size[place] ** -0.5)[:, None] / 2 * self.scale[slot]
+        begun = embedded.new_zeros(len(size), embedded.shape[-1], dtype=torch.float)
+        begun = begun.index_add(0, place, embedded[row, unit].float() * torch.where(size[place] > 1, part.T, 1).T)
         hidden = self.size(size.clamp(max=NUM_SLOTS)).float()
         for number, weight_of in enumerate(self.by_slot):
             chosen = slot == number
             hidden = hidden.index_add(0, place[chosen], (units[row, unit][chosen] @ weight_of).float())
-        merged = mean + self.out(F.gelu(hidden)) * (size > 1)[:, None]
+        merged = begun + self.out(F.gelu(hidden)) * (size > 1)[:, None]
         return merged.view(num_rows, num_groups, -1), (size > 0).view(num_rows, num_groups)
 
 

@@ -14,8 +14,8 @@ def reader(
     source: Literal["text", "vector"] = "text",
     ratios: tuple[int, ...] = (2, 4, 8, 16, 0),
     max_memories: int = 2,
-    regenerating_fraction: float = 0.2,
-    num_tokens: int = 192_000,
+    regenerating_fraction: float = 0.35,
+    num_tokens: int = 256_000,
     batch_rows: int = 4,
     seed: int = 0,
 ) -> config.MemoryReaderRecipe:
@@ -71,7 +71,7 @@ def _training(num_tokens: int, batch_tokens: int, seed: int) -> config.TrainingC
         decay_fraction=0.5,
         short_fraction=0.0,
         seed=seed,
-        eval_tokens=100 * batch_tokens,
+        eval_tokens=200 * batch_tokens,
         checkpoint_tokens=50 * batch_tokens,
     )
 

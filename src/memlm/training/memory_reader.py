@@ -89,7 +89,13 @@ class MemoryReaderTraining(ModelTraining):
         cfg = self.recipe.model
         if not cfg.ratios or (AS_TOKENS not in cfg.ratios and random.random() < cfg.window.unread_fraction):
             return None
-        return int(random.choice(cfg.ratios))
+        return self._memory_ratio(random)
+
+    def _memory_ratio(self, random: np.random.Generator) -> int:
+        """A ratio; the smaller, the oftener: those are learned first, and help the others."""
+        cfg = self.recipe.model
+        oftenness = np.array([ratio or cfg.shape.chunk_len for ratio in cfg.ratios]) ** -0.5
+        return int(random.choice(cfg.ratios, p=oftenness / oftenness.sum()))
 
     def _batch(self, windows: Windows, terms: list[str], ratio: int | None, random: np.random.Generator) -> ReaderBatch:
         """What these windows are for each term of the loss; there is nothing to regenerate without memories."""
@@ -97,7 +103,7 @@ class MemoryReaderTraining(ModelTraining):
         if "causal" in terms:
             readings["causal"] = self.readings.predictions(self.readings.continuations(windows, found), ratio)
         if "retention" in terms:
-            regenerated = int(random.choice(self.recipe.model.ratios)) if ratio is None else ratio
+            regenerated = self._memory_ratio(random) if ratio is None else ratio
             readings["retention"] = self.readings.regenerations(self.readings.stretches(found, random), regenerated)
         return ReaderBatch(readings)
 
