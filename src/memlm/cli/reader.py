@@ -75,8 +75,8 @@ class Adapt(ReadsText):
 class ReadsMemories(UsesModel):
     """What every command has that lets a language model read memories."""
 
-    reader: str = "smollm2-english"
-    """A reader: one that ships with memlm, the folder that memlm adapt has made, or a Hugging Face hub name."""
+    reader: str
+    """A reader: the folder model of what memlm adapt has made, or a Hugging Face hub name."""
     chunks: str = ":"
     """Which chunks of the file of memories are read, as 10:20, 10: or :20."""
     ratio: int = 4
@@ -114,7 +114,7 @@ class Ask(ReadsMemories):
 
     memlm remember novel.txt --out novel.memory --encoder english
 
-    memlm ask novel.memory 'Who is Mr. Bingley?'
+    memlm ask novel.memory 'Who is Mr. Bingley?' --reader runs/smollm2/model
     """
 
     memory: tyro.conf.Positional[str]
@@ -134,7 +134,7 @@ class Ask(ReadsMemories):
 class ExportPrompt(ReadsMemories):
     """Write memories and a prompt as input embeddings, and the model that reads them, for engines such as vLLM.
 
-    memlm export-prompt novel.memory --prompt 'In short,' --out prompt.safetensors --model-out smollm2-reader
+    memlm export-prompt novel.memory --reader runs/smollm2/model --prompt 'In short,' --out prompt.safetensors
 
     The file holds one tensor, prompt_embeds [position, dim]: vllm.LLM(model="smollm2-reader",
     enable_prompt_embeds=True).generate({"prompt_embeds": tensor}).

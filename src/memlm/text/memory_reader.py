@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from memlm.config import AS_TOKENS
@@ -147,20 +147,22 @@ class TextMemoryReader(ReadsMemories):
 
         Without a past, nothing predicts the first token: it is left out. Arguments and errors are those of `generate`.
         """
+        return self.scored(memory, text, ratio=ratio, expand=expand, by=by)[0]
+
+    @torch.no_grad()
+    def scored(
+        self, memory: Memory | None, text: str, *, ratio: int = 4, expand: int = 0, by: Chooser = "likelihood"
+    ) -> tuple[Float[np.ndarray, " token"], Bool[np.ndarray, " token"]]:
+        """`score`, and whether each token is the likeliest one."""
         ids = self.model_tokenizer.encode(text).tolist()
         (prompt,) = self.prompts(memory, [ids], ratio, expand, by)
         inputs, context = self.inputs_of([prompt], ratio, whole=True)
-        with torch.no_grad():
-            # What stands right before the text predicts its first token.
-            states = self.model.decoder.states(inputs, context)
-            logits = self.model.decoder.logits(states[:, -len(ids) - 1 : -1])[0].float()
-            if len(logits) < len(ids):
-                ids = ids[1:]
-            return (
-                torch.nn.functional.cross_entropy(logits, torch.tensor(ids, device=self.device), reduction="none")
-                .cpu()
-                .numpy()
-            )
+        # What stands right before the text predicts its first token.
+        before = self.model.decoder.states(inputs, context)[:, -len(ids) - 1 : -1]
+        logits = self.model.decoder.logits(before)[0].float()
+        tokens = torch.tensor(ids[-len(logits) :] if len(logits) else [], dtype=torch.long, device=self.device)
+        nats = torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
+        return nats.cpu().numpy(), (logits.argmax(-1) == tokens).cpu().numpy()
 
     @torch.no_grad()
     def regenerate(self, memory: Memory, *, ratio: int = 4) -> list[str]:

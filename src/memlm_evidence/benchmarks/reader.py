@@ -54,7 +54,7 @@ class ReaderBenchmark(Benchmark, UsesModel, ReadsText):
     num_needles: int = 5
     """Needles of each kind at each length of the past; 0 for none."""
     needle_tokens: tuple[int, ...] = (1024, 2048, 4096, 8192)
-    """Lengths of the past in the encoder's tokens."""
+    """Lengths of the past in the language model's tokens."""
     time_tokens: tuple[int, ...] = (1024, 2048, 4096, 8192)
     """Lengths of the past in the language model's tokens; none to leave times out."""
 

@@ -21,12 +21,15 @@ def needle_rows(reader: TextMemoryReader, contexts: Sequence[int], number: int) 
     """For each length of the past and kind of fact, the share of answers that are right: read from memories alone, and
     after expansion of the chunks that each chooser takes."""
     tokenizer, chunk_len = reader.encoder.tokenizer, reader.config.shape.chunk_len
-    filler = np.concatenate(tokenizer.encode_batch([document.text for document in evaluation_documents("novel")]))
+    novel = [document.text for document in evaluation_documents("novel")]
+    filler = np.concatenate(tokenizer.encode_batch(novel))
+    # Lengths are in the language model's tokens, of which a chunk has fewer.
+    in_chunk = chunk_len * len(np.concatenate(reader.model_tokenizer.encode_batch(novel))) / len(filler)
     rows = []
     with track("Asking", total=sum(contexts) * len(KINDS) * number, unit="tokens") as advance:
         for step, (context, kind) in enumerate((context, kind) for context in contexts for kind in KINDS):
             texts = FactTexts(tokenizer, filler, chunk_len=chunk_len, kinds=(kind,))
-            windows = texts.sample(number, context // chunk_len + 1, seed=0, step=step)
+            windows = texts.sample(number, max(2, round(context / in_chunk)) + 1, seed=0, step=step)
             hits = dict.fromkeys(("memories", *CHOOSERS), 0)
             for tokens, answer in zip(windows.tokens, windows.answer, strict=True):
                 past = tokenizer.decode(tokens[:-1].reshape(-1))

@@ -1,0 +1,93 @@
+"""`memlm adapt`, `ask`, `generate` and `export-prompt`, with a tiny language model."""
+
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from command_line import Memlm
+from tiny import write_language_model
+
+SMALL = (
+    "model.hidden_dim=16",
+    "model.window.recent_tokens=4",
+    "model.window.predicted_tokens=12",
+    "model.window.regenerated_tokens=12",
+    "model.decoder.lora.rank=2",
+    "stages.*.training.batch_tokens=48",
+    "data.validation_fraction=0.2",
+    "data.test_fraction=0.2",
+)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_language_model(tmp_path_factory.mktemp("llama"), "llama")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture
+def reader(memlm: Memlm, base: Path, runs: Path, finished_run: Path, corpus: str) -> str:
+    """Of the first call; later ones find it finished."""
+    arguments = ("adapt", base, "--encoder", finished_run / "model", "--text", corpus, "--out", runs / "reader")
+    answer = memlm(*arguments, "--num-tokens", 200, "--set", *SMALL, "--json").json()
+    assert answer["result"]["causal_nats_per_token_ratio_4"] > 0
+    return answer["model"]
+
+
+@pytest.fixture
+def notes(memlm: Memlm, finished_run: Path, tmp_path: Path) -> Path:
+    """A file of memories."""
+    text, out = tmp_path / "notes.txt", tmp_path / "notes.memory"
+    text.write_text("the memory of a vector holds one long chunk of text, and reads")
+    assert memlm("remember", text, "-o", out, "--model", finished_run / "model").code == 0
+    return out
+
+
+def test_questions_are_answered_from_memories_and_from_text(memlm: Memlm, reader: str, notes: Path) -> None:
+    options = ("who?", "--reader", reader, "--max-new-tokens", 4, "--json")
+    asked = memlm("ask", notes, *options).json()
+    assert asked["chunks"] > 1
+    assert memlm("ask", notes, *options, "--chunks", ":1").json()["chunks"] == 1
+    text = memlm("ask", notes.with_suffix(".txt"), *options, "--expand", 0).json()
+    assert set(text) == {"question", "answer", "chunks"}
+
+
+def test_readers_go_on_from_memories_and_from_nothing(memlm: Memlm, reader: str, notes: Path) -> None:
+    options = ("--prompt", "so", "--temperature", 0, "--max-new-tokens", 4, "--json")
+    with_past = memlm("generate", reader, "--memory", notes, *options, "--ratio", 2).json()
+    assert with_past["past_chunks"] + with_past["raw_chunks"] > 1
+    assert memlm("generate", reader, *options).json()["prompt"] == "so"
+
+
+def test_prompts_are_exported_for_other_engines(memlm: Memlm, reader: str, notes: Path, tmp_path: Path) -> None:
+    out, model = tmp_path / "prompt.safetensors", tmp_path / "merged"
+    arguments = ("export-prompt", notes, "--reader", reader, "--prompt", "so", "--out", out, "--model-out", model)
+    answer = memlm(*arguments, "--json").json()
+    embeds = load_file(out)["prompt_embeds"]
+    assert list(embeds.shape) == [answer["positions"], answer["dim"]]
+    AutoModelForCausalLM.from_pretrained(model).generate(inputs_embeds=embeds[None], max_new_tokens=2, pad_token_id=0)
+
+
+def test_what_cannot_be_read_is_refused(memlm: Memlm, reader: str, notes: Path, finished_run: Path) -> None:
+    options = ("--reader", reader)
+    for arguments, message in (
+        (("ask", "nowhere.memory", "who?", *options), "there is no file 'nowhere.memory'"),
+        (("ask", notes.with_suffix(".txt"), "who?", *options, "--chunks", "1:2"), "--chunks is of a file of memories"),
+        (("ask", notes, "", *options), "there is no message of a user to answer"),
+        (
+            ("ask", notes, "who?", "--reader", finished_run / "model"),
+            "holds 'memlm autoencoder', not 'memlm memory rea",
+        ),
+    ):
+        outcome = memlm(*arguments)
+        assert outcome.code == 2
+        assert message in outcome.err
+    outcome = memlm("adapt", "nowhere/model", "--out", notes.with_name("run"))
+    assert outcome.code == 2
+    assert "nowhere/model" in outcome.err
