@@ -23,6 +23,7 @@ from memlm.text.reader_losses import reader_losses, whole_windows
 from memlm.text.reader_prompts import Prompt, ReadsMemories
 
 _EVALUATED_WINDOWS = 64
+_CHUNKS_AT_ONCE = 16
 _HERE = "\N{OBJECT REPLACEMENT CHARACTER}"
 """Marks the place of the memories in a chat."""
 
@@ -173,21 +174,19 @@ class TextMemoryReader(ReadsMemories):
         Raises:
             ValueError: another encoder made the memory, or it holds NaN; the ratio is negative.
         """
-        texts = []
-        for past in self.pasts(memory):
-            for number in range(len(past.vectors)):
-                chunk = past.only(number)
-                groups = groups_of([chunk], self.config, self.surprisal, ratio).to(self.device)
-                asked = self.model.inputs(groups, torch.zeros(1, 0, dtype=torch.long, device=self.device), True)
-                length = max(len(chunk.tokens), 1)
-                options: dict[str, Any] = {
-                    "min_new_tokens": length,
-                    "max_new_tokens": length,
-                    "do_sample": False,
-                    "pad_token_id": 0,
-                }
-                written = self.model.decoder.generate(*asked, **options)[0, : len(chunk.tokens)]
-                texts.append(self.model_tokenizer.decode(written.tolist()))
+        chunks = [past.only(number) for past in self.pasts(memory) for number in range(len(past.vectors))]
+        texts: list[str] = []
+        for start in range(0, len(chunks), _CHUNKS_AT_ONCE):
+            some = chunks[start : start + _CHUNKS_AT_ONCE]
+            groups = groups_of(some, self.config, self.surprisal, ratio).to(self.device)
+            nothing = torch.zeros(len(some), 0, dtype=torch.long, device=self.device)
+            # A chunk's length is known; what is written beyond it is cut off.
+            length = max(len(chunk.tokens) for chunk in some) or 1
+            options: dict[str, Any] = {"min_new_tokens": length, "max_new_tokens": length, "do_sample": False}
+            asked = self.model.inputs(groups, nothing, regenerates=True)
+            written = self.model.decoder.generate(*asked, pad_token_id=0, **options).tolist()
+            decode = self.model_tokenizer.decode
+            texts += [decode(row[: len(chunk.tokens)]) for row, chunk in zip(written, some, strict=True)]
         return texts
 
     def evaluate_split(self, split: TokenSplit, *, name: str, quiet: bool = True) -> Result:

@@ -31,8 +31,8 @@ def reader_losses(model: MemoryReader, readings: Readings, windows: Windows, ter
     for term in terms:
         losses = []
         for ratio in readings.config.ratios or [None]:
-            causal = term == "causal"
-            reading = readings.predictions(rows, ratio) if causal else readings.regenerations(pasts, ratio or AS_TOKENS)
+            causal, given = term == "causal", AS_TOKENS if ratio is None else ratio
+            reading = readings.predictions(rows, ratio) if causal else readings.regenerations(pasts, given)
             losses.append(mean_nats(model, reading))
             measures[f"{term}_nats_per_token_ratio_{ratio}"] = losses[-1]
             if causal and ratio is not None:
