@@ -100,8 +100,9 @@ TOKENS = torch.randint(256, (2, 7), generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("regenerates", [False, True])
-def test_losses_are_causal_and_rows_independent(base: Path, regenerates: bool) -> None:
-    model = adapted(base)
+@pytest.mark.parametrize("positions", ["consecutive", "text"])
+def test_losses_are_causal_and_rows_independent(base: Path, regenerates: bool, positions: str) -> None:
+    model = adapted(base, positions=positions)
     whole = model.nats(reading(PAST, TOKENS, regenerates=regenerates))
     changed = TOKENS.clone()
     changed[:, 5] = (changed[:, 5] + 1) % 256
@@ -127,12 +128,23 @@ def test_without_a_past_it_begins_as_the_language_model(base: Path) -> None:
     )
 
 
-def test_a_position_for_each_token_is_the_text_in_context(base: Path) -> None:
-    model = adapted(base)
+@pytest.mark.parametrize("positions", ["consecutive", "text"])
+def test_a_position_for_each_token_is_the_text_in_context(base: Path, positions: str) -> None:
+    model = adapted(base, positions=positions)
     past = groups(list(range(6)), list(range(6)))
     text = torch.cat([past.tokens, TOKENS], dim=1)
     both = reading(Groups.none(2), text)
     torch.testing.assert_close(model.nats(reading(past, TOKENS))[:, 1:], model.nats(both)[:, 7:], rtol=1e-4, atol=1e-4)
+
+
+def test_positions_are_where_the_text_would_be(base: Path) -> None:
+    model = adapted(base, positions="text", begin=(7, 8))
+    _, context = model.inputs(PAST, TOKENS, regenerates=False)
+    assert context.ids is not None
+    assert context.ids[0].tolist() == [0, 1, 2, 4, 5, 7]
+    assert context.ids[1, context.prefix_mask[1]].tolist() == [0, 1, 3, 4]
+    assert context.next_id is not None
+    assert context.next_id.tolist() == [8, 5]
 
 
 def test_only_adapters_are_saved(base: Path) -> None:

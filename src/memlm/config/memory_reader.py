@@ -61,6 +61,8 @@ class MemoryReaderConfig(Config):
     memory, 1 the text itself as tokens; without any, the model reads no memories, only recent tokens."""
     recency_tokens: int = 16
     """A token this far back counts a quarter of the last one when positions are shared out; 0 for all alike."""
+    positions: Literal["consecutive", "text"] = "consecutive"
+    """Position ids: one after another, as other engines count them; or those of the text, as if it were there."""
     hidden_dim: int = 1024
     """Of the adapter's network."""
     window: ReadingWindow = field(default_factory=ReadingWindow)

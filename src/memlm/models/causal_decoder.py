@@ -76,8 +76,8 @@ class CausalDecoder(nn.Module):
         """Causal hidden states [row token dim] of inputs after a context."""
         given = self._after(inputs, context)
         # Masked positions do not consume position ids, as in `generate`.
-        positions = (given["attention_mask"].cumsum(1) - 1).clamp_min(0)
-        hidden: Hidden = self.hf.base_model(**given, position_ids=positions, use_cache=False).last_hidden_state
+        given.setdefault("position_ids", (given["attention_mask"].cumsum(1) - 1).clamp_min(0))
+        hidden: Hidden = self.hf.base_model(**given, use_cache=False).last_hidden_state
         return hidden[:, context.prefix.shape[1] :]
 
     def logits(self, states: Hidden) -> Float[Tensor, "row token vocab"]:
@@ -93,7 +93,11 @@ class CausalDecoder(nn.Module):
         """A context and inputs, as arguments of the Hugging Face model."""
         there = torch.cat([context.prefix_mask, context.prefix_mask.new_ones(inputs.shape[:2])], dim=1).long()
         embedded = to_compute_dtype(torch.cat([context.prefix.to(inputs.dtype), inputs], dim=1))
-        return {"inputs_embeds": embedded, "attention_mask": there, **context.cross_attention}
+        given = {"inputs_embeds": embedded, "attention_mask": there, **context.cross_attention}
+        if context.ids is not None and context.next_id is not None:
+            following = context.next_id[:, None] + torch.arange(inputs.shape[1], device=inputs.device)
+            given["position_ids"] = torch.cat([context.ids, following], dim=1)
+        return given
 
 
 class ScratchCausalDecoder(CausalDecoder):

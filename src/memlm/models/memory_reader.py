@@ -158,7 +158,7 @@ class MemoryReader(nn.Module):
         rows, device = len(past.tokens), self.ask.device
         if past.group.shape[1] == 0:
             empty = torch.zeros(rows, 0, device=device)
-            return Context(empty[..., None].expand(-1, -1, self.decoder.dim), empty.bool())
+            return self._placed(Context(empty[..., None].expand(-1, -1, self.decoder.dim), empty.bool()), past)
         weights = (self.surprisal[past.tokens] * self.sharpness).exp()
         if self.config.source == "vector":
             assert past.vectors is not None
@@ -169,11 +169,17 @@ class MemoryReader(nn.Module):
             embedded = self.decoder.embed(past.tokens)
             units = F.layer_norm(embedded.float(), embedded.shape[-1:])
         merged, there = self.merger(embedded, units, weights, past)
-        return Context(merged * self._scale, there)
+        scale = self.decoder.embedding_rms if self.config.source == "vector" else 1.0
+        return self._placed(Context(merged * scale, there), past)
 
-    @property
-    def _scale(self) -> float:
-        return self.decoder.embedding_rms if self.config.source == "vector" else 1.0
+    def _placed(self, context: Context, past: Groups) -> Context:
+        """With position ids, if they are the text's: a group's is that of its last unit."""
+        if self.config.positions == "consecutive":
+            return context
+        ids, real = torch.zeros_like(context.prefix_mask, dtype=torch.long), past.group >= 0
+        place = torch.arange(real.shape[1], device=ids.device).expand_as(real)
+        ids = ids.scatter_reduce(1, past.group.clamp_min(0), torch.where(real, place, 0), "amax")
+        return context._replace(ids=ids, next_id=real.sum(1))
 
     def nats(self, reading: Reading) -> Float[Tensor, "row token"]:
         """Cross-entropy in nats of each scored token given the past and the tokens before it; 0 elsewhere."""
@@ -191,11 +197,9 @@ class MemoryReader(nn.Module):
         inputs, context = self.decoder.embed(tokens), self.soft_prompt(past)
         begin = self.decoder.embed(torch.tensor([self.config.begin], dtype=torch.long, device=inputs.device))
         begin = begin.expand(len(inputs), -1, -1)
-        before = torch.cat([begin, context.prefix.to(begin.dtype)], dim=1)
-        there = torch.cat([context.prefix_mask.new_ones(begin.shape[:2]), context.prefix_mask], dim=1)
         if regenerates:
             inputs = torch.cat([self.ask.to(inputs.dtype).expand(len(inputs), 1, -1), inputs], dim=1)
-        return inputs, context._replace(prefix=before, prefix_mask=there)
+        return inputs, context.preceded_by(begin)
 
 
 def pad(rows: Sequence[Sequence[int]], filler: int = 0) -> Int[Tensor, "row longest"]:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from memlm import config
@@ -24,6 +24,10 @@ class Context(NamedTuple):
     prefix_mask: Bool[Tensor, "row position"]
     keys: Float[Tensor, "row key dim"] | None = None
     keys_mask: Bool[Tensor, "row key"] | None = None
+    ids: Int[Tensor, "row position"] | None = None
+    """Position ids of the soft prompt, where they are not consecutive."""
+    next_id: Int[Tensor, " row"] | None = None
+    """Then also that of the text's first position."""
 
     @property
     def cross_attention(self) -> dict[str, Tensor]:
@@ -41,6 +45,20 @@ class Context(NamedTuple):
         prefix = torch.cat([self.prefix, more.to(self.prefix.dtype)], dim=1)
         return self._replace(
             prefix=prefix, prefix_mask=torch.cat([self.prefix_mask, mask.expand(more.shape[:2])], dim=1)
+        )
+
+    def preceded_by(self, more: Hidden) -> "Context":
+        """This context with more positions at the beginning of the soft prompt."""
+        mask = self.prefix_mask.new_ones(more.shape[:2])
+        context = self._replace(
+            prefix=torch.cat([more, self.prefix.to(more.dtype)], dim=1),
+            prefix_mask=torch.cat([mask, self.prefix_mask], dim=1),
+        )
+        if self.ids is None or self.next_id is None:
+            return context
+        first = torch.arange(more.shape[1], device=more.device).expand(mask.shape)
+        return context._replace(
+            ids=torch.cat([first, self.ids + more.shape[1]], dim=1), next_id=self.next_id + more.shape[1]
         )
 
 

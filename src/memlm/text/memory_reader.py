@@ -157,10 +157,10 @@ class TextMemoryReader(ReadsMemories):
         """`score`, and whether each token is the likeliest one."""
         ids = self.model_tokenizer.encode(text).tolist()
         (prompt,) = self.prompts(memory, [ids], ratio, expand, by)
-        inputs, context = self.inputs_of([prompt], ratio, whole=True)
         # What stands right before the text predicts its first token.
-        before = self.model.decoder.states(inputs, context)[:, -len(ids) - 1 : -1]
-        logits = self.model.decoder.logits(before)[0].float()
+        stands_before = prompt.past is not None or prompt.before
+        inputs, context = self.inputs_of([prompt], ratio, len(ids) + bool(stands_before))
+        logits = self.model.decoder.logits(self.model.decoder.states(inputs, context)[:, :-1])[0].float()
         tokens = torch.tensor(ids[-len(logits) :] if len(logits) else [], dtype=torch.long, device=self.device)
         nats = torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
         return nats.cpu().numpy(), (logits.argmax(-1) == tokens).cpu().numpy()
@@ -223,10 +223,17 @@ class TextMemoryReader(ReadsMemories):
         """Memories and a prompt as input embeddings, for `generate(inputs_embeds=...)` and vLLM's `prompt_embeds`.
 
         The model that reads them is the one that `export_model` writes. Arguments and errors are those of `generate`.
+
+        Raises:
+            ValueError: this reader's positions are not consecutive.
         """
+        if self.config.positions != "consecutive":
+            raise ValueError(
+                "other engines count positions one after another: adapt a reader with positions=consecutive"
+            )
         ids = self.model_tokenizer.encode(prompt).tolist()
-        inputs, _ = self.inputs_of(self.prompts(memory, [ids], ratio, expand, by), ratio, whole=True)
-        return inputs[0].detach().float().cpu()
+        (whole,) = self.prompts(memory, [ids], ratio, expand, by)
+        return self.row_of(whole, ratio)[0].detach().float().cpu()
 
     def export_model(self, folder: str | Path) -> None:
         """Write the language model with its adapters merged into its weights, as any Hugging Face model's folder."""

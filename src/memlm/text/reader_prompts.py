@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from memlm.config import MemoryReaderConfig
@@ -128,35 +130,41 @@ class ReadsMemories(TextModel[MemoryReader, MemoryReaderConfig]):
             return ()
         return choose(self.model, past, prompt, self.surprisal, ratio=ratio, budget=budget, by=by)
 
-    def inputs_of(self, prompts: Sequence[Prompt], ratio: int, *, whole: bool = False) -> tuple[Hidden, Context]:
-        """Prompts as a context, and the last input of each; `whole` prompts as inputs, without a context.
+    def inputs_of(self, prompts: Sequence[Prompt], ratio: int, num_inputs: int = 1) -> tuple[Hidden, Context]:
+        """Prompts as so many last inputs of each, and a context of what stands before them.
 
         Raises:
             ValueError: they are longer than the model's context.
         """
-        model, device = self.model, self.device
-        rows = []
-        for prompt in prompts:
-            before, after = (
-                model.decoder.embed(torch.tensor([ids], dtype=torch.long, device=device))[0]
-                for ids in (prompt.before, prompt.after)
-            )
-            pieces = [before, after]
-            if prompt.past is not None:
-                groups = groups_of([prompt.past], self.config, self.surprisal, ratio, expanded=[prompt.expanded])
-                pieces.insert(1, model.soft_prompt(groups.to(device)).prefix[0].to(before.dtype))
-            rows.append(torch.cat(pieces))
-        longest, most = max(map(len, rows)), model.decoder.max_positions
+        rows = [self.row_of(prompt, ratio) for prompt in prompts]
+        longest, most = max(len(vectors) for vectors, _ in rows), self.model.decoder.max_positions
         if longest > most:
             raise ValueError(
                 f"memories and prompt take {longest} positions, and {self.config.decoder.name} has {most}: "
                 "give a larger ratio, fewer memories or expand less"
             )
-        if whole:
-            return pad_sequence(rows, batch_first=True), model.soft_prompt(Groups.none(len(rows)))
-        prefix = pad_sequence([row[:-1] for row in rows], batch_first=True)
-        there = token_mask(torch.tensor([len(row) - 1 for row in rows], device=device), prefix.shape[1])
-        return torch.stack([row[-1:] for row in rows]), Context(prefix, there)
+        prefix = pad_sequence([vectors[:-num_inputs] for vectors, _ in rows], batch_first=True)
+        lengths = torch.tensor([len(vectors) - num_inputs for vectors, _ in rows], device=self.device)
+        context = Context(prefix, token_mask(lengths, prefix.shape[1]))
+        if self.config.positions == "text":
+            ids = pad_sequence([ids[:-num_inputs] for _, ids in rows], batch_first=True)
+            context = context._replace(ids=ids, next_id=torch.stack([ids[-num_inputs] for _, ids in rows]))
+        return torch.stack([vectors[-num_inputs:] for vectors, _ in rows]), context
+
+    def row_of(self, prompt: Prompt, ratio: int) -> tuple[Float[Tensor, "position dim"], Int[Tensor, " position"]]:
+        """A prompt as input embeddings, with their position ids."""
+        before, after = (
+            self.model.decoder.embed(torch.tensor([ids], dtype=torch.long, device=self.device))
+            for ids in (prompt.before, prompt.after)
+        )
+        groups = Groups.none(1)
+        if prompt.past is not None:
+            groups = groups_of([prompt.past], self.config, self.surprisal, ratio, expanded=[prompt.expanded])
+        context = self.model.soft_prompt(groups.to(self.device)).preceded_by(before)
+        first = torch.arange(context.prefix.shape[1], device=self.device) if context.ids is None else context.ids[0]
+        following = len(first) if context.next_id is None else int(context.next_id)
+        ids = torch.cat([first, following + torch.arange(after.shape[1], device=self.device)])
+        return torch.cat([context.prefix[0], after[0]]), ids
 
 
 def encoder_of(cfg: MemoryReaderConfig) -> TextAutoencoder:

@@ -123,6 +123,21 @@ def test_the_exported_model_goes_on_alike(reader: TextMemoryReader, memory: meml
     assert reader.model_tokenizer.decode(written.tolist()) == reader.generate(memory[0], "so", ratio=2, **GREEDY)
 
 
+def test_positions_of_the_text_serve_all_that_reads(
+    reader: TextMemoryReader, memory: memlm.Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = [reader.score(memory[0], "so it", ratio=ratio) for ratio in (1, 4)]
+    monkeypatch.setattr(reader.model, "config", replace(reader.config, positions="text"))
+    as_text, merged = (reader.score(memory[0], "so it", ratio=ratio) for ratio in (1, 4))
+    np.testing.assert_allclose(as_text, whole[0], rtol=1e-4)
+    assert not np.allclose(merged, whole[1])
+    prompts = ["so", " it holds"]
+    alone = [reader.generate(memory[number], prompt, **GREEDY) for number, prompt in enumerate(prompts)]
+    assert reader.generate(memory, prompts, **GREEDY) == alone
+    with pytest.raises(ValueError, match="adapt a reader with positions=consecutive"):
+        reader.prompt_embeds(memory[0], "so")
+
+
 @pytest.mark.parametrize("by", CHOOSERS)
 def test_all_chunks_expanded_are_the_text(reader: TextMemoryReader, memory: memlm.Memory, by: Any) -> None:
     text = reader.prompt_embeds(memory[0], "so", ratio=1)
