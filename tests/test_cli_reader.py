@@ -52,10 +52,12 @@ def notes(memlm: Memlm, finished_run: Path, tmp_path: Path) -> Path:
 def test_questions_are_answered_from_memories_and_from_text(memlm: Memlm, reader: str, notes: Path) -> None:
     options = ("who?", "--reader", reader, "--max-new-tokens", 4, "--json")
     asked = memlm("ask", notes, *options).json()
-    assert asked["chunks"] > 1
-    assert memlm("ask", notes, *options, "--chunks", ":1").json()["chunks"] == 1
+    assert asked["past_chunks"] + asked["raw_chunks"] > 1
+    assert asked["ratio"] == 0  # its context is short
+    one = memlm("ask", notes, *options, "--chunks", ":1").json()
+    assert one["past_chunks"] + one["raw_chunks"] == 1
     text = memlm("ask", notes.with_suffix(".txt"), *options, "--expand", 0).json()
-    assert set(text) == {"question", "answer", "chunks"}
+    assert text["past_chunks"] > 1
 
 
 def test_readers_go_on_from_memories_and_from_nothing(memlm: Memlm, reader: str, notes: Path) -> None:
@@ -71,6 +73,7 @@ def test_prompts_are_exported_for_other_engines(memlm: Memlm, reader: str, notes
     answer = memlm(*arguments, "--json").json()
     embeds = load_file(out)["prompt_embeds"]
     assert list(embeds.shape) == [answer["positions"], answer["dim"]]
+    assert "would be written over" in memlm(*arguments).err
     AutoModelForCausalLM.from_pretrained(model).generate(inputs_embeds=embeds[None], max_new_tokens=2, pad_token_id=0)
 
 

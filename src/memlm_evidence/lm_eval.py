@@ -6,11 +6,13 @@ python -m memlm_evidence.lm_eval --model memlm --model_args reader=runs/smollm2/
 Arguments are the harness's own. It has no entry point for models of other packages, hence this module.
 """
 
+import itertools
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any, Literal, get_args
 
 import numpy as np
+import torch
 from lm_eval.__main__ import cli_evaluate
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
@@ -32,18 +34,30 @@ class MemlmLM(LM):  # type: ignore[misc]
         ratio: tokens of the context that share a position.
         expand: with `memory+expand`, tokens that may be read as text.
         recent: last tokens of a context that are always read as text.
+        device: where to run it.
 
     Raises:
         ValueError: there is no such reader or context.
     """
 
     def __init__(
-        self, reader: str, context: Context = "memory", ratio: int = 4, expand: int = 400, recent: int = 64, **_: Any
+        self,
+        reader: str,
+        context: Context = "memory",
+        ratio: int = 4,
+        expand: int = 400,
+        recent: int = 64,
+        device: str | None = None,
+        **_: Any,
     ) -> None:
         super().__init__()
         if context not in get_args(Context):
             raise ValueError(f"context is one of {', '.join(get_args(Context))}, not {context!r}")
-        self.reader = TextMemoryReader.from_pretrained(reader)
+        if int(recent) < 1:
+            raise ValueError(f"recent must be positive, not {recent}")
+        # The harness asks for cuda:0 unless told otherwise.
+        there = torch.cuda.is_available() or not str(device).startswith("cuda")
+        self.reader = TextMemoryReader.from_pretrained(reader, device=device if there else None)
         self.reads_text, self.recent = context == "text", int(recent)
         self.reading: dict[str, Any] = {"ratio": int(ratio), "expand": int(expand) if context == "memory+expand" else 0}
 
@@ -56,11 +70,10 @@ class MemlmLM(LM):  # type: ignore[misc]
         found = []
         for request in requests:
             (text,) = request.args
-            tokens = self.reader.model_tokenizer.encode(text)
-            starts = range(0, len(tokens), max(self.recent, 1))
-            decode = self.reader.model_tokenizer.decode
-            pieces = [(decode(tokens[:start]), decode(tokens[start : start + self.recent])) for start in starts]
-            found.append(sum(self._scored(before, piece)[0] for before, piece in pieces))
+            _, begins = self.reader.model_tokenizer.encode_placed(text)
+            places = [*begins[:: self.recent].tolist(), len(text)]
+            blocks = itertools.pairwise(places)
+            found.append(sum(self._scored(text[:begin], text[begin:end])[0] for begin, end in blocks))
         return found
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
@@ -69,17 +82,19 @@ class MemlmLM(LM):  # type: ignore[misc]
 
     def _scored(self, context: str, continuation: str) -> tuple[float, bool]:
         memory, recent = self._split(context)
-        number = len(self.reader.model_tokenizer.encode(continuation))
+        encode = self.reader.model_tokenizer.encode
+        number = len(encode(recent + continuation)) - len(encode(recent))
         with self._model():
             nats, likeliest = self.reader.scored(memory, recent + continuation, **self.reading)
-        return -float(nats[-number:].sum()), bool(np.all(likeliest[-number:]))
+        start = max(0, len(nats) - number)
+        return -float(nats[start:].sum()), bool(np.all(likeliest[start:]))
 
     def _generated(self, context: str, options: dict[str, Any]) -> str:
         memory, recent = self._split(context)
         ends = options.get("until", [])
         with self._model():
             text = self.reader.generate(
-                memory, recent, max_new_tokens=options.get("max_gen_toks", 64), do_sample=False, **self.reading
+                memory, recent, max_new_tokens=options.get("max_gen_toks", 256), do_sample=False, **self.reading
             )
         for end in [ends] if isinstance(ends, str) else ends:
             text = text.split(end)[0] if end else text
@@ -87,11 +102,11 @@ class MemlmLM(LM):  # type: ignore[misc]
 
     def _split(self, context: str) -> tuple[Memory | None, str]:
         """The memories of a context, and its last tokens."""
-        tokens = self.reader.model_tokenizer.encode(context)
-        if self.reads_text or len(tokens) <= self.recent:
+        _, begins = self.reader.model_tokenizer.encode_placed(context)
+        if self.reads_text or len(begins) <= self.recent:
             return None, context
-        decode, past = self.reader.model_tokenizer.decode, len(tokens) - self.recent
-        return self.reader.encoder.encode([decode(tokens[:past])]), decode(tokens[past:])
+        place = int(begins[-self.recent])
+        return self.reader.encoder.encode([context[:place]]), context[place:]
 
     def _model(self) -> Any:
         return self.reader.without_memory() if self.reads_text else nullcontext()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -124,3 +125,26 @@ def test_learning_from_text_without_spaces_takes_linear_time() -> None:
     tokenizer = Tokenizer.train([dna], 300)
     assert time.process_time() - begin < 5  # it was minutes
     assert tokenizer.is_lossless(dna)
+
+
+@pytest.mark.parametrize("bytes_are_tokens", [True, False])
+def test_pieces_of_a_text_join_to_it_and_tokens_say_where_they_begin(bytes_are_tokens: bool) -> None:
+    text = "the memory ünd 漢字\nof a vector"
+    if bytes_are_tokens:
+        tokenizer = Tokenizer.train([], 256)
+    else:
+        backend = tokenizers.Tokenizer(
+            tokenizers.models.BPE({letter: number for number, letter in enumerate(sorted({*text, "▁"}))}, [])
+        )
+        backend.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+        backend.decoder = tokenizers.decoders.Metaspace()
+        tokenizer = Tokenizer(backend)
+    ids, begins = tokenizer.encode_placed(text)
+    assert begins[0] == 0
+    assert (np.diff(begins) >= 0).all()
+    assert begins[-1] < len(text)
+    pieces = [ids[start : start + 7].tolist() for start in range(0, len(ids), 7)]
+    texts = tokenizer.decode_pieces(pieces)
+    assert "".join(texts) == tokenizer.decode(ids.tolist())
+    assert len(texts) == len(pieces)
+    assert tokenizer.decode_pieces([]) == []

@@ -93,6 +93,20 @@ def test_several_prompts_are_answered_as_one_by_one(reader: TextMemoryReader, me
     assert "".join(reader.stream(memory[0], prompts[0], **GREEDY)) == alone[0]
 
 
+def test_texts_end_with_their_end_token_and_streams_where_nobody_listens(
+    reader: TextMemoryReader, memory: memlm.Memory
+) -> None:
+    written = reader.generate(memory[0], "so", **GREEDY)
+    place, letter = next((place, letter) for place, letter in enumerate(written) if letter.isascii())
+    (end,) = reader.model_tokenizer.encode(letter).tolist()
+    assert reader.generate(memory[0], "so", eos_token_id=end, **GREEDY) == written[:place]
+    pieces = reader.stream(memory[0], "so it", max_new_tokens=100, do_sample=False)
+    next(pieces)
+    pieces.close()  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="max_new_tokens must be positive"):
+        list(reader.stream(memory[0], "so", max_new_tokens=0))
+
+
 @pytest.mark.parametrize("ratio", [1, 2, 4, PER_MEMORY])
 def test_scores_are_those_of_what_is_generated(reader: TextMemoryReader, memory: memlm.Memory, ratio: int) -> None:
     text = reader.generate(memory[0], "so", ratio=ratio, **GREEDY)
@@ -147,6 +161,8 @@ def test_all_chunks_expanded_are_the_text(reader: TextMemoryReader, memory: meml
 
 
 def test_chats_use_the_model_s_template(reader: TextMemoryReader, memory: memlm.Memory) -> None:
+    turns = [{"role": "user", "content": "first?"}, {"role": "assistant", "content": "yes"}]
+    assert isinstance(reader.chat(memory[0], [*turns, {"role": "user", "content": "last?"}], max_new_tokens=4), str)
     answer = reader.chat(memory[0], "who?", max_new_tokens=4)
     assert answer == reader.chat(memory[0], [{"role": "user", "content": "who?"}], max_new_tokens=4)
     assert isinstance(reader.chat(None, "who?", max_new_tokens=4), str)
@@ -174,6 +190,10 @@ def test_other_kinds_train_too(base: Path, finished_run: Path, corpus: str, tmp_
     memory = trained.encoder.encode(TEXTS)
     assert isinstance(trained.generate(memory[0], "so", ratio=1 if kind == "full" else 4, **GREEDY), str)
     if kind == "vector":
+        _, context = trained.inputs_of(trained.prompts(memory[0], [[7]], 1, 0, "likelihood"), 1)
+        assert context.prefix.any(-1).all(), "every position says something"
+        normalized = trained.encoder.encode(TEXTS, normalize=True)
+        torch.testing.assert_close(trained.pasts(normalized)[0].vectors, trained.pasts(memory)[0].vectors)
         with pytest.raises(ValueError, match="a reader of bare vectors does not expand them"):
             trained.generate(memory[0], "so", expand=100, **GREEDY)
 
@@ -187,12 +207,20 @@ def test_bad_input_is_refused(reader: TextMemoryReader, memory: memlm.Memory, ba
         reader.generate(None, "")
     with pytest.raises(ValueError, match="neither a memory nor a prompt"):
         reader.generate(reader.encoder.encode([""]), "")
-    with pytest.raises(ValueError, match="1 prompts and memories of 2 texts"):
+    with pytest.raises(ValueError, match="1 prompt for memories of 2 texts"):
         reader.generate(memory, ["so"])
-    with pytest.raises(ValueError, match=r"take \d+ positions, and .* has 256: give a larger ratio"):
+    with pytest.raises(
+        ValueError, match=r"take \d+ positions with 100 new tokens, and .* has 256: give a larger ratio"
+    ):
         reader.generate(reader.encoder.encode(["and so it holds " * 40]), "so", ratio=1)
-    with pytest.raises(ValueError, match="ratio must not be negative"):
+    with pytest.raises(ValueError, match="ratio must lie from 0"):
         reader.generate(memory[0], "so", ratio=-1)
+    with pytest.raises(ValueError, match=r"positions with 250 new tokens, and .* has 256"):
+        reader.generate(memory[0], "so", max_new_tokens=250)
+    with pytest.raises(ValueError, match=r"take \d+ positions, and .* has 256"):
+        reader.generate(memory[0], "so it holds " * 30, expand=20)
+    with pytest.raises(ValueError, match="expand must not be negative, not -1"):
+        reader.generate(memory[0], "so", expand=-1)
     with pytest.raises(ValueError, match="chunks are chosen by likelihood, attention, similarity, not by 'luck'"):
         reader.generate(memory[0], "so", expand=10, by="luck")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="max_new_tokens must be positive, not 0"):

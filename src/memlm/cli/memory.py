@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from memlm.cli.command import Answer, FlawError, ReadsText, UsesModel
+from memlm.cli.command import Answer, Command, FlawError, ReadsText, UsesModel
 from memlm.data.corpus import FileReader
 from memlm.runtime.progress import track
 from memlm.runtime.wording import counted
 
 if TYPE_CHECKING:
     from memlm.store.file import MemoryFile
+    from memlm.text.memory import Memory
 
 _LONG_BYTES = 1_000_000
 """Of text that is worth a progress bar."""
@@ -237,6 +238,28 @@ def chunk_range(chunks: str, num_chunks: int) -> tuple[int, int]:
     if not colon or not all(end.isdecimal() or not end for end in (start, stop)):
         raise ValueError(f"--chunks {chunks!r} is no range; write 10:20, 10: or :20")
     return int(start or 0), int(stop) if stop else num_chunks
+
+
+def memories_of(command: Command, path: Path, chunks: str, most: int = sys.maxsize) -> "tuple[Memory, Answer]":
+    """The last memories, at most so many, of a range of a file's chunks; and how many there are. Raw chunks have none.
+
+    Raises:
+        ValueError: the range is none, or a chunk of it is damaged.
+    """
+    from memlm.store.file import MemoryFile
+    from memlm.store.store import DamagedChunkError
+
+    notes = MemoryFile.open(path)
+    start, stop = chunk_range(chunks, notes.num_chunks)
+    kinds = [chunk.kind for chunk in notes.chunks[start:stop]]
+    with_memory = [number for number, kind in enumerate(kinds, start) if kind in ("exact", "patched")]
+    try:
+        memory = notes.memories(with_memory[-most] if len(with_memory) > most else start, stop)
+    except DamagedChunkError as error:
+        raise ValueError(f"{error.where} is {error.why}; give --chunks without it") from None
+    if raw := kinds.count("raw"):
+        command.say(f"{raw} of {len(kinds)} chunks are raw text: they have no memory, and are not read", aside=True)
+    return memory, {"past_chunks": len(with_memory), "raw_chunks": raw}
 
 
 def _compared(notes: "MemoryFile") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from memlm.cli.command import Answer, Command, ReadsText, UsesModel
-from memlm.cli.memory import chunk_range
+from memlm.cli.memory import memories_of
 from memlm.cli.show import print_metrics, print_samples
 from memlm.config import MemoryModelConfig, MemoryReaderConfig
 from memlm.runtime.wording import in_words
@@ -109,8 +109,9 @@ class Generate(UsesModel, ReadsText):
     remember has made with this model's encoder, whose vectors are read as they are."""
     chunks: str = ":"
     """Which chunks of a file of memories, as 10:20, 10: or :20; a memory model reads the last of them."""
-    ratio: int = 4
-    """Of a reader: tokens of the past that share a position; 0 is one position for each memory."""
+    ratio: int | None = None
+    """Of a reader: tokens of the past that share a position; 0 is one position for each memory. By default 4, or as
+    few as let everything fit into its context."""
     expand: int = 0
     """Of a reader: tokens of the past that may be read as text besides, of the chunks that matter to the prompt."""
     max_new_tokens: int = 100
@@ -124,7 +125,7 @@ class Generate(UsesModel, ReadsText):
         """Generate and show."""
         import torch
 
-        from memlm.text.checkpoint_folder import config_class
+        from memlm.text.checkpoint_folder import config_class, locate
         from memlm.text.memory_model import TextMemoryModel
         from memlm.text.memory_reader import TextMemoryReader
 
@@ -132,12 +133,18 @@ class Generate(UsesModel, ReadsText):
         options: dict[str, Any] = drawn if self.temperature else {"do_sample": False}
         options |= {"max_new_tokens": self.max_new_tokens}
         torch.manual_seed(self.seed)
-        if config_class(self.model) is MemoryReaderConfig:
+        if config_class(locate(self.model)) is MemoryReaderConfig:
             reader = TextMemoryReader.from_pretrained(self.model, device=self.device)
             past, told = self._past(sys.maxsize)
             memory = past if not isinstance(past, str) else reader.encoder.encode([past]) if past else None
-            text = reader.generate(memory, self.prompt, ratio=self.ratio, expand=self.expand, **options)
+            ratio = reader.fitting_ratio(memory) if self.ratio is None else self.ratio
+            text = reader.generate(memory, self.prompt, ratio=ratio, expand=self.expand, **options)
+            told = {**told, "ratio": ratio}
         else:
+            if self.ratio is not None or self.expand:
+                raise ValueError(
+                    f"--ratio and --expand are of readers (memlm adapt), and {self.model} is a memory model"
+                )
             model = TextMemoryModel.from_pretrained(self.model, device=self.device)
             past, told = self._past(model.config.max_memories)
             text = model.generate(self.prompt, past=past, **options)
@@ -146,8 +153,7 @@ class Generate(UsesModel, ReadsText):
 
     def _past(self, most: int) -> "tuple[str | Memory, Answer]":
         """What stands before the prompt, `most` memories of it, and what there is to say of it."""
-        from memlm.store.file import MemoryFile
-        from memlm.store.store import DamagedChunkError, file_version
+        from memlm.store.store import file_version
 
         files = [path for path in map(Path, self.memory) if path.is_file() and file_version(path)]
         if not files:
@@ -157,17 +163,7 @@ class Generate(UsesModel, ReadsText):
             return past, {"past_bytes": len(past.encode())}
         if len(self.memory) > 1:
             raise ValueError(f"{files[0]} is a file of memories: give it alone")
-        notes = MemoryFile.open(files[0])
-        start, stop = chunk_range(self.chunks, notes.num_chunks)
-        kinds = [chunk.kind for chunk in notes.chunks[start:stop]]
-        with_memory = [number for number, kind in enumerate(kinds, start) if kind in ("exact", "patched")]
-        try:
-            memory = notes.memories(with_memory[-most] if len(with_memory) > most else start, stop)
-        except DamagedChunkError as error:
-            raise ValueError(f"{error.where} is {error.why}; give --chunks without it") from None
-        if raw := kinds.count("raw"):
-            self.say(f"{raw} of {len(kinds)} chunks are raw text: they have no memory, and are not read", aside=True)
-        return memory, {"past_chunks": len(with_memory), "raw_chunks": raw}
+        return memories_of(self, files[0], self.chunks, most)
 
 
 def show_results(command: Command, results: list[Any]) -> None:

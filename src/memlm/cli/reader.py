@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from memlm.cli.command import Answer, ReadsText, UsesModel
-from memlm.cli.memory import chunk_range
+from memlm.cli.memory import memories_of
 
 if TYPE_CHECKING:
     from memlm.text.memory import Memory
@@ -53,6 +53,7 @@ class Adapt(ReadsText):
         """Train, then measure on held-out text."""
         from memlm.data.token_store import prepare
         from memlm.text.evaluation_sets import HELD_OUT
+        from memlm.text.model import default_device
         from memlm.training.accelerator import is_main_process
         from memlm.training.adapt import recipe_of
         from memlm.training.train import train
@@ -64,7 +65,7 @@ class Adapt(ReadsText):
         reader = train(recipe, self.out, prepared=prepared)
         if not is_main_process():
             return {}
-        result = reader.evaluate_split(prepared.splits["test"], name=HELD_OUT, quiet=False)
+        result = reader.to(default_device()).evaluate_split(prepared.splits["test"], name=HELD_OUT, quiet=False)
         for name, value in result.measures.items():
             self.say(f"{name}: {value:.3f}")
         self.say(f"The reader: {self.out / 'model'}")
@@ -72,47 +73,48 @@ class Adapt(ReadsText):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadsMemories(UsesModel):
+class ReadsMemories(UsesModel, ReadsText):
     """What every command has that lets a language model read memories."""
 
     reader: str
     """A reader: the folder model of what memlm adapt has made, or a Hugging Face hub name."""
     chunks: str = ":"
     """Which chunks of the file of memories are read, as 10:20, 10: or :20."""
-    ratio: int = 4
-    """Tokens of the past that share a position of the language model; 0 is one position for each memory, 1 none."""
+    ratio: int | None = None
+    """Tokens of the past that share a position of the language model; 0 is one position for each memory, 1 the text as
+    tokens. By default 4, or as few as let everything fit into its context."""
     expand: int = 400
     """Tokens of the past that may be read as text besides: of the chunks that matter to the question; 0 for none."""
     by: Literal["likelihood", "attention", "similarity"] = "likelihood"
     """How the chunks that matter are chosen."""
 
-    def read(self, path: str) -> "tuple[TextMemoryReader, Memory]":
-        """The reader, and the memories of a file (of memlm remember, or of text, which is encoded now)."""
+    def read(self, path: str) -> "tuple[TextMemoryReader, Memory, Answer]":
+        """The reader, the memories of a file (of memlm remember, or of text, which is encoded now), and how many."""
         import memlm
-        from memlm.store.file import MemoryFile
         from memlm.store.store import file_version
 
         reader = memlm.load_reader(self.reader, device=self.device)
         if Path(path).is_file() and file_version(Path(path)):
-            notes = MemoryFile.open(Path(path))
-            return reader, notes.memories(*chunk_range(self.chunks, notes.num_chunks))
+            return reader, *memories_of(self, Path(path), self.chunks)
         if not Path(path).is_file():
             raise ValueError(f"there is no file {path!r}: give one of memories (memlm remember makes one), or of text")
         if self.chunks != ":":
             raise ValueError(f"--chunks is of a file of memories, and {path!r} is text")
-        return reader, reader.encoder.encode([Path(path).read_text(encoding="utf-8")])
+        memory = reader.encoder.encode(["".join(self.documents((path,)))])
+        return reader, memory, {"past_chunks": len(memory.vectors), "raw_chunks": 0}
 
-    @property
-    def reading(self) -> dict[str, Any]:
+    def reading(self, reader: "TextMemoryReader", memory: "Memory") -> dict[str, Any]:
         """How memories are read, as arguments of a reader's methods."""
-        return {"ratio": self.ratio, "expand": self.expand, "by": self.by}
+        ratio = reader.fitting_ratio(memory) if self.ratio is None else self.ratio
+        expand = 0 if reader.config.source == "vector" else self.expand
+        return {"ratio": ratio, "expand": expand, "by": self.by}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ask(ReadsMemories):
     """Ask a language model about what memories hold.
 
-    memlm remember novel.txt --out novel.memory --encoder english
+    memlm remember novel.txt -o novel.memory
 
     memlm ask novel.memory 'Who is Mr. Bingley?' --reader runs/smollm2/model
     """
@@ -124,10 +126,11 @@ class Ask(ReadsMemories):
 
     def run(self) -> Answer:
         """Ask and show."""
-        reader, memory = self.read(self.memory)
-        answer = reader.chat(memory, self.question, max_new_tokens=self.max_new_tokens, **self.reading)
+        reader, memory, told = self.read(self.memory)
+        reading = self.reading(reader, memory)
+        answer = reader.chat(memory, self.question, max_new_tokens=self.max_new_tokens, **reading)
         self.say(answer)
-        return {"question": self.question, "answer": answer, "chunks": len(memory.vectors)}
+        return {"question": self.question, "answer": answer, "ratio": reading["ratio"], **told}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,11 +160,11 @@ class ExportPrompt(ReadsMemories):
 
         from memlm.runtime.files import atomic_file
 
-        reader, memory = self.read(self.memory)
-        embeds = reader.prompt_embeds(memory, self.prompt, **self.reading)
+        reader, memory, told = self.read(self.memory)
+        embeds = reader.prompt_embeds(memory, self.prompt, **self.reading(reader, memory))
         with atomic_file(self.out) as temporary:
             save_file({"prompt_embeds": embeds.contiguous()}, temporary)
         if self.model_out:
             reader.export_model(self.model_out)
         self.say(f"{len(embeds)} positions of {embeds.shape[1]} dimensions: {self.out}")
-        return {"positions": len(embeds), "dim": embeds.shape[1], "out": str(self.out)}
+        return {"positions": len(embeds), "dim": embeds.shape[1], "out": str(self.out), **told}

@@ -11,7 +11,7 @@ PER_MEMORY = 0
 """The ratio of one position for each memory, however many tokens it holds."""
 AS_TOKENS = 1
 """The ratio of one position for each token: the text itself, without an adapter's doing."""
-_MAX_RATIO = 16
+MAX_RATIO = 16
 
 Source = Literal["text", "vector"]
 
@@ -70,8 +70,8 @@ class MemoryReaderConfig(Config):
     def __post_init__(self) -> None:
         require_positive(self, "hidden_dim")
         require(self.recency_tokens >= 0, f"recency_tokens must not be negative, not {self.recency_tokens}")
-        unknown = [ratio for ratio in self.ratios if not 0 <= ratio <= _MAX_RATIO]
-        require(not unknown, f"ratios must lie from 0 (one position a memory) to {_MAX_RATIO}, not {unknown[:1]}")
+        unknown = [ratio for ratio in self.ratios if not 0 <= ratio <= MAX_RATIO]
+        require(not unknown, f"ratios must lie from 0 (one position a memory) to {MAX_RATIO}, not {unknown[:1]}")
         longest, chunk_len = self.window.regenerated_tokens, self.shape.chunk_len
         require(longest <= chunk_len, f"regenerated_tokens {longest} are more than a chunk's {chunk_len}")
 

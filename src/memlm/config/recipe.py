@@ -165,6 +165,11 @@ class Recipe(Config, Generic[Model]):
             require(one, f"weights: a stage of {self._kind} is trained for one term, not for {', '.join(terms)}")
             stays = not stage.frozen
             require(stays, f"frozen: {self._kind} is trained whole; only a memory model's encoder can be frozen")
+        if isinstance(self.model, MemoryReaderConfig):
+            readable = bool(self.model.ratios) or not stage.weights.retention
+            require(
+                readable, "a reader without ratios reads no memories, so it has none to regenerate: weights.retention"
+            )
         if not isinstance(self.model, AutoencoderConfig):
             require(stage.chunk_len is None, f"only an autoencoder is grown, not {self._kind}: leave out chunk_len")
             for name in ("everyday_fraction", "scrambled_fraction", "repeated_fraction"):

@@ -142,6 +142,24 @@ class Tokenizer:
         """The text of token ids; bytes that are not UTF-8, which a model may well predict, become U+FFFD."""
         return str(self._backend.decode([int(i) for i in ids], skip_special_tokens=False))
 
+    def encode_placed(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Token ids [token] of a text, and the character in it that each begins at."""
+        utf8(text)
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        begins = [begin for begin, _ in encoding.offsets]
+        return np.array(encoding.ids, dtype=np.int64), np.array(begins, dtype=np.int64)
+
+    def decode_pieces(self, pieces: Sequence[Sequence[int]]) -> list[str]:
+        """The texts of consecutive pieces of one text, which joined are the whole; a character is where it ends."""
+        if isinstance(self._backend.decoder, tokenizers.decoders.ByteLevel):
+            decoder = codecs.getincrementaldecoder("utf-8")("replace")
+            texts = [decoder.decode(b"".join(self.token_bytes[token] for token in piece)) for piece in pieces]
+            return [*texts[:-1], texts[-1] + decoder.decode(b"", final=True)] if texts else []
+        # Other tokens are spelt by what stands around them.
+        ends = [len(self.decode(itertools.chain(*pieces[: number + 1]))) for number in range(len(pieces))]
+        whole = self.decode(itertools.chain(*pieces))
+        return [whole[begin:end] for begin, end in itertools.pairwise([0, *ends])]
+
     def decode_marked(self, ids: Sequence[int], marks: Sequence[bool]) -> tuple[str, tuple[tuple[int, int], ...]]:
         """The text of token ids, and the spans of characters that marked tokens are part of.
 

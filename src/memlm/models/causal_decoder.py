@@ -3,7 +3,7 @@
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Self
 
@@ -79,6 +79,13 @@ class CausalDecoder(nn.Module):
         given.setdefault("position_ids", (given["attention_mask"].cumsum(1) - 1).clamp_min(0))
         hidden: Hidden = self.hf.base_model(**given, use_cache=False).last_hidden_state
         return hidden[:, context.prefix.shape[1] :]
+
+    def attentions(self, inputs: Hidden, context: Context) -> Sequence[Tensor]:
+        """What each layer's heads attend to [row head query key], from the context's first position on."""
+        weights: Sequence[Tensor] = self.hf.base_model(
+            **self._after(inputs, context), output_attentions=True
+        ).attentions
+        return weights
 
     def logits(self, states: Hidden) -> Float[Tensor, "row token vocab"]:
         """Logits of the token after each state."""

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from memlm.models.memory_reader import NUM_SLOTS
 
 _HALVINGS = 40
+_LEAST_SHARE = 1 / 64
+"""Of what a token at the end is worth."""
 
 
 class Layout(NamedTuple):
@@ -44,7 +46,8 @@ def worth(surprisal: NDArray[np.float64], recency_tokens: int) -> NDArray[np.flo
     if not recency_tokens:
         return surprisal
     distance = np.arange(len(surprisal), 0, -1)
-    return surprisal * (recency_tokens / (recency_tokens + distance)) ** 2
+    # What is far back still has positions, however long the past is.
+    return surprisal * np.maximum((recency_tokens / (recency_tokens + distance)) ** 2, _LEAST_SHARE)
 
 
 def laid_out(group: NDArray[np.int64]) -> Layout:

@@ -88,14 +88,16 @@ class ReaderBatch(NamedTuple):
 
 class Merger(nn.Module):
     """Groups of vectors → one vector each: half their weighted mean, half their sum, scaled to the size of one; and a
-    two-layer network's correction, which is zero at first. A group of one is its vector.
+    two-layer network's correction, which is zero at first. A group of one is its vector, where it has one.
 
     The mean is nearly the rarest token, which a language model reads as it is; the sum holds the others, so that it has
     something to learn to read from the first step on.
     """
 
-    def __init__(self, unit_dim: int, dim: int, hidden_dim: int) -> None:
+    def __init__(self, unit_dim: int, dim: int, hidden_dim: int, *, bare: bool = False) -> None:
+        """`bare` units have no vectors: all there is of them is what the network makes."""
         super().__init__()
+        self.bare = bare
         self.scale = nn.Parameter(torch.ones(NUM_SLOTS, dim))
         self.by_slot = nn.Parameter(torch.randn(NUM_SLOTS, unit_dim, hidden_dim) * unit_dim**-0.5)
         self.size = nn.Embedding(NUM_SLOTS + 1, hidden_dim)
@@ -119,8 +121,8 @@ class Merger(nn.Module):
         for number, weight_of in enumerate(self.by_slot):
             chosen = slot == number
             hidden = hidden.index_add(0, place[chosen], (units[row, unit][chosen] @ weight_of).float())
-        merged = begun + self.out(F.gelu(hidden)) * (size > 1)[:, None]
-        return merged.view(num_rows, num_groups, -1), (size > 0).view(num_rows, num_groups)
+        merged = begun + self.out(F.gelu(hidden)) * ((size > 1) | self.bare)[:, None]
+        return merged.view(num_rows, num_groups, merged.shape[-1]), (size > 0).view(num_rows, num_groups)
 
 
 class MemoryReader(nn.Module):
@@ -141,7 +143,7 @@ class MemoryReader(nn.Module):
         if bare:
             width = cfg.shape.num_slots * cfg.shape.memory_dim
             self.unpool = linear(width, cfg.shape.chunk_len * _VECTOR_TOKEN_DIM)
-        self.merger = Merger(_VECTOR_TOKEN_DIM if bare else dim, dim, cfg.hidden_dim)
+        self.merger = Merger(_VECTOR_TOKEN_DIM if bare else dim, dim, cfg.hidden_dim, bare=bare)
 
     def forward(self, batch: ReaderBatch) -> Float[Tensor, " term"]:
         """Summed nats of each term of the loss."""

@@ -83,7 +83,10 @@ def arms(recipe: config.MemoryReaderRecipe) -> dict[str, config.MemoryReaderReci
     stage = config.Stage(weights=config.Weights(causal=1.0), training=training)
     return {
         name: replace(
-            recipe, name=f"{name} of {recipe.name}", model=replace(recipe.model, ratios=ratios), stages=(stage,)
+            recipe,
+            name=f"{name} of {recipe.name}",
+            model=replace(recipe.model, ratios=ratios, source="text"),
+            stages=(stage,),
         )
         for name, ratios in (("last", ()), ("full", (config.AS_TOKENS,)))
     }
@@ -94,4 +97,8 @@ def _shape_of(encoder: str) -> config.MemoryShape:
     folder = Path(encoder) if Path(encoder).is_dir() else boxed_folder(encoder)
     if folder is None:
         raise ValueError(f"no encoder {encoder!r} here: give a checkpoint folder, or a model that ships with memlm")
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"{folder} is no checkpoint: it has no config.json; of a training run, give its subfolder model"
+        )
     return config.AutoencoderConfig.read(folder / "config.json").shape

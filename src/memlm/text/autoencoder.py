@@ -138,7 +138,7 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
 
     def rows(self, memory: Memory, *, batch_size: int | None = None, advance: Advance | None = None) -> Iterator[Row]:
         """The tokens of each chunk, with the errors of `regenerate`; `advance` is called with numbers of tokens."""
-        vectors = self._readable(memory)
+        vectors = self.readable(memory)
         for some in torch.split(torch.arange(len(vectors)), self._batch_size(batch_size)):
             lengths = None if self.holds_length else memory.num_tokens[some].to(self.device)
             rows = decode(self.model, vectors[some].to(self.device), lengths).rows()
@@ -214,8 +214,8 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
         proven = all(chunk.proven for chunk in chunks)
         return Regenerated(*self.tokenizer.decode_marked(tokens, unsure), proven=proven)
 
-    def _readable(self, memory: Memory) -> Tensor:
-        """The decoder's input for a memory; raises the errors of `regenerate`."""
+    def readable(self, memory: Memory) -> Tensor:
+        """A memory's vectors as the decoder reads them: of root mean square 1; raises the errors of `regenerate`."""
         shape, vectors, lengths = self.config.shape, memory.vectors.float(), memory.num_tokens
         self.require_own(memory)
         if list(vectors.shape[1:]) != [shape.num_slots, shape.memory_dim]:

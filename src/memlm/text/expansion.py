@@ -13,7 +13,8 @@ from memlm.text.past import Past, groups_of
 
 Chooser = Literal["likelihood", "attention", "similarity"]
 
-_CHUNKS_AT_ONCE = 16
+_TOKENS_AT_ONCE = 512
+"""Of the prompt, whose logits are held."""
 _CHUNK_RATIO = 4
 """A chunk that is judged by itself is read at this ratio."""
 
@@ -30,7 +31,7 @@ def choose(
 ) -> list[int]:
     """The chunks that matter most to a prompt, in order, with at most `budget` tokens together.
 
-    `likelihood` asks by how much a chunk makes the prompt likelier, `attention` how much the prompt attends to its
+    `likelihood` asks how likely a chunk makes the prompt, `attention` how much the prompt attends to its
     positions, and `similarity` which rare words they share.
 
     Raises:
@@ -51,20 +52,22 @@ def choose(
 
 @torch.no_grad()
 def _likelihood(
-    model: MemoryReader, past: Past, prompt: Sequence[int], surprisal: NDArray[np.float64], _: int
+    model: MemoryReader, past: Past, prompt: Sequence[int], surprisal: NDArray[np.float64], ratio: int
 ) -> NDArray[np.float64]:
-    """By how many nats the prompt is likelier after each chunk alone than after the one that helps least."""
+    """How likely the prompt is after each chunk alone, in nats; its first token is taken as given."""
+    if len(prompt) < 2:
+        return _similarity(model, past, prompt, surprisal, ratio)
     chunks = [past.only(number) for number in range(len(past.vectors))]
-    found = []
-    for start in range(0, len(chunks), _CHUNKS_AT_ONCE):
-        some = chunks[start : start + _CHUNKS_AT_ONCE]
-        groups = groups_of(some, model.config, surprisal, _CHUNK_RATIO)
+    found, at_once = [], max(1, _TOKENS_AT_ONCE // len(prompt))
+    for start in range(0, len(chunks), at_once):
+        some = chunks[start : start + at_once]
         tokens = torch.tensor([list(prompt)] * len(some))
         real = torch.ones_like(tokens, dtype=torch.bool)
-        reading = Reading(groups, tokens, real, real, regenerates=False).rows(slice(None), model.ask.device)
-        scored = reading.scored.clone()
+        scored = real.clone()
         scored[:, 0] = False
-        found.append(-model.nats(reading._replace(scored=scored)).sum(1).cpu())
+        groups = groups_of(some, model.config, surprisal, _CHUNK_RATIO)
+        reading = Reading(groups, tokens, real, scored, regenerates=False)
+        found.append(-model.nats(reading.rows(slice(None), model.ask.device)).sum(1).cpu())
     return torch.cat(found).double().numpy()
 
 
@@ -72,26 +75,23 @@ def _likelihood(
 def _attention(
     model: MemoryReader, past: Past, prompt: Sequence[int], surprisal: NDArray[np.float64], ratio: int
 ) -> NDArray[np.float64]:
-    """How much the prompt attends to a position of each chunk, over all layers and heads."""
-    hf, device = model.decoder.hf, model.ask.device
+    """How much the prompt attends to a token of each chunk, over all layers and heads."""
+    hf, device, begin = model.decoder.hf, model.ask.device, len(model.config.begin)
     layout = past.layout(model.config, surprisal, ratio)
-    context = model.soft_prompt(groups_of([past], model.config, surprisal, ratio).to(device))
-    inputs = torch.cat([context.prefix, model.decoder.embed(torch.tensor([list(prompt)], device=device))], dim=1)
+    groups = groups_of([past], model.config, surprisal, ratio).to(device)
+    inputs, context = model.inputs(groups, torch.tensor([list(prompt)], device=device), regenerates=False)
     before = hf.config._attn_implementation
     hf.set_attn_implementation("eager")  # the others do not give their weights
     try:
-        attentions: Sequence[Tensor] = hf.base_model(inputs_embeds=inputs, output_attentions=True).attentions
+        attentions: Sequence[Tensor] = model.decoder.attentions(inputs, context)
     finally:
         hf.set_attn_implementation(before)
-    positions = context.prefix.shape[1]
-    received = sum(layer[0, :, positions:, :positions].float().sum((0, 1)) for layer in attentions)
-    assert isinstance(received, Tensor)
+    end = context.prefix.shape[1]
+    received = torch.stack([layer[0, :, end:, begin:end].float().sum((0, 1)) for layer in attentions]).sum(0)
     # A token has its share of its position's.
     share = received.cpu().double().numpy()[layout.group] / np.bincount(layout.group)[layout.group]
-    chunk = past.chunk if len(past.tokens) else np.repeat(np.arange(len(past.vectors)), 1)
-    return np.bincount(chunk, share, minlength=len(past.vectors)) / np.bincount(
-        chunk, minlength=len(past.vectors)
-    ).clip(1)
+    number = len(past.vectors)
+    return np.bincount(past.chunk, share, minlength=number) / np.bincount(past.chunk, minlength=number).clip(1)
 
 
 def _similarity(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from memlm.config import AS_TOKENS
 from memlm.data.token_store import TokenSplit
 from memlm.models.load_pretrained import load_causal
+from memlm.runtime.files import atomic_folder, place_for
 from memlm.runtime.progress import track
 from memlm.runtime.results import Provenance, Result
 from memlm.text.expansion import Chooser
@@ -78,15 +79,19 @@ class TextMemoryReader(ReadsMemories):
         return texts[0] if isinstance(prompt, str) else texts
 
     def stream(self, memory: Memory | None, prompt: str, **options: Any) -> Iterator[str]:
-        """Pieces of what `generate` gives, as they come."""
+        """Pieces of what `generate` gives, as they come; it stops where nobody takes them any more."""
         from transformers import TextIteratorStreamer
 
-        streamer = TextIteratorStreamer(self.hf_tokenizer)
+        streamer = TextIteratorStreamer(self.hf_tokenizer, skip_special_tokens=True)
         failed: list[BaseException] = []
+        left = Event()
+
+        def stops(tokens: Tensor, _: Any, **__: Any) -> Tensor:
+            return torch.full((len(tokens),), left.is_set(), device=tokens.device)
 
         def work() -> None:
             try:
-                self.generate(memory, prompt, streamer=streamer, **options)
+                self.generate(memory, prompt, streamer=streamer, stopping_criteria=[stops], **options)
             except BaseException as error:
                 failed.append(error)
             finally:
@@ -94,7 +99,10 @@ class TextMemoryReader(ReadsMemories):
 
         thread = Thread(target=work, daemon=True)
         thread.start()
-        yield from (piece for piece in streamer if piece)
+        try:
+            yield from (piece for piece in streamer if piece)
+        finally:
+            left.set()
         thread.join()
         if failed:
             raise failed[0]
@@ -120,11 +128,14 @@ class TextMemoryReader(ReadsMemories):
         turns = (
             [{"role": "user", "content": messages}] if isinstance(messages, str) else [dict(turn) for turn in messages]
         )
-        asked = next((turn for turn in turns if turn["role"] == "user"), None)
-        if asked is None or not asked["content"].strip():
+        for turn in turns:
+            turn["content"] = turn["content"].replace(_HERE, "")
+        asked = [turn for turn in turns if turn["role"] == "user"]
+        if not asked or not asked[-1]["content"].strip():
             raise ValueError("there is no message of a user to answer")
-        question = asked["content"]
-        asked["content"] = f"{_HERE}\n\n{question}" if memory else question
+        question = asked[-1]["content"]
+        if memory:
+            asked[0]["content"] = f"{_HERE}\n\n{asked[0]['content']}"
         if not getattr(self.hf_tokenizer, "chat_template", None):
             raise ValueError(
                 f"{self.config.decoder.name} has no chat template: use generate, with a prompt of your own"
@@ -138,7 +149,9 @@ class TextMemoryReader(ReadsMemories):
         past = None if memory is None else self.past(memory)
         expanded = self.expanded(past, self.model_tokenizer.encode(question).tolist(), ratio, expand, by)
         prompt = Prompt(first, past, last, expanded)
-        options = {"eos_token_id": self.hf_tokenizer.eos_token_id, "do_sample": False, **options}
+        # Some models end a turn with another token than a text; either ends an answer.
+        ends = {*self._ends(options), self.hf_tokenizer.eos_token_id} - {None}
+        options = {"do_sample": False, **({"eos_token_id": sorted(ends)} if ends else {}), **options}
         return str(self._generate([prompt], ratio, max_new_tokens, options)[0]).strip()
 
     def score(
@@ -146,7 +159,7 @@ class TextMemoryReader(ReadsMemories):
     ) -> Float[np.ndarray, " token"]:
         """The cross-entropy, in nats, of each of the language model's tokens of a text after the past.
 
-        Without a past, nothing predicts the first token: it is left out. Arguments and errors are those of `generate`.
+        Where nothing stands before it, the first token is left out. Arguments and errors are those of `generate`.
         """
         return self.scored(memory, text, ratio=ratio, expand=expand, by=by)[0]
 
@@ -236,15 +249,23 @@ class TextMemoryReader(ReadsMemories):
         return self.row_of(whole, ratio)[0].detach().float().cpu()
 
     def export_model(self, folder: str | Path) -> None:
-        """Write the language model with its adapters merged into its weights, as any Hugging Face model's folder."""
+        """Write the language model with its adapters merged into its weights, as any Hugging Face model's folder.
+
+        Raises:
+            ValueError: the folder is not empty, or is a file.
+        """
         cfg, place = self.config.decoder, Path(folder)
+        place_for("folder", place)
+        if place.is_dir() and any(place.iterdir()):
+            raise ValueError(f"{place} is not empty, and would be written over: give a new folder")
         merged = load_causal(cfg.name, cfg.revision)
         with torch.no_grad():
             for name, module in self.model.decoder.hf.named_modules():
                 if hasattr(module, "get_delta_weight"):
                     merged.get_submodule(name).weight += module.get_delta_weight("default").cpu()
-        merged.save_pretrained(place)
-        self.hf_tokenizer.save_pretrained(place)
+        with atomic_folder(place) as temporary:
+            merged.save_pretrained(temporary)
+            self.hf_tokenizer.save_pretrained(temporary)
 
     @torch.no_grad()
     def _generate(
@@ -252,12 +273,21 @@ class TextMemoryReader(ReadsMemories):
     ) -> list[str]:
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be positive, not {max_new_tokens}")
-        inputs, context = self.inputs_of(prompts, ratio)
-        ends = options.get("eos_token_id", self.model.decoder.hf.generation_config.eos_token_id)
-        options = {"pad_token_id": ends[0] if isinstance(ends, list) else ends, **options}
+        inputs, context = self.inputs_of(prompts, ratio, room=max_new_tokens)
+        ends = self._ends(options)
+        options = {"pad_token_id": ends[0] if ends else None, **options}
         written = self.model.decoder.generate(inputs, context, max_new_tokens=max_new_tokens, **options)
-        finished = {ends} if isinstance(ends, int) else set(ends or ())
-        return [self.model_tokenizer.decode(_until(row, finished)) for row in written.tolist()]
+        decode = self.model_tokenizer.decode
+        # Some tokenizers spell a token by what stands before it.
+        return [
+            decode([*prompt.after, *_until(row, {*ends})])[len(decode(prompt.after)) :]
+            for prompt, row in zip(prompts, written.tolist(), strict=True)
+        ]
+
+    def _ends(self, options: Mapping[str, Any]) -> list[int]:
+        """The tokens that end a text."""
+        ends = options.get("eos_token_id", self.model.decoder.hf.generation_config.eos_token_id)
+        return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
 
 
 def _until(tokens: list[int], ends: set[int]) -> list[int]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 
-from memlm.config import AS_TOKENS, PER_MEMORY, MemoryReaderConfig
+from memlm.config import AS_TOKENS, MAX_RATIO, PER_MEMORY, MemoryReaderConfig
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.layout import Layout, laid_out, share_positions, worth
 from memlm.models.memory_reader import Groups, pad
@@ -36,13 +36,11 @@ class Past:
         """Where the tokens go at a ratio; the tokens of expanded chunks have a position each, beside the others'.
 
         Raises:
-            ValueError: the ratio is none; or bare vectors are to be expanded.
+            ValueError: there is no such ratio.
         """
-        if ratio < 0:
-            raise ValueError(f"ratio must not be negative: 0 is one position for each memory, not {ratio}")
+        if not 0 <= ratio <= MAX_RATIO:
+            raise ValueError(f"ratio must lie from 0 (one position for each memory) to {MAX_RATIO}, not {ratio}")
         if cfg.source == "vector":
-            if len(expanded):
-                raise ValueError("a reader of bare vectors does not expand them: it has not their text")
             chunk_len, number = cfg.shape.chunk_len, len(self.vectors)
             share = chunk_len if ratio == PER_MEMORY else ratio
             return laid_out(np.arange(number * chunk_len) // share)
@@ -64,13 +62,10 @@ class Past:
 
 def past_of(chunks: Sequence[Sequence[int]], vectors: MemoryVectors, encoder: Tokenizer, model: Tokenizer) -> Past:
     """The past of the tokens that an encoder's memories give back, chunk by chunk."""
-    pieces = [b"".join(encoder.token_bytes[token] for token in chunk) for chunk in chunks]
-    tokens = model.encode(b"".join(pieces).decode("utf-8", "replace")).astype(np.int64)
-    lengths = np.array([len(model.token_bytes[token]) for token in tokens], dtype=np.int64)
-    begins, ends = lengths.cumsum() - lengths, np.cumsum([len(piece) for piece in pieces])
-    # A language model whose tokens do not spell bytes has its chunks a little apart from where they were.
-    scale = float(ends[-1]) / max(int(lengths.sum()), 1) if len(ends) else 1.0
-    chunk = np.searchsorted(ends, begins * scale, side="right").clip(max=max(len(pieces) - 1, 0))
+    texts = encoder.decode_pieces(chunks)
+    tokens, begins = model.encode_placed("".join(texts))
+    ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
+    chunk = np.searchsorted(ends, begins, side="right").clip(max=max(len(texts) - 1, 0))
     return Past(tokens, chunk, vectors)
 
 

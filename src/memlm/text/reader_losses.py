@@ -11,6 +11,8 @@ from memlm.data.token_store import TokenSplit
 from memlm.models.memory_reader import MemoryReader, Reading
 from memlm.text.readings import Readings
 
+_ROWS_AT_ONCE = 8
+
 
 def whole_windows(split: TokenSplit, cfg: MemoryReaderConfig, most: int) -> Windows:
     """At most so many windows from all over a split: a past of the most memories, and the chunk after it."""
@@ -45,4 +47,6 @@ def reader_losses(model: MemoryReader, readings: Readings, windows: Windows, ter
 @torch.no_grad()
 def mean_nats(model: MemoryReader, reading: Reading) -> float:
     """Nats per scored token."""
-    return float(model.nats(reading.rows(slice(None), model.ask.device)).cpu()[reading.scored].mean())
+    portions = [slice(start, start + _ROWS_AT_ONCE) for start in range(0, len(reading.tokens), _ROWS_AT_ONCE)]
+    total = sum(float(model.nats(reading.rows(some, model.ask.device)).sum()) for some in portions)
+    return total / max(int(reading.scored.sum()), 1)

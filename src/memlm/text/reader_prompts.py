@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from memlm.config import MemoryReaderConfig
+from memlm.config import AS_TOKENS, PER_MEMORY, MemoryReaderConfig
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.decoded import token_mask
 from memlm.models.load_pretrained import tokenizer_of, transformers_tokenizer
 from memlm.models.memory_reader import Groups, MemoryReader
 from memlm.nn.insertion import Context
 from memlm.nn.mixers import Hidden
+from memlm.runtime.wording import counted
 from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.expansion import Chooser, choose
 from memlm.text.memory import Memory
@@ -92,8 +93,11 @@ class ReadsMemories(TextModel[MemoryReader, MemoryReaderConfig]):
         Raises:
             ValueError: another encoder made the memory, or it holds NaN.
         """
+        vectors = torch.split(self.encoder.readable(memory).cpu(), list(memory.num_chunks))
+        if self.config.source == "vector":
+            none = np.zeros(0, np.int64)
+            return [Past(none, none, some) for some in vectors]
         rows = iter([row.tokens for row in self.encoder.rows(memory)])
-        vectors = torch.split(memory.vectors.float().cpu(), list(memory.num_chunks))
         return [
             past_of([next(rows) for _ in some], some, self.encoder.tokenizer, self.model_tokenizer) for some in vectors
         ]
@@ -110,7 +114,8 @@ class ReadsMemories(TextModel[MemoryReader, MemoryReaderConfig]):
     ) -> list[Prompt]:
         """A prompt for each list of tokens, with the past of its text."""
         if memory is not None and len(memory) != len(ids):
-            raise ValueError(f"{len(ids)} prompts and memories of {len(memory)} texts: give one prompt for each text")
+            given = f"{counted(len(ids), 'prompt')} for memories of {counted(len(memory), 'text')}"
+            raise ValueError(f"{given}: give one prompt for each text")
         pasts = (
             [None] * len(ids)
             if memory is None
@@ -126,21 +131,40 @@ class ReadsMemories(TextModel[MemoryReader, MemoryReaderConfig]):
 
     def expanded(self, past: Past | None, prompt: list[int], ratio: int, budget: int, by: Chooser) -> Sequence[int]:
         """The chunks to read as tokens."""
-        if past is None or not budget:
+        if budget < 0:
+            raise ValueError(f"expand must not be negative, not {budget}")
+        if past is None or not budget or ratio == AS_TOKENS:
             return ()
+        if self.config.source == "vector":
+            raise ValueError("a reader of bare vectors does not expand them: it has not their text")
+        self.inputs_of([Prompt(list(self.config.begin), past, prompt)], ratio)  # refused before anything is judged
         return choose(self.model, past, prompt, self.surprisal, ratio=ratio, budget=budget, by=by)
 
-    def inputs_of(self, prompts: Sequence[Prompt], ratio: int, num_inputs: int = 1) -> tuple[Hidden, Context]:
-        """Prompts as so many last inputs of each, and a context of what stands before them.
+    def fitting_ratio(self, memory: Memory | None, room: int = 1024) -> int:
+        """The smallest ratio, from 4 on, that lets these memories and so many other tokens fit into the context."""
+        tokens = 0 if memory is None else max((len(past.tokens) for past in self.pasts(memory)), default=0)
+        most = self.model.decoder.max_positions - room
+        return next(
+            (ratio for ratio in (4, 8, 16) if ratio in self.config.ratios and tokens <= most * ratio), PER_MEMORY
+        )
+
+    def inputs_of(
+        self, prompts: Sequence[Prompt], ratio: int, num_inputs: int = 1, *, room: int = 0
+    ) -> tuple[Hidden, Context]:
+        """Prompts as so many last inputs of each, and a context of what stands before them; with room for new tokens.
 
         Raises:
             ValueError: they are longer than the model's context.
         """
         rows = [self.row_of(prompt, ratio) for prompt in prompts]
-        longest, most = max(len(vectors) for vectors, _ in rows), self.model.decoder.max_positions
-        if longest > most:
+        longest, most = (
+            max(max(len(vectors), int(ids.max()) + 1) for vectors, ids in rows),
+            self.model.decoder.max_positions,
+        )
+        if longest + room > most:
+            new = f" with {room} new tokens" if room else ""
             raise ValueError(
-                f"memories and prompt take {longest} positions, and {self.config.decoder.name} has {most}: "
+                f"memories and prompt take {longest} positions{new}, and {self.config.decoder.name} has {most}: "
                 "give a larger ratio, fewer memories or expand less"
             )
         prefix = pad_sequence([vectors[:-num_inputs] for vectors, _ in rows], batch_first=True)
@@ -167,13 +191,13 @@ class ReadsMemories(TextModel[MemoryReader, MemoryReaderConfig]):
         return torch.cat([context.prefix[0], after[0]]), ids
 
 
-def encoder_of(cfg: MemoryReaderConfig) -> TextAutoencoder:
+def encoder_of(cfg: MemoryReaderConfig, device: str | None = None) -> TextAutoencoder:
     """The autoencoder whose memories a reader reads.
 
     Raises:
         ValueError: it is not there, or is another one now.
     """
-    encoder = TextAutoencoder.from_pretrained(cfg.encoder)
+    encoder = TextAutoencoder.from_pretrained(cfg.encoder, device=device)
     if cfg.encoder_fingerprint not in ("", encoder.encoder_fingerprint):
         raise ValueError(
             f"this reader reads memories of encoder {cfg.encoder_fingerprint}, and {cfg.encoder!r} is "

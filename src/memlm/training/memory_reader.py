@@ -1,5 +1,6 @@
 """Memory readers: predict next tokens from memories of the past, and regenerate stretches of them."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -37,7 +38,7 @@ class MemoryReaderTraining(ModelTraining):
     all_weights_used = False
 
     def __init__(self, recipe: MemoryReaderRecipe, prepared: PreparedData) -> None:
-        encoder, decoder = encoder_of(recipe.model), recipe.model.decoder
+        encoder, decoder = encoder_of(recipe.model, _own_device()), recipe.model.decoder
         if encoder.tokenizer.fingerprint != prepared.tokenizer.fingerprint:
             raise ValueError(
                 f"memories of {recipe.model.encoder!r} are of its own tokens: set data.tokenizer.name to it"
@@ -98,7 +99,7 @@ class MemoryReaderTraining(ModelTraining):
         return int(random.choice(cfg.ratios, p=oftenness / oftenness.sum()))
 
     def _batch(self, windows: Windows, terms: list[str], ratio: int | None, random: np.random.Generator) -> ReaderBatch:
-        """What these windows are for each term of the loss; there is nothing to regenerate without memories."""
+        """What these windows are for each term of the loss; regeneration always has memories."""
         found, readings = self.readings.given_back(windows), {}
         if "causal" in terms:
             readings["causal"] = self.readings.predictions(self.readings.continuations(windows, found), ratio)
@@ -106,6 +107,11 @@ class MemoryReaderTraining(ModelTraining):
             regenerated = self._memory_ratio(random) if ratio is None else ratio
             readings["retention"] = self.readings.regenerations(self.readings.stretches(found, random), regenerated)
         return ReaderBatch(readings)
+
+
+def _own_device() -> str | None:
+    """This process's GPU, where there are any."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else None
 
 
 def _surprisal(

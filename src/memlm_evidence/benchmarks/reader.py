@@ -182,15 +182,18 @@ def copies(reader: TextMemoryReader, split: TokenSplit, ratio: int, number: int)
     chunks = chunks.rows(np.unique(whole[np.linspace(0, len(whole) - 1, number).astype(int)]))
     decode, encode = reader.encoder.tokenizer.decode, reader.model_tokenizer.encode
     memory = reader.encoder.encode([decode(tokens) for tokens in chunks.tokens])
-    pasts = [past.only(0) for past in reader.pasts(memory)]
-    written = [encode(text) for text in reader.regenerate(memory[np.arange(len(pasts))], ratio=ratio)]
+    # A text that is tokenized anew may be a token longer than its chunk.
+    single = [number for number, count in enumerate(memory.num_chunks) if count == 1]
+    first = memory[single]
+    pasts = [past.only(0) for past in reader.pasts(first)]
+    written = [encode(text) for text in reader.regenerate(first, ratio=ratio)]
     right, total, exact = [], [], []
-    for past, tokens in zip(pasts, written, strict=False):
+    for past, tokens in zip(pasts, written, strict=True):
         common = min(len(past.tokens), len(tokens))
         right.append(int((past.tokens[:common] == tokens[:common]).sum()))
         total.append(len(past.tokens))
         exact.append(right[-1] == total[-1])
-    sums = sums_by_unit([right, total], chunks.document[: len(total)])
+    sums = sums_by_unit([right, total], chunks.document[single])
     counted = sums[sums[:, 1] > 0]
     found: dict[str, Any] = {"copy_accuracy": sum(right) / sum(total), "copy_exact": float(np.mean(exact))}
     if len(counted) > 1:
