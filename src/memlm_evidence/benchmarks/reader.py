@@ -210,7 +210,8 @@ def kept(reader: TextMemoryReader, kinds: dict[str, TokenSplit]) -> dict[str, An
     base = load_causal(cfg.name, cfg.revision).eval().to(reader.device)
     first = next(iter(kinds.values()))
     rows = reader.readings.continuations(windows := windows_of(reader, first, 16), reader.readings.given_back(windows))
-    ids = torch.tensor([row.next[:32] for row in rows if len(row.next) >= 32], device=reader.device)
+    length = min(len(row.next) for row in rows)
+    ids = torch.tensor([row.next[:length] for row in rows], device=reader.device)
     with reader.without_memory() as unread:
         unchanged = bool(torch.equal(unread(ids).logits, base(ids).logits))
         options = {"max_new_tokens": 16, "do_sample": False, "pad_token_id": 0}

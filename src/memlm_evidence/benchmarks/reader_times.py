@@ -64,4 +64,4 @@ def _decode(hf: Any, cache: Any) -> None:
     token = torch.zeros(1, 1, dtype=torch.long, device=hf.device)
     for _ in range(_NEW_TOKENS):
         hf(input_ids=token, past_key_values=cache, use_cache=True)
-    cache.crop(length)
+    cache.crop(length - cache.get_seq_length())
