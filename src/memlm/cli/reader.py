@@ -39,7 +39,7 @@ class Adapt(ReadsText):
     ratios: tuple[int, ...] = (2, 4, 8, 16, 0)
     """Tokens of the past that share a position, which one reader learns all of; 0 is one position for each memory."""
     num_tokens: int = 256_000
-    """Tokens to learn from: the more, the better it reads. SmolLM2 learns about 100 a second on one core."""
+    """Tokens to learn from: the more, the better it reads. SmolLM2 learns from 60 to 80 a second on one core."""
     batch_rows: int = 4
     """Texts per step."""
     arm: Literal["reader", "last", "full"] = "reader"
