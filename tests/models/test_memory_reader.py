@@ -89,10 +89,9 @@ def adapted(base: Path, **changes) -> MemoryReader:
 
 
 def reading(past: Groups, tokens: torch.Tensor, *, regenerates: bool = False) -> Reading:
-    mask = torch.ones_like(tokens, dtype=torch.bool)
-    scored = mask.clone()
+    scored = torch.ones_like(tokens, dtype=torch.bool)
     scored[:, 0] = regenerates
-    return Reading(past, tokens, mask, scored, regenerates)
+    return Reading(past, tokens, scored, regenerates)
 
 
 PAST = groups([0, 1, 1, 2, 3, 3], [0, 0, 1])

@@ -5,11 +5,11 @@ begins as its rarest token's embedding, over the sum of all of its tokens'; a ne
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from memlm import config
@@ -52,8 +52,7 @@ class Reading(NamedTuple):
 
     past: Groups
     tokens: Tokens
-    mask: Mask
-    """The real tokens; padding is on the right."""
+    """Padding is on the right, and never scored."""
     scored: Mask
     """The tokens that are to be predicted."""
     regenerates: bool
@@ -62,8 +61,7 @@ class Reading(NamedTuple):
     def rows(self, index: slice | Tensor, device: torch.device | str = "cpu") -> "Reading":
         """Some of the rows, on a device."""
         past = Groups._make(None if part is None else part[index].to(device) for part in self.past)
-        tokens, mask, scored = (part[index].to(device) for part in (self.tokens, self.mask, self.scored))
-        return Reading(past, tokens, mask, scored, self.regenerates)
+        return Reading(past, self.tokens[index].to(device), self.scored[index].to(device), self.regenerates)
 
 
 class ReaderBatch(NamedTuple):
@@ -208,8 +206,3 @@ def pad(rows: Sequence[Sequence[int]], filler: int = 0) -> Int[Tensor, "row long
     """Lists of numbers as one tensor, padded on the right."""
     longest = max(map(len, rows), default=0)
     return torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows], dtype=torch.long)
-
-
-def lengths_mask(rows: Sequence[Sequence[Any]]) -> Bool[Tensor, "row longest"]:
-    """Which places of `pad` are real."""
-    return torch.arange(max(map(len, rows), default=0)) < torch.tensor([len(row) for row in rows])[:, None]

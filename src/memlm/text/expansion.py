@@ -62,11 +62,10 @@ def _likelihood(
     for start in range(0, len(chunks), at_once):
         some = chunks[start : start + at_once]
         tokens = torch.tensor([list(prompt)] * len(some))
-        real = torch.ones_like(tokens, dtype=torch.bool)
-        scored = real.clone()
+        scored = torch.ones_like(tokens, dtype=torch.bool)
         scored[:, 0] = False
         groups = groups_of(some, model.config, surprisal, _CHUNK_RATIO)
-        reading = Reading(groups, tokens, real, scored, regenerates=False)
+        reading = Reading(groups, tokens, scored, regenerates=False)
         found.append(-model.nats(reading.rows(slice(None), model.ask.device)).sum(1).cpu())
     return torch.cat(found).double().numpy()
 

@@ -11,7 +11,7 @@ from memlm.config import MemoryReaderConfig
 from memlm.data.chunks import Windows
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.decoded import decode
-from memlm.models.memory_reader import Reading, lengths_mask, pad
+from memlm.models.memory_reader import Reading, pad
 from memlm.nn.pooling import MemoryVectors
 from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.past import Past, groups_of, past_of
@@ -108,7 +108,7 @@ class Readings:
     ) -> Reading:
         """Rows of pasts and of the texts after them, of which some tokens are scored."""
         past = groups_of(pasts, self.config, self.surprisal, ratio)
-        return Reading(past, pad(texts), lengths_mask(texts), pad(scored).bool(), regenerates)
+        return Reading(past, pad(texts), pad(scored).bool(), regenerates)
 
     def _past(self, chunks: list[list[int]], vectors: MemoryVectors) -> Past:
         return past_of(chunks, vectors, self.encoder.tokenizer, self.model_tokenizer)
