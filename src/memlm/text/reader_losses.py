@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from memlm.config import AS_TOKENS, MemoryReaderConfig
 from memlm.data.chunks import Windows, all_windows, split_into_chunks
@@ -44,9 +46,13 @@ def reader_losses(model: MemoryReader, readings: Readings, windows: Windows, ter
     return measures
 
 
-@torch.no_grad()
 def mean_nats(model: MemoryReader, reading: Reading) -> float:
     """Nats per scored token."""
+    return float(row_nats(model, reading).sum()) / max(int(reading.scored.sum()), 1)
+
+
+@torch.no_grad()
+def row_nats(model: MemoryReader, reading: Reading) -> Float[Tensor, " row"]:
+    """Nats of each row's scored tokens, on the CPU; rows are read a few at a time."""
     portions = [slice(start, start + _ROWS_AT_ONCE) for start in range(0, len(reading.tokens), _ROWS_AT_ONCE)]
-    total = sum(float(model.nats(reading.rows(some, model.ask.device)).sum()) for some in portions)
-    return total / max(int(reading.scored.sum()), 1)
+    return torch.cat([model.nats(reading.rows(some, model.ask.device)).sum(1).cpu() for some in portions])

@@ -16,18 +16,16 @@ from memlm.data.documents import Document
 from memlm.data.texts import evaluation_documents
 from memlm.data.token_store import TokenSplit, prepare, tokenize_documents
 from memlm.evaluation.bootstrap import bootstrap_interval, ratio_interval, sums_by_unit
-from memlm.models.memory_reader import Reading
 from memlm.recipes.reader import reader as reader_recipe
 from memlm.runtime.progress import track
 from memlm.runtime.results import Interval
 from memlm.text.memory_reader import TextMemoryReader
 from memlm.text.past import Past
+from memlm.text.reader_losses import row_nats
 from memlm.text.readings import Continuation
 from memlm_evidence.benchmarks.measuring import Benchmark, made_here
 from memlm_evidence.benchmarks.reader_needles import needle_rows
 from memlm_evidence.benchmarks.reader_times import time_rows
-
-_ROWS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,15 +162,10 @@ def _cut(reader: TextMemoryReader, row: Continuation, ratio: int) -> Continuatio
     return row._replace(past=Past(past.tokens[-positions:], past.chunk[-positions:], past.vectors))
 
 
-@torch.no_grad()
-def _sums(reader: TextMemoryReader, rows: Sequence[Continuation], ratio: int | None) -> Sums:
-    readings = reader.readings
-    nats, tokens = [], []
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        reading: Reading = readings.predictions(list(rows[start : start + _ROWS_AT_ONCE]), ratio)
-        nats.append(reader.model.nats(reading.rows(slice(None), reader.device)).sum(1).cpu())
-        tokens.append(reading.scored.sum(1))
-    return Sums(torch.cat(nats).double().numpy(), torch.cat(tokens).double().numpy())
+def _sums(reader: TextMemoryReader, rows: list[Continuation], ratio: int | None) -> Sums:
+    reading = reader.readings.predictions(rows, ratio)
+    nats = row_nats(reader.model, reading).double().numpy()
+    return Sums(nats, reading.scored.sum(1).double().numpy())
 
 
 def copies(reader: TextMemoryReader, split: TokenSplit, ratio: int, number: int) -> dict[str, Any]:
@@ -218,7 +211,6 @@ def kept(reader: TextMemoryReader, kinds: dict[str, TokenSplit]) -> dict[str, An
         unchanged &= bool(torch.equal(unread.generate(ids[:4], **options), base.generate(ids[:4], **options)))
     others = [row._replace(past=other.past) for row, other in zip(rows, [*rows[8:], *rows[:8]], strict=True)]
     beside = _sums(reader, others, 8)
-    cut = reader.readings.predictions(rows, None)
     with reader.without_memory():
-        alone = reader.model.nats(cut.rows(slice(None), reader.device)).sum().item()
-    return {"base_unchanged": unchanged, "irrelevant_loss_ratio": float(beside.nats.sum() / alone)}
+        alone = _sums(reader, rows, None)
+    return {"base_unchanged": unchanged, "irrelevant_loss_ratio": float(beside.nats.sum() / alone.nats.sum())}
