@@ -105,10 +105,10 @@ def test_recovered_is_all_of_full_and_nothing_of_last() -> None:
     tokens = [[3, 0, 0], [2, 1, 0], [3, 0, 0]]
     last, full = [[9.0, 0, 0], [7.0, 4.0, 0], [8.0, 0, 0]], [[5.0, 0, 0], [6.0, 2.0, 0], [7.0, 0, 0]]
     arms = {"nats": {"last": last, "full": full, "none": last, "base": last}, "tokens": tokens, "document": [0, 0, 1]}
-    copied = {"right": [1, 2], "tokens": [2, 2], "document": [0, 1]}
+    copied = {"right": {"4": [1, 2]}, "tokens": [2, 2], "document": [0, 1]}
     for memory, recovered in ((full, 1.0), (last, 0.0)):
         at = {"nats": {"memory": memory, "shuffled": last, "cut": last, "mean": last}, "positions": 1.0}
-        row = loss_row(arms, at, copied)
+        row = loss_row(arms, at, copied, 4)
         assert row["recovered_fraction"] == recovered
         assert row["recovered_interval"] == [recovered, recovered]
         assert list(row["nats_by_position"]) == ["0-15", "16-31"]
@@ -183,6 +183,12 @@ def test_needles_say_what_failed(tmp_path: Path) -> None:
     assert [job.name for job in parts._needles()] == [
         f"needles-1200-{kind}" for kind in ("digits", "identifier", "words")
     ]
+
+
+def test_what_cannot_be_measured_is_refused_at_once(folders: dict[str, str], corpus: str) -> None:
+    for wrong, told in (({"ratios": (17,)}, r"not \[17\]"), ({"num_windows": 0}, "must be positive")):
+        with pytest.raises(ValueError, match=told):
+            ReaderBenchmark(**{**folders, **QUICK, **wrong}, text=(corpus,)).run()
 
 
 def test_readers_of_other_language_models_are_not_compared(

@@ -10,6 +10,7 @@ from typing import Literal
 import tyro
 
 from memlm.cli.command import Answer, ReadsText, UsesModel
+from memlm.config import MAX_RATIO
 from memlm.data.documents import Document
 from memlm.data.texts import evaluation_documents
 from memlm.data.token_store import TokenSplit, prepare, tokenize_documents
@@ -55,7 +56,7 @@ class ReaderBenchmark(Benchmark, UsesModel, ReadsText):
     num_windows: int = 64
     """Texts of each kind: a past of memories and what follows it."""
     num_copies: int = 16
-    """Memories of each kind that the language model itself gives back, at each ratio."""
+    """Memories of each kind that the language model itself gives back, at each ratio; 0 for none."""
     num_needles: int = 5
     """Needles of each kind at each length of the past; 0 for none."""
     needle_tokens: tuple[int, ...] = (1024, 2048, 4096, 8192)
@@ -67,9 +68,15 @@ class ReaderBenchmark(Benchmark, UsesModel, ReadsText):
         """Measure; intervals are 95% over documents.
 
         Raises:
-            ValueError: the readers adapt different language models, a length is not positive, no text is long enough,
+            ValueError: a number is out of range, the readers adapt different language models, no text is long enough,
                 or the folder's parts were measured with other readers, texts or options.
         """
+        unknown = [ratio for ratio in self.ratios if not 0 <= ratio <= MAX_RATIO]
+        if unknown or not self.ratios:
+            raise ValueError(f"ratios must lie from 0 (one position a memory) to {MAX_RATIO}, not {unknown[:1]}")
+        if self.num_windows < 1 or min(self.num_copies, self.num_needles) < 0:
+            wrong = f"not {self.num_windows}, {self.num_copies} and {self.num_needles}"
+            raise ValueError(f"num_windows must be positive, num_copies and num_needles not negative, {wrong}")
         readers = self._readers()
         parts = Parts(
             readers=readers,

@@ -48,7 +48,8 @@ class Parts:
                 **loss_row(
                     done[f"arms-{kind}-{memories}"],
                     done[f"losses-{kind}-{memories}-{ratio}"],
-                    done[f"copies-{kind}-{ratio}"],
+                    done.get(f"copies-{kind}"),
+                    ratio,
                 ),
             }
             for kind, texts in self.texts.items()
@@ -85,10 +86,11 @@ class Parts:
                 for ratio in self.ratios:
                     read, run = texts.number * 4 * (past // (ratio or chunk_len) + after), partial(texts.at, memories)
                     yield self._job(f"losses-{kind}-{memories}-{ratio}", partial(run, ratio), read, **depends)
-            for ratio in self.ratios:
-                written = self.num_copies * (chunk_len + chunk_len // (ratio or chunk_len))
-                run = partial(texts.copies, ratio, self.num_copies)
-                yield self._job(f"copies-{kind}-{ratio}", run, written, copies=self.num_copies, **depends)
+            if not self.num_copies:
+                continue
+            written = self.num_copies * sum(chunk_len + chunk_len // (ratio or chunk_len) for ratio in self.ratios)
+            run, depends = partial(texts.copies, self.ratios, self.num_copies), {**depends, "ratios": self.ratios}
+            yield self._job(f"copies-{kind}", run, written, copies=self.num_copies, **depends)
 
     def _unchanged(self) -> Job:
         texts = next(iter(self.texts.values()))

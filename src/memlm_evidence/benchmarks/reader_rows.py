@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from memlm.config import AS_TOKENS, PER_MEMORY
@@ -27,7 +27,7 @@ from memlm.text.readings import Continuation, GivenBack
 PLACES = {"0-15": (0, 16), "16-31": (16, 32), "32-": (32, None)}
 """Predicted tokens by how many stand before them, after the past."""
 _TRIPLE = ("last", "memory", "full")
-_COPIES_AT_ONCE = 32
+_COPIES_AT_ONCE = 128
 
 
 class Readers(NamedTuple):
@@ -112,34 +112,35 @@ class Texts:
         }
         return {"nats": found, "positions": float(positions.double().mean())}
 
-    def copies(self, ratio: int, number: int) -> Row:
-        """Of so many memories, the tokens that the language model gives back, greedily, and how many there are."""
+    def copies(self, ratios: Sequence[int], number: int) -> Row:
+        """Of so many memories, how many tokens there are, and how many the language model gives back at each ratio."""
         reader = self.readers.memory
         chosen = np.unique(np.linspace(0, len(self.given_back) - 1, number).astype(int))
         pasts = [
             past_of(chunks[-1:], vectors[-1:], reader.encoder.tokenizer, reader.model_tokenizer)
             for chunks, vectors in (self.given_back[place] for place in chosen)
         ]
-        reading, right = reader.readings.regenerations(pasts, ratio), []
-        for start in range(0, len(pasts), _COPIES_AT_ONCE):
-            some = reading.rows(slice(start, start + _COPIES_AT_ONCE), reader.device)
-            written = self._regenerated(some)
-            right += ((written == some.tokens) & some.scored).sum(1).tolist()
-        document = self.windows.document[chosen].tolist()
-        return {"right": right, "tokens": reading.scored.sum(1).tolist(), "document": document}
+        # All ratios at once: the steps of writing are what takes time. Tokens by themselves may be of another form.
+        merged, as_tokens = [ratio for ratio in ratios if ratio != AS_TOKENS], [AS_TOKENS] * (AS_TOKENS in ratios)
+        right = self._copied(pasts, merged) | self._copied(pasts, as_tokens)
+        tokens = [len(past.tokens) for past in pasts]
+        return {"right": right, "tokens": tokens, "document": self.windows.document[chosen].tolist()}
 
     @torch.no_grad()
-    def _regenerated(self, asked: Reading) -> Int[Tensor, "row token"]:
-        """As many tokens of each past as the longest has, greedily, by the language model itself."""
-        model, length = self.readers.memory.model, asked.tokens.shape[1]
-        options: dict[str, Any] = {
-            "min_new_tokens": length,
-            "max_new_tokens": length,
-            "do_sample": False,
-            "pad_token_id": 0,
-        }
-        with self.readers.computing():
-            return model.decoder.generate(*model.inputs(asked.past, asked.tokens[:, :0], regenerates=True), **options)
+    def _copied(self, pasts: list[Past], ratios: Sequence[int]) -> dict[str, list[int]]:
+        """How many tokens of each past the language model itself gives back, greedily, by ratio."""
+        reader, right = self.readers.memory, list[int]()
+        readings = [reader.readings.regenerations(pasts, ratio) for ratio in ratios]
+        rows = [reading.rows(slice(place, place + 1)) for reading in readings for place in range(len(pasts))]
+        for start in range(0, len(rows), _COPIES_AT_ONCE):
+            asked = _joined(rows[start : start + _COPIES_AT_ONCE]).rows(slice(None), reader.device)
+            length = asked.tokens.shape[1]
+            options: dict[str, Any] = {"min_new_tokens": length, "max_new_tokens": length, "do_sample": False}
+            with self.readers.computing():
+                inputs = reader.model.inputs(asked.past, asked.tokens[:, :0], regenerates=True)
+                written = reader.model.decoder.generate(*inputs, pad_token_id=0, **options)
+            right += ((written == asked.tokens) & asked.scored).sum(1).tolist()
+        return {str(ratio): right[place * len(pasts) :][: len(pasts)] for place, ratio in enumerate(ratios)}
 
     def _nats(self, reader: TextMemoryReader, rows: list[Continuation], ratio: int | None) -> list[list[float]]:
         reading = reader.readings.predictions(rows, ratio)
@@ -152,6 +153,14 @@ class Texts:
         reading = reading._replace(past=equal_groups([row.past for row in rows], ratio))
         with self.readers.computing(), mean_pooled(reader.model):
             return _by_place(reading.scored, token_nats(reader.model, reading))
+
+
+def _joined(rows: Sequence[Reading]) -> Reading:
+    """Readings of the same pasts' size as the rows of one."""
+    parts = zip(*(row.past for row in rows), strict=True)
+    past = Groups._make(None if each[0] is None else torch.cat(each) for each in parts)
+    tokens, scored = torch.cat([row.tokens for row in rows]), torch.cat([row.scored for row in rows])
+    return Reading(past, tokens, scored, regenerates=True)
 
 
 def equal_groups(pasts: Sequence[Past], ratio: int) -> Groups:
@@ -190,7 +199,7 @@ def mean_pooled(model: MemoryReader) -> Iterator[None]:
         model.merger, model.config = own
 
 
-def loss_row(arms: Row, at: Row, copied: Row) -> dict[str, Any]:
+def loss_row(arms: Row, at: Row, copied: Row | None, ratio: int) -> dict[str, Any]:
     """Nats per token, what part of full text's gain is recovered, and copies; intervals are 95% over documents."""
     nats = {name: np.array(each) for name, each in {**arms["nats"], **at["nats"]}.items()}
     tokens, document = np.array(arms["tokens"]), np.array(arms["document"])
@@ -208,11 +217,16 @@ def loss_row(arms: Row, at: Row, copied: Row) -> dict[str, Any]:
     }
     beside = {"irrelevant_loss_ratio": "none", "irrelevant_loss_ratio_to_base": "base"}
     row |= {name: losses["shuffled"] / losses[alone] for name, alone in beside.items()}
-    return {**row, "positions": at["positions"], "documents": len(by_document), **_copies(copied)}
+    return {
+        **row,
+        "positions": at["positions"],
+        "documents": len(by_document),
+        **(_copies(copied, ratio) if copied else {}),
+    }
 
 
-def _copies(found: Row) -> dict[str, Any]:
-    right, tokens = np.array(found["right"]), np.array(found["tokens"])
+def _copies(found: Row, ratio: int) -> dict[str, Any]:
+    right, tokens = np.array(found["right"][str(ratio)]), np.array(found["tokens"])
     row: dict[str, Any] = {"copy_accuracy": float(right.sum() / max(tokens.sum(), 1))}
     row["copy_exact"] = float((right == tokens).mean())
     counted = sums_by_unit([right, tokens], np.array(found["document"]))

@@ -15,8 +15,8 @@ _LOSSES = ("last", "memory", "full", "shuffled", "cut", "mean", "none")
 def print_reader(console: Console, answer: Mapping[str, Any]) -> None:
     """Tables of losses, needles and times."""
     for table, note in (
-        (_rows(answer["rows"]), f"Nats per token; recovered is (last - memory) / (last - full). {INTERVALS}"),
-        (_needles(answer["needles"]), f"Shares of answers that are right; base is told the fact's chunk. {INTERVALS}"),
+        (_rows(answer["rows"]), f"Nats per token; recovered is (last - memory) / (last - full); {INTERVALS}"),
+        (_needles(answer["needles"]), f"Shares of answers that are right; base is told the fact's chunk; {INTERVALS}"),
         (_times(answer["times"]), "How many times less memories take than the text."),
     ):
         if table.rows:
@@ -33,7 +33,7 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> Table:
                 *(str(row[name]) for name in ("memories", "ratio")),
                 *(number(row[f"loss_{name}"], 3) for name in _LOSSES),
                 with_interval(number, row["recovered_fraction"], row.get("recovered_interval")),
-                share(row["copy_accuracy"], 3),
+                share(row.get("copy_accuracy"), 3),
             ]
             for row in worst_first
         ],
