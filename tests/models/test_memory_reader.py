@@ -11,16 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memlm.config import LoraConfig, MemoryReaderConfig, MemoryShape, PretrainedDecoder, ReadingWindow
-from memlm.models.layout import laid_out, share_positions, worth
+from memlm.models.layout import laid_out, share_positions
 from memlm.models.memory_reader import NUM_SLOTS, Groups, MemoryReader, Merger, Reading, pad
 from tiny import LANGUAGE_MODELS, write_language_model
 
 nats = st.lists(st.floats(0.1, 20), min_size=1, max_size=200).map(np.array)
 
 
-@given(nats, st.integers(1, 64), st.integers(0, 64))
-def test_positions_are_shared_in_order_by_at_most_so_many_groups(surprisal, num_positions, recency) -> None:
-    group, slot = share_positions(worth(surprisal, recency), num_positions)
+@given(nats, st.integers(1, 64), st.floats(0, 0.99))
+def test_positions_are_shared_in_order_by_at_most_so_many_groups(surprisal, num_positions, recent_share) -> None:
+    group, slot = share_positions(surprisal, num_positions, recent_share)
+    recent = min(int(recent_share * num_positions), len(group) - 1)
+    assert (np.diff(group)[len(group) - 1 - recent :] == 1).all()
     assert group[0] == 0
     assert set(np.diff(group)) <= {0, 1}
     assert group[-1] < num_positions
@@ -33,12 +35,10 @@ def test_a_position_for_each_token_is_the_text_itself(surprisal) -> None:
     assert share_positions(surprisal, len(surprisal)).group.tolist() == list(range(len(surprisal)))
 
 
-def test_rare_and_recent_tokens_have_positions_of_their_own() -> None:
+def test_a_rare_token_has_a_position_of_its_own() -> None:
     surprisal = np.array([1.0, 1, 1, 12, 1, 1, 1, 1])
     group = share_positions(surprisal, 4).group
     assert (group == group[3]).sum() == 1
-    recent = share_positions(worth(np.ones(64), 4), 16).group
-    assert (recent == recent[0]).sum() > 8 > (recent == recent[-1]).sum()
 
 
 def groups(*rows: list[int]) -> Groups:
@@ -157,5 +157,5 @@ def test_configurations_that_cannot_be_are_refused(base: Path) -> None:
         replace(cfg, ratios=(2, 17))
     with pytest.raises(ValueError, match="regenerated_tokens 17 are more than a chunk's 16"):
         replace(cfg, window=ReadingWindow(regenerated_tokens=17))
-    with pytest.raises(ValueError, match="recency_tokens must not be negative, not -1"):
-        replace(cfg, recency_tokens=-1)
+    with pytest.raises(ValueError, match=r"recent_share must lie in \[0, 1\), not 1.0"):
+        replace(cfg, recent_share=1.0)

@@ -42,6 +42,11 @@ class Adapt(ReadsText):
     """Tokens to learn from: the more, the better it reads. SmolLM2 learns from 60 to 80 a second on one core."""
     batch_rows: int = 4
     """Texts per step."""
+    begin_with: str | None = None
+    """Go on from this reader, the folder model that an earlier run has made, with other text or more tokens."""
+    teacher: str | None = None
+    """Learn also what this model predicts: the same language model adapted to all of the past as tokens (the folder
+    model that --arm full has made)."""
     arm: Literal["reader", "last", "full"] = "reader"
     """To compare with: the same model, adapted alike to see recent tokens alone (last), or all of the past as tokens
     (full), instead of memories."""
@@ -59,7 +64,8 @@ class Adapt(ReadsText):
         from memlm.training.train import train
 
         corpus = self.corpus(self.text) if self.text else None
-        options = {name: getattr(self, name) for name in ("source", "ratios", "num_tokens", "batch_rows", "seed")}
+        names = ("source", "ratios", "num_tokens", "batch_rows", "begin_with", "teacher", "seed")
+        options = {name: getattr(self, name) for name in names}
         recipe = recipe_of(self.model, self.encoder, corpus, arm=self.arm, **options).with_values(self.set)
         prepared = prepare(recipe.data)
         reader = train(recipe, self.out, prepared=prepared)

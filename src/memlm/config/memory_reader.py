@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from memlm.config.base import KIND, Config, require, require_positive
+from memlm.config.base import KIND, Config, require, require_fraction, require_positive
 from memlm.config.decoder import PretrainedDecoder
 from memlm.config.model import MemoryShape
 
@@ -31,10 +31,19 @@ class ReadingWindow(Config):
     """Tokens of the encoder in a stretch that is regenerated; each step draws how many, from a quarter of this on."""
     unread_fraction: float = 0.1
     """Share of steps without memories, so that the model stays able to do without."""
+    expanded_fraction: float = 0.0
+    """Share of steps in which the chunk of each past that is most like the text after it is read as tokens."""
+    facts_fraction: float = 0.0
+    """Share of texts in which facts are hidden and asked for (`data.facts`), to stay able to look them up."""
+    begin_with: str | None = None
+    """Go on from another reader of the same language model, encoder and adapters: its checkpoint folder."""
+    teacher: str | None = None
+    """For the divergence: a checkpoint folder of the same language model, adapted to see all of the past as tokens."""
 
     def __post_init__(self) -> None:
         require_positive(self, "max_memories", "recent_tokens", "predicted_tokens", "regenerated_tokens")
         require(0 <= self.unread_fraction < 1, f"unread_fraction must lie in [0, 1), not {self.unread_fraction}")
+        require_fraction(self, "expanded_fraction", "facts_fraction")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +68,8 @@ class MemoryReaderConfig(Config):
     ratios: tuple[int, ...] = (2, 4, 8, 16, PER_MEMORY)
     """Tokens of the past for each position of the soft prompt; each step draws one of these. 0 is one position for each
     memory, 1 the text itself as tokens; without any, the model reads no memories, only recent tokens."""
-    recency_tokens: int = 16
-    """A token this far back counts a quarter of the last one when positions are shared out; 0 for all alike."""
+    recent_share: float = 0.7
+    """Share of the positions that the last tokens of a past have to themselves, where next tokens are predicted."""
     positions: Literal["consecutive", "text"] = "consecutive"
     """Position ids: one after another, as other engines count them; or those of the text, as if it were there."""
     hidden_dim: int = 1024
@@ -69,7 +78,7 @@ class MemoryReaderConfig(Config):
 
     def __post_init__(self) -> None:
         require_positive(self, "hidden_dim")
-        require(self.recency_tokens >= 0, f"recency_tokens must not be negative, not {self.recency_tokens}")
+        require(0 <= self.recent_share < 1, f"recent_share must lie in [0, 1), not {self.recent_share}")
         unknown = [ratio for ratio in self.ratios if not 0 <= ratio <= MAX_RATIO]
         require(not unknown, f"ratios must lie from 0 (one position a memory) to {MAX_RATIO}, not {unknown[:1]}")
         longest, chunk_len = self.window.regenerated_tokens, self.shape.chunk_len

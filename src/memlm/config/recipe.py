@@ -23,7 +23,7 @@ _TRAINED_FOR = {
     "autoencoder": ("retention",),
     "language_model": ("causal", "retrieval"),
     "memory_model": ("causal", "retention", "copy"),
-    "memory_reader": ("causal", "retention"),
+    "memory_reader": ("causal", "divergence", "retention"),
 }
 """The terms of the loss that each kind of model knows."""
 _LEAST_BATCH = {
@@ -40,6 +40,9 @@ class Weights(Config):
 
     causal: float = 0.0
     """Predict next tokens; a memory model, those of every chunk from the memories of earlier ones."""
+    divergence: float = 0.0
+    """Predict what the same language model, adapted to see all of the past as tokens, predicts (its Kullback-Leibler
+    divergence from a reader)."""
     retention: float = 0.0
     """Regenerate each chunk from its memory alone (the paper's copy, on blank inputs)."""
     copy: float = 0.0

@@ -82,6 +82,10 @@ class TrainingConfig(Config):
     """Refuse to run unless there are exactly this many processes."""
     sharded: bool = False
     """Divide weights, gradients and optimizer state over the processes (FSDP2), instead of each holding them all."""
+    compiled: bool = False
+    """Compile each layer of a pretrained language model (torch.compile), where a GPU waits for Python."""
+    workers: int = 0
+    """Processes that make batches ahead of time, where a GPU would wait for them; 0 makes them between steps."""
     trackers: tuple[str, ...] = ()
     """Also report to these accelerate trackers, such as tensorboard or wandb."""
 
@@ -91,4 +95,5 @@ class TrainingConfig(Config):
         require_fraction(self, "decay_fraction", "short_fraction", "everyday_fraction")
         require_fraction(self, "scrambled_fraction", "repeated_fraction")
         require(self.seed >= 0, f"seed must not be negative, not {self.seed}")
-        require(self.warmup_tokens >= 0, f"warmup_tokens must not be negative, not {self.warmup_tokens}")
+        for name in ("warmup_tokens", "workers"):
+            require(getattr(self, name) >= 0, f"{name} must not be negative, not {getattr(self, name)}")

@@ -163,6 +163,13 @@ class PretrainedCausalDecoder(CausalDecoder):
         """Whether it belongs to an adapter."""
         return "lora_" in name
 
+    def compile_layers(self) -> None:
+        """Compile each layer in place, for inputs of any length; all of them share their code."""
+        for layers in self.hf.base_model.children():
+            if isinstance(layers, nn.ModuleList):
+                for layer in layers:
+                    layer.compile(dynamic=True)
+
     def base_fingerprint(self) -> str:
         """A short hash of the weights that are not trained."""
         digest = hashlib.sha256()
@@ -200,6 +207,10 @@ def _add_adapters(hf: Any, cfg: config.LoraConfig) -> None:
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in hf.modules()),
     )
     hf.add_adapter(adapters)
+    for module in hf.modules():
+        if isinstance(module, peft.tuners.lora.LoraLayer):
+            # Autocast takes care of types: a copy of each input in fp32 would be for nothing.
+            module.cast_input_dtype_enabled = False
 
 
 def _leave_out_untrained(decoder: CausalDecoder, state: dict[str, Tensor], prefix: str, _: Any) -> None:
@@ -240,12 +251,25 @@ def _gpt2(cfg: config.DecoderConfig, max_len: int, **options: Any) -> Any:
 def _attention() -> str:
     """Register our attention with transformers, and return its name."""
     from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import sdpa_mask
 
     name = "memlm"
     AttentionInterface.register(name, _attend)
-    AttentionMaskInterface.register(name, sdpa_mask)
+    AttentionMaskInterface.register(name, _mask)
     return name
+
+
+def _mask(*args: Any, **options: Any) -> Tensor | None:
+    """Transformers' mask for scaled dot-product attention [row head query key]; each position sees itself at least.
+
+    A masked position before all others would see nothing, of which a GPU's kernels make NaN gradients.
+    """
+    from transformers.masking_utils import sdpa_mask
+
+    mask: Tensor | None = sdpa_mask(*args, **options)
+    if mask is None:
+        return None
+    queries, keys = mask.shape[-2:]
+    return mask | torch.eye(keys, dtype=torch.bool, device=mask.device)[keys - queries :]
 
 
 def _attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: Any) -> Any:

@@ -1,7 +1,7 @@
-"""How a past's tokens share the positions of a soft prompt: equal parts of what they are worth, in order.
+"""How a past's tokens share the positions of a soft prompt.
 
-What a token is worth is its surprisal (a rare word has a position nearly to itself, common words share one), less the
-further back it stands. Tokens that must be read exactly are worth a position each.
+The last tokens have a position each: most of what a past is worth to the next tokens is there. The tokens before them
+are put in groups of about equal surprisal: a rare word has a position nearly to itself, common words share one.
 """
 
 from typing import NamedTuple
@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from memlm.models.memory_reader import NUM_SLOTS
 
 _HALVINGS = 40
-_LEAST_SHARE = 1 / 64
-"""Of what a token at the end is worth."""
 
 
 class Layout(NamedTuple):
@@ -25,29 +23,22 @@ class Layout(NamedTuple):
     """[token], its place from the group's end."""
 
 
-def share_positions(worth: NDArray[np.float64], num_positions: int) -> Layout:
-    """Consecutive groups of about equal worth, at most so many."""
-    if not len(worth):
-        return laid_out(np.zeros(0, np.int64))
-    middle = worth.cumsum() - worth / 2
-    if num_positions >= len(worth):
-        return laid_out(np.arange(len(worth)))
-    # With a smaller share, there are more groups: none is empty, for tokens worth more than a share leave gaps.
-    least, most = 0.0, float(worth.sum()) * 2
+def share_positions(surprisal: NDArray[np.float64], num_positions: int, recent_share: float = 0.0) -> Layout:
+    """At most so many consecutive groups of tokens of which these are the nats; the last tokens have a group each, as
+    many as that share of the positions."""
+    if num_positions >= len(surprisal):
+        return laid_out(np.arange(len(surprisal)))
+    recent = int(recent_share * num_positions)
+    before = surprisal[: len(surprisal) - recent]
+    middle = before.cumsum() - before / 2
+    # With a smaller sum, there are more groups: none is empty, for tokens that are more than a sum leave gaps.
+    least, most = 0.0, float(before.sum()) * 2
     for _ in range(_HALVINGS):
-        share = (least + most) / 2
-        few = len(np.unique(middle // share)) <= num_positions
-        least, most = (least, share) if few else (share, most)
-    return laid_out(np.unique(middle // most, return_inverse=True)[1])
-
-
-def worth(surprisal: NDArray[np.float64], recency_tokens: int) -> NDArray[np.float64]:
-    """What tokens with this surprisal in nats, in order, are worth: less, the further back they stand."""
-    if not recency_tokens:
-        return surprisal
-    distance = np.arange(len(surprisal), 0, -1)
-    # What is far back still has positions, however long the past is.
-    return surprisal * np.maximum((recency_tokens / (recency_tokens + distance)) ** 2, _LEAST_SHARE)
+        nats = (least + most) / 2
+        few = len(np.unique(middle // nats)) <= num_positions - recent
+        least, most = (least, nats) if few else (nats, most)
+    group = np.unique(middle // most, return_inverse=True)[1]
+    return laid_out(np.concatenate([group, group[-1] + 1 + np.arange(recent)]))
 
 
 def laid_out(group: NDArray[np.int64]) -> Layout:

@@ -42,9 +42,9 @@ class Groups(NamedTuple):
         """No past."""
         return cls(*torch.zeros(3, rows, 0, dtype=torch.long))
 
-    def to(self, device: torch.device | str) -> "Groups":
-        """These on a device."""
-        return Groups._make(None if part is None else part.to(device) for part in self)
+    def rows(self, index: slice | Tensor, device: torch.device | str) -> "Groups":
+        """Some of the rows, on a device."""
+        return Groups._make(None if part is None else part[index].to(device) for part in self)
 
 
 class Reading(NamedTuple):
@@ -57,17 +57,23 @@ class Reading(NamedTuple):
     """The tokens that are to be predicted."""
     regenerates: bool
     """Whether the text is the past itself, given back on demand."""
+    whole: Groups | None = None
+    """The past as tokens, which a teacher reads."""
+    taught: Float[Tensor, "scored vocab"] | None = None
+    """Log-probabilities that the teacher gives at the scored tokens."""
 
     def rows(self, index: slice | Tensor, device: torch.device | str = "cpu") -> "Reading":
-        """Some of the rows, on a device."""
-        past = Groups._make(None if part is None else part[index].to(device) for part in self.past)
-        return Reading(past, self.tokens[index].to(device), self.scored[index].to(device), self.regenerates)
+        """Some of the rows, on a device, without what a teacher says of them."""
+        whole = None if self.whole is None else self.whole.rows(index, device)
+        tokens, scored = self.tokens[index].to(device), self.scored[index].to(device)
+        return Reading(self.past.rows(index, device), tokens, scored, self.regenerates, whole)
 
 
 class ReaderBatch(NamedTuple):
     """What a step trains on: a reading for each term of the loss that has a weight."""
 
     readings: dict[str, Reading]
+    """By the term of the loss; that of next tokens is also the divergence's."""
 
     @property
     def tokens(self) -> Tokens:
@@ -143,9 +149,16 @@ class MemoryReader(nn.Module):
             self.unpool = linear(width, cfg.shape.chunk_len * _VECTOR_TOKEN_DIM)
         self.merger = Merger(_VECTOR_TOKEN_DIM if bare else dim, dim, cfg.hidden_dim, bare=bare)
 
-    def forward(self, batch: ReaderBatch) -> Float[Tensor, " term"]:
-        """Summed nats of each term of the loss."""
-        return torch.stack([self.nats(reading).sum() for reading in batch.readings.values()])
+    def forward(self, batch: ReaderBatch, terms: Sequence[str]) -> Float[Tensor, " term"]:
+        """Summed nats of these terms of the loss."""
+        sums: dict[str, Tensor] = {"divergence": self.ask.new_zeros(())}
+        for term, reading in batch.readings.items():
+            logits = self.scored_logits(reading)
+            sums[term] = cross_entropy(logits, reading.tokens[reading.scored]).sum()
+            if reading.taught is not None:
+                own = logits.float().log_softmax(-1)
+                sums["divergence"] = F.kl_div(own, reading.taught, reduction="sum", log_target=True)
+        return torch.stack([sums[term] for term in terms])
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """As for any module, but the language model stays frozen."""
@@ -183,14 +196,17 @@ class MemoryReader(nn.Module):
 
     def nats(self, reading: Reading) -> Float[Tensor, "row token"]:
         """Cross-entropy in nats of each scored token given the past and the tokens before it; 0 elsewhere."""
+        scored = reading.scored
+        nats = torch.zeros(scored.shape, device=scored.device)
+        return nats.masked_scatter(scored, cross_entropy(self.scored_logits(reading), reading.tokens[scored]))
+
+    def scored_logits(self, reading: Reading) -> Float[Tensor, "scored vocab"]:
+        """Logits of each scored token, row by row, given the past and the tokens before it."""
         inputs, context = self.inputs(reading.past, reading.tokens, reading.regenerates)
         states = self.decoder.states(inputs, context)
         # The state before each token; a text that is not asked for is scored from its second token on.
         before = states[:, :-1] if reading.regenerates else F.pad(states[:, :-1], (0, 0, 1, 0))
-        row, token = reading.scored.nonzero(as_tuple=True)
-        logits = self.decoder.logits(before[row, token])
-        nats = torch.zeros(reading.tokens.shape, device=states.device)
-        return nats.index_put((row, token), cross_entropy(logits, reading.tokens[row, token]))
+        return self.decoder.logits(before[reading.scored])
 
     def inputs(self, past: Groups, tokens: Tokens, regenerates: bool) -> tuple[Hidden, Context]:
         """Input embeddings of a text, after the request to regenerate if it is one; and what stands before them."""

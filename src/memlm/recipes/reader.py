@@ -7,6 +7,9 @@ from typing import Literal
 from memlm import config
 from memlm.runtime.files import boxed_folder
 
+_ROOM_FOR_FACTS = 64
+"""Tokens of a chunk that holds any fact (`data.facts`) or question about it."""
+
 
 def reader(
     model: str = "smollm2",
@@ -15,6 +18,10 @@ def reader(
     ratios: tuple[int, ...] = (2, 4, 8, 16, 0),
     max_memories: int = 2,
     regenerating_fraction: float = 0.35,
+    expanded_fraction: float = 0.2,
+    facts_fraction: float = 0.1,
+    begin_with: str | None = None,
+    teacher: str | None = None,
     num_tokens: int = 256_000,
     batch_rows: int = 4,
     seed: int = 0,
@@ -32,13 +39,25 @@ def reader(
         ratios: Tokens of the past for each position; 0 is one position for each memory, 1 the text as tokens.
         max_memories: The most memories of the past.
         regenerating_fraction: Share of the tokens by which it learns first, and only, to give memories back.
+        expanded_fraction: Share of steps in which a chunk of the past is read as tokens.
+        facts_fraction: Share of texts in which facts are hidden and asked for, where chunks have room for them.
+        begin_with: Go on from this reader, a checkpoint folder; it has learned to give memories back.
+        teacher: A checkpoint folder of the same model adapted to the whole past as tokens, whose predictions are
+            learned besides.
         num_tokens: Predicted tokens trained on, over all stages.
         batch_rows: Texts per step.
         seed: Of everything that is drawn.
     """
     shape = _shape_of(encoder)
     stretch = min(config.ReadingWindow.regenerated_tokens, shape.chunk_len)
-    window = config.ReadingWindow(max_memories=max_memories, regenerated_tokens=stretch)
+    window = config.ReadingWindow(
+        max_memories=max_memories,
+        regenerated_tokens=stretch,
+        expanded_fraction=expanded_fraction,
+        facts_fraction=facts_fraction if shape.chunk_len >= _ROOM_FOR_FACTS else 0.0,
+        begin_with=begin_with,
+        teacher=teacher,
+    )
     model_config = config.MemoryReaderConfig(
         encoder=encoder,
         shape=shape,
@@ -48,8 +67,9 @@ def reader(
         window=window,
     )
     learns = bool(set(ratios) - {config.AS_TOKENS})
-    regenerating = round(regenerating_fraction * num_tokens) if learns else 0
-    weights = config.Weights(causal=1.0, retention=0.5) if learns else config.Weights(causal=1.0)
+    regenerating = round(regenerating_fraction * num_tokens) if learns and begin_with is None else 0
+    divergence, retention = float(teacher is not None), 0.5 * learns
+    weights = config.Weights(causal=1.0, divergence=divergence, retention=retention)
     parts = [(config.Weights(retention=1.0), regenerating)] if regenerating else []
     parts.append((weights, num_tokens - regenerating))
     return config.Recipe(
@@ -86,7 +106,9 @@ def arms(recipe: config.MemoryReaderRecipe) -> dict[str, config.MemoryReaderReci
         name: replace(
             recipe,
             name=f"{name} of {recipe.name}",
-            model=replace(recipe.model, ratios=ratios, source="text"),
+            model=replace(
+                recipe.model, ratios=ratios, source="text", window=replace(recipe.model.window, begin_with=None)
+            ),
             stages=(stage,),
         )
         for name, ratios in (("last", ()), ("full", (config.AS_TOKENS,)))

@@ -77,7 +77,7 @@ def _attention(
     """How much the prompt attends to a token of each chunk, over all layers and heads."""
     hf, device, begin = model.decoder.hf, model.ask.device, len(model.config.begin)
     layout = past.layout(model.config, surprisal, ratio)
-    groups = groups_of([past], model.config, surprisal, ratio).to(device)
+    groups = groups_of([past], model.config, surprisal, ratio).rows(slice(None), device)
     inputs, context = model.inputs(groups, torch.tensor([list(prompt)], device=device), regenerates=False)
     before = hf.config._attn_implementation
     hf.set_attn_implementation("eager")  # the others do not give their weights
@@ -96,14 +96,7 @@ def _attention(
 def _similarity(
     model: MemoryReader, past: Past, prompt: Sequence[int], surprisal: NDArray[np.float64], ratio: int
 ) -> NDArray[np.float64]:
-    """The surprisal of the prompt's tokens that each chunk has too."""
-    asked = set(prompt)
-    return np.array(
-        [
-            sum(surprisal[token] for token in asked & set(past.tokens[past.chunk == number].tolist()))
-            for number in range(len(past.vectors))
-        ]
-    )
+    return past.similarity(prompt, surprisal)
 
 
 CHOOSERS: Mapping[str, Callable[[MemoryReader, Past, Sequence[int], NDArray[np.float64], int], NDArray[np.float64]]] = {

@@ -191,7 +191,7 @@ class TextMemoryReader(ReadsMemories):
         texts: list[str] = []
         for start in range(0, len(chunks), _CHUNKS_AT_ONCE):
             some = chunks[start : start + _CHUNKS_AT_ONCE]
-            groups = groups_of(some, self.config, self.surprisal, ratio).to(self.device)
+            groups = groups_of(some, self.config, self.surprisal, ratio, evenly=True).rows(slice(None), self.device)
             nothing = torch.zeros(len(some), 0, dtype=torch.long, device=self.device)
             # A chunk's length is known; what is written beyond it is cut off.
             length = max(len(chunk.tokens) for chunk in some) or 1

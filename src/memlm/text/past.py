@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 
 from memlm.config import AS_TOKENS, MAX_RATIO, PER_MEMORY, MemoryReaderConfig
 from memlm.data.tokenizer import Tokenizer
-from memlm.models.layout import Layout, laid_out, share_positions, worth
+from memlm.models.layout import Layout, laid_out, share_positions
 from memlm.models.memory_reader import Groups, pad
 from memlm.nn.pooling import MemoryVectors
 
@@ -30,10 +31,22 @@ class Past:
         here = self.chunk == chunk
         return Past(self.tokens[here], self.chunk[here] * 0, self.vectors[chunk : chunk + 1])
 
+    def similarity(self, text: Sequence[int], surprisal: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How alike each chunk and a text are: the nats of the text's tokens that the chunk has too."""
+        shared = np.unique(np.stack([self.chunk, self.tokens])[:, np.isin(self.tokens, text)], axis=1)
+        return np.bincount(shared[0], surprisal[shared[1]], minlength=len(self.vectors)).astype(np.float64)
+
     def layout(
-        self, cfg: MemoryReaderConfig, surprisal: NDArray[np.float64], ratio: int, expanded: Sequence[int] = ()
+        self,
+        cfg: MemoryReaderConfig,
+        surprisal: NDArray[np.float64],
+        ratio: int,
+        expanded: Sequence[int] = (),
+        *,
+        evenly: bool = False,
     ) -> Layout:
-        """Where the tokens go at a ratio; the tokens of expanded chunks have a position each, beside the others'.
+        """Where the tokens go at a ratio, the last ones as well as those before where `evenly`; the tokens of expanded
+        chunks have a position each, beside the others'.
 
         Raises:
             ValueError: there is no such ratio.
@@ -47,14 +60,15 @@ class Past:
         if ratio == AS_TOKENS:
             return laid_out(np.arange(len(self.tokens)))
         exact = np.isin(self.chunk, expanded)
-        values = worth(surprisal[self.tokens], cfg.recency_tokens)
         group = np.zeros(len(self.tokens), np.int64)
         # The rest between expanded chunks shares its positions over all of them.
         rest = ~exact
         if ratio == PER_MEMORY:
             group[rest] = self.chunk[rest]
         else:
-            group[rest] = share_positions(values[rest], -(-int(rest.sum()) // ratio)).group
+            positions = -(-int(rest.sum()) // ratio)
+            recent_share = 0.0 if evenly else cfg.recent_share
+            group[rest] = share_positions(surprisal[self.tokens[rest]], positions, recent_share).group
         starts = np.ones(len(group), bool)
         starts[1:] = exact[1:] | exact[:-1] | (group[1:] != group[:-1])
         return laid_out(starts.cumsum() - 1)
@@ -69,18 +83,30 @@ def past_of(chunks: Sequence[Sequence[int]], vectors: MemoryVectors, encoder: To
     return Past(tokens, chunk, vectors)
 
 
+def as_tokens(pasts: Sequence[Past]) -> Groups:
+    """Pasts as rows of a batch, a position for each token, whatever a reader's source is."""
+    tokens = [past.tokens.tolist() for past in pasts]
+    group = pad([range(len(row)) for row in tokens], -1)
+    return Groups(pad(tokens), group, torch.zeros_like(group))
+
+
 def groups_of(
     pasts: Sequence[Past],
     cfg: MemoryReaderConfig,
     surprisal: NDArray[np.float64],
     ratio: int | None,
     expanded: Sequence[Sequence[int]] = (),
+    *,
+    evenly: bool = False,
 ) -> Groups:
-    """Pasts as rows of a batch, at one ratio, with the chunks of each that are expanded; None leaves the pasts out."""
+    """Pasts as rows of a batch, at one ratio, with the chunks of each that are expanded (see `Past.layout`); None
+    leaves the pasts out."""
     if ratio is None:
         return Groups.none(len(pasts))
     chosen = expanded or [()] * len(pasts)
-    layouts = [past.layout(cfg, surprisal, ratio, some) for past, some in zip(pasts, chosen, strict=True)]
+    layouts = [
+        past.layout(cfg, surprisal, ratio, some, evenly=evenly) for past, some in zip(pasts, chosen, strict=True)
+    ]
     bare = cfg.source == "vector"
     tokens = [layout.group * 0 if bare else past.tokens for past, layout in zip(pasts, layouts, strict=True)]
     return Groups(

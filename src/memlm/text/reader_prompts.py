@@ -184,7 +184,7 @@ class ReadsMemories(TextModel[MemoryReader, MemoryReaderConfig]):
         groups = Groups.none(1)
         if prompt.past is not None:
             groups = groups_of([prompt.past], self.config, self.surprisal, ratio, expanded=[prompt.expanded])
-        context = self.model.soft_prompt(groups.to(self.device)).preceded_by(before)
+        context = self.model.soft_prompt(groups.rows(slice(None), self.device)).preceded_by(before)
         first = torch.arange(context.prefix.shape[1], device=self.device) if context.ids is None else context.ids[0]
         following = len(first) if context.next_id is None else int(context.next_id)
         ids = torch.cat([first, following + torch.arange(after.shape[1], device=self.device)])

@@ -1,5 +1,6 @@
 """What a reader is trained and measured on: rows of a past, as memories give it back, and of the text after it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from memlm.models.decoded import decode
 from memlm.models.memory_reader import Reading, pad
 from memlm.nn.pooling import MemoryVectors
 from memlm.text.autoencoder import TextAutoencoder
-from memlm.text.past import Past, groups_of, past_of
+from memlm.text.past import Past, as_tokens, groups_of, past_of
 
 
 class GivenBack(NamedTuple):
@@ -71,14 +72,28 @@ class Readings:
             )
         return rows
 
-    def predictions(self, rows: list[Continuation], ratio: int | None) -> Reading:
-        """Next tokens after memories at a ratio, or without any, and the last tokens of the past."""
+    def predictions(
+        self, rows: list[Continuation], ratio: int | None, *, expanded: bool = False, whole: bool = False
+    ) -> Reading:
+        """Next tokens after memories at a ratio, or without any, and the last tokens of the past.
+
+        `expanded` reads the chunk most like the text that follows as tokens; `whole` adds all of the past as tokens,
+        for a teacher.
+        """
         texts = [[*row.recent, *row.next] for row in rows]
         scored = [
             [place >= max(len(row.recent), 1) for place in range(len(text))]
             for row, text in zip(rows, texts, strict=True)
         ]
-        return self.reading([row.past for row in rows], texts, scored, ratio, regenerates=False)
+        pasts = [row.past for row in rows]
+        chosen = [self._most_alike(row) for row in rows] if expanded else ()
+        reading = self.reading(pasts, texts, scored, ratio, chosen, regenerates=False)
+        return reading._replace(whole=as_tokens(pasts)) if whole else reading
+
+    def _most_alike(self, row: Continuation) -> list[int]:
+        """The chunk of a past that is most like the text after it."""
+        alike = row.past.similarity(row.next, self.surprisal)
+        return [int(alike.argmax())] if alike.any() else []
 
     def stretches(self, found: list[GivenBack], random: np.random.Generator) -> list[Past]:
         """A stretch of one memory of each row, all of the same length; of a bare vector, all of it."""
@@ -103,11 +118,12 @@ class Readings:
         texts: list[list[int]],
         scored: list[list[bool]],
         ratio: int | None,
+        expanded: Sequence[Sequence[int]] = (),
         *,
         regenerates: bool,
     ) -> Reading:
-        """Rows of pasts and of the texts after them, of which some tokens are scored."""
-        past = groups_of(pasts, self.config, self.surprisal, ratio)
+        """Rows of pasts, with some chunks expanded, and of the texts after them, of which some tokens are scored."""
+        past = groups_of(pasts, self.config, self.surprisal, ratio, expanded, evenly=regenerates)
         return Reading(past, pad(texts), pad(scored).bool(), regenerates)
 
     def _past(self, chunks: list[list[int]], vectors: MemoryVectors) -> Past:

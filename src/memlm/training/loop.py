@@ -1,13 +1,15 @@
 """The training loop: any model, any objective, by token budget, resumable, on accelerate."""
 
+import itertools
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from memlm.config import TrainingConfig
 from memlm.runtime.files import atomic_write
@@ -85,11 +87,12 @@ def _train(
 ) -> None:
     """Take steps until the budget is spent or the watch says stop."""
     cfg, accelerator, progress, done = stepper.cfg, stepper.accelerator, watch.log.progress, False
+    batches = _batches(sample, cfg.workers, progress.step)
     while not done:
         started, before = time.monotonic(), progress.tokens
         # Memory noise, too, depends on the step alone; each process draws its own.
         torch.manual_seed((cfg.seed * 1_000_003 + progress.step) * 1_009 + accelerator.process_index)
-        batch = sample(progress.step)
+        batch = next(batches)
         set_learning_rate(stepper.optimizers, learning_rate_scale(cfg, before))
         values = stepper.step(batch)
         progress.step, progress.tokens = progress.step + 1, before + batch.num_tokens
@@ -99,6 +102,31 @@ def _train(
             accelerator.wait_for_everyone()
             checkpoint.save(folder.checkpoints, folder.run, progress, stepper.module, stepper.optimizers)
         advance(batch.num_tokens, note=watch.note)
+
+
+@dataclass(frozen=True)
+class _Steps(Dataset[Any]):
+    """Batches by the number of their step."""
+
+    sample: Callable[[int], Any]
+
+    def __getitem__(self, step: int) -> Any:
+        return self.sample(step)
+
+
+def _batches(sample: Callable[[int], Any], workers: int, start: int) -> Iterator[Any]:
+    """The batches from a step on; with workers, they are made ahead of time in processes that fork from this one."""
+    if not workers:
+        return map(sample, itertools.count(start))
+    loader = DataLoader(
+        _Steps(sample),
+        batch_size=None,
+        sampler=itertools.count(start),
+        num_workers=workers,
+        collate_fn=lambda batch: batch,
+        multiprocessing_context="fork",
+    )
+    return iter(loader)
 
 
 def _passed(every: int, before: int, tokens: int) -> bool:

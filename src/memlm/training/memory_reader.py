@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from memlm.config import AS_TOKENS, MemoryReaderRecipe, Stage
-from memlm.data.chunks import Windows, lazy_chunks, sample_windows
+from memlm.data.chunks import LazyChunks, Windows, gather_windows, lazy_chunks
+from memlm.data.facts import FactTexts
 from memlm.data.token_store import PreparedData
 from memlm.models.load_pretrained import tokenizer_of
 from memlm.models.memory_reader import MemoryReader, ReaderBatch
@@ -19,6 +20,7 @@ from memlm.text.reader_losses import reader_losses, whole_windows
 from memlm.text.reader_prompts import encoder_of
 from memlm.text.readings import Readings
 from memlm.training.model_training import Evaluator, ModelTraining, Sampler
+from memlm.training.objectives import Objective, reading
 
 _COUNTED_TOKENS = 1_000_000
 """Tokens of the corpus by which the language model's tokens are counted as common or rare."""
@@ -38,7 +40,9 @@ class MemoryReaderTraining(ModelTraining):
     all_weights_used = False
 
     def __init__(self, recipe: MemoryReaderRecipe, prepared: PreparedData) -> None:
-        encoder, decoder = encoder_of(recipe.model, _own_device()), recipe.model.decoder
+        # Processes that fork cannot use this one's GPU.
+        device = "cpu" if recipe.stages[-1].training.workers else _own_device()
+        encoder, decoder = encoder_of(recipe.model, device), recipe.model.decoder
         if encoder.tokenizer.fingerprint != prepared.tokenizer.fingerprint:
             raise ValueError(
                 f"memories of {recipe.model.encoder!r} are of its own tokens: set data.tokenizer.name to it"
@@ -55,9 +59,18 @@ class MemoryReaderTraining(ModelTraining):
         model = super().fresh(stage)
         assert isinstance(model, MemoryReader)
         surprisal, number = self.readings.surprisal, len(model.surprisal)
+        if path := self.recipe.model.window.begin_with:
+            before = self._reader(path)
+            decide = ("source", "encoder_fingerprint", "decoder", "hidden_dim")
+            others = [name for name in decide if getattr(before.config, name) != getattr(self.recipe.model, name)]
+            if others:
+                raise ValueError(f"{path} is nothing to begin with: its {', '.join(others)} is not this reader's")
+            model.load_state_dict(before.model.state_dict())
         # Some models have more embeddings than tokens.
         model.surprisal.copy_(torch.from_numpy(np.pad(surprisal, (0, max(0, number - len(surprisal))))[:number]))
         model.config = replace(model.config, decoder_fingerprint=model.decoder.base_fingerprint())
+        if stage.training.compiled:
+            model.decoder.compile_layers()
         return model
 
     def sampler(self, stage: Stage, model: nn.Module | None = None) -> Sampler:
@@ -65,25 +78,61 @@ class MemoryReaderTraining(ModelTraining):
         cfg, window = stage.training, self.recipe.model.window
         chunks = lazy_chunks(self.prepared.splits["train"], self.recipe.model.shape.chunk_len)
         num_rows = cfg.batch_tokens // window.predicted_tokens
+        facts = self._facts() if window.facts_fraction else None
+        places = [_places_before(chunks, number) for number in range(1, window.max_memories + 1)]
 
         def batch(step: int) -> ReaderBatch:
             random = np.random.default_rng([cfg.seed, step, 3])
             number = int(random.integers(1, window.max_memories + 1))
-            windows = sample_windows(chunks, number + 1, num_rows, seed=cfg.seed, step=step)
-            return self._batch(windows, [*stage.weights.terms], self._ratio(random), random)
+            first = places[number - 1]
+            windows = gather_windows(chunks, first[random.integers(len(first), size=num_rows)], number + 1)
+            ratio = self._ratio(random)
+            if facts and (asking := int(random.binomial(num_rows, window.facts_fraction))):
+                # In place of some of the windows.
+                windows.tokens[:asking] = facts.practice(asking, number + 1, seed=cfg.seed, step=step)
+                windows.mask[:asking] = True
+            return self._batch(windows, [*stage.weights.terms], ratio, random)
 
         return batch
 
     def evaluator(self, stage: Stage) -> Evaluator:
         """The next-token loss at each ratio, and that of regeneration, teacher-forced, on validation windows."""
         windows = whole_windows(self.prepared.splits["validation"], self.recipe.model, _VALIDATION_WINDOWS)
-        terms = [*stage.weights.terms]
+        terms = [term for term in stage.weights.terms if term != "divergence"]
 
         def evaluate(model: nn.Module) -> dict[str, float]:
             assert isinstance(model, MemoryReader)
             return reader_losses(model, self.readings, windows, terms)
 
         return evaluate
+
+    def objective(self, stage: Stage) -> Objective:
+        """What a stage trains for; for the divergence the teacher is loaded."""
+        path = self.recipe.model.window.teacher
+        if not stage.weights.divergence:
+            return super().objective(stage)
+        if path is None:
+            raise ValueError("the divergence has a weight and no teacher: set model.window.teacher to a checkpoint")
+        teacher = self._reader(path).to(_own_device() or "cpu")
+        if stage.training.compiled:
+            teacher.model.decoder.compile_layers()
+        return reading(stage.weights, teacher.model)
+
+    def _reader(self, path: str) -> TextMemoryReader:
+        """Another reader of the same language model.
+
+        Raises:
+            ValueError: it is of another one.
+        """
+        found, own = TextMemoryReader.from_pretrained(path, device="cpu"), self.recipe.model.decoder.name
+        if found.config.decoder.name != own:
+            raise ValueError(f"{path} adapts {found.config.decoder.name}, and this reader {own}: adapt the same model")
+        return found
+
+    def _facts(self) -> FactTexts:
+        """Texts with facts in them."""
+        chunk_len = self.recipe.model.shape.chunk_len
+        return FactTexts(self.prepared.tokenizer, self.prepared.splits["train"].tokens, chunk_len=chunk_len)
 
     def _ratio(self, random: np.random.Generator) -> int | None:
         """A step's ratio; None for one without memories."""
@@ -100,13 +149,31 @@ class MemoryReaderTraining(ModelTraining):
 
     def _batch(self, windows: Windows, terms: list[str], ratio: int | None, random: np.random.Generator) -> ReaderBatch:
         """What these windows are for each term of the loss; regeneration always has memories."""
-        found, readings = self.readings.given_back(windows), {}
+        found, readings, window = self.readings.given_back(windows), {}, self.recipe.model.window
         if "causal" in terms:
-            readings["causal"] = self.readings.predictions(self.readings.continuations(windows, found), ratio)
+            rows = self.readings.continuations(windows, found)
+            expanded = (
+                bool(window.expanded_fraction) and ratio != AS_TOKENS and random.random() < window.expanded_fraction
+            )
+            # Without memories there is nothing to teach.
+            whole = "divergence" in terms and ratio is not None
+            readings["causal"] = self.readings.predictions(rows, ratio, expanded=expanded, whole=whole)
         if "retention" in terms:
             regenerated = self._memory_ratio(random) if ratio is None else ratio
             readings["retention"] = self.readings.regenerations(self.readings.stretches(found, random), regenerated)
         return ReaderBatch(readings)
+
+
+def _places_before(chunks: LazyChunks, number: int) -> NDArray[np.int64]:
+    """The chunks that so many others of the same document follow.
+
+    Raises:
+        ValueError: there are none.
+    """
+    found = np.flatnonzero(chunks.document[:-number] == chunks.document[number:])
+    if not len(found):
+        raise ValueError(f"no text has {number + 1} chunks of {chunks.chunk_len} tokens: give longer texts")
+    return found
 
 
 def _own_device() -> str | None:

@@ -13,6 +13,7 @@ from memlm.data.chunks import Chunks, lazy_chunks
 from memlm.data.token_store import PreparedData
 from memlm.evaluation.information import unconditional_log_probs
 from memlm.text.model import build_model
+from memlm.training.objectives import Objective, objective_of
 
 MAX_VALIDATION_CHUNKS = 256
 
@@ -68,6 +69,10 @@ class ModelTraining(ABC):
     @abstractmethod
     def evaluator(self, stage: Stage) -> Evaluator:
         """How a stage is watched, on the validation split."""
+
+    def objective(self, stage: Stage) -> Objective:
+        """What a stage trains for."""
+        return objective_of(self.recipe.model, stage)
 
     def finish(self, model: nn.Module, provenance: dict[str, Any]) -> Any:
         """The trained model with its tokenizer; and what a reader without a memory knows: how frequent tokens are."""

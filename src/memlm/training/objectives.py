@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from memlm.config import ModelConfig, Stage, Weights
 from memlm.models.batch import Batch, next_token_nats, token_nats
-from memlm.models.memory_reader import ReaderBatch
+from memlm.models.memory_reader import MemoryReader, ReaderBatch
 from memlm.nn.mixers import Mask, Tokens
 from memlm.nn.pooling import last_token
 
@@ -77,13 +77,30 @@ def combined(weights: Weights) -> Objective:
     return Objective("combined", nats, weights=terms)
 
 
-def reading(weights: Weights) -> Objective:
-    """Train a reader to predict next tokens from memories, and to give stretches of them back."""
+def reading(weights: Weights, teacher: MemoryReader | None = None) -> Objective:
+    """Train a reader to predict next tokens from memories, as a teacher predicts them that sees the past as tokens, and
+    to give stretches of them back."""
+    terms = weights.terms
 
     def counts(batch: ReaderBatch) -> list[int]:
-        return [int(batch.readings[term].scored.sum()) for term in weights.terms]
+        of = {"divergence": "causal"}
+        return [int(batch.readings[of.get(term, term)].scored.sum()) for term in terms]
 
-    return Objective("reading", lambda model, batch: model(batch), weights=weights.terms, term_counts=counts)
+    def nats(model: nn.Module, batch: ReaderBatch) -> Tensor:
+        return model(batch if teacher is None else taught(batch, teacher), [*terms])
+
+    return Objective("reading", nats, weights=terms, term_counts=counts)
+
+
+@torch.no_grad()
+def taught(batch: ReaderBatch, teacher: MemoryReader) -> ReaderBatch:
+    """A batch with what a teacher says of the texts whose whole past it can read."""
+    readings = dict(batch.readings)
+    for term, reading in batch.readings.items():
+        if reading.whole is not None:
+            logits = teacher.scored_logits(reading._replace(past=reading.whole))
+            readings[term] = reading._replace(taught=logits.float().log_softmax(-1))
+    return ReaderBatch(readings)
 
 
 def retrieval(temperature: float) -> Objective:

@@ -36,7 +36,6 @@ from memlm.training.loop import fit
 from memlm.training.memory_model import MemoryModelTraining
 from memlm.training.memory_reader import MemoryReaderTraining
 from memlm.training.model_training import ModelTraining
-from memlm.training.objectives import objective_of
 from memlm.training.optimizers import freeze
 
 TRAININGS: Mapping[str, type[ModelTraining]] = {
@@ -129,7 +128,7 @@ def train_stages(
             model,
             # A frozen encoder encodes before training begins, where it will be trained around.
             training.sampler(stage, model.to(accelerator.device) if stage.frozen else model),
-            objective_of(recipe.model, stage),
+            training.objective(stage),
             stage.training,
             accelerator=accelerator,
             evaluate=training.evaluator(stage),
@@ -149,7 +148,7 @@ def fingerprint(cfg: Config, prepared: PreparedData) -> str:
     How a recipe's run is watched, saved and distributed is left out: it changes nothing of the model.
     """
     if isinstance(cfg, Recipe):
-        unwatched = ("eval_tokens", "checkpoint_tokens", "trackers", "num_processes", "sharded")
+        unwatched = ("eval_tokens", "checkpoint_tokens", "trackers", "num_processes", "sharded", "workers", "compiled")
         cfg = cfg.with_training(**{name: getattr(TrainingConfig(), name) for name in unwatched})
     # By way of JSON, so that a ratio of 4 and one of 4.0 are the same, as they are in a recipe file.
     text = type(cfg).from_json(cfg.to_json()).to_json()
