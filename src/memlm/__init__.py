@@ -98,9 +98,9 @@ _MOVED = {"settle": "memlm_evidence.settle"}
 def __getattr__(name: str) -> Any:
     # Loaded on first use: `import memlm` does not import torch.
     if name == "__version__":
-        from importlib import metadata
+        from memlm.runtime.results import installed_version
 
-        return metadata.version("memlm")
+        return installed_version("memlm")
     if name in _HOMES:
         return getattr(importlib.import_module(f"memlm.{_HOMES[name]}"), name)
     if name in _MOVED:

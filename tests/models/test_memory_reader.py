@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memlm.config import LoraConfig, MemoryReaderConfig, MemoryShape, PretrainedDecoder, ReadingWindow
+from memlm.models import causal_decoder
 from memlm.models.layout import laid_out, share_positions
-from memlm.models.memory_reader import NUM_SLOTS, Groups, MemoryReader, Merger, Reading, pad
+from memlm.models.memory_reader import NUM_SLOTS, Groups, MemoryReader, Merger, ReaderBatch, Reading, pad
+from memlm.training.objectives import taught
 from tiny import LANGUAGE_MODELS, write_language_model
 
 nats = st.lists(st.floats(0.1, 20), min_size=1, max_size=200).map(np.array)
@@ -144,6 +146,32 @@ def test_positions_are_where_the_text_would_be(base: Path) -> None:
     assert context.ids[1, context.prefix_mask[1]].tolist() == [0, 1, 3, 4]
     assert context.next_id is not None
     assert context.next_id.tolist() == [8, 5]
+
+
+def test_a_position_sees_itself_at_least(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = []
+    attend = causal_decoder.attend_in_fp32
+
+    def spied(call, query, key, value):
+        masks.append(call.keywords["attention_mask"])
+        return attend(call, query, key, value)
+
+    monkeypatch.setattr(causal_decoder, "attend_in_fp32", spied)
+    past = groups([0, 1, 1], [])
+    adapted(base).nats(reading(past, TOKENS))
+    assert all(mask.any(-1).all() and mask.shape[-1] == 2 + TOKENS.shape[1] for mask in masks)
+
+
+def test_a_teacher_that_reads_the_same_has_nothing_to_teach(base: Path) -> None:
+    model = adapted(base)
+    text = groups([0, 1, 2, 3, 4, 5], [0, 1, 2])
+    read = reading(text, TOKENS)._replace(whole=text)
+    batch = taught(ReaderBatch({"causal": read}), model)
+    torch.testing.assert_close(model(batch, ["divergence"]), torch.zeros(1), atol=1e-4, rtol=0)
+    merged = taught(ReaderBatch({"causal": read._replace(past=PAST)}), model)
+    causal, divergence = model(merged, ["causal", "divergence"])
+    assert divergence > 0.01
+    torch.testing.assert_close(causal, model.nats(read._replace(past=PAST)).sum())
 
 
 def test_only_adapters_are_saved(base: Path) -> None:

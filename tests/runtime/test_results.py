@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memlm.runtime.results import Interval, Provenance, Result, json_lines, read_json_lines
+from memlm.runtime.results import Interval, Provenance, Result, installed_version, json_lines, read_json_lines
 
 
 def result() -> Result:
@@ -54,6 +54,11 @@ def test_provenance_says_what_made_it() -> None:
     assert made.settings == {"seed": 3}
     assert made.torch == torch.__version__
     assert all((made.memlm, made.python, made.machine, made.num_threads))
+    assert bool(made.commit) == Path(__file__).parents[2].joinpath(".git").exists()
+
+
+def test_sources_that_are_not_installed_have_a_provenance_too() -> None:
+    assert installed_version("no-such-package") == "uninstalled"
 
 
 @given(st.lists(st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=5)), max_size=4), st.data())

@@ -12,11 +12,14 @@ import transformers
 
 import memlm
 from memlm.config.memory_reader import PER_MEMORY
+from memlm.data.token_store import prepare
 from memlm.recipes.reader import arms
 from memlm.runtime.results import read_json_lines
 from memlm.text.expansion import CHOOSERS
 from memlm.text.memory_reader import TextMemoryReader
-from memlm.training.train import train
+from memlm.text.past import Past
+from memlm.text.readings import Continuation
+from memlm.training.train import train, training_of
 from tiny import LANGUAGE_MODELS, break_down_after, launch, tiny_reader_recipe, write_language_model
 
 TEXTS = ["the memory of a vector holds one long chunk of text", "and reads"]
@@ -180,6 +183,46 @@ def test_what_a_reader_is_compared_with_is_adapted_alike(base: Path, finished_ru
         assert arm.model == replace(recipe.model, ratios=ratios)
         assert (arm.num_tokens, len(arm.stages)) == (recipe.num_tokens, 1)
         assert arm.stages[0].weights.terms == {"causal": 1.0}
+
+
+def test_a_reader_goes_on_from_another_and_learns_from_a_teacher(
+    folder: Path, base: Path, finished_run: Path, corpus: str, tmp_path: Path
+) -> None:
+    begin, encoder = str(folder / "strong"), finished_run / "model"
+    recipe = tiny_reader_recipe(base, encoder, corpus, begin_with=begin, teacher=begin)
+    (stage,) = recipe.stages
+    assert stage.weights.terms == {"causal": 1.0, "divergence": 1.0, "retention": 0.5}
+    recipe = recipe.with_training(num_tokens=100).with_values(["model.window.expanded_fraction=1.0"])
+    training = training_of(recipe, prepare(recipe.data, quiet=True))
+    started, before = training.build().state_dict(), memlm.load_reader(begin).model.state_dict()
+    assert all(torch.equal(started[name], before[name]) for name in before)
+    train(recipe, tmp_path / "run", quiet=True)
+    rows = read_json_lines(tmp_path / "run" / "metrics.jsonl")
+    assert any(row.get("divergence_nats", 0) > 0 for row in rows)
+    other = recipe.with_values(["model.hidden_dim=8"])
+    with pytest.raises(ValueError, match="nothing to begin with: its hidden_dim is not this reader's"):
+        train(other, tmp_path / "other", quiet=True)
+    untaught = recipe.with_values(["model.window.teacher=null"])
+    with pytest.raises(ValueError, match="the divergence has a weight and no teacher"):
+        train(untaught, tmp_path / "untaught", quiet=True)
+
+
+def test_the_chunk_most_like_what_follows_is_expanded(reader: TextMemoryReader) -> None:
+    past = Past(np.arange(48), np.arange(48) // 16, torch.zeros(3, 1, 32))
+    row = Continuation(past, [], [200, 17, 18])
+    plain, expanded = (reader.readings.predictions([row], 4, expanded=each).past.group[0] for each in (False, True))
+    assert len(plain.unique()) <= 12 < 16 < len(expanded.unique())
+    assert (expanded[past.chunk == 1].diff() == 1).all()
+
+
+def test_facts_are_asked_for_where_chunks_have_room(
+    base: Path, finished_run: Path, corpus: str, tmp_path: Path
+) -> None:
+    recipe = tiny_reader_recipe(base, finished_run / "model", corpus)
+    assert recipe.model.window.facts_fraction == 0
+    asking = recipe.with_values(["model.window.facts_fraction=1.0"])
+    with pytest.raises(ValueError, match="too short for facts"):
+        train(asking, tmp_path / "run", quiet=True)
 
 
 @pytest.mark.parametrize("kind", ["last", "full", "vector"])

@@ -100,6 +100,11 @@ def test_how_often_it_saves_changes_nothing(recipe: AutoencoderRecipe, finished_
     assert (tmp_path / "run" / WEIGHTS).read_bytes() == (finished_run / WEIGHTS).read_bytes()
 
 
+def test_batches_that_workers_make_are_the_same(recipe: AutoencoderRecipe, finished_run: Path, tmp_path: Path) -> None:
+    train(recipe.with_training(workers=2), tmp_path / "run", quiet=True)
+    assert (tmp_path / "run" / WEIGHTS).read_bytes() == (finished_run / WEIGHTS).read_bytes()
+
+
 def test_a_finished_run_is_loaded_and_another_recipe_refused(recipe: AutoencoderRecipe, finished_run: Path) -> None:
     before = (finished_run / WEIGHTS).stat().st_mtime_ns
     again = train(recipe, finished_run, quiet=True)

@@ -82,8 +82,6 @@ class TrainingConfig(Config):
     """Refuse to run unless there are exactly this many processes."""
     sharded: bool = False
     """Divide weights, gradients and optimizer state over the processes (FSDP2), instead of each holding them all."""
-    compiled: bool = False
-    """Compile each layer of a pretrained language model (torch.compile), where a GPU waits for Python."""
     workers: int = 0
     """Processes that make batches ahead of time, where a GPU would wait for them; 0 makes them between steps."""
     trackers: tuple[str, ...] = ()

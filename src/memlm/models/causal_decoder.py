@@ -163,13 +163,6 @@ class PretrainedCausalDecoder(CausalDecoder):
         """Whether it belongs to an adapter."""
         return "lora_" in name
 
-    def compile_layers(self) -> None:
-        """Compile each layer in place, for inputs of any length; all of them share their code."""
-        for layers in self.hf.base_model.children():
-            if isinstance(layers, nn.ModuleList):
-                for layer in layers:
-                    layer.compile(dynamic=True)
-
     def base_fingerprint(self) -> str:
         """A short hash of the weights that are not trained."""
         digest = hashlib.sha256()

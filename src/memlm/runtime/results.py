@@ -44,8 +44,8 @@ class Provenance:
         """The provenance of something made now, by this process; `settings` are seed, tokens, dtype and the like."""
         torch = sys.modules.get("torch")  # its threads, where it is loaded
         return Provenance(
-            memlm=metadata.version("memlm"),
-            torch=metadata.version("torch"),
+            memlm=installed_version("memlm"),
+            torch=installed_version("torch"),
             python=platform.python_version(),
             machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
             num_threads=torch.get_num_threads() if torch else len(os.sched_getaffinity(0)),
@@ -54,9 +54,17 @@ class Provenance:
         )
 
 
+def installed_version(package: str) -> str:
+    """Of an installed package; `uninstalled` for sources that are run where they lie."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "uninstalled"
+
+
 def _commit() -> str:
     """The commit of the checkout memlm runs from, marked when it has changes; empty outside a checkout."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     if not (root / ".git").exists():
         return ""
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]

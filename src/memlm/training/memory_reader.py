@@ -69,8 +69,6 @@ class MemoryReaderTraining(ModelTraining):
         # Some models have more embeddings than tokens.
         model.surprisal.copy_(torch.from_numpy(np.pad(surprisal, (0, max(0, number - len(surprisal))))[:number]))
         model.config = replace(model.config, decoder_fingerprint=model.decoder.base_fingerprint())
-        if stage.training.compiled:
-            model.decoder.compile_layers()
         return model
 
     def sampler(self, stage: Stage, model: nn.Module | None = None) -> Sampler:
@@ -83,7 +81,8 @@ class MemoryReaderTraining(ModelTraining):
 
         def batch(step: int) -> ReaderBatch:
             random = np.random.default_rng([cfg.seed, step, 3])
-            number = int(random.integers(1, window.max_memories + 1))
+            # A text that is only regenerated has one memory.
+            number = int(random.integers(window.max_memories)) + 1 if "causal" in stage.weights.terms else 1
             first = places[number - 1]
             windows = gather_windows(chunks, first[random.integers(len(first), size=num_rows)], number + 1)
             ratio = self._ratio(random)
@@ -114,8 +113,6 @@ class MemoryReaderTraining(ModelTraining):
         if path is None:
             raise ValueError("the divergence has a weight and no teacher: set model.window.teacher to a checkpoint")
         teacher = self._reader(path).to(_own_device() or "cpu")
-        if stage.training.compiled:
-            teacher.model.decoder.compile_layers()
         return reading(stage.weights, teacher.model)
 
     def _reader(self, path: str) -> TextMemoryReader:

@@ -148,7 +148,7 @@ def fingerprint(cfg: Config, prepared: PreparedData) -> str:
     How a recipe's run is watched, saved and distributed is left out: it changes nothing of the model.
     """
     if isinstance(cfg, Recipe):
-        unwatched = ("eval_tokens", "checkpoint_tokens", "trackers", "num_processes", "sharded", "workers", "compiled")
+        unwatched = ("eval_tokens", "checkpoint_tokens", "trackers", "num_processes", "sharded", "workers")
         cfg = cfg.with_training(**{name: getattr(TrainingConfig(), name) for name in unwatched})
     # By way of JSON, so that a ratio of 4 and one of 4.0 are the same, as they are in a recipe file.
     text = type(cfg).from_json(cfg.to_json()).to_json()
