@@ -1,5 +1,6 @@
 """The example programs run as they are, and print what their docstrings promise."""
 
+import json
 import os
 import re
 import subprocess
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tiny import write_language_model
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -69,7 +72,25 @@ def test_train_on_your_text(run, tmp_path: Path) -> None:
     assert (tmp_path / "mine" / "model" / "model.safetensors").exists()
 
 
+@pytest.mark.slow
+def test_reader_on_a_gpu_from_end_to_end_on_small_sizes(finished_run: Path, corpus: str, tmp_path: Path) -> None:
+    base = write_language_model(tmp_path / "base", "llama")
+    sizes = {"ROWS": "4", "STEPS": "3", "REGENERATING": "3", "WORKERS": "2", "STRETCH": "12", "TEXT": corpus}
+    few = "data.validation_fraction=0.2 data.test_fraction=0.2 model.hidden_dim=16 model.window.max_memories=2"
+    measured = "--ratios 4 --num-windows 2 --num-copies 0 --num-needles 0 --needle-tokens 64 --time-tokens 64"
+    settings = {
+        "MODEL": str(base),
+        "ENCODER": str(finished_run / "model"),
+        "SET": few,
+        "BENCH": f"--text {corpus} {measured}",
+    }
+    command = ["sh", str(EXAMPLES / "reader_on_a_gpu.sh"), str(tmp_path / "runs")]
+    subprocess.run(command, env={**os.environ, **sizes, **settings, "PYTHON": sys.executable}, check=True, timeout=600)
+    (row,) = json.loads((tmp_path / "runs" / "reader.json").read_text())["rows"]
+    assert row["ratio"] == 4
+
+
 def test_the_readme_lists_every_example() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for path in EXAMPLES.glob("*.py"):
+    for path in EXAMPLES.iterdir():
         assert f"(examples/{path.name})" in readme

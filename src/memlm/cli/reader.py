@@ -91,7 +91,7 @@ class ReadsMemories(UsesModel, ReadsText):
     tokens. By default 4, or as few as let everything fit into its context."""
     expand: int = 400
     """Tokens of the past that may be read as text besides: of the chunks that matter to the question; 0 for none."""
-    by: Literal["likelihood", "attention", "similarity"] = "likelihood"
+    by: Literal["similarity", "likelihood", "attention"] = "similarity"
     """How the chunks that matter are chosen."""
 
     def read(self, path: str) -> "tuple[TextMemoryReader, Memory, Answer]":

@@ -27,7 +27,7 @@ def choose(
     *,
     ratio: int,
     budget: int,
-    by: Chooser = "likelihood",
+    by: Chooser = "similarity",
 ) -> list[int]:
     """The chunks that matter most to a prompt, in order, with at most `budget` tokens together.
 

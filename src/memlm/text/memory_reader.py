@@ -54,7 +54,7 @@ class TextMemoryReader(ReadsMemories):
         *,
         ratio: int = 4,
         expand: int = 0,
-        by: Chooser = "likelihood",
+        by: Chooser = "similarity",
         max_new_tokens: int = 100,
         **options: Any,
     ) -> Any:
@@ -114,7 +114,7 @@ class TextMemoryReader(ReadsMemories):
         *,
         ratio: int = 4,
         expand: int = 0,
-        by: Chooser = "likelihood",
+        by: Chooser = "similarity",
         max_new_tokens: int = 100,
         **options: Any,
     ) -> str:
@@ -155,7 +155,7 @@ class TextMemoryReader(ReadsMemories):
         return str(self._generate([prompt], ratio, max_new_tokens, options)[0]).strip()
 
     def score(
-        self, memory: Memory | None, text: str, *, ratio: int = 4, expand: int = 0, by: Chooser = "likelihood"
+        self, memory: Memory | None, text: str, *, ratio: int = 4, expand: int = 0, by: Chooser = "similarity"
     ) -> Float[np.ndarray, " token"]:
         """The cross-entropy, in nats, of each of the language model's tokens of a text after the past.
 
@@ -165,7 +165,7 @@ class TextMemoryReader(ReadsMemories):
 
     @torch.no_grad()
     def scored(
-        self, memory: Memory | None, text: str, *, ratio: int = 4, expand: int = 0, by: Chooser = "likelihood"
+        self, memory: Memory | None, text: str, *, ratio: int = 4, expand: int = 0, by: Chooser = "similarity"
     ) -> tuple[Float[np.ndarray, " token"], Bool[np.ndarray, " token"]]:
         """`score`, and whether each token is the likeliest one."""
         ids = self.model_tokenizer.encode(text).tolist()
@@ -231,7 +231,7 @@ class TextMemoryReader(ReadsMemories):
     # --- into other engines -------------------------------------------------------------------------------------------
 
     def prompt_embeds(
-        self, memory: Memory | None, prompt: str, *, ratio: int = 4, expand: int = 0, by: Chooser = "likelihood"
+        self, memory: Memory | None, prompt: str, *, ratio: int = 4, expand: int = 0, by: Chooser = "similarity"
     ) -> Float[Tensor, "position dim"]:
         """Memories and a prompt as input embeddings, for `generate(inputs_embeds=...)` and vLLM's `prompt_embeds`.
 

@@ -78,7 +78,7 @@ class Needles:
             name: [bool(each) and each <= set(some) for each, some in zip(holders, sets, strict=True)]
             for name, sets in chosen.items()
         }
-        expanded = hits.get("likelihood")
+        expanded = hits.get("similarity")
         return {
             "context_tokens": context,
             "kind": kind,
