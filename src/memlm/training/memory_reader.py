@@ -149,9 +149,7 @@ class MemoryReaderTraining(ModelTraining):
         found, readings, window = self.readings.given_back(windows), {}, self.recipe.model.window
         if "causal" in terms:
             rows = self.readings.continuations(windows, found)
-            expanded = (
-                bool(window.expanded_fraction) and ratio != AS_TOKENS and random.random() < window.expanded_fraction
-            )
+            expanded = ratio != AS_TOKENS and random.random() < window.expanded_fraction
             # Without memories there is nothing to teach.
             whole = "divergence" in terms and ratio is not None
             readings["causal"] = self.readings.predictions(rows, ratio, expanded=expanded, whole=whole)
