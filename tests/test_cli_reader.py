@@ -6,7 +6,8 @@ import pytest
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from command_line import Memlm
+from command_line import Memlm, assert_refused
+from memlm.runtime import files
 from tiny import write_language_model
 
 SMALL = (
@@ -77,7 +78,29 @@ def test_prompts_are_exported_for_other_engines(memlm: Memlm, reader: str, notes
     AutoModelForCausalLM.from_pretrained(model).generate(inputs_embeds=embeds[None], max_new_tokens=2, pad_token_id=0)
 
 
-def test_what_cannot_be_read_is_refused(memlm: Memlm, reader: str, notes: Path, finished_run: Path) -> None:
+def test_without_memories_the_language_model_answers_alone(memlm: Memlm, reader: str, notes: Path) -> None:
+    asked = memlm("ask", notes, "who?", "--reader", reader, "--chunks", "0:0", "--max-new-tokens", 4)
+    assert asked.code == 0
+    assert "there are no memories to read" in asked.err
+
+
+def test_the_reader_in_the_box_needs_no_name(
+    memlm: Memlm, reader: str, notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "BOX", tmp_path / "box")
+    out = ("--out", tmp_path / "prompt.safetensors")
+    calls = (("ask", notes, "who?"), ("generate", "--memory", notes), ("export-prompt", notes, *out))
+    for arguments in calls:
+        assert_refused(memlm(*arguments), "without the reader 'smollm2-english'", "memlm adapt smollm2")
+    files.BOX.mkdir()
+    (files.BOX / files.BOXED_READER).symlink_to(reader)
+    for arguments in calls:
+        assert memlm(*arguments, "--json").json()["past_chunks"] > 0
+
+
+def test_what_cannot_be_read_is_refused(
+    memlm: Memlm, reader: str, base: Path, notes: Path, finished_run: Path, corpus: str
+) -> None:
     options = ("--reader", reader)
     for arguments, message in (
         (("ask", "nowhere.memory", "who?", *options), "there is no file 'nowhere.memory'"),
@@ -89,6 +112,13 @@ def test_what_cannot_be_read_is_refused(memlm: Memlm, reader: str, notes: Path, 
         ),
     ):
         outcome = memlm(*arguments)
+        assert outcome.code == 2
+        assert message in outcome.err
+    for model, encoder, message in (
+        (reader, finished_run / "model", "is a checkpoint of memlm's, not a language model itself"),
+        (base, reader, "model is no autoencoder of memlm's: give"),
+    ):
+        outcome = memlm("adapt", model, "--encoder", encoder, "--text", corpus, "--out", notes.with_name("run"))
         assert outcome.code == 2
         assert message in outcome.err
     outcome = memlm("adapt", "nowhere/model", "--out", notes.with_name("run"))

@@ -18,6 +18,8 @@ reader.generate(memory, "It begins with", max_new_tokens=40)
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from memlm.runtime.files import BOXED_READER
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -67,9 +69,14 @@ def load(
 
 
 def load_reader(
-    name_or_path: "str | Path", *, revision: str | None = None, device: "torch.device | str | None" = None
+    name_or_path: "str | Path" = BOXED_READER,
+    *,
+    revision: str | None = None,
+    device: "torch.device | str | None" = None,
 ) -> "TextMemoryReader":
-    """Load a reader: a language model that `memlm adapt` has taught to read memories. Arguments are those of `load`.
+    """Load a reader, a language model that has learned to read memories: the one that ships with memlm, or another.
+
+    Arguments are those of `load`.
 
     Raises:
         ValueError: there is no such reader, language model, encoder or device; or one is damaged, or another than the

@@ -17,6 +17,7 @@ from lm_eval.__main__ import cli_evaluate
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 
+from memlm.runtime.files import BOXED_READER
 from memlm.text.memory import Memory
 from memlm.text.memory_reader import TextMemoryReader
 
@@ -28,7 +29,7 @@ class MemlmLM(LM):  # type: ignore[misc]
     """A language model that has all but the last tokens of each context as memories.
 
     Args:
-        reader: a reader's checkpoint folder.
+        reader: a reader's checkpoint folder; by default the reader that ships with memlm.
         context: `text` is the language model as it was, with the context as tokens; `memory` reads memories;
             `memory+expand` also reads the text of the chunks that matter.
         ratio: tokens of the context that share a position.
@@ -42,7 +43,7 @@ class MemlmLM(LM):  # type: ignore[misc]
 
     def __init__(
         self,
-        reader: str,
+        reader: str = BOXED_READER,
         context: Context = "memory",
         ratio: int = 4,
         expand: int = 400,

@@ -1,7 +1,9 @@
 """Language models adapted to memories: trained, saved, and used as people use them."""
 
 import json
+import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 import memlm
 from memlm.config.memory_reader import PER_MEMORY
@@ -78,6 +81,22 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     whole = TextMemoryReader.from_pretrained(folder / "model", device="cpu")
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, again.model.state_dict()[name]), name
+
+
+def test_a_run_does_not_go_on_with_another_language_model(
+    base: Path, finished_run: Path, corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_reader_recipe(tmp_path / "base", finished_run / "model", corpus)
+    shutil.copytree(base, tmp_path / "base")
+    with monkeypatch.context() as patch:
+        break_down_after(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, tmp_path / "run", quiet=True)
+    weights = load_file(tmp_path / "base" / "model.safetensors")
+    next(iter(weights.values()))[0] += 1
+    save_file(weights, tmp_path / "base" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="was made with another configuration or data"):
+        train(recipe, tmp_path / "run", quiet=True)
 
 
 @pytest.mark.slow
@@ -272,6 +291,78 @@ def test_bad_input_is_refused(reader: TextMemoryReader, memory: memlm.Memory, ba
         reader.chat(memory[0], "  ")
 
 
+@pytest.mark.parametrize("wrong", ["the text", 5, torch.zeros(1, 32)], ids=["text", "number", "vectors"])
+def test_what_is_no_memory_is_refused(reader: TextMemoryReader, wrong: Any) -> None:
+    calls: tuple[Any, ...] = (reader.regenerate, reader.fitting_ratio)
+    calls += tuple(partial(call, max_new_tokens=2) for call in (reader.generate, reader.chat))
+    for call, more in zip(calls, ((), (), ("so",), ("so",)), strict=True):
+        with pytest.raises(TypeError, match=r"expected memories, as reader\.encoder\.encode makes them, not"):
+            call(wrong, *more)
+
+
+def test_what_is_no_prompt_is_refused(reader: TextMemoryReader, memory: memlm.Memory) -> None:
+    wrong: Any
+    for wrong in (None, 5):
+        with pytest.raises(TypeError, match="expected a list of texts, not"):
+            reader.generate(memory[0], wrong)
+    with pytest.raises(TypeError, match=r"text 0 is None \(NoneType\), not a string"):
+        reader.score(memory[0], None)  # type: ignore[arg-type]
+    for wrong in (["who?"], [{"content": "who?"}], [{"role": "user", "content": None}]):
+        with pytest.raises(ValueError, match="a message is a role and a content, both strings, not"):
+            reader.chat(memory[0], wrong)
+    with pytest.raises(ValueError, match=r"the message holds a lone surrogate, U\+D800"):
+        reader.chat(memory[0], "\ud800")
+
+
+def test_no_memories_are_no_past(reader: TextMemoryReader) -> None:
+    none = reader.encoder.encode([""])
+    for call in (reader.generate, reader.chat):
+        assert call(none, "so", **GREEDY) == call(None, "so", **GREEDY)
+    assert reader.generate(reader.encoder.encode([]), []) == []
+    assert reader.regenerate(none) == []
+
+
+def test_memories_are_decoded_once_and_read_often(
+    reader: TextMemoryReader, memory: memlm.Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, scored = reader.generate(memory[0], "so", **GREEDY), reader.score(memory[0], "so")
+    pasts = reader.pasts(memory[0])
+    monkeypatch.setattr(type(reader.encoder), "rows", None)
+    assert reader.fitting_ratio(pasts) == PER_MEMORY
+    assert reader.generate(pasts, "so", **GREEDY) == written
+    assert np.array_equal(reader.score(pasts, "so"), scored)
+    assert isinstance(reader.chat(pasts, "so", **GREEDY), str)
+    with pytest.raises(ValueError, match="2 prompts for memories of 1 text"):
+        reader.generate(pasts, ["so", "it"])
+
+
+@pytest.mark.parametrize(
+    ("ratios", "positions", "expected"),
+    [
+        ((2, 4, 8, 16, 0), 4096, 4),
+        ((2, 4, 8, 16, 0), 1034, 8),
+        ((2, 4, 8, 16, 0), 1024, 0),
+        ((2,), 4096, 2),
+        ((2,), 1024, 2),
+        ((1,), 4096, 1),
+        ((), 4096, 0),
+    ],
+)
+def test_the_ratio_that_fits_is_one_that_was_learned(
+    reader: TextMemoryReader,
+    memory: memlm.Memory,
+    monkeypatch: pytest.MonkeyPatch,
+    ratios: tuple[int, ...],
+    positions: int,
+    expected: int,
+) -> None:
+    monkeypatch.setattr(reader.model, "config", replace(reader.config, ratios=ratios))
+    monkeypatch.setattr(reader.model.decoder, "max_positions", positions)
+    (past,) = reader.pasts(memory[0])
+    assert 40 < len(past.tokens) <= 80
+    assert reader.fitting_ratio([past]) == expected
+
+
 def test_an_empty_prompt_goes_on_from_memories(reader: TextMemoryReader, memory: memlm.Memory) -> None:
     assert len(reader.generate(memory[0], "", **GREEDY)) > 0
 
@@ -283,9 +374,7 @@ def test_other_models_than_it_was_trained_with_are_refused(folder: Path, tmp_pat
         ("encoder_fingerprint", "reads memories of encoder feed"),
     ):
         changed = tmp_path / key
-        changed.mkdir()
-        for file in checkpoint.iterdir():
-            (changed / file.name).write_bytes(file.read_bytes())
+        shutil.copytree(checkpoint, changed)
         config = json.loads((changed / "config.json").read_text())
         (changed / "config.json").write_text(json.dumps(config | {key: "feed"}))
         with pytest.raises(ValueError, match=message):

@@ -12,6 +12,7 @@ from memlm.cli.command import Answer, Command, ReadsText, UsesModel
 from memlm.cli.memory import memories_of
 from memlm.cli.show import print_metrics, print_samples
 from memlm.config import MemoryModelConfig, MemoryReaderConfig
+from memlm.runtime.files import BOXED_READER
 from memlm.runtime.wording import in_words
 
 if TYPE_CHECKING:
@@ -97,11 +98,12 @@ class Generate(UsesModel, ReadsText):
 
     memlm generate runs/memory/model --memory address.txt --prompt 'My fellow citizens,' --max-new-tokens 200
 
-    memlm generate runs/smollm2/model --memory notes.memory --chunks 10:20 --ratio 8
+    memlm generate --memory notes.memory --chunks 10:20 --ratio 8
     """
 
-    model: tyro.conf.Positional[str]
-    """A memory model, or a reader (memlm adapt): a checkpoint folder, or a Hugging Face hub name."""
+    model: tyro.conf.Positional[str] = BOXED_READER
+    """A memory model, or a reader: the one that ships with memlm, a checkpoint folder (of memlm adapt, or memlm train
+    memory-model), or a Hugging Face hub name."""
     prompt: str = ""
     """Text to go on from."""
     memory: tuple[str, ...] = ()
@@ -137,8 +139,9 @@ class Generate(UsesModel, ReadsText):
             reader = TextMemoryReader.from_pretrained(self.model, device=self.device)
             past, told = self._past(sys.maxsize)
             memory = past if not isinstance(past, str) else reader.encoder.encode([past]) if past else None
-            ratio = reader.fitting_ratio(memory) if self.ratio is None else self.ratio
-            text = reader.generate(memory, self.prompt, ratio=ratio, expand=self.expand, **options)
+            pasts = None if memory is None else reader.pasts(memory)
+            ratio = reader.fitting_ratio(pasts) if self.ratio is None else self.ratio
+            text = reader.generate(pasts, self.prompt, ratio=ratio, expand=self.expand, **options)
             told = {**told, "ratio": ratio}
         else:
             if self.ratio is not None or self.expand:

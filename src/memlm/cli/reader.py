@@ -8,10 +8,11 @@ import tyro
 
 from memlm.cli.command import Answer, ReadsText, UsesModel
 from memlm.cli.memory import memories_of
+from memlm.runtime.files import BOXED_READER
 
 if TYPE_CHECKING:
-    from memlm.text.memory import Memory
     from memlm.text.memory_reader import TextMemoryReader
+    from memlm.text.past import Past
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +83,8 @@ class Adapt(ReadsText):
 class ReadsMemories(UsesModel, ReadsText):
     """What every command has that lets a language model read memories."""
 
-    reader: str
-    """A reader: the folder model of what memlm adapt has made, or a Hugging Face hub name."""
+    reader: str = BOXED_READER
+    """A reader: the one that ships with memlm, the folder model of what memlm adapt has made, or a hub name."""
     chunks: str = ":"
     """Which chunks of the file of memories are read, as 10:20, 10: or :20."""
     ratio: int | None = None
@@ -94,25 +95,29 @@ class ReadsMemories(UsesModel, ReadsText):
     by: Literal["similarity", "likelihood", "attention"] = "similarity"
     """How the chunks that matter are chosen."""
 
-    def read(self, path: str) -> "tuple[TextMemoryReader, Memory, Answer]":
-        """The reader, the memories of a file (of memlm remember, or of text, which is encoded now), and how many."""
+    def read(self, path: str) -> "tuple[TextMemoryReader, list[Past], Answer]":
+        """The reader, what memories of a file give back (of memlm remember, or of text, which is encoded now), and how
+        many there are."""
         import memlm
         from memlm.store.store import file_version
 
         reader = memlm.load_reader(self.reader, device=self.device)
         if Path(path).is_file() and file_version(Path(path)):
-            return reader, *memories_of(self, Path(path), self.chunks)
+            memory, told = memories_of(self, Path(path), self.chunks)
+            return reader, reader.pasts(memory), told
         if not Path(path).is_file():
             raise ValueError(f"there is no file {path!r}: give one of memories (memlm remember makes one), or of text")
         if self.chunks != ":":
             raise ValueError(f"--chunks is of a file of memories, and {path!r} is text")
         memory = reader.encoder.encode(["".join(self.documents((path,)))])
-        return reader, memory, {"past_chunks": len(memory.vectors), "raw_chunks": 0}
+        return reader, reader.pasts(memory), {"past_chunks": len(memory.vectors), "raw_chunks": 0}
 
-    def reading(self, reader: "TextMemoryReader", memory: "Memory") -> dict[str, Any]:
+    def reading(self, reader: "TextMemoryReader", pasts: "list[Past]") -> dict[str, Any]:
         """How memories are read, as arguments of a reader's methods."""
-        ratio = reader.fitting_ratio(memory) if self.ratio is None else self.ratio
+        ratio = reader.fitting_ratio(pasts) if self.ratio is None else self.ratio
         expand = 0 if reader.config.source == "vector" else self.expand
+        if not any(len(past.vectors) for past in pasts):
+            self.say("there are no memories to read: the language model goes on without them", aside=True)
         return {"ratio": ratio, "expand": expand, "by": self.by}
 
 
@@ -122,7 +127,7 @@ class Ask(ReadsMemories):
 
     memlm remember novel.txt -o novel.memory
 
-    memlm ask novel.memory 'Who is Mr. Bingley?' --reader runs/smollm2/model
+    memlm ask novel.memory 'Who is Mr. Bingley?'
     """
 
     memory: tyro.conf.Positional[str]
@@ -132,9 +137,9 @@ class Ask(ReadsMemories):
 
     def run(self) -> Answer:
         """Ask and show."""
-        reader, memory, told = self.read(self.memory)
-        reading = self.reading(reader, memory)
-        answer = reader.chat(memory, self.question, max_new_tokens=self.max_new_tokens, **reading)
+        reader, pasts, told = self.read(self.memory)
+        reading = self.reading(reader, pasts)
+        answer = reader.chat(pasts, self.question, max_new_tokens=self.max_new_tokens, **reading)
         self.say(answer)
         return {"question": self.question, "answer": answer, "ratio": reading["ratio"], **told}
 
@@ -143,7 +148,7 @@ class Ask(ReadsMemories):
 class ExportPrompt(ReadsMemories):
     """Write memories and a prompt as input embeddings, and the model that reads them, for engines such as vLLM.
 
-    memlm export-prompt novel.memory --reader runs/smollm2/model --prompt 'In short,' --out prompt.safetensors
+    memlm export-prompt novel.memory --prompt 'In short,' --out prompt.safetensors
 
     The file holds one tensor, prompt_embeds [position, dim]: vllm.LLM(model="smollm2-reader",
     enable_prompt_embeds=True).generate({"prompt_embeds": tensor}).
@@ -164,13 +169,14 @@ class ExportPrompt(ReadsMemories):
         """Write them."""
         from safetensors.torch import save_file
 
-        from memlm.runtime.files import atomic_file
+        from memlm.runtime.files import atomic_file, place_for
 
-        reader, memory, told = self.read(self.memory)
-        embeds = reader.prompt_embeds(memory, self.prompt, **self.reading(reader, memory))
-        with atomic_file(self.out) as temporary:
-            save_file({"prompt_embeds": embeds.contiguous()}, temporary)
+        place_for("file", self.out)
+        reader, pasts, told = self.read(self.memory)
+        embeds = reader.prompt_embeds(pasts, self.prompt, **self.reading(reader, pasts))
         if self.model_out:
             reader.export_model(self.model_out)
+        with atomic_file(self.out) as temporary:
+            save_file({"prompt_embeds": embeds.contiguous()}, temporary)
         self.say(f"{len(embeds)} positions of {embeds.shape[1]} dimensions: {self.out}")
         return {"positions": len(embeds), "dim": embeds.shape[1], "out": str(self.out), **told}

@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from memlm import config
+from memlm.models.hidden_states import explained
 from memlm.models.load_pretrained import load_causal, only_shapes
-from memlm.models.pretrained import max_positions, plain_head
+from memlm.models.pretrained import max_positions, plain_head, reads_embeddings
 from memlm.nn.insertion import Context
 from memlm.nn.linear import to_compute_dtype
 from memlm.nn.mixers import Hidden
@@ -149,11 +150,21 @@ class PretrainedCausalDecoder(CausalDecoder):
             raise ValueError(f"{cfg.name} has {there} token types, not vocab_size {vocab_size}: use its own tokenizer")
         if not only_shapes() and plain_head(hf) is None:
             raise ValueError(f"{cfg.name} does more to its logits than one linear map; choose another model")
+        if not only_shapes() and not reads_embeddings(hf):
+            raise ValueError(
+                f"{cfg.name} does not read input embeddings with a mask and positions; choose another model"
+            )
         if vocab_size != there:
             hf.resize_token_embeddings(vocab_size)
         hf.set_attn_implementation(_attention())
         if cfg.lora is not None:
-            _add_adapters(hf, cfg.lora)
+            if importlib.util.find_spec("peft") is None:
+                raise ValueError("adapters (lora) need the peft package: pip install 'memlm[models]'")
+            with explained(f"{cfg.name} takes no adapters: {{why}}; set model.decoder.lora.target_modules"):
+                _add_adapters(hf, cfg.lora)
+            # transformers names the folder that the model came from, which may be of a cache.
+            adapters = hf.peft_config["default"]
+            adapters.base_model_name_or_path, adapters.revision = cfg.name, cfg.revision
         super().__init__(hf)
         self.max_positions = max_positions(hf)
         table = self.embed(torch.arange(vocab_size, device=hf.device)).detach()
@@ -172,6 +183,13 @@ class PretrainedCausalDecoder(CausalDecoder):
                 digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
         return digest.hexdigest()[:16]
 
+    def adapter_config(self) -> dict[str, Any] | None:
+        """PEFT's configuration of the adapters, as it is in a file; None without any."""
+        if not getattr(self.hf, "peft_config", None):
+            return None
+        values = {**self.hf.peft_config["default"].to_dict(), "inference_mode": True}
+        return {name: sorted(value) if isinstance(value, set) else value for name, value in values.items()}
+
     def as_inputs(self, vectors: Hidden) -> Hidden:
         """Vectors scaled to the root mean square of token embeddings."""
         return nn.functional.rms_norm(vectors, vectors.shape[-1:], eps=1e-8) * self.embedding_rms
@@ -185,8 +203,6 @@ DECODERS: dict[type[config.Config], Callable[..., CausalDecoder]] = {
 
 
 def _add_adapters(hf: Any, cfg: config.LoraConfig) -> None:
-    if importlib.util.find_spec("peft") is None:
-        raise ValueError("adapters (lora) need the peft package: pip install 'memlm[models]'")
     import peft
     from transformers.pytorch_utils import Conv1D
 

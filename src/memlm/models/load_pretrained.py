@@ -83,6 +83,15 @@ def load_causal(name: str, revision: str | None = None) -> Any:
     return _load_whole(AutoModelForCausalLM, folder)
 
 
+def weights_fingerprint(name: str, revision: str | None = None) -> str:
+    """A short hash of a model's files of weights, without loading them; same errors as `load_pretrained`."""
+    digest = hashlib.sha256()
+    for path in sorted(_find(name, revision).glob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
 def only_shapes() -> bool:
     """Whether tensors that are made now hold no numbers, because the default device is meta."""
     return torch.empty(0).is_meta
@@ -128,6 +137,8 @@ def _load_config(folder: Path) -> Any:
     from transformers import MODEL_MAPPING, AutoConfig
 
     shown = repr(str(folder))
+    if (folder / "provenance.json").is_file():
+        raise ValueError(f"{shown} is a checkpoint of memlm's, not a language model itself: give one of transformers'")
     if not (folder / "config.json").is_file():
         raise ValueError(f"{shown} has no config.json; give a folder that save_pretrained wrote")
     with explained(f"the model {shown} is none that transformers knows: {{why}}"):

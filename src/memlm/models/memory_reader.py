@@ -130,7 +130,11 @@ class Merger(nn.Module):
 
 
 class MemoryReader(nn.Module):
-    """A frozen language model with LoRA, and what turns a past into its soft prompt."""
+    """A frozen language model with LoRA, and what turns a past into its soft prompt.
+
+    Raises:
+        ValueError: the language model is another than the configuration says.
+    """
 
     surprisal: Float[Tensor, " vocab"]
 
@@ -138,6 +142,12 @@ class MemoryReader(nn.Module):
         super().__init__()
         self.config = cfg
         self.decoder = PretrainedCausalDecoder(cfg.decoder)
+        named, found = cfg.decoder_fingerprint, self.decoder.base_fingerprint() if cfg.decoder_fingerprint else ""
+        if named != found:
+            raise ValueError(
+                f"this reader was trained for a language model {named}, and {cfg.decoder.name!r} is {found}: give back "
+                "the one that it was trained with, or adapt a new reader"
+            )
         dim, vocab = self.decoder.dim, self.decoder.hf.get_input_embeddings().num_embeddings
         self.register_buffer("surprisal", torch.ones(vocab))
         """Nats of each token of the language model by its frequency: a group begins as its rarest token."""

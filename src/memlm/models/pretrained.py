@@ -165,6 +165,27 @@ def plain_head(model: Any) -> nn.Module | None:
     return head
 
 
+@torch.no_grad()
+def reads_embeddings(model: Any) -> bool:
+    """Whether states can be had from input embeddings and position ids, and depend on no masked and no later input."""
+    body, ids = model.eval().base_model, some_tokens(model.base_model)
+    expected = body(input_ids=ids).last_hidden_state
+    # One that is masked stands before the others.
+    embedded = model.get_input_embeddings()(torch.cat([ids[:, -1:], ids], dim=1))
+    there = torch.ones_like(ids[:, :1]).expand(1, embedded.shape[1]).cumsum(1) - 1
+    given = {"attention_mask": there.clamp_max(1), "position_ids": (there - 1).clamp_min(0)}
+    try:
+        states = [
+            body(inputs_embeds=embedded[:, :end], **{name: each[:, :end] for name, each in given.items()})
+            for end in (2, embedded.shape[1])
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError, NotImplementedError):
+        return False
+    found = [each.last_hidden_state[:, 1:] for each in states]
+    # With a mask, some kernels sum in another order.
+    return all(same(each, expected[:, : each.shape[1]], 1e-3) for each in found)
+
+
 def max_positions(model: Any) -> int:
     """How many tokens a model has positions for."""
     positions = getattr(model.config, "max_position_embeddings", None)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from memlm import config
-from memlm.config import AutoencoderConfig, LanguageModelConfig
+from memlm.config import LanguageModelConfig, MemoryModelConfig
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.autoencoder import Encoder
 from memlm.models.layered import LayeredModel, seeded
@@ -194,7 +194,7 @@ def load_encoder(name_or_path: str | Path, *, precision: Literal["fp32", "bf16"]
     if kind is LanguageModelConfig:
         model = TextLanguageModel.from_pretrained(name_or_path)
         return StateEncoder(model.model.eval(), model.tokenizer, name=name)
-    text_model = (TextAutoencoder if kind is AutoencoderConfig else TextMemoryModel).from_pretrained(name_or_path)
+    text_model = (TextMemoryModel if kind is MemoryModelConfig else TextAutoencoder).from_pretrained(name_or_path)
     if text_model.model.encoder is None:
         raise ValueError(f"{name} has no encoder: it reads no memories")
     return MemoryEncoder(text_model.model.encoder, text_model.tokenizer, name=name)

@@ -124,4 +124,9 @@ def _shape_of(encoder: str) -> config.MemoryShape:
         raise ValueError(
             f"{folder} is no checkpoint: it has no config.json; of a training run, give its subfolder model"
         )
-    return config.AutoencoderConfig.read(folder / "config.json").shape
+    try:
+        return config.AutoencoderConfig.read(folder / "config.json").shape
+    except ValueError as error:
+        raise ValueError(
+            f"{folder} is no autoencoder of memlm's: give the subfolder model of one's run, or english"
+        ) from error

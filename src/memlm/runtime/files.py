@@ -138,7 +138,12 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+BOX = Path(str(resources.files("memlm") / "checkpoints"))
+"""Where the checkpoints are that ship with memlm."""
+BOXED_READER = "smollm2-english"
+"""The reader that ships with memlm: SmolLM2-135M reads memories of `english`."""
+
+
 def boxed_folder(name: str) -> Path | None:
     """The folder of the checkpoint of this name that ships with memlm, if there is one."""
-    folder = Path(str(resources.files("memlm") / "checkpoints" / name))
-    return folder if name and folder.is_dir() else None
+    return BOX / name if name and (BOX / name).is_dir() else None

@@ -1,13 +1,14 @@
-"""Checkpoint folders: config.json, model.safetensors, tokenizer.json, provenance.json. Nothing is unpickled."""
+"""Checkpoint folders: config.json, model.safetensors, tokenizer.json, provenance.json; of a model with LoRA also
+`adapter`, which peft loads by itself. Nothing is unpickled."""
 
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
-from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 
 from memlm.config import AutoencoderConfig, LanguageModelConfig, MemoryModelConfig, MemoryReaderConfig
 from memlm.data.tokenizer import Tokenizer
-from memlm.runtime.files import atomic_folder, boxed_folder
+from memlm.runtime import files
+from memlm.runtime.files import BOXED_READER, atomic_folder, boxed_folder
 from memlm.runtime.hub import hub
 
 ModelConfig = AutoencoderConfig | LanguageModelConfig | MemoryModelConfig | MemoryReaderConfig
@@ -36,6 +38,11 @@ _OPENED_BY = {
 """Of each format, what to open it with."""
 FORMAT_VERSION = 1
 _FILES = ("config.json", "model.safetensors", "tokenizer.json", "provenance.json")
+_ADAPTER = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
+_DIGESTS = {"model.safetensors": "weights_sha256", _ADAPTER[1]: "adapter_sha256"}
+"""Files of tensors → where provenance.json has their checksums."""
+
+StoredDtype = Literal["fp32", "bf16"]
 
 
 def save(
@@ -44,31 +51,67 @@ def save(
     tensors: Mapping[str, Tensor],
     tokenizer: Tokenizer,
     provenance: Mapping[str, Any],
+    *,
+    adapter: Mapping[str, Any] | None = None,
+    dtype: StoredDtype = "fp32",
 ) -> None:
-    """Write a checkpoint folder, all or nothing.
+    """Write a checkpoint folder, all or nothing; LoRA, where there is its PEFT configuration, as an adapter.
 
     Raises:
-        ValueError: `folder` is a file, or holds other files than a memlm checkpoint's, which would be lost.
+        ValueError: `folder` is a file, or holds other files than a memlm checkpoint's, which would be lost; or there is
+            no such dtype.
         OSError: the disk is full or not writable.
     """
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    # Other libraries' models have a config.json and a model.safetensors too, but no provenance.json.
-    others = sorted(names - set(_FILES) if "provenance.json" in names else names)
-    if others:
+    if dtype not in ("fp32", "bf16"):
+        raise ValueError(f"weights are stored as fp32 or bf16, not as {dtype!r}")
+    if others := _others(folder):
         raise ValueError(f"{folder} holds {', '.join(others[:3])}, which saving there would remove; give a new folder")
     header = {"format": FORMATS[type(config)], "format_version": FORMAT_VERSION, "tokenizer": tokenizer.fingerprint}
+    stored = _stored(tensors, dtype)
+    weights = {"model.safetensors": stored}
     with atomic_folder(folder) as temporary:
         (temporary / "config.json").write_text(config.to_json())
         tokenizer.save(temporary)
-        save_file(_without_tied(tensors), temporary / "model.safetensors", metadata={"format": "pt"})
-        # safetensors makes its file readable by its owner only; use the mode of the other files.
-        (temporary / "model.safetensors").chmod((temporary / "config.json").stat().st_mode)
-        header["weights_sha256"] = _digest(temporary / "model.safetensors")
+        if adapter is not None:
+            weights[_ADAPTER[1]] = {_peft_name(name): stored.pop(name) for name in [*stored] if _is_adapter(name)}
+            (temporary / "adapter").mkdir()
+            (temporary / _ADAPTER[0]).write_text(json.dumps(adapter, indent=2, sort_keys=True) + "\n")
+        for name, some in weights.items():
+            save_file(some, temporary / name, metadata={"format": "pt"})
+            # safetensors makes its file readable by its owner only; use the mode of the other files.
+            (temporary / name).chmod((temporary / "config.json").stat().st_mode)
+            header[_DIGESTS[name]] = _digest(temporary / name)
         (temporary / "provenance.json").write_text(json.dumps({**provenance, **header}, indent=2) + "\n")
 
 
-def locate(name_or_path: str | Path, revision: str | None = None) -> Path:
+def _others(folder: Path) -> list[str]:
+    """Names of what is in a folder and belongs to no checkpoint."""
+    if not folder.is_dir():
+        return []
+    inside = [path for place in (folder, folder / "adapter") if place.is_dir() for path in place.iterdir()]
+    names = {path.relative_to(folder).as_posix() for path in inside}
+    # Other libraries' models have a config.json and a model.safetensors too, but no provenance.json.
+    return sorted(names - {*_FILES, *_ADAPTER, "adapter"} if "provenance.json" in names else names)
+
+
+def _is_adapter(name: str) -> bool:
+    return name.startswith("decoder.") and ".lora_" in name
+
+
+def _peft_name(name: str) -> str:
+    """What peft calls a tensor of a decoder's LoRA in a file."""
+    return re.sub(r"\.(lora_\w+)\.default\b", r".\1", name.replace("decoder.", "base_model.model.", 1))
+
+
+def _name_of(peft_name: str) -> str:
+    """The tensor that peft calls so in a file."""
+    return re.sub(r"\.(lora_\w+)", r".\1.default", peft_name.replace("base_model.model.", "decoder.", 1))
+
+
+def locate(name_or_path: str | Path, revision: str | None = None, cls: type[ModelConfig] | None = None) -> Path:
     """The folder of a checkpoint: a path, a model in the package, or a hub name (downloaded).
+
+    What an error says there is are models of configuration `cls`, or all.
 
     Raises:
         ValueError: there is no such model, or what is there is not a checkpoint folder.
@@ -77,7 +120,7 @@ def locate(name_or_path: str | Path, revision: str | None = None) -> Path:
     if not isinstance(name_or_path, str | os.PathLike):
         raise TypeError(f"a model goes by a name or a path, not by {name_or_path!r}")
     if not str(name_or_path).strip():
-        raise _no_model(str(name_or_path))
+        raise _no_model(str(name_or_path), cls)
     path = Path(name_or_path)
     if path.is_dir():
         if _is_checkpoint(path / "model") and not _is_checkpoint(path):
@@ -85,43 +128,51 @@ def locate(name_or_path: str | Path, revision: str | None = None) -> Path:
         return path
     if path.exists():
         raise ValueError(f"{path} is a file; a checkpoint is a folder with {', '.join(_FILES)}")
-    return boxed_folder(str(name_or_path)) or _download(str(name_or_path), revision)
+    return boxed_folder(str(name_or_path)) or _download(str(name_or_path), revision, cls)
 
 
-def boxed_models() -> list[str]:
-    """Names of the models that ship with memlm."""
-    box = Path(str(resources.files("memlm") / "checkpoints"))
-    return sorted(folder.name for folder in box.iterdir() if folder.is_dir()) if box.is_dir() else []
+def boxed_models(cls: type[ModelConfig] | None = None) -> list[str]:
+    """Names of the models that ship with memlm: those of one configuration, or all."""
+    folders = [folder for folder in files.BOX.iterdir() if _is_checkpoint(folder)] if files.BOX.is_dir() else []
+    return sorted(folder.name for folder in folders if cls is None or _format_of(folder) == FORMATS[cls])
 
 
 def earlier_models(name: str) -> list[str]:
-    """Names of the models that came with earlier versions of memlm under this name, the latest first."""
-    return sorted((boxed for boxed in boxed_models() if boxed.startswith(f"{name}-")), reverse=True)
+    """Names of the autoencoders that came with earlier versions of memlm under this name, the latest first."""
+    return sorted((boxed for boxed in boxed_models(AutoencoderConfig) if boxed.startswith(f"{name}-")), reverse=True)
 
 
-def _no_model(name: str, why: str = "") -> ValueError:
-    return ValueError(f"no model {name!r}: {why}give a checkpoint folder, a hub name (user/model), or {_shipped()}")
+def _no_model(name: str, cls: type[ModelConfig] | None, why: str = "") -> ValueError:
+    if name == BOXED_READER:
+        return ValueError(
+            f"this memlm comes without the reader {name!r}: adapt one (memlm adapt smollm2 --out runs/smollm2) and "
+            "give its folder (runs/smollm2/model), or a hub name (user/model)"
+        )
+    return ValueError(f"no model {name!r}: {why}give {_ways_out(cls, 'a hub name (user/model)')}")
 
 
-def _shipped() -> str:
-    return f"a model that ships with memlm ({', '.join(boxed_models())})"
+def _ways_out(cls: type[ModelConfig] | None, *others: str) -> str:
+    """What to give instead, where there is no model of this name."""
+    shipped = ", ".join(boxed_models(cls))
+    ways = ["a checkpoint folder", *others, *[f"a model that ships with memlm ({shipped})"] * bool(shipped)]
+    return ", or ".join([*filter(None, [", ".join(ways[:-1])]), ways[-1]])
 
 
 def _is_checkpoint(folder: Path) -> bool:
     return (folder / "provenance.json").is_file()
 
 
-def _download(name: str, revision: str | None) -> Path:
+def _download(name: str, revision: str | None, cls: type[ModelConfig] | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     if name.count("/") != 1:
-        raise _no_model(name)
-    with hub("model", name, instead=f"give a checkpoint folder, or {_shipped()}"):
+        raise _no_model(name, cls)
+    with hub("model", name, instead=f"give {_ways_out(cls)}"):
         try:
-            return Path(snapshot_download(name, revision=revision, allow_patterns=list(_FILES)))
+            return Path(snapshot_download(name, revision=revision, allow_patterns=[*_FILES, *_ADAPTER]))
         except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-            raise _no_model(name, f"no such folder, and the hub said: {error}; ") from error
+            raise _no_model(name, cls, f"no such folder, and the hub said: {error}; ") from error
 
 
 def config_class(name_or_path: str | Path) -> type[ModelConfig] | None:
@@ -132,8 +183,12 @@ def config_class(name_or_path: str | Path) -> type[ModelConfig] | None:
     here = Path(name_or_path).is_dir() or str(name_or_path) in boxed_models()
     if not here or not _is_checkpoint(folder := locate(name_or_path)):
         return None
-    found = _read_json(folder / "provenance.json").get("format")
+    found = _format_of(folder)
     return next((cls for cls, name in FORMATS.items() if name == found), None)
+
+
+def _format_of(folder: Path) -> Any:
+    return _read_json(folder / "provenance.json").get("format")
 
 
 def load(folder: Path, cls: type[ModelConfig]) -> tuple[ModelConfig, dict[str, Tensor], Tokenizer, dict[str, Any]]:
@@ -156,10 +211,10 @@ def load(folder: Path, cls: type[ModelConfig]) -> tuple[ModelConfig, dict[str, T
     config, tokenizer = cls.read(folder / "config.json"), Tokenizer.load(folder)
     if tokenizer.fingerprint != provenance.get("tokenizer"):
         raise ValueError(f"{folder}: tokenizer.json is not the tokenizer that this model was trained with")
-    weights = folder / "model.safetensors"
-    tensors, digest = _load_tensors(weights), _digest(weights)
-    if provenance.get("weights_sha256", digest) != digest:  # folders of older versions do not say
-        raise ValueError(f"{weights} is damaged: its checksum is another than when it was saved")
+    tensors = _load_tensors(folder, "model.safetensors", provenance)
+    if _DIGESTS[_ADAPTER[1]] in provenance:  # folders of older versions have no adapter of their own
+        adapter = _load_tensors(folder, _ADAPTER[1], provenance)
+        tensors |= {_name_of(name): tensor for name, tensor in adapter.items()}
     return config, tensors, tokenizer, provenance
 
 
@@ -179,10 +234,12 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], folder: Path) 
         raise ValueError(f"{folder}: the weights do not fit config.json: {reason}") from None
 
 
-def _without_tied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each tensor once, on the CPU: of those that share their memory, which safetensors refuses, the first."""
+def _stored(tensors: Mapping[str, Tensor], dtype: StoredDtype) -> dict[str, Tensor]:
+    """Each tensor once, on the CPU: of those that share their memory, which safetensors refuses, the first; matrices in
+    this dtype, the few other numbers as they are."""
     names = set(_owners(tensors).values())
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items() if name in names}
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items() if name in names}
+    return {name: t.bfloat16() if dtype == "bf16" and t.ndim > 1 else t for name, t in kept.items()}
 
 
 def _owners(tensors: Mapping[str, Tensor]) -> dict[str, str]:
@@ -219,12 +276,19 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _load_tensors(path: Path) -> dict[str, Tensor]:
+def _load_tensors(folder: Path, name: str, provenance: Mapping[str, Any]) -> dict[str, Tensor]:
+    """A file's tensors, which are all finite and as they were saved."""
+    path = folder / name
+    if not path.is_file():
+        raise ValueError(f"{folder} is not whole: it has no {name}")
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is damaged or cut short: {error}") from None
-    for name, tensor in tensors.items():
+    for each, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            raise ValueError(f"{path} is damaged: tensor {name!r} holds NaN or infinity")
+            raise ValueError(f"{path} is damaged: tensor {each!r} holds NaN or infinity")
+    digest = _digest(path)
+    if provenance.get(_DIGESTS[name], digest) != digest:  # folders of older versions do not say
+        raise ValueError(f"{path} is damaged: its checksum is another than when it was saved")
     return tensors

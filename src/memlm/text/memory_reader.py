@@ -12,16 +12,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from memlm.config import AS_TOKENS
+from memlm.data.documents import utf8
 from memlm.data.token_store import TokenSplit
 from memlm.models.load_pretrained import load_causal
 from memlm.runtime.files import atomic_folder, place_for
 from memlm.runtime.progress import track
 from memlm.runtime.results import Provenance, Result
 from memlm.text.expansion import Chooser
-from memlm.text.memory import Memory
+from memlm.text.model import as_texts
 from memlm.text.past import groups_of
 from memlm.text.reader_losses import reader_losses, whole_windows
-from memlm.text.reader_prompts import Prompt, ReadsMemories
+from memlm.text.reader_prompts import Prompt, Read, ReadsMemories
 
 _EVALUATED_WINDOWS = 64
 _CHUNKS_AT_ONCE = 16
@@ -49,7 +50,7 @@ class TextMemoryReader(ReadsMemories):
 
     def generate(
         self,
-        memory: Memory | None,
+        memory: Read | None,
         prompt: str | Sequence[str],
         *,
         ratio: int = 4,
@@ -61,7 +62,8 @@ class TextMemoryReader(ReadsMemories):
         """Go on from a prompt after the past that a memory holds; or from several prompts, each with its own text.
 
         Args:
-            memory: of the past, by this reader's encoder; None for a prompt without a past.
+            memory: of the past, by this reader's encoder; None for a prompt without a past. To read it more than once,
+                decode it once: give `reader.pasts(memory)`, here and in the other methods.
             prompt: one, or one for each of the memory's texts, however many chunks each has.
             ratio: see the class.
             expand: see the class.
@@ -73,12 +75,12 @@ class TextMemoryReader(ReadsMemories):
             ValueError: another encoder made the memory, or it holds NaN; there is nothing to go on from; or it all is
                 longer than the model's context.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts = [prompt] if isinstance(prompt, str) else as_texts(prompt)
         ids = [self.model_tokenizer.encode(text).tolist() for text in prompts]
         texts = self._generate(self.prompts(memory, ids, ratio, expand, by), ratio, max_new_tokens, options)
         return texts[0] if isinstance(prompt, str) else texts
 
-    def stream(self, memory: Memory | None, prompt: str, **options: Any) -> Iterator[str]:
+    def stream(self, memory: Read | None, prompt: str, **options: Any) -> Iterator[str]:
         """Pieces of what `generate` gives, as they come; it stops where nobody takes them any more."""
         from transformers import TextIteratorStreamer
 
@@ -109,7 +111,7 @@ class TextMemoryReader(ReadsMemories):
 
     def chat(
         self,
-        memory: Memory | None,
+        memory: Read | None,
         messages: str | Sequence[Message],
         *,
         ratio: int = 4,
@@ -123,18 +125,14 @@ class TextMemoryReader(ReadsMemories):
         The memories stand at the beginning of the user's first message. Arguments and errors are those of `generate`.
 
         Raises:
-            ValueError: the model's tokenizer has no chat template.
+            ValueError: the model's tokenizer has no chat template, or a message is none.
         """
-        turns = (
-            [{"role": "user", "content": messages}] if isinstance(messages, str) else [dict(turn) for turn in messages]
-        )
-        for turn in turns:
-            turn["content"] = turn["content"].replace(_HERE, "")
+        turns, past = _turns(messages), None if memory is None else self.past(memory)
         asked = [turn for turn in turns if turn["role"] == "user"]
         if not asked or not asked[-1]["content"].strip():
             raise ValueError("there is no message of a user to answer")
         question = asked[-1]["content"]
-        if memory:
+        if past:
             asked[0]["content"] = f"{_HERE}\n\n{asked[0]['content']}"
         if not getattr(self.hf_tokenizer, "chat_template", None):
             raise ValueError(
@@ -146,7 +144,6 @@ class TextMemoryReader(ReadsMemories):
         first, last = (
             self.hf_tokenizer(piece, add_special_tokens=False).input_ids if piece else [] for piece in pieces
         )
-        past = None if memory is None else self.past(memory)
         expanded = self.expanded(past, self.model_tokenizer.encode(question).tolist(), ratio, expand, by)
         prompt = Prompt(first, past, last, expanded)
         # Some models end a turn with another token than a text; either ends an answer.
@@ -155,7 +152,7 @@ class TextMemoryReader(ReadsMemories):
         return str(self._generate([prompt], ratio, max_new_tokens, options)[0]).strip()
 
     def score(
-        self, memory: Memory | None, text: str, *, ratio: int = 4, expand: int = 0, by: Chooser = "similarity"
+        self, memory: Read | None, text: str, *, ratio: int = 4, expand: int = 0, by: Chooser = "similarity"
     ) -> Float[np.ndarray, " token"]:
         """The cross-entropy, in nats, of each of the language model's tokens of a text after the past.
 
@@ -165,10 +162,10 @@ class TextMemoryReader(ReadsMemories):
 
     @torch.no_grad()
     def scored(
-        self, memory: Memory | None, text: str, *, ratio: int = 4, expand: int = 0, by: Chooser = "similarity"
+        self, memory: Read | None, text: str, *, ratio: int = 4, expand: int = 0, by: Chooser = "similarity"
     ) -> tuple[Float[np.ndarray, " token"], Bool[np.ndarray, " token"]]:
         """`score`, and whether each token is the likeliest one."""
-        ids = self.model_tokenizer.encode(text).tolist()
+        ids = self.model_tokenizer.encode(*as_texts([text])).tolist()
         (prompt,) = self.prompts(memory, [ids], ratio, expand, by)
         # What stands right before the text predicts its first token.
         stands_before = prompt.past is not None or prompt.before
@@ -179,7 +176,7 @@ class TextMemoryReader(ReadsMemories):
         return nats.cpu().numpy(), (logits.argmax(-1) == tokens).cpu().numpy()
 
     @torch.no_grad()
-    def regenerate(self, memory: Memory, *, ratio: int = 4) -> list[str]:
+    def regenerate(self, memory: Read, *, ratio: int = 4) -> list[str]:
         """Each chunk's text, as the language model gives it back, greedily, from the chunk's positions alone.
 
         For exact text ask the encoder's own decoder (`reader.encoder.regenerate`).
@@ -231,7 +228,7 @@ class TextMemoryReader(ReadsMemories):
     # --- into other engines -------------------------------------------------------------------------------------------
 
     def prompt_embeds(
-        self, memory: Memory | None, prompt: str, *, ratio: int = 4, expand: int = 0, by: Chooser = "similarity"
+        self, memory: Read | None, prompt: str, *, ratio: int = 4, expand: int = 0, by: Chooser = "similarity"
     ) -> Float[Tensor, "position dim"]:
         """Memories and a prompt as input embeddings, for `generate(inputs_embeds=...)` and vLLM's `prompt_embeds`.
 
@@ -273,6 +270,8 @@ class TextMemoryReader(ReadsMemories):
     ) -> list[str]:
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be positive, not {max_new_tokens}")
+        if not prompts:
+            return []
         inputs, context = self.inputs_of(prompts, ratio, room=max_new_tokens)
         ends = self._ends(options)
         options = {"pad_token_id": ends[0] if ends else None, **options}
@@ -288,6 +287,16 @@ class TextMemoryReader(ReadsMemories):
         """The tokens that end a text."""
         ends = options.get("eos_token_id", self.model.decoder.hf.generation_config.eos_token_id)
         return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+
+
+def _turns(messages: str | Sequence[Message]) -> list[dict[str, str]]:
+    """Messages, none of which says where the memories stand; a string is one of the user."""
+    turns: Sequence[Any] = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+    for turn in turns:
+        if not isinstance(turn, Mapping) or not all(isinstance(turn.get(key), str) for key in ("role", "content")):
+            raise ValueError(f"a message is a role and a content, both strings, not {turn!r:.60}")
+        utf8(turn["content"], "the message")
+    return [{**turn, "content": turn["content"].replace(_HERE, "")} for turn in turns]
 
 
 def _until(tokens: list[int], ends: set[int]) -> list[int]:

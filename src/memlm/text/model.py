@@ -17,13 +17,14 @@ from memlm.data.token_store import TokenSplit, tokenize_documents
 from memlm.data.tokenizer import Tokenizer
 from memlm.evaluation.metrics import regeneration_measures, score
 from memlm.models.autoencoder import Autoencoder, Encoder
+from memlm.models.causal_decoder import PretrainedCausalDecoder
 from memlm.models.language_model import LanguageModel
 from memlm.models.memory_model import MemoryModel
 from memlm.models.memory_reader import MemoryReader
 from memlm.runtime.progress import track
 from memlm.runtime.results import Interval, Provenance, Result
 from memlm.text import checkpoint_folder
-from memlm.text.checkpoint_folder import ModelConfig
+from memlm.text.checkpoint_folder import ModelConfig, StoredDtype
 from memlm.text.memory import Memory
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -77,20 +78,31 @@ class TextModel(Generic[Model, Configuration]):
             raise ValueError(f"cannot use device {str(device)!r}: {str(error).splitlines()[0]}") from None
         return self
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, folder: str | Path, *, dtype: StoredDtype = "fp32") -> None:
         """Write a checkpoint folder (config, safetensors, tokenizer, provenance), all or nothing.
 
+        LoRA of a pretrained language model is in the subfolder `adapter`, which peft loads by itself.
+
+        Args:
+            folder: where.
+            dtype: of stored matrices; bf16 takes half the space. Loaded weights are fp32. An encoder that was rounded
+                is another encoder: it does not read the memories of the one before.
+
         Raises:
+            ValueError: `folder` is a file, or holds something else than a checkpoint.
             OSError: the disk is full or not writable; an earlier checkpoint in `folder` is then kept.
         """
         tensors = {**self.model.state_dict(), **{name: getattr(self, name) for name in self.tables}}
-        checkpoint_folder.save(Path(folder), self.config, tensors, self.tokenizer, self.provenance)
+        decoder = getattr(self.model, "decoder", None)
+        adapter = decoder.adapter_config() if isinstance(decoder, PretrainedCausalDecoder) else None
+        about = (self.config, tensors, self.tokenizer, self.provenance)
+        checkpoint_folder.save(Path(folder), *about, adapter=adapter, dtype=dtype)
 
     @classmethod
     def from_pretrained(
         cls, name_or_path: str | Path, *, revision: str | None = None, device: torch.device | str | None = None
     ) -> Self:
-        """Load a checkpoint: a folder, a model that ships with memlm (`english`), or a Hugging Face hub name.
+        """Load a checkpoint: a folder, a model that ships with memlm (such as `english`), or a Hugging Face hub name.
 
         Args:
             name_or_path: which.
@@ -100,13 +112,16 @@ class TextModel(Generic[Model, Configuration]):
         Raises:
             ValueError: there is no such model or device, or the checkpoint is incomplete or damaged.
         """
-        folder = checkpoint_folder.locate(name_or_path, revision)
+        folder = checkpoint_folder.locate(name_or_path, revision, cls.config_class)
         config, tensors, tokenizer, provenance = checkpoint_folder.load(folder, cls.config_class)
         if missing := [name for name in cls.tables if name not in tensors]:
             kind = checkpoint_folder.FORMATS[cls.config_class]
             raise ValueError(f"{folder} has no tensor {missing[0]!r}: not a {kind}")
         tables = {name: tensors.pop(name) for name in cls.tables}
-        model: Any = build_model(config)
+        try:
+            model: Any = build_model(config)
+        except ValueError as error:
+            raise ValueError(f"{folder}: {error}") from None
         checkpoint_folder.load_weights(model, tensors, folder)
         try:
             loaded = cls(model, tokenizer, provenance=provenance, **tables)

@@ -26,6 +26,8 @@ from memlm.text.model import TextModel
 from memlm.text.past import Past, groups_of, past_of
 from memlm.text.readings import Readings
 
+_DEFAULT_RATIO = 4
+
 
 class Prompt(NamedTuple):
     """What a language model goes on from: tokens, memories, tokens."""
@@ -37,24 +39,14 @@ class Prompt(NamedTuple):
     """Chunks of the past that are read as tokens."""
 
 
+Read = Memory | Sequence[Past]
+"""Memories of texts; or their pasts (`ReadsMemories.pasts`), to read them more than once and decode them once."""
+
+
 class ReadsMemories(TextModel[MemoryReader, MemoryReaderConfig]):
     """A language model that reads memories, with its encoder and both tokenizers: how prompts become its inputs."""
 
     config_class = MemoryReaderConfig
-
-    def __init__(self, model: MemoryReader, tokenizer: Tokenizer, provenance: dict[str, Any]) -> None:
-        """`tokenizer` is the encoder's.
-
-        Raises:
-            ValueError: model and tokenizer do not belong together, or the language model is another than it was.
-        """
-        super().__init__(model, tokenizer, provenance)
-        named, found, name = self.config.decoder_fingerprint, model.decoder.base_fingerprint(), self.config.decoder.name
-        if named not in ("", found):
-            raise ValueError(
-                f"this reader was trained for a language model {named}, and {name!r} is {found}: give back the one "
-                "that it was trained with, or adapt a new reader"
-            )
 
     @cached_property
     def encoder(self) -> TextAutoencoder:
@@ -87,12 +79,19 @@ class ReadsMemories(TextModel[MemoryReader, MemoryReaderConfig]):
         """The language model's tokenizer as transformers has it, for chats and streams."""
         return transformers_tokenizer(self.config.decoder.name, self.config.decoder.revision)
 
-    def pasts(self, memory: Memory) -> list[Past]:
-        """Each text's past, as its memories give it back.
+    def pasts(self, memory: Read) -> list[Past]:
+        """Each text's past, as its memories give it back; every method takes this in the place of the memories.
 
         Raises:
             ValueError: another encoder made the memory, or it holds NaN.
+            TypeError: it is no memory.
         """
+        if not isinstance(memory, Memory):
+            given: Any = memory
+            pasts = list(given) if isinstance(given, Sequence) else [given]
+            if not all(isinstance(past, Past) for past in pasts):
+                raise TypeError(f"expected memories, as reader.encoder.encode makes them, not {type(memory).__name__}")
+            return pasts
         vectors = torch.split(self.encoder.readable(memory).cpu(), list(memory.num_chunks))
         if self.config.source == "vector":
             none = np.zeros(0, np.int64)
@@ -102,25 +101,21 @@ class ReadsMemories(TextModel[MemoryReader, MemoryReaderConfig]):
             past_of([next(rows) for _ in some], some, self.encoder.tokenizer, self.model_tokenizer) for some in vectors
         ]
 
-    def past(self, memory: Memory) -> Past | None:
+    def past(self, memory: Read) -> Past | None:
         """The past of a memory of one text; None of no chunks."""
-        if len(memory) != 1:
-            raise ValueError(f"this is a memory of {len(memory)} texts: give one, memory[0], or a prompt for each")
-        (past,) = self.pasts(memory)
-        return past if len(past.vectors) else None
+        pasts = self.pasts(memory)
+        if len(pasts) != 1:
+            raise ValueError(f"this is a memory of {len(pasts)} texts: give one, memory[0], or a prompt for each")
+        return pasts[0] if len(pasts[0].vectors) else None
 
-    def prompts(
-        self, memory: Memory | None, ids: list[list[int]], ratio: int, expand: int, by: Chooser
-    ) -> list[Prompt]:
+    def prompts(self, memory: Read | None, ids: list[list[int]], ratio: int, expand: int, by: Chooser) -> list[Prompt]:
         """A prompt for each list of tokens, with the past of its text."""
-        if memory is not None and len(memory) != len(ids):
-            given = f"{counted(len(ids), 'prompt')} for memories of {counted(len(memory), 'text')}"
+        pasts: Sequence[Past | None] = [None] * len(ids)
+        if memory is not None:
+            pasts = [past if len(past.vectors) else None for past in self.pasts(memory)]
+        if len(pasts) != len(ids):
+            given = f"{counted(len(ids), 'prompt')} for memories of {counted(len(pasts), 'text')}"
             raise ValueError(f"{given}: give one prompt for each text")
-        pasts = (
-            [None] * len(ids)
-            if memory is None
-            else [past if len(past.vectors) else None for past in self.pasts(memory)]
-        )
         prompts = [
             Prompt(list(self.config.begin), past, after, self.expanded(past, after, ratio, expand, by))
             for past, after in zip(pasts, ids, strict=True)
@@ -140,13 +135,21 @@ class ReadsMemories(TextModel[MemoryReader, MemoryReaderConfig]):
         self.inputs_of([Prompt(list(self.config.begin), past, prompt)], ratio)  # refused before anything is judged
         return choose(self.model, past, prompt, self.surprisal, ratio=ratio, budget=budget, by=by)
 
-    def fitting_ratio(self, memory: Memory | None, room: int = 1024) -> int:
-        """The smallest ratio, from 4 on, that lets these memories and so many other tokens fit into the context."""
-        tokens = 0 if memory is None else max((len(past.tokens) for past in self.pasts(memory)), default=0)
-        most = self.model.decoder.max_positions - room
-        return next(
-            (ratio for ratio in (4, 8, 16) if ratio in self.config.ratios and tokens <= most * ratio), PER_MEMORY
+    def fitting_ratio(self, memory: Read | None, room: int = 1024) -> int:
+        """The smallest ratio, from 4 on, that lets these memories and so many other tokens fit into the context.
+
+        It is one that this reader was trained on; of those that begin lower, the largest.
+        """
+        cfg, learned = self.config, sorted({*self.config.ratios} - {PER_MEMORY})
+        pasts = [] if memory is None else self.pasts(memory)
+        bare = cfg.source == "vector"
+        units = max(
+            (len(past.vectors) * cfg.shape.chunk_len if bare else len(past.tokens) for past in pasts), default=0
         )
+        most = self.model.decoder.max_positions - room
+        ratios = [ratio for ratio in learned if ratio >= _DEFAULT_RATIO] or learned[-1:]
+        last = PER_MEMORY if PER_MEMORY in cfg.ratios or not ratios else ratios[-1]
+        return next((ratio for ratio in ratios if units <= most * ratio), last)
 
     def inputs_of(
         self, prompts: Sequence[Prompt], ratio: int, num_inputs: int = 1, *, room: int = 0
@@ -197,7 +200,11 @@ def encoder_of(cfg: MemoryReaderConfig, device: str | None = None) -> TextAutoen
     Raises:
         ValueError: it is not there, or is another one now.
     """
-    encoder = TextAutoencoder.from_pretrained(cfg.encoder, device=device)
+    try:
+        encoder = TextAutoencoder.from_pretrained(cfg.encoder, device=device)
+    except ValueError as error:
+        fingerprint = f" ({cfg.encoder_fingerprint})" * bool(cfg.encoder_fingerprint)
+        raise ValueError(f"memories are read of encoder {cfg.encoder!r}{fingerprint}: {error}") from None
     if cfg.encoder_fingerprint not in ("", encoder.encoder_fingerprint):
         raise ValueError(
             f"this reader reads memories of encoder {cfg.encoder_fingerprint}, and {cfg.encoder!r} is "

@@ -13,7 +13,7 @@ from memlm.config import AS_TOKENS, MemoryReaderRecipe, Stage
 from memlm.data.chunks import LazyChunks, Windows, gather_windows, lazy_chunks
 from memlm.data.facts import FactTexts
 from memlm.data.token_store import PreparedData
-from memlm.models.load_pretrained import tokenizer_of
+from memlm.models.load_pretrained import tokenizer_of, weights_fingerprint
 from memlm.models.memory_reader import MemoryReader, ReaderBatch
 from memlm.text.memory_reader import TextMemoryReader
 from memlm.text.reader_losses import reader_losses, whole_windows
@@ -48,7 +48,8 @@ class MemoryReaderTraining(ModelTraining):
                 f"memories of {recipe.model.encoder!r} are of its own tokens: set data.tokenizer.name to it"
             )
         tokenizer = tokenizer_of(decoder.name, decoder.revision)
-        begin, self.begins_with = tuple(tokenizer.special_tokens[0]), f" {encoder.encoder_fingerprint}"
+        begin = tuple(tokenizer.special_tokens[0])
+        self.begins_with = f" {encoder.encoder_fingerprint} {weights_fingerprint(decoder.name, decoder.revision)}"
         cfg = replace(recipe.model, encoder_fingerprint=encoder.encoder_fingerprint, begin=begin)
         super().__init__(replace(recipe, model=cfg), prepared)
         surprisal = _surprisal(prepared, tokenizer.encode, tokenizer.vocab_size)
