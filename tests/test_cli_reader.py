@@ -98,6 +98,21 @@ def test_the_reader_in_the_box_needs_no_name(
         assert memlm(*arguments, "--json").json()["past_chunks"] > 0
 
 
+def test_memories_are_read_as_the_paper_does(
+    memlm: Memlm, base: Path, runs: Path, finished_run: Path, corpus: str, notes: Path
+) -> None:
+    small = [value for value in SMALL if not value.startswith(("model.hidden_dim", "model.decoder"))]
+    arguments = ("adapt", base, "--encoder", finished_run / "model", "--text", corpus, "--out", runs / "paper")
+    options = ("--arm", "paper", "--lora-rank", 0, "--num-tokens", 200, "--set", *small, "--json")
+    answer = memlm(*arguments, *options).json()
+    assert answer["result"]["causal_nats_per_token_ratio_0"] > 0
+    trained = load_file(Path(answer["model"]) / "model.safetensors")
+    assert list(trained["map.weight"].shape) == [32, 32]
+    assert not any("lora" in name for name in trained)
+    asked = memlm("ask", notes, "who?", "--reader", answer["model"], "--max-new-tokens", 4, "--json").json()
+    assert asked["ratio"] == 0
+
+
 def test_what_cannot_be_read_is_refused(
     memlm: Memlm, reader: str, base: Path, notes: Path, finished_run: Path, corpus: str
 ) -> None:

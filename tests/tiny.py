@@ -94,12 +94,14 @@ def write_language_model(folder: Path, kind: str, *, chats: bool = True) -> Path
 
 def tiny_reader_recipe(base: Path, encoder: Path, corpus: str, **changes: Any) -> MemoryReaderRecipe:
     """An adapter of a tiny language model to the tiny autoencoder's memories."""
-    recipe = reader(str(base), str(encoder), num_tokens=600, batch_rows=4, **changes).with_values(
+    recipe = reader(str(base), str(encoder), num_tokens=600, batch_rows=4, **changes)
+    assert isinstance(recipe.model, MemoryReaderConfig)
+    recipe = recipe.with_values(
         (
             f"data.corpus={json.dumps({'kind': 'files', 'paths': [corpus]})}",
             "data.validation_fraction=0.2",
             "data.test_fraction=0.2",
-            "model.decoder.lora.rank=2",
+            *(["model.decoder.lora.rank=2"] if recipe.model.decoder.lora else []),
             "model.hidden_dim=16",
             "model.window.recent_tokens=4",
             "model.window.predicted_tokens=12",

@@ -121,13 +121,14 @@ def test_a_reader_that_is_the_full_arm_recovers_all(folders: dict[str, str], cor
     assert math.isclose(row["recovered_fraction"], 1, rel_tol=1e-5)
 
 
-def test_a_reader_of_vectors_is_measured_too(
-    folders: dict[str, str], finished_run: Path, corpus: str, tmp_path: Path
+@pytest.mark.parametrize("source", ["vector", "states"])
+def test_readers_of_other_sources_are_measured_too(
+    folders: dict[str, str], finished_run: Path, corpus: str, tmp_path: Path, source: str
 ) -> None:
     base = TextMemoryReader.from_pretrained(folders["last"], device="cpu").config.decoder.name
-    recipe = tiny_reader_recipe(Path(base), finished_run / "model", corpus, source="vector")
-    train(recipe.with_training(num_tokens=48), tmp_path / "vector", quiet=True)
-    options = {**folders, **QUICK, "text": (corpus,), "time_tokens": (), "reader": str(tmp_path / "vector" / "model")}
+    recipe = tiny_reader_recipe(Path(base), finished_run / "model", corpus, source=source)
+    train(recipe.with_training(num_tokens=48), tmp_path / source, quiet=True)
+    options = {**folders, **QUICK, "text": (corpus,), "time_tokens": (), "reader": str(tmp_path / source / "model")}
     row = ReaderBenchmark(**{**options, "ratios": (4,)}).run()["rows"][0]
     assert row["loss_mean"] > 0
     assert 0 <= row["copy_accuracy"] <= 1

@@ -72,11 +72,13 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return write_language_model(tmp_path_factory.mktemp(request.param), request.param)
 
 
-def configuration(base: Path, **changes) -> MemoryReaderConfig:
+def configuration(base: Path, *, hidden_dim: int = 16, **changes) -> MemoryReaderConfig:
     decoder = PretrainedDecoder(name=str(base), lora=LoraConfig(rank=2))
     shape = MemoryShape(vocab_size=300, chunk_len=16, memory_dim=32, end_token=True)
     window = ReadingWindow(regenerated_tokens=8)
-    return MemoryReaderConfig(encoder="tiny", shape=shape, decoder=decoder, hidden_dim=16, window=window, **changes)
+    return MemoryReaderConfig(
+        encoder="tiny", shape=shape, decoder=decoder, hidden_dim=hidden_dim, window=window, **changes
+    )
 
 
 def adapted(base: Path, **changes) -> MemoryReader:
@@ -118,6 +120,23 @@ def test_losses_depend_on_the_past(base: Path) -> None:
     model = adapted(base)
     one, other = (model.nats(reading(past, TOKENS)) for past in (PAST, groups([0, 1, 2, 3, 4, 4], [0, 1, 1])))
     assert not torch.allclose(one[0], other[0])
+
+
+@pytest.mark.parametrize(("source", "hidden_dim"), [("states", 16), ("states", 0), ("vector", 16), ("vector", 0)])
+def test_parts_of_memories_and_tokens_are_read_side_by_side(base: Path, source: str, hidden_dim: int) -> None:
+    model = adapted(base, source=source, state_dim=24, hidden_dim=hidden_dim)
+    vectors = torch.randn(2, 2, 16, 24) if source == "states" else torch.randn(2, 2, 1, 32)
+    parts = torch.tensor([[0, 1, 1, 0, -1, 1], [0, 0, 1, -1, -1, -1]])
+    both = groups([0, 1, 1, 2, 3, 4], [0, 0, 1])._replace(part=parts, vectors=vectors)
+    whole = model.nats(reading(both, TOKENS))
+    alone = Groups(*(part[1:, :3] for part in both[:3]), parts[1:, :3], vectors[1:])
+    torch.testing.assert_close(whole[1:], model.nats(reading(alone, TOKENS[1:])), rtol=1e-4, atol=1e-4)
+    fresh = MemoryReader(model.config).soft_prompt(both)
+    assert fresh.prefix[fresh.prefix_mask].square().mean(-1).min() > 0, "a language model cannot learn from zeros"
+    merged = model.soft_prompt(both).prefix
+    torch.testing.assert_close(merged[0, 3], model.decoder.embed(both.tokens[0, 4]))
+    assert not torch.allclose(merged[0, 0], merged[1, 1])
+    torch.testing.assert_close(merged[0, 2], model.soft_prompt(both._replace(tokens=both.tokens * 0)).prefix[0, 2])
 
 
 def test_without_a_past_it_begins_as_the_language_model(base: Path) -> None:
@@ -187,3 +206,5 @@ def test_configurations_that_cannot_be_are_refused(base: Path) -> None:
         replace(cfg, window=ReadingWindow(regenerated_tokens=17))
     with pytest.raises(ValueError, match=r"recent_share must lie in \[0, 1\), not 1.0"):
         replace(cfg, recent_share=1.0)
+    with pytest.raises(ValueError, match="hidden_dim must not be negative, not -1"):
+        replace(cfg, hidden_dim=-1)

@@ -21,7 +21,9 @@ from memlm.runtime.results import read_json_lines
 from memlm.text.expansion import CHOOSERS
 from memlm.text.memory_reader import TextMemoryReader
 from memlm.text.past import Past
-from memlm.text.readings import Continuation
+from memlm.text.reader_prompts import encoder_of
+from memlm.text.readings import Continuation, GivenBack, Readings
+from memlm.training.adapt import recipe_of
 from memlm.training.train import train, training_of
 from tiny import LANGUAGE_MODELS, break_down_after, launch, tiny_reader_recipe, write_language_model
 
@@ -244,20 +246,104 @@ def test_facts_are_asked_for_where_chunks_have_room(
         train(asking, tmp_path / "run", quiet=True)
 
 
-@pytest.mark.parametrize("kind", ["last", "full", "vector"])
-def test_other_kinds_train_too(base: Path, finished_run: Path, corpus: str, tmp_path: Path, kind: str) -> None:
-    source = "vector" if kind == "vector" else "text"
-    recipe = tiny_reader_recipe(base, finished_run / "model", corpus, source=source)
-    trained = train(arms(recipe).get(kind, recipe), tmp_path / "run", quiet=True)
+@pytest.mark.parametrize("kind", ["last", "full"])
+def test_arms_train_too(base: Path, finished_run: Path, corpus: str, tmp_path: Path, kind: str) -> None:
+    recipe = tiny_reader_recipe(base, finished_run / "model", corpus)
+    trained = train(arms(recipe)[kind], tmp_path / "run", quiet=True)
     memory = trained.encoder.encode(TEXTS)
     assert isinstance(trained.generate(memory[0], "so", ratio=1 if kind == "full" else 4, **GREEDY), str)
-    if kind == "vector":
-        _, context = trained.inputs_of(trained.prompts(memory[0], [[7]], 1, 0, "likelihood"), 1)
+
+
+SOURCES: dict[str, dict[str, Any]] = {
+    "vector": {"source": "vector"},
+    "states": {"source": "states"},
+    "paper": {},
+    "paper without LoRA": {"lora_rank": 0},
+}
+"""Readers that read memories in parts, and the options that they differ by."""
+
+
+@pytest.fixture(scope="module", params=SOURCES)
+def reader_in_parts(
+    request: pytest.FixtureRequest,
+    base: Path,
+    finished_run: Path,
+    corpus: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> TextMemoryReader:
+    """Trained with an interruption and without one, to the same weights; then made to do more, and saved."""
+    out = tmp_path_factory.mktemp("parts")
+    recipe = tiny_reader_recipe(base, finished_run / "model", corpus, **SOURCES[request.param])
+    if request.param.startswith("paper"):
+        recipe = arms(recipe)["paper"]
+    whole = train(recipe, out / "whole", quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        break_down_after(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, out / "run", quiet=True)
+    trained = train(recipe, out / "run", quiet=True)
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, trained.model.state_dict()[name]), name
+    torch.manual_seed(0)
+    for name, parameter in trained.model.named_parameters():
+        if "lora_B" in name or name.startswith("merger.out"):
+            torch.nn.init.normal_(parameter, std=0.2)
+    trained.save_pretrained(out / "strong")
+    return memlm.load_reader(out / "strong", device="cpu")
+
+
+def test_parts_of_memories_are_read_in_batches_and_given_back(reader_in_parts: TextMemoryReader) -> None:
+    reader, prompts = reader_in_parts, ["so", " it holds"]
+    memory = reader.encoder.encode(TEXTS)
+    alone = [reader.generate(memory[number], prompt, **GREEDY) for number, prompt in enumerate(prompts)]
+    assert reader.generate(memory, prompts, **GREEDY) == alone
+    for number in range(2):
+        assert not np.allclose(reader.score(memory[number], "so"), reader.score(memory[1 - number], "so"))
+    for ratio in (1, PER_MEMORY):
+        _, context = reader.inputs_of(reader.prompts(memory[0], [[7]], ratio, 0, "likelihood"), ratio)
         assert context.prefix.any(-1).all(), "every position says something"
-        normalized = trained.encoder.encode(TEXTS, normalize=True)
-        torch.testing.assert_close(trained.pasts(normalized)[0].vectors, trained.pasts(memory)[0].vectors)
-        with pytest.raises(ValueError, match="a reader of bare vectors does not expand them"):
-            trained.generate(memory[0], "so", expand=100, **GREEDY)
+    assert context.prefix.shape[1] == len(reader.config.begin) + len(memory[0].vectors)
+    normalized = reader.encoder.encode(TEXTS, normalize=True)
+    torch.testing.assert_close(reader.pasts(normalized)[0].vectors, reader.pasts(memory)[0].vectors)
+    assert len(reader.regenerate(memory)[0]) > 1
+
+
+@pytest.mark.parametrize("by", CHOOSERS)
+def test_parts_of_memories_are_expanded_to_text(reader_in_parts: TextMemoryReader, by: Any) -> None:
+    reader = reader_in_parts
+    memory = reader.encoder.encode(TEXTS)[0]
+    (past,), prompt = reader.pasts(memory), reader.model_tokenizer.encode("so").tolist()
+    text = torch.tensor([[*reader.config.begin, *past.tokens, *prompt]])
+    embeds = reader.prompt_embeds(memory, "so", ratio=4, expand=10_000, by=by)
+    torch.testing.assert_close(embeds[None], reader.model.decoder.embed(text).detach())
+    some = past.layout(reader.config, reader.surprisal, PER_MEMORY, [1]).group
+    assert some[-1] == len(memory.vectors) - 2 + (past.chunk == 1).sum()
+
+
+def test_stretches_of_states_are_those_of_their_chunks(base: Path, finished_run: Path, corpus: str) -> None:
+    cfg = tiny_reader_recipe(base, finished_run / "model", corpus, source="states").model
+    encoder = encoder_of(cfg)
+    memory = encoder.encode(TEXTS)
+    states = encoder.states(encoder.readable(memory))
+    logits = encoder.model.decoder.head(states)
+    torch.testing.assert_close(logits, encoder.model.decoder(encoder.readable(memory)))
+    assert states.shape == (len(memory.vectors), cfg.shape.chunk_len, cfg.state_dim)
+    readings = Readings(config=cfg, encoder=encoder, model_tokenizer=encoder.tokenizer, surprisal=np.ones(300))
+    rows = [row.tokens for row in encoder.rows(memory)][:1]
+    (past,) = readings.stretches([GivenBack(rows, states[:1])], np.random.default_rng(1))
+    length = past.vectors.shape[1]
+    starts = [start for start in range(len(states[0])) if torch.equal(past.vectors[0], states[0, start:][:length])]
+    assert [rows[0][start : start + length] for start in starts] == [past.tokens.tolist()]
+
+
+def test_what_has_nothing_to_train_is_refused(base: Path, finished_run: Path, corpus: str) -> None:
+    with pytest.raises(ValueError, match=r"without LoRA, 'last' is the language model as it is"):
+        recipe_of(str(base), str(finished_run / "model"), None, arm="last", lora_rank=0)
+    cfg = tiny_reader_recipe(base, finished_run / "model", corpus, lora_rank=0).model
+    with pytest.raises(ValueError, match="there is nothing to train"):
+        replace(cfg, ratios=())
+    with pytest.raises(ValueError, match="state_dim must be the width of the encoder's parallel decoder, not 0"):
+        replace(cfg, source="states", state_dim=0)
 
 
 def test_bad_input_is_refused(reader: TextMemoryReader, memory: memlm.Memory, base: Path, tmp_path: Path) -> None:

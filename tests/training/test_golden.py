@@ -19,6 +19,7 @@ import torch
 
 from memlm.config import Recipe
 from memlm.recipes import RECIPES
+from memlm.recipes.reader import arms
 from memlm.runtime.results import read_json_lines
 from memlm.training.train import train
 from tiny import tiny_reader_recipe, write_corpus, write_language_model
@@ -28,19 +29,21 @@ TOLERANCE = 0.03
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in RECIPES},
     "memory-model, frozen encoder": ("memory-model", {"encoder_from": "autoencoder", "reading_fraction": 0.5}),
+    "reader, states": ("reader", {"source": "states"}),
     "memory-model, facts": ("memory-model", {"recall_fraction": 0.25, "pointer_span": 3}),
 }
-"""The named recipes; and a curriculum, and facts that are pointed at."""
+"""The named recipes; and a curriculum, another source of positions, and facts that are pointed at."""
 
 
 def small(name: str, corpus: str, encoder: Path) -> Recipe:
     """A recipe of these names, so small that it trains in a second."""
     recipe_name, options = VARIANTS[name]
-    if recipe_name == "reader":
+    if recipe_name.endswith("reader"):
         base = encoder.with_name("language-model")
         if not base.exists():
             write_language_model(base, "llama")
-        return tiny_reader_recipe(base, encoder, corpus)
+        ours = tiny_reader_recipe(base, encoder, corpus, **options)
+        return ours if recipe_name == "reader" else arms(ours)["paper"]
     if "encoder_from" in options:
         options = {**options, "encoder_from": str(encoder)}
     recipe = RECIPES[recipe_name](**options)

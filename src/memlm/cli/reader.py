@@ -35,22 +35,25 @@ class Adapt(ReadsText):
     """The autoencoder whose memories are read: one that ships with memlm, or a checkpoint folder."""
     text: tuple[str, ...] = ()
     """Learn from these files (globs, or - for standard input) instead of presidential addresses."""
-    source: Literal["text", "vector"] = "text"
-    """What the language model's input is made of: the text that a memory gives back, or its bare vector."""
+    source: Literal["text", "states", "vector"] = "text"
+    """What the language model's input is made of: the text that a memory gives back, the states of the decoder that
+    gives it back, or the bare vector."""
     ratios: tuple[int, ...] = (2, 4, 8, 16, 0)
     """Tokens of the past that share a position, which one reader learns all of; 0 is one position for each memory."""
     num_tokens: int = 256_000
     """Tokens to learn from: the more, the better it reads. SmolLM2 learns from 60 to 80 a second on one core."""
     batch_rows: int = 4
     """Texts per step."""
+    lora_rank: int = 16
+    """Of the adapters inside the language model; 0 for none: then only what it is given to read is learned."""
     begin_with: str | None = None
     """Go on from this reader, the folder model that an earlier run has made, with other text or more tokens."""
     teacher: str | None = None
     """Learn also what this model predicts: the same language model adapted to all of the past as tokens (the folder
     model that --arm full has made)."""
-    arm: Literal["reader", "last", "full"] = "reader"
+    arm: Literal["reader", "last", "full", "paper"] = "reader"
     """To compare with: the same model, adapted alike to see recent tokens alone (last), or all of the past as tokens
-    (full), instead of memories."""
+    (full), instead of memories; or to read memories as the paper does, by one linear map to one position each."""
     seed: int = 0
     set: tuple[str, ...] = ()
     """Override fields of the recipe (memlm recipe reader shows them), as path.to.field=value."""
@@ -65,7 +68,7 @@ class Adapt(ReadsText):
         from memlm.training.train import train
 
         corpus = self.corpus(self.text) if self.text else None
-        names = ("source", "ratios", "num_tokens", "batch_rows", "begin_with", "teacher", "seed")
+        names = ("source", "ratios", "lora_rank", "num_tokens", "batch_rows", "begin_with", "teacher", "seed")
         options = {name: getattr(self, name) for name in names}
         recipe = recipe_of(self.model, self.encoder, corpus, arm=self.arm, **options).with_values(self.set)
         prepared = prepare(recipe.data)
@@ -115,10 +118,9 @@ class ReadsMemories(UsesModel, ReadsText):
     def reading(self, reader: "TextMemoryReader", pasts: "list[Past]") -> dict[str, Any]:
         """How memories are read, as arguments of a reader's methods."""
         ratio = reader.fitting_ratio(pasts) if self.ratio is None else self.ratio
-        expand = 0 if reader.config.source == "vector" else self.expand
         if not any(len(past.vectors) for past in pasts):
             self.say("there are no memories to read: the language model goes on without them", aside=True)
-        return {"ratio": ratio, "expand": expand, "by": self.by}
+        return {"ratio": ratio, "expand": self.expand, "by": self.by}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ AS_TOKENS = 1
 """The ratio of one position for each token: the text itself, without an adapter's doing."""
 MAX_RATIO = 16
 
-Source = Literal["text", "vector"]
+Source = Literal["text", "states", "vector"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +63,10 @@ class MemoryReaderConfig(Config):
     begin: tuple[int, ...] = ()
     """Tokens that the language model expects at the beginning, set in training."""
     source: Source = "text"
-    """What positions are made of: the text that the parallel decoder gives back, as tokens of the language model; or
-    the bare vector."""
+    """What positions are made of: the text that the parallel decoder gives back, as tokens of the language model; the
+    parallel decoder's last states, one for each token of a chunk; or the bare vector."""
+    state_dim: int = 0
+    """Width of the parallel decoder's states, where those are read."""
     ratios: tuple[int, ...] = (2, 4, 8, 16, PER_MEMORY)
     """Tokens of the past for each position of the soft prompt; each step draws one of these. 0 is one position for each
     memory, 1 the text itself as tokens; without any, the model reads no memories, only recent tokens."""
@@ -73,14 +75,19 @@ class MemoryReaderConfig(Config):
     positions: Literal["consecutive", "text"] = "consecutive"
     """Position ids: one after another, as other engines count them; or those of the text, as if it were there."""
     hidden_dim: int = 1024
-    """Of the adapter's network."""
+    """Of the adapter's network; 0 for none: a state or a bare vector then becomes an input by one linear map, and a
+    bare vector has a position of its own at every ratio."""
     window: ReadingWindow = field(default_factory=ReadingWindow)
 
     def __post_init__(self) -> None:
-        require_positive(self, "hidden_dim")
+        require(self.hidden_dim >= 0, f"hidden_dim must not be negative, not {self.hidden_dim}")
+        wide = self.source != "states" or self.state_dim > 0
+        require(wide, f"state_dim must be the width of the encoder's parallel decoder, not {self.state_dim}")
         require(0 <= self.recent_share < 1, f"recent_share must lie in [0, 1), not {self.recent_share}")
         unknown = [ratio for ratio in self.ratios if not 0 <= ratio <= MAX_RATIO]
         require(not unknown, f"ratios must lie from 0 (one position a memory) to {MAX_RATIO}, not {unknown[:1]}")
+        learns = self.decoder.lora is not None or bool({*self.ratios} - {AS_TOKENS})
+        require(learns, "without lora and without memories to read there is nothing to train: set one of them")
         longest, chunk_len = self.window.regenerated_tokens, self.shape.chunk_len
         require(longest <= chunk_len, f"regenerated_tokens {longest} are more than a chunk's {chunk_len}")
 
@@ -88,3 +95,8 @@ class MemoryReaderConfig(Config):
     def vocab_size(self) -> int:
         """Token types of the encoder."""
         return self.shape.vocab_size
+
+    @property
+    def unpools(self) -> bool:
+        """Whether a bare vector is first taken apart, into a part for each token of its chunk."""
+        return self.source == "vector" and self.hidden_dim > 0

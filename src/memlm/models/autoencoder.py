@@ -9,7 +9,7 @@ from torch import nn
 
 from memlm import config
 from memlm.nn.linear import linear, to_compute_dtype
-from memlm.nn.mixers import Logits, Mask, Tokens
+from memlm.nn.mixers import Hidden, Logits, Mask, Tokens
 from memlm.nn.pooling import POOLINGS, UNPOOLINGS, MemoryVectors
 from memlm.nn.quantization import quantized
 from memlm.nn.stack import Stack
@@ -77,8 +77,11 @@ class ParallelDecoder(nn.Module):
 
     def forward(self, memory: MemoryVectors) -> Logits:
         """Logits of every position's token."""
-        hidden = to_compute_dtype(self.unpooling(memory) + self.positions)
-        return self.head(self.stack(hidden))
+        return self.head(self.states(memory))
+
+    def states(self, memory: MemoryVectors) -> Hidden:
+        """The stack's last states, one for each token, of which the head makes logits."""
+        return self.stack(to_compute_dtype(self.unpooling(memory) + self.positions))
 
 
 class Regeneration(NamedTuple):

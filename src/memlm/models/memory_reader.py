@@ -1,6 +1,6 @@
 """The memory reader: a pretrained causal language model that reads memories as a soft prompt.
 
-A past text's tokens (or positions of bare vectors) are put in groups, one for each position of the soft prompt. A group
+A past text's tokens (or parts of its memories) are put in groups, one for each position of the soft prompt. A group
 begins as its rarest token's embedding, over the sum of all of its tokens'; a network learns to tell them apart.
 """
 
@@ -26,16 +26,18 @@ _VECTOR_TOKEN_DIM = 32
 
 
 class Groups(NamedTuple):
-    """Units of the past, in groups: a position of the soft prompt each. Units are tokens of the language model, or, of
-    bare vectors, positions of their chunks."""
+    """Units of the past, in groups: a position of the soft prompt each. Units are tokens of the language model, or
+    parts of memories: states or vectors, or what a vector is unpooled to."""
 
     tokens: Int[Tensor, "row unit"]
     group: Int[Tensor, "row unit"]
     """Which group of its row; -1 at the padding."""
     slot: Int[Tensor, "row unit"]
     """Place from the group's end, at most `NUM_SLOTS` - 1."""
-    vectors: Float[Tensor, "row memory slot memory_dim"] | None = None
-    """Of the memories, where they are read bare."""
+    part: Int[Tensor, "row unit"] | None = None
+    """Which of its row's parts a unit is; -1 for a token. None where all units are tokens."""
+    vectors: Float[Tensor, "row memory vector dim"] | None = None
+    """The memories' states or vectors, where those are read."""
 
     @classmethod
     def none(cls, rows: int) -> Self:
@@ -92,26 +94,34 @@ class ReaderBatch(NamedTuple):
 
 class Merger(nn.Module):
     """Groups of vectors → one vector each: half their weighted mean, half their sum, scaled to the size of one; and a
-    two-layer network's correction, which is zero at first. A group of one is its vector, where it has one.
+    two-layer network's correction, which is zero at first for tokens. A token by itself is its vector.
 
     The mean is nearly the rarest token, which a language model reads as it is; the sum holds the others, so that it has
     something to learn to read from the first step on.
     """
 
-    def __init__(self, unit_dim: int, dim: int, hidden_dim: int, *, bare: bool = False) -> None:
-        """`bare` units have no vectors: all there is of them is what the network makes."""
+    def __init__(self, unit_dim: int, dim: int, hidden_dim: int, *, rms: float | None = None) -> None:
+        """`rms` is about that of what the network makes of parts of memories, from the first step on; without a
+        `hidden_dim` there is none."""
         super().__init__()
-        self.bare = bare
+        self.gain, self.corrects = 1.0 if rms is None else rms, hidden_dim > 0
         self.scale = nn.Parameter(torch.ones(NUM_SLOTS, dim))
+        if not self.corrects:
+            return
         self.by_slot = nn.Parameter(torch.randn(NUM_SLOTS, unit_dim, hidden_dim) * unit_dim**-0.5)
         self.size = nn.Embedding(NUM_SLOTS + 1, hidden_dim)
         nn.init.zeros_(self.size.weight)
-        self.out = linear(hidden_dim, dim, gain=0.0)
+        # Where there is nothing but what the network makes, that must not be zero: a language model's norms multiply
+        # the gradient at a position of zeros in each layer, until it overflows.
+        self.out = linear(hidden_dim, dim, gain=0.0 if rms is None else 1.0)
 
     def forward(
         self, embedded: Hidden, units: Hidden, weights: Float[Tensor, "row unit"], past: Groups
     ) -> tuple[Hidden, Mask]:
-        """Vectors [row position dim] and where there are any, of what is averaged and what the network reads."""
+        """Vectors [row position dim] and where there are any, of what is averaged and what the network reads.
+
+        What is averaged is zero where units have no vector.
+        """
         num_rows, num_groups = len(past.group), int(past.group.max()) + 1
         row, unit = (past.group >= 0).nonzero(as_tuple=True)
         place = row * num_groups + past.group[row, unit]
@@ -119,13 +129,17 @@ class Merger(nn.Module):
         size = torch.bincount(place, minlength=num_rows * num_groups)
         share = weight / weight.new_zeros(len(size)).index_add(0, place, weight)[place]
         part = (share + size[place] ** -0.5)[:, None] / 2 * self.scale[slot]
-        begun = embedded.new_zeros(len(size), embedded.shape[-1], dtype=torch.float)
-        begun = begun.index_add(0, place, embedded[row, unit].float() * torch.where(size[place] > 1, part.T, 1).T)
-        hidden = self.size(size.clamp(max=NUM_SLOTS)).float()
-        for number, weight_of in enumerate(self.by_slot):
-            chosen = slot == number
-            hidden = hidden.index_add(0, place[chosen], (units[row, unit][chosen] @ weight_of).float())
-        merged = begun + self.out(F.gelu(hidden)) * ((size > 1) | self.bare)[:, None]
+        merged = embedded.new_zeros(len(size), embedded.shape[-1], dtype=torch.float)
+        merged = merged.index_add(0, place, embedded[row, unit].float() * torch.where(size[place] > 1, part.T, 1).T)
+        if self.corrects:
+            hidden = self.size(size.clamp(max=NUM_SLOTS)).float()
+            for number, weight_of in enumerate(self.by_slot):
+                chosen = slot == number
+                hidden = hidden.index_add(0, place[chosen], (units[row, unit][chosen] @ weight_of).float())
+            corrected = size > 1
+            if past.part is not None:
+                corrected[place[past.part[row, unit] >= 0]] = True
+            merged = merged + self.out(F.gelu(hidden)) * corrected[:, None] * self.gain
         return merged.view(num_rows, num_groups, merged.shape[-1]), (size > 0).view(num_rows, num_groups)
 
 
@@ -153,11 +167,14 @@ class MemoryReader(nn.Module):
         """Nats of each token of the language model by its frequency: a group begins as its rarest token."""
         self.sharpness = nn.Parameter(torch.ones(1))
         self.ask = nn.Parameter(torch.randn(dim) * self.decoder.embedding_rms)
-        bare = cfg.source == "vector"
-        if bare:
-            width = cfg.shape.num_slots * cfg.shape.memory_dim
-            self.unpool = linear(width, cfg.shape.chunk_len * _VECTOR_TOKEN_DIM)
-        self.merger = Merger(_VECTOR_TOKEN_DIM if bare else dim, dim, cfg.hidden_dim, bare=bare)
+        as_text, width = cfg.source == "text", cfg.state_dim if cfg.source == "states" else cfg.shape.memory_dim
+        if cfg.unpools:
+            self.unpool = linear(cfg.shape.num_slots * width, cfg.shape.chunk_len * _VECTOR_TOKEN_DIM)
+        elif not as_text and not cfg.hidden_dim:
+            self.map = linear(width, dim)
+        part_dim = _VECTOR_TOKEN_DIM if cfg.unpools else width
+        rms = None if as_text else self.decoder.embedding_rms
+        self.merger = Merger(dim if as_text else part_dim, dim, cfg.hidden_dim, rms=rms)
 
     def forward(self, batch: ReaderBatch, terms: Sequence[str]) -> Float[Tensor, " term"]:
         """Summed nats of these terms of the loss."""
@@ -183,17 +200,23 @@ class MemoryReader(nn.Module):
             empty = torch.zeros(rows, 0, device=device)
             return self._placed(Context(empty[..., None].expand(-1, -1, self.decoder.dim), empty.bool()), past)
         weights = (self.surprisal[past.tokens] * self.sharpness).exp()
-        if self.config.source == "vector":
-            assert past.vectors is not None
-            units = self.unpool(past.vectors.flatten(2)).unflatten(-1, (-1, _VECTOR_TOKEN_DIM)).flatten(1, 2)
-            embedded = units.new_zeros(*units.shape[:2], self.decoder.dim)
-            weights = torch.ones_like(weights)
-        else:
-            embedded = self.decoder.embed(past.tokens)
+        embedded = self.decoder.embed(past.tokens)
+        if past.part is None or past.vectors is None:
             units = F.layer_norm(embedded.float(), embedded.shape[-1:])
+        else:
+            row, is_part = torch.arange(rows, device=device)[:, None], (past.part >= 0)[..., None]
+            units = self._parts(past.vectors)[row, past.part.clamp_min(0)]
+            weights = torch.where(is_part[..., 0], 1.0, weights)
+            mapped = torch.zeros_like(embedded) if self.config.hidden_dim else self.map(units) * self.merger.gain
+            embedded = torch.where(is_part, mapped, embedded)
         merged, there = self.merger(embedded, units, weights, past)
-        scale = self.decoder.embedding_rms if self.config.source == "vector" else 1.0
-        return self._placed(Context(merged * scale, there), past)
+        return self._placed(Context(merged, there), past)
+
+    def _parts(self, vectors: Float[Tensor, "row memory vector dim"]) -> Float[Tensor, "row part part_dim"]:
+        """Memories in parts: their states or vectors, or what those are unpooled to."""
+        if not self.config.unpools:
+            return vectors.flatten(1, 2)
+        return self.unpool(vectors.flatten(2)).unflatten(-1, (-1, _VECTOR_TOKEN_DIM)).flatten(1, 2)
 
     def _placed(self, context: Context, past: Groups) -> Context:
         """With position ids, if they are the text's: a group's is that of its last unit."""

@@ -6,7 +6,7 @@ from memlm.config import Recipe
 from memlm.recipes.autoencoder import autoencoder, demo, density, english, reference
 from memlm.recipes.causal import causal, retrieval
 from memlm.recipes.memory_model import memory_model
-from memlm.recipes.paper import paper_autoencoder, paper_causal, paper_memory_model
+from memlm.recipes.paper import paper_autoencoder, paper_causal, paper_memory_model, paper_reader
 from memlm.recipes.reader import reader
 
 __all__ = ["RECIPES"]
@@ -24,5 +24,6 @@ RECIPES: Mapping[str, Callable[..., Recipe]] = {
     "memory-model": memory_model,
     "paper-memory-model": paper_memory_model,
     "reader": reader,
+    "paper-reader": paper_reader,
 }
 """Every recipe, by the name it has on the command line."""

@@ -6,6 +6,7 @@ from typing import Literal
 from memlm import config
 from memlm.recipes.autoencoder import reference
 from memlm.recipes.memory_model import memory_model
+from memlm.recipes.reader import arms, reader
 from memlm.recipes.scale import Scale
 
 Corpus = Literal["fineweb-edu", "finemath"]
@@ -124,6 +125,26 @@ def paper_memory_model(
         model=replace(recipe.model, encoder=encoder.model.encoder, pooling=config.LastToken()),
         stages=stages,
     )
+
+
+def paper_reader(
+    model: str = "smollm2",
+    encoder: str = "english",
+    lora_rank: int = 16,
+    num_tokens: int = 256_000,
+    batch_rows: int = 4,
+    seed: int = 0,
+) -> config.MemoryReaderRecipe:
+    """The paper's way to let a pretrained language model read memories, on the budget of `reader`.
+
+    A frozen encoder (`english`: 512 dimensions), one linear map of a vector to the language model's width, one position
+    each, 4 chunks; first it learns to copy chunks, then to predict next tokens too. Without LoRA (rank 0) the map alone
+    is trained. As in `reader`, the last tokens of the past are read as they are.
+
+    Claim: none; the paper shows no results of it. It is here to be compared with `reader`.
+    """
+    ours = reader(model, encoder, lora_rank=lora_rank, num_tokens=num_tokens, batch_rows=batch_rows, seed=seed)
+    return arms(ours)["paper"]
 
 
 def _data(corpus: Corpus) -> config.DataConfig:

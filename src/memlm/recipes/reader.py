@@ -14,8 +14,9 @@ _ROOM_FOR_FACTS = 64
 def reader(
     model: str = "smollm2",
     encoder: str = "english",
-    source: Literal["text", "vector"] = "text",
+    source: Literal["text", "states", "vector"] = "text",
     ratios: tuple[int, ...] = (2, 4, 8, 16, 0),
+    lora_rank: int = 16,
     max_memories: int = 2,
     regenerating_fraction: float = 0.35,
     expanded_fraction: float = 0.2,
@@ -35,8 +36,9 @@ def reader(
     Args:
         model: A causal language model: a folder, a name on the hub, a .gguf file, or smollm2.
         encoder: The autoencoder whose memories are read: a checkpoint folder, or one that ships with memlm.
-        source: Make positions of the text that memories give back, or of their bare vectors.
+        source: Make positions of the text that memories give back, of the states it is read from, or of bare vectors.
         ratios: Tokens of the past for each position; 0 is one position for each memory, 1 the text as tokens.
+        lora_rank: Of the adapters inside the language model; 0 for none, which trains the soft prompt alone.
         max_memories: The most memories of the past.
         regenerating_fraction: Share of the tokens by which it learns first, and only, to give memories back.
         expanded_fraction: Share of steps in which a chunk of the past is read as tokens.
@@ -48,38 +50,58 @@ def reader(
         batch_rows: Texts per step.
         seed: Of everything that is drawn.
     """
-    shape = _shape_of(encoder)
-    stretch = min(config.ReadingWindow.regenerated_tokens, shape.chunk_len)
     window = config.ReadingWindow(
         max_memories=max_memories,
-        regenerated_tokens=stretch,
         expanded_fraction=expanded_fraction,
-        facts_fraction=facts_fraction if shape.chunk_len >= _ROOM_FOR_FACTS else 0.0,
+        facts_fraction=facts_fraction,
         begin_with=begin_with,
         teacher=teacher,
     )
-    model_config = config.MemoryReaderConfig(
-        encoder=encoder,
-        shape=shape,
-        decoder=config.PretrainedDecoder(name=model, lora=config.LoraConfig(rank=16, alpha=32)),
-        source=source,
-        ratios=ratios,
-        window=window,
-    )
     learns = bool(set(ratios) - {config.AS_TOKENS})
     regenerating = round(regenerating_fraction * num_tokens) if learns and begin_with is None else 0
-    divergence, retention = float(teacher is not None), 0.5 * learns
-    weights = config.Weights(causal=1.0, divergence=divergence, retention=retention)
-    parts = [(config.Weights(retention=1.0), regenerating)] if regenerating else []
-    parts.append((weights, num_tokens - regenerating))
+    weights = config.Weights(causal=1.0, divergence=float(teacher is not None), retention=0.5 * learns)
+    parts = [(config.Weights(retention=1.0), regenerating), (weights, num_tokens - regenerating)]
     return config.Recipe(
         name=f"reader of {encoder} for {model}",
         data=config.DataConfig(tokenizer=config.PretrainedTokenizer(name=encoder)),
-        model=model_config,
-        stages=tuple(
-            config.Stage(weights=each, training=_training(number, batch_rows * window.predicted_tokens, seed))
-            for each, number in parts
+        model=_model(model, encoder, lora_rank, source, ratios, window),
+        stages=_stages(parts, batch_rows * window.predicted_tokens, seed),
+    )
+
+
+def _model(
+    model: str,
+    encoder: str,
+    lora_rank: int,
+    source: Literal["text", "states", "vector"],
+    ratios: tuple[int, ...],
+    window: config.ReadingWindow,
+) -> config.MemoryReaderConfig:
+    """A reader of this encoder's memories, on what its chunks have room for."""
+    autoencoder = _config_of(encoder)
+    shape, lora = autoencoder.shape, config.LoraConfig(rank=lora_rank, alpha=2 * lora_rank) if lora_rank else None
+    return config.MemoryReaderConfig(
+        encoder=encoder,
+        shape=shape,
+        decoder=config.PretrainedDecoder(name=model, lora=lora),
+        source=source,
+        state_dim=autoencoder.decoder.dim,
+        ratios=ratios,
+        window=replace(
+            window,
+            regenerated_tokens=min(window.regenerated_tokens, shape.chunk_len),
+            facts_fraction=window.facts_fraction if shape.chunk_len >= _ROOM_FOR_FACTS else 0.0,
+            unread_fraction=window.unread_fraction if lora else 0.0,  # without LoRA it stays itself
         ),
+    )
+
+
+def _stages(parts: list[tuple[config.Weights, int]], batch_tokens: int, seed: int) -> tuple[config.Stage, ...]:
+    """A stage for these weights and numbers of tokens, each that has any."""
+    return tuple(
+        config.Stage(weights=weights, training=_training(num_tokens, batch_tokens, seed))
+        for weights, num_tokens in parts
+        if num_tokens
     )
 
 
@@ -99,10 +121,12 @@ def _training(num_tokens: int, batch_tokens: int, seed: int) -> config.TrainingC
 
 def arms(recipe: config.MemoryReaderRecipe) -> dict[str, config.MemoryReaderRecipe]:
     """What a reader is compared with, with the same LoRA, data and steps: the model that sees recent tokens alone
-    (`last`), and the one that sees all of the past as tokens (`full`)."""
+    (`last`), the one that sees all of the past as tokens (`full`), and the paper's way to read (`paper`)."""
     training = replace(recipe.stages[-1].training, num_tokens=recipe.num_tokens)
     stage = config.Stage(weights=config.Weights(causal=1.0), training=training)
-    return {
+    # Without adapters, these are the language model as it is.
+    texts = {"last": (), "full": (config.AS_TOKENS,)} if recipe.model.decoder.lora else {}
+    as_text = {
         name: replace(
             recipe,
             name=f"{name} of {recipe.name}",
@@ -111,12 +135,30 @@ def arms(recipe: config.MemoryReaderRecipe) -> dict[str, config.MemoryReaderReci
             ),
             stages=(stage,),
         )
-        for name, ratios in (("last", ()), ("full", (config.AS_TOKENS,)))
+        for name, ratios in texts.items()
     }
+    return {**as_text, "paper": _as_paper(recipe)}
 
 
-def _shape_of(encoder: str) -> config.MemoryShape:
-    """The shape of an autoencoder's memories, which its checkpoint says."""
+def _as_paper(recipe: config.MemoryReaderRecipe) -> config.MemoryReaderRecipe:
+    """One linear map of a bare vector, one position each, of 4 chunks; half of the tokens to copy, half for both."""
+    copying = recipe.num_tokens // 2
+    window = replace(recipe.model.window, max_memories=4, expanded_fraction=0.0, begin_with=None, teacher=None)
+    training = replace(recipe.stages[-1].training, num_tokens=copying)
+    both = replace(training, num_tokens=recipe.num_tokens - copying)
+    return replace(
+        recipe,
+        name=f"paper's {recipe.name}",
+        model=replace(recipe.model, source="vector", hidden_dim=0, ratios=(config.PER_MEMORY,), window=window),
+        stages=(
+            config.Stage(weights=config.Weights(retention=1.0), training=training),
+            config.Stage(weights=config.Weights(causal=1.0, retention=1.0), training=both),
+        ),
+    )
+
+
+def _config_of(encoder: str) -> config.AutoencoderConfig:
+    """What an autoencoder's checkpoint says about it."""
     folder = Path(encoder) if Path(encoder).is_dir() else boxed_folder(encoder)
     if folder is None:
         raise ValueError(f"no encoder {encoder!r} here: give a checkpoint folder, or a model that ships with memlm")
@@ -125,7 +167,7 @@ def _shape_of(encoder: str) -> config.MemoryShape:
             f"{folder} is no checkpoint: it has no config.json; of a training run, give its subfolder model"
         )
     try:
-        return config.AutoencoderConfig.read(folder / "config.json").shape
+        return config.AutoencoderConfig.read(folder / "config.json")
     except ValueError as error:
         raise ValueError(
             f"{folder} is no autoencoder of memlm's: give the subfolder model of one's run, or english"

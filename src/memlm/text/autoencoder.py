@@ -18,6 +18,7 @@ from memlm.evaluation.checked import Checked
 from memlm.models.autoencoder import Autoencoder
 from memlm.models.batch import Batch, batch_chunks, encoded
 from memlm.models.decoded import Decoded, Row, decode
+from memlm.nn.pooling import MemoryVectors
 from memlm.runtime.progress import Advance, track
 from memlm.runtime.results import Result
 from memlm.text.memory import Memory, Regenerated
@@ -145,6 +146,15 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
             if advance:  # before the rows: a caller may stop at the last one
                 advance(int(memory.num_tokens[some].sum()))
             yield from rows
+
+    @torch.no_grad()
+    def states(self, vectors: MemoryVectors) -> Float[Tensor, "chunk token dim"]:
+        """What the decoder makes of memories, as `readable` gives them: its last states, before they become logits."""
+        shape, dim = self.config.shape, self.config.decoder.dim
+        found = [torch.zeros(0, shape.chunk_len, dim)]
+        for some in torch.split(vectors, self._batch_size(None)):
+            found.append(self.model.decoder.states(some.to(self.device)).float().cpu())
+        return torch.cat(found)
 
     @property
     def holds_length(self) -> bool:

@@ -74,9 +74,9 @@ def _likelihood(
 def _attention(
     model: MemoryReader, past: Past, prompt: Sequence[int], surprisal: NDArray[np.float64], ratio: int
 ) -> NDArray[np.float64]:
-    """How much the prompt attends to a token of each chunk, over all layers and heads."""
+    """How much the prompt attends to a unit of each chunk, over all layers and heads."""
     hf, device, begin = model.decoder.hf, model.ask.device, len(model.config.begin)
-    layout = past.layout(model.config, surprisal, ratio)
+    layout, chunk = past.layout(model.config, surprisal, ratio), past.units(model.config).chunk
     groups = groups_of([past], model.config, surprisal, ratio).rows(slice(None), device)
     inputs, context = model.inputs(groups, torch.tensor([list(prompt)], device=device), regenerates=False)
     before = hf.config._attn_implementation
@@ -87,10 +87,10 @@ def _attention(
         hf.set_attn_implementation(before)
     end = context.prefix.shape[1]
     received = torch.stack([layer[0, :, end:, begin:end].float().sum((0, 1)) for layer in attentions]).sum(0)
-    # A token has its share of its position's.
+    # A unit has its share of its position's.
     share = received.cpu().double().numpy()[layout.group] / np.bincount(layout.group)[layout.group]
     number = len(past.vectors)
-    return np.bincount(past.chunk, share, minlength=number) / np.bincount(past.chunk, minlength=number).clip(1)
+    return np.bincount(chunk, share, minlength=number) / np.bincount(chunk, minlength=number).clip(1)
 
 
 def _similarity(

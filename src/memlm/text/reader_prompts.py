@@ -23,7 +23,7 @@ from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.expansion import Chooser, choose
 from memlm.text.memory import Memory
 from memlm.text.model import TextModel
-from memlm.text.past import Past, groups_of, past_of
+from memlm.text.past import Past, groups_of, past_of, vectors_of
 from memlm.text.readings import Readings
 
 _DEFAULT_RATIO = 4
@@ -92,10 +92,9 @@ class ReadsMemories(TextModel[MemoryReader, MemoryReaderConfig]):
             if not all(isinstance(past, Past) for past in pasts):
                 raise TypeError(f"expected memories, as reader.encoder.encode makes them, not {type(memory).__name__}")
             return pasts
-        vectors = torch.split(self.encoder.readable(memory).cpu(), list(memory.num_chunks))
-        if self.config.source == "vector":
-            none = np.zeros(0, np.int64)
-            return [Past(none, none, some) for some in vectors]
+        vectors = torch.split(
+            vectors_of(self.encoder.readable(memory), self.encoder, self.config), list(memory.num_chunks)
+        )
         rows = iter([row.tokens for row in self.encoder.rows(memory)])
         return [
             past_of([next(rows) for _ in some], some, self.encoder.tokenizer, self.model_tokenizer) for some in vectors
@@ -130,8 +129,6 @@ class ReadsMemories(TextModel[MemoryReader, MemoryReaderConfig]):
             raise ValueError(f"expand must not be negative, not {budget}")
         if past is None or not budget or ratio == AS_TOKENS:
             return ()
-        if self.config.source == "vector":
-            raise ValueError("a reader of bare vectors does not expand them: it has not their text")
         self.inputs_of([Prompt(list(self.config.begin), past, prompt)], ratio)  # refused before anything is judged
         return choose(self.model, past, prompt, self.surprisal, ratio=ratio, budget=budget, by=by)
 
@@ -142,10 +139,7 @@ class ReadsMemories(TextModel[MemoryReader, MemoryReaderConfig]):
         """
         cfg, learned = self.config, sorted({*self.config.ratios} - {PER_MEMORY})
         pasts = [] if memory is None else self.pasts(memory)
-        bare = cfg.source == "vector"
-        units = max(
-            (len(past.vectors) * cfg.shape.chunk_len if bare else len(past.tokens) for past in pasts), default=0
-        )
+        units = max((len(past.units(cfg).tokens) for past in pasts), default=0)
         most = self.model.decoder.max_positions - room
         ratios = [ratio for ratio in learned if ratio >= _DEFAULT_RATIO] or learned[-1:]
         last = PER_MEMORY if PER_MEMORY in cfg.ratios or not ratios else ratios[-1]

@@ -13,9 +13,8 @@ from memlm.data.chunks import Windows
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.decoded import decode
 from memlm.models.memory_reader import Reading, pad
-from memlm.nn.pooling import MemoryVectors
 from memlm.text.autoencoder import TextAutoencoder
-from memlm.text.past import Past, as_tokens, groups_of, past_of
+from memlm.text.past import Past, Vectors, as_tokens, groups_of, past_of, vectors_of
 
 
 class GivenBack(NamedTuple):
@@ -23,7 +22,8 @@ class GivenBack(NamedTuple):
 
     chunks: list[list[int]]
     """Tokens of the encoder."""
-    vectors: MemoryVectors
+    vectors: Vectors
+    """Or states, whichever are read."""
 
 
 class Continuation(NamedTuple):
@@ -55,7 +55,7 @@ class Readings:
         with torch.no_grad():
             memory = model.encoder(tokens, mask)
         rows = decode(model, memory, None if self.encoder.holds_length else mask.sum(1)).rows()
-        chunks, vectors = [row.tokens for row in rows], memory.cpu()
+        chunks, vectors = [row.tokens for row in rows], vectors_of(memory, self.encoder, self.config)
         starts = range(0, len(chunks), number)
         return [GivenBack(chunks[start : start + number], vectors[start : start + number]) for start in starts]
 
@@ -104,7 +104,9 @@ class Readings:
         for chunks, vectors in found:
             number = int(random.integers(len(chunks)))
             start = int(random.integers(max(1, len(chunks[number]) - length + 1)))
-            pasts.append(self._past([chunks[number][start : start + length]], vectors[number : number + 1]))
+            # Of states, those of the stretch; a bare vector is not cut, for its stretch is all of the chunk.
+            read = vectors[number : number + 1, start : start + length]
+            pasts.append(self._past([chunks[number][start : start + length]], read))
         return pasts
 
     def regenerations(self, pasts: list[Past], ratio: int) -> Reading:
@@ -126,5 +128,5 @@ class Readings:
         past = groups_of(pasts, self.config, self.surprisal, ratio, expanded, evenly=regenerates)
         return Reading(past, pad(texts), pad(scored).bool(), regenerates)
 
-    def _past(self, chunks: list[list[int]], vectors: MemoryVectors) -> Past:
+    def _past(self, chunks: list[list[int]], vectors: Vectors) -> Past:
         return past_of(chunks, vectors, self.encoder.tokenizer, self.model_tokenizer)

@@ -42,11 +42,18 @@ def recipe_of(
     model: str,
     encoder: str,
     corpus: Corpus | None,
-    arm: Literal["reader", "last", "full"] = "reader",
+    arm: Literal["reader", "last", "full", "paper"] = "reader",
     **options: Any,
 ) -> MemoryReaderRecipe:
-    """The recipe of a reader on a corpus, or of what it is compared with (`recipes.reader.arms`)."""
+    """The recipe of a reader on a corpus, or of what it is compared with (`recipes.reader.arms`).
+
+    Raises:
+        ValueError: the arm has nothing to train, as it reads no memories and has no LoRA.
+    """
     recipe = reader_recipe(model, encoder, **options)
     if corpus is not None:
         recipe = replace(recipe, data=replace(recipe.data, corpus=corpus))
-    return recipe if arm == "reader" else arms(recipe)[arm]
+    found = {"reader": recipe, **arms(recipe)}
+    if arm not in found:
+        raise ValueError(f"without LoRA, {arm!r} is the language model as it is, with nothing to train: set lora_rank")
+    return found[arm]

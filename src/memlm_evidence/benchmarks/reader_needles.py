@@ -70,7 +70,7 @@ class Needles:
         """Shares of right answers about pasts of so many of the language model's tokens."""
         questions = self._questions(context, kind)
         with self.readers.computing():
-            chosen = {name: [self._chosen(question, name) for question in questions] for name in self._choosers}
+            chosen = {name: [self._chosen(question, name) for question in questions] for name in CHOOSERS}
             hits = self._hits(questions, {"memories": [()] * len(questions), **chosen})
             base = self._base_hits(questions)
         holders = [self._holders(question) for question in questions]
@@ -92,11 +92,6 @@ class Needles:
             "held": _share([bool(each) for each in holders]),
             "accuracy_base": _share(base),
         }
-
-    @property
-    def _choosers(self) -> Sequence[str]:
-        """Bare vectors cannot be expanded."""
-        return () if self.reader.config.source == "vector" else [*CHOOSERS]
 
     def _questions(self, context: int, kind: str) -> list[Question]:
         reader, (filler, ratio) = self.reader, self.filler
