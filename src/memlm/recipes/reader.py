@@ -29,9 +29,9 @@ def reader(
 ) -> config.MemoryReaderRecipe:
     """An adapter by which a frozen language model reads memories as a soft prompt, at any ratio.
 
-    Claim: past text costs a language model a fraction of its positions. An hour is not enough to show it: SmolLM2-135M
-    then recovers 0.40 of what the text is worth to it at ratio 2, 0.18 at ratio 4, nothing from 8 on.
-    Cost: an hour on one core for 256,000 tokens with SmolLM2-135M.
+    Claim: past text costs a language model a fraction of its positions. With a teacher, SmolLM2-135M recovers 0.87 of
+    what the past's text is worth to it at ratio 2, 0.66 at 4 and 0.52 at 8, on text of the kind that it was trained on.
+    Cost: two hours on one core for 256,000 tokens with SmolLM2-135M and a teacher; without, an hour.
 
     Args:
         model: A causal language model: a folder, a name on the hub, a .gguf file, or smollm2.
