@@ -9,6 +9,7 @@ model.regenerate(memory)                           # → the text, from the vect
 model.evaluate(["Call me Ishmael. ..."])           # → token accuracy, retained bits, ...
 
 memlm.probe("minilm", texts, chunk_lens=(16, 32))  # how much of a text do any encoder's embeddings hold?
+memlm.invert(vectors, "minilm", chunk_len=16)      # → the texts, by search
 
 reader = memlm.adapt("smollm2", folder="runs/smollm2")  # a language model learns to read memories
 reader.generate(memory, "It begins with", max_new_tokens=40)
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from memlm.probing.inversion.invert import invert
     from memlm.probing.probe import probe
     from memlm.store.file import MemoryFile, MemorySession
     from memlm.text.autoencoder import TextAutoencoder
@@ -44,6 +46,7 @@ __all__ = [
     "TextMemoryModel",
     "TextMemoryReader",
     "adapt",
+    "invert",
     "load",
     "load_reader",
     "probe",
@@ -96,6 +99,7 @@ _HOMES = {
     "TextAutoencoder": "text.autoencoder",
     "TextMemoryModel": "text.memory_model",
     "probe": "probing.probe",
+    "invert": "probing.inversion.invert",
 }
 
 _MOVED = {"settle": "memlm_evidence.settle"}

@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, str] = {
     "remember": "memlm.cli.memory:Remember",
     "recall": "memlm.cli.memory:Recall",
     "inspect": "memlm.cli.memory:Inspect",
+    "invert": "memlm.cli.invert:Invert",
 }
 """The library's own commands: name → module:class."""
 PLUGINS = "memlm.commands"

@@ -40,6 +40,8 @@ class FrozenEncoder(ABC):
     """The input embedding of every token."""
     default_view: View
     """The embedding that the model was made to give."""
+    max_len: int
+    """Longest text it reads, in tokens, special tokens not counted in."""
 
     @abstractmethod
     def resolve(self, view: View, chunk_len: int) -> View:
@@ -69,7 +71,7 @@ class MemoryEncoder(FrozenEncoder):
         self.encoder, self.tokenizer, self.name = encoder.eval(), tokenizer, name
         self.fingerprint = encoder.fingerprint(tokenizer.fingerprint)
         self.token_table = encoder.embed.weight.detach()
-        self.default_view = View(len(encoder.stack.blocks), "memory")
+        self.default_view, self.max_len = View(len(encoder.stack.blocks), "memory"), encoder.shape.chunk_len
 
     def resolve(self, view: View, chunk_len: int) -> View:
         """The memory, whatever layer is asked for; no other pooling, and no longer chunks than it was made for."""

@@ -1,0 +1,1 @@
+"""From embeddings back to texts, by search."""

@@ -1,0 +1,235 @@
+"""`memlm.invert`: from embeddings back to texts, and how like they are to the originals."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from memlm.config import AutoencoderConfig
+from memlm.models.load_pretrained import tokenizer_of
+from memlm.probing.encoders import FrozenEncoder, load_encoder
+from memlm.probing.inversion.beams import Beam
+from memlm.probing.inversion.embedder import Embedder, Ids, LocalEmbedder
+from memlm.probing.inversion.endpoint import EndpointEmbedder
+from memlm.probing.inversion.language import Language
+from memlm.probing.inversion.readout import Readout
+from memlm.probing.inversion.results import InvertedText
+from memlm.probing.inversion.search import SAME, Search
+from memlm.runtime.progress import console, track
+from memlm.text.autoencoder import TextAutoencoder
+from memlm.text.checkpoint_folder import config_class
+from memlm.text.model import default_device
+
+Vectors = Float[np.ndarray, "text dim"] | Float[Tensor, "text dim"]
+_UNLIKE = 0.6
+"""Of so low a cosine no text is, whose embedding is the encoder's."""
+
+
+def invert(
+    vectors: Vectors,
+    encoder: str | Path | FrozenEncoder | Embedder,
+    *,
+    chunk_len: int | None = None,
+    encodings: int = 20_000,
+    language_model: str = "smollm2",
+    endpoint_model: str = "",
+    black_box: bool = False,
+    seed: int = 0,
+    cache: Path | None = None,
+    quiet: bool = True,
+) -> list[InvertedText]:
+    """Find texts that an encoder embeds as these vectors.
+
+    A memlm autoencoder's own decoder gives its texts back. For any other encoder texts are searched for: all that is
+    asked of it is embeddings. Words are read off a vector by a linear map, fitted once for each encoder (some minutes,
+    kept in the cache); beams of a language model make texts of them, which are then changed, encoded again, and kept
+    where they come closer and are good English.
+
+    Args:
+        vectors: embeddings [text dim], of any length; memories as well.
+        encoder: any that `memlm.probe` reads, or the address of an endpoint in OpenAI's form (http://..., key in
+            OPENAI_API_KEY).
+        chunk_len: how many tokens each text has, if that is known; then only such texts are tried.
+        encodings: texts that may be embedded for each vector.
+        language_model: a causal language model of the texts' language.
+        endpoint_model: the name of the endpoint's model.
+        black_box: search, even for a memlm autoencoder's memories.
+        seed: of the search.
+        cache: folder for what is fitted once, and for an endpoint's answers.
+        quiet: no progress on standard error.
+
+    Raises:
+        ValueError: vectors of another dimension, NaN or zero; no such encoder; texts that are too long for it; an
+            endpoint that does not answer.
+    """
+    if encodings <= 0:
+        raise ValueError(f"encodings must be positive, not {encodings}")
+    inverter = Inverter.of(
+        encoder, language_model, endpoint_model=endpoint_model, black_box=black_box, cache=cache, quiet=quiet
+    )
+    return inverter.invert(vectors, chunk_len=chunk_len, encodings=encodings, seed=seed, quiet=quiet)
+
+
+@dataclass(kw_only=True)
+class Inverter:
+    """An encoder with all that inverting it takes, loaded once for any number of vectors."""
+
+    embedder: Embedder
+    autoencoder: TextAutoencoder | None
+    """Whose memories these are: then nothing is searched for."""
+    language_model: str
+    cache: Path | None = None
+    prepared_encodings: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        encoder: str | Path | FrozenEncoder | Embedder,
+        language_model: str = "smollm2",
+        *,
+        endpoint_model: str = "",
+        black_box: bool = False,
+        cache: Path | None = None,
+        quiet: bool = True,
+    ) -> Self:
+        """Of an encoder, as `invert` takes it; with its errors."""
+        own = None
+        if isinstance(encoder, Embedder):
+            embedder = encoder
+        elif isinstance(encoder, FrozenEncoder):
+            embedder = LocalEmbedder(encoder)
+        elif str(encoder).startswith(("http://", "https://")):
+            embedder = EndpointEmbedder(str(encoder), endpoint_model, tokenizer_of(language_model), cache=cache)
+        else:
+            if config_class(encoder) is AutoencoderConfig and not black_box:
+                own = TextAutoencoder.from_pretrained(encoder)
+            embedder = LocalEmbedder(load_encoder(encoder))
+        return cls(embedder=embedder, autoencoder=own, language_model=language_model, cache=cache)
+
+    def invert(
+        self, vectors: Vectors, *, chunk_len: int | None, encodings: int, seed: int, quiet: bool
+    ) -> list[InvertedText]:
+        """One text for each vector."""
+        if chunk_len is not None and not 0 < chunk_len <= self.embedder.max_len:
+            raise ValueError(
+                f"{self.embedder.name} reads texts of 1 to {self.embedder.max_len} tokens, not {chunk_len}"
+            )
+        targets = self._checked(vectors, quiet=quiet)
+        find = self._decode if self.autoencoder else self._search(chunk_len, encodings, seed, quiet=quiet)
+        found: list[InvertedText] = []
+        with track("Inverting", total=len(targets) * (chunk_len or 1), unit="tokens", quiet=quiet) as advance:
+            for target in targets:
+                begin, spent = time.monotonic(), self.embedder.num_encodings
+                text = find(target)
+                (vector,) = self.embedder.embed([tokens_of(self.embedder, text)])
+                cosine = float(vector @ target)
+                found.append(
+                    InvertedText(
+                        text=text,
+                        cosine=cosine,
+                        found=cosine >= SAME,
+                        encodings=self.embedder.num_encodings - spent,
+                        seconds=time.monotonic() - begin,
+                    )
+                )
+                advance(chunk_len or 1, note=f"cosine {np.mean([each.cosine for each in found]):.3f}")
+        if all(each.cosine < _UNLIKE for each in found):
+            _note(f"no text comes near any of these vectors: are they of {self.embedder.name}?", quiet=quiet)
+        return found
+
+    def _checked(self, vectors: Any, *, quiet: bool) -> Float[Tensor, "text dim"]:
+        """The vectors as rows of length 1."""
+        given = torch.as_tensor(vectors).detach().cpu().float()
+        rows = given.flatten(1) if given.ndim > 1 else given[None]
+        (own,) = self.embedder.embed([tokens_of(self.embedder, "a")])
+        if given.ndim == 0 or not len(rows) or rows.shape[1] != len(own):
+            raise ValueError(
+                f"{self.embedder.name} makes vectors of {len(own)} dimensions, and these are {list(given.shape)}: give "
+                f"[text {len(own)}], made by this encoder"
+            )
+        if (broken := ~rows.isfinite().all(1)).any():
+            raise ValueError(f"vector {int(broken.nonzero()[0])} holds NaN or infinity; leave it out")
+        lengths = rows.norm(dim=1)
+        if (lengths == 0).any():
+            raise ValueError(f"vector {int((lengths == 0).nonzero()[0])} is zero: no text has it; leave it out")
+        if not self.autoencoder and ((lengths - 1).abs() > 0.01).any():
+            _note("the vectors are not of length 1; what is compared is their direction", quiet=quiet)
+        return F.normalize(rows, dim=1)
+
+    def _decode(self, target: Float[Tensor, " dim"]) -> str:
+        assert self.autoencoder is not None
+        return str(self.autoencoder.regenerate(target[None])[0])
+
+    def _search(
+        self, chunk_len: int | None, encodings: int, seed: int, *, quiet: bool
+    ) -> Callable[[Float[Tensor, " dim"]], str]:
+        """How a text is searched for."""
+        embedder = self.embedder
+        language = Language(self.language_model, embedder.tokenizer, device=default_device())
+        before = embedder.num_encodings
+        readout = Readout.of(embedder, language.pieces, cache=self.cache, quiet=quiet)
+        self.prepared_encodings = embedder.num_encodings - before
+
+        def find(target: Float[Tensor, " dim"]) -> str:
+            spent = embedder.num_encodings
+            words = readout.words(target)
+            beam = Beam(embedder=embedder, language=language, words=words, budget=encodings // 4)
+            starts = beam.texts(target, chunk_len) or [tuple(words.topk(chunk_len or 8).indices.tolist())]
+            left = encodings - (embedder.num_encodings - spent)
+            search = Search(
+                embedder=embedder,
+                language=language,
+                readout=readout,
+                target=target,
+                length=chunk_len,
+                budget=left,
+                seed=seed,
+            )
+            return embedder.tokenizer.decode(search.run(starts).text).strip()
+
+        return find
+
+
+def pieces_of(embedder: Embedder, texts: Sequence[str], chunk_len: int, number: int, seed: int = 0) -> list[str]:
+    """Pieces of so many tokens that begin with a word, from all over some texts, and come back from their tokens.
+
+    Raises:
+        ValueError: there is none in the texts.
+    """
+    rng, made = np.random.default_rng(seed), list[str]()
+    written = [" ".join(text.split()) for text in texts]
+    starts = [(row, at) for row, text in enumerate(written) for at in _beginnings(text)]
+    for place in rng.permutation(len(starts)).tolist():
+        row, at = starts[place]
+        text = written[row][at : at + 20 * chunk_len + 20]
+        ids, begins = embedder.tokenizer.encode_placed(text)
+        if len(ids) <= chunk_len:
+            continue
+        piece = text[: begins[chunk_len]].strip()
+        if len(embedder.tokenizer.encode(piece)) == chunk_len:
+            made.append(piece)
+        if len(made) == number:
+            break
+    if not made:
+        raise ValueError(f"the text has no piece of {chunk_len} tokens; give more text, or a smaller chunk_len")
+    return made
+
+
+def _beginnings(text: str) -> Iterator[int]:
+    return (at for at in range(len(text)) if text[at] != " " and (at == 0 or text[at - 1] == " "))
+
+
+def _note(text: str, *, quiet: bool) -> None:
+    console(stderr=True, quiet=quiet).print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def tokens_of(embedder: Embedder, text: str) -> Ids:
+    """A text as the encoder's tokens."""
+    return tuple(embedder.tokenizer.encode(text).tolist())

