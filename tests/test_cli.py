@@ -282,6 +282,7 @@ WRITERS = [
     ["reproduce"],
     *(["reproduce", name] for name in sorted(Reproduce.commands)),
     ["bench", "density"],
+    ["bench", "reader", "reader", "--last", "last", "--full", "full"],
 ]
 
 

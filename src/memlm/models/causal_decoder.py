@@ -268,15 +268,17 @@ def _attention() -> str:
 
 
 def _mask(*args: Any, **options: Any) -> Tensor | None:
-    """Transformers' mask for scaled dot-product attention [row head query key]; each position sees itself at least.
+    """Transformers' mask for scaled dot-product attention [row head query key]; where it is causal, each position sees
+    itself at least.
 
     A masked position before all others would see nothing, of which a GPU's kernels make NaN gradients.
     """
     from transformers.masking_utils import sdpa_mask
 
     mask: Tensor | None = sdpa_mask(*args, **options)
-    if mask is None:
-        return None
+    crosses = getattr(options.get("mask_function"), "__name__", "") == "bidirectional_mask_function"
+    if mask is None or crosses:
+        return mask
     queries, keys = mask.shape[-2:]
     return mask | torch.eye(keys, dtype=torch.bool, device=mask.device)[keys - queries :]
 
