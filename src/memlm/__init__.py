@@ -109,9 +109,12 @@ _MOVED = {"settle": "memlm_evidence.settle"}
 def __getattr__(name: str) -> Any:
     # Loaded on first use: `import memlm` does not import torch.
     if name == "__version__":
-        from memlm.runtime.results import installed_version
+        from importlib import metadata
 
-        return installed_version("memlm")
+        try:
+            return metadata.version("memlm")
+        except metadata.PackageNotFoundError:
+            return "uninstalled"  # sources that are run where they lie
     if name in _HOMES:
         return getattr(importlib.import_module(f"memlm.{_HOMES[name]}"), name)
     if name in _MOVED:

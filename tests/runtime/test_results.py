@@ -1,4 +1,5 @@
 import json
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memlm.runtime.results import Interval, Provenance, Result, installed_version, json_lines, read_json_lines
+from memlm.runtime.results import Interval, Provenance, Result, json_lines, read_json_lines
 
 
 def result() -> Result:
@@ -57,8 +58,14 @@ def test_provenance_says_what_made_it() -> None:
     assert bool(made.commit) == Path(__file__).parents[2].joinpath(".git").exists()
 
 
-def test_sources_that_are_not_installed_have_a_provenance_too() -> None:
-    assert installed_version("no-such-package") == "uninstalled"
+def test_sources_that_are_not_installed_have_a_provenance_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(package: str) -> str:
+        if package == "memlm":
+            raise metadata.PackageNotFoundError
+        return "1"
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert Provenance.here().memlm == "uninstalled"
 
 
 @given(st.lists(st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=5)), max_size=4), st.data())

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, Self
 
 import pydantic
 
+import memlm
+
 _MAIN = ("token_accuracy", "exact_match", "retained_bits_per_token", "bits_per_byte", "causal_nats_per_token")
 """What the text of a result shows first."""
 _SHOWN = 5
@@ -44,22 +46,14 @@ class Provenance:
         """The provenance of something made now, by this process; `settings` are seed, tokens, dtype and the like."""
         torch = sys.modules.get("torch")  # its threads, where it is loaded
         return Provenance(
-            memlm=installed_version("memlm"),
-            torch=installed_version("torch"),
+            memlm=memlm.__version__,
+            torch=metadata.version("torch"),
             python=platform.python_version(),
             machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
             num_threads=torch.get_num_threads() if torch else len(os.sched_getaffinity(0)),
             commit=_commit(),
             settings=settings,
         )
-
-
-def installed_version(package: str) -> str:
-    """Of an installed package; `uninstalled` for sources that are run where they lie."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "uninstalled"
 
 
 def _commit() -> str:
