@@ -109,12 +109,9 @@ _MOVED = {"settle": "memlm_evidence.settle"}
 def __getattr__(name: str) -> Any:
     # Loaded on first use: `import memlm` does not import torch.
     if name == "__version__":
-        from importlib import metadata
+        from memlm.runtime.wording import installed_version
 
-        try:
-            return metadata.version("memlm")
-        except metadata.PackageNotFoundError:
-            return "uninstalled"  # sources that are run where they lie
+        return installed_version("memlm")
     if name in _HOMES:
         return getattr(importlib.import_module(f"memlm.{_HOMES[name]}"), name)
     if name in _MOVED:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self
 
 import pydantic
 
-import memlm
+from memlm.runtime.wording import installed_version
 
 _MAIN = ("token_accuracy", "exact_match", "retained_bits_per_token", "bits_per_byte", "causal_nats_per_token")
 """What the text of a result shows first."""
@@ -46,7 +46,7 @@ class Provenance:
         """The provenance of something made now, by this process; `settings` are seed, tokens, dtype and the like."""
         torch = sys.modules.get("torch")  # its threads, where it is loaded
         return Provenance(
-            memlm=memlm.__version__,
+            memlm=installed_version("memlm"),
             torch=metadata.version("torch"),
             python=platform.python_version(),
             machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",

@@ -3,6 +3,7 @@
 import math
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
 _DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -110,3 +111,11 @@ def duration(seconds: Any) -> str:
     if seconds < 180:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def installed_version(package: str) -> str:
+    """Of a package; `uninstalled` for sources that are run where they lie."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "uninstalled"
