@@ -190,7 +190,7 @@ def test_a_folder_is_one_presets_and_one_versions(
     with pytest.raises(ValueError, match=r"preset\.json says .*quick.*give another folder"):
         reproduce("standard")
     with monkeypatch.context() as patch:
-        patch.setattr(run, "version", lambda _: "9.9")
+        patch.setattr(run, "installed_version", lambda _: "9.9")
         with pytest.raises(ValueError, match=r"this is .*9\.9"):
             reproduce("quick")
     counted.size = 2  # the preset has changed

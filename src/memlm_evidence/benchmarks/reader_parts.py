@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from memlm.models.autoencoder import weights_fingerprint
 from memlm.models.load_pretrained import load_causal
 from memlm.runtime.cache import digest
 from memlm.runtime.executor import Job, Row
+from memlm.runtime.wording import installed_version
 from memlm_evidence.benchmarks.reader_needles import BUDGET, RATIO, Needles
 from memlm_evidence.benchmarks.reader_rows import Readers, Texts, loss_row, worst_irrelevant
 from memlm_evidence.benchmarks.reader_times import Times
@@ -67,7 +67,7 @@ class Parts:
         memory, last, full, precision = self.readers
         named = {"memory": memory, "last": last, "full": full}
         weights = {name: weights_fingerprint(each.model, str(each.config)) for name, each in named.items()}
-        return {"memlm": version("memlm"), **weights, "precision": precision, "device": memory.device.type}
+        return {"memlm": installed_version("memlm"), **weights, "precision": precision, "device": memory.device.type}
 
     def _job(self, name: str, run: Callable[[], Row], num_tokens: int, **depends: Any) -> Job:
         plan, timed = digest({**self._about, "part": name, **depends}), name.startswith("times-")

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from filelock import FileLock, Timeout
 from memlm.runtime.cache import digest
 from memlm.runtime.executor import Job, Row, run_jobs
 from memlm.runtime.files import atomic_write, make_folder
+from memlm.runtime.wording import installed_version
 from memlm.training.accelerator import is_main_process, world_size
 from memlm_evidence.claims import Claim, ExperimentResult
 from memlm_evidence.experiments.experiment import Experiment
@@ -71,7 +71,7 @@ def reproduce_claims(
 
 def _take(out: Path, preset: str) -> None:
     """Mark the folder as this preset's, by this version."""
-    mark, path = {"preset": preset, "memlm": version("memlm")}, out / "preset.json"
+    mark, path = {"preset": preset, "memlm": installed_version("memlm")}, out / "preset.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else mark
     except ValueError:

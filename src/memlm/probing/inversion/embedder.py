@@ -34,6 +34,10 @@ class Embedder(ABC):
     num_encodings: int = 0
     """Texts embedded so far."""
 
+    def tokens(self, text: str) -> Ids:
+        """A text as token ids."""
+        return tuple(self.tokenizer.encode(text).tolist())
+
     @abstractmethod
     def embed(self, texts: Sequence[Ids], *, exact: bool = True) -> Unit:
         """Embeddings of length 1, on the CPU; without `exact` they may be rounded to some thousandths."""

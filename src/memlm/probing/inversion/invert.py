@@ -16,7 +16,7 @@ from memlm.config import AutoencoderConfig
 from memlm.models.load_pretrained import tokenizer_of
 from memlm.probing.encoders import FrozenEncoder, load_encoder
 from memlm.probing.inversion.beams import Beam
-from memlm.probing.inversion.embedder import Embedder, Ids, LocalEmbedder
+from memlm.probing.inversion.embedder import Embedder, LocalEmbedder
 from memlm.probing.inversion.endpoint import EndpointEmbedder
 from memlm.probing.inversion.language import Language
 from memlm.probing.inversion.readout import Readout
@@ -128,7 +128,7 @@ class Inverter:
             for target in targets:
                 begin, spent = time.monotonic(), self.embedder.num_encodings
                 text = find(target)
-                (vector,) = self.embedder.embed([tokens_of(self.embedder, text)])
+                (vector,) = self.embedder.embed([self.embedder.tokens(text)])
                 cosine = float(vector @ target)
                 found.append(
                     InvertedText(
@@ -148,7 +148,7 @@ class Inverter:
         """The vectors as rows of length 1."""
         given = torch.as_tensor(vectors).detach().cpu().float()
         rows = given.flatten(1) if given.ndim > 1 else given[None]
-        (own,) = self.embedder.embed([tokens_of(self.embedder, "a")])
+        (own,) = self.embedder.embed([self.embedder.tokens("a")])
         if given.ndim == 0 or not len(rows) or rows.shape[1] != len(own):
             raise ValueError(
                 f"{self.embedder.name} makes vectors of {len(own)} dimensions, and these are {list(given.shape)}: give "
@@ -228,8 +228,3 @@ def _beginnings(text: str) -> Iterator[int]:
 
 def _note(text: str, *, quiet: bool) -> None:
     console(stderr=True, quiet=quiet).print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def tokens_of(embedder: Embedder, text: str) -> Ids:
-    """A text as the encoder's tokens."""
-    return tuple(embedder.tokenizer.encode(text).tolist())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from memlm.evaluation.bootstrap import ratio_interval
-from memlm.probing.inversion.invert import Inverter, pieces_of, tokens_of
+from memlm.probing.inversion.invert import Inverter, pieces_of
 from memlm.probing.inversion.likeness import bleu, f1
 from memlm.probing.inversion.results import InversionResult, InvertedText
 from memlm.runtime.results import Interval, Provenance
@@ -37,7 +37,7 @@ def invert_texts(
     """
     embedder = inverter.embedder
     pieces = pieces_of(embedder, texts, chunk_len, max_chunks, seed)
-    vectors = embedder.embed([tokens_of(embedder, piece) for piece in pieces])
+    vectors = embedder.embed([embedder.tokens(piece) for piece in pieces])
     known = chunk_len if length_known else None
     found = inverter.invert(vectors, chunk_len=known, encodings=encodings, seed=seed, quiet=quiet)
     rows = [
@@ -45,7 +45,7 @@ def invert_texts(
             row,
             original=piece,
             f1=f1(row.text, piece),
-            exact=tokens_of(embedder, row.text) == tokens_of(embedder, piece),
+            exact=embedder.tokens(row.text) == embedder.tokens(piece),
             bleu=bleu(row.text, piece),
         )
         for row, piece in zip(found, pieces, strict=True)

@@ -185,7 +185,7 @@ class Search:
         """The tokens that this text, written out, is made of; None if it is too long, empty or of another length."""
         if not text or abs(len(text) - (self.length or len(text))) > _SLACK:
             return None
-        again = tuple(self.embedder.tokenizer.encode(self._text(text)).tolist())
+        again = self.embedder.tokens(self._text(text))
         if self.length is not None and len(again) != self.length:
             return None
         return again if 0 < len(again) <= self.embedder.max_len else None

@@ -7,7 +7,6 @@ near memories come to the rate-distortion limit, and whether what readers find i
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ import torch
 from memlm.runtime.cache import digest
 from memlm.runtime.executor import Job, Row, run_jobs
 from memlm.runtime.results import Provenance
+from memlm.runtime.wording import installed_version
 from memlm_evidence.experiments.non_invertible import NonInvertiblePlan, NonInvertibleResult
 from memlm_evidence.known_sources.calibration import CalibrationRun, calibration_runs
 from memlm_evidence.known_sources.measured import OracleRow
@@ -59,7 +59,7 @@ def run(out: Path, plan: NonInvertiblePlan | None = None, *, quiet: bool = False
 
 def job(run: Run) -> Job:
     """A run as a job; its `repr` says all that its rows depend on."""
-    return Job(name=digest(f"{version('memlm')} {run!r}"), run=partial(_rows, run), num_tokens=run.num_tokens)
+    return Job(name=digest(f"{installed_version('memlm')} {run!r}"), run=partial(_rows, run), num_tokens=run.num_tokens)
 
 
 def _rows(run: Run) -> Row:
