@@ -367,7 +367,8 @@ def test_probing_prints_rows_and_controls_and_writes_a_report(
     memlm: Memlm, model: Path, corpus: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "probe"
-    asked = ["probe", model, "--text", corpus, "--chunk-len", 16, "--steps", 12, "--test-chunks", 60, "--out", out]
+    budget = ["--chunk-len", 16, "--steps", 12, "--test-chunks", 60]
+    asked = ["probe", model, "--text", corpus, "--train-text", corpus, *budget, "--out", out]
     outcome = memlm(*asked, "--json")
     answer = outcome.json()
     (row,) = answer["rows"]
@@ -381,6 +382,11 @@ def test_probing_prints_rows_and_controls_and_writes_a_report(
     again = memlm(*asked, "--json")
     assert again.json()["rows"] == answer["rows"]
     assert "Reading" not in again.err  # what was read before is remembered
+    other = tmp_path / "other.txt"
+    other.write_text("a vector holds the text and the memory reads it " * 400)
+    short = memlm("probe", model, "--text", other, "--train-text", corpus, *budget, "--json")
+    assert short.json()["rows"][0]["num_train_chunks"] == row["num_train_chunks"]
+    assert "Reading" not in short.err  # by the readers that there are
 
 
 def test_what_cannot_be_probed_is_refused(memlm: Memlm, model: Path, text: Path, corpus: str) -> None:

@@ -152,8 +152,16 @@ def embedded(memory_of: Callable[[Chunks], np.ndarray]) -> Splits[np.ndarray]:
     return data().chunks.map(memory_of)
 
 
+def calibrated(
+    reader: Reader, vectors: Splits[np.ndarray], num_steps: int, of: ProbeData | None = None
+) -> TrainedReader:
+    of = of or data()
+    learned = train_reader(of, vectors, codes(), reader, ReadingConfig(num_steps=num_steps), quiet=True)
+    return learned.calibrated(of, vectors.validation, codes())
+
+
 def read(reader: Reader, vectors: Splits[np.ndarray], num_steps: int) -> tuple[TrainedReader, dict[str, object]]:
-    trained = train_reader(data(), vectors, codes(), reader, ReadingConfig(num_steps=num_steps), quiet=True)
+    trained = calibrated(reader, vectors, num_steps)
     values, intervals = trained.measure(data().chunks.test, vectors.test, data().test_bytes)
     assert set(intervals) >= {"token_accuracy", "retained_bits_per_token"}
     return trained, values
@@ -219,6 +227,6 @@ def test_what_stands_in_the_same_place_of_every_text_is_no_memory() -> None:
         part.tokens[:, : LENGTH // 2] = opening
     letters = replace(data(), chunks=parts)
     nothing = constant(embedded(mixed_codes))
-    trained = train_reader(letters, nothing, codes(), PARALLEL, ReadingConfig(num_steps=100), quiet=True)
+    trained = calibrated(PARALLEL, nothing, 100, letters)
     values, _ = trained.measure(letters.numbered.test, nothing.test, letters.test_bytes)
     assert values["retained_bits_per_token"] == pytest.approx(0, abs=0.05)

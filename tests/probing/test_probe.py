@@ -1,5 +1,6 @@
 import json
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from memlm.config import (
 )
 from memlm.models.language_model import LanguageModel
 from memlm.probing import probe as probe_module
+from memlm.probing import texts as texts_module
 from memlm.probing.encoders import FrozenEncoder, MemoryEncoder, StateEncoder
 from memlm.probing.probe import CONTROLS, probe, views_of
 from memlm.probing.results import ProbeResult, ProbeRow, View
@@ -33,9 +35,9 @@ READING = ReadingConfig(num_steps=45, max_chunks=500, test_chunks=60)
 LONGER = replace(READING, num_steps=150, max_chunks=1000)
 
 
-def texts(num_texts: int = 80, num_words: int = 100) -> list[str]:
+def texts(num_texts: int = 80, num_words: int = 100, *, seed: int = 1) -> list[str]:
     """As those of the tiny corpus."""
-    rng, vocabulary = random.Random(1), SENTENCE.split()
+    rng, vocabulary = random.Random(seed), SENTENCE.split()
     return [
         " ".join(f"{rng.choice(vocabulary)}{rng.randrange(10) if rng.random() < 0.2 else ''}" for _ in range(num_words))
         for _ in range(num_texts)
@@ -81,7 +83,8 @@ def run(encoder: StateEncoder, cache: Path) -> Callable[..., ProbeResult]:
         of: FrozenEncoder | str | Path = encoder, of_texts: list[str] | None = None, **settings: Any
     ) -> ProbeResult:
         cfg = ProbeConfig(**{"chunk_lens": (LENGTH,), "reading": READING, "controls": False, **settings})
-        return probe(of, of_texts or texts(), cfg=cfg, cache=cache)
+        of_texts = of_texts or texts()
+        return probe(of, of_texts, train_texts=of_texts, cfg=cfg, cache=cache)
 
     return probed
 
@@ -105,7 +108,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("this has been done before")
 
-    for name in ("embed_chunks", "train_reader", "autoencoder_memories"):
+    for name in ("embed_chunks", "train_reader", "train_autoencoder"):
         monkeypatch.setattr(probe_module, name, refuse)
 
 
@@ -251,9 +254,130 @@ def test_another_encoder_is_work(run: Callable[..., ProbeResult], encoder: State
 
 def test_a_seed_repeats_itself_wherever_it_is_run(complete: ProbeResult, encoder: StateEncoder, tmp_path: Path) -> None:
     cfg = ProbeConfig(chunk_lens=(LENGTH,), reading=READING, controls=False)
-    again = probe(encoder, list(reversed(texts())), cfg=cfg, cache=tmp_path)
+    other = list(reversed(texts()))
+    again = probe(encoder, other, train_texts=other, cfg=cfg, cache=tmp_path)
     assert again.rows[0].nats_per_token == pytest.approx(complete.rows[0].nats_per_token, rel=1e-3)
     assert again.rows[0].num_documents == complete.rows[0].num_documents
+
+
+# --- readers that are kept ---
+
+
+@pytest.fixture(scope="module")
+def ask(encoder: StateEncoder, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ProbeResult]:
+    """A probe of texts by readers that have learned from other texts, and are kept."""
+    kept = tmp_path_factory.mktemp("kept")
+
+    def probed(of_texts: list[str], *, of: FrozenEncoder = encoder, cache: Path = kept, **settings: Any) -> ProbeResult:
+        settings = {"chunk_lens": (LENGTH,), "layers": (1,), "poolings": ("all",), "reading": READING, **settings}
+        learned = settings.pop("train_texts", texts())
+        return probe(of, of_texts, train_texts=learned, cfg=ProbeConfig(**settings), cache=cache)
+
+    return probed
+
+
+@pytest.fixture(scope="module")
+def asked(ask: Callable[..., ProbeResult]) -> ProbeResult:
+    """The first text, with all controls."""
+    return ask(texts(20, seed=2))
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing may be trained."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("this has been learned before")
+
+    for name in ("train_reader", "train_autoencoder"):
+        monkeypatch.setattr(probe_module, name, refuse)
+
+
+def test_a_text_is_read_by_readers_that_have_learned_from_others(asked: ProbeResult) -> None:
+    (found,) = asked.rows
+    assert found.token_accuracy > 0.7
+    assert found.num_chunks == 60
+    assert found.num_train_chunks == 500  # all of them other texts'
+    for name in ("shuffled", "constant"):
+        low, high = asked.controls[name].intervals["retained_bits_per_token"]
+        assert low <= 0 <= high
+    assert asked.controls["positive"].retained_fraction > 0.5
+
+
+@pytest.mark.usefixtures("asked", "no_training")
+def test_a_second_text_is_read_without_training(ask: Callable[..., ProbeResult]) -> None:
+    again = ask(texts(20, seed=3))
+    assert {row.num_chunks for row in (*again.rows, *again.control_rows)} == {60}
+    assert again.controls["positive"].retained_fraction > 0.5
+
+
+def test_a_kept_reader_reads_as_one_that_was_just_trained(ask: Callable[..., ProbeResult], tmp_path: Path) -> None:
+    other = texts(20, seed=3)
+    kept, fresh = ask(other, controls=False), ask(other, controls=False, cache=tmp_path)
+    assert kept.rows == fresh.rows
+
+
+@pytest.mark.usefixtures("asked", "no_training")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"seeds": (1,)},
+        {"readers": ("linear",)},
+        {"noise": (1.0,)},
+        {"layers": (2,)},
+        {"reading": replace(READING, num_steps=46)},
+        {"reading": replace(READING, batch_chunks=16)},
+        {"chunk_lens": (LENGTH + 1,)},
+        {"train_texts": texts(70)},
+    ],
+    ids=str,
+)
+def test_any_other_reader_has_to_learn(settings: dict[str, Any], ask: Callable[..., ProbeResult]) -> None:
+    with pytest.raises(AssertionError, match="learned before"):
+        ask(texts(20, seed=4), controls=False, **settings)
+
+
+@pytest.mark.usefixtures("asked", "no_training")
+def test_a_reader_is_one_encoders(ask: Callable[..., ProbeResult], encoder: StateEncoder) -> None:
+    with pytest.raises(AssertionError, match="learned before"):
+        ask(texts(20, seed=4), controls=False, of=encoder.untrained(5))
+
+
+def test_a_damaged_reader_learns_again_with_a_word(ask: Callable[..., ProbeResult], tmp_path: Path) -> None:
+    other = texts(20, seed=3)
+    first = ask(other, controls=False, cache=tmp_path)
+    shutil.rmtree(tmp_path / "probes")  # the answers
+    (kept,) = (tmp_path / "readers").glob("*.safetensors")
+    kept.write_bytes(kept.read_bytes()[:-100])
+    with pytest.warns(UserWarning, match=rf"{kept} is damaged .*made again"):
+        assert ask(other, controls=False, cache=tmp_path).rows == first.rows
+
+
+def test_readers_learn_further_from_a_long_text(
+    ask: Callable[..., ProbeResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A kind of text that the readers have not seen.
+    own = [" ".join(reversed(one.upper().split())) for one in texts(80, seed=5)]
+    (only_tested,) = ask(own, controls=False).rows
+    monkeypatch.setattr(texts_module, "_ENOUGH_BYTES", 10_000)
+    (learned,) = ask(own, controls=False).rows
+    assert learned.num_train_chunks > only_tested.num_train_chunks
+    assert learned.nats_per_token < only_tested.nats_per_token - 0.2
+    assert learned.token_accuracy > only_tested.token_accuracy
+
+
+def test_text_of_another_kind_holds_tokens_that_no_reader_has_seen(ask: Callable[..., ProbeResult]) -> None:
+    (found,) = ask([one.upper().replace("E", "é") for one in texts(20, seed=5)], controls=False).rows
+    assert found.vocab_size > ask(texts(20, seed=3), controls=False).rows[0].vocab_size
+
+
+@pytest.mark.usefixtures("no_training")
+def test_how_much_text_is_needed_is_said_before_anything_is_done(ask: Callable[..., ProbeResult]) -> None:
+    with (
+        pytest.warns(UserWarning, match=r"controls may stay undecided.*give about [\d,]+ bytes"),
+        pytest.raises(AssertionError, match="learned before"),
+    ):
+        ask(texts(6, 60, seed=6), seeds=(7,), reading=replace(READING, test_chunks=1000))
 
 
 # --- encoders and readers ---
@@ -383,7 +507,7 @@ def test_texts_are_a_list_with_enough_in_it(encoder: StateEncoder, tmp_path: Pat
     with pytest.raises(ValueError, match="not one string"):
         probe(encoder, texts()[0], cache=tmp_path)
     with pytest.raises(ValueError, match="too little text for chunks of 16 tokens"):
-        probe(encoder, texts(4), cache=tmp_path)
+        probe(encoder, texts(4, 20), cache=tmp_path)
     with pytest.raises(ValueError, match="too little text"):
         probe(encoder, [], cache=tmp_path)
     with pytest.raises(ValueError, match="lone surrogate"):

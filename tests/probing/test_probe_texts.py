@@ -1,6 +1,7 @@
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from memlm.config import ReadingConfig
 from memlm.data.chunks import Chunks
 from memlm.data.documents import Document
 from memlm.data.tokenizer import Tokenizer
+from memlm.probing import texts as texts_module
 from memlm.probing.texts import MIN_TEST_CHUNKS, MIN_TRAIN_CHUNKS, ProbeData, ProbeTexts, Splits
 
 EVERYTHING = ReadingConfig(num_steps=10**6, max_chunks=10**6, test_chunks=10**6)
@@ -152,6 +154,74 @@ def test_characters_of_several_bytes_survive_the_cutting() -> None:
     assert "\ufffd" not in tokenizer.decode(tokenizer.encode(long))
     pieces = [part.tokens[part.document == number] for part in data.chunks for number in np.unique(part.document)]
     assert len(pieces) > 50
+
+
+# --- other text to learn from ---
+
+
+def after(tokenizer: Tokenizer, own: Sequence[str], learned: Sequence[str]) -> ProbeData:
+    """Chunks of a text that is read after another."""
+    read = texts_after(tokenizer, own, learned)
+    assert read.before is not None
+    data, before = (of.split_into_chunks(40, EVERYTHING) for of in (read, read.before))
+    return replace(data, before=before)
+
+
+def texts_after(tokenizer: Tokenizer, own: Sequence[str], learned: Sequence[str]) -> ProbeTexts:
+    return ProbeTexts(tokenizer, documents(own), 0.15, before=ProbeTexts(tokenizer, documents(learned), 0.15))
+
+
+def own_texts(number: int = 40) -> list[str]:
+    return [text(1000 + seed, 150) for seed in range(number)]
+
+
+def test_a_short_text_is_only_measured_on(tokenizer: Tokenizer) -> None:
+    data = after(tokenizer, own_texts(), texts())
+    train, validation, test = (set(sources(tokenizer, part, own_texts())) for part in data.chunks)
+    assert (len(train), len(validation), len(test)) == (0, 10, 30)
+    assert not validation & test
+    assert data.before is not None
+    np.testing.assert_array_equal(data.learned_tokens, data.before.numbered.train.tokens)
+
+
+def test_a_long_text_is_learned_from_too(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts_module, "_ENOUGH_BYTES", 20_000)
+    data = after(tokenizer, own_texts(), texts())
+    train, validation, test = (set(sources(tokenizer, part, own_texts())) for part in data.chunks)
+    assert (len(train), len(validation), len(test)) == (32, 2, 6)
+    assert data.before is not None
+    assert len(data.learned_tokens) == len(data.before.learned_tokens) + len(data.chunks.train.tokens)
+
+
+def test_what_is_learned_does_not_depend_on_what_is_measured(tokenizer: Tokenizer) -> None:
+    for chars in ("ßx y", "Qz 漢"):
+        data = after(tokenizer, [chars * 4000], texts())
+        assert data.before is not None
+        known = data.before.learned_types
+        assert data.before.learned_digest == gather(tokenizer, documents(texts()), 40, EVERYTHING).learned_digest
+        np.testing.assert_array_equal(data.types[: len(known)], known)
+        assert len(data.types) > len(known)
+        np.testing.assert_array_equal(data.types[data.numbered.test.tokens], data.chunks.test.tokens)
+
+
+def test_copies_of_what_is_learned_are_not_measured_on(tokenizer: Tokenizer) -> None:
+    with pytest.warns(UserWarning, match="20 of 60 pieces of the text are in the text that readers learn from"):
+        data = after(tokenizer, own_texts() + [one.replace(" ", "\n") for one in texts(20)], texts())
+    assert {source for part in data.chunks for source in sources(tokenizer, part, own_texts())} == set(range(40))
+    with pytest.raises(ValueError, match="all of this text is in the text that readers learn from"):
+        after(tokenizer, texts(30), texts())
+
+
+def test_too_few_chunks_to_decide_anything_are_named_with_how_much_is_enough(tokenizer: Tokenizer) -> None:
+    def doubts(own: Sequence[str]) -> str | None:
+        read = texts_after(tokenizer, own, texts())
+        return read.doubts(read.split_into_chunks(40, EVERYTHING), EVERYTHING)
+
+    few = doubts(own_texts(5))
+    assert few is not None
+    assert "controls may stay undecided: chunks of 40 tokens" in few
+    (needed,) = re.findall(r"give about ([\d,]+) bytes", few)
+    assert doubts(own_texts(1 + int(needed.replace(",", "")) // min(map(len, own_texts())))) is None
 
 
 # --- too little ---

@@ -92,7 +92,7 @@ Degradation = Annotated[Quantization | Noise, pydantic.Discriminator("kind")]
 class ReadingConfig(Config):
     """The budget of reading, the same for every encoder."""
 
-    num_steps: Annotated[int, tyro.conf.arg(name="steps")] = 1000
+    num_steps: Annotated[int, tyro.conf.arg(name="steps")] = 600
     """Optimizer steps that a reader is trained for."""
     max_chunks: int = 50_000
     """Embed at most this many training chunks."""

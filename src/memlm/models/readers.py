@@ -33,9 +33,13 @@ class CodeHead(nn.Module):
 
     def __init__(self, codes: Float[Tensor, "vocab code"], log_probs: Float[Tensor, " vocab"], dim: int) -> None:
         super().__init__()
-        self.register_buffer("codes", codes)
-        self.register_buffer("log_probs", log_probs)
+        self.register_buffer("codes", codes, persistent=False)
+        self.register_buffer("log_probs", log_probs, persistent=False)
         self.project = linear(dim, codes.shape[1], gain=0.0)
+
+    def choose_from(self, codes: Float[Tensor, "vocab code"], log_probs: Float[Tensor, " vocab"]) -> None:
+        """Choose from other tokens from now on: nothing that is learned depends on which there are."""
+        self.codes, self.log_probs = codes, log_probs
 
     def forward(self, hidden: Hidden) -> Logits:
         """Logits of every position's token."""
@@ -151,4 +155,4 @@ def build_reader(
 
 def token_dim(chunk_len: int) -> int:
     """Dimensions that each position gets of the embedding: more where there are few positions."""
-    return min(64, max(16, 2048 // chunk_len))
+    return min(64, max(16, 1024 // chunk_len))

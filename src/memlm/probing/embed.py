@@ -24,6 +24,8 @@ from memlm.runtime.progress import Advance, track
 _BATCH_TOKENS = 4096
 
 Vectors = Float[np.ndarray, "chunk slot dim"]
+NO_VECTORS: Vectors = np.zeros((0, 1, 1), np.float32)
+"""Of no chunks."""
 
 
 def embed_chunks(

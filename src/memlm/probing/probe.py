@@ -3,6 +3,7 @@
 For each combination of view, reader, degradation and seed a reader is trained and measured, and so for each control.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -21,18 +22,19 @@ from memlm.data.chunks import Chunks
 from memlm.data.corpus import read_documents
 from memlm.data.documents import Document
 from memlm.models.batch import batches
-from memlm.probing.controls import autoencoder_memories, constant, shuffled
-from memlm.probing.embed import Vectors, embed_chunks
+from memlm.probing.controls import CodeAutoencoder, constant, shuffled, train_autoencoder, untrained_autoencoder
+from memlm.probing.embed import NO_VECTORS, Vectors, embed_chunks
 from memlm.probing.encoders import FrozenEncoder, load_encoder
 from memlm.probing.results import Baselines, ProbeResult, ProbeRow, View
 from memlm.probing.texts import ProbeData, ProbeTexts, Splits
-from memlm.probing.trained_reader import TrainedReader, codes_of, train_reader
+from memlm.probing.trained_reader import LearnedReader, TrainedReader, codes_of, train_reader
 from memlm.probing.transform import Transform
-from memlm.runtime.cache import Cache
+from memlm.runtime.cache import Arrays, Cache
 from memlm.runtime.results import Provenance
 
 CONTROLS = ("untrained", "shuffled", "constant", "random_tokens", "positive")
-_FORMAT = 7
+_FORMAT = 8
+"""Of what is remembered; one more whenever a reader would learn or be measured otherwise."""
 _LM_BATCH = 64
 
 
@@ -40,6 +42,7 @@ def probe(
     encoder: str | Path | FrozenEncoder,
     texts: Sequence[str] | None = None,
     *,
+    train_texts: Sequence[str] | None = None,
     cfg: ProbeConfig | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
     cache: Path | None = None,
@@ -48,9 +51,10 @@ def probe(
 ) -> ProbeResult:
     """Measure how much of a text an encoder's embeddings hold.
 
-    The encoder is frozen and embeds the texts once; readers are trained to regenerate them from the embeddings alone,
-    and measured on held-out documents. What has been embedded or read before is taken from the cache, so that an
-    interrupted probe goes on where it was.
+    The encoder is frozen and embeds the texts once. Readers are trained to regenerate other texts from the embeddings
+    alone, and measured on these; if these are long (2 MB or more), readers are trained further on a part of them first.
+    What has been embedded or read before and the readers are taken from the cache, so that an interrupted probe goes on
+    where it was, and another text takes about a minute.
 
     ```python
     memlm.probe("minilm", texts, chunk_lens=(16, 32)).rows
@@ -59,6 +63,8 @@ def probe(
     Args:
         encoder: a memlm checkpoint, a Hugging Face or sentence-transformers model (folder or hub name), a GGUF file.
         texts: documents; by default the presidential addresses that come with memlm.
+        train_texts: documents that readers are trained on; by default the presidential addresses. Where they are the
+            texts, some of these are held out.
         cfg: what to read; by default `ProbeConfig()`.
         precision: of a pretrained encoder's weights.
         cache: folder; by default memlm's own.
@@ -72,13 +78,16 @@ def probe(
         ValueError: the encoder, a layer, a pooling or a chunk length is impossible, or there is too little text.
     """
     cfg = replace(cfg or ProbeConfig(), **settings)
-    documents = documents_of(texts)
+    documents, learned = documents_of(texts), documents_of(train_texts)
     if not isinstance(encoder, FrozenEncoder):
         encoder = load_encoder(encoder, precision=precision)
-    read = ProbeTexts(encoder.tokenizer, documents, cfg.reading.test_fraction)
+    before = None if documents == learned else ProbeTexts(encoder.tokenizer, learned, cfg.reading.test_fraction)
+    read = ProbeTexts(encoder.tokenizer, documents, cfg.reading.test_fraction, before=before)
     options: Any = {"cache": cache or default_cache(), "quiet": quiet}
     # All are built first, so that what cannot be done is refused before anything that takes long is begun.
     lengths = [EncoderProbe(encoder, read, cfg, chunk_len, **options) for chunk_len in cfg.chunk_lens]
+    for doubts in filter(None, (read.doubts(length.data, cfg.reading) for length in lengths)):
+        warnings.warn(doubts, stacklevel=2)
     rows = tuple(row for length in lengths for row in length.rows())
     controls = tuple(row for length in lengths for row in length.controls()) if cfg.controls else ()
     dtype = str(encoder.token_table.dtype).removeprefix("torch.")
@@ -131,10 +140,19 @@ class EncoderProbe:
     def __init__(
         self, encoder: FrozenEncoder, texts: ProbeTexts, cfg: ProbeConfig, chunk_len: int, *, cache: Path, quiet: bool
     ) -> None:
-        """`texts` are for the encoder's own tokenizer, and may serve several encoders that have the same."""
-        self.encoder, self.texts, self.cfg, self.chunk_len = encoder, texts, cfg, chunk_len
+        """`texts` are for the encoder's own tokenizer, and may serve several encoders that have the same.
+
+        Raises:
+            ValueError: as `views_of`, or there is too little text.
+        """
+        self.encoder, self.cfg, self.chunk_len = encoder, cfg, chunk_len
         self.cache, self.quiet = cache, quiet
         self.views = views_of(encoder, cfg, chunk_len)
+        self.data: ProbeData = texts.split_into_chunks(chunk_len, cfg.reading)
+        self.before: EncoderProbe | None = None
+        if texts.before:
+            self.before = EncoderProbe(encoder, texts.before, cfg, chunk_len, cache=cache, quiet=quiet)
+            self.data = replace(self.data, before=self.before.data)
         self._trained: dict[ReaderSpec, tuple[TrainedReader, Splits[Vectors]]] = {}
 
     def rows(self) -> Iterator[ProbeRow]:
@@ -192,7 +210,7 @@ class EncoderProbe:
             "seed": spec.seed,
             "degradation": spec.degradation,
             "control": spec.control,
-            "num_train_chunks": len(self.data.chunks.train.tokens),
+            "num_train_chunks": len(self.data.learned_tokens),
         }
         return ProbeRow.from_dict({**about, **values, "intervals": intervals})
 
@@ -202,26 +220,39 @@ class EncoderProbe:
             spec = spec._replace(control=None)  # only what it is measured on differs
         if spec in self._trained:
             return self._trained[spec]
-        embeddings = self._given(spec)
         without = None
         if isinstance(spec.reader, AutoregressiveReader) and spec.control != "causal":
             # Without a memory it is a language model, which has to be trained; others only know tokens' frequencies.
             without, _ = self.trained(spec._replace(view=self.views[0], control="causal", degradation=None))
-        trained = train_reader(
-            self.data,
-            embeddings,
-            self.codes,
-            spec.reader,
-            self.cfg.reading,
-            transform=Transform(embeddings.train, spec.degradation),
-            without=without,
-            seed=spec.seed,
-            title=f"Reading {self.chunk_len} tokens, {spec}",
-            quiet=self.quiet,
-        )
+        embeddings = self._given(spec)
+        trained = self.learned(spec).calibrated(self.data, embeddings.validation, self.codes, without)
         if spec.control in (None, "causal"):
             self._trained[spec] = trained, embeddings
         return trained, embeddings
+
+    def learned(self, spec: ReaderSpec) -> LearnedReader:
+        """What a reader learns from this text, and from that before it; this is kept for other texts to be read."""
+        if self.before and not len(self.data.chunks.train.tokens):
+            return self.before.learned(spec)
+
+        def train() -> Arrays:
+            embeddings = self._given(spec)
+            return train_reader(
+                self.data,
+                embeddings,
+                self.codes,
+                spec.reader,
+                self.cfg.reading,
+                transform=Transform(embeddings.train, spec.degradation),
+                start=self.before.learned(spec) if self.before else None,
+                seed=spec.seed,
+                title=f"Reading {self.chunk_len} tokens, {spec}",
+                quiet=self.quiet,
+            ).to_arrays()
+
+        return LearnedReader.from_arrays(
+            self._kept(spec.to_dict(), train), self.data, self.codes, spec.reader, spec.degradation
+        )
 
     def _given(self, spec: ReaderSpec) -> Splits[Vectors]:
         """What a reader is given; for any control, the codes are those of the encoder that is probed."""
@@ -233,10 +264,19 @@ class EncoderProbe:
             case "constant" | "causal":
                 return constant(self.embeddings[spec.view])
             case "positive":
-                options: Any = {"seed": spec.seed, "quiet": self.quiet}
-                return autoencoder_memories(self.data, self.codes, self.cfg.reading, **options)
+                return (self.before or self).autoencoder(spec.seed).memories(self.data, self.codes)
             case _:
                 return self.embeddings[spec.view]
+
+    def autoencoder(self, seed: int) -> CodeAutoencoder:
+        """The positive control's autoencoder, which is kept too."""
+        options: Any = {"seed": seed, "quiet": self.quiet}
+        model = untrained_autoencoder(self.data, self.codes, seed)
+        what = {"autoencoder": seed}
+        model.load(
+            self._kept(what, lambda: train_autoencoder(self.data, self.codes, self.cfg.reading, **options).to_arrays())
+        )
+        return model
 
     def _causal(self, spec: ReaderSpec) -> dict[str, Any]:
         found = [
@@ -256,11 +296,6 @@ class EncoderProbe:
     # --- what is read ------------------------------------------------------------------------------------------
 
     @cached_property
-    def data(self) -> ProbeData:
-        """Chunks of this length."""
-        return self.texts.split_into_chunks(self.chunk_len, self.cfg.reading)
-
-    @cached_property
     def embeddings(self) -> Mapping[View, Splits[Vectors]]:
         """The encoder's embeddings, by view."""
         return self._embed_all(self.encoder, self.views)
@@ -277,12 +312,21 @@ class EncoderProbe:
 
     def _embed(self, encoder: FrozenEncoder, views: Sequence[View], chunks: Chunks, what: str) -> list[Vectors]:
         title = f"Embedding {what} with {encoder.name}"
+        if not len(chunks.tokens):
+            return [NO_VECTORS] * len(views)
         return embed_chunks(encoder, views, chunks, cache=self.cache / "embeddings", title=title, quiet=self.quiet)
 
     def _remembered(self, spec: ReaderSpec, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What `make` gives, from the cache if it has been made before from the same encoder, text and settings."""
         key = {"format": _FORMAT, "encoder": self.encoder.fingerprint, "text": self.data.digest}
         return Cache(self.cache / "probes").get({**key, **spec.to_dict(), "budget": asdict(self.cfg.reading)}, make)
+
+    def _kept(self, what: Mapping[str, Any], train: Callable[[], Arrays]) -> Arrays:
+        """What `train` learns, from the cache if it has been learned before from the same text in the same way."""
+        cfg = self.cfg.reading
+        budget = {"steps": cfg.num_steps, "chunks": cfg.chunks_per_step(self.chunk_len)}
+        key = {"format": _FORMAT, "encoder": self.encoder.fingerprint, "text": self.data.learned_digest}
+        return Cache(self.cache / "readers").arrays({**key, **what, "budget": budget}, train)
 
 
 def views_of(encoder: FrozenEncoder, cfg: ProbeConfig, chunk_len: int) -> list[View]:

@@ -22,6 +22,13 @@ MIN_TEST_CHUNKS = 20
 _FEW_DOCUMENTS, _MIN_PIECES = 12, 60
 _MIN_PIECE_BYTES = 1024
 _LARGEST_TEXT = 64 * 1024 * 1024
+DECIDING_CHUNKS = 100
+"""With fewer test chunks, a share of tokens is known to within several hundredths at best."""
+_ENOUGH_BYTES = 2_000_000
+"""Of text to train readers further on, which have learned from other text; a smaller one is only tested on."""
+_SMALL_TEST_FRACTION = 0.75
+_PASSAGE = 80
+"""Characters that hardly occur in two texts by chance."""
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -49,11 +56,26 @@ class ProbeData:
     """[document], bytes of text in each test document's chunks."""
     round_trips: bool = True
     """Whether tokens → text gives the texts back exactly; if not, fidelity is that of tokens."""
+    before: "ProbeData | None" = None
+    """What readers learn from first; of this here they learn what is left to learn, or nothing."""
+
+    @cached_property
+    def learned_types(self) -> NDArray[np.int64]:
+        """The token ids that occur where readers learn, and are watched learning."""
+        known = self.before.learned_types if self.before else np.zeros(0, np.int64)
+        return _with_types(known, self.chunks[:2])
 
     @cached_property
     def types(self) -> NDArray[np.int64]:
-        """The token ids that occur, ascending: what readers choose from, by its place here."""
-        return np.unique(np.concatenate([part.tokens.ravel() for part in self.chunks]))
+        """The token ids that occur, each once: what readers choose from, by its place here; those learned come first,
+        so that a reader does not depend on what it is measured on."""
+        return _with_types(self.learned_types, self.chunks[2:])
+
+    @cached_property
+    def learned_tokens(self) -> NDArray[np.int64]:
+        """[chunk token], all that readers learn from, numbered."""
+        own = self.numbered.train.tokens
+        return np.concatenate([self.before.learned_tokens, own]) if self.before else own
 
     @cached_property
     def numbered(self) -> Splits[Chunks]:
@@ -62,7 +84,8 @@ class ProbeData:
 
     def number(self, chunks: Chunks) -> Chunks:
         """Chunks of these types, each token by its type's place in `types`."""
-        return chunks._replace(tokens=np.searchsorted(self.types, chunks.tokens))
+        order = np.argsort(self.types)
+        return chunks._replace(tokens=order[np.searchsorted(self.types, chunks.tokens, sorter=order)])
 
     def random_tokens(self, seed: int = 0) -> Chunks:
         """As many chunks as the test has, of uniformly random tokens among `types`."""
@@ -70,11 +93,20 @@ class ProbeData:
         return test._replace(tokens=np.random.default_rng(seed).choice(self.types, size=test.tokens.shape))
 
     @cached_property
+    def learned_digest(self) -> str:
+        """A short hash of what readers learn from."""
+        before = self.before.learned_digest if self.before else ""
+        return self._digest(before.encode(), *(part.tokens.tobytes() for part in self.chunks[:2]))
+
+    @cached_property
     def digest(self) -> str:
         """A short hash of all that is read."""
-        digest = hashlib.sha256(b"".join(part.tokens.tobytes() for part in self.chunks))
-        digest.update(self.chunks.test.document.tobytes() + self.test_bytes.tobytes())
-        return f"{self.chunks.test.chunk_len} {digest.hexdigest()[:16]}"
+        test = self.chunks.test
+        rest = (test.tokens, test.document, self.chunks.validation.document, self.test_bytes)
+        return self._digest(self.learned_digest.encode(), *(part.tobytes() for part in rest))
+
+    def _digest(self, *parts: bytes) -> str:
+        return f"{self.chunks.test.chunk_len} {hashlib.sha256(b''.join(parts)).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +114,8 @@ class ProbeTexts:
     """Documents in three splits, tokenized once, when they are first asked for; in chunks of any length.
 
     Whole documents are held out. Where there are few, they are split into pieces, which then count as documents. What
-    is held out depends on the texts alone.
+    is held out depends on the texts alone. Where readers learn from other text before, a text that is too short to
+    learn more from is only tested on, and what is copied from the other is left out.
     """
 
     tokenizer: Tokenizer
@@ -93,6 +126,8 @@ class ProbeTexts:
     """Share of documents to measure on."""
     held_out: Sequence[Document] = ()
     """Measure on these instead; for an encoder that was trained on `documents`."""
+    before: "ProbeTexts | None" = None
+    """What readers learn from first."""
 
     @classmethod
     def of_splits(cls, data: DataConfig, tokenizer: Tokenizer, test_fraction: float) -> "ProbeTexts":
@@ -105,7 +140,7 @@ class ProbeTexts:
         return cls(tokenizer, learned, test_fraction, held_out)
 
     def split_into_chunks(self, chunk_len: int, cfg: ReadingConfig) -> ProbeData:
-        """Whole chunks of each split.
+        """Whole chunks of each split, without those of the text before.
 
         Raises:
             ValueError: there is too little text to split, or for chunks of this length; says how much is needed.
@@ -113,32 +148,72 @@ class ProbeTexts:
         # More chunks than are drawn in training would be embedded for nothing.
         drawn = max(MIN_TRAIN_CHUNKS, cfg.num_steps * cfg.chunks_per_step(chunk_len))
         most = (min(cfg.max_chunks, drawn), max(MIN_TEST_CHUNKS, cfg.test_chunks // 3), cfg.test_chunks)
-        least = (MIN_TRAIN_CHUNKS, MIN_TEST_CHUNKS // 2, MIN_TEST_CHUNKS)
+        least = (0 if self.before else MIN_TRAIN_CHUNKS, MIN_TEST_CHUNKS // 2, MIN_TEST_CHUNKS)
         whole = Splits(*(_whole(split, number, chunk_len) for split, number in zip(self._splits, most, strict=True)))
         for name, part, wanted in zip(("training", "validation", "test"), whole, least, strict=True):
             if len(part.tokens) < wanted:
-                raise ValueError(self._too_little(name, part, wanted))
+                raise ValueError(f"too little text for {self._needed(name, part, wanted)}, or shorter chunks")
         test, test_bytes = _documents_with_chunks(whole.test, self._splits.test)
         lossless = all(self.tokenizer.is_lossless(document.text[:2000]) for document in self.documents[:5])
         return ProbeData(chunks=whole._replace(test=test), test_bytes=test_bytes, round_trips=lossless)
 
+    def doubts(self, data: ProbeData, cfg: ReadingConfig) -> str | None:
+        """Why what is measured on these chunks may decide nothing, and how much text would; None where it should."""
+        if len(data.chunks.test.tokens) >= min(DECIDING_CHUNKS, cfg.test_chunks):
+            return None
+        few = self._needed("test", data.chunks.test, DECIDING_CHUNKS)
+        return f"intervals will be wide, and controls may stay undecided: {few}"
+
     @cached_property
     def _splits(self) -> Splits[TokenSplit]:
-        train, validation, test = _split(_pieces_if_few(_limited(self.documents)), self.test_fraction)
+        documents, test_fraction = _pieces_if_few(_limited(self.documents)), self.test_fraction
+        if self.before:
+            documents = _without_copies(documents, self.before.documents)
+            if sum(document.num_bytes for document in documents) < _ENOUGH_BYTES:
+                test_fraction = _SMALL_TEST_FRACTION
+        train, validation, test = _split(documents, test_fraction)
         if self.held_out:
             train, test = train + test, _pieces_if_few(self.held_out)
         return Splits(train, validation, test).map(lambda part: tokenize_documents(self.tokenizer, part))
 
-    def _too_little(self, name: str, chunks: Chunks, wanted: int) -> str:
+    def _needed(self, name: str, chunks: Chunks, wanted: int) -> str:
+        """How much text there is, and how much would give as many chunks as are wanted."""
         found = len(chunks.tokens)
         tokens = sum(len(split.tokens) for split in self._splits)
         num_bytes = sum(int(split.document_bytes.sum()) for split in self._splits)
         needed = num_bytes * 1.5 * wanted / max(found, 0.5)
         return (
-            f"too little text for chunks of {chunks.chunk_len} tokens: {tokens:,} tokens ({num_bytes:,} bytes) give "
-            f"{found} whole {name} chunks, and at least {wanted} are needed; give about {needed:,.0f} bytes, or "
-            "shorter chunks"
+            f"chunks of {chunks.chunk_len} tokens: {tokens:,} tokens ({num_bytes:,} bytes) give {found} whole {name} "
+            f"chunks, and at least {wanted} are needed; give about {needed:,.0f} bytes"
         )
+
+
+def _with_types(known: NDArray[np.int64], parts: Sequence[Chunks]) -> NDArray[np.int64]:
+    """The token ids that are known, then those of these chunks that are not, ascending."""
+    found = np.unique(np.concatenate([part.tokens.ravel() for part in parts]))
+    return np.concatenate([known, np.setdiff1d(found, known)])
+
+
+def _without_copies(documents: list[Document], known: Sequence[Document]) -> list[Document]:
+    """The documents, but for those of which passages stand in other text word for word.
+
+    Raises:
+        ValueError: none is left.
+    """
+    text = " ".join(" ".join(document.text.split()) for document in known)
+    kept = [document for document in documents if not _is_copied(" ".join(document.text.split()), text)]
+    if documents and not kept:
+        raise ValueError("all of this text is in the text that readers learn from; give other text to learn from")
+    if len(kept) < len(documents):
+        copies = f"{len(documents) - len(kept)} of {len(documents)} pieces of the text"
+        warnings.warn(f"{copies} are in the text that readers learn from, and are left out", stacklevel=4)
+    return kept
+
+
+def _is_copied(text: str, known: str) -> bool:
+    """Whether two of three passages are known."""
+    starts = ((len(text) - _PASSAGE) * part // 4 for part in (1, 2, 3))
+    return len(text) > _PASSAGE and sum(text[start : start + _PASSAGE] in known for start in starts) > 1
 
 
 def _limited(documents: Sequence[Document]) -> Sequence[Document]:
@@ -160,11 +235,14 @@ def _pieces_if_few(documents: Sequence[Document]) -> list[Document]:
 
 
 def _split(documents: list[Document], test_fraction: float) -> tuple[list[Document], list[Document], list[Document]]:
-    """Train, validation and test, by rank of the texts' hashes: the shares hold however few documents there are."""
+    """Train, validation and test, by rank of the texts' hashes: the shares hold however few documents there are.
+
+    Of a small text everything is held out.
+    """
     ranked = sorted(documents, key=lambda document: hashlib.sha256(document.text.encode("utf-8", "replace")).digest())
     num_test = max(1, round(test_fraction * len(ranked)))
     num_held_out = num_test + max(1, round(test_fraction / 3 * len(ranked)))
-    if num_held_out >= len(ranked):
+    if num_held_out > len(ranked) - (test_fraction < _SMALL_TEST_FRACTION):
         raise ValueError(
             f"too little text to keep some of it apart: {len(documents)} pieces of about {_MIN_PIECE_BYTES} bytes; "
             f"at least {20 * _MIN_PIECE_BYTES:,} bytes are needed"

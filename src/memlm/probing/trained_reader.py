@@ -1,10 +1,11 @@
-"""A reader is trained on frozen embeddings, and measured on texts it has not seen.
+"""A reader learns from frozen embeddings, and is measured on texts it has not seen.
 
-It may ignore the embedding: what is measured is its mixture with the reader without a memory.
+It may ignore the embedding: what is measured is its mixture with the reader without a memory. What it has learned
+depends on neither, nor on the tokens that occur in those texts, and can be kept.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from memlm.nn.pooling import MemoryVectors
 from memlm.probing.embed import Vectors
 from memlm.probing.texts import ProbeData, Splits
 from memlm.probing.transform import Transform
+from memlm.runtime.cache import Arrays
 from memlm.runtime.results import Interval
 from memlm.training.loop import fit
 from memlm.training.objectives import RETENTION
@@ -76,6 +78,65 @@ class TrainedReader:
         return _score(self.module, chunks, self.transform(vectors), only_nats=True).nats
 
 
+@dataclass(frozen=True, kw_only=True)
+class LearnedReader:
+    """A reader as training has left it: of its learning curve, the best."""
+
+    module: ReaderModule
+    transform: Transform
+    curve: list[dict[str, float]]
+    """As `TrainedReader.curve`, of the last text that it has learned from."""
+
+    def to_arrays(self) -> Arrays:
+        """What it has learned, to be kept."""
+        module = {f"module.{name}": tensor for name, tensor in self.module.state_dict().items()}
+        fitted = {f"transform.{name}": tensor for name, tensor in self.transform.state.items()}
+        arrays = {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in (module | fitted).items()}
+        return Arrays(arrays, {"shape": self.transform.shape, "curve": self.curve})
+
+    @classmethod
+    def from_arrays(
+        cls, kept: Arrays, data: ProbeData, codes: Float[Tensor, "vocab code"], reader: Reader, degradation: Any
+    ) -> "LearnedReader":
+        """One that was kept, and has learned from `data`."""
+        tensors = {name: torch.from_numpy(array) for name, array in kept.arrays.items()}
+        fitted, weights = (
+            {name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)}
+            for part in ("transform.", "module.")
+        )
+        transform = Transform.from_state(fitted, tuple(kept.about["shape"]), degradation)
+        module = _fresh(data, transform, codes, reader)
+        module.load_state_dict(weights)
+        return cls(module=module, transform=transform, curve=kept.about["curve"])
+
+    def calibrated(
+        self,
+        data: ProbeData,
+        validation: Vectors,
+        codes: Float[Tensor, "vocab code"],
+        without: TrainedReader | None = None,
+    ) -> TrainedReader:
+        """The reader that chooses from all of `data.types`, of which these are the codes, mixed with the same reader
+        without a memory as validation text says is best.
+
+        `without` is the same kind of reader trained on a constant; one that sees only the embedding needs none: what it
+        can learn without one is the tokens' frequencies, which are counted.
+        """
+        chunks, log_probs = data.numbered.validation, _log_probs(data, len(codes))
+        self.module.head.choose_from(codes, torch.from_numpy(log_probs).float())
+        known = without.nats if without else token_frequencies(data.learned_tokens, chunks, log_probs)
+        nats, known_nats = _score(self.module, chunks, self.transform(validation), only_nats=True).nats, known(chunks)
+        return TrainedReader(
+            module=self.module,
+            transform=self.transform,
+            without=known,
+            vocab_size=len(codes),
+            trust=chosen_trust(nats, known_nats, chunks.document),
+            curve=self.curve,
+            converged=_converged(self.curve, float(known_nats.mean())),
+        )
+
+
 def train_reader(
     data: ProbeData,
     embeddings: Splits[Vectors],
@@ -84,45 +145,48 @@ def train_reader(
     cfg: ReadingConfig,
     *,
     transform: Transform | None = None,
-    without: TrainedReader | None = None,
+    start: LearnedReader | None = None,
     seed: int = 0,
     title: str = "Reading",
     quiet: bool = False,
-) -> TrainedReader:
+) -> LearnedReader:
     """Train a reader to regenerate the training chunks from their embeddings; of its learning curve, the best is kept.
 
-    Its probabilities are mixed with those of the same reader without a memory, as validation text says is best.
-    `codes` are those of `data.types`. By default embeddings are only whitened. `without` is the same kind of reader
-    trained on a constant; one that sees only the embedding needs none: what it can learn without one is the tokens'
-    frequencies, which are counted.
+    `codes` are those of `data.types`. By default embeddings are only whitened. `start` has learned from `data.before`,
+    and goes on from there, once through the chunks.
     """
     train, validation, _ = data.numbered
-    transform = transform or Transform(embeddings.train)
-    log_probs = unconditional_log_probs(train.tokens.ravel(), len(codes))
-    known = without.nats if without else token_frequencies(data.numbered, log_probs)
-    num_slots, dim = embeddings.train.shape[1:]
-    shape = MemoryShape(vocab_size=len(codes), chunk_len=train.chunk_len, num_slots=num_slots, memory_dim=dim)
     torch.manual_seed(seed)
-    module = build_reader(reader, shape, codes, torch.from_numpy(log_probs).float())
-    watched = transform(embeddings.validation)
-    curve = _Curve(validation.rows(slice(_MAX_WATCHED)), watched[:_MAX_WATCHED])
+    if start:
+        passes = len(train.tokens) // cfg.chunks_per_step(train.chunk_len)
+        cfg, transform = replace(cfg, num_steps=max(1, min(cfg.num_steps, passes))), start.transform
+    transform = transform or Transform(embeddings.train)
+    module = _fresh(data, transform, codes, reader)
+    curve = _Curve(validation.rows(slice(_MAX_WATCHED)), transform(embeddings.validation[:_MAX_WATCHED]))
+    if start:
+        module.load_state_dict(start.module.state_dict())
+        curve.watch(module)
 
     def memory(rows: np.ndarray, step: int) -> MemoryVectors:
         return transform(embeddings.train[rows], torch.Generator().manual_seed(seed * 1_000_003 + step))
 
     training = fit_reader(module, train, cfg, seed, memory=memory, evaluate=curve.watch, title=title, quiet=quiet)
     module.load_state_dict(curve.best)  # one that has learned its training chunks by heart reads others worse
-    module.cpu()
-    nats, known_nats = _score(module, validation, watched, only_nats=True).nats, known(validation)
-    return TrainedReader(
-        module=module,
-        transform=transform,
-        without=known,
-        vocab_size=len(codes),
-        trust=chosen_trust(nats, known_nats, validation.document),
-        curve=[{"tokens": (i + 1) * training.eval_tokens, **point} for i, point in enumerate(curve.points)],
-        converged=curve.converged(float(known_nats.mean())),
-    )
+    first = 0 if start else 1
+    points = [{"tokens": (i + first) * training.eval_tokens, **point} for i, point in enumerate(curve.points)]
+    return LearnedReader(module=module.cpu(), transform=transform, curve=points)
+
+
+def _fresh(data: ProbeData, transform: Transform, codes: Float[Tensor, "vocab code"], reader: Reader) -> ReaderModule:
+    """A reader that has learned nothing but the tokens' frequencies, of the tokens that there are to learn."""
+    num_types, (num_slots, dim) = len(data.learned_types), transform.shape
+    chunk_len = data.chunks.test.chunk_len
+    shape = MemoryShape(vocab_size=num_types, chunk_len=chunk_len, num_slots=num_slots, memory_dim=dim)
+    return build_reader(reader, shape, codes[:num_types], torch.from_numpy(_log_probs(data, num_types)).float())
+
+
+def _log_probs(data: ProbeData, num_types: int) -> Float[np.ndarray, " vocab"]:
+    return unconditional_log_probs(data.learned_tokens.ravel(), num_types)
 
 
 class _Curve:
@@ -136,22 +200,19 @@ class _Curve:
     def watch(self, model: nn.Module) -> dict[str, float]:
         """One more point."""
         self.points.append(quick_measures(_score(model, self.chunks, self.memory)))
-        if self.nats[-1] == self.nats.min():
+        if self.points[-1]["nats_per_token"] == min(point["nats_per_token"] for point in self.points):
             self.best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         return self.points[-1]
 
-    @property
-    def nats(self) -> Float[np.ndarray, " point"]:
-        """Per token."""
-        return np.array([point["nats_per_token"] for point in self.points])
 
-    def converged(self, without_nats: float) -> bool:
-        """Whether the second half changed next to nothing; the learning rate falls in it, which brings most.
+def _converged(curve: list[dict[str, float]], without_nats: float) -> bool:
+    """Whether the second half changed next to nothing; the learning rate falls in it, which brings most.
 
-        A reader that lost what it had won, by learning its training chunks by heart, would have gone on with more.
-        """
-        late = self.nats[max(0, len(self.nats) // 2 - 1) :]
-        return bool(max(late[0], late[-1]) - self.nats.min() < CONVERGED_FRACTION * without_nats)
+    A reader that lost what it had won, by learning its training chunks by heart, would have gone on with more.
+    """
+    nats = [point["nats_per_token"] for point in curve]
+    late = nats[max(0, len(nats) // 2 - 1) :]
+    return max(late[0], late[-1]) - min(nats) < CONVERGED_FRACTION * without_nats
 
 
 def fit_reader(
@@ -223,19 +284,20 @@ def chosen_trust(nats: Nats, without: Nats, document: Int[np.ndarray, " chunk"])
     return best if float(gain.mean()) > _MIN_STANDARD_ERRORS * error else 0.0
 
 
-def token_frequencies(chunks: Splits[Chunks], log_probs: Float[np.ndarray, " vocab"]) -> Callable[[Chunks], Nats]:
+def token_frequencies(
+    learned: Int[np.ndarray, "chunk token"], validation: Chunks, log_probs: Float[np.ndarray, " vocab"]
+) -> Callable[[Chunks], Nats]:
     """What tokens cost a reader that sees only the embedding, without one: their frequencies are all it can know.
 
     They are mixed with those of each position, as far as validation text says that these differ.
     """
-    train, validation = chunks.train.tokens, chunks.validation
-    places = np.arange(train.shape[1])
+    places = np.arange(learned.shape[1])
     counts = np.zeros((len(places), len(log_probs)))
-    np.add.at(counts, (places, train), 1)
+    np.add.at(counts, (places, learned), 1)
 
     def nats(chunks: Chunks, prior: float) -> Nats:
         likelihood = counts[places, chunks.tokens] + prior * np.exp(log_probs[chunks.tokens])
-        return -np.log(likelihood / (len(train) + prior))
+        return -np.log(likelihood / (len(learned) + prior))
 
     prior = min(_PRIOR_COUNTS, key=lambda prior: float(nats(validation, prior).mean()))
     trust = chosen_trust(nats(validation, prior), -log_probs[validation.tokens], validation.document)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
@@ -24,18 +24,23 @@ class _Reads(ReadsText):
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of a pretrained model's weights; bf16 is about twice as fast."""
 
-    def texts(self) -> list[str] | None:
-        return self.documents(self.text) if self.text else None
+    def texts(self, paths: tuple[str, ...]) -> list[str] | None:
+        return self.documents(paths) if paths else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probe(_Reads):
     """Measure how much of a text any encoder's embeddings hold, with the controls that keep the number honest.
 
-    The encoder is frozen and embeds the text once. Readers are trained to regenerate the text from the embeddings alone
-    and measured on held-out documents. If it is interrupted, run it again: it resumes.
+    The encoder is frozen and embeds the text once. Readers are trained to regenerate text from the embeddings alone,
+    and measured on text that they have not seen. If it is interrupted, run it again: it resumes.
+
+    Readers are trained on the presidential addresses, unless --train-text names other text, and kept: another text is
+    answered in about a minute. So --text may be short (50 kB); part of one of 2 MB or more trains the readers further.
 
     memlm probe minilm --text README.md --chunk-len 16 32 64 --out runs/minilm
+
+    memlm probe minilm --text 'notes/*.md' --train-text 'notes/*.md'    # trained on some of them, measured on others
 
     memlm probe smollm2 --precision bf16 --layer 8 16 -1 --pooling last mean --bits 8 4 2 1
     """
@@ -43,6 +48,9 @@ class Probe(_Reads):
     encoder: tyro.conf.Positional[str]
     """A memlm checkpoint (folder, or english), a Hugging Face or sentence-transformers model (folder or hub name), a
     GGUF file, or a model that comes as a Python package: smollm2, minilm."""
+    train_text: tuple[str, ...] = ()
+    """Files or globs of the text that readers are trained on; without any, the presidential addresses. If these are the
+    files of --text, some of their text is kept apart and measured on."""
     cfg: tyro.conf.OmitArgPrefixes[ProbeConfig] = field(default_factory=ProbeConfig)
     controls: Literal["yes", "no"] = "yes"
     """Measure the controls: untrained, shuffled, constant, random tokens, positive. They take most of the time."""
@@ -55,7 +63,10 @@ class Probe(_Reads):
         from memlm_evidence.pages.probe import probe_page
 
         cfg = replace(self.cfg, controls=self.controls == "yes")
-        result = memlm.probe(self.encoder, self.texts(), cfg=cfg, precision=self.precision, quiet=False)
+        texts = self.texts(self.text)
+        train_texts = texts if self.train_text == self.text else self.texts(self.train_text)
+        options: Any = {"train_texts": train_texts, "precision": self.precision, "quiet": False}
+        result = memlm.probe(self.encoder, texts, cfg=cfg, **options)
         print_probe(self.console(), result)
         if self.out:
             write_result(result, self.out / "probe.json")
@@ -82,7 +93,7 @@ class Settle(_Reads):
         from memlm.runtime.wording import share
         from memlm_evidence import settle
 
-        result = settle(self.encoder, self.texts(), cfg=self.cfg, precision=self.precision, quiet=False)
+        result = settle(self.encoder, self.texts(self.text), cfg=self.cfg, precision=self.precision, quiet=False)
         for row in result.attacks:
             right, exact = share(row.token_accuracy, 3), share(row.exact_match, 3)
             what = f"{row.attack}: {right} of tokens, {exact} of texts exact"
