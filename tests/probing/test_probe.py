@@ -24,8 +24,9 @@ from memlm.models.language_model import LanguageModel
 from memlm.probing import probe as probe_module
 from memlm.probing import texts as texts_module
 from memlm.probing.encoders import FrozenEncoder, MemoryEncoder, StateEncoder
-from memlm.probing.probe import CONTROLS, probe, views_of
+from memlm.probing.probe import CONTROLS, probe
 from memlm.probing.results import ProbeResult, ProbeRow, View
+from memlm.probing.specs import views_of
 from memlm.text.language_model import TextLanguageModel
 from tiny import SENTENCE, randomized
 

@@ -9,14 +9,14 @@ from dataclasses import asdict, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from memlm.config import READERS, AutoregressiveReader, Degradation, NamedCorpus, ProbeConfig, Quantization, Reader
+from memlm.config import READERS, AutoregressiveReader, NamedCorpus, ProbeConfig, Quantization
 from memlm.data.cache import default_cache
 from memlm.data.chunks import Chunks
 from memlm.data.corpus import read_documents
@@ -26,6 +26,7 @@ from memlm.probing.controls import CodeAutoencoder, constant, shuffled, train_au
 from memlm.probing.embed import NO_VECTORS, Vectors, embed_chunks
 from memlm.probing.encoders import FrozenEncoder, load_encoder
 from memlm.probing.results import Baselines, ProbeResult, ProbeRow, View
+from memlm.probing.specs import ReaderSpec, views_of
 from memlm.probing.texts import ProbeData, ProbeTexts, Splits
 from memlm.probing.trained_reader import LearnedReader, TrainedReader, codes_of, train_reader
 from memlm.probing.transform import Transform
@@ -63,8 +64,7 @@ def probe(
     Args:
         encoder: a memlm checkpoint, a Hugging Face or sentence-transformers model (folder or hub name), a GGUF file.
         texts: documents; by default the presidential addresses that come with memlm.
-        train_texts: documents that readers are trained on; by default the presidential addresses. Where they are the
-            texts, some of these are held out.
+        train_texts: what readers learn from, by default the addresses. Where they are the texts, some are held out.
         cfg: what to read; by default `ProbeConfig()`.
         precision: of a pretrained encoder's weights.
         cache: folder; by default memlm's own.
@@ -81,8 +81,7 @@ def probe(
     documents, learned = documents_of(texts), documents_of(train_texts)
     if not isinstance(encoder, FrozenEncoder):
         encoder = load_encoder(encoder, precision=precision)
-    before = None if documents == learned else ProbeTexts(encoder.tokenizer, learned, cfg.reading.test_fraction)
-    read = ProbeTexts(encoder.tokenizer, documents, cfg.reading.test_fraction, before=before)
+    read = ProbeTexts.after(learned, documents, encoder.tokenizer, cfg.reading.test_fraction)
     options: Any = {"cache": cache or default_cache(), "quiet": quiet}
     # All are built first, so that what cannot be done is refused before anything that takes long is begun.
     lengths = [EncoderProbe(encoder, read, cfg, chunk_len, **options) for chunk_len in cfg.chunk_lens]
@@ -113,25 +112,6 @@ def documents_of(texts: Sequence[str] | None) -> list[Document]:
     if texts is None:
         return list(read_documents(NamedCorpus()))
     return [Document(f"text {number}", text) for number, text in enumerate(texts)]
-
-
-class ReaderSpec(NamedTuple):
-    """Which reader of what."""
-
-    view: View
-    reader: Reader
-    seed: int
-    degradation: Degradation | None = None
-    control: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
-        degradation = asdict(self.degradation) if self.degradation else None
-        return {**self._asdict(), "view": str(self.view), "reader": asdict(self.reader), "degradation": degradation}
-
-    def __str__(self) -> str:
-        degraded = f", {self.degradation.kind}" if self.degradation else ""
-        return f"{self.control or self.view}{degraded}, {self.reader.kind}, seed {self.seed}"
 
 
 class EncoderProbe:
@@ -327,16 +307,3 @@ class EncoderProbe:
         budget = {"steps": cfg.num_steps, "chunks": cfg.chunks_per_step(self.chunk_len)}
         key = {"format": _FORMAT, "encoder": self.encoder.fingerprint, "text": self.data.learned_digest}
         return Cache(self.cache / "readers").arrays({**key, **what, "budget": budget}, train)
-
-
-def views_of(encoder: FrozenEncoder, cfg: ProbeConfig, chunk_len: int) -> list[View]:
-    """The views asked for, or the encoder's own, resolved.
-
-    Raises:
-        ValueError: the encoder has no such view, or cannot read chunks of this length.
-    """
-    poolings = cfg.poolings or (encoder.default_view.pooling,)
-    if cfg.layers != (-1,) and set(poolings) & {"memory", "sentence"}:
-        raise ValueError(f"{poolings[0]} is made of the last layer alone; to read layers, choose last or mean pooling")
-    asked = [View(layer, pooling) for pooling in poolings for layer in cfg.layers]
-    return list(dict.fromkeys(encoder.resolve(view, chunk_len) for view in asked))

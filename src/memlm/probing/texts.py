@@ -139,6 +139,14 @@ class ProbeTexts:
         )
         return cls(tokenizer, learned, test_fraction, held_out)
 
+    @classmethod
+    def after(
+        cls, learned: Sequence[Document], documents: Sequence[Document], tokenizer: Tokenizer, test_fraction: float
+    ) -> "ProbeTexts":
+        """Documents for readers that learn from others before; where they are the same, of these alone."""
+        before = None if documents == learned else cls(tokenizer, learned, test_fraction)
+        return cls(tokenizer, documents, test_fraction, before=before)
+
     def split_into_chunks(self, chunk_len: int, cfg: ReadingConfig) -> ProbeData:
         """Whole chunks of each split, without those of the text before.
 

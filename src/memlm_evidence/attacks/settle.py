@@ -19,7 +19,8 @@ from memlm.data.cache import default_cache
 from memlm.data.documents import Document
 from memlm.evaluation.bootstrap import ratio_interval
 from memlm.probing.encoders import FrozenEncoder, StateEncoder, load_encoder
-from memlm.probing.probe import EncoderProbe, ReaderSpec, documents_of
+from memlm.probing.probe import EncoderProbe, documents_of
+from memlm.probing.specs import ReaderSpec
 from memlm.probing.texts import ProbeTexts
 from memlm.runtime.progress import track
 from memlm.runtime.results import Provenance

@@ -1,0 +1,40 @@
+"""What is asked of a probe: which views of an encoder, by which reader."""
+
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+from memlm.config import Degradation, ProbeConfig, Reader
+from memlm.probing.encoders import FrozenEncoder
+from memlm.probing.results import View
+
+
+class ReaderSpec(NamedTuple):
+    """Which reader of what."""
+
+    view: View
+    reader: Reader
+    seed: int
+    degradation: Degradation | None = None
+    control: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        degradation = asdict(self.degradation) if self.degradation else None
+        return {**self._asdict(), "view": str(self.view), "reader": asdict(self.reader), "degradation": degradation}
+
+    def __str__(self) -> str:
+        degraded = f", {self.degradation.kind}" if self.degradation else ""
+        return f"{self.control or self.view}{degraded}, {self.reader.kind}, seed {self.seed}"
+
+
+def views_of(encoder: FrozenEncoder, cfg: ProbeConfig, chunk_len: int) -> list[View]:
+    """The views asked for, or the encoder's own, resolved.
+
+    Raises:
+        ValueError: the encoder has no such view, or cannot read chunks of this length.
+    """
+    poolings = cfg.poolings or (encoder.default_view.pooling,)
+    if cfg.layers != (-1,) and set(poolings) & {"memory", "sentence"}:
+        raise ValueError(f"{poolings[0]} is made of the last layer alone; to read layers, choose last or mean pooling")
+    asked = [View(layer, pooling) for pooling in poolings for layer in cfg.layers]
+    return list(dict.fromkeys(encoder.resolve(view, chunk_len) for view in asked))
