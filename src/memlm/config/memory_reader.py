@@ -35,6 +35,13 @@ class ReadingWindow(Config):
     """Share of steps in which the chunk of each past that is most like the text after it is read as tokens."""
     facts_fraction: float = 0.0
     """Share of texts in which facts are hidden and asked for (`data.facts`), to stay able to look them up."""
+    misplaced_fraction: float = 0.0
+    """Share of steps in which each text stands after the memories of another, to learn to leave such alone."""
+    chat_fraction: float = 0.0
+    """Share of steps that answer questions about the past, in the language model's chat format: half of them about
+    facts hidden in it, half with what the language model itself answers when it reads the text (`text.chats`)."""
+    num_chats: int = 64
+    """Such answers of its own, which it writes before training."""
     begin_with: str | None = None
     """Go on from another reader of the same language model, encoder and adapters: its checkpoint folder."""
     teacher: str | None = None
@@ -43,7 +50,8 @@ class ReadingWindow(Config):
     def __post_init__(self) -> None:
         require_positive(self, "max_memories", "recent_tokens", "predicted_tokens", "regenerated_tokens")
         require(0 <= self.unread_fraction < 1, f"unread_fraction must lie in [0, 1), not {self.unread_fraction}")
-        require_fraction(self, "expanded_fraction", "facts_fraction")
+        require_positive(self, "num_chats")
+        require_fraction(self, "expanded_fraction", "facts_fraction", "misplaced_fraction", "chat_fraction")
 
 
 @dataclass(frozen=True, kw_only=True)

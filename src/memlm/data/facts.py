@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from memlm.data.tokenizer import Tokenizer
 
 Tokens = NDArray[np.integer[Any]]
-_TRAINING, _BENCHMARK = 2, 3
+_TRAINING, _BENCHMARK, _CHATS = 2, 3, 4
 """The third word of a generator's seed, so that each use has random numbers of its own at every seed and step."""
 _END = "."
 
@@ -58,6 +58,25 @@ class FactWindows(NamedTuple):
     """[window], chunks from the fact to the question; 1 is the chunk right before."""
     kind: NDArray[np.str_]
     """[window], of `KINDS`."""
+
+
+class Asked(NamedTuple):
+    """Pasts, each with a question about a fact in it, and the answer: the sentence that states it."""
+
+    tokens: NDArray[np.int64]
+    """[window chunk token]"""
+    questions: list[str]
+    answers: list[str]
+
+
+class _Placed(NamedTuple):
+    """A past with facts in it, and which of them is asked for."""
+
+    tokens: NDArray[np.int64]
+    """[chunk token]"""
+    kind: str
+    key: str
+    value: str
 
 
 @dataclass(frozen=True)
@@ -120,6 +139,19 @@ class FactTexts:
         random = np.random.default_rng([seed, step, _TRAINING])
         return np.stack([self._practice(random, num_chunks) for _ in range(num_windows)])
 
+    def ask(self, num_windows: int, num_chunks: int, *, seed: int, step: int) -> Asked:
+        """Questions to learn to answer, about pasts of so many chunks; a function of `seed` and `step`."""
+        random = np.random.default_rng([seed, step, _CHATS])
+        placed = [
+            self._placed(random, str(random.choice(self.kinds)), num_chunks, int(random.integers(1, num_chunks + 1)))
+            for _ in range(num_windows)
+        ]
+        return Asked(
+            np.stack([each.tokens for each in placed]),
+            [KINDS[each.kind].question.format(key=each.key).strip() for each in placed],
+            [(KINDS[each.kind].fact.format(key=each.key) + each.value).strip() for each in placed],
+        )
+
     def _practice(self, random: np.random.Generator, num_chunks: int) -> NDArray[np.int64]:
         name = self.kinds[random.integers(len(self.kinds))]
         kind, known = KINDS[name], list[tuple[str, str]]()
@@ -138,23 +170,29 @@ class FactTexts:
     def _window(self, random: np.random.Generator, num_chunks: int, distance: int | None) -> FactWindows:
         """One window, each field without its first axis."""
         name = self.kinds[random.integers(len(self.kinds))]
-        kind, past = KINDS[name], num_chunks - 1
+        past = num_chunks - 1
         distance = distance or int(random.integers(1, num_chunks))
-        asked = past - distance
-        others = [chunk for chunk in random.permutation(past) if chunk != asked]
-        places = [asked, *others[: self.num_facts - 1]]
-        keys = [kind.keys[i] for i in random.permutation(len(kind.keys))[: len(places)]]
-        values = [kind.value(random) for _ in places]
-        tokens = np.concatenate([self._filler(random, past), np.zeros((1, self.chunk_len), np.int64)])
-        for chunk, key, value in zip(places, keys, values, strict=True):
-            self._hide(random, tokens[chunk], name, key, value)
-        question, answer = self._pieces(name, kind.question.format(key=keys[0]), values[0])
+        placed = self._placed(random, name, past, distance)
+        tokens = np.concatenate([placed.tokens, np.zeros((1, self.chunk_len), np.int64)])
+        question, answer = self._pieces(name, KINDS[name].question.format(key=placed.key), placed.value)
         end = len(question) + len(answer)
         tokens[past, :end] = np.concatenate([question, answer])
         mask, is_answer = np.ones(tokens.shape, dtype=bool), np.zeros(tokens.shape, dtype=bool)
         mask[past, end:] = False
         is_answer[past, len(question) : end] = True
         return FactWindows(tokens, mask, is_answer, np.array(distance), np.array(name))
+
+    def _placed(self, random: np.random.Generator, name: str, past: int, distance: int) -> _Placed:
+        """Text of so many chunks with facts of a kind in it, the one that is asked for so far from its end."""
+        kind, asked = KINDS[name], past - distance
+        others = [chunk for chunk in random.permutation(past) if chunk != asked]
+        places = [asked, *others[: self.num_facts - 1]]
+        keys = [kind.keys[i] for i in random.permutation(len(kind.keys))[: len(places)]]
+        values = [kind.value(random) for _ in places]
+        tokens = self._filler(random, past)
+        for chunk, key, value in zip(places, keys, values, strict=True):
+            self._hide(random, tokens[chunk], name, key, value)
+        return _Placed(tokens, name, keys[0], values[0])
 
     def _filler(self, random: np.random.Generator, num_chunks: int) -> NDArray[np.int64]:
         """Text [chunk token] from a random token on."""

@@ -63,12 +63,14 @@ class Reading(NamedTuple):
     """The past as tokens, which a teacher reads."""
     taught: Float[Tensor, "scored vocab"] | None = None
     """Log-probabilities that the teacher gives at the scored tokens."""
+    before: tuple[int, ...] | None = None
+    """Tokens that stand before the past, if they are others than those that the language model expects."""
 
     def rows(self, index: slice | Tensor, device: torch.device | str = "cpu") -> "Reading":
         """Some of the rows, on a device, without what a teacher says of them."""
         whole = None if self.whole is None else self.whole.rows(index, device)
         tokens, scored = self.tokens[index].to(device), self.scored[index].to(device)
-        return Reading(self.past.rows(index, device), tokens, scored, self.regenerates, whole)
+        return Reading(self.past.rows(index, device), tokens, scored, self.regenerates, whole, before=self.before)
 
 
 class ReaderBatch(NamedTuple):
@@ -235,16 +237,19 @@ class MemoryReader(nn.Module):
 
     def scored_logits(self, reading: Reading) -> Float[Tensor, "scored vocab"]:
         """Logits of each scored token, row by row, given the past and the tokens before it."""
-        inputs, context = self.inputs(reading.past, reading.tokens, reading.regenerates)
+        inputs, context = self.inputs(reading.past, reading.tokens, reading.regenerates, reading.before)
         states = self.decoder.states(inputs, context)
         # The state before each token; a text that is not asked for is scored from its second token on.
         before = states[:, :-1] if reading.regenerates else F.pad(states[:, :-1], (0, 0, 1, 0))
         return self.decoder.logits(before[reading.scored])
 
-    def inputs(self, past: Groups, tokens: Tokens, regenerates: bool) -> tuple[Hidden, Context]:
+    def inputs(
+        self, past: Groups, tokens: Tokens, regenerates: bool, before: Sequence[int] | None = None
+    ) -> tuple[Hidden, Context]:
         """Input embeddings of a text, after the request to regenerate if it is one; and what stands before them."""
         inputs, context = self.decoder.embed(tokens), self.soft_prompt(past)
-        begin = self.decoder.embed(torch.tensor([self.config.begin], dtype=torch.long, device=inputs.device))
+        before = self.config.begin if before is None else before
+        begin = self.decoder.embed(torch.tensor([before], dtype=torch.long, device=inputs.device))
         begin = begin.expand(len(inputs), -1, -1)
         if regenerates:
             inputs = torch.cat([self.ask.to(inputs.dtype).expand(len(inputs), 1, -1), inputs], dim=1)

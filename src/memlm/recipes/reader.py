@@ -21,6 +21,8 @@ def reader(
     regenerating_fraction: float = 0.35,
     expanded_fraction: float = 0.2,
     facts_fraction: float = 0.1,
+    chat_fraction: float = 0.1,
+    misplaced_fraction: float = 0.05,
     begin_with: str | None = None,
     teacher: str | None = None,
     num_tokens: int = 256_000,
@@ -43,6 +45,8 @@ def reader(
         regenerating_fraction: Share of the tokens by which it learns first, and only, to give memories back.
         expanded_fraction: Share of steps in which a chunk of the past is read as tokens.
         facts_fraction: Share of texts in which facts are hidden and asked for, where chunks have room for them.
+        chat_fraction: Share of steps that answer questions about the past, if the model's chats have a format.
+        misplaced_fraction: Share of steps in which the memories are another text's.
         begin_with: Go on from this reader, a checkpoint folder; it has learned to give memories back.
         teacher: A checkpoint folder of the same model adapted to the whole past as tokens, whose predictions are
             learned besides.
@@ -54,6 +58,8 @@ def reader(
         max_memories=max_memories,
         expanded_fraction=expanded_fraction,
         facts_fraction=facts_fraction,
+        chat_fraction=chat_fraction,
+        misplaced_fraction=misplaced_fraction,
         begin_with=begin_with,
         teacher=teacher,
     )
@@ -143,7 +149,9 @@ def arms(recipe: config.MemoryReaderRecipe) -> dict[str, config.MemoryReaderReci
 def _as_paper(recipe: config.MemoryReaderRecipe) -> config.MemoryReaderRecipe:
     """One linear map of a bare vector, one position each, of 4 chunks; half of the tokens to copy, half for both."""
     copying = recipe.num_tokens // 2
-    window = replace(recipe.model.window, max_memories=4, expanded_fraction=0.0, begin_with=None, teacher=None)
+    window = replace(
+        recipe.model.window, max_memories=4, expanded_fraction=0.0, chat_fraction=0.0, begin_with=None, teacher=None
+    )
     training = replace(recipe.stages[-1].training, num_tokens=copying)
     both = replace(training, num_tokens=recipe.num_tokens - copying)
     return replace(

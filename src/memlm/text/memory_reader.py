@@ -12,12 +12,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from memlm.config import AS_TOKENS
-from memlm.data.documents import utf8
 from memlm.data.token_store import TokenSplit
 from memlm.models.load_pretrained import load_causal
 from memlm.runtime.files import atomic_folder, place_for
 from memlm.runtime.progress import track
 from memlm.runtime.results import Provenance, Result
+from memlm.text.chats import Message, chat_about, has_chats
 from memlm.text.expansion import Chooser
 from memlm.text.model import as_texts
 from memlm.text.past import groups_of
@@ -26,10 +26,6 @@ from memlm.text.reader_prompts import Prompt, Read, ReadsMemories
 
 _EVALUATED_WINDOWS = 64
 _CHUNKS_AT_ONCE = 16
-_HERE = "\N{OBJECT REPLACEMENT CHARACTER}"
-"""Marks the place of the memories in a chat."""
-
-Message = Mapping[str, str]
 
 
 class TextMemoryReader(ReadsMemories):
@@ -127,27 +123,16 @@ class TextMemoryReader(ReadsMemories):
         Raises:
             ValueError: the model's tokenizer has no chat template, or a message is none.
         """
-        turns, past = _turns(messages), None if memory is None else self.past(memory)
-        asked = [turn for turn in turns if turn["role"] == "user"]
-        if not asked or not asked[-1]["content"].strip():
-            raise ValueError("there is no message of a user to answer")
-        question = asked[-1]["content"]
-        if past:
-            asked[0]["content"] = f"{_HERE}\n\n{asked[0]['content']}"
-        if not getattr(self.hf_tokenizer, "chat_template", None):
+        past = None if memory is None else self.past(memory)
+        if not has_chats(self.hf_tokenizer):
             raise ValueError(
                 f"{self.config.decoder.name} has no chat template: use generate, with a prompt of your own"
             )
-        text = self.hf_tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        before, here, after = text.partition(_HERE)
-        pieces = (before, after) if here else ("", before)
-        first, last = (
-            self.hf_tokenizer(piece, add_special_tokens=False).input_ids if piece else [] for piece in pieces
-        )
-        expanded = self.expanded(past, self.model_tokenizer.encode(question).tolist(), ratio, expand, by)
-        prompt = Prompt(first, past, last, expanded)
+        chat = chat_about(self.hf_tokenizer, messages, past=past is not None)
+        question = self.model_tokenizer.encode(chat.question).tolist()
+        prompt = Prompt(chat.before, past, chat.after, self.expanded(past, question, ratio, expand, by))
         # Some models end a turn with another token than a text; either ends an answer.
-        ends = {*self._ends(options), self.hf_tokenizer.eos_token_id} - {None}
+        ends = {*self._ends(options), *chat.end[:1]}
         options = {"do_sample": False, **({"eos_token_id": sorted(ends)} if ends else {}), **options}
         return str(self._generate([prompt], ratio, max_new_tokens, options)[0]).strip()
 
@@ -287,16 +272,6 @@ class TextMemoryReader(ReadsMemories):
         """The tokens that end a text."""
         ends = options.get("eos_token_id", self.model.decoder.hf.generation_config.eos_token_id)
         return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
-
-
-def _turns(messages: str | Sequence[Message]) -> list[dict[str, str]]:
-    """Messages, none of which says where the memories stand; a string is one of the user."""
-    turns: Sequence[Any] = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
-    for turn in turns:
-        if not isinstance(turn, Mapping) or not all(isinstance(turn.get(key), str) for key in ("role", "content")):
-            raise ValueError(f"a message is a role and a content, both strings, not {turn!r:.60}")
-        utf8(turn["content"], "the message")
-    return [{**turn, "content": turn["content"].replace(_HERE, "")} for turn in turns]
 
 
 def _until(tokens: list[int], ends: set[int]) -> list[int]:

@@ -14,6 +14,7 @@ from memlm.data.tokenizer import Tokenizer
 from memlm.models.decoded import decode
 from memlm.models.memory_reader import Reading, pad
 from memlm.text.autoencoder import TextAutoencoder
+from memlm.text.chats import Chat
 from memlm.text.past import Past, Vectors, as_tokens, groups_of, past_of, vectors_of
 
 
@@ -33,6 +34,8 @@ class Continuation(NamedTuple):
     recent: list[int]
     """The last tokens of the past, which are read as they are."""
     next: list[int]
+    before: tuple[int, ...] | None = None
+    """What stands before the past, if it is a chat about it (`text.chats`); `recent` is then what is asked."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,6 +75,14 @@ class Readings:
             )
         return rows
 
+    def answers(self, found: list[GivenBack], chats: Sequence[Chat], answers: Sequence[str]) -> list[Continuation]:
+        """Answers in chats about all chunks of each window but the last; what stands before the past is the same."""
+        encode, rows = self.model_tokenizer.encode, []
+        for (chunks, vectors), chat, answer in zip(found, chats, answers, strict=True):
+            following = [*encode(answer).tolist(), *chat.end]
+            rows.append(Continuation(self._past(chunks, vectors), chat.after, following, tuple(chat.before)))
+        return rows
+
     def predictions(
         self, rows: list[Continuation], ratio: int | None, *, expanded: bool = False, whole: bool = False
     ) -> Reading:
@@ -88,11 +99,12 @@ class Readings:
         pasts = [row.past for row in rows]
         chosen = [self._most_alike(row) for row in rows] if expanded else ()
         reading = self.reading(pasts, texts, scored, ratio, chosen, regenerates=False)
+        reading = reading._replace(before=rows[0].before)
         return reading._replace(whole=as_tokens(pasts)) if whole else reading
 
     def _most_alike(self, row: Continuation) -> list[int]:
-        """The chunk of a past that is most like the text after it."""
-        alike = row.past.similarity(row.next, self.surprisal)
+        """The chunk of a past that is most like the text after it; or, in a chat, like the question."""
+        alike = row.past.similarity(row.next if row.before is None else row.recent, self.surprisal)
         return [int(alike.argmax())] if alike.any() else []
 
     def stretches(self, found: list[GivenBack], random: np.random.Generator) -> list[Past]:

@@ -13,12 +13,14 @@ from memlm.config import AS_TOKENS, MemoryReaderRecipe, Stage
 from memlm.data.chunks import LazyChunks, Windows, gather_windows, lazy_chunks
 from memlm.data.facts import FactTexts
 from memlm.data.token_store import PreparedData
-from memlm.models.load_pretrained import tokenizer_of, weights_fingerprint
+from memlm.models.load_pretrained import tokenizer_of, transformers_tokenizer, weights_fingerprint
 from memlm.models.memory_reader import MemoryReader, ReaderBatch
+from memlm.text.chats import has_chats
 from memlm.text.memory_reader import TextMemoryReader
 from memlm.text.reader_losses import reader_losses, whole_windows
 from memlm.text.reader_prompts import encoder_of
 from memlm.text.readings import Readings
+from memlm.training.chats import Chats, ChatSampler
 from memlm.training.model_training import Evaluator, ModelTraining, Sampler
 from memlm.training.objectives import Objective, reading
 
@@ -79,6 +81,7 @@ class MemoryReaderTraining(ModelTraining):
         num_rows = cfg.batch_tokens // window.predicted_tokens
         facts = self._facts() if window.facts_fraction else None
         places = [_places_before(chunks, number) for number in range(1, window.max_memories + 1)]
+        chats = self._chats(stage, chunks, places, facts)
 
         def batch(step: int) -> ReaderBatch:
             random = np.random.default_rng([cfg.seed, step, 3])
@@ -87,6 +90,9 @@ class MemoryReaderTraining(ModelTraining):
             first = places[number - 1]
             windows = gather_windows(chunks, first[random.integers(len(first), size=num_rows)], number + 1)
             ratio = self._ratio(random)
+            if chats and ratio is not None and random.random() < window.chat_fraction:
+                asked = chats.sample(num_rows, number, random, seed=cfg.seed, step=step)
+                return self._batch(asked.windows, [*stage.weights.terms], ratio, random, asked)
             if facts and (asking := int(random.binomial(num_rows, window.facts_fraction))):
                 # In place of some of the windows.
                 windows.tokens[:asking] = facts.practice(asking, number + 1, seed=cfg.seed, step=step)
@@ -127,6 +133,16 @@ class MemoryReaderTraining(ModelTraining):
             raise ValueError(f"{path} adapts {found.config.decoder.name}, and this reader {own}: adapt the same model")
         return found
 
+    def _chats(
+        self, stage: Stage, chunks: LazyChunks, places: list[NDArray[np.int64]], facts: FactTexts | None
+    ) -> ChatSampler | None:
+        """Chats about the training split, where a stage has any, and the language model's chats have a format."""
+        cfg = self.recipe.model
+        tokenizer = transformers_tokenizer(cfg.decoder.name, cfg.decoder.revision)
+        if not cfg.ratios or not cfg.window.chat_fraction or not stage.weights.causal or not has_chats(tokenizer):
+            return None
+        return ChatSampler(cfg, self.prepared, chunks, places, facts, _own_device() or "cpu")
+
     def _facts(self) -> FactTexts:
         """Texts with facts in them."""
         chunk_len = self.recipe.model.shape.chunk_len
@@ -145,14 +161,25 @@ class MemoryReaderTraining(ModelTraining):
         oftenness = np.array([ratio or cfg.shape.chunk_len for ratio in cfg.ratios]) ** -0.5
         return int(random.choice(cfg.ratios, p=oftenness / oftenness.sum()))
 
-    def _batch(self, windows: Windows, terms: list[str], ratio: int | None, random: np.random.Generator) -> ReaderBatch:
+    def _batch(
+        self,
+        windows: Windows,
+        terms: list[str],
+        ratio: int | None,
+        random: np.random.Generator,
+        chats: Chats | None = None,
+    ) -> ReaderBatch:
         """What these windows are for each term of the loss; regeneration always has memories."""
         found, readings, window = self.readings.given_back(windows), {}, self.recipe.model.window
         if "causal" in terms:
-            rows = self.readings.continuations(windows, found)
-            expanded = ratio != AS_TOKENS and random.random() < window.expanded_fraction
-            # Without memories there is nothing to teach.
-            whole = "divergence" in terms and ratio is not None
+            rows = self.readings.answers(found, *chats[1:]) if chats else self.readings.continuations(windows, found)
+            reads = ratio not in (AS_TOKENS, None)
+            expanded = reads and random.random() < window.expanded_fraction
+            misplaced = reads and not chats and random.random() < window.misplaced_fraction
+            if misplaced:
+                rows = [row._replace(past=other.past) for row, other in zip(rows, [*rows[1:], rows[0]], strict=True)]
+            # Without memories, or after another text's, there is nothing to teach.
+            whole = "divergence" in terms and ratio is not None and not misplaced
             readings["causal"] = self.readings.predictions(rows, ratio, expanded=expanded, whole=whole)
         if "retention" in terms:
             regenerated = self._memory_ratio(random) if ratio is None else ratio
