@@ -192,3 +192,14 @@ def _told(kind: Kind, chunk: str) -> tuple[str, str] | None:
             rest = chunk[len(question) :]
             return key, rest[: rest.index(".") + 1]
     return None
+
+
+@given(seed=st.integers(0, 50), num_chunks=st.integers(1, 4))
+def test_what_is_asked_is_answered_as_the_past_says_it(seed: int, num_chunks: int) -> None:
+    asked = FactTexts(TOKENIZER, FILLER, chunk_len=32).ask(4, num_chunks, seed=seed, step=1)
+    assert asked.tokens.shape == (4, num_chunks, 32)
+    for window, question, answer in zip(asked.tokens, asked.questions, asked.answers, strict=True):
+        assert sum(answer in TOKENIZER.decode(chunk) for chunk in window) == 1
+        kind = next(each for each in KINDS.values() if question.startswith(each.question.strip().split("{key}")[0]))
+        key = question.removeprefix(kind.question.strip().split("{key}")[0])[:-1]
+        assert answer.startswith(kind.fact.format(key=key).strip())
