@@ -47,8 +47,10 @@ def test_answers_do_not_depend_on_their_neighbours(base: Path, tokenizer: Any) -
 @pytest.fixture
 def reader_recipe(base: Path, finished_run: Path, corpus: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setattr(chats, "default_cache", lambda: tmp_path / "cache")
-    recipe = tiny_reader_recipe(base, finished_run / "model", corpus, expanded_fraction=0.0)
-    return recipe.with_values(["model.window.num_chats=4", "model.window.unread_fraction=0.0"])
+    recipe = tiny_reader_recipe(base, finished_run / "model", corpus)
+    return recipe.with_values(
+        [f"model.window.{name}" for name in ("num_chats=4", "unread_fraction=0.0", "expanded_fraction=0.0")]
+    )
 
 
 def test_a_reader_is_trained_on_what_the_model_answers(

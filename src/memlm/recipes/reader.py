@@ -9,6 +9,7 @@ from memlm.runtime.files import boxed_folder
 
 _ROOM_FOR_FACTS = 64
 """Tokens of a chunk that holds any fact (`data.facts`) or question about it."""
+_WINDOW = config.ReadingWindow(expanded_fraction=0.2, facts_fraction=0.1, chat_fraction=0.1, misplaced_fraction=0.05)
 
 
 def reader(
@@ -19,10 +20,6 @@ def reader(
     lora_rank: int = 16,
     max_memories: int = 2,
     regenerating_fraction: float = 0.35,
-    expanded_fraction: float = 0.2,
-    facts_fraction: float = 0.1,
-    chat_fraction: float = 0.1,
-    misplaced_fraction: float = 0.05,
     begin_with: str | None = None,
     teacher: str | None = None,
     num_tokens: int = 256_000,
@@ -43,10 +40,6 @@ def reader(
         lora_rank: Of the adapters inside the language model; 0 for none, which trains the soft prompt alone.
         max_memories: The most memories of the past.
         regenerating_fraction: Share of the tokens by which it learns first, and only, to give memories back.
-        expanded_fraction: Share of steps in which a chunk of the past is read as tokens.
-        facts_fraction: Share of texts in which facts are hidden and asked for, where chunks have room for them.
-        chat_fraction: Share of steps that answer questions about the past, if the model's chats have a format.
-        misplaced_fraction: Share of steps in which the memories are another text's.
         begin_with: Go on from this reader, a checkpoint folder; it has learned to give memories back.
         teacher: A checkpoint folder of the same model adapted to the whole past as tokens, whose predictions are
             learned besides.
@@ -54,15 +47,7 @@ def reader(
         batch_rows: Texts per step.
         seed: Of everything that is drawn.
     """
-    window = config.ReadingWindow(
-        max_memories=max_memories,
-        expanded_fraction=expanded_fraction,
-        facts_fraction=facts_fraction,
-        chat_fraction=chat_fraction,
-        misplaced_fraction=misplaced_fraction,
-        begin_with=begin_with,
-        teacher=teacher,
-    )
+    window = replace(_WINDOW, max_memories=max_memories, begin_with=begin_with, teacher=teacher)
     learns = bool(set(ratios) - {config.AS_TOKENS})
     regenerating = round(regenerating_fraction * num_tokens) if learns and begin_with is None else 0
     weights = config.Weights(causal=1.0, divergence=float(teacher is not None), retention=0.5 * learns)
