@@ -57,6 +57,7 @@ from memlm.config.probe import Degradation as Degradation
 from memlm.config.probe import LinearReader as LinearReader
 from memlm.config.probe import Noise as Noise
 from memlm.config.probe import ParallelReader as ParallelReader
+from memlm.config.probe import PretrainedReader as PretrainedReader
 from memlm.config.probe import ProbeConfig as ProbeConfig
 from memlm.config.probe import Quantization as Quantization
 from memlm.config.probe import Reader as Reader

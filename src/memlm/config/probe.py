@@ -54,7 +54,33 @@ class AutoregressiveReader(Config):
         require_positive(self, "dim", "num_layers", "num_prefix")
 
 
-Reader = Annotated[ParallelReader | LinearReader | AutoregressiveReader, pydantic.Discriminator("kind")]
+@dataclass(frozen=True, kw_only=True)
+class PretrainedReader(Config):
+    """A pretrained causal language model with LoRA, to which the embedding is a soft prompt; it writes its own tokens,
+    greedily. Its baseline is the same model, trained for as many steps on a constant embedding."""
+
+    kind: Annotated[Literal["pretrained"], KIND] = "pretrained"
+    model: Annotated[str, tyro.conf.arg(name="reader-model")] = "smollm2"
+    """Of the pretrained reader: a causal language model, as a folder, a hub name, a .gguf file, or smollm2."""
+    num_positions: Annotated[int, tyro.conf.arg(name="reader-positions")] = 4
+    """Positions of its soft prompt."""
+    rank: Annotated[int, tyro.conf.arg(name="reader-rank")] = 16
+    """Of its adapters (LoRA)."""
+    learning_rate: Annotated[float, tyro.conf.arg(name="reader-rate")] = 1e-3
+    batch_pairs: Annotated[int, tyro.conf.arg(name="reader-batch")] = 16
+    """Texts, with their embeddings, in each of its steps."""
+    doublings: Annotated[int, tyro.conf.arg(name="doublings")] = 0
+    """Go on with the pretrained reader after its steps, twice as long each time and at most so often, until doubling
+    the pairs gains less than 3%; what still gains more is marked as a lower bound."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "num_positions", "rank", "learning_rate", "batch_pairs")
+        require(self.doublings >= 0, f"doublings must not be negative, not {self.doublings}")
+
+
+Reader = Annotated[
+    ParallelReader | LinearReader | AutoregressiveReader | PretrainedReader, pydantic.Discriminator("kind")
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,13 +143,13 @@ class ReadingConfig(Config):
         return self.batch_chunks or max(32, 1024 // chunk_len)
 
 
-ReaderName = Literal["parallel", "linear", "autoregressive"]
+ReaderName = Literal["parallel", "linear", "autoregressive", "pretrained"]
 READERS: dict[ReaderName, Reader] = {
     "parallel": ParallelReader(),
     "linear": LinearReader(),
     "autoregressive": AutoregressiveReader(),
 }
-"""Readers by the name they have on the command line."""
+"""Readers that are trained from scratch, by the name they have on the command line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +164,8 @@ class ProbeConfig(Config):
     """How states become an embedding; by default what the model was made for (memory, sentence, last token, or mean).
     `all` keeps every position's state, `positional` is a fixed random projection of all of them."""
     readers: Annotated[tuple[ReaderName, ...], tyro.conf.arg(name="reader")] = ("parallel",)
-    """What is trained to regenerate the text."""
+    """What is trained to regenerate the text; `pretrained` is a language model, which knows the language already."""
+    pretrained: PretrainedReader = field(default_factory=PretrainedReader)
     bits: tuple[int, ...] = ()
     """Also read embeddings quantized to so many bits a dimension."""
     noise: tuple[float, ...] = ()

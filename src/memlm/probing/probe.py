@@ -16,18 +16,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from memlm.config import READERS, AutoregressiveReader, NamedCorpus, ProbeConfig, Quantization
+from memlm.config import AutoregressiveReader, PretrainedReader, ProbeConfig, Quantization
 from memlm.data.cache import default_cache
-from memlm.data.chunks import Chunks
-from memlm.data.corpus import read_documents
-from memlm.data.documents import Document
+from memlm.data.chunks import Chunks, concat_chunks
 from memlm.models.batch import batches
+from memlm.models.load_pretrained import tokenizer_of
 from memlm.probing.controls import CodeAutoencoder, constant, shuffled, train_autoencoder, untrained_autoencoder
 from memlm.probing.embed import NO_VECTORS, Vectors, embed_chunks
 from memlm.probing.encoders import FrozenEncoder, load_encoder
+from memlm.probing.language_reader import TrainedLanguageReader, train_language_reader
+from memlm.probing.language_texts import LanguageTexts
 from memlm.probing.results import Baselines, ProbeResult, ProbeRow, View
-from memlm.probing.specs import ReaderSpec, views_of
-from memlm.probing.texts import ProbeData, ProbeTexts, Splits
+from memlm.probing.specs import ReaderSpec, reader_named, views_of
+from memlm.probing.texts import ProbeData, ProbeTexts, Splits, documents_of
 from memlm.probing.trained_reader import LearnedReader, TrainedReader, codes_of, train_reader
 from memlm.probing.transform import Transform
 from memlm.runtime.cache import Arrays, Cache
@@ -37,6 +38,8 @@ CONTROLS = ("untrained", "shuffled", "constant", "random_tokens", "positive")
 _FORMAT = 8
 """Of what is remembered; one more whenever a reader would learn or be measured otherwise."""
 _LM_BATCH = 64
+
+Trained = TrainedReader | TrainedLanguageReader
 
 
 def probe(
@@ -101,19 +104,6 @@ def probe(
     )
 
 
-def documents_of(texts: Sequence[str] | None) -> list[Document]:
-    """Texts as documents; without any, the presidential addresses.
-
-    Raises:
-        ValueError: one string is given instead of a list.
-    """
-    if isinstance(texts, str):
-        raise ValueError("expected a list of texts, not one string; wrap it: [text]")
-    if texts is None:
-        return list(read_documents(NamedCorpus()))
-    return [Document(f"text {number}", text) for number, text in enumerate(texts)]
-
-
 class EncoderProbe:
     """One encoder at one chunk length; what was measured before is remembered."""
 
@@ -133,13 +123,13 @@ class EncoderProbe:
         if texts.before:
             self.before = EncoderProbe(encoder, texts.before, cfg, chunk_len, cache=cache, quiet=quiet)
             self.data = replace(self.data, before=self.before.data)
-        self._trained: dict[ReaderSpec, tuple[TrainedReader, Splits[Vectors]]] = {}
+        self._trained: dict[ReaderSpec, tuple[Trained, Splits[Vectors]]] = {}
 
     def rows(self) -> Iterator[ProbeRow]:
         """A row for each combination."""
         cfg = self.cfg
         for view, reader, degradation, seed in product(self.views, cfg.readers, cfg.degradations, cfg.seeds):
-            yield self.row(ReaderSpec(view, READERS[reader], seed, degradation))
+            yield self.row(ReaderSpec(view, reader_named(reader, cfg), seed, degradation))
 
     def controls(self, names: Sequence[str] = CONTROLS) -> Iterator[ProbeRow]:
         """The controls, for the first view and reader."""
@@ -154,18 +144,20 @@ class EncoderProbe:
     def baselines(self) -> Baselines:
         """What the text costs without any memory.
 
-        The language model is the encoder itself if it is one, else an autoregressive reader without a memory.
+        The language model is the encoder itself if it is one, else a reader of tokens before each, without a memory.
         """
         first = self.row(self._first)
         names = ("unconditional_nats_per_token", "num_train_chunks", "num_chunks", "num_documents", "vocab_size")
-        spec = self._first._replace(reader=AutoregressiveReader(), control="causal")
+        reader = self._first.reader
+        reader = reader if isinstance(reader, PretrainedReader) else AutoregressiveReader()
+        spec = self._first._replace(reader=reader, control="causal")
         causal = self._remembered(spec, lambda: self._causal(spec))
         return Baselines(**{name: getattr(first, name) for name in names}, **causal)
 
     @property
     def _first(self) -> ReaderSpec:
         """The reader that controls and baselines are set beside."""
-        return ReaderSpec(self.views[0], READERS[self.cfg.readers[0]], self.cfg.seeds[0])
+        return ReaderSpec(self.views[0], reader_named(self.cfg.readers[0], self.cfg), self.cfg.seeds[0])
 
     # --- one reader --------------------------------------------------------------------------------------------
 
@@ -194,18 +186,26 @@ class EncoderProbe:
         }
         return ProbeRow.from_dict({**about, **values, "intervals": intervals})
 
-    def trained(self, spec: ReaderSpec) -> tuple[TrainedReader, Splits[Vectors]]:
+    def trained(self, spec: ReaderSpec) -> tuple[Trained, Splits[Vectors]]:
         """A trained reader, and what it was trained on; those that may be asked for again stay in memory."""
         if spec.control == "random_tokens":
             spec = spec._replace(control=None)  # only what it is measured on differs
+        if spec.control == "constant" and isinstance(spec.reader, PretrainedReader):
+            spec = spec._replace(view=self.views[0], control="causal", degradation=None)  # which is the same
         if spec in self._trained:
             return self._trained[spec]
-        without = None
-        if isinstance(spec.reader, AutoregressiveReader) and spec.control != "causal":
+        without: Trained | None = None
+        if isinstance(spec.reader, AutoregressiveReader | PretrainedReader) and spec.control != "causal":
             # Without a memory it is a language model, which has to be trained; others only know tokens' frequencies.
             without, _ = self.trained(spec._replace(view=self.views[0], control="causal", degradation=None))
         embeddings = self._given(spec)
-        trained = self.learned(spec).calibrated(self.data, embeddings.validation, self.codes, without)
+        trained: Trained
+        if isinstance(spec.reader, PretrainedReader):
+            assert not isinstance(without, TrainedReader)
+            trained = self._adapted(spec, spec.reader, embeddings, without)
+        else:
+            assert not isinstance(without, TrainedLanguageReader)
+            trained = self.learned(spec).calibrated(self.data, embeddings.validation, self.codes, without)
         if spec.control in (None, "causal"):
             self._trained[spec] = trained, embeddings
         return trained, embeddings
@@ -233,6 +233,40 @@ class EncoderProbe:
         return LearnedReader.from_arrays(
             self._kept(spec.to_dict(), train), self.data, self.codes, spec.reader, spec.degradation
         )
+
+    def _adapted(
+        self,
+        spec: ReaderSpec,
+        reader: PretrainedReader,
+        embeddings: Splits[Vectors],
+        without: TrainedLanguageReader | None,
+    ) -> TrainedLanguageReader:
+        """A language model that has learned from this text and from that before it."""
+        chunks, vectors = self._learned_pairs(spec)
+        return train_language_reader(
+            self.data.numbered._replace(train=chunks),
+            embeddings._replace(train=vectors),
+            LanguageTexts(self.data.types, self.encoder.tokenizer, tokenizer_of(reader.model)),
+            reader,
+            self.cfg.reading,
+            degradation=spec.degradation,
+            without=without,
+            seed=spec.seed,
+            title=f"Reading {self.chunk_len} tokens, {spec}",
+            cache=self.cache / "language-readers",
+            key={**spec.to_dict(), "encoder": self.encoder.fingerprint},
+            quiet=self.quiet,
+        )
+
+    def _learned_pairs(self, spec: ReaderSpec) -> tuple[Chunks, Vectors]:
+        """All chunks that there are to learn from, this text's after those of the text before, and what is given."""
+        own = self.data.numbered.train, self._given(spec).train
+        if not self.before:
+            return own
+        before = self.before._learned_pairs(spec)
+        if not len(own[0].tokens):
+            return before
+        return concat_chunks([before[0], own[0]]), np.concatenate([before[1], own[1]])
 
     def _given(self, spec: ReaderSpec) -> Splits[Vectors]:
         """What a reader is given; for any control, the codes are those of the encoder that is probed."""
@@ -268,7 +302,7 @@ class EncoderProbe:
             name, each = self.encoder.name, np.concatenate(found)
         else:
             reader, embeddings = self.trained(spec)
-            name = "the autoregressive reader without a memory"
+            name = f"the {spec.reader.kind} reader without a memory"
             each = reader.nats(self.data.numbered.test, embeddings.test)
         each = each[np.isfinite(each)]  # a token without any before it has none
         return {"causal_nats_per_token": float(each.mean()) if len(each) else None, "causal_model": name}

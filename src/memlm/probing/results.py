@@ -38,8 +38,11 @@ class ProbeRow(Regeneration):
     """Whether the reader was still improving when its steps ended."""
     vocab_size: int
     curve: tuple[dict[str, float], ...] = ()
-    """{tokens, token_accuracy, exact_match, nats_per_token} over training; empty in a row that was shortened."""
+    """{tokens, token_accuracy, exact_match, nats_per_token, ...} over training; empty in a row that was shortened."""
     num_train_chunks: int
+    f1: float | None = None
+    """Words in common with the text, of a reader that writes; None of any other."""
+    bleu: float | None = None
     stored_bits: int | None = None
     """Bits that a quantized embedding takes; None of any other."""
     storage_efficiency: float | None = None

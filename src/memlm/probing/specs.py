@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from memlm.config import Degradation, ProbeConfig, Reader
+from memlm.config import READERS, Degradation, ProbeConfig, Reader, ReaderName
 from memlm.probing.encoders import FrozenEncoder
 from memlm.probing.results import View
 
@@ -25,6 +25,11 @@ class ReaderSpec(NamedTuple):
     def __str__(self) -> str:
         degraded = f", {self.degradation.kind}" if self.degradation else ""
         return f"{self.control or self.view}{degraded}, {self.reader.kind}, seed {self.seed}"
+
+
+def reader_named(name: ReaderName, cfg: ProbeConfig) -> Reader:
+    """A reader by its name on the command line."""
+    return cfg.pretrained if name == "pretrained" else READERS[name]
 
 
 def views_of(encoder: FrozenEncoder, cfg: ProbeConfig, chunk_len: int) -> list[View]:

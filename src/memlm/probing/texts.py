@@ -10,7 +10,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from memlm.config import DataConfig, ReadingConfig
+from memlm.config import DataConfig, NamedCorpus, ReadingConfig
 from memlm.data.chunks import Chunks, split_into_chunks
 from memlm.data.corpus import read_documents
 from memlm.data.documents import MAX_DOCUMENT_BYTES, Document, split_document, split_of
@@ -194,6 +194,19 @@ class ProbeTexts:
             f"chunks of {chunks.chunk_len} tokens: {tokens:,} tokens ({num_bytes:,} bytes) give {found} whole {name} "
             f"chunks, and at least {wanted} are needed; give about {needed:,.0f} bytes"
         )
+
+
+def documents_of(texts: Sequence[str] | None) -> list[Document]:
+    """Texts as documents; without any, the presidential addresses.
+
+    Raises:
+        ValueError: one string is given instead of a list.
+    """
+    if isinstance(texts, str):
+        raise ValueError("expected a list of texts, not one string; wrap it: [text]")
+    if texts is None:
+        return list(read_documents(NamedCorpus()))
+    return [Document(f"text {number}", text) for number, text in enumerate(texts)]
 
 
 def _with_types(known: NDArray[np.int64], parts: Sequence[Chunks]) -> NDArray[np.int64]:

@@ -19,9 +19,10 @@ from memlm.data.cache import default_cache
 from memlm.data.documents import Document
 from memlm.evaluation.bootstrap import ratio_interval
 from memlm.probing.encoders import FrozenEncoder, StateEncoder, load_encoder
-from memlm.probing.probe import EncoderProbe, documents_of
+from memlm.probing.probe import EncoderProbe
 from memlm.probing.specs import ReaderSpec
-from memlm.probing.texts import ProbeTexts
+from memlm.probing.texts import ProbeTexts, documents_of
+from memlm.probing.trained_reader import TrainedReader
 from memlm.runtime.progress import track
 from memlm.runtime.results import Provenance
 from memlm_evidence.attacks.positions import Inversion
@@ -157,6 +158,7 @@ class _Target:
     def _guesses(self) -> tuple[Int[Tensor, "text start token"], Int[Tensor, "text token choice"]]:
         """Whole texts to start from, and the likeliest tokens at each position, as the model's token ids."""
         reader, embeddings = self.probe.trained(ReaderSpec(self.view, READERS["parallel"], self.cfg.seed))
+        assert isinstance(reader, TrainedReader)
         memory = reader.transform(embeddings.test[: self.cfg.num_texts])
         mask = torch.ones_like(self.texts, dtype=torch.bool)
         with torch.no_grad():

@@ -1,0 +1,200 @@
+"""How a pretrained language model learns to read embeddings: words first, then in rounds that double the pairs."""
+
+import hashlib
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from memlm.config import AdamW, PretrainedReader, TrainingConfig
+from memlm.data.chunks import Chunks
+from memlm.evaluation.information import unconditional_log_probs
+from memlm.models.batch import Batch, batch_chunks, compute_in_batches
+from memlm.models.language_reader import LanguageReader, Words
+from memlm.nn.pooling import MemoryVectors
+from memlm.probing.embed import Vectors
+from memlm.probing.language_texts import LanguageTexts
+from memlm.probing.texts import Splits
+from memlm.probing.transform import Transform
+from memlm.runtime.cpu import precision_on
+from memlm.runtime.files import atomic_file
+from memlm.text.model import default_device
+from memlm.training.checkpoint import RunFolder
+from memlm.training.loop import fit
+from memlm.training.objectives import Objective
+
+_WORDS = Objective("words", lambda words, batch: words(batch))
+_READING = Objective("reading", lambda reader, batch: reader(*batch).sum())
+_WORDS_PAIRS, _WORDS_EPOCHS, _WORDS_RATE = 256, 4, 3e-3
+_WARMUP_STEPS, _CHECKPOINT_STEPS = 30, 50
+_LONGEST = 0.99
+"""A text is written as long as this share of the training texts are, in the language model's tokens."""
+
+LanguageNats = Float[np.ndarray, "chunk language_token"]
+
+
+class Round(NamedTuple):
+    """A reader after so many pairs."""
+
+    num_pairs: int
+    weights: dict[str, Tensor]
+    nats: LanguageNats
+    """Of the validation texts."""
+
+
+@dataclass
+class Course:
+    """A language model's training on these embeddings; each round is kept in the folder, and can be resumed."""
+
+    texts: LanguageTexts
+    chunks: Splits[Chunks]
+    """As numbered for readers."""
+    embeddings: Splits[Vectors]
+    transform: Transform
+    cfg: PretrainedReader
+    num_steps: int
+    """Of the first two rounds together."""
+    seed: int
+    title: str
+    folder: Path
+    quiet: bool = False
+    _rounds: list[Round] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.train, self.validation = map(self.texts.read, self.chunks[:2])
+        self.written_len = int(np.quantile(self.train.mask.sum(1), _LONGEST))
+        self.device = torch.device(default_device())
+
+    def round(self, number: int) -> Round:
+        """The reader after this round; those before it are trained where they have not been."""
+        while len(self._rounds) <= number:
+            self._rounds.append(self._kept(len(self._rounds)))
+        return self._rounds[number]
+
+    def reader(self, number: int) -> LanguageReader:
+        """The reader after a round."""
+        reader = self._fresh()
+        reader.load_state_dict(self.round(number).weights)
+        return reader
+
+    def nats(self, reader: LanguageReader, chunks: Chunks, memory: MemoryVectors) -> LanguageNats:
+        """What each of the language model's tokens costs, of chunks in these; 0 at the padding."""
+        num_rows = batch_chunks(chunks.chunk_len, len(reader.decoder.head.get_parameter("weight")))
+        with self._autocast():
+            (nats,) = compute_in_batches(reader, chunks, num_rows, lambda batch: (reader(*batch),), memory=memory)
+        return nats
+
+    def written(self, reader: LanguageReader, chunks: Chunks, memory: MemoryVectors) -> list[str]:
+        """What the reader writes greedily in place of numbered chunks; it is told how many tokens they have."""
+        num_rows = batch_chunks(1, len(reader.decoder.head.get_parameter("weight")))
+
+        def compute(batch: Batch) -> tuple[Tensor]:
+            assert batch.memory is not None
+            return (reader.greedy(batch.memory, self.written_len),)
+
+        with self._autocast():
+            (tokens,) = compute_in_batches(reader, chunks, num_rows, compute, memory=memory)
+        return self.texts.cut([self.texts.language.decode(row) for row in tokens], chunks.chunk_len)
+
+    def _fresh(self) -> LanguageReader:
+        torch.manual_seed(self.seed)
+        width, begin = int(np.prod(self.transform.shape)), self.texts.language.special_tokens[0]
+        return LanguageReader(self.cfg, width, begin, self.device).to(self.device)
+
+    def _autocast(self) -> torch.autocast:
+        enabled = precision_on(self.device) == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+
+    # --- training ----------------------------------------------------------------------------------------------
+
+    def _kept(self, number: int) -> Round:
+        """A round as it is in the folder, trained if it is not there; what validation text costs it is kept beside."""
+        path, num_pairs = self.folder / f"round-{number}.safetensors", self._steps(number) * self.cfg.batch_pairs
+        if not path.exists():
+            state = self._trained(number).state_dict()
+            with atomic_file(path) as temporary:
+                save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, temporary)
+            shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+        weights = load_file(path)
+        content = hashlib.sha256(self.validation.tokens.tobytes()).hexdigest()[:16]
+        measured = path.with_name(f"{path.stem}-{content}.npy")
+        if not measured.exists():
+            reader = self._fresh()
+            reader.load_state_dict(weights)
+            nats = self.nats(reader, self.validation, self.transform(self.embeddings.validation))
+            with atomic_file(measured) as temporary, temporary.open("wb") as file:
+                np.save(file, nats)
+        return Round(num_pairs, weights, np.load(measured))
+
+    def _trained(self, number: int) -> LanguageReader:
+        reader = self._fresh()
+        title = f"{self.title}, round {number + 1}"
+        if number:
+            reader.load_state_dict(self.round(number - 1).weights)
+        else:
+            self._learn_words(reader)
+        begin = self._steps(number - 1) if number else 0
+        batches = _Batches(self, self.train, begin, self._steps(number), self.cfg.batch_pairs)
+        self._fit(reader, _READING, batches, self.cfg.learning_rate, number + 1, title)
+        return reader
+
+    def _steps(self, number: int) -> int:
+        """Steps up to the end of a round."""
+        return max(1, self.num_steps // 2) * 2**number
+
+    def _learn_words(self, reader: LanguageReader) -> None:
+        """Fit the hint to which tokens the training texts have."""
+        tokens, mask, _ = self.train
+        types, number = np.unique(tokens[mask], return_inverse=True)
+        numbered = np.zeros_like(tokens)
+        numbered[mask] = number
+        log_probs = torch.from_numpy(unconditional_log_probs(number, len(types))).float()
+        words, num_rows = Words(reader, torch.from_numpy(types), log_probs), min(_WORDS_PAIRS, len(tokens))
+        num_steps = _WORDS_EPOCHS * len(tokens) // num_rows
+        batches = _Batches(self, self.train._replace(tokens=numbered), 0, num_steps, num_rows)
+        self._fit(words, _WORDS, batches, _WORDS_RATE, 0, f"{self.title}, its words")
+
+    def _fit(
+        self, module: nn.Module, objective: Objective, batches: "_Batches", rate: float, stage: int, title: str
+    ) -> None:
+        per_step = max(1, batches.num_tokens // batches.num_steps)
+        training = TrainingConfig(
+            num_tokens=batches.num_tokens,
+            batch_tokens=per_step,
+            optimizer=AdamW(learning_rate=rate, betas=(0.9, 0.98)),
+            warmup_tokens=min(_WARMUP_STEPS, batches.num_steps // 5) * per_step,
+            decay_fraction=0.5 if objective is _READING else 1.0,
+            checkpoint_tokens=_CHECKPOINT_STEPS * per_step,
+            seed=self.seed,
+        )
+        folder = RunFolder(self.folder, self.folder.name, stage)
+        fit(module, batches, objective, training, folder=folder, title=title, quiet=self.quiet)
+
+
+class _Batches:
+    """Pairs by the number of a step from `begin` on; each once, in a random order, before any comes again."""
+
+    def __init__(self, course: Course, chunks: Chunks, begin: int, end: int, num_rows: int) -> None:
+        self.course, self.chunks, self.begin, self.num_rows = course, chunks, begin, num_rows
+        self.num_steps = end - begin
+        self.order = np.random.default_rng(course.seed).permutation(len(chunks.tokens))
+        lengths = chunks.mask.sum(1)
+        self.num_tokens = int(sum(lengths[self.rows(step)].sum() for step in range(self.num_steps)))
+
+    def rows(self, step: int) -> np.ndarray:
+        """Which training pairs."""
+        return self.order[((self.begin + step) * self.num_rows + np.arange(self.num_rows)) % len(self.order)]
+
+    def __call__(self, step: int) -> Batch:
+        course, rows = self.course, self.rows(step)
+        generator = torch.Generator().manual_seed(course.seed * 1_000_003 + self.begin + step)
+        chunks = self.chunks.rows(rows)
+        longest = int(chunks.mask.sum(1).max())
+        short = chunks._replace(tokens=chunks.tokens[:, :longest], mask=chunks.mask[:, :longest])
+        return Batch.of(short, course.transform(course.embeddings.train[rows], generator))
