@@ -22,7 +22,6 @@ from memlm.config import (
 )
 from memlm.models.language_model import LanguageModel
 from memlm.probing import probe as probe_module
-from memlm.probing import texts as texts_module
 from memlm.probing.encoders import FrozenEncoder, MemoryEncoder, StateEncoder
 from memlm.probing.probe import CONTROLS, probe
 from memlm.probing.results import ProbeResult, ProbeRow, View
@@ -355,13 +354,13 @@ def test_a_damaged_reader_learns_again_with_a_word(ask: Callable[..., ProbeResul
 
 
 def test_readers_learn_further_from_a_long_text(
-    ask: Callable[..., ProbeResult], monkeypatch: pytest.MonkeyPatch
+    ask: Callable[..., ProbeResult], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # A kind of text that the readers have not seen.
     own = [" ".join(reversed(one.upper().split())) for one in texts(80, seed=5)]
     (only_tested,) = ask(own, controls=False).rows
-    monkeypatch.setattr(texts_module, "_ENOUGH_BYTES", 10_000)
-    (learned,) = ask(own, controls=False).rows
+    monkeypatch.setattr(probe_module, "LEAST_STEPS", 3)
+    (learned,) = ask(own, controls=False, cache=tmp_path).rows
     assert learned.num_train_chunks > only_tested.num_train_chunks
     assert learned.nats_per_token < only_tested.nats_per_token - 0.2
     assert learned.token_accuracy > only_tested.token_accuracy

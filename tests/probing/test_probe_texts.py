@@ -175,20 +175,15 @@ def own_texts(number: int = 40) -> list[str]:
     return [text(1000 + seed, 150) for seed in range(number)]
 
 
-def test_a_short_text_is_only_measured_on(tokenizer: Tokenizer) -> None:
+@pytest.mark.parametrize(("small", "sizes"), [(2_000_000, (13, 7, 20)), (20_000, (32, 2, 6))])
+def test_of_a_short_text_half_is_measured_on(
+    small: int, sizes: tuple[int, int, int], tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(texts_module, "_SMALL_BYTES", small)
     data = after(tokenizer, own_texts(), texts())
     train, validation, test = (set(sources(tokenizer, part, own_texts())) for part in data.chunks)
-    assert (len(train), len(validation), len(test)) == (0, 10, 30)
-    assert not validation & test
-    assert data.before is not None
-    np.testing.assert_array_equal(data.learned_tokens, data.before.numbered.train.tokens)
-
-
-def test_a_long_text_is_learned_from_too(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(texts_module, "_ENOUGH_BYTES", 20_000)
-    data = after(tokenizer, own_texts(), texts())
-    train, validation, test = (set(sources(tokenizer, part, own_texts())) for part in data.chunks)
-    assert (len(train), len(validation), len(test)) == (32, 2, 6)
+    assert (len(train), len(validation), len(test)) == sizes
+    assert not train & validation | train & test | validation & test
     assert data.before is not None
     assert len(data.learned_tokens) == len(data.before.learned_tokens) + len(data.chunks.train.tokens)
 

@@ -43,7 +43,7 @@ class CodeAutoencoder(nn.Module):
         dims = max(POSITIVE_DIMS, POSITIVE_DIMS_PER_TOKEN * chunk_len)
         shape = MemoryShape(vocab_size=len(codes), chunk_len=chunk_len, memory_dim=dims)
         stack = StackConfig(num_layers=1, mixer=MaskedMixer(num_heads=8))
-        self.encoder = Encoder(shape, stack, Positional(token_dim=token_dim(chunk_len)))
+        self.encoder = Encoder(shape, stack, Positional(token_dim=2 * token_dim(chunk_len)))
         self.encoder.embed = nn.Sequential(  # type: ignore[assignment]
             nn.Embedding.from_pretrained(codes),  # type: ignore[no-untyped-call]
             linear(codes.shape[1], stack.dim, gain=0.35),
@@ -73,19 +73,17 @@ class CodeAutoencoder(nn.Module):
         return data.numbered.map(lambda part: encode_chunks(encoder, part).numpy() if len(part.tokens) else NO_VECTORS)
 
 
-def train_autoencoder(
-    data: ProbeData, codes: Float[Tensor, "vocab code"], cfg: ReadingConfig, *, seed: int = 0, quiet: bool = False
-) -> CodeAutoencoder:
-    """An autoencoder trained on the same chunks for the same budget: a reader that cannot read its memories is too weak
-    to say anything about others."""
-    model = untrained_autoencoder(data, codes, seed)
-    fit_reader(model, data.numbered.train, cfg, seed, title="Training the positive control", quiet=quiet)
-    return model
-
-
 def untrained_autoencoder(data: ProbeData, codes: Float[Tensor, "vocab code"], seed: int = 0) -> CodeAutoencoder:
     """One that has learned nothing but the tokens' frequencies, of the tokens that there are to learn."""
     num_types = len(data.learned_types)
     log_probs = torch.from_numpy(unconditional_log_probs(data.learned_tokens.ravel(), num_types)).float()
     torch.manual_seed(seed)
     return CodeAutoencoder(codes[:num_types], log_probs, data.chunks.test.chunk_len)
+
+
+def train_autoencoder(
+    model: CodeAutoencoder, data: ProbeData, cfg: ReadingConfig, seed: int = 0, *, quiet: bool = False
+) -> None:
+    """Train it on what readers learn from, for the same budget: a reader that cannot read its memories is too
+    weak to say anything about others."""
+    fit_reader(model, data.numbered.train, cfg, seed, title="Training the positive control", quiet=quiet)

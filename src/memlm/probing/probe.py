@@ -29,7 +29,7 @@ from memlm.probing.language_texts import LanguageTexts
 from memlm.probing.results import Baselines, ProbeResult, ProbeRow, View
 from memlm.probing.specs import ReaderSpec, reader_named, views_of
 from memlm.probing.texts import ProbeData, ProbeTexts, Splits, documents_of
-from memlm.probing.trained_reader import LearnedReader, TrainedReader, codes_of, train_reader
+from memlm.probing.trained_reader import LEAST_STEPS, LearnedReader, TrainedReader, codes_of, steps_once, train_reader
 from memlm.probing.transform import Transform
 from memlm.runtime.cache import Arrays, Cache
 from memlm.runtime.results import Provenance
@@ -159,6 +159,12 @@ class EncoderProbe:
         """The reader that controls and baselines are set beside."""
         return ReaderSpec(self.views[0], reader_named(self.cfg.readers[0], self.cfg), self.cfg.seeds[0])
 
+    @property
+    def _home(self) -> "EncoderProbe":
+        """Where readers learn last: here, unless there is too little text to learn more than they have before."""
+        too_little = steps_once(self.data.chunks.train, self.cfg.reading) < LEAST_STEPS
+        return self.before if self.before and too_little else self
+
     # --- one reader --------------------------------------------------------------------------------------------
 
     def _measured(self, spec: ReaderSpec) -> ProbeRow:
@@ -182,7 +188,7 @@ class EncoderProbe:
             "seed": spec.seed,
             "degradation": spec.degradation,
             "control": spec.control,
-            "num_train_chunks": len(self.data.learned_tokens),
+            "num_train_chunks": len(self._home.data.learned_tokens),
         }
         return ProbeRow.from_dict({**about, **values, "intervals": intervals})
 
@@ -212,8 +218,8 @@ class EncoderProbe:
 
     def learned(self, spec: ReaderSpec) -> LearnedReader:
         """What a reader learns from this text, and from that before it; this is kept for other texts to be read."""
-        if self.before and not len(self.data.chunks.train.tokens):
-            return self.before.learned(spec)
+        if self._home is not self:
+            return self._home.learned(spec)
 
         def train() -> Arrays:
             embeddings = self._given(spec)
@@ -230,9 +236,8 @@ class EncoderProbe:
                 quiet=self.quiet,
             ).to_arrays()
 
-        return LearnedReader.from_arrays(
-            self._kept(spec.to_dict(), train), self.data, self.codes, spec.reader, spec.degradation
-        )
+        kept = self._kept(spec.to_dict(), train)
+        return LearnedReader.from_arrays(kept, self.data, self.codes, spec.reader, spec.degradation)
 
     def _adapted(
         self,
@@ -260,12 +265,12 @@ class EncoderProbe:
 
     def _learned_pairs(self, spec: ReaderSpec) -> tuple[Chunks, Vectors]:
         """All chunks that there are to learn from, this text's after those of the text before, and what is given."""
+        if self._home is not self:
+            return self._home._learned_pairs(spec)
         own = self.data.numbered.train, self._given(spec).train
         if not self.before:
             return own
         before = self.before._learned_pairs(spec)
-        if not len(own[0].tokens):
-            return before
         return concat_chunks([before[0], own[0]]), np.concatenate([before[1], own[1]])
 
     def _given(self, spec: ReaderSpec) -> Splits[Vectors]:
@@ -284,12 +289,13 @@ class EncoderProbe:
 
     def autoencoder(self, seed: int) -> CodeAutoencoder:
         """The positive control's autoencoder, which is kept too."""
-        options: Any = {"seed": seed, "quiet": self.quiet}
         model = untrained_autoencoder(self.data, self.codes, seed)
-        what = {"autoencoder": seed}
-        model.load(
-            self._kept(what, lambda: train_autoencoder(self.data, self.codes, self.cfg.reading, **options).to_arrays())
-        )
+
+        def train() -> Arrays:
+            train_autoencoder(model, self.data, self.cfg.reading, seed, quiet=self.quiet)
+            return model.to_arrays()
+
+        model.load(self._kept({"autoencoder": seed}, train))
         return model
 
     def _causal(self, spec: ReaderSpec) -> dict[str, Any]:

@@ -24,9 +24,8 @@ _MIN_PIECE_BYTES = 1024
 _LARGEST_TEXT = 64 * 1024 * 1024
 DECIDING_CHUNKS = 100
 """With fewer test chunks, a share of tokens is known to within several hundredths at best."""
-_ENOUGH_BYTES = 2_000_000
-"""Of text to train readers further on, which have learned from other text; a smaller one is only tested on."""
-_SMALL_TEST_FRACTION = 0.75
+_SMALL_BYTES, _SMALL_TEST_FRACTION = 2_000_000, 0.5
+"""Of a text of fewer bytes, where readers learn from other text before, half is measured on."""
 _PASSAGE = 80
 """Characters that hardly occur in two texts by chance."""
 
@@ -114,8 +113,8 @@ class ProbeTexts:
     """Documents in three splits, tokenized once, when they are first asked for; in chunks of any length.
 
     Whole documents are held out. Where there are few, they are split into pieces, which then count as documents. What
-    is held out depends on the texts alone. Where readers learn from other text before, a text that is too short to
-    learn more from is only tested on, and what is copied from the other is left out.
+    is held out depends on the texts alone. Where readers learn from other text before, what is copied from there is
+    left out.
     """
 
     tokenizer: Tokenizer
@@ -177,8 +176,8 @@ class ProbeTexts:
         documents, test_fraction = _pieces_if_few(_limited(self.documents)), self.test_fraction
         if self.before:
             documents = _without_copies(documents, self.before.documents)
-            if sum(document.num_bytes for document in documents) < _ENOUGH_BYTES:
-                test_fraction = _SMALL_TEST_FRACTION
+            if sum(document.num_bytes for document in documents) < _SMALL_BYTES:
+                test_fraction = max(test_fraction, _SMALL_TEST_FRACTION)
         train, validation, test = _split(documents, test_fraction)
         if self.held_out:
             train, test = train + test, _pieces_if_few(self.held_out)
@@ -256,14 +255,11 @@ def _pieces_if_few(documents: Sequence[Document]) -> list[Document]:
 
 
 def _split(documents: list[Document], test_fraction: float) -> tuple[list[Document], list[Document], list[Document]]:
-    """Train, validation and test, by rank of the texts' hashes: the shares hold however few documents there are.
-
-    Of a small text everything is held out.
-    """
+    """Train, validation and test, by rank of the texts' hashes: the shares hold however few documents there are."""
     ranked = sorted(documents, key=lambda document: hashlib.sha256(document.text.encode("utf-8", "replace")).digest())
     num_test = max(1, round(test_fraction * len(ranked)))
     num_held_out = num_test + max(1, round(test_fraction / 3 * len(ranked)))
-    if num_held_out > len(ranked) - (test_fraction < _SMALL_TEST_FRACTION):
+    if num_held_out >= len(ranked):
         raise ValueError(
             f"too little text to keep some of it apart: {len(documents)} pieces of about {_MIN_PIECE_BYTES} bytes; "
             f"at least {20 * _MIN_PIECE_BYTES:,} bytes are needed"

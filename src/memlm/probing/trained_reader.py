@@ -32,12 +32,15 @@ CODE_DIM = 128
 """Length of a token's code, unless its embedding is shorter."""
 CONVERGED_FRACTION = 0.02
 """A reader has converged if the second half of its training gained less than this share of the text's nats."""
+LEAST_STEPS = 100
+"""A reader that has learned from other text does not go on for fewer."""
 _NUM_WATCHES = 8
 _MAX_WATCHED = 128
 """Validation chunks that a learning curve is measured on: greedy decoding takes long."""
 _MIN_STANDARD_ERRORS = 3.0
 _PRIOR_COUNTS = (1.0, 10.0, 100.0, 1000.0, 10_000.0)
 """How many tokens the overall frequencies may count for at each position."""
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 
 Nats = Float[np.ndarray, "chunk token"]
@@ -82,6 +85,8 @@ class TrainedReader:
 class LearnedReader:
     """A reader as training has left it: of its learning curve, the best."""
 
+    data: ProbeData
+    """What it has learned from."""
     module: ReaderModule
     transform: Transform
     curve: list[dict[str, float]]
@@ -107,7 +112,7 @@ class LearnedReader:
         transform = Transform.from_state(fitted, tuple(kept.about["shape"]), degradation)
         module = _fresh(data, transform, codes, reader)
         module.load_state_dict(weights)
-        return cls(module=module, transform=transform, curve=kept.about["curve"])
+        return cls(data=data, module=module, transform=transform, curve=kept.about["curve"])
 
     def calibrated(
         self,
@@ -116,16 +121,26 @@ class LearnedReader:
         codes: Float[Tensor, "vocab code"],
         without: TrainedReader | None = None,
     ) -> TrainedReader:
-        """The reader that chooses from all of `data.types`, of which these are the codes, mixed with the same reader
-        without a memory as validation text says is best.
+        """The reader that chooses from all of `data.types`, of which these are the codes.
+
+        As validation text says is best, it expects tokens as often as they occur where it has learned, or here, or
+        between, and it is mixed with the same reader without a memory.
 
         `without` is the same kind of reader trained on a constant; one that sees only the embedding needs none: what it
         can learn without one is the tokens' frequencies, which are counted.
         """
-        chunks, log_probs = data.numbered.validation, _log_probs(data, len(codes))
-        self.module.head.choose_from(codes, torch.from_numpy(log_probs).float())
+        chunks, memory, log_probs = data.numbered.validation, self.transform(validation), _log_probs(data, len(codes))
+        learned = _log_probs(self.data, len(codes))
+
+        def nats_expecting(share: float) -> Nats:
+            expected = torch.from_numpy((1 - share) * learned + share * log_probs).float().log_softmax(0)
+            self.module.head.choose_from(codes, expected)
+            return _score(self.module, chunks, memory, only_nats=True).nats
+
+        shares = (0.0,) if self.data is data else _SHARES
+        nats = nats_expecting(min(shares, key=lambda share: float(nats_expecting(share).mean())))
         known = without.nats if without else token_frequencies(data.learned_tokens, chunks, log_probs)
-        nats, known_nats = _score(self.module, chunks, self.transform(validation), only_nats=True).nats, known(chunks)
+        known_nats = known(chunks)
         return TrainedReader(
             module=self.module,
             transform=self.transform,
@@ -158,8 +173,7 @@ def train_reader(
     train, validation, _ = data.numbered
     torch.manual_seed(seed)
     if start:
-        passes = len(train.tokens) // cfg.chunks_per_step(train.chunk_len)
-        cfg, transform = replace(cfg, num_steps=max(1, min(cfg.num_steps, passes))), start.transform
+        cfg, transform = replace(cfg, num_steps=steps_once(train, cfg)), start.transform
     transform = transform or Transform(embeddings.train)
     module = _fresh(data, transform, codes, reader)
     curve = _Curve(validation.rows(slice(_MAX_WATCHED)), transform(embeddings.validation[:_MAX_WATCHED]))
@@ -174,7 +188,12 @@ def train_reader(
     module.load_state_dict(curve.best)  # one that has learned its training chunks by heart reads others worse
     first = 0 if start else 1
     points = [{"tokens": (i + first) * training.eval_tokens, **point} for i, point in enumerate(curve.points)]
-    return LearnedReader(module=module.cpu(), transform=transform, curve=points)
+    return LearnedReader(data=data, module=module.cpu(), transform=transform, curve=points)
+
+
+def steps_once(chunks: Chunks, cfg: ReadingConfig) -> int:
+    """Steps that go once through the chunks, or as many as there are."""
+    return min(cfg.num_steps, len(chunks.tokens) // cfg.chunks_per_step(chunks.chunk_len))
 
 
 def _fresh(data: ProbeData, transform: Transform, codes: Float[Tensor, "vocab code"], reader: Reader) -> ReaderModule:
@@ -186,7 +205,13 @@ def _fresh(data: ProbeData, transform: Transform, codes: Float[Tensor, "vocab co
 
 
 def _log_probs(data: ProbeData, num_types: int) -> Float[np.ndarray, " vocab"]:
-    return unconditional_log_probs(data.learned_tokens.ravel(), num_types)
+    """How often tokens occur, in the text before and in this one, which counts as much as validation text says."""
+    train, validation, _ = data.numbered
+    if not data.before:
+        return unconditional_log_probs(train.tokens.ravel(), num_types)
+    before, own = _log_probs(data.before, num_types), np.bincount(train.tokens.ravel(), minlength=num_types)
+    each = [np.log((own + prior * np.exp(before)) / (own.sum() + prior)) for prior in _PRIOR_COUNTS]
+    return max(each, key=lambda log_probs: float(log_probs[validation.tokens].mean()))
 
 
 class _Curve:
