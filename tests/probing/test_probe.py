@@ -22,6 +22,7 @@ from memlm.config import (
 )
 from memlm.models.language_model import LanguageModel
 from memlm.probing import probe as probe_module
+from memlm.probing import specs
 from memlm.probing.encoders import FrozenEncoder, MemoryEncoder, StateEncoder
 from memlm.probing.probe import CONTROLS, probe
 from memlm.probing.results import ProbeResult, ProbeRow, View
@@ -54,9 +55,9 @@ def language_model(trained: TextAutoencoder) -> TextLanguageModel:
 def small_readers() -> Iterator[None]:
     """Readers that train in a second."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(probe_module.READERS, "parallel", SMALL)
-        patch.setitem(probe_module.READERS, "linear", LinearReader(token_dim=32))
-        patch.setitem(probe_module.READERS, "autoregressive", AutoregressiveReader(dim=64, num_layers=1, num_prefix=4))
+        patch.setitem(specs.READERS, "parallel", SMALL)
+        patch.setitem(specs.READERS, "linear", LinearReader(token_dim=32))
+        patch.setitem(specs.READERS, "autoregressive", AutoregressiveReader(dim=64, num_layers=1, num_prefix=4))
         yield
 
 
