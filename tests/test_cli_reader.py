@@ -59,11 +59,17 @@ def test_questions_are_answered_from_memories_and_from_text(memlm: Memlm, reader
     assert one["past_chunks"] + one["raw_chunks"] == 1
     text = memlm("ask", notes.with_suffix(".txt"), *options, "--expand", 0).json()
     assert text["past_chunks"] > 1
+    typed = memlm("ask", "-", *options, "--expand", 0, stdin=notes.with_suffix(".txt").read_bytes())
+    assert typed.json() == text
+    assert memlm("ask", notes.with_name("n*.txt"), *options, "--expand", 0).json() == text
+    assert "Answering: 4 tokens of 4 tokens" in typed.err
 
 
 def test_readers_go_on_from_memories_and_from_nothing(memlm: Memlm, reader: str, notes: Path) -> None:
     options = ("--prompt", "so", "--temperature", 0, "--max-new-tokens", 4, "--json")
-    with_past = memlm("generate", reader, "--memory", notes, *options, "--ratio", 2).json()
+    written = memlm("generate", reader, "--memory", notes, *options, "--ratio", 2, "--expand", 9, "--by", "likelihood")
+    with_past = written.json()
+    assert "Writing: 4 tokens of 4 tokens" in written.err
     assert with_past["past_chunks"] + with_past["raw_chunks"] > 1
     assert memlm("generate", reader, *options).json()["prompt"] == "so"
 
@@ -113,12 +119,22 @@ def test_memories_are_read_as_the_paper_does(
     assert asked["ratio"] == 0
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [("--top-p", 7, "--top-p is a probability"), ("--temperature", -1, "--temperature must not be negative, not -1.0")],
+)
+def test_what_cannot_be_drawn_is_refused_before_a_model_is_loaded(
+    memlm: Memlm, option: str, value: float, message: str
+) -> None:
+    assert_refused(memlm("generate", "nowhere", option, value), message)
+
+
 def test_what_cannot_be_read_is_refused(
     memlm: Memlm, reader: str, base: Path, notes: Path, finished_run: Path, corpus: str
 ) -> None:
     options = ("--reader", reader)
     for arguments, message in (
-        (("ask", "nowhere.memory", "who?", *options), "there is no file 'nowhere.memory'"),
+        (("ask", "nowhere.memory", "who?", *options), "there is no file nowhere.memory"),
         (("ask", notes.with_suffix(".txt"), "who?", *options, "--chunks", "1:2"), "--chunks is of a file of memories"),
         (("ask", notes, "", *options), "there is no message of a user to answer"),
         (

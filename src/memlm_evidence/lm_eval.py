@@ -7,7 +7,7 @@ Arguments are the harness's own. It has no entry point for models of other packa
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal, get_args
 
@@ -18,6 +18,7 @@ from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 
 from memlm.runtime.files import BOXED_READER
+from memlm.runtime.progress import track
 from memlm.text.memory import Memory
 from memlm.text.memory_reader import TextMemoryReader
 
@@ -36,9 +37,10 @@ class MemlmLM(LM):  # type: ignore[misc]
         expand: with `memory+expand`, tokens that may be read as text.
         recent: last tokens of a context that are always read as text.
         device: where to run it.
+        batch_size: of no effect, as is `max_batch_size`: requests are answered one by one.
 
     Raises:
-        ValueError: there is no such reader or context.
+        ValueError: there is no such reader, context or argument.
     """
 
     def __init__(
@@ -49,9 +51,14 @@ class MemlmLM(LM):  # type: ignore[misc]
         expand: int = 400,
         recent: int = 64,
         device: str | None = None,
-        **_: Any,
+        batch_size: Any = None,
+        max_batch_size: Any = None,
+        **unknown: Any,
     ) -> None:
         super().__init__()
+        if unknown:
+            known = "reader, context, ratio, expand, recent and device"
+            raise ValueError(f"--model_args of memlm are {known}, not {', '.join(unknown)}")
         if context not in get_args(Context):
             raise ValueError(f"context is one of {', '.join(get_args(Context))}, not {context!r}")
         if int(recent) < 1:
@@ -64,13 +71,12 @@ class MemlmLM(LM):  # type: ignore[misc]
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
         """Of each continuation after its context; and whether it is what the model would have written."""
-        return [self._scored(*request.args) for request in requests]
+        return [self._scored(*args) for args in _tracked(requests)]
 
     def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
         """Of whole texts, in blocks of as many tokens as are always read as text."""
         found = []
-        for request in requests:
-            (text,) = request.args
+        for (text,) in _tracked(requests):
             _, begins = self.reader.model_tokenizer.encode_placed(text)
             places = [*begins[:: self.recent].tolist(), len(text)]
             blocks = itertools.pairwise(places)
@@ -78,8 +84,8 @@ class MemlmLM(LM):  # type: ignore[misc]
         return found
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
-        """Each context gone on from, until a string that ends it."""
-        return [self._generated(*request.args) for request in requests]
+        """Each context gone on from, until a string that ends it: by the likeliest tokens, if a task draws none."""
+        return [self._generated(*args) for args in _tracked(requests)]
 
     def _scored(self, context: str, continuation: str) -> tuple[float, bool]:
         memory, recent = self._split(context)
@@ -93,9 +99,11 @@ class MemlmLM(LM):  # type: ignore[misc]
     def _generated(self, context: str, options: dict[str, Any]) -> str:
         memory, recent = self._split(context)
         ends = options.get("until", [])
+        drawn = {name: options[name] for name in ("temperature", "top_p", "top_k") if options.get(name)}
+        draws: dict[str, Any] = {"do_sample": True, **drawn} if options.get("do_sample") else {"do_sample": False}
         with self._model():
             text = self.reader.generate(
-                memory, recent, max_new_tokens=options.get("max_gen_toks", 256), do_sample=False, **self.reading
+                memory, recent, max_new_tokens=options.get("max_gen_toks", 256), **draws, **self.reading
             )
         for end in [ends] if isinstance(ends, str) else ends:
             text = text.split(end)[0] if end else text
@@ -111,6 +119,15 @@ class MemlmLM(LM):  # type: ignore[misc]
 
     def _model(self) -> Any:
         return self.reader.without_memory() if self.reads_text else nullcontext()
+
+
+def _tracked(requests: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    """The arguments of each request, with progress on standard error."""
+    sizes = [len(request.args[0].encode(errors="replace")) for request in requests]
+    with track("Requests", total=sum(sizes), unit="bytes") as advance:
+        for request, size in zip(requests, sizes, strict=True):
+            yield request.args
+            advance(size)
 
 
 if __name__ == "__main__":

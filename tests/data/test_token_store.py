@@ -252,11 +252,16 @@ def test_the_tokenizer_learns_from_the_training_split_alone(
 @pytest.mark.parametrize("name", ["validation", "test"])
 def test_an_empty_split_is_refused_with_the_way_out(config: DataConfig, cache: Path, name: str) -> None:
     without = replace(config, **{f"{name}_fraction": 0.0})
-    with pytest.raises(
-        ValueError, match=f"none of the 60 documents fell into the {name} split: .*{name}_fraction 0.0: --set"
-    ):
+    message = (
+        f"none of the 60 documents fell into the {name} split: .*{name}_fraction from 0.0: --set data.{name}_fract"
+    )
+    with pytest.raises(ValueError, match=message) as refused:
         prepare(without, cache=cache, quiet=True)
     assert list(cache.iterdir()) == []
+    named = float(str(refused.value).rpartition("=")[2])
+    assert len(prepare(replace(without, **{f"{name}_fraction": named}), cache=cache, quiet=True).splits[name].tokens)
+    with pytest.raises(ValueError, match="fell into"):  # a hundredth less is too little
+        prepare(replace(without, **{f"{name}_fraction": named - 0.01}), cache=cache, quiet=True)
 
 
 @pytest.mark.parametrize(("texts", "said"), [(["one"], "has 1 document;"), (["one", "two"], "has 2 documents;")])

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from memlm.text.memory_reader import TextMemoryReader
 from memlm.training.train import train
@@ -69,5 +70,20 @@ def test_likelihoods_are_the_readers_and_continuations_end_where_they_should(rea
     assert text == own.generate(memory, recent, max_new_tokens=8, do_sample=False).split("e")[0]
     (rolling,) = model.loglikelihood_rolling([Request(context)])
     assert rolling < likelihood
+    with pytest.raises(ValueError, match=r"--model_args of memlm are reader, context, .*, not contxt, rato"):
+        lm_eval.MemlmLM(str(reader), contxt="text", rato=8)
     with pytest.raises(ValueError, match=r"context is one of text, memory, memory\+expand, not 'all'"):
         lm_eval.MemlmLM(str(reader), context="all")
+
+
+def test_texts_are_drawn_where_a_task_says_so_and_requests_are_counted(
+    reader: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = lm_eval.MemlmLM(str(reader), recent=8, batch_size=1)
+    greedy = {"until": [], "max_gen_toks": 16}
+    drawn = {**greedy, "do_sample": True, "temperature": 5.0}
+    torch.manual_seed(0)
+    texts = model.generate_until([Request("the memory", options) for options in (greedy, greedy, drawn, drawn)])
+    assert texts[0] == texts[1]
+    assert len({*texts}) == 3
+    assert "Requests: 40" in capsys.readouterr().err

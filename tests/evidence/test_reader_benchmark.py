@@ -190,6 +190,10 @@ def test_what_cannot_be_measured_is_refused_at_once(folders: dict[str, str], cor
     for wrong, told in (({"ratios": (17,)}, r"not \[17\]"), ({"num_windows": 0}, "must be positive")):
         with pytest.raises(ValueError, match=told):
             ReaderBenchmark(**{**folders, **QUICK, **wrong}, text=(corpus,)).run()
+    for swapped, told in (({"last": "full", "full": "last"}, "last"), ({"full": "reader"}, "full")):
+        arms = {**folders, **{name: folders[other] for name, other in swapped.items()}}
+        with pytest.raises(ValueError, match=f"--{told} is what memlm adapt --arm {told} has made, and .* is another"):
+            ReaderBenchmark(**arms, **QUICK, text=(corpus,)).run()
 
 
 def test_readers_of_other_language_models_are_not_compared(

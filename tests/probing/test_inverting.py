@@ -126,6 +126,8 @@ def test_files_of_vectors(tmp_path: Path) -> None:
     save_file({"x": torch.from_numpy(matrix), "ids": torch.arange(2)}, tmp_path / "a.safetensors")
     for name in ("a.npy", "a.safetensors"):
         assert (read_vectors(tmp_path / name) == matrix).all()
+    np.save(tmp_path / "one.npy", matrix[1])
+    assert (read_vectors(tmp_path / "one.npy") == matrix[1:]).all()
     save_file({"x": torch.ones(2, 3), "y": torch.ones(2, 3)}, tmp_path / "two.safetensors")
     with pytest.raises(ValueError, match="one matrix of vectors"):
         read_vectors(tmp_path / "two.safetensors")
@@ -150,6 +152,12 @@ def test_the_command(memlm: Memlm, base: Path, tmp_path: Path) -> None:
     answer = memlm("invert", base, "--vectors", tmp_path / "v.npy", *options).json()
     assert "f1" not in answer
     assert answer["texts"][0]["text"]
+    np.save(tmp_path / "many.npy", np.zeros((3, 32), np.float32))
+    many = memlm("invert", base, "--vectors", tmp_path / "many.npy", *options)
+    assert "the first 2 of 3 vectors are inverted" in many.err
+    assert "vector 0 is zero" in many.err
+    assert_refused(memlm("invert", base, "--vectors", tmp_path / "v.npy", "--length-unknown"), "--length-unknown is of")
+    assert_refused(memlm("invert", base, "--text", text, "--endpoint-model", "x"), "--endpoint-model is of an endpoint")
     assert_refused(memlm("invert", base), "either --text, to embed and invert, or --vectors")
     assert_refused(memlm("invert", base, "--text", text, "--chunk-len", 200), "no piece of 200 tokens")
 

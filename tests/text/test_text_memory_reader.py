@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 import memlm
 from memlm.config.memory_reader import PER_MEMORY
 from memlm.data.token_store import prepare
+from memlm.nn.insertion import Context
 from memlm.recipes.reader import arms
 from memlm.runtime.results import read_json_lines
 from memlm.text.expansion import CHOOSERS
@@ -346,6 +347,31 @@ def test_what_has_nothing_to_train_is_refused(base: Path, finished_run: Path, co
         replace(cfg, source="states", state_dim=0)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_tokens": 0}, "num_tokens must be at least 1, not 0"),
+        ({"num_tokens": -5}, "num_tokens must be at least 1, not -5"),
+        ({"batch_rows": 0}, "batch_rows must be at least 1, not 0"),
+        ({"lora_rank": -1}, "lora_rank must be at least 0, not -1"),
+        ({"ratios": ()}, "a reader learns at least one ratio"),
+        ({"teacher": "nowhere"}, "no model 'nowhere': give the folder model of what memlm adapt has made"),
+        ({"arm": "full", "begin_with": "other"}, "begin_with is of a reader, and the arm 'full' learns without one"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused_before_it_is_tried(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        recipe_of("smollm2", "english", None, **options)
+
+
+def test_teachers_of_other_kinds_are_refused_before_training(folder: Path, base: Path, finished_run: Path) -> None:
+    for name in ("teacher", "begin_with"):
+        with pytest.raises(ValueError, match=f"strong adapts {base}, and this reader smollm2"):
+            recipe_of("smollm2", "english", None, **{name: str(folder / "strong")})
+        with pytest.raises(ValueError, match="model is no reader: give the folder model of what memlm adapt has made"):
+            recipe_of("smollm2", "english", None, **{name: str(finished_run / "model")})
+
+
 def test_bad_input_is_refused(reader: TextMemoryReader, memory: memlm.Memory, base: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"this memory was made by encoder feed.*, not by this one"):
         reader.generate(replace(memory[0], encoder="feed"), "so")
@@ -361,6 +387,11 @@ def test_bad_input_is_refused(reader: TextMemoryReader, memory: memlm.Memory, ba
         ValueError, match=r"take \d+ positions with 100 new tokens, and .* has 256: give a larger ratio"
     ):
         reader.generate(reader.encoder.encode(["and so it holds " * 40]), "so", ratio=1)
+    with pytest.raises(ValueError, match=r"take \d+ positions, and .* has 256"):
+        reader.prompt_embeds(reader.encoder.encode(["and so it holds " * 40]), "so", ratio=1)
+    nothing = Context(torch.zeros(1, 0, 32), torch.zeros(1, 0, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"has 256 positions, and the context and what follows it take 257: .*fewer"):
+        reader.model.decoder.states(torch.zeros(1, 257, 32), nothing)
     with pytest.raises(ValueError, match="ratio must lie from 0"):
         reader.generate(memory[0], "so", ratio=-1)
     with pytest.raises(ValueError, match=r"positions with 250 new tokens, and .* has 256"):
@@ -371,6 +402,10 @@ def test_bad_input_is_refused(reader: TextMemoryReader, memory: memlm.Memory, ba
         reader.generate(memory[0], "so", expand=-1)
     with pytest.raises(ValueError, match="chunks are chosen by likelihood, attention, similarity, not by 'luck'"):
         reader.generate(memory[0], "so", expand=10, by="luck")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="not by 'luck'"):  # though nothing is to be chosen
+        reader.generate(memory[0], "so", by="luck")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"a whole number, not 2\.5"):
+        reader.generate(memory[0], "so", ratio=2.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="max_new_tokens must be positive, not 0"):
         reader.generate(memory[0], "so", max_new_tokens=0)
     with pytest.raises(ValueError, match="there is no message of a user"):

@@ -54,13 +54,22 @@ class Invert(ReadsText):
         """Invert and show."""
         if bool(self.text) == (self.vectors is not None):
             raise ValueError("give either --text, to embed and invert, or --vectors")
+        if self.length_unknown and not self.text:
+            raise ValueError(
+                "--length-unknown is of --text: of --vectors the length is unknown unless --chunk-len says it"
+            )
+        if self.endpoint_model and not self.encoder.startswith("http"):
+            raise ValueError(f"--endpoint-model is of an endpoint (https://...), and the encoder is {self.encoder}")
         for name in ("encodings", "max_chunks"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
         from memlm.probing.inversion.invert import Inverter
         from memlm.probing.inversion.measure import invert_texts, read_vectors, summary
 
-        given = None if self.vectors is None else read_vectors(self.vectors)[: self.max_chunks]
+        given = None if self.vectors is None else read_vectors(self.vectors)
+        if given is not None and len(given) > self.max_chunks:
+            self.say(f"the first {self.max_chunks} of {len(given)} vectors are inverted: see --max-chunks", aside=True)
+            given = given[: self.max_chunks]
         texts = self.documents(self.text) if self.text else []
         inverter = Inverter.of(
             self.encoder,

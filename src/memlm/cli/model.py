@@ -4,13 +4,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
 from memlm.cli.command import Answer, Command, ReadsText, UsesModel
 from memlm.cli.memory import memories_of
-from memlm.cli.show import print_metrics, print_samples
+from memlm.cli.show import counts_tokens, print_metrics, print_samples
 from memlm.config import MemoryModelConfig, MemoryReaderConfig
 from memlm.runtime.files import BOXED_READER
 from memlm.runtime.wording import in_words
@@ -116,6 +116,8 @@ class Generate(UsesModel, ReadsText):
     few as let everything fit into its context."""
     expand: int = 0
     """Of a reader: tokens of the past that may be read as text besides, of the chunks that matter to the prompt."""
+    by: Literal["similarity", "likelihood", "attention"] = "similarity"
+    """Of a reader: how the chunks that matter are chosen."""
     max_new_tokens: int = 100
     temperature: float = 0.8
     """0 always takes the likeliest token."""
@@ -125,6 +127,10 @@ class Generate(UsesModel, ReadsText):
 
     def run(self) -> Answer:
         """Generate and show."""
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"--top-p is a probability, above 0 and at most 1, not {self.top_p}")
+        if self.temperature < 0:
+            raise ValueError(f"--temperature must not be negative, not {self.temperature}")
         import torch
 
         from memlm.text.checkpoint_folder import config_class, locate
@@ -141,7 +147,9 @@ class Generate(UsesModel, ReadsText):
             memory = past if not isinstance(past, str) else reader.encoder.encode([past]) if past else None
             pasts = None if memory is None else reader.pasts(memory)
             ratio = reader.fitting_ratio(pasts) if self.ratio is None else self.ratio
-            text = reader.generate(pasts, self.prompt, ratio=ratio, expand=self.expand, **options)
+            with counts_tokens("Writing", self.max_new_tokens) as watched:
+                options |= watched
+                text = reader.generate(pasts, self.prompt, ratio=ratio, expand=self.expand, by=self.by, **options)
             told = {**told, "ratio": ratio}
         else:
             if self.ratio is not None or self.expand:
@@ -150,7 +158,8 @@ class Generate(UsesModel, ReadsText):
                 )
             model = TextMemoryModel.from_pretrained(self.model, device=self.device)
             past, told = self._past(model.config.max_memories)
-            text = model.generate(self.prompt, past=past, **options)
+            with counts_tokens("Writing", self.max_new_tokens) as watched:
+                text = model.generate(self.prompt, past=past, **options, **watched)
         self.say(self.prompt + text)
         return {"prompt": self.prompt, "text": text, **told}
 

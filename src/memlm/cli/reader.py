@@ -8,6 +8,7 @@ import tyro
 
 from memlm.cli.command import Answer, ReadsText, UsesModel
 from memlm.cli.memory import memories_of
+from memlm.cli.show import counts_tokens
 from memlm.runtime.files import BOXED_READER
 
 if TYPE_CHECKING:
@@ -108,11 +109,10 @@ class ReadsMemories(UsesModel, ReadsText):
         if Path(path).is_file() and file_version(Path(path)):
             memory, told = memories_of(self, Path(path), self.chunks)
             return reader, reader.pasts(memory), told
-        if not Path(path).is_file():
-            raise ValueError(f"there is no file {path!r}: give one of memories (memlm remember makes one), or of text")
+        text = "".join(self.documents((path,)))
         if self.chunks != ":":
             raise ValueError(f"--chunks is of a file of memories, and {path!r} is text")
-        memory = reader.encoder.encode(["".join(self.documents((path,)))])
+        memory = reader.encoder.encode([text])
         return reader, reader.pasts(memory), {"past_chunks": len(memory.vectors), "raw_chunks": 0}
 
     def reading(self, reader: "TextMemoryReader", pasts: "list[Past]") -> dict[str, Any]:
@@ -133,7 +133,7 @@ class Ask(ReadsMemories):
     """
 
     memory: tyro.conf.Positional[str]
-    """A file of memories, or of text."""
+    """A file of memories, or of text (globs, or - for standard input)."""
     question: tyro.conf.Positional[str]
     max_new_tokens: int = 100
 
@@ -141,7 +141,9 @@ class Ask(ReadsMemories):
         """Ask and show."""
         reader, pasts, told = self.read(self.memory)
         reading = self.reading(reader, pasts)
-        answer = reader.chat(pasts, self.question, max_new_tokens=self.max_new_tokens, **reading)
+        with counts_tokens("Answering", self.max_new_tokens) as watched:
+            options = {**reading, **watched}
+            answer = reader.chat(pasts, self.question, max_new_tokens=self.max_new_tokens, **options)
         self.say(answer)
         return {"question": self.question, "answer": answer, "ratio": reading["ratio"], **told}
 
@@ -157,7 +159,7 @@ class ExportPrompt(ReadsMemories):
     """
 
     memory: tyro.conf.Positional[str]
-    """A file of memories, or of text."""
+    """A file of memories, or of text (globs, or - for standard input)."""
     out: Path
     """The safetensors file to write."""
     prompt: str = ""
@@ -176,9 +178,9 @@ class ExportPrompt(ReadsMemories):
         place_for("file", self.out)
         reader, pasts, told = self.read(self.memory)
         embeds = reader.prompt_embeds(pasts, self.prompt, **self.reading(reader, pasts))
-        if self.model_out:
-            reader.export_model(self.model_out)
         with atomic_file(self.out) as temporary:
             save_file({"prompt_embeds": embeds.contiguous()}, temporary)
+        if self.model_out:
+            reader.export_model(self.model_out)
         self.say(f"{len(embeds)} positions of {embeds.shape[1]} dimensions: {self.out}")
         return {"positions": len(embeds), "dim": embeds.shape[1], "out": str(self.out), **told}

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import zip_longest
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from memlm.runtime.progress import track
 from memlm.runtime.results import Result
 from memlm.runtime.tables import Table, fill_table, metrics_table
 from memlm.runtime.wording import marked, printable, verdict
@@ -20,6 +22,23 @@ _NARROW = 16
 """Columns of text are never narrower, unless all of it is."""
 _UNBOUNDED = 10_000
 _MEASURES = ("token_accuracy", "exact_match", "retained_bits_per_token", "bits_per_dim")
+
+
+@contextmanager
+def counts_tokens(title: str, most: int) -> Iterator[dict[str, Any]]:
+    """Progress on standard error while a text of at most so many tokens is written: an option of `generate`."""
+    with track(title, total=most, unit="tokens") as advance:
+
+        class Counter:
+            """A streamer, as transformers calls it, that counts tokens as they come."""
+
+            def put(self, value: Any) -> None:
+                advance(value.numel())
+
+            def end(self) -> None:
+                pass
+
+        yield {"streamer": Counter()}
 
 
 def print_samples(console: Console, samples: Iterable[Mapping[str, Any]]) -> None:

@@ -46,12 +46,17 @@ def split_of(document: Document, config: DataConfig) -> Split:
     """The split of a document, by the hash of its text: the same for ever, whatever documents are around it."""
     if document.year is not None and document.year >= TEMPORAL_YEAR:
         return "temporal"
-    digest = hashlib.sha256(document.text.encode("utf-8")).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
+    place = place_of(document)
     # The test split comes first, so that another validation_fraction leaves it as it is.
     if place < config.test_fraction:
         return "test"
     return "validation" if place < config.test_fraction + config.validation_fraction else "train"
+
+
+def place_of(document: Document) -> float:
+    """Where a document stands among all there could be, from 0 to 1, by the hash of its text."""
+    digest = hashlib.sha256(document.text.encode("utf-8")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def split_document(document: Document, max_bytes: int) -> list[Document]:

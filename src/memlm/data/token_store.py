@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+import math
 import os
 import platform
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from memlm.config import BpeTokenizer, DataConfig, PretrainedTokenizer
 from memlm.data.cache import default_cache, make_once, temporary_folder
 from memlm.data.corpus import CorpusReader, folder_stamps, open_corpus
-from memlm.data.documents import Document, split_of
+from memlm.data.documents import Document, place_of, split_of
 from memlm.data.everyday import everyday_documents
 from memlm.data.tokenizer import Tokenizer
 from memlm.runtime.progress import Advance, track
@@ -198,6 +199,7 @@ def _write_splits(
     """Write every document to its split; returns a hash of each split."""
     writers: dict[str, SplitWriter] = {}
     words: set[str] = set()
+    nearest: dict[str, float] = {}
     with ExitStack() as stack:
 
         def add(split: str, document: Document, tokens: NDArray[np.int32]) -> None:
@@ -209,10 +211,12 @@ def _write_splits(
         for document, tokens in _tokenized(tokenizer, reader.texts()):
             split = split_of(document, config)
             add(split, document, tokens)
+            if split != "temporal":
+                _note_nearest(nearest, place_of(document), config)
             if config.everyday_bytes and split == "train" and len(words) < _EVERYDAY_WORDS:
                 words.update(document.text.split())
             advance(document.num_bytes)
-        _require_splits(config, {name: len(writer.documents) for name, writer in writers.items()})
+        _require_splits(config, {name: len(writer.documents) for name, writer in writers.items()}, nearest)
         if config.everyday_bytes:
             for made_up in _tokenized(tokenizer, everyday_documents(sorted(words), config.everyday_bytes)):
                 add("everyday", *made_up)
@@ -247,13 +251,21 @@ def _training_texts(config: DataConfig, reader: CorpusReader, max_bytes: int, ad
             return
 
 
-def _require_splits(config: DataConfig, num_documents: dict[str, int]) -> None:
+def _note_nearest(nearest: dict[str, float], place: float, config: DataConfig) -> None:
+    """Keep the fraction by which validation and test would have the document that is nearest to them."""
+    for name, before in (("test", 0.0), ("validation", config.test_fraction)):
+        if place >= before:
+            nearest[name] = min(nearest.get(name, 1.0), place - before)
+
+
+def _require_splits(config: DataConfig, num_documents: dict[str, int], nearest: Mapping[str, float]) -> None:
     for name in ("train", "validation", "test"):
         if name not in num_documents:
             option = f"{name}_fraction"
-            remedy = (
-                "" if name == "train" else f", or raise {option} {getattr(config, option)}: --set data.{option}=..."
-            )
+            remedy = ""
+            if name != "train":
+                enough = math.floor(100 * nearest.get(name, 1.0) + 1) / 100
+                remedy = f", or raise {option} from {getattr(config, option)}: --set data.{option}={enough}"
             raise ValueError(
                 f"none of the {sum(num_documents.values())} documents fell into the {name} split: add text "
                 f"{_COUNTED_AS}{remedy}"

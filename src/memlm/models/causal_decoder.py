@@ -100,6 +100,13 @@ class CausalDecoder(nn.Module):
     def _after(self, inputs: Hidden, context: Context) -> dict[str, Tensor]:
         """A context and inputs, as arguments of the Hugging Face model."""
         there = torch.cat([context.prefix_mask, context.prefix_mask.new_ones(inputs.shape[:2])], dim=1).long()
+        # Padding takes no position; counting is for what may be too long.
+        if there.shape[1] > self.max_positions and (longest := int(there.sum(1).max())) > self.max_positions:
+            raise ValueError(
+                f"this language model has {self.max_positions} positions, and the context and what follows it take "
+                f"{longest}: give fewer or shorter memories (in training, set model.window.max_memories), or a larger "
+                "ratio"
+            )
         embedded = to_compute_dtype(torch.cat([context.prefix.to(inputs.dtype), inputs], dim=1))
         given = {"inputs_embeds": embedded, "attention_mask": there, **context.cross_attention}
         if context.ids is not None and context.next_id is not None:

@@ -154,7 +154,9 @@ def _no_model(name: str, cls: type[ModelConfig] | None, why: str = "") -> ValueE
 def _ways_out(cls: type[ModelConfig] | None, *others: str) -> str:
     """What to give instead, where there is no model of this name."""
     shipped = ", ".join(boxed_models(cls))
-    ways = ["a checkpoint folder", *others, *[f"a model that ships with memlm ({shipped})"] * bool(shipped)]
+    reader = cls is MemoryReaderConfig
+    folder = "the folder model of what memlm adapt has made of a language model" if reader else "a checkpoint folder"
+    ways = [folder, *others, *[f"a model that ships with memlm ({shipped})"] * bool(shipped)]
     return ", or ".join([*filter(None, [", ".join(ways[:-1])]), ways[-1]])
 
 
@@ -199,7 +201,8 @@ def load(folder: Path, cls: type[ModelConfig]) -> tuple[ModelConfig, dict[str, T
     """
     missing = [name for name in _FILES if not (folder / name).is_file()]
     if missing:
-        raise ValueError(f"{folder} is not a memlm checkpoint: it has no {' and no '.join(missing)}")
+        way_out = f"; memlm adapt {folder} makes a reader of a language model" * (cls is MemoryReaderConfig)
+        raise ValueError(f"{folder} is not a memlm checkpoint: it has no {' and no '.join(missing)}{way_out}")
     provenance = _read_json(folder / "provenance.json")
     if provenance.get("format") != FORMATS[cls]:
         found = provenance.get("format")

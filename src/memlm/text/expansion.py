@@ -37,8 +37,7 @@ def choose(
     Raises:
         ValueError: there is no such way to choose.
     """
-    if by not in CHOOSERS:
-        raise ValueError(f"chunks are chosen by {', '.join(CHOOSERS)}, not by {by!r}")
+    require_chooser(by)
     if not prompt:
         return []
     gains = CHOOSERS[by](model, past, prompt, surprisal, ratio)
@@ -48,6 +47,12 @@ def choose(
         if lengths[[*chosen, chunk]].sum() <= budget:
             chosen.append(int(chunk))
     return sorted(chosen)
+
+
+def require_chooser(by: str) -> None:
+    """Refuse a way to choose that there is none of."""
+    if by not in CHOOSERS:
+        raise ValueError(f"chunks are chosen by {', '.join(CHOOSERS)}, not by {by!r}")
 
 
 @torch.no_grad()

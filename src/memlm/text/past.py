@@ -81,8 +81,10 @@ class Past:
         Raises:
             ValueError: there is no such ratio.
         """
-        if not 0 <= ratio <= MAX_RATIO:
-            raise ValueError(f"ratio must lie from 0 (one position for each memory) to {MAX_RATIO}, not {ratio}")
+        if not 0 <= ratio <= MAX_RATIO or ratio != int(ratio):
+            raise ValueError(
+                f"ratio must lie from 0 (one position for each memory) to {MAX_RATIO}, a whole number, not {ratio}"
+            )
         units = self.units(cfg, expanded)
         exact = np.isin(units.chunk, expanded)
         group = np.zeros(len(exact), np.int64)

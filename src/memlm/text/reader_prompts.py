@@ -20,7 +20,7 @@ from memlm.nn.insertion import Context
 from memlm.nn.mixers import Hidden
 from memlm.runtime.wording import counted
 from memlm.text.autoencoder import TextAutoencoder
-from memlm.text.expansion import Chooser, choose
+from memlm.text.expansion import Chooser, choose, require_chooser
 from memlm.text.memory import Memory
 from memlm.text.model import TextModel
 from memlm.text.past import Past, groups_of, past_of, vectors_of
@@ -127,6 +127,7 @@ class ReadsMemories(TextModel[MemoryReader, MemoryReaderConfig]):
         """The chunks to read as tokens."""
         if budget < 0:
             raise ValueError(f"expand must not be negative, not {budget}")
+        require_chooser(by)
         if past is None or not budget or ratio == AS_TOKENS:
             return ()
         self.inputs_of([Prompt(list(self.config.begin), past, prompt)], ratio)  # refused before anything is judged
@@ -153,17 +154,7 @@ class ReadsMemories(TextModel[MemoryReader, MemoryReaderConfig]):
         Raises:
             ValueError: they are longer than the model's context.
         """
-        rows = [self.row_of(prompt, ratio) for prompt in prompts]
-        longest, most = (
-            max(max(len(vectors), int(ids.max()) + 1) for vectors, ids in rows),
-            self.model.decoder.max_positions,
-        )
-        if longest + room > most:
-            new = f" with {room} new tokens" if room else ""
-            raise ValueError(
-                f"memories and prompt take {longest} positions{new}, and {self.config.decoder.name} has {most}: "
-                "give a larger ratio, fewer memories or expand less"
-            )
+        rows = [self.row_of(prompt, ratio, room=room) for prompt in prompts]
         prefix = pad_sequence([vectors[:-num_inputs] for vectors, _ in rows], batch_first=True)
         lengths = torch.tensor([len(vectors) - num_inputs for vectors, _ in rows], device=self.device)
         context = Context(prefix, token_mask(lengths, prefix.shape[1]))
@@ -172,8 +163,14 @@ class ReadsMemories(TextModel[MemoryReader, MemoryReaderConfig]):
             context = context._replace(ids=ids, next_id=torch.stack([ids[-num_inputs] for _, ids in rows]))
         return torch.stack([vectors[-num_inputs:] for vectors, _ in rows]), context
 
-    def row_of(self, prompt: Prompt, ratio: int) -> tuple[Float[Tensor, "position dim"], Int[Tensor, " position"]]:
-        """A prompt as input embeddings, with their position ids."""
+    def row_of(
+        self, prompt: Prompt, ratio: int, *, room: int = 0
+    ) -> tuple[Float[Tensor, "position dim"], Int[Tensor, " position"]]:
+        """A prompt as input embeddings, with their position ids.
+
+        Raises:
+            ValueError: with room for new tokens they are longer than the model's context.
+        """
         before, after = (
             self.model.decoder.embed(torch.tensor([ids], dtype=torch.long, device=self.device))
             for ids in (prompt.before, prompt.after)
@@ -185,7 +182,15 @@ class ReadsMemories(TextModel[MemoryReader, MemoryReaderConfig]):
         first = torch.arange(context.prefix.shape[1], device=self.device) if context.ids is None else context.ids[0]
         following = len(first) if context.next_id is None else int(context.next_id)
         ids = torch.cat([first, following + torch.arange(after.shape[1], device=self.device)])
-        return torch.cat([context.prefix[0], after[0]]), ids
+        vectors = torch.cat([context.prefix[0], after[0]])
+        longest, most = max(len(vectors), int(ids.max()) + 1), self.model.decoder.max_positions
+        if longest + room > most:
+            new = f" with {room} new tokens" if room else ""
+            raise ValueError(
+                f"memories and prompt take {longest} positions{new}, and {self.config.decoder.name} has {most}: "
+                "give a larger ratio, fewer memories, a shorter prompt or fewer new tokens, or expand less"
+            )
+        return vectors, ids
 
 
 def encoder_of(cfg: MemoryReaderConfig, device: str | None = None) -> TextAutoencoder:

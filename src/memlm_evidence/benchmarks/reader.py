@@ -10,7 +10,7 @@ from typing import Literal
 import tyro
 
 from memlm.cli.command import Answer, ReadsText, UsesModel
-from memlm.config import MAX_RATIO
+from memlm.config import AS_TOKENS, MAX_RATIO
 from memlm.data.documents import Document
 from memlm.data.texts import evaluation_documents
 from memlm.data.token_store import TokenSplit, prepare, tokenize_documents
@@ -68,8 +68,8 @@ class ReaderBenchmark(Benchmark, UsesModel, ReadsText):
         """Measure; intervals are 95% over documents.
 
         Raises:
-            ValueError: a number is out of range, the readers adapt different language models, no text is long enough,
-                or the folder's parts were measured with other readers, texts or options.
+            ValueError: a number is out of range, the readers adapt different language models or are no such arms, no
+                text is long enough, or the folder's parts were measured with other readers, texts or options.
         """
         unknown = [ratio for ratio in self.ratios if not 0 <= ratio <= MAX_RATIO]
         if unknown or not self.ratios:
@@ -117,6 +117,11 @@ class ReaderBenchmark(Benchmark, UsesModel, ReadsText):
         names["full"] = full.config.decoder.name
         if len(set(names.values())) > 1:
             raise ValueError(f"these adapt different language models: {names}")
+        # Swapped or wrong, they would be measured all the same, and mean nothing.
+        for name, arm, read in (("last", last, ()), ("full", full, (AS_TOKENS,))):
+            if arm.config.ratios != read:
+                path = getattr(self, name)
+                raise ValueError(f"--{name} is what memlm adapt --arm {name} has made, and {path} is another reader")
         return Readers(memory, last, full, precision_on(memory.device, self.precision))
 
     def _texts(self, readers: Readers) -> dict[str, Texts]:

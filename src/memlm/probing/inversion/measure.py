@@ -81,7 +81,8 @@ def summary(
 
 
 def read_vectors(path: Path) -> np.ndarray:
-    """The vectors [text dim] of a .npy file, or of a .safetensors file with one matrix (or one named `vectors`).
+    """The vectors [text dim] of a .npy file, which may be one, or of a .safetensors file with one matrix (or one named
+    `vectors`).
 
     Raises:
         ValueError: there is no such file, it is of another kind, or holds something else.
@@ -90,7 +91,7 @@ def read_vectors(path: Path) -> np.ndarray:
         raise ValueError(f"there is no file {str(path)!r}; give one of vectors, .npy or .safetensors")
     try:
         if path.suffix == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
+            return np.atleast_2d(np.asarray(np.load(path, allow_pickle=False), dtype=np.float32))
         from safetensors.torch import load_file
 
         tensors = load_file(path)
