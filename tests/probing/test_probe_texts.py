@@ -208,15 +208,28 @@ def test_copies_of_what_is_learned_are_not_measured_on(tokenizer: Tokenizer) -> 
 
 
 def test_too_few_chunks_to_decide_anything_are_named_with_how_much_is_enough(tokenizer: Tokenizer) -> None:
-    def doubts(own: Sequence[str]) -> str | None:
-        read = texts_after(tokenizer, own, texts())
-        return read.doubts(read.split_into_chunks(40, EVERYTHING), EVERYTHING)
+    def doubts(own: Sequence[str]) -> list[str]:
+        read, cfg = texts_after(tokenizer, own, texts()), replace(EVERYTHING, num_steps=10)
+        return list(read.doubts(after(tokenizer, own, texts()), cfg))
 
-    few = doubts(own_texts(5))
-    assert few is not None
+    (few,) = doubts(own_texts(5))
     assert "controls may stay undecided: chunks of 40 tokens" in few
     (needed,) = re.findall(r"give about ([\d,]+) bytes", few)
-    assert doubts(own_texts(1 + int(needed.replace(",", "")) // min(map(len, own_texts())))) is None
+    assert doubts(own_texts(1 + int(needed.replace(",", "")) // min(map(len, own_texts())))) == []
+
+
+def test_too_few_chunks_to_learn_from_are_named_with_how_much_is_enough(tokenizer: Tokenizer) -> None:
+    cfg = ReadingConfig(num_steps=1000)
+
+    def doubts(of: list[str]) -> list[str]:
+        read = ProbeTexts(tokenizer, documents(of), 0.15)
+        return list(read.doubts(read.split_into_chunks(40, cfg), cfg))
+
+    (few,) = doubts(texts())
+    assert "positive control may fail: chunks of 40 tokens" in few
+    assert few.endswith("bytes to learn from")
+    (needed,) = re.findall(r"give about ([\d,]+) bytes", few)
+    assert doubts(texts(1 + int(needed.replace(",", "")) // min(map(len, texts())))) == []
 
 
 # --- too little ---

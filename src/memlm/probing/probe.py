@@ -88,8 +88,8 @@ def probe(
     options: Any = {"cache": cache or default_cache(), "quiet": quiet}
     # All are built first, so that what cannot be done is refused before anything that takes long is begun.
     lengths = [EncoderProbe(encoder, read, cfg, chunk_len, **options) for chunk_len in cfg.chunk_lens]
-    for doubts in filter(None, (read.doubts(length.data, cfg.reading) for length in lengths)):
-        warnings.warn(doubts, stacklevel=2)
+    for doubt in (doubt for length in lengths for doubt in read.doubts(length.data, cfg.reading)):
+        warnings.warn(doubt, stacklevel=2)
     rows = tuple(row for length in lengths for row in length.rows())
     controls = tuple(row for length in lengths for row in length.controls()) if cfg.controls else ()
     dtype = str(encoder.token_table.dtype).removeprefix("torch.")

@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Generic, NamedTuple, TypeVar
@@ -24,6 +24,8 @@ _MIN_PIECE_BYTES = 1024
 _LARGEST_TEXT = 64 * 1024 * 1024
 DECIDING_CHUNKS = 100
 """With fewer test chunks, a share of tokens is known to within several hundredths at best."""
+MOST_PASSES = 10
+"""Readers that see each chunk more often read others hardly better for it."""
 _SMALL_BYTES, _SMALL_TEST_FRACTION = 2_000_000, 0.5
 """Of a text of fewer bytes, where readers learn from other text before, half is measured on."""
 _PASSAGE = 80
@@ -127,6 +129,8 @@ class ProbeTexts:
     """Measure on these instead; for an encoder that was trained on `documents`."""
     before: "ProbeTexts | None" = None
     """What readers learn from first."""
+    purpose: str = ""
+    """In messages, after "text"."""
 
     @classmethod
     def of_splits(cls, data: DataConfig, tokenizer: Tokenizer, test_fraction: float) -> "ProbeTexts":
@@ -143,7 +147,9 @@ class ProbeTexts:
         cls, learned: Sequence[Document], documents: Sequence[Document], tokenizer: Tokenizer, test_fraction: float
     ) -> "ProbeTexts":
         """Documents for readers that learn from others before; where they are the same, of these alone."""
-        before = None if documents == learned else cls(tokenizer, learned, test_fraction)
+        if documents == learned:
+            return cls(tokenizer, documents, test_fraction)
+        before = cls(tokenizer, learned, test_fraction, purpose=" to learn from")
         return cls(tokenizer, documents, test_fraction, before=before)
 
     def split_into_chunks(self, chunk_len: int, cfg: ReadingConfig) -> ProbeData:
@@ -159,17 +165,22 @@ class ProbeTexts:
         whole = Splits(*(_whole(split, number, chunk_len) for split, number in zip(self._splits, most, strict=True)))
         for name, part, wanted in zip(("training", "validation", "test"), whole, least, strict=True):
             if len(part.tokens) < wanted:
-                raise ValueError(f"too little text for {self._needed(name, part, wanted)}, or shorter chunks")
+                needed = self._needed(name, part, wanted)
+                raise ValueError(f"too little text{self.purpose} for {needed}, or shorter chunks")
         test, test_bytes = _documents_with_chunks(whole.test, self._splits.test)
         lossless = all(self.tokenizer.is_lossless(document.text[:2000]) for document in self.documents[:5])
         return ProbeData(chunks=whole._replace(test=test), test_bytes=test_bytes, round_trips=lossless)
 
-    def doubts(self, data: ProbeData, cfg: ReadingConfig) -> str | None:
-        """Why what is measured on these chunks may decide nothing, and how much text would; None where it should."""
-        if len(data.chunks.test.tokens) >= min(DECIDING_CHUNKS, cfg.test_chunks):
-            return None
-        few = self._needed("test", data.chunks.test, DECIDING_CHUNKS)
-        return f"intervals will be wide, and controls may stay undecided: {few}"
+    def doubts(self, data: ProbeData, cfg: ReadingConfig) -> Iterator[str]:
+        """Why what is measured on these chunks may decide nothing, and how much text would."""
+        test, train = data.chunks.test, (data.before or data).chunks.train
+        if len(test.tokens) < min(DECIDING_CHUNKS, cfg.test_chunks):
+            few = self._needed("test", test, DECIDING_CHUNKS)
+            yield f"intervals will be wide, and controls may stay undecided: {few}"
+        drawn = cfg.num_steps * cfg.chunks_per_step(test.chunk_len)
+        if len(train.tokens) < (wanted := min(cfg.max_chunks, drawn // MOST_PASSES)):
+            few = (self.before or self)._needed("training", train, wanted)
+            yield f"readers will learn chunks by heart, and the positive control may fail: {few} to learn from"
 
     @cached_property
     def _splits(self) -> Splits[TokenSplit]:
