@@ -36,7 +36,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reader(memlm: Memlm, base: Path, runs: Path, finished_run: Path, corpus: str) -> str:
     """Of the first call; later ones find it finished."""
     arguments = ("adapt", base, "--encoder", finished_run / "model", "--text", corpus, "--out", runs / "reader")
-    answer = memlm(*arguments, "--num-tokens", 200, "--set", *SMALL, "--json").json()
+    outcome = memlm(*arguments, "--num-tokens", 200, "--set", *SMALL, "--json")
+    answer = outcome.json()
+    one = answer["result"]["shuffled_nats_per_token_ratio_4"]
+    assert f"(after another text's memories {one:.3f}: more, if memories help), giving memories back" in outcome.err
     assert answer["result"]["causal_nats_per_token_ratio_4"] > 0
     return answer["model"]
 

@@ -112,8 +112,16 @@ def test_a_finished_run_is_loaded_and_another_recipe_refused(recipe: Autoencoder
     for name, weight in again.model.state_dict().items():
         assert torch.equal(weight, saved[name])
     assert (finished_run / WEIGHTS).stat().st_mtime_ns == before
-    with pytest.raises(ValueError, match=f"{finished_run} holds a model of another recipe"):
+    refused = f"{finished_run} holds a model of another recipe or data; .* "
+    with pytest.raises(ValueError, match=refused + r"\(name is 'tiny' there and 'other' here\)"):
         train(replace(recipe, name="other"), finished_run, quiet=True)
+    told = r"\(stages\.0\.training\.num_tokens is 12000 there and 9000 here; .*; .* here; and \d+ more\)"
+    with pytest.raises(ValueError, match=refused + told):
+        train(
+            recipe.with_training(num_tokens=9000, batch_tokens=128, seed=7, warmup_tokens=1, eval_tokens=5),
+            finished_run,
+            quiet=True,
+        )
 
 
 def test_rows_later_than_the_checkpoint_are_written_anew(recipe: AutoencoderRecipe, tmp_path: Path) -> None:
@@ -148,7 +156,9 @@ def test_a_stage_that_is_done_leaves_the_later_ones_rows(
 
 def test_another_recipes_checkpoint_is_refused_and_left_as_it_is(recipe: AutoencoderRecipe, unfinished: Path) -> None:
     before = {path: path.read_bytes() for path in unfinished.rglob("*") if path.is_file()}
-    with pytest.raises(ValueError, match="another configuration or data; give another folder"):
+    with pytest.raises(
+        ValueError, match=r"another configuration or data; give another folder, .* \(name is 'tiny' there"
+    ):
         train(replace(recipe, name="other"), unfinished, quiet=True)
     assert {path: path.read_bytes() for path in unfinished.rglob("*") if path.is_file()} == before
 

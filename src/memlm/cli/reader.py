@@ -1,5 +1,6 @@
 """The commands of readers: `memlm adapt`, `memlm ask` and `memlm export-prompt`."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -77,10 +78,25 @@ class Adapt(ReadsText):
         if not is_main_process():
             return {}
         result = reader.to(default_device()).evaluate_split(prepared.splits["test"], name=HELD_OUT, quiet=False)
-        for name, value in result.measures.items():
-            self.say(f"{name}: {value:.3f}")
+        for line in _told(result.measures):
+            self.say(line)
         self.say(f"The reader: {self.out / 'model'}")
         return {"model": str(self.out / "model"), "result": result.to_dict()}
+
+
+def _told(measures: Mapping[str, Any]) -> Iterator[str]:
+    """What a new reader costs on held-out text, in nats a token, a line for each ratio."""
+    start = "causal_nats_per_token_ratio_"
+    for name, value in measures.items():
+        if not name.startswith(start):
+            continue
+        ratio = name.removeprefix(start)
+        line = f"ratio {ratio}: next token {value:.3f}"
+        if (shuffled := measures.get(f"shuffled_nats_per_token_ratio_{ratio}")) is not None:
+            line += f" (after another text's memories {shuffled:.3f}: more, if memories help)"
+        if (given_back := measures.get(f"retention_nats_per_token_ratio_{ratio}")) is not None:
+            line += f", giving memories back {given_back:.3f}"
+        yield line.replace("ratio None", "without memories")
 
 
 @dataclass(frozen=True, kw_only=True)

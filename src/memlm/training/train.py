@@ -1,7 +1,8 @@
 """A recipe of any kind → a trained model, saved: one loop over stages."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, overload
@@ -45,6 +46,10 @@ TRAININGS: Mapping[str, type[ModelTraining]] = {
     "memory_reader": MemoryReaderTraining,
 }
 """How each kind of model is trained."""
+_UNWATCHED = ("eval_tokens", "checkpoint_tokens", "trackers", "num_processes", "sharded", "workers")
+"""Of a stage's training, what changes nothing of the model."""
+_TOLD = 3
+"""Differences between recipes that an error names."""
 
 
 @overload
@@ -80,10 +85,13 @@ def train(recipe: Recipe[Any], folder: Path, *, prepared: PreparedData | None = 
     """
     training = training_of(recipe, prepared or prepare(recipe.data, quiet=quiet))
     run = fingerprint(recipe, training.prepared) + training.begins_with
-    if done := _finished(training.text_model, folder, run):
-        return done
     start = RunFolder(folder, run)
-    checkpoint.newest_whole(start.checkpoints, run)  # another run's is refused before anything is written
+    try:
+        if done := _finished(training.text_model, folder, run):
+            return done
+        checkpoint.newest_whole(start.checkpoints, run)  # another run's is refused before anything is written
+    except ValueError as error:
+        raise ValueError(f"{error}{_differences(folder, recipe)}") from None
     accelerator = build_accelerator(recipe.stages[0].training, folder, all_used=training.all_weights_used)
     if accelerator.num_processes > 1 and any(stage.weights.retrieval for stage in recipe.stages):
         raise ValueError("retrieval tells a text from the whole rest of its batch: train it in one process")
@@ -148,8 +156,7 @@ def fingerprint(cfg: Config, prepared: PreparedData) -> str:
     How a recipe's run is watched, saved and distributed is left out: it changes nothing of the model.
     """
     if isinstance(cfg, Recipe):
-        unwatched = ("eval_tokens", "checkpoint_tokens", "trackers", "num_processes", "sharded", "workers")
-        cfg = cfg.with_training(**{name: getattr(TrainingConfig(), name) for name in unwatched})
+        cfg = cfg.with_training(**{name: getattr(TrainingConfig(), name) for name in _UNWATCHED})
     # By way of JSON, so that a ratio of 4 and one of 4.0 are the same, as they are in a recipe file.
     text = type(cfg).from_json(cfg.to_json()).to_json()
     return hashlib.sha256((text + prepared.fingerprint).encode()).hexdigest()[:16]
@@ -168,6 +175,29 @@ def _finished(text_model: type[TextModel[Any, Any]], folder: Path, run: str) -> 
     if model.provenance.get("run") != run:
         raise ValueError(f"{folder} holds a model of another recipe or data; give another folder, or delete it")
     return model
+
+
+def _differences(folder: Path, recipe: Recipe[Any]) -> str:
+    """What the recipe in a folder says otherwise than this one, for an error; nothing where it says the same."""
+    try:
+        kept = type(recipe).from_json((folder / "recipe.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # none, or another kind's
+        return ""
+    there, here = (dict(_fields(json.loads(each.to_json()))) for each in (kept, recipe))
+    others = [name for name in {**here, **there} if here.get(name) != there.get(name)]
+    told = [name for name in others if name.rpartition(".")[2] not in _UNWATCHED]
+    named = "; ".join(f"{name} is {there.get(name)!r} there and {here.get(name)!r} here" for name in told[:_TOLD])
+    more = f"; and {len(told) - _TOLD} more" * (len(told) > _TOLD)
+    return f" ({named}{more})" if told else ""
+
+
+def _fields(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The values in JSON, each with the path to it."""
+    if not isinstance(value, dict | list):
+        yield name, value
+        return
+    for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from _fields(each, f"{name}.{key}" if name else str(key))
 
 
 def _provenance(training: ModelTraining, run: str, progress: Progress, accelerator: Accelerator) -> dict[str, Any]:
