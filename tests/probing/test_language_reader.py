@@ -12,7 +12,7 @@ import transformers
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from memlm.config import PretrainedReader, ProbeConfig, ReadingConfig
+from memlm.config import MemoryShape, PretrainedReader, ProbeConfig, ReadingConfig
 from memlm.data.chunks import Chunks
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.language_reader import LanguageReader
@@ -202,13 +202,15 @@ def test_nats_are_shared_among_the_encoders_tokens() -> None:
 @pytest.fixture
 def reader(model: Path) -> LanguageReader:
     torch.manual_seed(0)
-    made = LanguageReader(PretrainedReader(model=str(model), rank=2), 6, [1], torch.device("cpu")).float()
+    shape = MemoryShape(vocab_size=1, chunk_len=3, num_slots=2, memory_dim=3)
+    made = LanguageReader(PretrainedReader(model=str(model), rank=2), shape, [1], torch.device("cpu")).float()
     return randomized_hint(made)
 
 
 def randomized_hint(made: LanguageReader) -> LanguageReader:
     """What begins at zero is not, so that it shows."""
-    torch.nn.init.normal_(made.hint.weight)
+    torch.nn.init.normal_(made.hint.whole.weight)
+    torch.nn.init.normal_(made.hint.places.widen.weight)
     torch.nn.init.normal_(made.gate.weight)
     return made.eval()
 

@@ -3,28 +3,47 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from memlm import config
 from memlm.models.batch import Batch
 from memlm.models.causal_decoder import PretrainedCausalDecoder
+from memlm.models.readers import token_dim
 from memlm.nn.cross_entropy import cross_entropy
 from memlm.nn.insertion import Context
 from memlm.nn.linear import linear, to_compute_dtype
 from memlm.nn.mixers import Hidden, Mask, Tokens
-from memlm.nn.pooling import MemoryVectors
+from memlm.nn.pooling import MemoryVectors, PositionalUnpooling
 from memlm.runtime.cpu import precision_on
 
 _HIDDEN_DIM = 1024
+_DRAWN_PLACES = 2
+
+
+class Hint(nn.Module):
+    """What an embedding says of a text by itself: which words it has, and what stands at each place."""
+
+    def __init__(self, shape: config.MemoryShape, dim: int) -> None:
+        super().__init__()
+        self.whole = nn.Linear(shape.num_slots * shape.memory_dim, dim)
+        self.places = PositionalUnpooling(config.Positional(token_dim=token_dim(shape.chunk_len)), shape, dim)
+        for parameter in (self.whole.weight, self.whole.bias, self.places.widen.weight):
+            nn.init.zeros_(parameter)
+
+    def forward(self, memory: MemoryVectors, num_places: int) -> tuple[Float[Tensor, "row 1 dim"], Hidden]:
+        """Of the text as a whole, and of its places; of those beyond the last, nothing."""
+        placed = self.places(memory)[:, :num_places]
+        return self.whole(memory.flatten(1))[:, None], F.pad(placed, (0, 0, 0, num_places - placed.shape[1]))
 
 
 class LanguageReader(nn.Module):
     """A frozen language model with LoRA, and two ways for an embedding into it.
 
-    A small network makes a soft prompt of the embedding, which all layers attend to. A linear map, the hint, is added
-    to each state before the head: it says which words the text has, and is learned first (`Words`), from as many pairs
-    as there are, at a hundredth of the cost. The soft prompt alone is ignored for long (`docs/log.md`).
+    A small network makes a soft prompt of the embedding, which all layers attend to. And linear maps of it, the hint,
+    are added to the states before the head; they are learned first (`Words`), from as many pairs as there are, at a
+    hundredth of the cost. The soft prompt alone is ignored for long (`docs/log.md`).
 
     Raises:
         ValueError: as `PretrainedCausalDecoder`.
@@ -32,8 +51,10 @@ class LanguageReader(nn.Module):
 
     begin: Int[Tensor, "1 position"]
 
-    def __init__(self, cfg: config.PretrainedReader, width: int, begin: Sequence[int], device: torch.device) -> None:
-        """`width` are an embedding's numbers, over all of its slots; tokens `begin` stand before every text."""
+    def __init__(
+        self, cfg: config.PretrainedReader, shape: config.MemoryShape, begin: Sequence[int], device: torch.device
+    ) -> None:
+        """The shape is of embeddings and of texts in the language model's tokens; `begin` stands before every text."""
         super().__init__()
         lora = config.LoraConfig(rank=cfg.rank, alpha=2 * cfg.rank)
         self.decoder = PretrainedCausalDecoder(config.PretrainedDecoder(name=cfg.model, lora=lora))
@@ -41,49 +62,47 @@ class LanguageReader(nn.Module):
             for name, parameter in self.decoder.hf.named_parameters():
                 if not self.decoder.is_trained(name):
                     parameter.data = parameter.data.bfloat16()
-        dim = self.decoder.dim
+        dim, width = self.decoder.dim, shape.num_slots * shape.memory_dim
         self.prompt = nn.Sequential(linear(width, _HIDDEN_DIM), nn.GELU(), linear(_HIDDEN_DIM, cfg.num_positions * dim))
         self.positions = nn.Parameter(torch.randn(cfg.num_positions, dim))
-        self.hint = nn.Linear(width, dim)
-        nn.init.zeros_(self.hint.weight)
-        nn.init.zeros_(self.hint.bias)
-        self.gate = nn.Linear(dim, 1)
+        self.hint = Hint(shape, dim)
+        self.gate = nn.Linear(dim, 2)
         self.register_buffer("begin", torch.tensor([begin], dtype=torch.long), persistent=False)
 
     def forward(self, tokens: Tokens, mask: Mask, memory: MemoryVectors) -> Float[Tensor, "row token"]:
         """Nats of each token given the embedding and the tokens before it; 0 at the padding, which is on the right."""
-        soft, hint = self._read(memory)
+        soft, (whole, placed) = self._soft_prompt(memory), self.hint(memory, tokens.shape[1])
         inputs = torch.cat([soft[:, -1:], self.decoder.embed(tokens[:, :-1])], dim=1)
         before = soft[:, :-1]
         states = self.decoder.states(inputs, Context(before, mask.new_ones(before.shape[:2])))
-        logits = self._logits(states[mask], hint.expand_as(states)[mask])
+        logits = self._logits(states[mask], whole.expand_as(states)[mask], placed[mask])
         return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, cross_entropy(logits, tokens[mask]))
 
     @torch.no_grad()
     def greedy(self, memory: MemoryVectors, num_tokens: int) -> Int[Tensor, "row token"]:
         """The likeliest token after those written before, again and again."""
-        inputs, hint = self._read(memory)
+        inputs, (whole, placed) = self._soft_prompt(memory), self.hint(memory, num_tokens)
         past, written = None, list[Tensor]()
-        for _ in range(num_tokens):
+        for place in placed.split(1, dim=1):
             read = self.decoder.hf.base_model(inputs_embeds=inputs, past_key_values=past, use_cache=True)
             past = read.past_key_values
-            written.append(self._logits(read.last_hidden_state[:, -1:], hint).argmax(-1))
+            written.append(self._logits(read.last_hidden_state[:, -1:], whole, place).argmax(-1))
             inputs = self.decoder.embed(written[-1])
         return torch.cat(written, dim=1)
 
-    def _read(self, memory: MemoryVectors) -> tuple[Hidden, Float[Tensor, "row 1 dim"]]:
-        """What stands before the text [row position dim], and what is added to each state."""
-        flat, begin = memory.flatten(1), self.decoder.embed(self.begin)
-        soft = self.decoder.as_inputs(self.prompt(flat).unflatten(-1, self.positions.shape) + self.positions)
-        soft = torch.cat([begin.expand(len(flat), -1, -1), soft.to(begin.dtype)], dim=1)
-        return to_compute_dtype(soft), self.hint(flat)[:, None]
+    def _soft_prompt(self, memory: MemoryVectors) -> Hidden:
+        """What stands before the text."""
+        soft = self.prompt(memory.flatten(1)).unflatten(-1, self.positions.shape) + self.positions
+        begin = self.decoder.embed(self.begin).expand(len(memory), -1, -1)
+        return to_compute_dtype(torch.cat([begin, self.decoder.as_inputs(soft).to(begin.dtype)], dim=1))
 
-    def _logits(self, states: Hidden, hint: Tensor) -> Float[Tensor, "*row vocab"]:
-        return self.decoder.logits(to_compute_dtype(states + torch.sigmoid(self.gate(states.float())) * hint))
+    def _logits(self, states: Hidden, whole: Hidden, placed: Hidden) -> Float[Tensor, "*row vocab"]:
+        one, other = torch.sigmoid(self.gate(states.float())).split(1, dim=-1)  # type: ignore[no-untyped-call]
+        return self.decoder.logits(to_compute_dtype(states + one * whole + other * placed))
 
 
 class Words(nn.Module):
-    """A reader's hint alone, on top of how often tokens occur: which tokens a text has, whatever their order."""
+    """A reader's hint alone, on top of how often tokens occur: which tokens a text has, and which has a place."""
 
     table: Float[Tensor, "type dim"]
     log_probs: Float[Tensor, " type"]
@@ -98,8 +117,17 @@ class Words(nn.Module):
         self.register_buffer("log_probs", log_probs, persistent=False)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Summed nats of the tokens of texts, each without the others."""
+        """Summed nats of texts' tokens, each without the others: half by the text as a whole, half by the place; of
+        places, a few for each text are drawn, and stand for all."""
         assert batch.memory is not None
-        likeness = self.hint(batch.memory.flatten(1)) @ self.table.T
-        nats = -(likeness.float() + self.log_probs).log_softmax(-1)
-        return (nats.gather(1, batch.tokens) * batch.mask).sum()
+        tokens, lengths = batch.tokens, batch.mask.sum(1)
+        whole, placed = self.hint(batch.memory, tokens.shape[1])
+        of_text = self._nats(whole[:, 0]).gather(1, tokens) * batch.mask
+        place = (torch.rand(len(tokens), _DRAWN_PLACES, device=tokens.device) * lengths[:, None]).long()
+        of_place = placed.gather(1, place[..., None].expand(-1, -1, placed.shape[-1])) + whole
+        drawn = self._nats(of_place).gather(2, tokens.gather(1, place)[..., None])[..., 0].mean(1) * lengths
+        return (of_text.sum() + drawn.sum()) / 2
+
+    def _nats(self, hint: Hidden) -> Float[Tensor, "*row type"]:
+        likeness = to_compute_dtype(hint) @ self.table.T.to(to_compute_dtype(hint).dtype)
+        return -(likeness.float() + self.log_probs).log_softmax(-1)

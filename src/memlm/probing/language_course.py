@@ -12,7 +12,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from memlm.config import AdamW, PretrainedReader, TrainingConfig
+from memlm.config import AdamW, MemoryShape, PretrainedReader, TrainingConfig
 from memlm.data.chunks import Chunks
 from memlm.evaluation.information import unconditional_log_probs
 from memlm.models.batch import Batch, batch_chunks, compute_in_batches
@@ -104,8 +104,10 @@ class Course:
 
     def _fresh(self) -> LanguageReader:
         torch.manual_seed(self.seed)
-        width, begin = int(np.prod(self.transform.shape)), self.texts.language.special_tokens[0]
-        return LanguageReader(self.cfg, width, begin, self.device).to(self.device)
+        num_slots, dim = self.transform.shape
+        shape = MemoryShape(vocab_size=1, chunk_len=self.written_len, num_slots=num_slots, memory_dim=dim)
+        begin = self.texts.language.special_tokens[0]
+        return LanguageReader(self.cfg, shape, begin, self.device).to(self.device)
 
     def _autocast(self) -> torch.autocast:
         enabled = precision_on(self.device) == "bf16"
@@ -149,7 +151,7 @@ class Course:
         return max(1, self.num_steps // 2) * 2**number
 
     def _learn_words(self, reader: LanguageReader) -> None:
-        """Fit the hint to which tokens the training texts have."""
+        """Fit the hint to which tokens the training texts have, and where."""
         tokens, mask, _ = self.train
         types, number = np.unique(tokens[mask], return_inverse=True)
         numbered = np.zeros_like(tokens)
