@@ -25,7 +25,7 @@ from memlm_evidence.cli.reproduce import Reproduce
 from memlm_evidence.experiments import reproduce as experiments
 from memlm_evidence.experiments.costs import MEMORY_TRAINING, MemoryTrainingResult
 from memlm_evidence.experiments.exact_recall import RecallPlan, RecallResult
-from tiny import made_up_comparison, made_up_known_sources, recorded
+from tiny import made_up_comparison, made_up_known_sources, recorded, write_language_model
 
 CONTRACT = {
     "token_accuracy",
@@ -387,6 +387,16 @@ def test_probing_prints_rows_and_controls_and_writes_a_report(
     short = memlm("probe", model, "--text", other, "--train-text", corpus, *budget, "--json")
     assert short.json()["rows"][0]["num_train_chunks"] == row["num_train_chunks"]
     assert "Reading" not in short.err  # by the readers that there are
+
+
+def test_a_pretrained_language_model_may_read(memlm: Memlm, model: Path, corpus: str, tmp_path: Path) -> None:
+    language = write_language_model(tmp_path / "language", "llama")
+    asked = ["probe", model, "--text", corpus, "--train-text", corpus, "--reader", "pretrained", "--controls", "no"]
+    asked += ["--reader-rank", 2, "--steps", 4, "--test-chunks", 60, "--json", "--reader-model"]
+    (row,) = memlm(*asked, language).json()["rows"]
+    assert row.keys() >= {*CONTRACT, "f1", "bleu"}
+    assert (row["reader"], row["chunk_len"], len(row["curve"])) == ("pretrained", 16, 2)
+    assert_refused(memlm(*asked, "no/such/model"), "no/such/model")
 
 
 def test_what_cannot_be_probed_is_refused(memlm: Memlm, model: Path, text: Path, corpus: str) -> None:

@@ -24,6 +24,7 @@ from memlm.probing.language_reader import Doublings, spread
 from memlm.probing.language_texts import LanguageTexts
 from memlm.probing.probe import EncoderProbe, probe
 from memlm.probing.results import ProbeResult, View
+from memlm.probing.specs import drawn
 from memlm.probing.texts import ProbeTexts, documents_of
 from memlm.training.step import Stepper
 from tiny import break_down_after, write_language_model
@@ -171,6 +172,13 @@ def test_pairs_are_doubled_until_that_gains_next_to_nothing(
     settled = Doublings(lambda number: points[number], doublings)
     assert (len(settled.points), settled.converged) == (rounds, converged)
     assert settled.points[settled.best]["retained_bits_per_token"] == max(retained[:rounds])
+
+
+def test_as_many_pairs_are_embedded_as_all_rounds_draw() -> None:
+    cfg = ProbeConfig(readers=("parallel", "pretrained"), pretrained=PretrainedReader(batch_pairs=20, doublings=3))
+    assert drawn(cfg, 16).batch_chunks == 160
+    assert drawn(cfg, 2).batch_chunks == cfg.reading.chunks_per_step(2)
+    assert drawn(replace(cfg, readers=("parallel",)), 16) == cfg.reading
 
 
 # --- the same text ---

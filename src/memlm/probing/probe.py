@@ -27,7 +27,7 @@ from memlm.probing.encoders import FrozenEncoder, load_encoder
 from memlm.probing.language_reader import TrainedLanguageReader, train_language_reader
 from memlm.probing.language_texts import LanguageTexts
 from memlm.probing.results import Baselines, ProbeResult, ProbeRow, View
-from memlm.probing.specs import ReaderSpec, reader_named, views_of
+from memlm.probing.specs import ReaderSpec, drawn, reader_named, views_of
 from memlm.probing.texts import ProbeData, ProbeTexts, Splits, documents_of
 from memlm.probing.trained_reader import LEAST_STEPS, LearnedReader, TrainedReader, codes_of, steps_once, train_reader
 from memlm.probing.transform import Transform
@@ -118,7 +118,9 @@ class EncoderProbe:
         self.encoder, self.cfg, self.chunk_len = encoder, cfg, chunk_len
         self.cache, self.quiet = cache, quiet
         self.views = views_of(encoder, cfg, chunk_len)
-        self.data: ProbeData = texts.split_into_chunks(chunk_len, cfg.reading)
+        if "pretrained" in cfg.readers:
+            tokenizer_of(cfg.pretrained.model)  # one that is not there is refused before anything that takes long
+        self.data: ProbeData = texts.split_into_chunks(chunk_len, drawn(cfg, chunk_len))
         self.before: EncoderProbe | None = None
         if texts.before:
             self.before = EncoderProbe(encoder, texts.before, cfg, chunk_len, cache=cache, quiet=quiet)
@@ -207,7 +209,6 @@ class EncoderProbe:
         embeddings = self._given(spec)
         trained: Trained
         if isinstance(spec.reader, PretrainedReader):
-            assert not isinstance(without, TrainedReader)
             trained = self._adapted(spec, spec.reader, embeddings, without)
         else:
             assert not isinstance(without, TrainedLanguageReader)
@@ -240,13 +241,10 @@ class EncoderProbe:
         return LearnedReader.from_arrays(kept, self.data, self.codes, spec.reader, spec.degradation)
 
     def _adapted(
-        self,
-        spec: ReaderSpec,
-        reader: PretrainedReader,
-        embeddings: Splits[Vectors],
-        without: TrainedLanguageReader | None,
+        self, spec: ReaderSpec, reader: PretrainedReader, embeddings: Splits[Vectors], without: Trained | None
     ) -> TrainedLanguageReader:
         """A language model that has learned from this text and from that before it."""
+        assert not isinstance(without, TrainedReader)
         chunks, vectors = self._learned_pairs(spec)
         return train_language_reader(
             self.data.numbered._replace(train=chunks),

@@ -1,9 +1,9 @@
 """What is asked of a probe: which views of an encoder, by which reader."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
-from memlm.config import READERS, Degradation, ProbeConfig, Reader, ReaderName
+from memlm.config import READERS, Degradation, ProbeConfig, Reader, ReaderName, ReadingConfig
 from memlm.probing.encoders import FrozenEncoder
 from memlm.probing.results import View
 
@@ -30,6 +30,15 @@ class ReaderSpec(NamedTuple):
 def reader_named(name: ReaderName, cfg: ProbeConfig) -> Reader:
     """A reader by its name on the command line."""
     return cfg.pretrained if name == "pretrained" else READERS[name]
+
+
+def drawn(cfg: ProbeConfig, chunk_len: int) -> ReadingConfig:
+    """The budget by which chunks are chosen: as many as any reader draws, a pretrained one in all of its rounds."""
+    reading, reader = cfg.reading, cfg.pretrained
+    if "pretrained" not in cfg.readers:
+        return reading
+    most = max(reading.chunks_per_step(chunk_len), reader.batch_pairs * 2**reader.doublings)
+    return replace(reading, batch_chunks=most)
 
 
 def views_of(encoder: FrozenEncoder, cfg: ProbeConfig, chunk_len: int) -> list[View]:
