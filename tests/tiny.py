@@ -103,6 +103,7 @@ def tiny_reader_recipe(base: Path, encoder: Path, corpus: str, **changes: Any) -
             "data.test_fraction=0.2",
             *(["model.decoder.lora.rank=2"] if recipe.model.decoder.lora else []),
             "model.hidden_dim=16",
+            "model.window.chat_fraction=0.0",  # their positions are few, and their tokens are bytes
             "model.window.recent_tokens=4",
             "model.window.predicted_tokens=12",
             "model.window.regenerated_tokens=12",

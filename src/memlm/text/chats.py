@@ -37,6 +37,8 @@ class Chat(NamedTuple):
     """What stands after it, as far as the answer."""
     end: list[int]
     """What ends an answer."""
+    marks: set[int]
+    """Tokens that mark turns, which no answer holds."""
 
 
 def has_chats(tokenizer: Any) -> bool:
@@ -62,11 +64,11 @@ def chat_about(tokenizer: Any, messages: str | Sequence[Message], *, past: bool)
     answer = [{"role": "user", "content": question}, {"role": "assistant", "content": _HERE}]
     answered = tokenizer.apply_chat_template(answer, tokenize=False)
     pieces = (before, after) if here else ("", before)
-    ids = [
+    before, after, end = (
         tokenizer(piece, add_special_tokens=False).input_ids if piece else []
         for piece in (*pieces, answered.rpartition(_HERE)[2])
-    ]
-    return Chat(question, *ids)
+    )
+    return Chat(question, before, after, end, {*tokenizer.all_special_ids} & {*before, *after, *end})
 
 
 def _turns(messages: str | Sequence[Message]) -> list[dict[str, str]]:

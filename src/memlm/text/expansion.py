@@ -31,6 +31,8 @@ def choose(
 ) -> list[int]:
     """The chunks that matter most to a prompt, in order, with at most `budget` tokens together.
 
+    Each brings the one after it, if that fits too: what a chunk begins to say may go on there.
+
     `likelihood` asks how likely a chunk makes the prompt, `attention` how much the prompt attends to its
     positions, and `similarity` which rare words they share.
 
@@ -43,9 +45,11 @@ def choose(
     gains = CHOOSERS[by](model, past, prompt, surprisal, ratio)
     lengths = np.bincount(past.chunk, minlength=len(gains))
     chosen: list[int] = []
-    for chunk in np.argsort(-gains, kind="stable"):
-        if lengths[[*chosen, chunk]].sum() <= budget:
-            chosen.append(int(chunk))
+    for best in np.argsort(-gains, kind="stable").tolist():
+        for chunk in (best, best + 1):
+            new = chunk < len(gains) and chunk not in chosen
+            if new and lengths[[*chosen, chunk]].sum() <= budget:
+                chosen.append(chunk)
     return sorted(chosen)
 
 

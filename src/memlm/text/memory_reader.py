@@ -131,8 +131,8 @@ class TextMemoryReader(ReadsMemories):
         chat = chat_about(self.hf_tokenizer, messages, past=past is not None)
         question = self.model_tokenizer.encode(chat.question).tolist()
         prompt = Prompt(chat.before, past, chat.after, self.expanded(past, question, ratio, expand, by))
-        # Some models end a turn with another token than a text; either ends an answer.
-        ends = {*self._ends(options), *chat.end[:1]}
+        # Some models end a turn with another token than a text; either ends an answer, and so does the next turn.
+        ends = {*self._ends(options), *chat.end[:1]} | chat.marks
         options = {"do_sample": False, **({"eos_token_id": sorted(ends)} if ends else {}), **options}
         return str(self._generate([prompt], ratio, max_new_tokens, options)[0]).strip()
 
