@@ -364,12 +364,18 @@ def test_what_cannot_be_learned_is_refused_before_it_is_tried(options: dict[str,
         recipe_of("smollm2", "english", None, **options)
 
 
-def test_teachers_of_other_kinds_are_refused_before_training(folder: Path, base: Path, finished_run: Path) -> None:
+def test_teachers_of_other_kinds_are_refused_before_training(
+    folder: Path, base: Path, finished_run: Path, tmp_path: Path
+) -> None:
+    kind = next(each for each in LANGUAGE_MODELS if each not in base.name)
+    other, moved = write_language_model(tmp_path / "other", kind), shutil.copytree(base, tmp_path / "moved")
     for name in ("teacher", "begin_with"):
-        with pytest.raises(ValueError, match=f"strong adapts {base}, and this reader smollm2"):
-            recipe_of("smollm2", "english", None, **{name: str(folder / "strong")})
+        given = {name: str(folder / "strong")}
+        with pytest.raises(ValueError, match=f"strong adapts {base}, and this reader {other}"):
+            recipe_of(str(other), "english", None, **given)
+        assert getattr(recipe_of(str(moved), "english", None, **given).model.window, name) == given[name]
         with pytest.raises(ValueError, match="model is no reader: give the folder model of what memlm adapt has made"):
-            recipe_of("smollm2", "english", None, **{name: str(finished_run / "model")})
+            recipe_of(str(other), "english", None, **{name: str(finished_run / "model")})
 
 
 def test_bad_input_is_refused(reader: TextMemoryReader, memory: memlm.Memory, base: Path, tmp_path: Path) -> None:

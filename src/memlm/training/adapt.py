@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from memlm.config import Corpus, FileCorpus, MemoryReaderConfig, MemoryReaderRecipe
+from memlm.config import Corpus, FileCorpus, MemoryReaderConfig, MemoryReaderRecipe, PretrainedDecoder
 from memlm.recipes.reader import arms
 from memlm.recipes.reader import reader as reader_recipe
 from memlm.text.checkpoint_folder import config_class, locate
 from memlm.text.memory_reader import TextMemoryReader
+from memlm.training.memory_reader import require_same_base
 from memlm.training.train import train
 
 
@@ -77,5 +78,4 @@ def _require_reader(path: str, model: str) -> None:
     folder = locate(path, cls=MemoryReaderConfig)
     if config_class(folder) is not MemoryReaderConfig:
         raise ValueError(f"{path} is no reader: give the folder model of what memlm adapt has made")
-    if (adapted := MemoryReaderConfig.read(folder / "config.json").decoder.name) != model:
-        raise ValueError(f"{path} adapts {adapted}, and this reader {model}: adapt the same model")
+    require_same_base(path, MemoryReaderConfig.read(folder / "config.json").decoder, PretrainedDecoder(name=model))

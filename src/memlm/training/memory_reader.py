@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from memlm.config import AS_TOKENS, MemoryReaderRecipe, Stage
+from memlm.config import AS_TOKENS, MemoryReaderRecipe, PretrainedDecoder, Stage
 from memlm.data.chunks import LazyChunks, Windows, gather_windows, lazy_chunks
 from memlm.data.facts import FactTexts
 from memlm.data.token_store import PreparedData
@@ -128,9 +128,8 @@ class MemoryReaderTraining(ModelTraining):
         Raises:
             ValueError: it is of another one.
         """
-        found, own = TextMemoryReader.from_pretrained(path, device="cpu"), self.recipe.model.decoder.name
-        if found.config.decoder.name != own:
-            raise ValueError(f"{path} adapts {found.config.decoder.name}, and this reader {own}: adapt the same model")
+        found = TextMemoryReader.from_pretrained(path, device="cpu")
+        require_same_base(path, found.config.decoder, self.recipe.model.decoder)
         return found
 
     def _chats(
@@ -185,6 +184,12 @@ class MemoryReaderTraining(ModelTraining):
             regenerated = self._memory_ratio(random) if ratio is None else ratio
             readings["retention"] = self.readings.regenerations(self.readings.stretches(found, random), regenerated)
         return ReaderBatch(readings)
+
+
+def require_same_base(path: str, found: PretrainedDecoder, own: PretrainedDecoder) -> None:
+    """Refuse a reader of another language model, whatever folders both lie in."""
+    if found.name != own.name and len({weights_fingerprint(each.name, each.revision) for each in (found, own)}) > 1:
+        raise ValueError(f"{path} adapts {found.name}, and this reader {own.name}: adapt the same model")
 
 
 def _places_before(chunks: LazyChunks, number: int) -> NDArray[np.int64]:
