@@ -35,7 +35,7 @@ from memlm.runtime.cache import Arrays, Cache
 from memlm.runtime.results import Provenance
 
 CONTROLS = ("untrained", "shuffled", "constant", "random_tokens", "positive")
-_FORMAT = 8
+_FORMAT = 9
 """Of what is remembered; one more whenever a reader would learn or be measured otherwise."""
 _LM_BATCH = 64
 

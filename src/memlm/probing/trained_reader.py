@@ -34,6 +34,8 @@ CONVERGED_FRACTION = 0.02
 """A reader has converged if the second half of its training gained less than this share of the text's nats."""
 LEAST_STEPS = 100
 """A reader that has learned from other text does not go on for fewer."""
+_FURTHER_RATE = 0.05
+"""Of learning, where a reader goes on: at the full rate it first forgets what it has learned."""
 _NUM_WATCHES = 8
 _MAX_WATCHED = 128
 """Validation chunks that a learning curve is measured on: greedy decoding takes long."""
@@ -41,6 +43,7 @@ _MIN_STANDARD_ERRORS = 3.0
 _PRIOR_COUNTS = (1.0, 10.0, 100.0, 1000.0, 10_000.0)
 """How many tokens the overall frequencies may count for at each position."""
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""How far tokens may be expected as often as in the text that is measured on, geometrically."""
 _WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 
 Nats = Float[np.ndarray, "chunk token"]
@@ -184,7 +187,8 @@ def train_reader(
     def memory(rows: np.ndarray, step: int) -> MemoryVectors:
         return transform(embeddings.train[rows], torch.Generator().manual_seed(seed * 1_000_003 + step))
 
-    training = fit_reader(module, train, cfg, seed, memory=memory, evaluate=curve.watch, title=title, quiet=quiet)
+    options: Any = {"memory": memory, "evaluate": curve.watch, "rate": _FURTHER_RATE if start else 1.0}
+    training = fit_reader(module, train, cfg, seed, title=title, quiet=quiet, **options)
     module.load_state_dict(curve.best)  # one that has learned its training chunks by heart reads others worse
     first = 0 if start else 1
     points = [{"tokens": (i + first) * training.eval_tokens, **point} for i, point in enumerate(curve.points)]
@@ -247,6 +251,7 @@ def fit_reader(
     seed: int,
     *,
     memory: Callable[[np.ndarray, int], MemoryVectors] | None = None,
+    rate: float = 1.0,
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     title: str,
     quiet: bool,
@@ -258,7 +263,7 @@ def fit_reader(
     training = TrainingConfig(
         num_tokens=cfg.num_steps * batch_tokens,
         batch_tokens=batch_tokens,
-        optimizer=Muon(learning_rate=0.05, adamw=AdamW(learning_rate=1e-2)),
+        optimizer=Muon(learning_rate=0.05 * rate, adamw=AdamW(learning_rate=1e-2 * rate)),
         warmup_tokens=20 * batch_tokens,
         eval_tokens=max(1, cfg.num_steps // _NUM_WATCHES) * batch_tokens,
         seed=seed,
