@@ -255,7 +255,7 @@ def test_autoencoders_meet_foreign_text(tmp_path: Path, nothing_is_trained: Call
 @pytest.mark.slow
 def test_a_causal_model_is_settled(tmp_path: Path, nothing_is_trained: Callable[[], None]) -> None:
     reading = ReadingConfig(num_steps=5, max_chunks=100, test_chunks=20)
-    plan = SettlingPlan(chunk_len=8, num_tokens=20_000, reading=reading, num_texts=2, search_steps=1)
+    plan = SettlingPlan(chunk_len=8, num_tokens=20_000, reading=reading, num_texts=2, encodings=300)
     result = SETTLE_CAUSAL.run(tmp_path, plan, quiet=True)
     assert result is not None
     assert result.chunk_len == 8

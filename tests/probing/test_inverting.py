@@ -21,10 +21,12 @@ from memlm.probing.inversion import readout
 from memlm.probing.inversion.embedder import LocalEmbedder
 from memlm.probing.inversion.endpoint import EndpointEmbedder
 from memlm.probing.inversion.invert import Inverter, pieces_of
-from memlm.probing.inversion.language import Language
+from memlm.probing.inversion.language import Language, NoLanguage
 from memlm.probing.inversion.likeness import bleu, f1
 from memlm.probing.inversion.measure import read_vectors
 from memlm.probing.inversion.moves import MOVES, Parent
+from memlm.probing.inversion.readout import Readout
+from memlm.probing.inversion.search import Search
 from memlm.text.autoencoder import TextAutoencoder
 from tiny import write_language_model
 
@@ -97,6 +99,36 @@ def test_a_text_comes_back_within_the_budget(base: Path, tmp_path: Path) -> None
     assert [each.text for each in again] == [each.text for each in few]
     free = library.invert(vectors[:1], base, encodings=600, **how | {"chunk_len": None})
     assert free[0].text
+
+
+def test_a_search_ends_where_nothing_is_left_to_try_and_counts_what_it_encoded(base: Path) -> None:
+    class Counted(LocalEmbedder):
+        texts = 0
+
+        def embed(self, texts: Any, *, exact: bool = True) -> torch.Tensor:
+            self.texts += len(texts)
+            return super().embed(texts, exact=exact)
+
+    embedder = Counted(load_encoder(base))
+    allowed = torch.zeros(embedder.tokenizer.vocab_size, dtype=torch.bool)
+    allowed[97:100] = True
+    tokens = torch.randint(97, 100, (200, 3), generator=torch.Generator().manual_seed(0))
+    readout = Readout.of_pairs(tokens, embedder.embed(list(map(tuple, tokens.tolist()))), allowed)
+    (other,) = embedder.embed([(120, 121, 122)])  # of none of the tokens that may be tried
+    search = Search(
+        embedder=embedder,
+        language=NoLanguage(embedder.tokenizer),
+        readout=readout,
+        target=other,
+        length=3,
+        budget=10**6,
+        num_choices=12,
+    )
+    begun = embedder.texts
+    best = search.run([(97, 97, 97)])
+    assert set(best.text) <= {97, 98, 99} | set(range(embedder.tokenizer.vocab_size))
+    assert search.spent == embedder.texts - begun < 10**5
+    assert not search.found
 
 
 def test_own_memories_are_decoded(finished_run: Path, trained: TextAutoencoder) -> None:

@@ -191,20 +191,35 @@ class ProbeConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class SettleConfig(Config):
-    """How hard to attack an embedding."""
+    """How hard to attack a hidden state."""
 
-    chunk_len: int = 16
-    """Tokens per text."""
+    chunk_lens: Annotated[tuple[int, ...], tyro.conf.arg(name="chunk-len")] = (8, 16)
+    """Tokens per text; each length has its own verdict."""
     layer: int = -1
     """Layer whose state is attacked; -1 is the last."""
+    bits: int | None = None
+    """Round every dimension of the one state to so many bits before it is attacked."""
     num_texts: int = 8
     """Texts that are searched for, and inverted position by position."""
-    search_steps: int = 100
-    """Rounds of candidates for each text that is searched for."""
-    num_candidates: int = 128
-    """Candidates that are encoded in a round."""
+    encodings: int = 20_000
+    """Texts that may be encoded to search for one."""
+    readers: Annotated[tuple[ReaderName, ...], tyro.conf.arg(name="reader")] = tuple(READERS)
+    """Trained to regenerate the text; `pretrained` is a language model, whose bits count over its own prior."""
+    pretrained: PretrainedReader = field(default_factory=PretrainedReader)
+    language_model: str = ""
+    """Says to the search what is likely text: a folder, hub name or .gguf file; by default the model itself where it is
+    a pretrained one, else nothing does."""
     seed: int = 0
     reading: ReadingConfig = field(default_factory=ReadingConfig)
 
     def __post_init__(self) -> None:
-        require_positive(self, "chunk_len", "num_texts", "search_steps", "num_candidates")
+        require_positive(self, "num_texts", "encodings")
+        require(self.bits is None or 1 <= self.bits <= 16, f"bits must lie in [1, 16], not {self.bits}")
+        require(len(self.chunk_lens) > 0, "chunk_lens must not be empty")
+        for length in self.chunk_lens:
+            require(length > 0, f"a text has at least one token, not {length}")
+
+    @property
+    def degradation(self) -> Quantization | None:
+        """What is put on the state."""
+        return None if self.bits is None else Quantization(num_bits=self.bits)

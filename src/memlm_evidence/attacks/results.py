@@ -7,10 +7,7 @@ from typing import Literal
 from memlm.runtime.results import Interval, Provenance, Record
 
 REFUTED = 0.9
-"""One vector gives back at least this share of the tokens, at 95% confidence: the claim does not hold for this model
-at this length."""
-HELD = 0.15
-"""No attack gets more than this share from one vector, at 95% confidence: the claim stands, against these attacks."""
+"""A reader that gives back at least this share of unseen texts' tokens, at 95% confidence, reads nearly all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +17,8 @@ class AttackRow(Record):
     attack: str
     given: str
     knows: str
+    chunk_len: int | None = None
+    """Tokens of each text; older results say it once, for all attacks."""
     num_texts: int
     token_accuracy: float
     exact_match: float
@@ -30,6 +29,8 @@ class AttackRow(Record):
     lower_bound: bool | None = None
     """Whether the reader was still improving; of trained readers alone, as the two above."""
     start_token_accuracy: float | None = None
+    num_found: int | None = None
+    """Texts that came back whole, and whose state is the given one when they are encoded again."""
     exact_fraction: float | None = None
     """Texts verified by encoding them again; of the search alone, as the above."""
     verified_fraction: float | None = None
@@ -45,53 +46,78 @@ class AttackRow(Record):
         return self.attack != "positions" if self.num_vectors is None else self.num_vectors == 1
 
 
-Claim = Literal["refuted", "undecided", "stands"]
-_MEANING: dict[Claim, str] = {
-    "refuted": "That is nearly all of the text: for this model at this length, the claim that next-token training "
-    "leaves little of a text in one hidden state is refuted.",
-    "undecided": f"At 95% confidence that is neither little ({HELD:.0%} at most) nor most ({REFUTED:.0%} or more): "
-    "the claim is neither refuted nor borne out at this length, on so many texts.",
-    "stands": "That is little: the claim stands, against these attacks and budgets. A stronger attack may yet "
-    "refute it; a failed one proves nothing.",
-}
+Claim = Literal["refuted", "withstood", "undecided", "stands"]
+"""The last two are of older results, which went by shares of tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SettleResult(Record):
-    """Attacks on one model's embedding, and what follows."""
+    """Attacks on one model's hidden state, and what follows."""
 
     name: str = "settle"
     encoder: str
-    chunk_len: int
     layer: int
     attacks: tuple[AttackRow, ...]
+    """Length by length; of each, that on the states of all positions is the last."""
     claim: Claim
+    """Refuted, if it is at any length."""
+    claims: dict[int, Claim] = field(default_factory=dict)
+    """By length; empty in older results, which have one."""
     verdict: str
-    """In words."""
+    """In words, with its conditions."""
     provenance: Provenance | None = None
 
 
 def claim_of(attacks: Sequence[AttackRow]) -> Claim:
-    """What the intervals of the attacks on one vector say of the claim; those on all states are left out."""
-    ends = [row.intervals.get("token_accuracy", Interval(0.0, 1.0)) for row in attacks if row.from_one_vector]
-    if max(low for low, _ in ends) >= REFUTED:
-        return "refuted"
-    return "stands" if max(high for _, high in ends) <= HELD else "undecided"
+    """Whether the claim has withstood the attacks on one state, of texts of one length.
+
+    One text that is given back whole, and verified, refutes it: its state holds it. So do readers that read nearly
+    everything. What no attack has given back may be there all the same.
+    """
+    single = [row for row in attacks if row.from_one_vector]
+    read = any(row.intervals.get("token_accuracy", Interval(0.0, 1.0)).low >= REFUTED for row in single)
+    return "refuted" if read or any(row.num_found for row in single) else "withstood"
 
 
-def verdict_of(name: str, chunk_len: int, attacks: Sequence[AttackRow]) -> str:
-    """The claim's fate in words, with its conditions; the last attack is the one on all states."""
-    best = max((row for row in attacks if row.from_one_vector), key=lambda row: row.token_accuracy)
-    together = attacks[-1].token_accuracy
-    reference = f"With the states of all positions, {together:.1%} are recovered"
-    if together >= REFUTED:
-        reference += ": what one vector lacks is not missing from the states together"
-    sentences = [
-        f"Of {chunk_len} tokens, the strongest attack on one vector of {name} ({best.attack}) recovers "
-        f"{best.token_accuracy:.1%}, on {best.num_texts} texts.",
-        _MEANING[claim_of(attacks)],
-        f"{reference}.",
+def verdict_of(name: str, dtype: str, budget: int, attacks: dict[int, Sequence[AttackRow]]) -> str:
+    """The claim's fate in words, with its conditions."""
+    claims = {length: claim_of(rows) for length, rows in attacks.items()}
+    said = [
+        f"{word} at {_listed(lengths)} tokens"
+        for word in ("refuted", "withstood")
+        if (lengths := [length for length, claim in claims.items() if claim == word])
     ]
-    if any(row.lower_bound for row in attacks):
+    sentences = [
+        f"That next-token training leaves little of a text in one hidden state is, for {name} in {dtype}, "
+        f"{' and '.join(said)}, within {budget:,} encodings a text.",
+        *(sentence for length, rows in attacks.items() for sentence in _sentences(length, rows)),
+    ]
+    if "refuted" in claims.values():
+        sentences.append("A text that came back whole was in its state, at this precision.")
+    if "withstood" in claims.values():
+        sentences.append("What did not come back may be there all the same: a stronger search may find it.")
+    if any(row.lower_bound for rows in attacks.values() for row in rows):
         sentences.append("Readers that were still learning when their steps ended might have got more.")
     return " ".join(sentences)
+
+
+def _sentences(length: int, attacks: Sequence[AttackRow]) -> list[str]:
+    """What was recovered of texts of one length."""
+    *readers, search, together = attacks
+    sentences = [
+        f"Of {length} tokens, one state gave all back in {search.num_found} of {search.num_texts} texts, found by "
+        f"search and verified by encoding again ({search.token_accuracy:.0%} of the tokens were right)."
+    ]
+    if readers:
+        best = max(readers, key=lambda row: row.retained_bits_per_token or 0.0)
+        bits = best.retained_bits_per_token or 0.0
+        sentences.append(
+            f"On average one state gives at least {bits:.2f} bits a token ({best.attack}, {best.num_texts} texts, "
+            f"{best.token_accuracy:.0%} of the tokens right)."
+        )
+    return [*sentences, f"All {length} states together gave {together.token_accuracy:.0%} of the tokens."]
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} and {last}" if first else last

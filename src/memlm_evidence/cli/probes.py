@@ -21,11 +21,16 @@ class _Reads(ReadsText):
 
     text: tuple[str, ...] = ()
     """Files, globs, or - for standard input; without any, the presidential addresses that come with memlm."""
+    train_text: tuple[str, ...] = ()
+    """Files or globs of the text that readers are trained on; without any, the presidential addresses. If these are the
+    files of --text, some of their text is kept apart and measured on."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of a pretrained model's weights; bf16 is about twice as fast."""
 
-    def texts(self, paths: tuple[str, ...]) -> list[str] | None:
-        return self.documents(paths) if paths else None
+    def texts(self) -> dict[str, Any]:
+        """What to measure on, and what readers learn from."""
+        read = {paths: self.documents(paths) if paths else None for paths in (self.text, self.train_text)}
+        return {"texts": read[self.text], "train_texts": read[self.train_text]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +53,6 @@ class Probe(_Reads):
     encoder: tyro.conf.Positional[str]
     """A memlm checkpoint (folder, or english), a Hugging Face or sentence-transformers model (folder or hub name), a
     GGUF file, or a model that comes as a Python package: smollm2, minilm."""
-    train_text: tuple[str, ...] = ()
-    """Files or globs of the text that readers are trained on; without any, the presidential addresses. If these are the
-    files of --text, some of their text is kept apart and measured on."""
     cfg: tyro.conf.OmitArgPrefixes[ProbeConfig] = field(default_factory=ProbeConfig)
     controls: Literal["yes", "no"] = "yes"
     """Measure the controls: untrained, shuffled, constant, random tokens, positive. They take most of the time."""
@@ -63,10 +65,7 @@ class Probe(_Reads):
         from memlm_evidence.pages.probe import probe_page
 
         cfg = replace(self.cfg, controls=self.controls == "yes")
-        texts = self.texts(self.text)
-        train_texts = texts if self.train_text == self.text else self.texts(self.train_text)
-        options: Any = {"train_texts": train_texts, "precision": self.precision, "quiet": False}
-        result = memlm.probe(self.encoder, texts, cfg=cfg, **options)
+        result = memlm.probe(self.encoder, cfg=cfg, precision=self.precision, quiet=False, **self.texts())
         print_probe(self.console(), result)
         if self.out:
             write_result(result, self.out / "probe.json")
@@ -79,9 +78,13 @@ class Settle(_Reads):
     """Attack a causal language model's last hidden state with all there is, and say what follows.
 
     The claim: next-token training leaves little of a text in one hidden state. Trained readers, a white-box search
-    verified by encoding again, and, for reference, an inversion of all states. The verdict comes with its conditions.
+    verified by encoding again, and, for reference, an inversion of all states. The verdict is, for each length, refuted
+    or withstood, with its conditions: one text that comes back whole refutes it; a failure only says that these attacks
+    failed.
 
-    memlm settle smollm2 --chunk-len 16 --num-texts 8
+    memlm settle smollm2 --chunk-len 8 16 --num-texts 4 --encodings 5000
+
+    memlm settle runs/causal/model --text novel.txt --reader parallel pretrained
     """
 
     encoder: tyro.conf.Positional[str]
@@ -93,10 +96,10 @@ class Settle(_Reads):
         from memlm.runtime.wording import share
         from memlm_evidence import settle
 
-        result = settle(self.encoder, self.texts(self.text), cfg=self.cfg, precision=self.precision, quiet=False)
+        result = settle(self.encoder, cfg=self.cfg, precision=self.precision, quiet=False, **self.texts())
         for row in result.attacks:
             right, exact = share(row.token_accuracy, 3), share(row.exact_match, 3)
-            what = f"{row.attack}: {right} of tokens, {exact} of texts exact"
+            what = f"{row.chunk_len} tokens, {row.attack}: {right} of tokens, {exact} of texts exact"
             self.say(f"{what}, {row.num_texts} texts; given {row.given}; knows {row.knows}")
         self.say(result.verdict)
         return result.to_dict()

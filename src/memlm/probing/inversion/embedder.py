@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,16 @@ Unit = Float[Tensor, "text dim"]
 _BATCH_TOKENS = 4096
 
 
+class Missing(NamedTuple):
+    """A text that lacks one of its tokens, each in turn."""
+
+    vectors: Unit
+    """Of what is left, one for each place."""
+    gains: Float[Tensor, "place vocab"] | None
+    """By how much each token in that place would raise the cosine, to first order; None where nobody can look inside
+    the encoder."""
+
+
 class Embedder(ABC):
     """Texts → embeddings. Texts are made of the tokens of `tokenizer`, which need not be the encoder's own."""
 
@@ -37,6 +47,15 @@ class Embedder(ABC):
     def tokens(self, text: str) -> Ids:
         """A text as token ids."""
         return tuple(self.tokenizer.encode(text).tolist())
+
+    def text(self, ids: Ids) -> str:
+        """Token ids as a text."""
+        return self.tokenizer.decode(ids).strip()
+
+    def without(self, text: Ids, target: Float[Tensor, " dim"]) -> Missing:
+        """What is lost with each of a text's tokens, seen from the target."""
+        rest = [text[:place] + text[place + 1 :] for place in range(len(text))] if len(text) > 1 else [text]
+        return Missing(self.embed(rest, exact=False), None)
 
     @abstractmethod
     def embed(self, texts: Sequence[Ids], *, exact: bool = True) -> Unit:

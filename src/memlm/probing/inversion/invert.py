@@ -192,7 +192,7 @@ class Inverter:
                 budget=left,
                 seed=seed,
             )
-            return embedder.tokenizer.decode(search.run(starts).text).strip()
+            return embedder.text(search.run(starts).text)
 
         return find
 

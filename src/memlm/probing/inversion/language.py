@@ -27,14 +27,30 @@ class Reading(NamedTuple):
     """The character that each token begins at."""
 
 
-class Language:
+class NoLanguage:
+    """In the place of a language model: no text is likelier than another."""
+
+    def __init__(self, vocabulary: Tokenizer) -> None:
+        self.vocabulary = vocabulary
+
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        """Nothing is made of them."""
+        return [Reading(0.0, torch.zeros(0, 0), np.zeros(0, np.int64))] * len(texts)
+
+    def proposals(self, reading: Reading, prefixes: Sequence[int]) -> Float[Tensor, "place vocab"]:
+        """Nothing speaks for any token."""
+        return torch.zeros(len(prefixes), self.vocabulary.vocab_size)
+
+
+class Language(NoLanguage):
     """A causal language model, its tokenizer, and the likeliest of its tokens for each of another tokenizer's."""
 
     def __init__(self, name: str, vocabulary: Tokenizer, *, device: str = "cpu") -> None:
+        super().__init__(vocabulary)
         self.tokenizer = tokenizer_of(name)
         low = precision_on(torch.device(device)) == "bf16"
         self.model: Any = load_causal(name).to(device, torch.bfloat16 if low else torch.float32).eval()
-        self.device, self.vocabulary, self.num_tokens = device, vocabulary, 0
+        self.device, self.num_tokens = device, 0
         config = self.model.config
         start = config.bos_token_id if config.bos_token_id is not None else config.eos_token_id
         self.start = int(start[0] if isinstance(start, list) else start or 0)

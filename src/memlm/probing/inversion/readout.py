@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from memlm.config import NamedCorpus
 from memlm.data.cache import default_cache, make_once
 from memlm.data.corpus import read_documents
-from memlm.probing.inversion.embedder import Embedder, Ids
+from memlm.probing.inversion.embedder import Embedder, Ids, Unit
 from memlm.runtime.progress import track
 
 NUM_TEXTS = 8000
@@ -49,6 +49,11 @@ class Readout:
         make_once(folder, lambda made: save_file(_fit(embedder, pieces, quiet=quiet), made / "readout.safetensors"))
         return cls(load_file(folder / "readout.safetensors"))
 
+    @classmethod
+    def of_pairs(cls, texts: Int[Tensor, "text token"], vectors: Unit, allowed: Bool[Tensor, " vocab"]) -> "Readout":
+        """The readout of texts of one length that are embedded already; only tokens that are allowed are proposed."""
+        return cls(_solve(list(map(tuple, texts.tolist())), vectors, allowed))
+
     def words(self, target: Float[Tensor, " dim"]) -> Float[Tensor, " vocab"]:
         """What speaks for each token, by its rank alone: 0 for most, `log(1000)` for the first."""
         scores = self.brings(target - self.mean) + _PRIOR * (self.counts + 0.3).log()
@@ -65,7 +70,7 @@ def _fit(embedder: Embedder, pieces: Sequence[str], *, quiet: bool) -> dict[str,
     """Embed pieces of text and each token alone, and fit the map."""
     allowed = torch.tensor([_WRITTEN.fullmatch(piece) is not None for piece in pieces])
     texts = list(_texts(embedder))
-    size, single = len(pieces), [(token,) for token in allowed.nonzero()[:, 0].tolist()]
+    single = [(token,) for token in allowed.nonzero()[:, 0].tolist()]
     with track(
         "Reading words off embeddings", total=sum(map(len, texts)) + len(single), unit="tokens", quiet=quiet
     ) as advance:
@@ -74,10 +79,16 @@ def _fit(embedder: Embedder, pieces: Sequence[str], *, quiet: bool) -> dict[str,
             batch = (texts + single)[at : at + _BATCH]
             made.append(embedder.embed(batch, exact=False))
             advance(sum(map(len, batch)))
-    vectors = torch.cat(made)
+    return _solve(texts, torch.cat(made), allowed, torch.tensor(single)[:, 0])
+
+
+def _solve(
+    texts: Sequence[Ids], vectors: Unit, allowed: Bool[Tensor, " vocab"], alone: Int[Tensor, " single"] | None = None
+) -> dict[str, Tensor]:
+    """The map fitted to the vectors of texts, and of each of the tokens `alone`."""
+    size, alone = len(allowed), torch.zeros(0, dtype=torch.long) if alone is None else alone
     mean = vectors[: len(texts)].mean(0)
     vectors = vectors - mean
-    alone = torch.tensor(single)[:, 0]
     rows = torch.arange(len(texts)).repeat_interleave(torch.tensor([len(text) for text in texts]))
     tokens = torch.tensor([token for text in texts for token in text])
     of_texts = vectors[: len(texts)]

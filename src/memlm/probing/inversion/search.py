@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from memlm.probing.inversion.embedder import Embedder, Ids
-from memlm.probing.inversion.language import Language, Reading
+from memlm.probing.inversion.language import Language, NoLanguage, Reading
 from memlm.probing.inversion.moves import MOVES, Parent
 from memlm.probing.inversion.readout import Readout
 
@@ -20,6 +20,8 @@ _SLACK = 3
 """Tokens that a changed text may be too long before it is written out."""
 _SURE = 0.1
 """Distance from cosine 1 within which what the language model says counts less and less."""
+_IDLE = 20
+"""Rounds without a text that is new, after which there is nothing left to try."""
 _DOUBT = 0.02
 """Cosine lost by leaving a token out that halves the doubt about it, and more."""
 
@@ -38,12 +40,13 @@ class Search:
     """A search for the text whose embedding is `target`, of length 1.
 
     What is missing in a text is read off the difference between the target and the embedding of the text without one of
-    its tokens. A text's score is its cosine, less what it costs the language model: nearly nothing where the cosine is
-    nearly 1, as the text itself has cosine 1 whatever its English is like.
+    its tokens, and off the gradient there, if the encoder gives one. A text's score is its cosine, less what it costs
+    the language model: nearly nothing where the cosine is nearly 1, as the text itself has cosine 1 whatever its
+    English is like.
     """
 
     embedder: Embedder
-    language: Language
+    language: Language | NoLanguage
     readout: Readout
     target: Float[Tensor, " dim"]
     length: int | None
@@ -86,7 +89,7 @@ class Search:
         return bool(self.pool) and self.pool[0].cosine >= SAME
 
     def run(self, starts: Sequence[Ids]) -> Guess:
-        """The best text there is when one is found, or the budget is spent.
+        """The best text there is when one is found, the budget is spent, or nothing is left to try.
 
         Raises:
             ValueError: nothing to start from.
@@ -98,19 +101,23 @@ class Search:
         for number, group in enumerate(filter(None, groups), start=1):
             self.pool, self.tried, self.weight = [], set(), self.likelihood
             self._take(group[: self.pool_size])
-            while not self.found and self.spent < min(number * self.apart, 1) * self.budget:
-                self._round()
+            self._climb(min(number * self.apart, 1) * self.budget)
             if self.found:
                 break
             best += self.pool[: -(-self.pool_size // self.islands)]
         self.pool = sorted({*best, *self.pool}, key=lambda guess: -guess.cosine)
         self._forget()
-        while not self.found and self.spent < self.budget:
-            self._round()
+        self._climb(self.budget)
         return max(self.pool, key=lambda guess: guess.cosine)
 
-    def _round(self) -> None:
-        """Change two texts of the pool in many ways, and keep the best."""
+    def _climb(self, budget: float) -> None:
+        """Rounds until a text is found, so many encodings are spent, or nothing is left to try."""
+        idle = 0
+        while not self.found and self.spent < budget and idle < _IDLE:
+            idle = 0 if self._round() else idle + 1
+
+    def _round(self) -> bool:
+        """Change two texts of the pool in many ways, and keep the best; whether there was any change left to try."""
         parents = [self._parent(self._chosen().text) for _ in range(2)]
         moves, shares = [*MOVES], [*MOVES.values()]
         made: set[Ids] = set()
@@ -127,9 +134,7 @@ class Search:
                 break
         if made:
             self._take(sorted(made))
-        else:  # all there is to change here was tried
-            self.tried = set()
-            self.embedder.num_encodings += 1
+        return bool(made)
 
     def _chosen(self) -> Guess:
         """One of the pool, better ones more often."""
@@ -145,7 +150,7 @@ class Search:
         if not near:
             return
         exact = (self.embedder.embed(near) @ self.target).tolist()
-        for text, cosine, reading in zip(near, exact, self.language.read(list(map(self._text, near))), strict=True):
+        for text, cosine, reading in zip(near, exact, self._read(near), strict=True):
             self.readings[text] = reading
             self.pool.append(Guess(text, cosine, reading.nats))
         self.weight = self.likelihood * min(1.0, (1 - max(guess.cosine for guess in self.pool)) / _SURE)
@@ -158,21 +163,21 @@ class Search:
         kept = [guess.text for guess in self.pool]
         missing = [text for text in kept if text not in self.readings]
         if missing:
-            self.readings |= zip(missing, self.language.read(list(map(self._text, missing))), strict=True)
+            self.readings |= zip(missing, self._read(missing), strict=True)
         self.readings = {text: self.readings[text] for text in kept}
         self.parents = {text: self.parents[text] for text in kept if text in self.parents}
 
     def _parent(self, text: Ids) -> Parent:
         """A text with what may be missing in each of its places, and where it may be wrong."""
         if text not in self.parents:
-            without = [text[:place] + text[place + 1 :] for place in range(len(text))] if len(text) > 1 else [text]
-            vectors = self.embedder.embed(without, exact=False)
-            fit = self.readout.brings(self.target - vectors)
-            fit = (fit - fit.mean(1, keepdim=True)) / fit.std(1, keepdim=True) + 0.3 * self.words
+            vectors, gains = self.embedder.without(text, self.target)
+            fit = _standard(self.readout.brings(self.target - vectors)) + 0.3 * self.words
             prefixes = [len(self.embedder.tokenizer.decode(text[:place])) for place in range(len(text))]
             likely = self.language.proposals(self.readings[text], prefixes)
             quarter = self.num_choices // 4
             scores = [(fit + self.context * likely, 2 * quarter), (fit, quarter), (likely + self.words, quarter)]
+            if gains is not None:
+                scores = [(_standard(gains) + self.context * likely, 2 * quarter), *scores]
             best = [
                 score.masked_fill(~self.readout.allowed, -torch.inf).topk(number).indices for score, number in scores
             ]
@@ -181,17 +186,21 @@ class Search:
             self.parents[text] = Parent(text, choices, (0.25 + torch.exp(-lost / _DOUBT)).tolist())
         return self.parents[text]
 
+    def _read(self, texts: Sequence[Ids]) -> list[Reading]:
+        return self.language.read(list(map(self.embedder.text, texts)))
+
     def _written(self, text: Ids) -> Ids | None:
         """The tokens that this text, written out, is made of; None if it is too long, empty or of another length."""
         if not text or abs(len(text) - (self.length or len(text))) > _SLACK:
             return None
-        again = self.embedder.tokens(self._text(text))
+        again = self.embedder.tokens(self.embedder.text(text))
         if self.length is not None and len(again) != self.length:
             return None
         return again if 0 < len(again) <= self.embedder.max_len else None
 
-    def _text(self, text: Ids) -> str:
-        return self.embedder.tokenizer.decode(text).strip()
+
+def _standard(scores: Float[Tensor, "place vocab"]) -> Float[Tensor, "place vocab"]:
+    return (scores - scores.mean(1, keepdim=True)) / scores.std(1, keepdim=True).clamp_min(1e-12)
 
 
 def _mixed(ranked: Sequence[Sequence[int]]) -> list[int]:

@@ -24,7 +24,8 @@ class SettlingPlan:
     )
     num_texts: int = 8
     """Texts that are searched for."""
-    search_steps: int = 60
+    encodings: int = 20_000
+    """Texts that may be encoded to search for one."""
     seed: int = 0
 
     @classmethod

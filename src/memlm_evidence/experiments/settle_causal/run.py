@@ -14,5 +14,6 @@ def run(out: Path, plan: SettlingPlan | None = None, *, quiet: bool = False) -> 
     recipe = causal(plan.chunk_len, mixer="masked_mixer", num_tokens=plan.num_tokens, seed=plan.seed)
     folder = out / f"causal-seed-{plan.seed}"
     train(recipe, folder, quiet=quiet)
-    asked = {name: value for name, value in vars(plan).items() if name != "num_tokens"}
-    return SettlingResult.from_dict(settle(str(folder / "model"), quiet=quiet, **asked).to_dict())
+    asked = {name: value for name, value in vars(plan).items() if name not in ("num_tokens", "chunk_len")}
+    result = settle(str(folder / "model"), quiet=quiet, chunk_lens=(plan.chunk_len,), **asked)
+    return SettlingResult.from_dict({**result.to_dict(), "chunk_len": plan.chunk_len})
