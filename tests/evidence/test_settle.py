@@ -17,7 +17,7 @@ from memlm.probing.results import View
 from memlm.probing.transform import Transform
 from memlm.runtime.results import Interval
 from memlm_evidence import settle
-from memlm_evidence.attacks.results import AttackRow, SettleResult, claim_of
+from memlm_evidence.attacks.results import AttackRow, SettleResult, claim_of, verdict_of
 from memlm_evidence.attacks.states import StateEmbedder
 from tiny import SENTENCE, randomized
 
@@ -98,7 +98,7 @@ def test_a_state_that_holds_the_text_refutes_the_claim(trained: TextAutoencoder,
     assert result.claims == {4: "refuted"}
     assert result.attacks[1].num_found == 3
     assert "refuted at 4 tokens, within 3,000 encodings" in result.verdict
-    assert "gave all back in 3 of 3 texts" in result.verdict
+    assert "held all 4 tokens of 3 of 3 texts" in result.verdict
 
 
 def test_a_rounded_state_may_hold_it_still(trained: TextAutoencoder, tmp_path: Path) -> None:
@@ -114,6 +114,7 @@ def test_a_state_that_holds_nothing_withstands(trained: TextAutoencoder, tmp_pat
     assert (result.claim, result.attacks[1].num_found) == ("withstood", 0)
     assert result.attacks[0].retained_bits_per_token == 0
     assert "withstood at 4 tokens" in result.verdict
+    assert "gave none of 3 texts" in result.verdict
     assert "undecided" not in result.verdict
 
 
@@ -151,6 +152,19 @@ def test_one_text_or_nearly_all_tokens_refute(found: int | None, low: float, cla
     search = AttackRow(attack="search", num_vectors=1, num_found=found, **about)
     together = AttackRow(attack="positions", num_vectors=4, num_found=8, **about)
     assert claim_of([reader, search, together]) == claim
+
+
+def test_bits_over_a_language_models_prior_are_told_apart() -> None:
+    about: dict[str, Any] = {"knows": "", "given": "", "num_texts": 8, "token_accuracy": 0.5, "exact_match": 0.0}
+    readers = [
+        AttackRow(attack=f"{kind} reader", retained_bits_per_token=bits, **about)
+        for kind, bits in (("parallel", 2.0), ("linear", 1.0), ("pretrained", 0.5))
+    ]
+    search, together = (AttackRow(attack=name, num_found=0, **about) for name in ("search", "positions"))
+    verdict = verdict_of("tiny", "float32", 1000, {16: [*readers, search, together]})
+    assert "0.50 bits a token over a language model's own prior (pretrained reader" in verdict
+    assert "2.00 bits a token over what a reader knows without it (parallel reader" in verdict
+    assert "linear" not in verdict
 
 
 def test_results_of_older_versions_are_read() -> None:

@@ -104,17 +104,21 @@ def verdict_of(name: str, dtype: str, budget: int, attacks: dict[int, Sequence[A
 def _sentences(length: int, attacks: Sequence[AttackRow]) -> list[str]:
     """What was recovered of texts of one length."""
     *readers, search, together = attacks
+    whole = f"held all {length} tokens of {search.num_found} of {search.num_texts} texts"
+    none = f"gave none of {search.num_texts} texts of {length} tokens back"
     sentences = [
-        f"Of {length} tokens, one state gave all back in {search.num_found} of {search.num_texts} texts, found by "
-        f"search and verified by encoding again ({search.token_accuracy:.0%} of the tokens were right)."
+        f"One state {whole}, found by search and verified by encoding again."
+        if search.num_found
+        else f"Search from one state {none}; {search.token_accuracy:.0%} of the tokens were right."
     ]
-    if readers:
-        best = max(readers, key=lambda row: row.retained_bits_per_token or 0.0)
-        bits = best.retained_bits_per_token or 0.0
-        sentences.append(
-            f"On average one state gives at least {bits:.2f} bits a token ({best.attack}, {best.num_texts} texts, "
-            f"{best.token_accuracy:.0%} of the tokens right)."
-        )
+    # What a language model gains counts over what it knows already, and is not to be compared with what others gain.
+    for known, prior in ((True, "a language model's own prior"), (False, "what a reader knows without it")):
+        rows = [row for row in readers if (row.attack == "pretrained reader") == known]
+        for best in sorted(rows, key=lambda row: row.retained_bits_per_token or 0.0)[-1:]:
+            sentences.append(
+                f"On average one state gives at least {best.retained_bits_per_token or 0.0:.2f} bits a token over "
+                f"{prior} ({best.attack}, {best.num_texts} texts, {best.token_accuracy:.0%} of the tokens right)."
+            )
     return [*sentences, f"All {length} states together gave {together.token_accuracy:.0%} of the tokens."]
 
 
