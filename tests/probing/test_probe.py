@@ -359,9 +359,10 @@ def test_readers_learn_further_from_a_long_text(
 ) -> None:
     # A kind of text that the readers have not seen.
     own = [" ".join(reversed(one.upper().split())) for one in texts(80, seed=5)]
-    (only_tested,) = ask(own, controls=False).rows
-    monkeypatch.setattr(probe_module, "LEAST_STEPS", 3)
-    (learned,) = ask(own, controls=False, cache=tmp_path).rows
+    reading = replace(READING, num_steps=150, batch_chunks=8)
+    (only_tested,) = ask(own, controls=False, reading=reading).rows
+    monkeypatch.setattr(probe_module, "LEAST_STEPS", 60)
+    (learned,) = ask(own, controls=False, reading=reading, cache=tmp_path).rows
     assert learned.num_train_chunks > only_tested.num_train_chunks
     assert learned.nats_per_token < only_tested.nats_per_token - 0.2
     assert learned.token_accuracy > only_tested.token_accuracy
