@@ -67,9 +67,10 @@ class PretrainedReader(Config):
     rank: Annotated[int, tyro.conf.arg(name="reader-rank")] = 16
     """Of its adapters (LoRA)."""
     learning_rate: Annotated[float, tyro.conf.arg(name="reader-rate")] = 1e-3
+    """Its learning rate (AdamW)."""
     batch_pairs: Annotated[int, tyro.conf.arg(name="reader-batch")] = 16
     """Texts, with their embeddings, in each of its steps."""
-    doublings: Annotated[int, tyro.conf.arg(name="doublings")] = 0
+    doublings: int = 0
     """Go on with the pretrained reader after its steps, twice as long each time and at most so often, until doubling
     the pairs gains less than 3%; what still gains more is marked as a lower bound."""
 

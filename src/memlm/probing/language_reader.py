@@ -12,7 +12,7 @@ converged if the last doubling, of pairs not seen before, gained less than `CONV
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from memlm.data.chunks import Chunks
 from memlm.evaluation.bootstrap import ratio_intervals, sums_by_unit
 from memlm.evaluation.information import retained_bits
 from memlm.evaluation.metrics import Scores, quick_measures, regeneration_measures
-from memlm.models.load_pretrained import weights_fingerprint
 from memlm.probing.embed import Vectors
 from memlm.probing.inversion.likeness import bleu, f1
 from memlm.probing.language_course import Course, LanguageNats
@@ -121,11 +120,11 @@ def train_language_reader(
     """Train two rounds, and more where doubling gains and is asked for; the best of them, on validation text, is kept.
 
     `without` is the same reader trained on a constant; without it, this is that one. Rounds are kept in the `cache` by
-    the `key` of what is read, and serve whatever text is tested on.
+    the `key` of what is read by which `reader`, and serve whatever text is tested on.
     """
     content = hashlib.sha256(texts.types[chunks.train.tokens].tobytes()).hexdigest()
-    settings = {"model": weights_fingerprint(reader.model), "steps": cfg.num_steps, "text": content, "format": _FORMAT}
-    plain = {**key, **settings, "reader": asdict(replace(reader, doublings=0)), "chunk_len": chunks.train.chunk_len}
+    settings = {"steps": cfg.num_steps, "text": content, "chunk_len": chunks.train.chunk_len, "format": _FORMAT}
+    plain = {**key, **settings, "reader": {**key["reader"], "doublings": 0}}
     course = Course(
         texts=texts,
         chunks=chunks,

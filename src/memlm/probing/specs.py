@@ -3,7 +3,8 @@
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
-from memlm.config import READERS, Degradation, ProbeConfig, Reader, ReaderName, ReadingConfig
+from memlm.config import READERS, Degradation, PretrainedReader, ProbeConfig, Reader, ReaderName, ReadingConfig
+from memlm.models.load_pretrained import weights_fingerprint
 from memlm.probing.encoders import FrozenEncoder
 from memlm.probing.results import View
 
@@ -18,9 +19,11 @@ class ReaderSpec(NamedTuple):
     control: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
-        degradation = asdict(self.degradation) if self.degradation else None
-        return {**self._asdict(), "view": str(self.view), "reader": asdict(self.reader), "degradation": degradation}
+        """As JSON; of a pretrained reader also its weights, by their fingerprint."""
+        degradation, reader = asdict(self.degradation) if self.degradation else None, asdict(self.reader)
+        if isinstance(self.reader, PretrainedReader):
+            reader["weights"] = weights_fingerprint(self.reader.model)
+        return {**self._asdict(), "view": str(self.view), "reader": reader, "degradation": degradation}
 
     def __str__(self) -> str:
         degraded = f", {self.degradation.kind}" if self.degradation else ""
