@@ -1,5 +1,7 @@
 import os
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the models here are tiny
@@ -8,6 +10,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 
 from command_line import Memlm, called
+from memlm.cli import parser
 from memlm.config import AutoencoderRecipe
 from memlm.data.corpus import Document
 from memlm.data.texts import evaluation_documents
@@ -23,6 +26,17 @@ def memlm_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEMLM_HOME", str(home))
         yield home
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_commands() -> Iterator[None]:
+    """The commands that other packages add are those that this checkout declares, whatever was installed last."""
+    declared = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    added = declared["project"]["entry-points"][parser.PLUGINS]
+    with pytest.MonkeyPatch.context() as patch:
+        points = [EntryPoint(name, value, parser.PLUGINS) for name, value in added.items()]
+        patch.setattr(parser, "entry_points", lambda group: points)
+        yield
 
 
 @pytest.fixture(scope="session")

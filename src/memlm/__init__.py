@@ -10,6 +10,7 @@ model.evaluate(["Call me Ishmael. ..."])           # → token accuracy, retaine
 
 memlm.probe("minilm", texts, chunk_lens=(16, 32))  # how much of a text do any encoder's embeddings hold?
 memlm.invert(vectors, "minilm", chunk_len=16)      # → the texts, by search
+memlm.leak("minilm", texts).conclusion             # what a store of them gives away, and what would hide it
 
 reader = memlm.adapt("smollm2", folder="runs/smollm2")  # a language model learns to read memories
 reader.generate(memory, "It begins with", max_new_tokens=40)
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import torch
 
     from memlm.probing.inversion.invert import invert
+    from memlm.probing.leak.leak import leak
     from memlm.probing.probe import probe
     from memlm.store.file import MemoryFile, MemorySession
     from memlm.text.autoencoder import TextAutoencoder
@@ -47,6 +49,7 @@ __all__ = [
     "TextMemoryReader",
     "adapt",
     "invert",
+    "leak",
     "load",
     "load_reader",
     "probe",
@@ -100,6 +103,7 @@ _HOMES = {
     "TextMemoryModel": "text.memory_model",
     "probe": "probing.probe",
     "invert": "probing.inversion.invert",
+    "leak": "probing.leak.leak",
 }
 
 _MOVED = {"settle": "memlm_evidence.settle"}

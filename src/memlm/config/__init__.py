@@ -27,6 +27,7 @@ from memlm.config.decoder import Prefix as Prefix
 from memlm.config.decoder import PretrainedDecoder as PretrainedDecoder
 from memlm.config.decoder import RecurrentConfig as RecurrentConfig
 from memlm.config.decoder import Unpooled as Unpooled
+from memlm.config.leak import LeakConfig as LeakConfig
 from memlm.config.memory_reader import AS_TOKENS as AS_TOKENS
 from memlm.config.memory_reader import MAX_RATIO as MAX_RATIO
 from memlm.config.memory_reader import PER_MEMORY as PER_MEMORY

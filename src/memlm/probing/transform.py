@@ -60,10 +60,14 @@ class Transform:
         return self._degraded(torch.from_numpy(np.array(vectors)), generator) @ self.whitening
 
     def _degraded(self, vectors: Tensor, generator: torch.Generator | None) -> Tensor:
-        standard = (vectors - self.mean) / self.std
-        if isinstance(self.degradation, Quantization):
-            return quantized(standard, self.degradation.num_bits)
-        if isinstance(self.degradation, Noise):
-            generator = generator or torch.Generator().manual_seed(0)
-            return standard + self.degradation.std * torch.randn(standard.shape, generator=generator)
-        return standard
+        return degraded((vectors - self.mean) / self.std, self.degradation, generator)
+
+
+def degraded(standard: Tensor, degradation: Degradation | None, generator: torch.Generator | None) -> Tensor:
+    """Numbers of mean 0 and standard deviation 1, rounded or with noise."""
+    if isinstance(degradation, Quantization):
+        return quantized(standard, degradation.num_bits)
+    if isinstance(degradation, Noise):
+        generator = generator or torch.Generator().manual_seed(0)
+        return standard + degradation.std * torch.randn(standard.shape, generator=generator)
+    return standard

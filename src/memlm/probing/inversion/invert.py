@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -86,6 +87,8 @@ class Inverter:
     """Whose memories these are: then nothing is searched for."""
     language_model: str
     cache: Path | None = None
+    quiet: bool = True
+    """No progress where something is prepared."""
     prepared_encodings: int = 0
 
     @classmethod
@@ -111,7 +114,20 @@ class Inverter:
             if config_class(encoder) is AutoencoderConfig and not black_box:
                 own = TextAutoencoder.from_pretrained(encoder)
             embedder = LocalEmbedder(load_encoder(encoder))
-        return cls(embedder=embedder, autoencoder=own, language_model=language_model, cache=cache)
+        return cls(embedder=embedder, autoencoder=own, language_model=language_model, cache=cache, quiet=quiet)
+
+    @cached_property
+    def language(self) -> Language:
+        """What says what is English."""
+        return Language(self.language_model, self.embedder.tokenizer, device=default_device())
+
+    @cached_property
+    def readout(self) -> Readout:
+        """What reads words off a vector; fitted, if it is not in the cache."""
+        before = self.embedder.num_encodings
+        readout = Readout.of(self.embedder, self.language.pieces, cache=self.cache, quiet=self.quiet)
+        self.prepared_encodings = self.embedder.num_encodings - before
+        return readout
 
     def invert(
         self, vectors: Vectors, *, chunk_len: int | None, encodings: int, seed: int, quiet: bool
@@ -122,7 +138,7 @@ class Inverter:
                 f"{self.embedder.name} reads texts of 1 to {self.embedder.max_len} tokens, not {chunk_len}"
             )
         targets = self._checked(vectors, quiet=quiet)
-        find = self._decode if self.autoencoder else self._search(chunk_len, encodings, seed, quiet=quiet)
+        find = self._decode if self.autoencoder else self._search(chunk_len, encodings, seed)
         found: list[InvertedText] = []
         with track("Inverting", total=len(targets) * (chunk_len or 1), unit="tokens", quiet=quiet) as advance:
             for target in targets:
@@ -167,15 +183,9 @@ class Inverter:
         assert self.autoencoder is not None
         return str(self.autoencoder.regenerate(target[None])[0])
 
-    def _search(
-        self, chunk_len: int | None, encodings: int, seed: int, *, quiet: bool
-    ) -> Callable[[Float[Tensor, " dim"]], str]:
+    def _search(self, chunk_len: int | None, encodings: int, seed: int) -> Callable[[Float[Tensor, " dim"]], str]:
         """How a text is searched for."""
-        embedder = self.embedder
-        language = Language(self.language_model, embedder.tokenizer, device=default_device())
-        before = embedder.num_encodings
-        readout = Readout.of(embedder, language.pieces, cache=self.cache, quiet=quiet)
-        self.prepared_encodings = embedder.num_encodings - before
+        embedder, language, readout = self.embedder, self.language, self.readout
 
         def find(target: Float[Tensor, " dim"]) -> str:
             spent = embedder.num_encodings
