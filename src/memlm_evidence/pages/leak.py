@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from memlm.config import Degradation, Noise
 from memlm.probing.leak.results import KINDS, LeakResult, LeakRow, StorageRow, stored_as
 from memlm.runtime.tables import Table
-from memlm.runtime.wording import number, share, with_interval
+from memlm.runtime.wording import counted, human, number, share, with_interval
 from memlm_evidence.pages.figures import Figure, Line, line_figure
 from memlm_evidence.pages.page import Page, Section, made_by
 
@@ -75,7 +75,7 @@ def given_table(rows: Sequence[LeakRow]) -> Table:
     ordered = sorted(rows, key=lambda row: row.chunk_len)
     cells = [
         [
-            f"{row.chunk_len} tokens, {stored_as(row.degradation)}\n{row.num_texts} texts",
+            f"{row.chunk_len} tokens, {stored_as(row.degradation)}\n{counted(row.num_texts, 'text')}",
             *(_cell(row, name) for name in _FOUND),
         ]
         for row in ordered
@@ -86,12 +86,12 @@ def given_table(rows: Sequence[LeakRow]) -> Table:
 
 def cost_table(result: LeakResult) -> Table:
     """How much is left of what is read beyond guessing, and of Recall@10, by how vectors are stored."""
-    names = ("words_left", "recall_left", "recall")
+    names = ("words_left", "names_left", "numbers_left", "recall_left", "recall")
     cells = [[stored_as(row.degradation), *(_cell(row, name) for name in names)] for row in result.stored]
     first = result.stored[0]
     measured = f"{first.num_queries:,} queries among {first.num_passages:,} passages."
     caption = measured if first.num_queries else "Retrieval was not measured."
-    return Table(["stored as", "words left", "recall left", "Recall@10"], cells, caption)
+    return Table(["stored as", *map(human, names[:-1]), "Recall@10"], cells, caption)
 
 
 def _cell(row: LeakRow | StorageRow | None, name: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from memlm.probing.leak.results import LeakResult, LeakRow, StorageRow, stored_as
-from memlm.runtime.wording import in_words
+from memlm.runtime.wording import counted, in_words
 
 HIDDEN = 0.5
 """What hides text leaves at most this share of what is read."""
@@ -28,7 +28,8 @@ def _given_back(rows: Sequence[LeakRow]) -> str:
     if not rows:
         return ""
     each = [
-        f"{in_words(row.words, 0)} of the words of {row.chunk_len} tokens ({in_words(row.exact, 0)} of texts exactly)"
+        f"{in_words(row.words, 0)} of the words of {row.chunk_len} tokens "
+        f"({round((row.exact or 0.0) * row.num_texts)} of {counted(row.num_texts, 'text')} exactly)"
         for row in _ends(rows)
     ]
     how = "a search" if rows[0].attack == "search" else "the encoder's own decoder"
@@ -54,31 +55,39 @@ def _apart(rows: Sequence[LeakRow]) -> str:
         most = max(rows, key=lambda row: getattr(row, f"num_{kind}"), default=None)
         if most and getattr(most, kind) is not None:
             share, count = in_words(getattr(most, kind), 0), getattr(most, f"num_{kind}")
-            said.append(f"{share} of {count} {kind} at {most.chunk_len} tokens")
-    return f"So come back {' and '.join(said)}." if said else ""
+            said.append(f"of {kind} {share} come back ({count} at {most.chunk_len} tokens)")
+    return f"{' and '.join(said)}.".capitalize() if said else ""
 
 
 def _left(rows: Sequence[StorageRow]) -> str:
     each = []
     for row in rows:
-        words = in_words(min(1.0, max(0.0, row.words_left or 0.0)), 0)
-        recall = f" and {in_words(row.recall_left, 0)} of Recall@10" if row.recall_left is not None else ""
-        each.append(f"{stored_as(row.degradation)} leaves {words}{recall}")
-    return f"Of what is read beyond guessing, {'; '.join(each)}." if each else ""
+        parts = {"words": row.words_left, "names": row.names_left, "Recall@10": row.recall_left}
+        left = [
+            f"{in_words(min(1.0, max(0.0, part)), 0)} of {name}" for name, part in parts.items() if part is not None
+        ]
+        each.append(f"{stored_as(row.degradation)} leaves {_listed(left)}")
+    return f"Of what float32 gives beyond guessing, {'; '.join(each)}." if each else ""
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
 
 
 def _verdict(rows: Sequence[StorageRow]) -> str:
     hiding = [row for row in rows if row.words_left is not None and row.words_left <= HIDDEN]
     if not hiding:
-        return f"Nothing that was tried hides {in_words(HIDDEN, 0)} of it." if rows else ""
+        return f"Nothing that was tried hides {in_words(HIDDEN, 0)} of the words." if rows else ""
     left, _, best = max((row.recall_left or 0.0, -place, row) for place, row in enumerate(hiding))
     if best.recall_left is None:
         return "What hiding costs was not measured."
     how, lost = stored_as(best.degradation), in_words(max(0.0, 1 - left), 0)
     if left >= 1 - LITTLE:
         hidden = in_words(1 - max(0.0, best.words_left or 0.0), 0)
-        return f"So {how} hides {hidden} of it, at a loss of {lost} of Recall@10."
-    return f"Nothing that was tried hides {in_words(HIDDEN, 0)} of it at little loss: {how}, the least, costs {lost}."
+        return f"So {how} hides {hidden} of the words from this attack, at a loss of {lost} of Recall@10."
+    return (
+        f"Nothing that was tried hides {in_words(HIDDEN, 0)} of the words at little loss: {how} does, and costs {lost}."
+    )
 
 
 def _ends(rows: Sequence[LeakRow]) -> list[LeakRow]:

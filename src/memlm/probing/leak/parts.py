@@ -21,7 +21,7 @@ from memlm.runtime.wording import installed_version
 
 LENGTHS = (8, 16, 32, 64, 128)
 _SAMPLE = 256
-"""Passages that tell the spread of each dimension."""
+"""Texts that tell the spread of each dimension, of vectors of texts of their length."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Parts:
     cfg: LeakConfig
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("inverter", "storage")}
+        return {name: value for name, value in vars(self).items() if name not in ("inverter", "embedded")}
 
     @cached_property
     def inverter(self) -> Inverter:
@@ -81,29 +81,36 @@ class Parts:
     @cached_property
     def pairs(self) -> list[Pair]:
         """Queries, and their passages; none if there are too few."""
-        found = pairs_of(self.inverter.embedder, self.texts, self._passage_len, self._store_size, self.cfg.seed)
+        found = pairs_of(self.inverter.embedder, self.texts, self._passage_len, self.cfg.num_passages, self.cfg.seed)
         return found if len(found) >= LEAST_QUERIES else []
 
     @cached_property
     def others(self) -> list[Pair]:
         """Of the presidential addresses, to fill up the store."""
-        missing = self._store_size - len(self.pairs)
+        missing = self.cfg.num_passages - len(self.pairs)
         addresses = [document.text for document in read_documents(NamedCorpus())] if missing else []
         return pairs_of(self.inverter.embedder, addresses, self._passage_len, missing, self.cfg.seed)
-
-    @property
-    def _store_size(self) -> int:
-        return self.cfg.num_passages or _SAMPLE
 
     @property
     def _passage_len(self) -> int:
         return min(self.cfg.passage_len, self.inverter.embedder.max_len)
 
     @cached_property
-    def storage(self) -> Storage:
-        """What is done to vectors."""
-        passages = [passage for _, passage in (*self.pairs, *self.others)[:_SAMPLE]]
-        return Storage(self.inverter.embedder.embed(passages))
+    def embedded(self) -> dict[int, tuple[Unit, Storage]]:
+        """Vectors of the texts, and what is done to them, by length; filled as they are wanted."""
+        return {}
+
+    def _stored(self, length: int, degradation: Degradation | None) -> Unit:
+        """Vectors of the texts of a length, as they are stored."""
+        embedder, seed = self.inverter.embedder, self.cfg.seed
+        if length not in self.embedded:
+            sample = pieces_of(embedder, self.texts, length, _SAMPLE, seed)
+            vectors, others = (
+                embedder.embed(list(map(embedder.tokens, some))) for some in (self.pieces[length], sample)
+            )
+            self.embedded[length] = vectors, Storage(others)
+        vectors, storage = self.embedded[length]
+        return storage(vectors, degradation, seed)
 
     def jobs(self) -> list[Job]:
         """All parts: the cheap ones first, then the longest, so that no core waits long for another."""
@@ -143,14 +150,10 @@ class Parts:
         plan = digest({**self._about, "part": name, **depends})
         return Job(name=name.replace(" ", "-"), run=run, plan=plan, num_tokens=num_tokens)
 
-    def _vectors(self, length: int) -> Unit:
-        embedder = self.inverter.embedder
-        return embedder.embed([embedder.tokens(piece) for piece in self.pieces[length]])
-
     def give_back(self, length: int, degradation: Degradation | None, numbers: Sequence[int]) -> Row:
         """Some texts of a length given back, by search or by their own decoder, and compared."""
         pieces, tokens = self.pieces[length], self.inverter.embedder.tokens
-        vectors = self.storage(self._vectors(length), degradation, self.cfg.seed)[list(numbers)]
+        vectors = self._stored(length, degradation)[list(numbers)]
         found = self.inverter.invert(
             vectors, chunk_len=length, encodings=self.cfg.encodings, seed=self.cfg.seed, quiet=True
         )
@@ -171,9 +174,8 @@ class Parts:
     def read_off(self, length: int) -> Row:
         """Words read off at once, as many tokens as the text has different ones: of each text, stored in each way, and
         off the next text's vector."""
-        vectors = self._vectors(length)
-        stored = {stored_as(each): self.storage(vectors, each, self.cfg.seed) for each in self.cfg.degradations}
-        stored[GUESS] = vectors.roll(-1, 0)
+        stored = {stored_as(each): self._stored(length, each) for each in self.cfg.degradations}
+        stored[GUESS] = stored[stored_as(None)].roll(-1, 0)
         made: dict[str, list[Shares]] = {name: [] for name in stored}
         for row, piece in enumerate(self.pieces[length]):
             tokens = tokens_of_words(self.inverter.embedder.tokenizer, piece)
@@ -188,8 +190,9 @@ class Parts:
         embed = self.inverter.embedder.embed
         queries = embed([query for query, _ in self.pairs])
         passages = embed([passage for _, passage in (*self.pairs, *self.others)])
+        storage = Storage(passages)
         found = {
-            stored_as(each): hits(queries, self.storage(passages, each, self.cfg.seed)).int().tolist()
+            stored_as(each): hits(queries, storage(passages, each, self.cfg.seed)).int().tolist()
             for each in self.cfg.degradations
         }
         return {"hits": found, "num_passages": len(passages)}

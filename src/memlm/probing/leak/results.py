@@ -50,6 +50,8 @@ class StorageRow(Record):
     degradation: Degradation | None
     words_left: float | None = None
     """Of the words, at all lengths, that float32 vectors give beyond guessing; None where they give no more."""
+    names_left: float | None = None
+    numbers_left: float | None = None
     recall: float | None = None
     """Recall@10: the share of queries whose own passage is among the ten nearest; None where it was not measured."""
     recall_left: float | None = None

@@ -63,43 +63,51 @@ def _attack_row(attack: Attack, length: int, degradation: Degradation | None, te
 
 
 def storage_rows(texts: Texts, recall: Row | None, cfg: LeakConfig) -> list[StorageRow]:
-    """What is left, stored in each way, of words and of Recall@10."""
-    gained = {stored_as(each): _beyond_guessing(texts, stored_as(each)) for each in cfg.degradations}
-    own = gained[stored_as(None)]
-    read = len(own) > 1 and ratio_interval(np.column_stack((own, np.ones(len(own))))).low > 0
+    """What is left, stored in each way, of words, of names and numbers among them, and of Recall@10."""
+    own = stored_as(None)
+    gained = {
+        (kind, stored_as(way)): _beyond_guessing(texts, stored_as(way), kind)
+        for kind in KINDS
+        for way in cfg.degradations
+    }
     found = {name: np.array(each) for name, each in (recall or {"hits": {}})["hits"].items()}
     rows = []
     for way in cfg.degradations:
-        name = stored_as(way)
+        name, pairs = stored_as(way), dict[str, np.ndarray]()
+        for kind in KINDS:
+            if _is_above_nothing(gained[kind, own]):
+                pairs[f"{kind}_left"] = np.column_stack((gained[kind, name], gained[kind, own]))
         values: dict[str, Any] = {}
         intervals: dict[str, Interval] = {}
-        if read:
-            pairs = np.column_stack((gained[name], own))
-            values["words_left"] = float(pairs[:, 0].sum() / pairs[:, 1].sum())
-            intervals["words_left"] = ratio_interval(pairs)
-        if recall and name in found:
+        if recall:
             right, total = int(found[name].sum()), len(found[name])
             values |= {"recall": right / total, "num_queries": total, "num_passages": recall["num_passages"]}
             intervals["recall"] = share_interval(right, total)
-            if found[stored_as(None)].any():
-                pairs = np.column_stack((found[name], found[stored_as(None)]))
-                values["recall_left"] = float(pairs[:, 0].sum() / pairs[:, 1].sum())
-                intervals["recall_left"] = ratio_interval(pairs)
+            if _is_above_nothing(found[own]):
+                pairs["recall_left"] = np.column_stack((found[name], found[own]))
+        values |= {left: float(each[:, 0].sum() / each[:, 1].sum()) for left, each in pairs.items()}
+        with np.errstate(divide="ignore", invalid="ignore"):  # by chance, a resample may have none
+            intervals |= {left: ratio_interval(each) for left, each in pairs.items()}
         rows.append(StorageRow(degradation=way, intervals=intervals, **values))
     return rows
 
 
-def _beyond_guessing(texts: Texts, stored: str) -> np.ndarray:
+def _beyond_guessing(texts: Texts, stored: str, kind: str) -> np.ndarray:
     """Of each text, of all lengths, the words read, less those that are read off another text's vector too."""
     return np.array(
         [
-            text["words"][0] - (guess["words"][0] if guess else 0)
+            text[kind][0] - (guess[kind][0] if guess else 0)
             for (attack, length, way), some in texts.items()
             if way == stored and attack != "search"
             for text, guess in zip(some, texts.get((attack, length, GUESS), [None] * len(some)), strict=True)
         ],
         dtype=float,
     )
+
+
+def _is_above_nothing(gains: np.ndarray) -> bool:
+    """Whether their mean is, within its interval."""
+    return len(gains) > 1 and ratio_interval(np.column_stack((gains, np.ones(len(gains))))).low > 0
 
 
 def found_texts(texts: Texts, cfg: LeakConfig) -> list[FoundText]:
