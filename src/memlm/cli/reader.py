@@ -145,7 +145,7 @@ class Ask(ReadsMemories):
 
     memlm remember novel.txt -o novel.memory
 
-    memlm ask novel.memory 'Who is Mr. Bingley?'
+    memlm ask novel.memory 'Who is Sir Walter?'
     """
 
     memory: tyro.conf.Positional[str]
