@@ -13,10 +13,12 @@ from memlm.config import Attention, LanguageModelConfig, ReadingConfig, StackCon
 from memlm.models.language_model import LanguageModel
 from memlm.probing.encoders import MemoryEncoder, StateEncoder
 from memlm.probing.inversion.embedder import Embedder
+from memlm.probing.inversion.search import Search
 from memlm.probing.results import View
 from memlm.probing.transform import Transform
 from memlm.runtime.results import Interval
 from memlm_evidence import settle
+from memlm_evidence.attacks.positions import Inversion
 from memlm_evidence.attacks.results import AttackRow, SettleResult, claim_of, verdict_of
 from memlm_evidence.attacks.states import StateEmbedder
 from tiny import SENTENCE, randomized
@@ -99,6 +101,15 @@ def test_a_state_that_holds_the_text_refutes_the_claim(trained: TextAutoencoder,
     assert result.attacks[1].num_found == 3
     assert "refuted at 4 tokens, within 3,000 encodings" in result.verdict
     assert "held all 4 tokens of 3 of 3 texts" in result.verdict
+
+
+def test_what_was_recovered_is_kept(trained: TextAutoencoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = settled(Shelf(8), trained, tmp_path, encodings=300)
+    monkeypatch.setattr(Search, "run", None)
+    monkeypatch.setattr(Inversion, "recover", None)
+    assert settled(Shelf(8), trained, tmp_path, encodings=300).attacks == first.attacks
+    with pytest.raises(TypeError):
+        settled(Shelf(8), trained, tmp_path, encodings=301)
 
 
 def test_a_rounded_state_may_hold_it_still(trained: TextAutoencoder, tmp_path: Path) -> None:

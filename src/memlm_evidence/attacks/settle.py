@@ -4,15 +4,15 @@ The claim under test is that next-token training leaves little of a text in one 
 whole from one state, whatever the attack, was in it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool
-from torch import Tensor
 
 from memlm.config import READERS, ProbeConfig, SettleConfig
 from memlm.data.cache import default_cache
@@ -26,17 +26,20 @@ from memlm.probing.probe import EncoderProbe
 from memlm.probing.specs import ReaderSpec, reader_named
 from memlm.probing.texts import ProbeTexts, documents_of
 from memlm.probing.trained_reader import TrainedReader
+from memlm.runtime.cache import Cache, digest
 from memlm.runtime.progress import track
 from memlm.runtime.results import Provenance
 from memlm_evidence.attacks.positions import Inversion
 from memlm_evidence.attacks.results import AttackRow, SettleResult, claim_of, verdict_of
 from memlm_evidence.attacks.states import StateEmbedder, find_text
 
+_FORMAT = 1
+"""Of what is kept; one more whenever an attack would go otherwise."""
 _NUM_STARTS = 48
 """Texts that a search sets out from."""
 
-Recover = Callable[[int], tuple[Tensor, Tensor, int]]
-"""A text's number → the tokens recovered, which of them are verified, and how often something was encoded."""
+Recover = Callable[[int], dict[str, Any]]
+"""A text's number → as JSON the `tokens` recovered, which of them are `verified`, and how many `encodings` it took."""
 
 
 def settle(
@@ -107,6 +110,7 @@ class _Target:
         self.probe = EncoderProbe(encoder, texts, self.probing, chunk_len, cache=cache, quiet=quiet)
         (self.view,) = self.probe.views
         self.precision = _precision(encoder, cfg)
+        self.cache = Cache(cache / "attacks")
         # Those that are not cut within a character: the search writes texts out.
         rows = self.probe.data.chunks.test.tokens
         whole = [row for row in rows if np.array_equal(encoder.tokenizer.encode(encoder.tokenizer.decode(row)), row)]
@@ -140,7 +144,7 @@ class _Target:
         embedder, readout, starts = self._prepared()
         states = embedder.states(list(map(tuple, self.texts.tolist())))
 
-        def recover(number: int) -> tuple[Tensor, Tensor, int]:
+        def recover(number: int) -> dict[str, Any]:
             found = find_text(
                 embedder,
                 states[number],
@@ -150,8 +154,11 @@ class _Target:
                 budget=self.cfg.encodings,
                 seed=self.cfg.seed,
             )
-            return torch.tensor(found.text), torch.tensor(found.verified), found.num_encodings
+            return {"tokens": found.text, "verified": [found.verified], "encodings": found.num_encodings}
 
+        given = {name: getattr(self.cfg, name) for name in ("encodings", "seed", "bits")}
+        given |= {"language": self.language.name, "readout": self.probe.data.learned_digest}
+        keys = [{**given, "attack": "search", "starts": digest(each)} for each in starts]
         begun = torch.tensor([start[0] for start in starts])
         return AttackRow(
             attack="search",
@@ -160,22 +167,28 @@ class _Target:
             num_vectors=1,
             knows="the model's weights; what a trained reader knows; what is likely text, if a language model says it",
             start_token_accuracy=float((begun == self.texts).float().mean()),
-            **self._each("Searching for texts", recover, verified="exact_fraction"),
+            **self._each("Searching for texts", keys, recover, verified="exact_fraction"),
         )
 
     def positions(self) -> AttackRow:
         """Not one vector but all: the reference that says the text is in the states, only not in one of them."""
         model, layer = self.encoder.model, self.view.layer
 
-        def recover(number: int) -> tuple[Tensor, Tensor, int]:
+        def recover(number: int) -> dict[str, Any]:
             tokens = self.texts[number : number + 1]
             mask = torch.ones_like(tokens, dtype=torch.bool)
             with torch.no_grad():
                 (states,) = model.states(model.embed_tokens(tokens), mask, [layer])
             states = states[0, model.num_prefix : model.num_prefix + tokens.shape[1]]
-            return Inversion(model=model, states=states, layer=layer).recover()
+            found = Inversion(model=model, states=states, layer=layer).recover()
+            return {
+                "tokens": found.tokens.tolist(),
+                "verified": found.verified.tolist(),
+                "encodings": found.num_encodings,
+            }
 
-        row = self._each("Inverting texts", recover, verified="verified_fraction")
+        keys = [{"attack": "positions"}] * len(self.texts)
+        row = self._each("Inverting texts", keys, recover, verified="verified_fraction")
         return AttackRow(
             attack="positions",
             given=f"all {self.chunk_len} states of layer {layer}, {_precision(self.encoder)}",
@@ -212,15 +225,21 @@ class _Target:
         tokens = torch.from_numpy(self.probe.data.types)[torch.cat((logits.argmax(-1)[:, None], drawn), dim=1)]
         return [list(dict.fromkeys(map(tuple, starts))) for starts in tokens.tolist()]
 
-    def _each(self, title: str, recover: Recover, *, verified: str) -> dict[str, Any]:
-        """An attack on every text, measured; `verified` names the share that the attacker could verify."""
+    def _each(
+        self, title: str, keys: Sequence[Mapping[str, Any]], recover: Recover, *, verified: str
+    ) -> dict[str, Any]:
+        """An attack on every text, measured; what was recovered is kept by its key, for an interrupted run to go on.
+
+        `verified` names the share that the attacker could verify.
+        """
         right, sure, encodings = list[Bool[np.ndarray, " token"]](), list[float](), 0
+        about = {"format": _FORMAT, "encoder": self.encoder.fingerprint, "view": str(self.view)}
         with track(title, total=self.texts.numel(), unit="tokens", quiet=self.quiet) as advance:
-            for number, text in enumerate(self.texts):
-                tokens, checked, tried = recover(number)
-                encodings += tried
-                right.append((tokens == text).numpy())
-                sure.append(float(checked.float().mean()))
+            for number, (text, key) in enumerate(zip(self.texts.tolist(), keys, strict=True)):
+                found: Any = self.cache.get({**about, **key, "text": text}, partial(recover, number))
+                encodings += found["encodings"]
+                right.append(np.array(found["tokens"]) == text)
+                sure.append(float(np.mean(found["verified"])))
                 advance(len(text), note=f"{np.mean(right):.2f} of tokens right")
         hits = np.stack(right)
         shares = {"token_accuracy": hits.mean(axis=1), "exact_match": hits.all(axis=1)}

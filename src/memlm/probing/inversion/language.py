@@ -30,6 +30,8 @@ class Reading(NamedTuple):
 class NoLanguage:
     """In the place of a language model: no text is likelier than another."""
 
+    name = ""
+
     def __init__(self, vocabulary: Tokenizer) -> None:
         self.vocabulary = vocabulary
 
@@ -47,7 +49,7 @@ class Language(NoLanguage):
 
     def __init__(self, name: str, vocabulary: Tokenizer, *, device: str = "cpu") -> None:
         super().__init__(vocabulary)
-        self.tokenizer = tokenizer_of(name)
+        self.name, self.tokenizer = name, tokenizer_of(name)
         low = precision_on(torch.device(device)) == "bf16"
         self.model: Any = load_causal(name).to(device, torch.bfloat16 if low else torch.float32).eval()
         self.device, self.num_tokens = device, 0

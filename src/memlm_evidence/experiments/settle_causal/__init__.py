@@ -31,7 +31,7 @@ class SettlingPlan:
     @classmethod
     def quick(cls, seed: int) -> "SettlingPlan":
         """As small as the claim can be decided."""
-        return cls(num_tokens=500_000, num_texts=4, seed=seed)
+        return cls(num_tokens=500_000, num_texts=4, encodings=8000, seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ def page(results: Sequence[SettlingResult]) -> Page:
 
 @claim("token accuracy of the best attack on one vector", at_most=0.9)
 def no_attack_refutes_it(result: SettlingResult) -> Measured:
-    """No attack on one state of a causal model gives its text back."""
+    """No attack on one state of a causal model gives its text of 16 tokens back."""
     attacks = [attack for attack in result.attacks if attack.from_one_vector]
     return Measured.of(max(attacks, key=lambda attack: attack.token_accuracy), "token_accuracy")
 
