@@ -81,14 +81,20 @@ def _turns(messages: str | Sequence[Message]) -> list[dict[str, str]]:
     return [{**turn, "content": turn["content"].replace(_HERE, "")} for turn in turns]
 
 
+def ends_of(eos_token_id: int | Sequence[int] | None) -> list[int]:
+    """The tokens that end a text, of which transformers' configurations name one, several or none."""
+    return [] if eos_token_id is None else [eos_token_id] if isinstance(eos_token_id, int) else [*eos_token_id]
+
+
 @torch.no_grad()
 def answers(model: Any, tokenizer: Any, texts: Sequence[str], questions: Sequence[str]) -> list[str]:
     """What a causal language model of transformers' says, greedily, when it reads a text and is asked about it."""
     at_once = _AT_ONCE.get(model.device.type, _AT_ONCE_ON_GPU)
     asked = [f"{text}\n\n{question}" for text, question in zip(texts, questions, strict=True)]
-    rows = [chat_about(tokenizer, message, past=False).after for message in asked]
+    chats = [chat_about(tokenizer, message, past=False) for message in asked]
+    rows, ends = [chat.after for chat in chats], {*ends_of(model.generation_config.eos_token_id)}
+    ends |= {end for chat in chats for end in chat.end[:1]}
     order, found = np.argsort([*map(len, rows)]), [""] * len(rows)
-    ends = {model.generation_config.eos_token_id, tokenizer.eos_token_id} - {None}
     with track("Answering questions", total=sum(map(len, rows)), unit="tokens") as advance:
         for start in range(0, len(rows), at_once):
             some = order[start : start + at_once]

@@ -17,7 +17,7 @@ from memlm.models.load_pretrained import load_causal
 from memlm.runtime.files import atomic_folder, place_for
 from memlm.runtime.progress import track
 from memlm.runtime.results import Provenance, Result
-from memlm.text.chats import Message, chat_about, has_chats
+from memlm.text.chats import Message, chat_about, ends_of, has_chats
 from memlm.text.expansion import Chooser
 from memlm.text.model import as_texts
 from memlm.text.past import groups_of
@@ -270,8 +270,7 @@ class TextMemoryReader(ReadsMemories):
 
     def _ends(self, options: Mapping[str, Any]) -> list[int]:
         """The tokens that end a text."""
-        ends = options.get("eos_token_id", self.model.decoder.hf.generation_config.eos_token_id)
-        return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+        return ends_of(options.get("eos_token_id", self.model.decoder.hf.generation_config.eos_token_id))
 
 
 def _until(tokens: list[int], ends: set[int]) -> list[int]:
