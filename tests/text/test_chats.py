@@ -70,6 +70,13 @@ def test_a_reader_is_trained_on_what_the_model_answers(
     assert _reading(chatting).tokens.equal(reading.tokens)
 
 
+def test_chats_are_as_long_as_the_model_reads(
+    reader_recipe: MemoryReaderRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chats, "answers", lambda model, tokenizer, texts, asked: ["a long answer " * 20 for _ in texts])
+    assert _reading(reader_recipe.with_values(["model.window.chat_fraction=1.0"])).before is None
+
+
 def test_misplaced_memories_are_another_texts(reader_recipe: MemoryReaderRecipe) -> None:
     own, others = (
         _reading(

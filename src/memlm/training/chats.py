@@ -18,6 +18,8 @@ from memlm.text.chats import QUESTIONS, Chat, answers, chat_about
 
 _FORMAT = 1
 """Of kept answers; a change of how they are made raises it."""
+_MARGIN = 1.25
+"""How much longer than the longest chat that is known another may be."""
 
 
 class Chats(NamedTuple):
@@ -42,8 +44,9 @@ class ChatSampler:
         places: Sequence[NDArray[np.int64]],
         facts: FactTexts | None,
         device: str,
+        max_positions: int,
     ) -> None:
-        """`places`: for one chunk of past, two, ...: where windows may begin."""
+        """`places`: for one chunk of past, two, ...: where windows may begin; longer pasts than fit have no chats."""
         self.config, self.prepared, self.chunks, self.facts, self.device = cfg, prepared, chunks, facts, device
         self._tokenizer = transformers_tokenizer(cfg.decoder.name, cfg.decoder.revision)
         random, each = np.random.default_rng(0), -(-cfg.window.num_chats // len(places))
@@ -51,8 +54,12 @@ class ChatSampler:
         self.questions = [
             [str(question) for question in random.choice(QUESTIONS, size=len(some))] for some in self.first
         ]
-        told = iter(self._answers())
+        texts = [self._texts(some, number) for number, some in enumerate(self.first, start=1)]
+        told = iter(self._answers([*chain(*texts)]))
         self.answers = [[next(told) for _ in some] for some in self.first]
+        longest = [max(map(self._num_tokens, *each)) for each in zip(texts, self.questions, self.answers, strict=True)]
+        self.most_chunks = sum(_MARGIN * tokens <= max_positions for tokens in longest)
+        """The longest past that chats are about."""
 
     def sample(self, num_rows: int, num_chunks: int, random: np.random.Generator, *, seed: int, step: int) -> Chats:
         """Chats about pasts of so many chunks."""
@@ -70,15 +77,22 @@ class ChatSampler:
             asked[:number], told[:number] = about.questions, about.answers
         return Chats(windows, [chat_about(self._tokenizer, question, past=True) for question in asked], told)
 
-    def _answers(self) -> list[str]:
-        """Of all questions."""
-        decoder, decode = self.config.decoder, self.prepared.tokenizer.decode
+    def _texts(self, first: NDArray[np.int64], num_chunks: int) -> list[str]:
+        """The texts that so many chunks are, from each of these on."""
+        windows, decode = gather_windows(self.chunks, first, num_chunks), self.prepared.tokenizer.decode
+        return [decode(tokens[mask].tolist()) for tokens, mask in zip(*windows[:2], strict=True)]
+
+    def _num_tokens(self, text: str, question: str, answer: str) -> int:
+        """Of a chat, with its past as tokens."""
+        chat = chat_about(self._tokenizer, question, past=True)
+        written = len(self._tokenizer(text + answer, add_special_tokens=False).input_ids)
+        return written + sum(map(len, (chat.before, chat.after, chat.end)))
+
+    def _answers(self, texts: list[str]) -> list[str]:
+        """To all questions."""
+        decoder = self.config.decoder
 
         def make() -> list[str]:
-            texts = []
-            for number, some in enumerate(self.first, start=1):
-                windows = gather_windows(self.chunks, some, number)
-                texts += [decode(tokens[mask].tolist()) for tokens, mask in zip(*windows[:2], strict=True)]
             model = load_causal(decoder.name, decoder.revision).to(self.device).eval()
             return answers(model, self._tokenizer, texts, [*chain(*self.questions)])
 

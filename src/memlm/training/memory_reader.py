@@ -1,6 +1,7 @@
 """Memory readers: predict next tokens from memories of the past, and regenerate stretches of them."""
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -81,7 +82,7 @@ class MemoryReaderTraining(ModelTraining):
         num_rows = cfg.batch_tokens // window.predicted_tokens
         facts = self._facts() if window.facts_fraction else None
         places = [_places_before(chunks, number) for number in range(1, window.max_memories + 1)]
-        chats = self._chats(stage, chunks, places, facts)
+        chats = self._chats(stage, chunks, places, facts, model)
 
         def batch(step: int) -> ReaderBatch:
             random = np.random.default_rng([cfg.seed, step, 3])
@@ -90,7 +91,7 @@ class MemoryReaderTraining(ModelTraining):
             first = places[number - 1]
             windows = gather_windows(chunks, first[random.integers(len(first), size=num_rows)], number + 1)
             ratio = self._ratio(random)
-            if chats and ratio is not None and random.random() < window.chat_fraction:
+            if chats and ratio is not None and number <= chats.most_chunks and random.random() < window.chat_fraction:
                 asked = chats.sample(num_rows, number, random, seed=cfg.seed, step=step)
                 return self._batch(asked.windows, [*stage.weights.terms], ratio, random, asked)
             if facts and (asking := int(random.binomial(num_rows, window.facts_fraction))):
@@ -133,14 +134,20 @@ class MemoryReaderTraining(ModelTraining):
         return found
 
     def _chats(
-        self, stage: Stage, chunks: LazyChunks, places: list[NDArray[np.int64]], facts: FactTexts | None
+        self,
+        stage: Stage,
+        chunks: LazyChunks,
+        places: list[NDArray[np.int64]],
+        facts: FactTexts | None,
+        model: nn.Module | None,
     ) -> ChatSampler | None:
         """Chats about the training split, where a stage has any, and the language model's chats have a format."""
         cfg = self.recipe.model
         tokenizer = transformers_tokenizer(cfg.decoder.name, cfg.decoder.revision)
         if not cfg.ratios or not cfg.window.chat_fraction or not stage.weights.causal or not has_chats(tokenizer):
             return None
-        return ChatSampler(cfg, self.prepared, chunks, places, facts, _own_device() or "cpu")
+        most = model.decoder.max_positions if isinstance(model, MemoryReader) else sys.maxsize
+        return ChatSampler(cfg, self.prepared, chunks, places, facts, _own_device() or "cpu", most)
 
     def _facts(self) -> FactTexts:
         """Texts with facts in them."""
