@@ -15,7 +15,7 @@ import torch
 from memlm.data.documents import utf8
 from memlm.runtime.progress import track
 
-QUESTIONS: tuple[str, ...] = tuple(json.loads(Path(__file__).parents[1].joinpath("data/questions.json").read_bytes()))
+QUESTIONS: tuple[str, ...] = tuple(json.loads(Path(__file__).with_name("questions.json").read_bytes()))
 """That can be asked about any text."""
 _HERE = "\N{OBJECT REPLACEMENT CHARACTER}"
 """Marks the place of the memories in a chat."""
