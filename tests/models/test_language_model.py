@@ -8,7 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from memlm import TextAutoencoder
-from memlm.config import Attention, AutoencoderConfig, LanguageModelConfig, MaskedMixer, StackConfig
+from memlm.config import (
+    Attention,
+    AutoencoderConfig,
+    LanguageModelConfig,
+    MaskedMixer,
+    Mixer,
+    RecurrentMixer,
+    StackConfig,
+)
 from memlm.data.chunks import Chunks
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.language_model import LanguageModel
@@ -17,13 +25,13 @@ from memlm.text.language_model import TextLanguageModel, causal_nats
 from tiny import randomized
 
 VOCAB, LENGTH, DIM, LAYERS = 300, 10, 16, 2
-MIXERS = [Attention(num_heads=2), MaskedMixer(num_heads=2)]
+MIXERS: list[Mixer] = [Attention(num_heads=2), MaskedMixer(num_heads=2), RecurrentMixer(num_heads=2, kernel=2)]
 CLOSE = {"rtol": 0.0, "atol": 1e-5}
 
-both_mixers = pytest.mark.parametrize("mixer", MIXERS, ids=lambda mixer: mixer.kind)
+every_mixer = pytest.mark.parametrize("mixer", MIXERS, ids=lambda mixer: mixer.kind)
 
 
-def language_model(mixer: Attention | MaskedMixer = MIXERS[0], seed: int = 0) -> LanguageModel:
+def language_model(mixer: Mixer = MIXERS[0], seed: int = 0) -> LanguageModel:
     torch.manual_seed(seed)
     stack = StackConfig(dim=DIM, num_layers=LAYERS, mlp_ratio=2.0, mixer=mixer, causal=True)
     return LanguageModel(LanguageModelConfig(vocab_size=VOCAB, chunk_len=LENGTH, stack=stack))
@@ -43,8 +51,8 @@ def every_output(model: LanguageModel, tokens: Tensor, mask: Tensor) -> list[Ten
     return [output.detach() for output in (*states, model(tokens, mask))]
 
 
-@both_mixers
-def test_a_later_token_changes_no_earlier_state_or_logit(mixer: Attention | MaskedMixer) -> None:
+@every_mixer
+def test_a_later_token_changes_no_earlier_state_or_logit(mixer: Mixer) -> None:
     model, tokens = randomized(language_model(mixer)), texts()
     before = every_output(model, tokens, whole(tokens))
     for place in range(LENGTH):
@@ -55,11 +63,9 @@ def test_a_later_token_changes_no_earlier_state_or_logit(mixer: Attention | Mask
             assert (other[:, place] - one[:, place]).abs().amax(dim=-1).min() > 1e-3
 
 
-@both_mixers
+@every_mixer
 @pytest.mark.parametrize("layer", range(LAYERS + 1))
-def test_an_untrained_models_states_depend_on_every_earlier_token_and_no_later_one(
-    mixer: Attention | MaskedMixer, layer: int
-) -> None:
+def test_an_untrained_models_states_depend_on_every_earlier_token_and_no_later_one(mixer: Mixer, layer: int) -> None:
     model, tokens = language_model(mixer), texts(1)
     embedded = model.embed_tokens(tokens).detach().requires_grad_()
     (states,) = model.states(embedded, whole(tokens), [layer])
@@ -73,8 +79,8 @@ def test_an_untrained_models_states_depend_on_every_earlier_token_and_no_later_o
         assert torch.all(strength[:place] > 1e-4) if layer else torch.all(strength[:place] == 0)
 
 
-@both_mixers
-def test_a_shorter_text_is_the_beginning_of_a_longer_one(mixer: Attention | MaskedMixer) -> None:
+@every_mixer
+def test_a_shorter_text_is_the_beginning_of_a_longer_one(mixer: Mixer) -> None:
     model, tokens = randomized(language_model(mixer)), texts()
     longer = every_output(model, tokens, whole(tokens))
     for length in range(1, LENGTH):
@@ -83,8 +89,8 @@ def test_a_shorter_text_is_the_beginning_of_a_longer_one(mixer: Attention | Mask
             torch.testing.assert_close(one, other[:, :length], **CLOSE)
 
 
-@both_mixers
-def test_what_stands_at_the_padding_changes_nothing_at_the_text(mixer: Attention | MaskedMixer) -> None:
+@every_mixer
+def test_what_stands_at_the_padding_changes_nothing_at_the_text(mixer: Mixer) -> None:
     model, tokens = randomized(language_model(mixer)), texts()
     mask = torch.arange(LENGTH) < torch.tensor([LENGTH, 1, 6])[:, None]
     padded = torch.where(mask, tokens, texts(seed=1))
@@ -95,8 +101,8 @@ def test_what_stands_at_the_padding_changes_nothing_at_the_text(mixer: Attention
             torch.testing.assert_close(output[row][mask[row]], own[number][0], **CLOSE)
 
 
-@both_mixers
-def test_the_head_reads_the_last_layers_states(mixer: Attention | MaskedMixer) -> None:
+@every_mixer
+def test_the_head_reads_the_last_layers_states(mixer: Mixer) -> None:
     model, tokens = randomized(language_model(mixer)), texts()
     (states,) = model.states(model.embed_tokens(tokens), whole(tokens), [model.num_layers])
     torch.testing.assert_close(model.head(states), model(tokens, whole(tokens)), **CLOSE)
@@ -147,9 +153,9 @@ def text_model(trained: TextAutoencoder) -> TextLanguageModel:
     return TextLanguageModel(randomized(language_model()), trained.tokenizer, {"made": "here"})
 
 
-@both_mixers
+@every_mixer
 def test_loading_gives_back_the_language_model_that_was_saved(
-    mixer: Attention | MaskedMixer, trained: TextAutoencoder, tmp_path: Path
+    mixer: Mixer, trained: TextAutoencoder, tmp_path: Path
 ) -> None:
     saved = TextLanguageModel(randomized(language_model(mixer)), trained.tokenizer, {"made": "here"})
     saved.save_pretrained(tmp_path / "model")

@@ -15,6 +15,7 @@ from memlm.config import (
     Mean,
     MemoryShape,
     Positional,
+    RecurrentMixer,
     Repeat,
     SlidingWindow,
     StackConfig,
@@ -24,19 +25,23 @@ from tiny import randomized, tiny_model
 
 SHAPE = MemoryShape(vocab_size=300, chunk_len=16, memory_dim=32, num_slots=2)
 QUERY = LearnedQuery(num_heads=2, num_parts=4)
+RECURRENT = StackConfig(dim=32, num_layers=1, mixer=RecurrentMixer(num_heads=2), causal=True)
 
 configs = st.builds(
     AutoencoderConfig,
     shape=st.just(SHAPE),
-    encoder=st.builds(
-        StackConfig,
-        dim=st.just(32),
-        num_layers=st.just(1),
-        mixer=st.sampled_from([Attention(num_heads=2), MaskedMixer(num_heads=2)]),
-        causal=st.booleans(),
-        activation=st.sampled_from(["relu_squared", "swiglu"]),
+    encoder=st.one_of(
+        st.just(RECURRENT),
+        st.builds(
+            StackConfig,
+            dim=st.just(32),
+            num_layers=st.just(1),
+            mixer=st.sampled_from([Attention(num_heads=2), MaskedMixer(num_heads=2)]),
+            causal=st.booleans(),
+            activation=st.sampled_from(["relu_squared", "swiglu"]),
+        ),
     ),
-    decoder=st.just(StackConfig(dim=16, num_layers=1, mixer=Attention(num_heads=2))),
+    decoder=st.sampled_from([StackConfig(dim=16, num_layers=1, mixer=Attention(num_heads=2)), RECURRENT]),
     pooling=st.sampled_from([LastToken(), Mean(), Positional(token_dim=4), QUERY]),
     unpooling=st.sampled_from([Repeat(), SlidingWindow(), Positional(token_dim=4), QUERY]),
 )

@@ -183,7 +183,7 @@ def test_a_batch_of_less_than_a_pair_is_refused(causal: LanguageModelRecipe) -> 
         causal.with_training(batch_tokens=CHUNK_LEN)
 
 
-@pytest.mark.parametrize("mixer", ["attention", "masked_mixer"])
+@pytest.mark.parametrize("mixer", ["attention", "masked_mixer", "recurrent_mixer"])
 def test_the_recipes_share_their_tokens_fairly(mixer: str) -> None:
     first, second = causal_recipe(mixer=mixer), retrieval_recipe(mixer=mixer)
     assert second.num_tokens == first.num_tokens

@@ -1,7 +1,7 @@
 """Mixers, stacks, pooling, unpooling, autoencoders, language models."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pydantic
 
@@ -11,6 +11,9 @@ from memlm.config.base import KIND, Config, require, require_positive
 @dataclass(frozen=True, kw_only=True)
 class MixerConfig(Config):
     """Base of the token mixers' configurations."""
+
+    causal_only: ClassVar[bool] = False
+    """Whether each position can see none but itself and those before it."""
 
     def require_fits(self, dim: int) -> None:
         """Raise ValueError where a stack of width `dim` cannot have this mixer."""
@@ -50,7 +53,37 @@ class MaskedMixer(_MultiHead):
     num_heads: int = 8
 
 
-Mixer = Annotated[Attention | MaskedMixer, pydantic.Discriminator("kind")]
+@dataclass(frozen=True, kw_only=True)
+class RecurrentMixer(_MultiHead):
+    """A structured recurrent mixer (arXiv 2605.08696): a few weights per position and head, which make up a matrix over
+    tokens in training, and a state of constant size in generation; causal only."""
+
+    causal_only: ClassVar[bool] = True
+    kind: Annotated[Literal["recurrent_mixer"], KIND] = "recurrent_mixer"
+    num_heads: int = 8
+    structure: Literal["row", "column", "mixed"] = "mixed"
+    """Whether a position's weights are for what enters the state there (row), or for what is read from it (column);
+    in mixed, half of the heads are of either kind."""
+    kernel: int = 1
+    """Weights of a position, for so many neighbouring dimensions."""
+    decay: bool = True
+    """Whether a head forgets what lies far back, at a learned rate."""
+    diagonal: bool = True
+    """Whether a position has one more weight, for its own token."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "num_heads", "kernel")
+        halves = self.structure != "mixed" or self.num_heads % 2 == 0
+        require(halves, f"half of the heads are rows in structure mixed: num_heads {self.num_heads} must be even")
+
+    def require_fits(self, dim: int) -> None:
+        """Raise ValueError also where the kernel is wider than a head."""
+        super().require_fits(dim)
+        head_dim = dim // self.num_heads
+        require(self.kernel <= head_dim, f"kernel {self.kernel} is wider than a head, dim / num_heads = {head_dim}")
+
+
+Mixer = Annotated[Attention | MaskedMixer | RecurrentMixer, pydantic.Discriminator("kind")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +104,8 @@ class StackConfig(Config):
     def __post_init__(self) -> None:
         require_positive(self, "dim", "num_layers", "mlp_ratio")
         self.mixer.require_fits(self.dim)
+        fits = self.causal or not self.mixer.causal_only
+        require(fits, f"a {self.mixer.kind} reads from left to right only: set causal=true, in an encoder too")
 
 
 @dataclass(frozen=True, kw_only=True)

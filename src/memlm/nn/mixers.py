@@ -32,8 +32,8 @@ class Mixer(nn.Module):
         """The state before the first position of `batch` texts."""
         raise NotImplementedError(f"{type(self).__name__} has no step form")
 
-    def step(self, hidden: Float[Tensor, "batch 1 dim"], state: Any) -> tuple[Float[Tensor, "batch 1 dim"], Any]:
-        """The next position's output, and the state after it."""
+    def step(self, hidden: Hidden, state: Any) -> tuple[Hidden, Any]:
+        """The next position's output, and the state after it; some mixers take several positions at once."""
         raise NotImplementedError(f"{type(self).__name__} has no step form")
 
 
@@ -133,7 +133,3 @@ def _rotate(heads: Tensor, angles: Tensor) -> Tensor:
     cos, sin = angles.cos().to(heads.dtype), angles.sin().to(heads.dtype)
     left, right = heads.chunk(2, dim=-1)
     return torch.cat((left * cos - right * sin, left * sin + right * cos), dim=-1)
-
-
-MIXERS: dict[type[config.MixerConfig], Any] = {config.MaskedMixer: MaskedMixer, config.Attention: Attention}
-"""Each configuration's mixer."""

@@ -7,7 +7,15 @@ from torch import nn
 
 from memlm import config
 from memlm.nn.linear import linear, norm
-from memlm.nn.mixers import MIXERS, Hidden, Mask
+from memlm.nn.mixers import Attention, Hidden, Mask, MaskedMixer
+from memlm.nn.recurrent import RecurrentMixer
+
+MIXERS: dict[type[config.MixerConfig], Any] = {
+    config.Attention: Attention,
+    config.MaskedMixer: MaskedMixer,
+    config.RecurrentMixer: RecurrentMixer,
+}
+"""Each configuration's mixer."""
 
 
 class Mlp(nn.Module):
@@ -43,7 +51,7 @@ class Block(nn.Module):
         return hidden + self.mlp(norm(hidden))
 
     def step(self, hidden: Hidden, state: Any) -> tuple[Hidden, Any]:
-        """`forward` for one position [batch 1 dim]."""
+        """`forward` for what comes after a state."""
         mixed, state = self.mixer.step(norm(hidden), state)
         hidden = hidden + mixed
         return hidden + self.mlp(norm(hidden)), state
@@ -70,7 +78,7 @@ class Stack(nn.Module):
         return [block.mixer.initial_state(batch) for block in self.blocks]
 
     def step(self, hidden: Hidden, state: list[Any]) -> tuple[Hidden, list[Any]]:
-        """The output of the next position [batch 1 dim], and the state after it.
+        """The output of the next position [batch 1 dim], or of as many as the mixer takes, and the state after it.
 
         Raises:
             ValueError: the stack is not causal.

@@ -11,7 +11,7 @@ def causal(
     chunk_len: int = 64,
     dim: int = 256,
     num_layers: int = 2,
-    mixer: Literal["attention", "masked_mixer"] = "attention",
+    mixer: Literal["attention", "masked_mixer", "recurrent_mixer"] = "attention",
     vocab_size: int = 1024,
     num_tokens: int = 2_000_000,
     seed: int = 0,
@@ -24,6 +24,7 @@ def causal(
     mixers: dict[str, config.Mixer] = {
         "attention": config.Attention(num_heads=4),
         "masked_mixer": config.MaskedMixer(num_heads=8),
+        "recurrent_mixer": config.RecurrentMixer(num_heads=8),
     }
     stack = config.StackConfig(dim=dim, num_layers=num_layers, mixer=mixers[mixer], causal=True)
     training = _training(num_tokens, 32 * chunk_len, seed)
@@ -39,7 +40,7 @@ def retrieval(
     chunk_len: int = 64,
     dim: int = 256,
     num_layers: int = 2,
-    mixer: Literal["attention", "masked_mixer"] = "attention",
+    mixer: Literal["attention", "masked_mixer", "recurrent_mixer"] = "attention",
     vocab_size: int = 1024,
     num_tokens: int = 2_000_000,
     seed: int = 0,
