@@ -236,15 +236,20 @@ def test_cached_generation_is_uncached(insertion: Insertion, pointer_span: int, 
     reads = model(insertion, max_memories=2, pointer_span=pointer_span)
     tokens = windows(8, 1)[0].flatten()[:num_tokens]
     written = generate(reads, tokens, max_new_tokens=LENGTH + 4, do_sample=False)
+    assert written.tolist() == written_in_whole_passes(reads, tokens, LENGTH + 4)
+
+
+def written_in_whole_passes(reads: MemoryModel, tokens: Tensor, number: int) -> list[int]:
+    """The likeliest tokens after these, with a pass over everything for each."""
     text = tokens
-    for _ in range(LENGTH + 4):  # a whole pass for every token
+    for _ in range(number):
         length = len(text) + 1
         padded = torch.zeros(-(-length // LENGTH) * LENGTH, dtype=torch.long)
         padded[: len(text)] = text
         mask = torch.arange(len(padded)) < length
         logits = causal(reads, padded.view(1, -1, LENGTH), mask.view(1, -1, LENGTH))
         text = torch.cat([text, logits.flatten(0, 2)[len(text)].argmax()[None]])
-    assert written.tolist() == text[num_tokens:].tolist()
+    return text[len(tokens) :].tolist()
 
 
 def test_streamed_tokens_are_those_returned_and_end_once() -> None:

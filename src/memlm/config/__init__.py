@@ -26,6 +26,7 @@ from memlm.config.decoder import MemoryModelConfig as MemoryModelConfig
 from memlm.config.decoder import Prefix as Prefix
 from memlm.config.decoder import PretrainedDecoder as PretrainedDecoder
 from memlm.config.decoder import RecurrentConfig as RecurrentConfig
+from memlm.config.decoder import RecurrentDecoder as RecurrentDecoder
 from memlm.config.decoder import Unpooled as Unpooled
 from memlm.config.leak import LeakConfig as LeakConfig
 from memlm.config.memory_reader import AS_TOKENS as AS_TOKENS

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import pydantic
 
 from memlm.config.base import KIND, Config, require, require_fraction, require_positive
-from memlm.config.model import MemoryShape, Pooling, Positional, StackConfig
+from memlm.config.model import MemoryShape, Pooling, Positional, RecurrentMixer, StackConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +58,31 @@ class PretrainedDecoder(Config):
     """Adapters to train inside the model; None trains only what turns memories into its inputs (soft prompts)."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RecurrentDecoder(Config):
+    """A causal decoder of recurrent mixers, trained from scratch: one small state, however much it has read."""
+
+    cross_attends: ClassVar[bool] = False
+    kind: Annotated[Literal["recurrent"], KIND] = "recurrent"
+    window: int = 512
+    """Positions that it has weights for, memories and text together."""
+    stack: StackConfig = field(default_factory=lambda: StackConfig(mixer=RecurrentMixer(), causal=True, num_layers=3))
+
+    def __post_init__(self) -> None:
+        require_positive(self, "window")
+        mixer = self.stack.mixer
+        require(isinstance(mixer, RecurrentMixer), f"a recurrent decoder has a recurrent_mixer, not {mixer.kind}")
+
+
 def _decoder_kind(value: Any) -> str:
     """The kind of a decoder; version 0.1's configurations do not say it."""
     return str(value.get("kind", "scratch") if isinstance(value, dict) else getattr(value, "kind", None))
 
 
 Decoder = Annotated[
-    Annotated[DecoderConfig, pydantic.Tag("scratch")] | Annotated[PretrainedDecoder, pydantic.Tag("pretrained")],
+    Annotated[DecoderConfig, pydantic.Tag("scratch")]
+    | Annotated[PretrainedDecoder, pydantic.Tag("pretrained")]
+    | Annotated[RecurrentDecoder, pydantic.Tag("recurrent")],
     pydantic.Discriminator(_decoder_kind),
 ]
 

@@ -1,9 +1,10 @@
-"""The causal decoder: a Hugging Face causal language model, fresh or pretrained, that reads embeddings."""
+"""The causal decoder: a Hugging Face causal language model, fresh, pretrained or our own, that reads embeddings."""
 
 import hashlib
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Self
 
@@ -137,6 +138,19 @@ class ScratchCausalDecoder(CausalDecoder):
         super().__init__(hf)
 
 
+class RecurrentCausalDecoder(CausalDecoder):
+    """A structured recurrent language model of our own blocks (`memlm.models.srm`)."""
+
+    embedding_rms = 0.35
+
+    def __init__(self, cfg: config.RecurrentDecoder, vocab_size: int, cross_attention_len: int | None = None) -> None:
+        from memlm.models.srm import SrmConfig, SrmForCausalLM
+
+        assert cross_attention_len is None, "a recurrent decoder does not attend"
+        super().__init__(SrmForCausalLM(SrmConfig(vocab_size, cfg.window, asdict(cfg.stack))))
+        self.max_positions = cfg.window
+
+
 class PretrainedCausalDecoder(CausalDecoder):
     """A frozen pretrained model, with LoRA adapters if the configuration has any.
 
@@ -205,6 +219,7 @@ class PretrainedCausalDecoder(CausalDecoder):
 DECODERS: dict[type[config.Config], Callable[..., CausalDecoder]] = {
     config.DecoderConfig: ScratchCausalDecoder,
     config.PretrainedDecoder: PretrainedCausalDecoder,
+    config.RecurrentDecoder: RecurrentCausalDecoder,
 }
 """Each configuration's causal decoder."""
 

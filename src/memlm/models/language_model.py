@@ -17,7 +17,7 @@ from memlm.nn.stack import Stack
 class LanguageModel(nn.Module):
     """Token embeddings and learned positions, a causal stack, and a head; a `LayeredModel`.
 
-    Position i's logits are of token i + 1.
+    Position i's logits are of token i + 1. Recurrent mixers have weights for each position, and need no others.
     """
 
     causal = True
@@ -29,7 +29,9 @@ class LanguageModel(nn.Module):
         self.num_layers, self.dim, self.max_len = cfg.stack.num_layers, cfg.stack.dim, cfg.chunk_len
         self.embed = nn.Embedding(cfg.vocab_size, cfg.stack.dim)
         nn.init.normal_(self.embed.weight, std=0.35)
-        self.positions = nn.Parameter(torch.randn(cfg.chunk_len, cfg.stack.dim) * 0.1)
+        self.positions = None
+        if not isinstance(cfg.stack.mixer, config.RecurrentMixer):
+            self.positions = nn.Parameter(torch.randn(cfg.chunk_len, cfg.stack.dim) * 0.1)
         self.stack = Stack(cfg.stack, cfg.chunk_len)
         self.head = linear(cfg.stack.dim, cfg.vocab_size, gain=0.3)
         # Not zero as in other stacks: an untrained model, which is a control, would see its last token alone.
@@ -72,4 +74,4 @@ class LanguageModel(nn.Module):
         length = embedded.shape[1]
         if length > self.max_len:
             raise ValueError(f"this language model reads at most {self.max_len} tokens, not {length}")
-        return to_compute_dtype(embedded + self.positions[:length])
+        return to_compute_dtype(embedded if self.positions is None else embedded + self.positions[:length])

@@ -136,6 +136,8 @@ def _load_config(folder: Path) -> Any:
     """The configuration of a model that has hidden states of a text."""
     from transformers import MODEL_MAPPING, AutoConfig
 
+    import memlm.models.srm  # noqa: F401  # of our own, which it makes known to transformers
+
     shown = repr(str(folder))
     if (folder / "provenance.json").is_file():
         raise ValueError(f"{shown} is a checkpoint of memlm's, not a language model itself: give one of transformers'")

@@ -62,7 +62,8 @@ class MemoryModel(nn.Module):
         if positions > self.decoder.max_positions:
             raise ValueError(
                 f"the decoder has {self.decoder.max_positions} positions, and max_memories {cfg.max_memories} with a "
-                f"chunk of {shape.chunk_len} tokens take {positions}: set a smaller max_memories or chunk_len"
+                f"chunk of {shape.chunk_len} tokens take {positions}: set a smaller max_memories or chunk_len, or a "
+                "larger window of a decoder that has one"
             )
         self.start = nn.Parameter(torch.randn(dim) * rms)
         if not cfg.overlap:
