@@ -52,16 +52,18 @@ def random_batch(num_tokens: int, shape: tuple[int, ...], vocab_size: int, *, se
     return Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
 
 
-def seconds_of(work: Callable[[], object]) -> float:
+def seconds_of(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
     """The seconds that some work takes, on a GPU too."""
-    started = time.perf_counter()
+    started = clock()
     work()
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
-    return time.perf_counter() - started
+    return clock() - started
 
 
-def side_by_side(work: Mapping[Name, Callable[[], object]], rounds: int) -> dict[Name, float]:
+def side_by_side(
+    work: Mapping[Name, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[Name, float]:
     """Median seconds of each.
 
     All take turns, round after round, so that noise of the machine meets all; a first round warms up.
@@ -69,7 +71,7 @@ def side_by_side(work: Mapping[Name, Callable[[], object]], rounds: int) -> dict
     seconds: dict[Name, list[float]] = {name: [] for name in work}
     for number in range(rounds + 1):
         for name, each in work.items():
-            spent = seconds_of(each)
+            spent = seconds_of(each, clock)
             if number:
                 seconds[name].append(spent)
     return {name: median(spent) for name, spent in seconds.items()}

@@ -13,6 +13,7 @@ class Bench(Group):
         "density": "memlm_evidence.benchmarks.density:Density",
         "everyday": "memlm_evidence.benchmarks.everyday:Everyday",
         "fidelity": "memlm_evidence.benchmarks.fidelity:Fidelity",
+        "generation": "memlm_evidence.benchmarks.generation:Generation",
         "memory": "memlm_evidence.benchmarks.memory_files:MemoryFiles",
         "paper": "memlm_evidence.benchmarks.paper:Paper",
         "probe": "memlm_evidence.benchmarks.probe:ProbeSpeed",

@@ -1,0 +1,53 @@
+"""`memlm bench generation`, run small: what it compares is alike, and what it counts is so."""
+
+import pytest
+import torch
+
+from memlm_evidence.benchmarks import generation as bench
+from memlm_evidence.benchmarks.generation import Generation, Writer, in_place, read, repeated
+
+DIM, LAYERS = 16, 2
+
+
+def test_rows_say_how_fast_both_write_and_what_they_keep() -> None:
+    threads = torch.get_num_threads()
+    answer = Generation(tokens=(8, 32), batch=(1, 3), dim=DIM, num_layers=LAYERS).run()
+    assert [(row["tokens"], row["batch"]) for row in answer["rows"]] == [(8, 1), (8, 3), (32, 1), (32, 3)]
+    for row in answer["rows"]:
+        rates = row["attention_tokens_per_second"]
+        assert row["tokens_per_second_ratio"] == pytest.approx(row["tokens_per_second"] / max(rates.values()))
+        assert min(rates.values()) > 0
+        assert row["state_bytes"] == row["batch"] * LAYERS * DIM * 4, "of one size, whatever was read"
+        assert row["state_bytes_ratio"] == 2 * row["tokens"], "keys and values of every token, of the same width"
+    assert [row["tokens"] for row in answer["prefill"]] == [8, 32]
+    assert all(row["tokens_per_second"] > 0 and row["tokens_per_second_ratio"] > 0 for row in answer["prefill"])
+    ours, attentions = answer["parameters"]["recurrent"], answer["parameters"]["attention"]
+    assert abs(ours - attentions) < 3 * DIM * LAYERS, "as near as whole dimensions of an MLP allow"
+    assert answer["num_threads"] == 1
+    assert torch.get_num_threads() == threads
+
+
+def test_every_way_writes_what_the_whole_text_is_followed_by() -> None:
+    torch.manual_seed(0)
+    recurrent = bench.recurrent_model(DIM, LAYERS, 64)
+    attention = bench.attention_model(recurrent, DIM, LAYERS)
+    text = torch.randint(bench.VOCAB_SIZE, (1, 9))
+    with torch.inference_mode():
+        for model, make in (
+            (recurrent, repeated),
+            (attention, repeated),
+            (attention, lambda cache, batch: in_place(cache, attention, batch)),
+        ):
+            writer = Writer(model, make(read(model, text), 2), 2)
+            writer()
+            expected = torch.cat([text, torch.zeros(1, 1, dtype=torch.long)], dim=1)
+            for _ in range(bench.STEPS):
+                expected = torch.cat([expected, model(expected).logits[:, -1:].argmax(-1)], dim=1)
+            assert writer.last.tolist() == [[int(expected[0, -1])]] * 2
+
+
+def test_what_cannot_be_measured_is_refused() -> None:
+    with pytest.raises(ValueError, match="--batch takes positive numbers"):
+        Generation(batch=(0,)).run()
+    with pytest.raises(ValueError, match="dim 12 is not a multiple"):
+        Generation(dim=12).run()
