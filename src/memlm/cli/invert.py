@@ -23,7 +23,7 @@ class Invert(ReadsText):
     memlm invert https://api.example.com/v1 --endpoint-model text-embedding-3-small --vectors store.safetensors
 
     With --text, pieces of it are embedded, inverted and compared. A memlm autoencoder's memories are simply decoded.
-    The first time, a map from the encoder's vectors to words is fitted, from some 30,000 encodings, and kept.
+    The first time, what reads words off the encoder's vectors is learned, from some 100,000 encodings, and kept.
     """
 
     encoder: tyro.conf.Positional[str]

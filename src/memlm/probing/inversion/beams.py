@@ -30,20 +30,17 @@ class Beam:
     likelihood: float = 0.02
     """Cosine that a nat a token is worth."""
 
-    @torch.no_grad()
     def texts(self, target: Float[Tensor, " dim"], length: int | None) -> list[Ids]:
         """Texts, closest first; of `length` tokens of the embedder's where that is known."""
         steps = 2 * length if length else _LONGEST
         choices = min(_CHOICES, max(2, 2 * self.budget // (steps * self.width)))
-        bonus = self._bonus()
-        rows, costs, found = torch.tensor([[self.language.start]]), torch.zeros(1), dict[Ids, float]()
+        language, bonus = self.language.of(target), self.language.begins(self.words)
+        rows, costs, found = torch.tensor([[language.start]]), torch.zeros(1), dict[Ids, float]()
         used = torch.zeros(1, len(bonus), dtype=torch.bool)
         past: Any = None
         for step in range(steps):
-            last = rows[:, -1:].to(self.language.device)
-            out = self.language.model(last, past_key_values=past, use_cache=True)
-            past = out.past_key_values
-            logits = out.logits[:, -1].float().log_softmax(-1).cpu()
+            following, past = language.following(rows[:, -1:], past)
+            logits = following[:, -1]
             favoured = logits + bonus.masked_fill(used, 0)
             number = min(choices if step else choices * self.width, favoured.shape[1])
             values = favoured.topk(number).indices
@@ -79,10 +76,3 @@ class Beam:
             if len(going) < self.width and len(ids) < (length or 10**9):
                 going.append(row)
         return going
-
-    def _bonus(self) -> Float[Tensor, " lm_vocab"]:
-        """What speaks for each of the language model's tokens: the most of all that begin with it."""
-        first = self.language.first
-        size = self.language.model.get_input_embeddings().weight.shape[0]
-        known = first >= 0
-        return torch.zeros(size).scatter_reduce_(0, first[known], self.words[known], "amax", include_self=True)

@@ -20,6 +20,7 @@ from memlm.probing.inversion.beams import Beam
 from memlm.probing.inversion.embedder import Embedder, LocalEmbedder
 from memlm.probing.inversion.endpoint import EndpointEmbedder
 from memlm.probing.inversion.language import Language
+from memlm.probing.inversion.missing import MissingWords
 from memlm.probing.inversion.readout import Readout
 from memlm.probing.inversion.results import InvertedText
 from memlm.probing.inversion.search import SAME, Search
@@ -49,9 +50,9 @@ def invert(
     """Find texts that an encoder embeds as these vectors.
 
     A memlm autoencoder's own decoder gives its texts back. For any other encoder texts are searched for: all that is
-    asked of it is embeddings. Words are read off a vector by a linear map, fitted once for each encoder (some minutes,
-    kept in the cache); beams of a language model make texts of them, which are then changed, encoded again, and kept
-    where they come closer and are good English.
+    asked of it is embeddings. Words are read off a vector by a linear map and a network, learned once for each encoder
+    (some ten minutes, kept in the cache); beams of a language model make texts of them, which are then changed, encoded
+    again, and kept where they come closer and are good English.
 
     Args:
         vectors: embeddings [text dim], of any length; memories as well.
@@ -126,8 +127,16 @@ class Inverter:
         """What reads words off a vector; fitted, if it is not in the cache."""
         before = self.embedder.num_encodings
         readout = Readout.of(self.embedder, self.language.pieces, cache=self.cache, quiet=self.quiet)
-        self.prepared_encodings = self.embedder.num_encodings - before
+        self.prepared_encodings += self.embedder.num_encodings - before
         return readout
+
+    @cached_property
+    def missing(self) -> MissingWords:
+        """What reads off two vectors which words one text lacks; trained, if it is not in the cache."""
+        readout, before = self.readout, self.embedder.num_encodings
+        missing = MissingWords.of(self.embedder, readout, cache=self.cache, quiet=self.quiet)
+        self.prepared_encodings += self.embedder.num_encodings - before
+        return missing
 
     def invert(
         self, vectors: Vectors, *, chunk_len: int | None, encodings: int, seed: int, quiet: bool
@@ -185,7 +194,7 @@ class Inverter:
 
     def _search(self, chunk_len: int | None, encodings: int, seed: int) -> Callable[[Float[Tensor, " dim"]], str]:
         """How a text is searched for."""
-        embedder, language, readout = self.embedder, self.language, self.readout
+        embedder, language, readout = self.embedder, self.language, self.missing
 
         def find(target: Float[Tensor, " dim"]) -> str:
             spent = embedder.num_encodings

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ class Reading(NamedTuple):
     """What a language model makes of a text."""
 
     nats: float
-    """Of each of its tokens, on average."""
+    """Of the whole text."""
     following: Float[Tensor, "token vocab"]
     """Log-probability of every token of the language model before each of the text's own, given what is before."""
     begins: Int[np.ndarray, " token"]
@@ -34,6 +34,10 @@ class NoLanguage:
 
     def __init__(self, vocabulary: Tokenizer) -> None:
         self.vocabulary = vocabulary
+
+    def of(self, target: Float[Tensor, " dim"]) -> Self:
+        """What reads texts whose embedding should be this one: the same for all that know nothing of embeddings."""
+        return self
 
     def read(self, texts: Sequence[str]) -> list[Reading]:
         """Nothing is made of them."""
@@ -52,7 +56,7 @@ class Language(NoLanguage):
         self.name, self.tokenizer = name, tokenizer_of(name)
         low = precision_on(torch.device(device)) == "bf16"
         self.model: Any = load_causal(name).to(device, torch.bfloat16 if low else torch.float32).eval()
-        self.device, self.num_tokens = device, 0
+        self.device = device
         config = self.model.config
         start = config.bos_token_id if config.bos_token_id is not None else config.eos_token_id
         self.start = int(start[0] if isinstance(start, list) else start or 0)
@@ -71,6 +75,14 @@ class Language(NoLanguage):
         return torch.tensor([int(ids[0]) if len(ids) else -1 for ids in found])
 
     @torch.no_grad()
+    def following(
+        self, tokens: Int[Tensor, "text token"], past: Any = None
+    ) -> tuple[Float[Tensor, "text token lm_vocab"], Any]:
+        """Log-probability of what follows each token of the language model's, and what to give as `past` with the
+        tokens that come next. All that a search asks of a language model comes from here."""
+        out = self.model(tokens.to(self.device), past_key_values=past, use_cache=True)
+        return out.logits.float().log_softmax(-1).cpu(), out.past_key_values
+
     def read(self, texts: Sequence[str]) -> list[Reading]:
         """Read texts in one batch."""
         placed = [self.tokenizer.encode_placed(text) for text in texts]
@@ -78,12 +90,11 @@ class Language(NoLanguage):
         rows = torch.full((len(texts), 1 + longest), self.start)
         for row, (ids, _) in enumerate(placed):
             rows[row, 1 : 1 + len(ids)] = torch.from_numpy(ids)
-        self.num_tokens += rows.numel()
         # Padding on the right changes nothing before it.
-        logits = self.model(rows.to(self.device)).logits.float().log_softmax(-1).cpu()
+        logits, _ = self.following(rows)
         costs = -logits[:, :-1].gather(2, rows[:, 1:, None])[..., 0]
         return [
-            Reading(float(costs[row, : len(ids)].sum() / max(1, len(ids))), logits[row, : 1 + len(ids)], begins)
+            Reading(float(costs[row, : len(ids)].sum()), logits[row, : 1 + len(ids)], begins)
             for row, (ids, begins) in enumerate(placed)
         ]
 
@@ -93,3 +104,9 @@ class Language(NoLanguage):
         before = [int(np.searchsorted(reading.begins, prefix, side="left")) for prefix in prefixes]
         rows = reading.following[before]
         return rows[:, self.first.clamp_min(0)].masked_fill(self.first < 0, -30.0)
+
+    def begins(self, fit: Float[Tensor, " vocab"]) -> Float[Tensor, " lm_vocab"]:
+        """What speaks for each of the language model's tokens: the most of all that begin with it, or 0."""
+        known = self.first >= 0
+        size = self.model.get_input_embeddings().weight.shape[0]
+        return torch.zeros(size).scatter_reduce_(0, self.first[known], fit[known], "amax", include_self=False)

@@ -25,7 +25,8 @@ class Parent(NamedTuple):
     def choice(self, rng: random.Random, place: int) -> int:
         """A token that may be missing without the one in this place."""
         options = self.choices[place]
-        return options[int(rng.random() ** 2 * len(options))]
+        # As often as its rank is low: 1, 1/2, 1/3...
+        return options[int((len(options) + 1) ** rng.random()) - 1]
 
 
 Move = Callable[[random.Random, Parent, Ids], Ids]

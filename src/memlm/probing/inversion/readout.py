@@ -27,6 +27,10 @@ _PRIOR = 0.02
 """What a nat of a token's frequency counts, where the spread of its score over other texts is 1."""
 _LISTED = 1000
 """Tokens, best first, that anything speaks for."""
+_KNOWN = 0.3
+"""What that counts beside what one text lacks."""
+_OF_ONE = 134
+"""Pieces of each address."""
 _BATCH = 1024
 _WRITTEN = re.compile(r"\s?[^\W_]+|\s?[-.,;:!?'\"()&%$/]")
 
@@ -56,20 +60,42 @@ class Readout:
 
     def words(self, target: Float[Tensor, " dim"]) -> Float[Tensor, " vocab"]:
         """What speaks for each token, by its rank alone: 0 for most, `log(1000)` for the first."""
-        scores = self.brings(target - self.mean) + _PRIOR * (self.counts + 0.3).log()
-        order = scores.masked_fill(~self.allowed, -torch.inf).argsort(descending=True)
-        ranks = torch.empty(len(order)).scatter_(0, order, torch.arange(1.0, len(order) + 1))
-        return (_LISTED / ranks).log().clamp_min(0)
+        return by_rank((self.brings(target - self.mean) + self.prior).masked_fill(~self.allowed, -torch.inf))
+
+    def missing(self, target: Float[Tensor, " dim"], vectors: Unit) -> Float[Tensor, "text vocab"]:
+        """What speaks for each token being missing in texts of these embeddings, in standard deviations."""
+        return standard(self.brings(target - vectors)) + _KNOWN * self.words(target)
+
+    def closeness(self, target: Float[Tensor, " dim"], vectors: Unit) -> Float[Tensor, " text"]:
+        """The cosine of each with the target."""
+        return vectors @ target
+
+    @property
+    def prior(self) -> Float[Tensor, " vocab"]:
+        """What the frequency of each token counts."""
+        return _PRIOR * (self.counts + 0.3).log()
 
     def brings(self, difference: Float[Tensor, "*text dim"]) -> Float[Tensor, "*text vocab"]:
         """How much of each token is in what one embedding has more than another."""
         return difference @ self.weight.T / self.spread.sqrt()
 
 
+def by_rank(scores: Float[Tensor, " vocab"]) -> Float[Tensor, " vocab"]:
+    """What speaks for each token by its rank alone: 0 for most, `log(1000)` for the first."""
+    order = scores.argsort(descending=True)
+    ranks = torch.empty(len(order)).scatter_(0, order, torch.arange(1.0, len(order) + 1))
+    return (_LISTED / ranks).log().clamp_min(0)
+
+
+def standard(scores: Float[Tensor, "place vocab"]) -> Float[Tensor, "place vocab"]:
+    """In standard deviations from the mean of each place."""
+    return (scores - scores.mean(1, keepdim=True)) / scores.std(1, keepdim=True).clamp_min(1e-12)
+
+
 def _fit(embedder: Embedder, pieces: Sequence[str], *, quiet: bool) -> dict[str, Tensor]:
     """Embed pieces of text and each token alone, and fit the map."""
     allowed = torch.tensor([_WRITTEN.fullmatch(piece) is not None for piece in pieces])
-    texts = list(_texts(embedder))
+    texts = list(pieces_of_addresses(embedder))
     single = [(token,) for token in allowed.nonzero()[:, 0].tolist()]
     with track(
         "Reading words off embeddings", total=sum(map(len, texts)) + len(single), unit="tokens", quiet=quiet
@@ -107,14 +133,14 @@ def _solve(
     }
 
 
-def _texts(embedder: Embedder) -> Iterator[Ids]:
-    """Pieces of the addresses, of a few to some dozen tokens."""
-    rng = random.Random(0)
+def pieces_of_addresses(embedder: Embedder, times: int = 1, seed: int = 0) -> Iterator[Ids]:
+    """Pieces of the addresses, of a few to some dozen tokens, so many times as many as the map is fitted to."""
+    rng, number = random.Random(seed), times * NUM_TEXTS
     documents = [document.text for document in read_documents(NamedCorpus())]
-    drawn = rng.sample(documents, min(len(documents), 60))
+    drawn = rng.sample(documents, min(len(documents), -(-number // _OF_ONE)))
     encoded = [ids for ids in embedder.tokenizer.encode_batch(drawn) if len(ids) > max(_LENGTHS)]
     least, most = np.log(_LENGTHS[0]), np.log(min(_LENGTHS[1], embedder.max_len))
-    for _ in range(NUM_TEXTS):
+    for _ in range(number):
         ids, length = rng.choice(encoded), round(np.exp(rng.uniform(least, most)))
         begin = rng.randrange(len(ids) - length)
         yield tuple(ids[begin : begin + length].tolist())

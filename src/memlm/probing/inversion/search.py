@@ -10,27 +10,29 @@ from jaxtyping import Float
 from torch import Tensor
 
 from memlm.probing.inversion.embedder import Embedder, Ids
-from memlm.probing.inversion.language import Language, NoLanguage, Reading
+from memlm.probing.inversion.language import NoLanguage, Reading
+from memlm.probing.inversion.missing import MissingWords
 from memlm.probing.inversion.moves import MOVES, Parent
-from memlm.probing.inversion.readout import Readout
+from memlm.probing.inversion.readout import Readout, standard
 
 SAME = 1 - 2e-5
-"""A cosine from which on a text counts as the target's own."""
+"""A closeness from which on a text counts as the target's own."""
 _SLACK = 3
 """Tokens that a changed text may be too long before it is written out."""
 _SURE = 0.1
-"""Distance from cosine 1 within which what the language model says counts less and less."""
+"""Distance from closeness 1 within which what the language model says counts less and less."""
 _IDLE = 20
 """Rounds without a text that is new, after which there is nothing left to try."""
 _DOUBT = 0.02
-"""Cosine lost by leaving a token out that halves the doubt about it, and more."""
+"""Closeness lost by leaving a token out that halves the doubt about it, and more."""
 
 
 class Guess(NamedTuple):
     """A text of the pool."""
 
     text: Ids
-    cosine: float
+    closeness: float
+    """The cosine with the target, or what the readout measures instead; 1 for the target itself."""
     nats: float
     """What each token costs the language model."""
 
@@ -39,15 +41,14 @@ class Guess(NamedTuple):
 class Search:
     """A search for the text whose embedding is `target`, of length 1.
 
-    What is missing in a text is read off the difference between the target and the embedding of the text without one of
-    its tokens, and off the gradient there, if the encoder gives one. A text's score is its cosine, less what it costs
-    the language model: nearly nothing where the cosine is nearly 1, as the text itself has cosine 1 whatever its
-    English is like.
+    What is missing in a text is read off the target and the embedding of the text without one of its tokens, and off
+    the gradient there, if the encoder gives one. A text's score is its closeness, less what it costs the language
+    model: nearly nothing where it is nearly 1, as that of the text itself is whatever its English is like.
     """
 
     embedder: Embedder
-    language: Language | NoLanguage
-    readout: Readout
+    language: NoLanguage
+    readout: Readout | MissingWords
     target: Float[Tensor, " dim"]
     length: int | None
     budget: int
@@ -59,12 +60,12 @@ class Search:
     apart: float = 0.15
     batch: int = 128
     """Changed texts encoded in each round."""
-    num_read: int = 8
+    num_read: int = 5
     """Of these, the closest, that the language model reads."""
-    num_choices: int = 40
+    num_choices: int = 200
     """Tokens that may be put in each place of a text."""
     likelihood: float = 0.012
-    """Cosine that a nat a token is worth, where the cosine is 0.9 or less."""
+    """Closeness that a nat a token is worth, where it is 0.9 or less."""
     context: float = 0.25
     """What a nat of the language model counts for a token, in standard deviations of what embeddings say."""
     pool: list[Guess] = field(default_factory=list, init=False)
@@ -72,6 +73,7 @@ class Search:
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
         self.begun = self.embedder.num_encodings
+        self.language = self.language.of(self.target)
         self.words = self.readout.words(self.target)
         self.weight = self.likelihood
         self.tried: set[Ids] = set()
@@ -86,7 +88,7 @@ class Search:
     @property
     def found(self) -> bool:
         """Whether the best text's embedding is the target."""
-        return bool(self.pool) and self.pool[0].cosine >= SAME
+        return bool(self.pool) and self.pool[0].closeness >= SAME
 
     def run(self, starts: Sequence[Ids]) -> Guess:
         """The best text there is when one is found, the budget is spent, or nothing is left to try.
@@ -105,10 +107,10 @@ class Search:
             if self.found:
                 break
             best += self.pool[: -(-self.pool_size // self.islands)]
-        self.pool = sorted({*best, *self.pool}, key=lambda guess: -guess.cosine)
+        self.pool = sorted({*best, *self.pool}, key=lambda guess: -guess.closeness)
         self._forget()
         self._climb(self.budget)
-        return max(self.pool, key=lambda guess: guess.cosine)
+        return max(self.pool, key=lambda guess: guess.closeness)
 
     def _climb(self, budget: float) -> None:
         """Rounds until a text is found, so many encodings are spent, or nothing is left to try."""
@@ -123,18 +125,22 @@ class Search:
         made: set[Ids] = set()
         for _ in range(8 * self.batch):
             (move,) = self.rng.choices(moves, shares)
-            changed = move(self.rng, self.rng.choice(parents), self.rng.choice(self.pool).text)
-            if changed not in self.tried:
-                self.tried.add(changed)
-                written = self._written(changed)
-                if written and (written == changed or written not in self.tried):
-                    self.tried.add(written)
-                    made.add(written)
-            if len(made) == self.batch:
+            self._add(move(self.rng, self.rng.choice(parents), self.rng.choice(self.pool).text), made)
+            if len(made) >= self.batch:
                 break
         if made:
             self._take(sorted(made))
         return bool(made)
+
+    def _add(self, changed: Ids, made: set[Ids]) -> None:
+        """Put a text into `made` as it is written, if it is new."""
+        if changed in self.tried:
+            return
+        self.tried.add(changed)
+        written = self._written(changed)
+        if written and (written == changed or written not in self.tried):
+            self.tried.add(written)
+            made.add(written)
 
     def _chosen(self) -> Guess:
         """One of the pool, better ones more often."""
@@ -142,21 +148,26 @@ class Search:
 
     def _take(self, texts: Sequence[Ids]) -> None:
         """Encode texts, read the closest, and keep the best in the pool."""
-        cosines = self.embedder.embed(texts, exact=False) @ self.target
-        full = len(self.pool) >= self.pool_size
-        worst = min(guess.cosine for guess in self.pool) - self.weight if full else -1.0
-        order = cosines.argsort(descending=True).tolist()[: self.num_read if self.pool else self.pool_size]
-        near = [texts[row] for row in order if float(cosines[row]) > worst]
+        rough = self.readout.closeness(self.target, self.embedder.embed(texts, exact=False))
+        order = rough.argsort(descending=True).tolist()[: self.num_read if self.pool else self.pool_size]
+        near = [texts[row] for row in order if float(rough[row]) > self._least()]
         if not near:
             return
-        exact = (self.embedder.embed(near) @ self.target).tolist()
-        for text, cosine, reading in zip(near, exact, self._read(near), strict=True):
+        exact = self.readout.closeness(self.target, self.embedder.embed(near)).tolist()
+        for text, close, reading in zip(near, exact, self._read(near), strict=True):
             self.readings[text] = reading
-            self.pool.append(Guess(text, cosine, reading.nats))
-        self.weight = self.likelihood * min(1.0, (1 - max(guess.cosine for guess in self.pool)) / _SURE)
-        self.pool.sort(key=lambda guess: guess.cosine - self.weight * guess.nats, reverse=True)
+            self.pool.append(Guess(text, close, reading.nats / len(text)))
+        self.weight = self.likelihood * min(1.0, (1 - max(guess.closeness for guess in self.pool)) / _SURE)
+        self.pool.sort(key=lambda guess: guess.closeness - self.weight * guess.nats, reverse=True)
         self.pool = self.pool[: self.pool_size]
         self._forget()
+
+    def _least(self) -> float:
+        """The closeness a text needs to come into the pool, if it reads as well as the best of it."""
+        if len(self.pool) < self.pool_size:
+            return -1.0
+        last = self.pool[-1]
+        return last.closeness - self.weight * (last.nats - min(guess.nats for guess in self.pool))
 
     def _forget(self) -> None:
         """Keep what was worked out for texts of the pool alone; of those that came from elsewhere, read again."""
@@ -171,19 +182,20 @@ class Search:
         """A text with what may be missing in each of its places, and where it may be wrong."""
         if text not in self.parents:
             vectors, gains = self.embedder.without(text, self.target)
-            fit = _standard(self.readout.brings(self.target - vectors)) + 0.3 * self.words
+            fit = self.readout.missing(self.target, vectors)
             prefixes = [len(self.embedder.tokenizer.decode(text[:place])) for place in range(len(text))]
             likely = self.language.proposals(self.readings[text], prefixes)
             quarter = self.num_choices // 4
             scores = [(fit + self.context * likely, 2 * quarter), (fit, quarter), (likely + self.words, quarter)]
             if gains is not None:
-                scores = [(_standard(gains) + self.context * likely, 2 * quarter), *scores]
+                scores = [(standard(gains) + self.context * likely, 2 * quarter), *scores]
             best = [
-                score.masked_fill(~self.readout.allowed, -torch.inf).topk(number).indices for score, number in scores
+                score.masked_fill(~self.readout.allowed, -torch.inf).topk(min(number, score.shape[1])).indices
+                for score, number in scores
             ]
             choices = [_mixed([row.tolist() for row in rows]) for rows in zip(*best, strict=True)]
-            lost = (vectors @ self.target).max() - vectors @ self.target
-            self.parents[text] = Parent(text, choices, (0.25 + torch.exp(-lost / _DOUBT)).tolist())
+            left = self.readout.closeness(self.target, vectors)
+            self.parents[text] = Parent(text, choices, (0.25 + torch.exp((left - left.max()) / _DOUBT)).tolist())
         return self.parents[text]
 
     def _read(self, texts: Sequence[Ids]) -> list[Reading]:
@@ -197,10 +209,6 @@ class Search:
         if self.length is not None and len(again) != self.length:
             return None
         return again if 0 < len(again) <= self.embedder.max_len else None
-
-
-def _standard(scores: Float[Tensor, "place vocab"]) -> Float[Tensor, "place vocab"]:
-    return (scores - scores.mean(1, keepdim=True)) / scores.std(1, keepdim=True).clamp_min(1e-12)
 
 
 def _mixed(ranked: Sequence[Sequence[int]]) -> list[int]:

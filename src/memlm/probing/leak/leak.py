@@ -72,7 +72,7 @@ def leak(
     )
     jobs = parts.jobs()
     if not parts.own:
-        _ = parts.inverter.readout  # fitted once, before workers want it
+        _ = parts.inverter.missing  # trained once, before workers want it
     with _kept_in(folder) as kept:
         rows = run_jobs(jobs, kept, num_workers=num_workers, title="Attacking", quiet=quiet)
     return _result(parts, {job.name: row for job, row in zip(jobs, rows, strict=True)})
