@@ -132,6 +132,19 @@ def test_enough_beams_find_the_likeliest_continuation_of_all(mixer: RecurrentMix
     assert not torch.equal(found, greedy(model, tokens, 3, attention_mask=mask)), "greedy would have done"
 
 
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_rows_that_end_at_different_times_are_what_they_are_alone(num_beams: int) -> None:
+    model, lengths = language_model(vocab_size=50), [6, 3, 5]
+    tokens, mask = texts(lengths, 2, 50)
+    end = int(greedy(model, tokens, 8, attention_mask=mask)[1, 2])
+    options = {"eos_token_id": end, "pad_token_id": end, "num_beams": num_beams}
+    together = greedy(model, tokens, 8, attention_mask=mask, **options)
+    for row, length in enumerate(lengths):
+        alone = greedy(model, tokens[row : row + 1, -length:], 8, **options)[0]
+        assert together[row, : len(alone)].tolist() == alone.tolist()
+        assert set(together[row, len(alone) :].tolist()) <= {end}
+
+
 def test_tokens_are_streamed() -> None:
     class Streamer:
         def __init__(self) -> None:
@@ -152,7 +165,9 @@ def test_the_state_is_as_large_after_many_tokens_as_after_one() -> None:
     model, (tokens, mask) = language_model(), texts([WINDOW, WINDOW - 3])
     one = model(tokens[:, :1]).past_key_values
     many = model(tokens, attention_mask=mask).past_key_values
-    assert one.nbytes == many.nbytes == 2 * STACK.num_layers * STACK.dim * 4
+    assert many.nbytes == 2 * STACK.num_layers * STACK.dim * 4
+    for cache in (one, many, model(tokens[:1]).past_key_values):
+        assert all(state.sums.untyped_storage().nbytes() == state.sums.nbytes for state in cache.states)
     assert (one.get_seq_length(), many.get_seq_length()) == (1, WINDOW)
 
 

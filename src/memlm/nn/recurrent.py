@@ -99,10 +99,12 @@ class RecurrentMixer(Mixer):
         sums = decayed_sums(entering, self.decay(), before, self.stretch)
         read = torch.cat([sums[..., :rows, :], _weighted(sums[..., rows:, :], weights[..., rows:, :])], dim=-2)
         mixed = read + bias
-        return mixed + diagonal * values if diagonal.shape[-1] else mixed, sums[:, -1]
+        # A copy, or the state would hold on to the sums of all positions.
+        return mixed + diagonal * values if diagonal.shape[-1] else mixed, sums[:, -1].clone()
 
     def decay(self) -> Float[Tensor, " head"] | None:
-        """What is left of each head's sum after a position: between 0.9 and 1 after as many as 512 fit into a window.
+        """What is left of each head's sum after a position: clip(rate, 0.9, 1) to the power 1 / c, where 512 positions
+        fit c times into the window, or once.
 
         The gradient goes through the clipping, or a rate that once left the range would never come back.
         """
