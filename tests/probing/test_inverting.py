@@ -17,6 +17,8 @@ from safetensors.torch import save_file
 
 import memlm as library
 from command_line import Memlm, assert_refused
+from memlm.config import MemoryShape, PretrainedReader
+from memlm.models.language_reader import LanguageReader
 from memlm.probing.encoders import load_encoder
 from memlm.probing.inversion import readout
 from memlm.probing.inversion.embedder import LocalEmbedder
@@ -27,8 +29,10 @@ from memlm.probing.inversion.likeness import bleu, f1
 from memlm.probing.inversion.measure import read_vectors
 from memlm.probing.inversion.missing import MissingWords
 from memlm.probing.inversion.moves import MOVES, Parent
+from memlm.probing.inversion.reading import ReadingLanguage
 from memlm.probing.inversion.readout import Readout
 from memlm.probing.inversion.search import Search
+from memlm.probing.transform import Transform
 from memlm.text.autoencoder import TextAutoencoder
 from tiny import write_language_model
 
@@ -78,11 +82,11 @@ def test_the_length_of_a_batch_does_not_matter(base: Path) -> None:
 
 
 def test_the_language_model_says_what_may_stand_in_a_place(base: Path) -> None:
-    language = Language(str(base), LocalEmbedder(load_encoder(base)).tokenizer)
+    language = Language.load(str(base), LocalEmbedder(load_encoder(base)).tokenizer)
     (reading,) = language.read(["abc"])
     rows = language.proposals(reading, [0, 1, 2])
     ids = torch.tensor(language.vocabulary.encode("abc").tolist())
-    assert reading.nats == pytest.approx(-rows[range(3), ids].sum().item(), abs=1e-3)
+    assert reading.nats == pytest.approx(-rows[range(3), ids].sum().item(), abs=1e-2)
     both = language.read(["abc", "a"])
     assert both[0].nats == pytest.approx(reading.nats, abs=0.15)
 
@@ -318,3 +322,39 @@ def test_minilm_leaks_its_texts(tmp_path: Path) -> None:
     result = invert_texts(Inverter.of("minilm", cache=tmp_path), novel, chunk_len=8, max_chunks=2, encodings=10_000)
     assert result.cosine > 0.9
     assert (result.f1 or 0) > 0.5
+
+
+def test_a_language_model_that_reads_says_what_its_reader_says(base: Path) -> None:
+    """Of the target, whatever it read before, and however the text is portioned."""
+    torch.manual_seed(0)
+    vectors = torch.randn(100, 1, 6)
+    shape = MemoryShape(vocab_size=1, chunk_len=4, num_slots=1, memory_dim=6)
+    vocabulary = LocalEmbedder(load_encoder(base)).tokenizer
+    begin = vocabulary.special_tokens[0]
+    reader = LanguageReader(PretrainedReader(model=str(base), rank=2), shape, begin, torch.device("cpu")).float()
+    torch.nn.init.normal_(reader.hint.whole.weight)
+    transform = Transform(vectors.numpy())
+    language = ReadingLanguage(reader, transform, str(base), vocabulary)
+    ids = torch.tensor(vocabulary.encode("abcd").tolist())
+    for target in vectors[:2, 0]:
+        (reading,) = language.of(target).read(["abcd"])
+        mask = torch.ones(1, len(ids), dtype=torch.bool)
+        nats = reader(ids[None], mask, transform(target[None, None].numpy()))
+        assert reading.nats == pytest.approx(nats.sum().item(), rel=0.02)
+        aims = language.of(target)
+        rows, past = torch.tensor([[aims.start]]), None
+        for place in range(3):
+            following, past = aims.following(rows[:, -1:], past)
+            assert torch.allclose(following[0, -1], reading.following[place], atol=0.1)
+            rows = torch.cat([rows, ids[None, place : place + 1]], dim=1)
+
+
+def test_a_reader_that_learned_first_takes_part_in_a_search(base: Path, tmp_path: Path) -> None:
+    embedder = LocalEmbedder(load_encoder(base))
+    (piece,) = pieces_of(embedder, [TEXT], 4, 1)
+    target = embedder.embed([embedder.tokens(piece)])
+    how = {"language_model": str(base), "cache": tmp_path, "encodings": 300, "reader_steps": 2}
+    with pytest.raises(ValueError, match="give chunk_len"):
+        library.invert(target, base, **how)
+    with pytest.raises(ValueError, match="not of length 1"):
+        library.invert(target, base, chunk_len=4, **how)

@@ -45,6 +45,9 @@ class Invert(ReadsText):
     """Texts that may be embedded for each."""
     language_model: str = "smollm2"
     """A causal language model of the texts' language: a folder, hub name or .gguf file."""
+    reader_steps: int = 0
+    """Let the language model first learn, in so many steps of 16 pairs, to read embeddings of texts of --chunk-len
+    tokens (160: five minutes on a core for 16 tokens; kept): what it proposes then goes with the vector."""
     endpoint_model: str = ""
     """The name of the endpoint's model."""
     seed: int = 0
@@ -76,6 +79,7 @@ class Invert(ReadsText):
             self.language_model,
             endpoint_model=self.endpoint_model,
             black_box=self.black_box,
+            reader_steps=self.reader_steps,
             quiet=False,
         )
         budget = {"encodings": self.encodings, "seed": self.seed}

@@ -1,6 +1,7 @@
 """A pretrained causal language model as a reader of embeddings: it knows the language already, and learns to look."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -79,15 +80,27 @@ class LanguageReader(nn.Module):
         return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, cross_entropy(logits, tokens[mask]))
 
     @torch.no_grad()
+    def following(
+        self, memory: MemoryVectors, tokens: Tokens, past: Any = None
+    ) -> tuple[Float[Tensor, "row place vocab"], Any]:
+        """Logits of what follows each of the tokens, without a `past` also of the first one, and what to give as `past`
+        with the tokens that come next. One embedding may be all rows'."""
+        memory = memory.expand(len(tokens), -1, -1)
+        inputs, num_places = self.decoder.embed(tokens), tokens.shape[1]
+        if past is None:
+            inputs, num_places = torch.cat([self._soft_prompt(memory), inputs], dim=1), num_places + 1
+        read = self.decoder.hf.base_model(inputs_embeds=inputs, past_key_values=past, use_cache=True)
+        before_text = self.begin.shape[1] + len(self.positions)
+        whole, placed = self.hint(memory, read.past_key_values.get_seq_length() - before_text + 1)
+        states = read.last_hidden_state[:, -num_places:]
+        return self._logits(states, whole, placed[:, -num_places:]), read.past_key_values
+
     def greedy(self, memory: MemoryVectors, num_tokens: int) -> Int[Tensor, "row token"]:
         """The likeliest token after those written before, again and again."""
-        inputs, (whole, placed) = self._soft_prompt(memory), self.hint(memory, num_tokens)
-        past, written = None, list[Tensor]()
-        for place in placed.split(1, dim=1):
-            read = self.decoder.hf.base_model(inputs_embeds=inputs, past_key_values=past, use_cache=True)
-            past = read.past_key_values
-            written.append(self._logits(read.last_hidden_state[:, -1:], whole, place).argmax(-1))
-            inputs = self.decoder.embed(written[-1])
+        written, past = [memory.new_zeros(len(memory), 0, dtype=torch.long)], None
+        for _ in range(num_tokens):
+            logits, past = self.following(memory, written[-1], past)
+            written.append(logits[:, -1:].argmax(-1))
         return torch.cat(written, dim=1)
 
     def _soft_prompt(self, memory: MemoryVectors) -> Hidden:

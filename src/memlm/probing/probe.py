@@ -209,7 +209,8 @@ class EncoderProbe:
         embeddings = self._given(spec)
         trained: Trained
         if isinstance(spec.reader, PretrainedReader):
-            trained = self._adapted(spec, spec.reader, embeddings, without)
+            assert not isinstance(without, TrainedReader)
+            trained = self.language_reader(spec, spec.reader, without)
         else:
             assert not isinstance(without, TrainedLanguageReader)
             trained = self.learned(spec).calibrated(self.data, embeddings.validation, self.codes, without)
@@ -240,15 +241,15 @@ class EncoderProbe:
         kept = self._kept(spec.to_dict(), train)
         return LearnedReader.from_arrays(kept, self.data, self.codes, spec.reader, spec.degradation)
 
-    def _adapted(
-        self, spec: ReaderSpec, reader: PretrainedReader, embeddings: Splits[Vectors], without: Trained | None
+    def language_reader(
+        self, spec: ReaderSpec, reader: PretrainedReader, without: TrainedLanguageReader | None = None
     ) -> TrainedLanguageReader:
-        """A language model that has learned from this text and from that before it."""
-        assert not isinstance(without, TrainedReader)
+        """A language model that has learned from this text and from that before it; to be measured, it needs the same
+        one `without` an embedding."""
         chunks, vectors = self._learned_pairs(spec)
         return train_language_reader(
             self.data.numbered._replace(train=chunks),
-            embeddings._replace(train=vectors),
+            self._given(spec)._replace(train=vectors),
             LanguageTexts(self.data.types, self.encoder.tokenizer, tokenizer_of(reader.model)),
             reader,
             self.cfg.reading,

@@ -71,7 +71,7 @@ def settle(
         )
     has_head = isinstance(encoder.model, PretrainedModel) and encoder.model.head is not None
     speaker = cfg.language_model or (itself if has_head else "")
-    language = Language(speaker, encoder.tokenizer) if speaker else NoLanguage(encoder.tokenizer)
+    language = Language.load(speaker, encoder.tokenizer) if speaker else NoLanguage(encoder.tokenizer)
     read = ProbeTexts.after(learned, documents, encoder.tokenizer, cfg.reading.test_fraction)
     options: Any = {"cache": cache or default_cache(), "quiet": quiet}
     # All are made first, so that a length that is impossible is refused before anything that takes long is begun.

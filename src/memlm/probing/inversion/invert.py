@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +21,7 @@ from memlm.probing.inversion.embedder import Embedder, LocalEmbedder
 from memlm.probing.inversion.endpoint import EndpointEmbedder
 from memlm.probing.inversion.language import Language
 from memlm.probing.inversion.missing import MissingWords
+from memlm.probing.inversion.reading import ReadingLanguage
 from memlm.probing.inversion.readout import Readout
 from memlm.probing.inversion.results import InvertedText
 from memlm.probing.inversion.search import SAME, Search
@@ -43,6 +44,7 @@ def invert(
     language_model: str = "smollm2",
     endpoint_model: str = "",
     black_box: bool = False,
+    reader_steps: int = 0,
     seed: int = 0,
     cache: Path | None = None,
     quiet: bool = True,
@@ -63,6 +65,8 @@ def invert(
         language_model: a causal language model of the texts' language.
         endpoint_model: the name of the endpoint's model.
         black_box: search, even for a memlm autoencoder's memories.
+        reader_steps: first let the language model learn, in so many steps, to read the encoder's embeddings of texts of
+            `chunk_len` tokens (minutes, kept in the cache); then it proposes texts and changes that go with a vector.
         seed: of the search.
         cache: folder for what is fitted once, and for an endpoint's answers.
         quiet: no progress on standard error.
@@ -74,7 +78,13 @@ def invert(
     if encodings <= 0:
         raise ValueError(f"encodings must be positive, not {encodings}")
     inverter = Inverter.of(
-        encoder, language_model, endpoint_model=endpoint_model, black_box=black_box, cache=cache, quiet=quiet
+        encoder,
+        language_model,
+        endpoint_model=endpoint_model,
+        black_box=black_box,
+        reader_steps=reader_steps,
+        cache=cache,
+        quiet=quiet,
     )
     return inverter.invert(vectors, chunk_len=chunk_len, encodings=encodings, seed=seed, quiet=quiet)
 
@@ -87,10 +97,13 @@ class Inverter:
     autoencoder: TextAutoencoder | None
     """Whose memories these are: then nothing is searched for."""
     language_model: str
+    reader_steps: int = 0
+    """Steps in which the language model learns to read embeddings; 0 if it is to know nothing of them."""
     cache: Path | None = None
     quiet: bool = True
     """No progress where something is prepared."""
     prepared_encodings: int = 0
+    _readers: dict[int, ReadingLanguage] = field(default_factory=dict, init=False)
 
     @classmethod
     def of(
@@ -100,6 +113,7 @@ class Inverter:
         *,
         endpoint_model: str = "",
         black_box: bool = False,
+        reader_steps: int = 0,
         cache: Path | None = None,
         quiet: bool = True,
     ) -> Self:
@@ -115,12 +129,35 @@ class Inverter:
             if config_class(encoder) is AutoencoderConfig and not black_box:
                 own = TextAutoencoder.from_pretrained(encoder)
             embedder = LocalEmbedder(load_encoder(encoder))
-        return cls(embedder=embedder, autoencoder=own, language_model=language_model, cache=cache, quiet=quiet)
+        if reader_steps and not isinstance(embedder, LocalEmbedder):
+            raise ValueError(
+                "a reader learns from an encoder that runs here; search an endpoint's without reader_steps"
+            )
+        return cls(
+            embedder=embedder,
+            autoencoder=own,
+            language_model=language_model,
+            reader_steps=reader_steps,
+            cache=cache,
+            quiet=quiet,
+        )
 
     @cached_property
     def language(self) -> Language:
         """What says what is English."""
-        return Language(self.language_model, self.embedder.tokenizer, device=default_device())
+        return Language.load(self.language_model, self.embedder.tokenizer, device=default_device())
+
+    def reader(self, chunk_len: int | None) -> ReadingLanguage:
+        """The language model after it has learned to read embeddings of texts of so many tokens."""
+        if chunk_len is None:
+            raise ValueError("a reader reads texts of one length: give chunk_len, or search without reader_steps")
+        if chunk_len not in self._readers:
+            assert isinstance(self.embedder, LocalEmbedder)
+            encoder, name, steps = self.embedder.encoder, self.language_model, self.reader_steps
+            reader = ReadingLanguage.trained(encoder, chunk_len, name, steps, cache=self.cache, quiet=self.quiet)
+            self._readers[chunk_len] = reader
+            self.prepared_encodings += reader.num_pairs
+        return self._readers[chunk_len]
 
     @cached_property
     def readout(self) -> Readout:
@@ -194,7 +231,8 @@ class Inverter:
 
     def _search(self, chunk_len: int | None, encodings: int, seed: int) -> Callable[[Float[Tensor, " dim"]], str]:
         """How a text is searched for."""
-        embedder, language, readout = self.embedder, self.language, self.missing
+        embedder, readout = self.embedder, self.missing
+        language = self.reader(chunk_len) if self.reader_steps else self.language
 
         def find(target: Float[Tensor, " dim"]) -> str:
             spent = embedder.num_encodings

@@ -51,15 +51,18 @@ class NoLanguage:
 class Language(NoLanguage):
     """A causal language model, its tokenizer, and the likeliest of its tokens for each of another tokenizer's."""
 
-    def __init__(self, name: str, vocabulary: Tokenizer, *, device: str = "cpu") -> None:
+    def __init__(self, model: Any, name: str, vocabulary: Tokenizer) -> None:
         super().__init__(vocabulary)
-        self.name, self.tokenizer = name, tokenizer_of(name)
-        low = precision_on(torch.device(device)) == "bf16"
-        self.model: Any = load_causal(name).to(device, torch.bfloat16 if low else torch.float32).eval()
-        self.device = device
-        config = self.model.config
-        start = config.bos_token_id if config.bos_token_id is not None else config.eos_token_id
+        self.model, self.name, self.tokenizer = model, name, tokenizer_of(name)
+        self.device = next(model.parameters()).device
+        start = model.config.bos_token_id if model.config.bos_token_id is not None else model.config.eos_token_id
         self.start = int(start[0] if isinstance(start, list) else start or 0)
+
+    @classmethod
+    def load(cls, name: str, vocabulary: Tokenizer, *, device: str = "cpu") -> Self:
+        """By a folder, hub name or .gguf file; with its errors."""
+        low = precision_on(torch.device(device)) == "bf16"
+        return cls(load_causal(name).to(device, torch.bfloat16 if low else torch.float32).eval(), name, vocabulary)
 
     @cached_property
     def pieces(self) -> list[str]:
