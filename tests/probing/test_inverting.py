@@ -334,7 +334,8 @@ def test_a_language_model_that_reads_says_what_its_reader_says(base: Path) -> No
     reader = LanguageReader(PretrainedReader(model=str(base), rank=2), shape, begin, torch.device("cpu")).float()
     torch.nn.init.normal_(reader.hint.whole.weight)
     transform = Transform(vectors.numpy())
-    language = ReadingLanguage(reader, transform, str(base), vocabulary)
+    nothing = torch.zeros(1, 0, dtype=torch.long)
+    language = ReadingLanguage(reader, lambda rows: (transform(rows), nothing), str(base), vocabulary)
     ids = torch.tensor(vocabulary.encode("abcd").tolist())
     for target in vectors[:2, 0]:
         (reading,) = language.of(target).read(["abcd"])

@@ -233,7 +233,7 @@ def test_padding_changes_nothing(reader: LanguageReader) -> None:
 
 def test_what_is_written_is_the_likeliest_at_each_place(reader: LanguageReader) -> None:
     memory, mask = torch.randn(3, 2, 3), torch.ones(3, 4, dtype=torch.bool)
-    written = reader.greedy(memory, 4)
+    written = reader.greedy(memory, torch.zeros(3, 0, dtype=torch.long), 4)
     nats = reader(written, mask, memory)
     for place, other in itertools.product(range(4), range(0, 264, 8)):
         changed = written.clone()

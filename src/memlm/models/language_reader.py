@@ -40,11 +40,12 @@ class Hint(nn.Module):
 
 
 class LanguageReader(nn.Module):
-    """A frozen language model with LoRA, and two ways for an embedding into it.
+    """A frozen language model with LoRA, and two ways for an embedding into it, or three.
 
     A small network makes a soft prompt of the embedding, which all layers attend to. And linear maps of it, the hint,
     are added to the states before the head; they are learned first (`Words`), from as many pairs as there are, at a
-    hundredth of the cost. The soft prompt alone is ignored for long (`docs/log.md`).
+    hundredth of the cost. The soft prompt alone is ignored for long (`docs/log.md`). Where a smaller reader has guessed
+    the text, the guess stands before the soft prompt, as `num_given` tokens.
 
     Raises:
         ValueError: as `PretrainedCausalDecoder`.
@@ -53,7 +54,12 @@ class LanguageReader(nn.Module):
     begin: Int[Tensor, "1 position"]
 
     def __init__(
-        self, cfg: config.PretrainedReader, shape: config.MemoryShape, begin: Sequence[int], device: torch.device
+        self,
+        cfg: config.PretrainedReader,
+        shape: config.MemoryShape,
+        begin: Sequence[int],
+        device: torch.device,
+        num_given: int = 0,
     ) -> None:
         """The shape is of embeddings and of texts in the language model's tokens; `begin` stands before every text."""
         super().__init__()
@@ -68,11 +74,16 @@ class LanguageReader(nn.Module):
         self.positions = nn.Parameter(torch.randn(cfg.num_positions, dim))
         self.hint = Hint(shape, dim)
         self.gate = nn.Linear(dim, 2)
+        self.num_given = num_given
         self.register_buffer("begin", torch.tensor([begin], dtype=torch.long), persistent=False)
 
     def forward(self, tokens: Tokens, mask: Mask, memory: MemoryVectors) -> Float[Tensor, "row token"]:
-        """Nats of each token given the embedding and the tokens before it; 0 at the padding, which is on the right."""
-        soft, (whole, placed) = self._soft_prompt(memory), self.hint(memory, tokens.shape[1])
+        """Nats of each token given the embedding and the tokens before it; 0 at the padding, which is on the right.
+
+        A row's first `num_given` tokens are the guess, and have none.
+        """
+        given, tokens, mask = tokens[:, : self.num_given], tokens[:, self.num_given :], mask[:, self.num_given :]
+        soft, (whole, placed) = self._prompt(memory, given), self.hint(memory, tokens.shape[1])
         inputs = torch.cat([soft[:, -1:], self.decoder.embed(tokens[:, :-1])], dim=1)
         before = soft[:, :-1]
         states = self.decoder.states(inputs, Context(before, mask.new_ones(before.shape[:2])))
@@ -81,33 +92,34 @@ class LanguageReader(nn.Module):
 
     @torch.no_grad()
     def following(
-        self, memory: MemoryVectors, tokens: Tokens, past: Any = None
+        self, memory: MemoryVectors, given: Tokens, tokens: Tokens, past: Any = None
     ) -> tuple[Float[Tensor, "row place vocab"], Any]:
         """Logits of what follows each of the tokens, without a `past` also of the first one, and what to give as `past`
-        with the tokens that come next. One embedding may be all rows'."""
-        memory = memory.expand(len(tokens), -1, -1)
+        with the tokens that come next. One embedding, with the guess that is `given`, may be all rows'."""
+        memory, given = memory.expand(len(tokens), -1, -1), given.expand(len(tokens), -1)
         inputs, num_places = self.decoder.embed(tokens), tokens.shape[1]
         if past is None:
-            inputs, num_places = torch.cat([self._soft_prompt(memory), inputs], dim=1), num_places + 1
+            inputs, num_places = torch.cat([self._prompt(memory, given), inputs], dim=1), num_places + 1
         read = self.decoder.hf.base_model(inputs_embeds=inputs, past_key_values=past, use_cache=True)
-        before_text = self.begin.shape[1] + len(self.positions)
+        before_text = self.begin.shape[1] + given.shape[1] + len(self.positions)
         whole, placed = self.hint(memory, read.past_key_values.get_seq_length() - before_text + 1)
         states = read.last_hidden_state[:, -num_places:]
         return self._logits(states, whole, placed[:, -num_places:]), read.past_key_values
 
-    def greedy(self, memory: MemoryVectors, num_tokens: int) -> Int[Tensor, "row token"]:
+    def greedy(self, memory: MemoryVectors, given: Tokens, num_tokens: int) -> Int[Tensor, "row token"]:
         """The likeliest token after those written before, again and again."""
-        written, past = [memory.new_zeros(len(memory), 0, dtype=torch.long)], None
+        written, past = [given[:, :0]], None
         for _ in range(num_tokens):
-            logits, past = self.following(memory, written[-1], past)
+            logits, past = self.following(memory, given, written[-1], past)
             written.append(logits[:, -1:].argmax(-1))
         return torch.cat(written, dim=1)
 
-    def _soft_prompt(self, memory: MemoryVectors) -> Hidden:
+    def _prompt(self, memory: MemoryVectors, given: Tokens) -> Hidden:
         """What stands before the text."""
         soft = self.prompt(memory.flatten(1)).unflatten(-1, self.positions.shape) + self.positions
-        begin = self.decoder.embed(self.begin).expand(len(memory), -1, -1)
-        return to_compute_dtype(torch.cat([begin, self.decoder.as_inputs(soft).to(begin.dtype)], dim=1))
+        given = torch.cat([self.begin.expand(len(memory), -1), given], dim=1)
+        before = self.decoder.embed(given)
+        return to_compute_dtype(torch.cat([before, self.decoder.as_inputs(soft).to(before.dtype)], dim=1))
 
     def _logits(self, states: Hidden, whole: Hidden, placed: Hidden) -> Float[Tensor, "*row vocab"]:
         one, other = torch.sigmoid(self.gate(states.float())).split(1, dim=-1)  # type: ignore[no-untyped-call]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -17,8 +17,10 @@ from memlm.data.chunks import Chunks
 from memlm.evaluation.information import unconditional_log_probs
 from memlm.models.batch import Batch, batch_chunks, compute_in_batches
 from memlm.models.language_reader import LanguageReader, Words
+from memlm.nn.mixers import Tokens
 from memlm.nn.pooling import MemoryVectors
 from memlm.probing.embed import Vectors
+from memlm.probing.language_guess import Guesses
 from memlm.probing.language_texts import LanguageTexts
 from memlm.probing.texts import Splits
 from memlm.probing.transform import Transform
@@ -30,9 +32,10 @@ from memlm.training.loop import fit
 from memlm.training.objectives import Objective
 
 _WORDS = Objective("words", lambda words, batch: words(batch))
-_READING = Objective("reading", lambda reader, batch: reader(*batch).sum())
 _WORDS_PAIRS, _WORDS_EPOCHS, _WORDS_RATE = 256, 4, 3e-3
 _WARMUP_STEPS, _CHECKPOINT_STEPS = 30, 50
+_GUESSING_STEPS = 4
+"""Of a smaller reader, for each of the language model's."""
 _LONGEST = 0.99
 """A text is written as long as this share of the training texts are, in the language model's tokens."""
 
@@ -60,16 +63,38 @@ class Course:
     cfg: PretrainedReader
     num_steps: int
     """Of the first two rounds together."""
+    codes: Float[Tensor, "type code"] | None
+    """Of the tokens that chunks are of, for a smaller reader's guesses; None where there is nothing to guess from."""
     seed: int
     title: str
     folder: Path
     quiet: bool = False
+    guesses: Guesses | None = field(default=None, init=False)
     _rounds: list[Round] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.train, self.validation = map(self.texts.read, self.chunks[:2])
-        self.written_len = int(np.quantile(self.train.mask.sum(1), _LONGEST))
+        texts = self.texts.read(self.chunks.train)
+        self.written_len = int(np.quantile(texts.mask.sum(1), _LONGEST))
         self.device = torch.device(default_device())
+        if self.codes is not None:
+            self.guesses = self._learned_guesses(self.codes)
+        self.train, self.validation = map(self.read, self.chunks[:2], self.embeddings[:2])
+
+    @property
+    def num_given(self) -> int:
+        """Tokens of a guess."""
+        return self.written_len if self.guesses else 0
+
+    def read(self, chunks: Chunks, vectors: Vectors) -> Chunks:
+        """Numbered chunks in the language model's tokens; before each stands what is guessed of it, if anything is."""
+        texts = self.texts.read(chunks)
+        given = self._guessed(vectors)
+        mask = np.concatenate([np.ones(given.shape, dtype=np.bool_), texts.mask], axis=1)
+        return texts._replace(tokens=np.concatenate([given, texts.tokens], axis=1), mask=mask)
+
+    def prepare(self, vectors: Vectors) -> tuple[MemoryVectors, Tokens]:
+        """Embeddings as the reader gets them, and what is guessed of them."""
+        return self.transform(vectors), torch.from_numpy(self._guessed(vectors))
 
     def round(self, number: int) -> Round:
         """The reader after this round; those before it are trained where they have not been."""
@@ -83,37 +108,60 @@ class Course:
         reader.load_state_dict(self.round(number).weights)
         return reader
 
-    def nats(self, reader: LanguageReader, chunks: Chunks, memory: MemoryVectors) -> LanguageNats:
-        """What each of the language model's tokens costs, of chunks in these; 0 at the padding."""
-        num_rows = batch_chunks(chunks.chunk_len, len(reader.decoder.head.get_parameter("weight")))
+    def nats(self, reader: LanguageReader, chunks: Chunks, vectors: Vectors) -> LanguageNats:
+        """What each of the language model's tokens costs, of numbered chunks; 0 at the padding."""
+        read, memory = self.read(chunks, vectors), self.transform(vectors)
+        num_rows = batch_chunks(read.chunk_len, len(reader.decoder.head.get_parameter("weight")))
         with self._autocast():
-            (nats,) = compute_in_batches(reader, chunks, num_rows, lambda batch: (reader(*batch),), memory=memory)
+            (nats,) = compute_in_batches(reader, read, num_rows, lambda batch: (reader(*batch),), memory=memory)
         return nats
 
-    def written(self, reader: LanguageReader, chunks: Chunks, memory: MemoryVectors) -> list[str]:
+    def written(self, reader: LanguageReader, chunks: Chunks, vectors: Vectors) -> list[str]:
         """What the reader writes greedily in place of numbered chunks; it is told how many tokens they have."""
-        num_rows = batch_chunks(1, len(reader.decoder.head.get_parameter("weight")))
+        read, memory = self.read(chunks, vectors), self.transform(vectors)
+        num_rows = batch_chunks(1 + self.num_given, len(reader.decoder.head.get_parameter("weight")))
 
         def compute(batch: Batch) -> tuple[Tensor]:
             assert batch.memory is not None
-            return (reader.greedy(batch.memory, self.written_len),)
+            return (reader.greedy(batch.memory, batch.tokens[:, : self.num_given], self.written_len),)
 
         with self._autocast():
-            (tokens,) = compute_in_batches(reader, chunks, num_rows, compute, memory=memory)
+            (tokens,) = compute_in_batches(reader, read, num_rows, compute, memory=memory)
         return self.texts.cut([self.texts.language.decode(row) for row in tokens], chunks.chunk_len)
+
+    def _guessed(self, vectors: Vectors) -> Int[np.ndarray, "chunk given"]:
+        """What is guessed of embeddings, in the language model's tokens."""
+        if not self.guesses:
+            return np.zeros((len(vectors), 0), np.int64)
+        begin = self.texts.language.special_tokens[0]
+        return self.guesses.tokens(vectors, self.num_given, begin[0] if begin else 0)
 
     def _fresh(self) -> LanguageReader:
         torch.manual_seed(self.seed)
         num_slots, dim = self.transform.shape
         shape = MemoryShape(vocab_size=1, chunk_len=self.written_len, num_slots=num_slots, memory_dim=dim)
         begin = self.texts.language.special_tokens[0]
-        return LanguageReader(self.cfg, shape, begin, self.device).to(self.device)
+        return LanguageReader(self.cfg, shape, begin, self.device, self.num_given).to(self.device)
 
     def _autocast(self) -> torch.autocast:
         enabled = precision_on(self.device) == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     # --- training ----------------------------------------------------------------------------------------------
+
+    def _learned_guesses(self, codes: Float[Tensor, "type code"]) -> Guesses | None:
+        """None if they are not worth reading."""
+        guesses, (train, validation, _) = Guesses(codes, self.chunks, self.transform, self.texts), self.chunks
+        guesses.learn(
+            train,
+            self.embeddings.train,
+            _GUESSING_STEPS * self.num_steps,
+            self.seed,
+            self.folder / "guess.safetensors",
+            title=f"{self.title}, a first guess",
+            quiet=self.quiet,
+        )
+        return guesses if guesses.are_worth_reading(validation, self.embeddings.validation) else None
 
     def _kept(self, number: int) -> Round:
         """A round as it is in the folder, trained if it is not there; what validation text costs it is kept beside."""
@@ -129,7 +177,7 @@ class Course:
         if not measured.exists():
             reader = self._fresh()
             reader.load_state_dict(weights)
-            nats = self.nats(reader, self.validation, self.transform(self.embeddings.validation))
+            nats = self.nats(reader, self.chunks.validation, self.embeddings.validation)
             with atomic_file(measured) as temporary, temporary.open("wb") as file:
                 np.save(file, nats)
         return Round(num_pairs, weights, np.load(measured))
@@ -143,7 +191,12 @@ class Course:
             self._learn_words(reader)
         begin = self._steps(number - 1) if number else 0
         batches = _Batches(self, self.train, begin, self._steps(number), self.cfg.batch_pairs)
-        self._fit(reader, _READING, batches, self.cfg.learning_rate, number + 1, title)
+        reading = Objective(
+            "reading",
+            lambda reader, batch: reader(*batch).sum(),
+            count=lambda batch: int(batch.mask[:, self.num_given :].sum()),
+        )
+        self._fit(reader, reading, batches, self.cfg.learning_rate, number + 1, title)
         return reader
 
     def _steps(self, number: int) -> int:
@@ -152,14 +205,15 @@ class Course:
 
     def _learn_words(self, reader: LanguageReader) -> None:
         """Fit the hint to which tokens the training texts have, and where."""
-        tokens, mask, _ = self.train
+        train = self.texts.read(self.chunks.train)
+        tokens, mask, _ = train
         types, number = np.unique(tokens[mask], return_inverse=True)
         numbered = np.zeros_like(tokens)
         numbered[mask] = number
         log_probs = torch.from_numpy(unconditional_log_probs(number, len(types))).float()
         words, num_rows = Words(reader, torch.from_numpy(types), log_probs), min(_WORDS_PAIRS, len(tokens))
         num_steps = _WORDS_EPOCHS * len(tokens) // num_rows
-        batches = _Batches(self, self.train._replace(tokens=numbered), 0, num_steps, num_rows)
+        batches = _Batches(self, train._replace(tokens=numbered), 0, num_steps, num_rows)
         self._fit(words, _WORDS, batches, _WORDS_RATE, 0, f"{self.title}, its words")
 
     def _fit(
@@ -171,7 +225,7 @@ class Course:
             batch_tokens=per_step,
             optimizer=AdamW(learning_rate=rate, betas=(0.9, 0.98)),
             warmup_tokens=min(_WARMUP_STEPS, batches.num_steps // 5) * per_step,
-            decay_fraction=0.5 if objective is _READING else 1.0,
+            decay_fraction=1.0 if objective is _WORDS else 0.5,
             checkpoint_tokens=_CHECKPOINT_STEPS * per_step,
             seed=self.seed,
         )
@@ -197,6 +251,6 @@ class _Batches:
         course, rows = self.course, self.rows(step)
         generator = torch.Generator().manual_seed(course.seed * 1_000_003 + self.begin + step)
         chunks = self.chunks.rows(rows)
-        longest = int(chunks.mask.sum(1).max())
+        longest = int(chunks.mask.sum(1).max())  # with its guess
         short = chunks._replace(tokens=chunks.tokens[:, :longest], mask=chunks.mask[:, :longest])
         return Batch.of(short, course.transform(course.embeddings.train[rows], generator))

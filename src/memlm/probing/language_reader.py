@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from torch import Tensor
 
 from memlm.config import Degradation, PretrainedReader, ReadingConfig
 from memlm.data.chunks import Chunks
@@ -90,11 +91,11 @@ class TrainedLanguageReader:
         course = self.course
         if vectors is None or self.without is None:
             vectors = np.broadcast_to(np.float32(0), (len(chunks.tokens), *course.transform.shape))
-        return course.nats(course.reader(self.number), course.texts.read(chunks), course.transform(vectors))
+        return course.nats(course.reader(self.number), chunks, vectors)
 
     def _written(self, chunks: Chunks, vectors: Vectors) -> list[str]:
         course = self.course
-        return course.written(course.reader(self.number), chunks, course.transform(vectors))
+        return course.written(course.reader(self.number), chunks, vectors)
 
 
 def spread(nats: LanguageNats, chunks: Chunks) -> Nats:
@@ -109,6 +110,7 @@ def train_language_reader(
     reader: PretrainedReader,
     cfg: ReadingConfig,
     *,
+    codes: Float[Tensor, "type code"] | None = None,
     degradation: Degradation | None = None,
     without: TrainedLanguageReader | None = None,
     seed: int = 0,
@@ -119,8 +121,9 @@ def train_language_reader(
 ) -> TrainedLanguageReader:
     """Train two rounds, and more where doubling gains and is asked for; the best of them, on validation text, is kept.
 
-    `without` is the same reader trained on a constant; without it, this is that one. Rounds are kept in the `cache` by
-    the `key` of what is read by which `reader`, and serve whatever text is tested on.
+    `codes` are those of the chunks' tokens; without them nothing is guessed first. `without` is the same reader trained
+    on a constant; without it, this is that one. Rounds are kept in the `cache` by the `key` of what is read by which
+    `reader`, and serve whatever text is tested on.
     """
     content = hashlib.sha256(texts.types[chunks.train.tokens].tobytes()).hexdigest()
     settings = {"steps": cfg.num_steps, "text": content, "chunk_len": chunks.train.chunk_len, "format": _FORMAT}
@@ -132,6 +135,7 @@ def train_language_reader(
         transform=Transform(embeddings.train, degradation),
         cfg=reader,
         num_steps=cfg.num_steps,
+        codes=codes,
         seed=seed,
         title=title,
         folder=make_folder(cache / digest(plain)),
@@ -185,8 +189,8 @@ def _point(course: Course, known: Course, number: int) -> dict[str, float]:
     validation, nats, without = course.chunks.validation, course.round(number).nats, known.round(number).nats
     trust = chosen_trust(nats, without, validation.document)
     few = validation.rows(slice(_MAX_WATCHED))
-    memory = course.transform(course.embeddings.validation[:_MAX_WATCHED])
-    written = course.texts.numbered(course.written(course.reader(number), few, memory), few)
+    vectors = course.embeddings.validation[:_MAX_WATCHED]
+    written = course.texts.numbered(course.written(course.reader(number), few, vectors), few)
     retained = retained_bits(
         float(spread(mixed(nats, without, trust), validation).mean()), float(spread(without, validation).mean())
     )

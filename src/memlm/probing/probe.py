@@ -253,6 +253,7 @@ class EncoderProbe:
             LanguageTexts(self.data.types, self.encoder.tokenizer, tokenizer_of(reader.model)),
             reader,
             self.cfg.reading,
+            codes=None if spec.control == "causal" else self.codes,
             degradation=spec.degradation,
             without=without,
             seed=spec.seed,

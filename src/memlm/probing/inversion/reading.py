@@ -1,10 +1,10 @@
 """A language model that has learned to read an encoder's embeddings, in the place of one that has not."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -13,19 +13,26 @@ from memlm.config import PretrainedReader, ProbeConfig, ReadingConfig
 from memlm.data.cache import default_cache
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.language_reader import LanguageReader
+from memlm.nn.mixers import Tokens
+from memlm.nn.pooling import MemoryVectors
+from memlm.probing.embed import Vectors
 from memlm.probing.encoders import FrozenEncoder
 from memlm.probing.inversion.language import Language
 from memlm.probing.probe import EncoderProbe
 from memlm.probing.specs import ReaderSpec
 from memlm.probing.texts import ProbeTexts, documents_of
-from memlm.probing.transform import Transform
 from memlm.runtime.cpu import precision_on
+
+Prepare = Callable[[Vectors], tuple[MemoryVectors, Tokens]]
+"""Embeddings as a reader gets them, and what is guessed of them."""
 
 
 class ReadingLanguage(Language):
     """What is likely of texts whose embedding should be the target: beams write what it says, changes are proposed
     and judged by it."""
 
+    given: tuple[MemoryVectors, Tokens]
+    """Of the target."""
     num_pairs: int = 0
     """Texts, with their embeddings, that it was trained on."""
 
@@ -38,32 +45,33 @@ class ReadingLanguage(Language):
         Raises:
             ValueError: the encoder's embeddings are not of length 1, or it cannot read as many tokens.
         """
+        view, text = encoder.resolve(encoder.default_view, chunk_len), torch.ones(1, chunk_len, dtype=torch.long)
+        (vectors,) = encoder.embed(text, text > 0, [view])
+        if abs(float(vectors.norm()) - 1) > 0.01:
+            raise ValueError(
+                f"the embeddings of {encoder.name} are not of length 1, as a reader would see them; search without one"
+            )
         pretrained, reading = PretrainedReader(model=model), ReadingConfig(num_steps=num_steps)
         cfg = ProbeConfig(chunk_lens=(chunk_len,), readers=("pretrained",), pretrained=pretrained, reading=reading)
         texts = ProbeTexts(encoder.tokenizer, documents_of(None), reading.test_fraction)
         probe = EncoderProbe(encoder, texts, cfg, chunk_len, cache=cache or default_cache(), quiet=quiet)
-        spec = ReaderSpec(probe.views[0], pretrained, seed=0, degradation=None)
-        lengths = torch.from_numpy(np.array(probe.embeddings[spec.view].test)).flatten(1).norm(dim=1)
-        if ((lengths - 1).abs() > 0.01).any():
-            raise ValueError(
-                f"the embeddings of {encoder.name} are not of length 1, as a reader would see them; search without one"
-            )
+        spec = ReaderSpec(view, pretrained, seed=0, degradation=None)
         reader = probe.language_reader(spec, pretrained)
         course = reader.course
-        trained = cls(course.reader(reader.number), course.transform, model, encoder.tokenizer)
+        trained = cls(course.reader(reader.number), course.prepare, model, encoder.tokenizer)
         trained.num_pairs = course.round(reader.number).num_pairs
         return trained
 
-    def __init__(self, reader: LanguageReader, transform: Transform, name: str, vocabulary: Tokenizer) -> None:
+    def __init__(self, reader: LanguageReader, prepare: Prepare, name: str, vocabulary: Tokenizer) -> None:
         super().__init__(reader.decoder.hf, name, vocabulary)
-        self.reader, self.transform = reader.eval(), transform
-        self.memory = torch.zeros(1, *transform.shape)
+        self.reader, self.prepare = reader.eval(), prepare
 
     def of(self, target: Float[Tensor, " dim"]) -> Self:
         """The same, reading this embedding."""
         assert len(self.first)  # worked out once for all targets
         reading = copy.copy(self)
-        reading.memory = self.transform(target[None, None].numpy()).to(self.device)
+        memory, guess = self.prepare(target[None, None].numpy())
+        reading.given = memory.to(self.device), guess.to(self.device)
         return reading
 
     @torch.no_grad()
@@ -73,5 +81,5 @@ class ReadingLanguage(Language):
         """As of any language model, and of texts with this embedding; its soft prompt is in the first token's place."""
         tokens = tokens.to(self.device) if past is not None else tokens[:, 1:].to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=precision_on(self.device) == "bf16"):
-            logits, past = self.reader.following(self.memory, tokens, past)
+            logits, past = self.reader.following(*self.given, tokens, past)
         return logits.float().log_softmax(-1).cpu(), past
