@@ -36,12 +36,12 @@ def reader_named(name: ReaderName, cfg: ProbeConfig) -> Reader:
 
 
 def drawn(cfg: ProbeConfig, chunk_len: int) -> ReadingConfig:
-    """The budget by which chunks are chosen: as many as any reader draws, a pretrained one in all of its rounds."""
-    reading, reader = cfg.reading, cfg.pretrained
+    """The budget by which chunks are chosen: as many as any reader draws; a pretrained one learns words from all."""
+    reading = cfg.reading
     if "pretrained" not in cfg.readers:
         return reading
-    most = max(reading.chunks_per_step(chunk_len), reader.batch_pairs * 2**reader.doublings)
-    return replace(reading, batch_chunks=most)
+    all_of_them = -(-reading.max_chunks // reading.num_steps)
+    return replace(reading, batch_chunks=max(reading.chunks_per_step(chunk_len), all_of_them))
 
 
 def views_of(encoder: FrozenEncoder, cfg: ProbeConfig, chunk_len: int) -> list[View]:
