@@ -47,7 +47,7 @@ class Invert(ReadsText):
     """A causal language model of the texts' language: a folder, hub name or .gguf file."""
     reader_steps: int = 0
     """Let the language model first learn, in so many steps of 16 pairs, to read embeddings of texts of --chunk-len
-    tokens (160: five minutes on a core for 16 tokens; kept): what it proposes then goes with the vector."""
+    tokens (160: ten minutes on a core for 16 tokens; kept): what it proposes then goes with the vector."""
     endpoint_model: str = ""
     """The name of the endpoint's model."""
     seed: int = 0

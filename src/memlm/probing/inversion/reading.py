@@ -59,7 +59,7 @@ class ReadingLanguage(Language):
         reader = probe.language_reader(spec, pretrained)
         course = reader.course
         trained = cls(course.reader(reader.number), course.prepare, model, encoder.tokenizer)
-        trained.num_pairs = course.round(reader.number).num_pairs
+        trained.num_pairs = len(course.train.tokens)
         return trained
 
     def __init__(self, reader: LanguageReader, prepare: Prepare, name: str, vocabulary: Tokenizer) -> None:
