@@ -1,5 +1,6 @@
 """Inversion by search: its parts, with tiny models; and of MiniLM, which takes minutes."""
 
+import copy
 import importlib.util
 import json
 import random
@@ -21,6 +22,7 @@ from memlm.config import MemoryShape, PretrainedReader
 from memlm.models.language_reader import LanguageReader
 from memlm.probing.encoders import load_encoder
 from memlm.probing.inversion import readout
+from memlm.probing.inversion.beams import Beam
 from memlm.probing.inversion.embedder import LocalEmbedder
 from memlm.probing.inversion.endpoint import EndpointEmbedder
 from memlm.probing.inversion.invert import Inverter, pieces_of
@@ -89,6 +91,38 @@ def test_the_language_model_says_what_may_stand_in_a_place(base: Path) -> None:
     assert reading.nats == pytest.approx(-rows[range(3), ids].sum().item(), abs=1e-2)
     both = language.read(["abc", "a"])
     assert both[0].nats == pytest.approx(reading.nats, abs=0.15)
+
+
+class _Told(Language):
+    """A language model that is told a text by its embedding."""
+
+    embedding: torch.Tensor
+    text: tuple[int, ...] = ()
+
+    def of(self, target: torch.Tensor) -> "_Told":
+        told = copy.copy(self)
+        told.text = tuple(self.tokenizer.encode("a dog").tolist()) if torch.equal(target, self.embedding) else ()
+        return told
+
+    def following(self, tokens: torch.Tensor, past: Any = None) -> tuple[torch.Tensor, Any]:
+        scores, now = super().following(tokens, past)
+        begin = now.get_seq_length() - tokens.shape[1]
+        for place, token in enumerate(self.text[begin : begin + tokens.shape[1]]):
+            scores[:, place] = -500.0
+            scores[:, place, token] = 0.0
+        return scores, now
+
+
+def test_a_language_model_that_reads_embeddings_needs_no_other_words(base: Path) -> None:
+    embedder = LocalEmbedder(load_encoder(base))
+    language = _Told(str(base), embedder.tokenizer)
+    text = embedder.tokens("a dog")
+    (target,) = embedder.embed([text])
+    language.embedding = target
+    beam = Beam(embedder=embedder, language=language, words=torch.zeros(embedder.tokenizer.vocab_size), budget=200)
+    assert text in beam.texts(target, len(text))
+    assert text not in beam.texts(-target, len(text))
+    assert language.of(target).read(["a dog"])[0].nats == pytest.approx(0, abs=1e-3)
 
 
 def test_a_text_comes_back_within_the_budget(base: Path, tmp_path: Path) -> None:
