@@ -115,7 +115,7 @@ class _Told(Language):
 
 def test_a_language_model_that_reads_embeddings_needs_no_other_words(base: Path) -> None:
     embedder = LocalEmbedder(load_encoder(base))
-    language = _Told(str(base), embedder.tokenizer)
+    language = _Told.load(str(base), embedder.tokenizer)
     text = embedder.tokens("a dog")
     (target,) = embedder.embed([text])
     language.embedding = target
