@@ -1,6 +1,6 @@
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,6 +73,13 @@ def pretrain(folder: Path) -> None:
         optimizer.step()
         optimizer.zero_grad()
     hf.save_pretrained(folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_guesses() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(language_course, "_GUESSING_STEPS", 200)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -34,8 +34,8 @@ from memlm.training.objectives import Objective
 _WORDS = Objective("words", lambda words, batch: words(batch))
 _WORDS_PAIRS, _WORDS_EPOCHS, _WORDS_RATE = 256, 4, 3e-3
 _WARMUP_STEPS, _CHECKPOINT_STEPS = 30, 50
-_GUESSING_STEPS = 4
-"""Of a smaller reader, for each of the language model's."""
+_GUESSING_STEPS = 1000
+"""Of a smaller reader: a minute or two."""
 _LONGEST = 0.99
 """A text is written as long as this share of the training texts are, in the language model's tokens."""
 
@@ -155,7 +155,7 @@ class Course:
         guesses.learn(
             train,
             self.embeddings.train,
-            _GUESSING_STEPS * self.num_steps,
+            _GUESSING_STEPS,
             self.seed,
             self.folder / "guess.safetensors",
             title=f"{self.title}, a first guess",
