@@ -78,7 +78,7 @@ def pretrain(folder: Path) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def few_guesses() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(language_course, "_GUESSING_STEPS", 200)
+        patch.setattr(language_course, "_GUESSING_STEPS", 100)
         yield
 
 
