@@ -30,12 +30,14 @@ from memlm.config import (
     Weights,
 )
 from memlm.models.batch import Batch
+from memlm.models.causal_decoder import RecurrentCausalDecoder
 from memlm.models.generation import generate
 from memlm.models.language_model import LanguageModel
 from memlm.models.load_pretrained import load_causal
 from memlm.models.memory_model import MemoryModel
 from memlm.models.pretrained import max_positions, plain_head, reads_embeddings
 from memlm.models.srm import SrmConfig, SrmForCausalLM
+from memlm.nn.insertion import Context
 from memlm.training.footprint import flops_per_token, work
 from memlm.training.objectives import combined
 from tiny import randomized
@@ -185,6 +187,12 @@ def test_rows_of_a_state_are_chosen_repeated_and_forgotten() -> None:
         torch.testing.assert_close(model(following, past_key_values=cache).logits, expected.logits[:, -1:], **CLOSE)
         cache.reset()
         torch.testing.assert_close(model(tokens, past_key_values=cache).logits, model(tokens).logits)
+        one = model(tokens[:1]).past_key_values
+        for _ in range(2):
+            rows = model(following, past_key_values=one.fork()).logits
+            expected = model(torch.cat([tokens[:1].expand(4, -1), following], 1)).logits[:, -1:]
+            torch.testing.assert_close(rows, expected, **CLOSE)
+        assert one.states[0].sums.shape[0] == 1, "a fork leaves it as it is"
     with pytest.raises(ValueError, match="keep a copy of the one before"):
         cache.crop(-1)
 
@@ -305,6 +313,60 @@ def test_memory_models_write_what_whole_passes_would(insertion: Insertion, point
     reads, tokens = memory_model(insertion, pointer_span), windows(8, 1)[0].flatten()[:num_tokens]
     written = generate(reads, tokens, max_new_tokens=LENGTH + 4, do_sample=False)
     assert written.tolist() == written_in_whole_passes(reads, tokens, LENGTH + 4)
+
+
+@every_mixer
+def test_a_state_stands_for_all_that_it_was_made_of(mixer: RecurrentMixer) -> None:
+    cfg = RecurrentDecoder(window=WINDOW, stack=replace(STACK, mixer=mixer))
+    decoder = randomized(RecurrentCausalDecoder(cfg, VOCAB)).double().eval()
+    prefix, text = torch.randn(2, WINDOW, STACK.dim, dtype=torch.float64).split([WINDOW - 5, 5], dim=1)
+    there, state = torch.ones(prefix.shape[:2], dtype=torch.bool), None
+    with torch.no_grad():
+        for end in range(1, WINDOW - 5, 3):
+            state = decoder.remember(prefix[:, 0 if state is None else end - 3 : end], state)
+            assert state.nbytes == 2 * STACK.num_layers * STACK.dim * 8, "of one size"
+            anew = decoder.states(text, Context(prefix[:, :end], there[:, :end]))
+            following = Context(prefix[:, :0], there[:, :0], state=state)
+            for _ in range(2):
+                torch.testing.assert_close(decoder.states(text, following), anew, rtol=0, atol=1e-10)
+
+
+@every_insertion
+@pytest.mark.parametrize("pointer_span", [0, 2])
+@pytest.mark.parametrize("num_tokens", [LENGTH, 1], ids=["", "the latest chunk is short"])
+def test_memories_that_were_read_are_not_read_again(insertion: Insertion, pointer_span: int, num_tokens: int) -> None:
+    reads, (tokens, mask) = memory_model(insertion, pointer_span), windows(3, 1)
+    beams = {"max_new_tokens": 3, "num_beams": 3, "num_return_sequences": 2, "do_sample": False}
+    with torch.no_grad():
+        memory, state = reads.encode(tokens, mask), None
+        for seen in range(1, 4):
+            now, present = memory[:, :seen], torch.ones(1, seen, dtype=torch.bool)
+            lengths = torch.tensor([[LENGTH] * (seen - 1) + [num_tokens]])
+            past, state = reads.past_tokens(now, lengths), reads.remember(now[:, -1:], state)
+            anew = reads.read(tokens[:, seen, :-1], now, present, past)
+            inputs, context = reads.read(tokens[:, seen, :-1], now, present, past, state)
+            after = (inputs, context.without_padding())
+            assert after[1].prefix.shape[1] == min(num_tokens, 3) - 1, "the end of the latest chunk alone"
+            with reads.pointing(past, present):
+                logits, again = (reads.decoder.logits(reads.decoder.states(*each)) for each in (anew, after))
+                torch.testing.assert_close(again, logits, **CLOSE)
+                assert torch.equal(reads.decoder.generate(*after, **beams), reads.decoder.generate(*anew, **beams))
+
+
+def test_the_next_chunk_costs_its_memory_and_its_text_whatever_came_before() -> None:
+    decoder = RecurrentDecoder(window=2 * 64 + 2 + LENGTH, stack=replace(STACK, dim=32))
+    reads = randomized(MemoryModel(configuration(decoder=decoder, max_memories=64))).eval()
+    memories = torch.randn(62, 1, 24), torch.full((62,), LENGTH)
+    calls: list[list[int]] = []
+    step = reads.decoder.hf.model.stack.step
+    reads.decoder.hf.model.stack.step = lambda hidden, state: calls[-1].append(hidden.shape[1]) or step(hidden, state)
+    for number in (1, 62):
+        calls.append([])
+        earlier = tuple(part[:number] for part in memories)
+        generate(reads, torch.zeros(0, dtype=torch.long), earlier, max_new_tokens=2 * LENGTH + 1, do_sample=False)
+    few, many = calls
+    assert (few[:2], many[:2]) == ([2 + LENGTH, 2], [2 + LENGTH, 124]), "memories are regenerated, and read once"
+    assert few[2:] == many[2:], "then each chunk as if it were the first"
 
 
 def test_a_decoder_is_chosen_by_its_configuration() -> None:

@@ -89,6 +89,11 @@ class CausalDecoder(nn.Module):
         ).attentions
         return weights
 
+    def remember(self, prefix: Hidden, state: Any = None) -> Any:
+        """What the decoder keeps of a soft prompt that comes after `state`, of one size for any length, for a
+        context's `state`; None of a decoder that reads its whole past for each text."""
+        return None
+
     def logits(self, states: Hidden) -> Float[Tensor, "row token vocab"]:
         """Logits of the token after each state."""
         return self.head(states)
@@ -110,6 +115,8 @@ class CausalDecoder(nn.Module):
             )
         embedded = to_compute_dtype(torch.cat([context.prefix.to(inputs.dtype), inputs], dim=1))
         given = {"inputs_embeds": embedded, "attention_mask": there, **context.cross_attention}
+        if context.state is not None:
+            given["past_key_values"] = context.state.fork()
         if context.ids is not None and context.next_id is not None:
             following = context.next_id[:, None] + torch.arange(inputs.shape[1], device=inputs.device)
             given["position_ids"] = torch.cat([context.ids, following], dim=1)
@@ -149,6 +156,13 @@ class RecurrentCausalDecoder(CausalDecoder):
         assert cross_attention_len is None, "a recurrent decoder does not attend"
         super().__init__(SrmForCausalLM(SrmConfig(vocab_size, cfg.window, asdict(cfg.stack))))
         self.max_positions = cfg.window
+
+    def remember(self, prefix: Hidden, state: Any = None) -> Any:
+        """The states of all layers (`memlm.models.srm.StateCache`); the ones before stay as they are."""
+        from memlm.models.srm import StateCache
+
+        cache = StateCache() if state is None else state.fork()
+        return self.hf.base_model(inputs_embeds=to_compute_dtype(prefix), past_key_values=cache).past_key_values
 
 
 class PretrainedCausalDecoder(CausalDecoder):

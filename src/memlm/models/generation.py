@@ -34,9 +34,10 @@ def generate(
         raise ValueError(f"max_new_tokens must be positive, not {max_new_tokens}")
     device, chunk_len = model.start.device, model.config.shape.chunk_len
     whole = len(tokens) // chunk_len * chunk_len
-    past = _Past.of_tokens(model, tokens[:whole].to(device))
+    past = _Past.of_tokens(model, tokens[:0].to(device))
     if earlier is not None:
-        past = _Past.of_memories(model, *earlier).followed_by(past, model.config.max_memories)
+        past = past.followed_by(model, _Past.of_memories(model, *earlier))
+    past = past.followed_by(model, _Past.of_tokens(model, tokens[:whole].to(device)))
     current, written = tokens[whole:].to(device), tokens[:0].to(device)
     while len(written) < max_new_tokens:
         room = min(chunk_len - len(current), max_new_tokens - len(written))
@@ -45,7 +46,7 @@ def generate(
         if len(new) < room or _is_end(model, new[-1:], options):
             break
         if len(current) == chunk_len:
-            past = past.followed_by(_Past.of_tokens(model, current), model.config.max_memories)
+            past = past.followed_by(model, _Past.of_tokens(model, current))
             current = current[:0]
     if streamer:
         streamer.end()
@@ -57,6 +58,8 @@ class _Past(NamedTuple):
 
     memory: Memories
     tokens: PastTokens
+    state: Any = None
+    """What a recurrent decoder keeps of them, so that it reads each memory once."""
 
     @classmethod
     def of_tokens(cls, model: MemoryModel, tokens: Tensor) -> "_Past":
@@ -76,11 +79,16 @@ class _Past(NamedTuple):
         memory = vectors[None, read].to(model.start)
         return cls(memory, model.past_tokens(memory, num_tokens[None, read].to(memory.device)))
 
-    def followed_by(self, later: "_Past", most: int) -> "_Past":
-        """These and later chunks, at most so many."""
-        memory = torch.cat([self.memory, later.memory], dim=1)[:, -most:]
+    def followed_by(self, model: MemoryModel, later: "_Past") -> "_Past":
+        """These and later chunks, at most as many as the model reads."""
+        most = model.config.max_memories
+        both = torch.cat([self.memory, later.memory], dim=1)
+        memory = both[:, -most:]
+        # The first one cannot be taken out of a sum, and all others move to its position: they are read again.
+        fits = both.shape[1] <= most
+        state = model.remember(later.memory, self.state) if fits else model.remember(memory)
         parts = zip(self.tokens, later.tokens, strict=True)
-        return _Past(memory, PastTokens(*(torch.cat(both, dim=1)[:, -most:] for both in parts)))
+        return _Past(memory, PastTokens(*(torch.cat(part, dim=1)[:, -most:] for part in parts)), state)
 
 
 def _within_chunk(
@@ -88,7 +96,8 @@ def _within_chunk(
 ) -> Tensor:
     """At most `room` new tokens of the current chunk."""
     present = torch.ones(past.memory.shape[:2], dtype=torch.bool, device=past.memory.device)
-    inputs, context = model.read(current[None], past.memory, present, past.tokens)
+    inputs, context = model.read(current[None], past.memory, present, past.tokens, past.state)
+    context = context if past.state is None else context.without_padding()
     with model.pointing(past.tokens, present):
         return model.decoder.generate(inputs, context, max_new_tokens=room, streamer=streamer, **options)[0]
 

@@ -129,11 +129,28 @@ class MemoryModel(nn.Module):
         with self.pointing(past, present):
             return self.decoder.logits(self.decoder.states(inputs, context))
 
+    def remember(self, memory: Memories, state: Any = None) -> Any:
+        """What the decoder keeps of memories that come after those in `state` (`CausalDecoder.remember`)."""
+        if not memory.shape[1]:
+            return state
+        context = self.insertion(memory, memory.new_ones(memory.shape[:2], dtype=torch.bool))
+        return self.decoder.remember(self.decoder.as_inputs(context.prefix), state)
+
     def read(
-        self, tokens: Int[Tensor, "row token"], memory: Memories, present: Present, past: PastTokens
+        self,
+        tokens: Int[Tensor, "row token"],
+        memory: Memories,
+        present: Present,
+        past: PastTokens,
+        state: Any = None,
     ) -> tuple[Hidden, Context]:
-        """The decoder's inputs for the tokens of a chunk, of which there is one more, and their context."""
-        context = self.insertion(memory, present).map_prefix(self.decoder.as_inputs)
+        """The decoder's inputs for the tokens of a chunk, of which there is one more, and their context.
+
+        `state`, if there is one, is what the decoder keeps of all memories, and stands for them.
+        """
+        unread = slice(0, None if state is None else 0)
+        context = self.insertion(memory[:, unread], present[:, unread]).map_prefix(self.decoder.as_inputs)
+        context = context._replace(state=state)
         start: Tensor = repeat(self.start, "d -> r 1 d", r=len(tokens))
         if memory.shape[1]:
             # The first input takes the position of the last token before the chunk.

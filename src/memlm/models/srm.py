@@ -45,7 +45,7 @@ class StateCache(Cache):  # type: ignore[misc]
         super().__init__(layers=[])
         self.states: list[State] = []
         self.num_read = 0
-        """Columns of input so far, padding included."""
+        """Columns of input so far, or since the fork, padding included."""
 
     @property
     def nbytes(self) -> int:
@@ -67,6 +67,12 @@ class StateCache(Cache):  # type: ignore[misc]
     def batch_repeat_interleave(self, repeats: int) -> None:
         """So many of each row."""
         self._map_rows(lambda rows: rows.repeat_interleave(repeats, dim=0))
+
+    def fork(self) -> "StateCache":
+        """The same states, for a text of its own after them; this cache stays as it is."""
+        other = StateCache()
+        other.states = list(self.states)
+        return other
 
     def reset(self) -> None:
         """Begin anew."""
@@ -145,7 +151,7 @@ class SrmModel(SrmPreTrainedModel):
             order = there.long().argsort(dim=1, stable=True)[..., None]
             hidden = hidden.take_along_dim(order, dim=1)
             states = after_padding(states, there, exact=keeps or hidden.shape[1] > self.config.window)
-        begins = not cache.states
+        begins = cache.num_read == 0
         hidden, states = self.stack.step(hidden, states)
         if keeps:
             if begins and not bool(hidden.isfinite().all()):
@@ -161,6 +167,8 @@ class SrmModel(SrmPreTrainedModel):
             raise ValueError(f"past_key_values must be a StateCache, not {type(cache).__name__}")
         if not cache.states:
             return fresh
+        if len(cache.states[0].sums) == 1:
+            cache.batch_repeat_interleave(batch)
         found, wanted = ([tuple(state.sums.shape) for state in each] for each in (cache.states, fresh))
         if found != wanted:
             raise ValueError(

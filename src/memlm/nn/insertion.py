@@ -28,6 +28,8 @@ class Context(NamedTuple):
     """Position ids of the soft prompt, where they are not consecutive."""
     next_id: Int[Tensor, " row"] | None = None
     """Then also that of the text's first position."""
+    state: Any = None
+    """What the decoder keeps of positions before the soft prompt (`CausalDecoder.remember`)."""
 
     @property
     def cross_attention(self) -> dict[str, Tensor]:
@@ -46,6 +48,11 @@ class Context(NamedTuple):
         return self._replace(
             prefix=prefix, prefix_mask=torch.cat([self.prefix_mask, mask.expand(more.shape[:2])], dim=1)
         )
+
+    def without_padding(self) -> "Context":
+        """This context of one row without its masked positions."""
+        there = self.prefix_mask[0]
+        return self._replace(prefix=self.prefix[:, there], prefix_mask=self.prefix_mask[:, there])
 
     def preceded_by(self, more: Hidden) -> "Context":
         """This context with more positions at the beginning of the soft prompt."""

@@ -9,20 +9,19 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from memlm.cli.command import Answer
 from memlm.config import RecurrentMixer, StackConfig
 from memlm.config.base import require
 from memlm.runtime.progress import track
-from memlm_evidence.benchmarks.measuring import Benchmark, made_here, side_by_side
+from memlm_evidence.benchmarks.generation_memories import HEAD_DIM, VOCAB_SIZE, mlp_width, next_chunk
+from memlm_evidence.benchmarks.measuring import Benchmark, made_here, num_bytes, num_parameters, side_by_side
 
 ROUNDS = 3
 STEPS = 8
 ROOM = STEPS * (ROUNDS + 1)
 """Tokens that are written after a text, the round that warms up included."""
-VOCAB_SIZE = 1024
-HEAD_DIM = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +37,18 @@ class Generation(Benchmark):
     """Lengths of the text, in tokens."""
     batch: tuple[int, ...] = (1, 16, 64)
     """Rows that are written at once, each after a copy of the text."""
+    chunks: tuple[int, ...] = (1, 4, 16, 64)
+    """Chunks before the one that a memory model reads."""
     dim: int = 256
     num_layers: int = 4
 
     def run(self) -> Answer:
         """Each row: `tokens_per_second` of the next 24 tokens after so many `tokens` in each of `batch` rows, greedily,
-        and `state_bytes`, with their ratios (attention's bytes over ours); `prefill`, the same of reading one text.
+        and `state_bytes`, with their ratios (attention's bytes over ours); `prefill`, the same of reading one text;
+        `memories`, what a memory model's decoder takes for a memory and a text of 128 tokens after so many `chunks`:
+        from a state, all anew, and with attention, whose keys and values are kept, or anew.
         """
-        for name in ("tokens", "batch"):
+        for name in ("tokens", "batch", "chunks"):
             require(bool(getattr(self, name)) and min(getattr(self, name)) > 0, f"--{name} takes positive numbers")
         with one_thread(), torch.inference_mode():
             recurrent = recurrent_model(self.dim, self.num_layers, max(self.tokens) + ROOM)
@@ -62,6 +65,7 @@ class Generation(Benchmark):
             return {
                 "rows": rows,
                 "prefill": prefill,
+                "memories": next_chunk(self.chunks, self.dim, self.num_layers),
                 "parameters": {name: num_parameters(model) for name, model in models.items()},
                 "dim": self.dim,
                 "num_layers": self.num_layers,
@@ -95,9 +99,8 @@ def attention_model(like: Any, dim: int, num_layers: int) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     heads = max(1, dim // HEAD_DIM)
-    per_layer = (num_parameters(like) - 2 * VOCAB_SIZE * dim) / num_layers
-    inner = max(1, round((per_layer - 4 * dim * dim) / (3 * dim)))
-    sizes = {"hidden_size": dim, "intermediate_size": inner, "num_hidden_layers": num_layers}
+    sizes = {"hidden_size": dim, "num_hidden_layers": num_layers}
+    sizes["intermediate_size"] = mlp_width(like, dim, num_layers)
     sizes |= {"num_attention_heads": heads, "num_key_value_heads": heads, "vocab_size": VOCAB_SIZE}
     return LlamaForCausalLM(LlamaConfig(**sizes, max_position_embeddings=like.config.window)).eval()
 
@@ -159,16 +162,6 @@ def in_place(cache: Any, model: Any, batch: int) -> Any:
         rows = (part.expand(batch, -1, -1, -1) for part in (layer.keys, layer.values))
         fixed.update(*rows, index, {"cache_position": torch.arange(tokens)})
     return fixed
-
-
-def num_bytes(cache: Any) -> int:
-    """The size of keys and values."""
-    return sum(part.nbytes for layer in cache.layers for part in (layer.keys, layer.values))
-
-
-def num_parameters(model: nn.Module) -> int:
-    """Numbers that are trained."""
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 @contextmanager

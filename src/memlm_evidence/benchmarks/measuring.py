@@ -52,6 +52,16 @@ def random_batch(num_tokens: int, shape: tuple[int, ...], vocab_size: int, *, se
     return Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
 
 
+def num_parameters(model: nn.Module) -> int:
+    """Numbers that are trained."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def num_bytes(cache: Any) -> int:
+    """The size of keys and values."""
+    return sum(part.nbytes for layer in cache.layers for part in (layer.keys, layer.values))
+
+
 def seconds_of(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
     """The seconds that some work takes, on a GPU too."""
     started = clock()
