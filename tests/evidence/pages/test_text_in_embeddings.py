@@ -1,0 +1,31 @@
+"""The page says what the records say."""
+
+import re
+import runpy
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from types import SimpleNamespace
+
+DOCS = Path(__file__).parents[3] / "docs"
+SCRIPT = SimpleNamespace(**runpy.run_path(str(DOCS / "curves.py")))
+AGAIN = "run `python docs/curves.py`"
+
+
+def test_the_tables_are_what_the_records_give() -> None:
+    page = (DOCS / "text-in-embeddings.md").read_text(encoding="utf-8")
+    assert page == SCRIPT.with_tables(page, SCRIPT.tables(DOCS / "results")), AGAIN
+    assert page.count("| minilm |") == len(
+        [
+            row
+            for row in [*SCRIPT.read_rows(DOCS / "results"), *SCRIPT.searches(DOCS / "results")]
+            if row.encoder == "minilm"
+        ]
+    )
+
+
+def test_the_picture_is_what_the_records_give() -> None:
+    drawn = (DOCS / "curves.svg").read_text(encoding="utf-8")
+    assert drawn == SCRIPT.picture(DOCS / "results"), AGAIN
+    shown = {"".join(part.itertext()).strip() for part in ET.fromstring(drawn).iter("{http://www.w3.org/2000/svg}text")}
+    assert {"16", "tokens in a text"} <= shown
+    assert set(re.findall(r"var\\(--series-(\\d)\\)", drawn)) <= set("123456")
