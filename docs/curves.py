@@ -11,11 +11,7 @@ from memlm_evidence.pages.figures import Line, line_figure
 
 DOCS = Path(__file__).parent
 LENGTHS = (4, 8, 16, 32, 64, 128)
-READ = {
-    "minilm": "MiniLM, read by SmolLM2",
-    "smollm2": "SmolLM2’s last state, read by SmolLM2",
-    "english": "english’s memories, read by SmolLM2",
-}
+READ = {"minilm": "MiniLM, read by SmolLM2", "smollm2": "SmolLM2’s last state, read by SmolLM2"}
 SMALL = {
     ("probe-minilm-curve", "sentence"): "MiniLM, small reader",
     ("probe-smollm2-curve", "last"): "SmolLM2’s last state, small reader",
