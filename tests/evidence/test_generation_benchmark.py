@@ -12,7 +12,7 @@ from tiny import randomized
 DIM, LAYERS = 16, 2
 
 
-def test_rows_say_how_fast_both_write_and_what_they_keep() -> None:
+def test_rows_say_how_fast_both_write_and_what_they_keep(capsys: pytest.CaptureFixture[str]) -> None:
     threads = torch.get_num_threads()
     answer = Generation(tokens=(8, 32), batch=(1, 3), chunks=(1, 5), dim=DIM, num_layers=LAYERS).run()
     assert [(row["tokens"], row["batch"]) for row in answer["rows"]] == [(8, 1), (8, 3), (32, 1), (32, 3)]
@@ -38,6 +38,9 @@ def test_rows_say_how_fast_both_write_and_what_they_keep() -> None:
     assert abs(ours - attentions) < 3 * DIM * LAYERS
     assert answer["num_threads"] == 1
     assert torch.get_num_threads() == threads
+    shown = capsys.readouterr().out
+    assert "{" not in shown
+    assert all(words in shown for words in ("Writing after a text", "Reading one text", "next chunk")), shown
 
 
 def test_every_way_writes_what_the_whole_text_is_followed_by() -> None:
@@ -84,5 +87,9 @@ def test_all_ways_to_the_next_chunk_read_the_same() -> None:
 def test_what_cannot_be_measured_is_refused() -> None:
     with pytest.raises(ValueError, match="--batch takes positive numbers"):
         Generation(batch=(0,)).run()
-    with pytest.raises(ValueError, match="dim 12 is not a multiple"):
+    with pytest.raises(ValueError, match="--dim must be a multiple of 8, not 12"):
         Generation(dim=12).run()
+    with pytest.raises(ValueError, match="--dim must be a multiple of 24, not 200"):
+        Generation(dim=200).run()
+    with pytest.raises(ValueError, match="--num-layers must be positive, not 0"):
+        Generation(num_layers=0).run()

@@ -22,6 +22,7 @@ from memlm.data.tokenizer import Tokenizer
 from memlm.models.language_model import LanguageModel
 from memlm.text.checkpoint_folder import FORMATS, config_class
 from memlm.text.language_model import TextLanguageModel, causal_nats
+from memlm.text.memory_model import TextMemoryModel
 from tiny import randomized
 
 VOCAB, LENGTH, DIM, LAYERS = 300, 10, 16, 2
@@ -173,6 +174,13 @@ def test_a_folder_of_the_other_kind_is_refused_with_the_reason(
     text_model.save_pretrained(tmp_path / "model")
     with pytest.raises(ValueError, match="'memlm language model', not 'memlm autoencoder'; open it with `memlm probe"):
         TextAutoencoder.from_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"to write with a recurrent one, memlm\.models\.srm\.SrmForCausalLM\.of"):
+        TextMemoryModel.from_pretrained(tmp_path / "model")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text('{"model_type": "structured_recurrent"}', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"holds a structured_recurrent of transformers', which AutoModelForCausalLM"):
+        TextMemoryModel.from_pretrained(other)
     with pytest.raises(
         ValueError, match=r"holds 'memlm autoencoder', not 'memlm language model'; open it with memlm\.load"
     ):

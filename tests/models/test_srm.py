@@ -1,5 +1,6 @@
 """Structured recurrent language models under transformers' `generate`, and as a memory model's decoder."""
 
+import copy
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
@@ -36,7 +37,7 @@ from memlm.models.language_model import LanguageModel
 from memlm.models.load_pretrained import load_causal
 from memlm.models.memory_model import MemoryModel
 from memlm.models.pretrained import max_positions, plain_head, reads_embeddings
-from memlm.models.srm import SrmConfig, SrmForCausalLM
+from memlm.models.srm import SrmConfig, SrmForCausalLM, StateCache
 from memlm.nn.insertion import Context
 from memlm.training.footprint import flops_per_token, work
 from memlm.training.objectives import combined
@@ -207,11 +208,47 @@ def test_padding_that_all_rows_share_takes_no_room() -> None:
             torch.testing.assert_close(found, model(tokens).logits, **CLOSE)
 
 
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_what_would_go_past_the_window_is_refused_before_it_is_written(use_cache: bool) -> None:
+    model, (tokens, _) = language_model(), texts([9, 9])
+    mask, most = (torch.arange(9) >= 3).long().expand(2, -1), WINDOW - 6 + 1
+    options = {"attention_mask": mask, "use_cache": use_cache}
+    assert greedy(model, tokens, most, **options).shape[1] == most, "the last token is not read"
+    reads, model.model.forward = model.model.forward, None
+    with pytest.raises(ValueError, match=rf"=20 after 6 tokens .* window of {WINDOW} .* be {most} at most.*chunk_len"):
+        greedy(model, tokens, most + 1, **options)
+    with pytest.raises(ValueError, match=rf"max_length=40 goes past .* be {WINDOW + 4} at most"):
+        model.generate(tokens, max_length=40, **options)
+    model.model.forward = reads
+    kept = model(tokens, attention_mask=mask).past_key_values
+    with pytest.raises(ValueError, match=rf"after 7 tokens .* be {most - 1} at most"):
+        greedy(model, tokens[:, :1], most, past_key_values=kept.fork())
+    assert greedy(model, tokens[:, :1], most - 1, past_key_values=kept.fork()).shape[1] == most - 1
+
+
+def test_a_copy_of_a_state_is_gone_on_from_as_often_as_one_likes() -> None:
+    model, (tokens, mask) = language_model(), texts([6, 3])
+    with torch.no_grad():
+        kept = model(tokens, attention_mask=mask).past_key_values
+        for again in (copy.deepcopy, StateCache.fork, StateCache.fork, copy.deepcopy):
+            read = model(tokens[:, :2], past_key_values=again(kept)).logits
+            whole = model(torch.cat([tokens, tokens[:, :2]], 1), attention_mask=torch.cat([mask, mask[:, -2:]], 1))
+            torch.testing.assert_close(read, whole.logits[:, -2:], **CLOSE)
+    assert kept.get_seq_length() == 6
+
+
 def test_what_cannot_be_right_is_refused() -> None:
     model, (tokens, mask) = language_model(), texts([6, 3])
     cache = model(tokens, attention_mask=mask).past_key_values
-    with pytest.raises(ValueError, match=f"for the {WINDOW} positions .* position {WINDOW + 1}"):
-        greedy(model, tokens, WINDOW - 4)
+    with pytest.raises(ValueError, match=f"for the {WINDOW} positions .* position {WINDOW + 1}: .*chunk_len, or"):
+        model(tokens[:, :1].expand(-1, WINDOW + 1))
+    for asked in ({"output_hidden_states": True}, {"output_attentions": True}):
+        with pytest.raises(ValueError, match="has last_hidden_state alone"):
+            model(tokens, **asked)
+    with pytest.raises(ValueError, match="prefill_chunk_size must be positive, not 0"):
+        greedy(model, tokens, 1, prefill_chunk_size=0)
+    with pytest.raises(ValueError, match="pad on the left"):
+        greedy(model, tokens, 1, attention_mask=mask.flip(1))
     with pytest.raises(ValueError, match="a state belongs to the model and the rows"):
         model(tokens[:1], past_key_values=cache)
     with pytest.raises(ValueError, match=r"shape \(2, 4, 4\) in 2 layers, .* \(2, 2, 8\) in 2"):

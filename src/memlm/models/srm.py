@@ -15,10 +15,11 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from memlm.config import RecurrentMixer, StackConfig
+from memlm.config.base import require
 from memlm.models.language_model import LanguageModel
 from memlm.nn.linear import linear
 from memlm.nn.mixers import Hidden
-from memlm.nn.recurrent import State
+from memlm.nn.recurrent import PAST_THE_WINDOW, State
 from memlm.nn.stack import Stack
 
 
@@ -39,7 +40,10 @@ class SrmConfig(PretrainedConfig):  # type: ignore[misc]
 
 
 class StateCache(Cache):  # type: ignore[misc]
-    """The states of all layers, where transformers has a cache of keys and values; of one size for any text."""
+    """The states of all layers, where transformers has a cache of keys and values; of one size for any text.
+
+    As transformers' caches, it is changed by a model that reads on: to go on twice, `fork` it, or `copy.deepcopy` it.
+    """
 
     def __init__(self) -> None:
         super().__init__(layers=[])
@@ -131,14 +135,21 @@ class SrmModel(SrmPreTrainedModel):
         past_key_values: StateCache | None = None,
         inputs_embeds: Hidden | None = None,
         use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
         **_: Any,
     ) -> BaseModelOutputWithPast:
         """The states of tokens or embeddings after those that `past_key_values` holds.
 
         Raises:
             ValueError: both or neither are given; they go past the window; the past is another model's or batch's, or
-                padding comes after it; or the result is no number, before anything is made of it.
+                padding comes after it; what is asked for is not there; or the result is no number, before anything is
+                made of it.
         """
+        if output_hidden_states or output_attentions:
+            raise ValueError(
+                "output_hidden_states and output_attentions: a recurrent model has last_hidden_state alone"
+            )
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
         hidden = self.embed(input_ids) if inputs_embeds is None else inputs_embeds
@@ -225,9 +236,34 @@ class SrmForCausalLM(SrmPreTrainedModel, GenerationMixin):  # type: ignore[misc]
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size)
         return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=output.past_key_values)
 
-    def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict[str, Any], *_: Any) -> None:
+    def _prepare_cache_for_generation(
+        self, generation_config: Any, model_kwargs: dict[str, Any], generation_mode: Any, batch: int, num_columns: int
+    ) -> None:
+        stretch, mask = generation_config.prefill_chunk_size, model_kwargs.get("attention_mask")
+        require(stretch is None or stretch > 0, f"prefill_chunk_size must be positive, not {stretch}")
+        if mask is not None and not bool(mask[:, -1].all()):
+            raise ValueError(
+                "a row of the attention_mask ends with padding, after which nothing is written: pad on the left"
+            )
+        self._require_room(generation_config, model_kwargs.get("past_key_values"), mask, num_columns)
         if generation_config.use_cache is not False:
             model_kwargs.setdefault("past_key_values", StateCache())
+
+    def _require_room(self, asked: Any, cache: Any, mask: Tensor | None, num_columns: int) -> None:
+        """Refuse what would be written past the window, before any of it is written."""
+        if isinstance(cache, StateCache) and cache.states:
+            end = cache.states[0].position + num_columns - cache.num_read
+        else:
+            end = num_columns - (0 if mask is None else int((mask == 0).sum(dim=1).min()))
+        if end <= self.config.window:
+            return
+        name = "max_length" if asked.max_new_tokens is None else "max_new_tokens"
+        number = getattr(asked, name)
+        prompt = "" if asked.max_new_tokens is None else f" after {end + 1 - number} tokens"
+        raise ValueError(
+            f"{name}={number}{prompt} goes past the window of {self.config.window} positions: it can be "
+            f"{max(0, number - end + self.config.window)} at most. For more, {PAST_THE_WINDOW}"
+        )
 
 
 def after_padding(states: list[State], there: Bool[Tensor, "row token"], *, exact: bool) -> list[State]:

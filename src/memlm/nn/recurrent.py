@@ -18,6 +18,11 @@ from memlm.nn.mixers import Hidden, Mask, Mixer
 
 Values = Float[Tensor, "batch token head part"]
 Sums = Float[Tensor, "batch head part"]
+PAST_THE_WINDOW = (
+    "train with a longer window (chunk_len, or a recurrent decoder's window), begin anew with the end of the text, or "
+    "let a memory model keep what came before"
+)
+"""The ways out."""
 
 
 class State(NamedTuple):
@@ -76,8 +81,7 @@ class RecurrentMixer(Mixer):
         if end > self.window:
             raise ValueError(
                 f"a recurrent mixer has weights for the {self.window} positions it was trained on, and none for "
-                f"position {end}: train with a longer window, begin anew with the end of the text, or let a memory "
-                "model keep what came before"
+                f"position {end}: {PAST_THE_WINDOW}"
             )
         values = rearrange(self.inward(hidden).to(state.sums.dtype), "b t (h p) -> b t h p", h=self.num_heads)
         if state.late is None:

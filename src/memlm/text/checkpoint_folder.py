@@ -31,7 +31,8 @@ FORMATS: dict[type[ModelConfig], str] = {
 """The `format` in provenance.json, for models of each configuration."""
 _OPENED_BY = {
     "memlm autoencoder": "memlm.load",
-    "memlm language model": "`memlm probe {folder}`, which measures it",
+    "memlm language model": "`memlm probe {folder}`, which measures it, or, to write with a recurrent one, "
+    "memlm.models.srm.SrmForCausalLM.of",
     "memlm memory model": "TextMemoryModel.from_pretrained, or `memlm generate {folder}`",
     "memlm memory reader": "memlm.load_reader, or `memlm generate {folder}`",
 }
@@ -202,6 +203,8 @@ def load(folder: Path, cls: type[ModelConfig]) -> tuple[ModelConfig, dict[str, T
     missing = [name for name in _FILES if not (folder / name).is_file()]
     if missing:
         way_out = f"; memlm adapt {folder} makes a reader of a language model" * (cls is MemoryReaderConfig)
+        if "config.json" not in missing and (kind := _read_json(folder / "config.json").get("model_type")):
+            way_out = f"; it holds a {kind} of transformers', which AutoModelForCausalLM or AutoModel opens{way_out}"
         raise ValueError(f"{folder} is not a memlm checkpoint: it has no {' and no '.join(missing)}{way_out}")
     provenance = _read_json(folder / "provenance.json")
     if provenance.get("format") != FORMATS[cls]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from memlm.config import RecurrentMixer, StackConfig
 from memlm.config.base import require
 from memlm.runtime.progress import track
 from memlm_evidence.benchmarks.generation_memories import HEAD_DIM, VOCAB_SIZE, mlp_width, next_chunk
+from memlm_evidence.benchmarks.generation_tables import print_generation
 from memlm_evidence.benchmarks.measuring import Benchmark, made_here, num_bytes, num_parameters, side_by_side
 
 ROUNDS = 3
@@ -40,7 +41,11 @@ class Generation(Benchmark):
     chunks: tuple[int, ...] = (1, 4, 16, 64)
     """Chunks before the one that a memory model reads."""
     dim: int = 256
+    """Width of the models: a multiple of 64, or a smaller one of 8."""
     num_layers: int = 4
+    """Blocks of each model."""
+
+    answer_is_output: ClassVar[bool] = False
 
     def run(self) -> Answer:
         """Each row: `tokens_per_second` of the next 24 tokens after so many `tokens` in each of `batch` rows, greedily,
@@ -50,6 +55,9 @@ class Generation(Benchmark):
         """
         for name in ("tokens", "batch", "chunks"):
             require(bool(getattr(self, name)) and min(getattr(self, name)) > 0, f"--{name} takes positive numbers")
+        require(self.num_layers > 0, f"--num-layers must be positive, not {self.num_layers}")
+        unit = RecurrentMixer().num_heads * max(1, self.dim // HEAD_DIM)  # attention's heads have an even width
+        require(self.dim > 0 and self.dim % unit == 0, f"--dim must be a multiple of {unit}, not {self.dim}")
         with one_thread(), torch.inference_mode():
             recurrent = recurrent_model(self.dim, self.num_layers, max(self.tokens) + ROOM)
             attention = attention_model(recurrent, self.dim, self.num_layers)
@@ -62,7 +70,7 @@ class Generation(Benchmark):
                         rows.append(writing(recurrent, attention, text, batch))
                         advance(tokens * batch)
             models = {"recurrent": recurrent, "attention": attention}
-            return {
+            answer = {
                 "rows": rows,
                 "prefill": prefill,
                 "memories": next_chunk(self.chunks, self.dim, self.num_layers),
@@ -71,6 +79,8 @@ class Generation(Benchmark):
                 "num_layers": self.num_layers,
                 **made_here(),
             }
+        print_generation(self.console(), answer)
+        return answer
 
 
 class Writer:
