@@ -179,7 +179,9 @@ def test_a_folder_of_the_other_kind_is_refused_with_the_reason(
     other = tmp_path / "other"
     other.mkdir()
     (other / "config.json").write_text('{"model_type": "structured_recurrent"}', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"holds a structured_recurrent of transformers', which AutoModelForCausalLM"):
+    with pytest.raises(
+        ValueError, match=r"holds a structured_recurrent model of transformers: open it with AutoModelForC"
+    ):
         TextMemoryModel.from_pretrained(other)
     with pytest.raises(
         ValueError, match=r"holds 'memlm autoencoder', not 'memlm language model'; open it with memlm\.load"

@@ -204,7 +204,9 @@ def load(folder: Path, cls: type[ModelConfig]) -> tuple[ModelConfig, dict[str, T
     if missing:
         way_out = f"; memlm adapt {folder} makes a reader of a language model" * (cls is MemoryReaderConfig)
         if "config.json" not in missing and (kind := _read_json(folder / "config.json").get("model_type")):
-            way_out = f"; it holds a {kind} of transformers', which AutoModelForCausalLM or AutoModel opens{way_out}"
+            way_out = (
+                f"; it holds a {kind} model of transformers: open it with AutoModelForCausalLM or AutoModel{way_out}"
+            )
         raise ValueError(f"{folder} is not a memlm checkpoint: it has no {' and no '.join(missing)}{way_out}")
     provenance = _read_json(folder / "provenance.json")
     if provenance.get("format") != FORMATS[cls]:
