@@ -149,7 +149,7 @@ def test_what_cannot_be_read_is_refused(
         assert outcome.code == 2
         assert message in outcome.err
     for model, encoder, message in (
-        (reader, finished_run / "model", "is a checkpoint of memlm's, not a language model itself"),
+        (reader, finished_run / "model", "is a memlm memory reader, not a causal language model"),
         (base, reader, "model is no autoencoder of memlm's: give"),
     ):
         outcome = memlm("adapt", model, "--encoder", encoder, "--text", corpus, "--out", notes.with_name("run"))

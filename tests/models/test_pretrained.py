@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from transformers import AutoModel, AutoModelForCausalLM
 from memlm.data.tokenizer import Tokenizer
 from memlm.models import load_pretrained as load_module
 from memlm.models import pretrained
-from memlm.models.load_pretrained import load_pretrained
+from memlm.models.load_pretrained import load_causal, load_pretrained, tokenizer_of
 from memlm.models.pretrained import PretrainedModel, SentenceModel
 from tiny import SENTENCE
 
@@ -264,6 +265,12 @@ def test_no_such_model(name: str, why: str) -> None:
     with pytest.raises(ValueError, match=f"there is no model '{name}'{why}") as caught:
         load_pretrained(name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("load", [load_causal, load_pretrained, tokenizer_of])
+def test_an_autoencoder_is_no_language_model(load: Callable[[str], object]) -> None:
+    with pytest.raises(ValueError, match="'english' is a memlm autoencoder, not a causal language model"):
+        load("english")
 
 
 def test_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:

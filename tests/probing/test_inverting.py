@@ -4,7 +4,9 @@ import copy
 import importlib.util
 import json
 import random
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -226,6 +228,42 @@ def test_what_is_no_embedding_of_this_encoder_is_refused(base: Path) -> None:
         library.invert(good, base, encodings=0)
 
 
+@pytest.mark.parametrize(
+    ("vectors", "words"),
+    [
+        (["a text", "another"], r"a list like this is no matrix of vectors; give .*convert_to_numpy=True"),
+        (None, "a NoneType like this"),
+        (np.array(["a"]), "a ndarray like this"),
+        (np.ones((2, 32), np.complex64), "vectors are complex; give a matrix"),
+        (torch.ones(0, 32), r"no vectors to invert: these are \[0, 32\]"),
+        ([], r"no vectors to invert: these are \[0\]"),
+        (1.0, "vectors of 32 dimensions"),
+    ],
+)
+def test_what_is_no_matrix_is_refused(base: Path, vectors: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        library.invert(vectors, base)
+
+
+def test_a_loaded_autoencoder_and_its_memories(trained: TextAutoencoder, tmp_path: Path, base: Path) -> None:
+    memory = trained.encode(["memory"])
+    (found,) = library.invert(memory, trained)
+    assert found.text == trained.regenerate(memory)[0]
+    with pytest.raises(ValueError, match="this memory was made by encoder other"):
+        library.invert(replace(memory, encoder="other"), trained)
+    assert Inverter.of(trained, str(base), black_box=True, cache=tmp_path).autoencoder is None
+    with pytest.raises(ValueError, match=r"a loaded autoencoder, or .* reads, not a Tensor"):
+        library.invert(memory, memory.vectors)
+
+
+def test_steps_of_a_reader_that_takes_no_part_are_refused(trained: TextAutoencoder, base: Path) -> None:
+    with pytest.raises(ValueError, match=r"simply decoded.*--black-box"):
+        Inverter.of(trained, reader_steps=5)
+    for encoder in (trained, base):
+        with pytest.raises(ValueError, match="reader_steps must not be negative, or 0 for none, not -1"):
+            Inverter.of(encoder, reader_steps=-1)
+
+
 def test_files_of_vectors(tmp_path: Path) -> None:
     matrix = np.arange(6, dtype=np.float32).reshape(2, 3)
     np.save(tmp_path / "a.npy", matrix)
@@ -239,9 +277,23 @@ def test_files_of_vectors(tmp_path: Path) -> None:
         read_vectors(tmp_path / "two.safetensors")
     np.save(tmp_path / "pickled.npy", np.array([{}], dtype=object), allow_pickle=True)
     (tmp_path / "text.safetensors").write_text("no tensors")
-    for name in ("pickled.npy", "text.safetensors"):
-        with pytest.raises(ValueError, match=r"no \.npy or \.safetensors file"):
+    with pytest.raises(ValueError, match=r"no \.safetensors file"):
+        read_vectors(tmp_path / "text.safetensors")
+    (tmp_path / "text.npy").write_text("no numbers")
+    np.save(tmp_path / "words.npy", np.array([["a", "b"]]))
+    np.save(tmp_path / "complex.npy", matrix.astype(np.complex64))
+    for name in ("pickled.npy", "text.npy", "words.npy", "complex.npy"):
+        with pytest.raises(ValueError, match=r"no whole \.npy file of real numbers") as refused:
             read_vectors(tmp_path / name)
+        assert "pickle" not in str(refused.value).replace(str(tmp_path / name), "")
+    save_file({"x": torch.ones(2, 3, dtype=torch.complex64)}, tmp_path / "complex.safetensors")
+    with pytest.raises(ValueError, match=r"holds x \[2, 3\] \(complex64\)"):
+        read_vectors(tmp_path / "complex.safetensors")
+    (tmp_path / "a.csv").write_text("1,2")
+    with pytest.raises(ValueError, match=r"neither \.npy nor \.safetensors"):
+        read_vectors(tmp_path / "a.csv")
+    with pytest.raises(ValueError, match="is a folder"):
+        read_vectors(tmp_path)
     with pytest.raises(ValueError, match="there is no file"):
         read_vectors(tmp_path / "none.npy")
 
@@ -263,7 +315,9 @@ def test_the_command(memlm: Memlm, base: Path, tmp_path: Path) -> None:
     assert "the first 2 of 3 vectors are inverted" in many.err
     assert "vector 0 is zero" in many.err
     assert_refused(memlm("invert", base, "--vectors", tmp_path / "v.npy", "--length-unknown"), "--length-unknown is of")
-    assert_refused(memlm("invert", base, "--text", text, "--endpoint-model", "x"), "--endpoint-model is of an endpoint")
+    assert_refused(memlm("invert", base, "--text", text, "--endpoint-model", "x"), "endpoint_model is of an endpoint")
+    address = ("invert", "http://127.0.0.1:9/v1", "--vectors", tmp_path / "v.npy")
+    assert_refused(memlm(*address), "give its name as endpoint_model")
     assert_refused(memlm("invert", base), "either --text, to embed and invert, or --vectors")
     assert_refused(memlm("invert", base, "--text", text, "--chunk-len", 200), "no piece of 200 tokens")
 
@@ -327,11 +381,16 @@ def test_an_endpoint_is_asked_again_but_never_twice_for_a_text(endpoint: str, ba
         embedder.embed([d])
 
 
-def test_an_endpoint_that_does_not_answer_is_named(base: Path, tmp_path: Path) -> None:
-    tokenizer = LocalEmbedder(load_encoder(base)).tokenizer
-    embedder = EndpointEmbedder("http://127.0.0.1:9/v1", "m", tokenizer, cache=tmp_path, first_wait=0.0)
-    with pytest.raises(ValueError, match=r"did not answer 8 times .* run it again later"):
+def test_an_endpoint_that_does_not_answer_is_named_at_once(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer, said = LocalEmbedder(load_encoder(base)).tokenizer, list[str]()
+    monkeypatch.setattr(time, "sleep", lambda _: said.append(capsys.readouterr().err))
+    embedder = EndpointEmbedder("http://127.0.0.1:9/v1", "m", tokenizer, cache=tmp_path, quiet=False)
+    with pytest.raises(ValueError, match=r"did not answer 8 times \(Connection refused\); run it again later"):
         embedder.embed([(97,)])
+    assert "does not answer (Connection refused); it is asked up to 8 times" in said[0]
+    assert not any(said[1:])
 
 
 def test_texts_come_back_from_an_endpoint(endpoint: str, base: Path, tmp_path: Path) -> None:

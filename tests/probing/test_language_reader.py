@@ -1,4 +1,5 @@
 import itertools
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ import transformers
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from memlm.config import MemoryShape, PretrainedReader, ProbeConfig, ReadingConfig
+from memlm.config import MemoryShape, PretrainedReader, ProbeConfig, ReadingConfig, SettleConfig
 from memlm.data.chunks import Chunks
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.language_reader import LanguageReader
@@ -179,6 +180,19 @@ def test_pairs_are_doubled_until_that_gains_next_to_nothing(
     settled = Doublings(lambda number: points[number], doublings)
     assert (len(settled.points), settled.converged) == (rounds, converged)
     assert settled.points[settled.best]["retained_bits_per_token"] == max(retained[:rounds])
+
+
+@pytest.mark.parametrize("config", [ProbeConfig, SettleConfig])
+def test_settings_of_a_reader_that_is_not_asked_for_are_refused(config: type[ProbeConfig | SettleConfig]) -> None:
+    settings = PretrainedReader(doublings=2, rank=3)
+    with pytest.raises(ValueError, match=r"rank=3, doublings=2 is of .*--reader pretrained"):
+        config(pretrained=settings)
+    assert config(pretrained=settings, readers=("linear", "pretrained")).pretrained == settings
+
+
+def test_a_learning_rate_is_finite() -> None:
+    with pytest.raises(ValueError, match="learning_rate must be finite, not inf"):
+        PretrainedReader(learning_rate=math.inf)
 
 
 def test_as_many_pairs_are_embedded_as_there_may_be() -> None:

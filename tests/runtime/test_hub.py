@@ -12,6 +12,7 @@ from memlm.config import HubCorpus
 from memlm.data.corpus import read_documents
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.load_pretrained import load_pretrained
+from memlm.probing.encoders import load_encoder
 from memlm.runtime.hub import hub
 
 ASKED = {
@@ -50,6 +51,14 @@ def test_a_hub_that_cannot_be_reached_is_told_at_once(kind: str) -> None:
 def test_that_it_was_told_to_be_offline_is_said(kind: str) -> None:
     with pytest.raises(ValueError, match=r"cannot be reached \(HF_HUB_OFFLINE is set\)"):
         ASKED[kind]()
+
+
+@pytest.mark.usefixtures("unreachable")
+def test_an_encoder_may_be_one_that_ships_with_memlm() -> None:
+    with pytest.raises(
+        ValueError, match=r"cannot be reached \(Connection refused\); .*one of smollm2, minilm, english"
+    ):
+        load_encoder("some/name")
 
 
 @pytest.mark.usefixtures("unreachable")

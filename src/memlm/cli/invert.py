@@ -49,7 +49,7 @@ class Invert(ReadsText):
     """Let the language model first learn, in so many steps of 16 pairs, to read embeddings of texts of --chunk-len
     tokens (160: ten minutes on a core for 16 tokens; kept): what it proposes then goes with the vector."""
     endpoint_model: str = ""
-    """The name of the endpoint's model."""
+    """The name of the endpoint's model, which an endpoint must be given."""
     seed: int = 0
     """Of the pieces and of the search."""
 
@@ -61,8 +61,6 @@ class Invert(ReadsText):
             raise ValueError(
                 "--length-unknown is of --text: of --vectors the length is unknown unless --chunk-len says it"
             )
-        if self.endpoint_model and not self.encoder.startswith("http"):
-            raise ValueError(f"--endpoint-model is of an endpoint (https://...), and the encoder is {self.encoder}")
         for name in ("encodings", "max_chunks"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")

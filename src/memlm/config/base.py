@@ -5,6 +5,7 @@ import difflib
 import functools
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -153,10 +154,11 @@ def require(holds: bool, message: str) -> None:
 
 
 def require_positive(config: Config, *names: str) -> None:
-    """Raise ValueError naming the first of these fields that is not above 0."""
+    """Raise ValueError naming the first of these fields that is not above 0, or infinite."""
     for name in names:
         value = getattr(config, name)
         require(value > 0, f"{name} must be positive, not {value}")
+        require(value < math.inf, f"{name} must be finite, not {value}")
 
 
 def require_fraction(config: Config, *names: str) -> None:

@@ -79,6 +79,16 @@ class PretrainedReader(Config):
         require(self.doublings >= 0, f"doublings must not be negative, not {self.doublings}")
 
 
+def _require_reader(cfg: "ProbeConfig | SettleConfig") -> None:
+    """Raise ValueError if settings of the pretrained reader would be of no use."""
+    own = vars(PretrainedReader())
+    changed = ", ".join(f"{name}={value!r}" for name, value in vars(cfg.pretrained).items() if value != own[name])
+    require(
+        not changed or "pretrained" in cfg.readers,
+        f"{changed} is of the reader pretrained, which is not asked for: add --reader pretrained, or leave it out",
+    )
+
+
 Reader = Annotated[
     ParallelReader | LinearReader | AutoregressiveReader | PretrainedReader, pydantic.Discriminator("kind")
 ]
@@ -182,6 +192,7 @@ class ProbeConfig(Config):
             require(len(getattr(self, name)) > 0, f"{name} must not be empty")
         for length in self.chunk_lens:
             require(length > 0, f"a chunk has at least one token, not {length}")
+        _require_reader(self)
 
     @property
     def degradations(self) -> list[Degradation | None]:
@@ -219,6 +230,7 @@ class SettleConfig(Config):
         require(len(self.chunk_lens) > 0, "chunk_lens must not be empty")
         for length in self.chunk_lens:
             require(length > 0, f"a text has at least one token, not {length}")
+        _require_reader(self)
 
     @property
     def degradation(self) -> Quantization | None:

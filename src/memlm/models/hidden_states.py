@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from memlm.nn.mixers import Hidden, Tokens
+from memlm.runtime.hub import said
 
 
 class HiddenStates:
@@ -109,5 +110,4 @@ def explained(message: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        why = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ValueError(message.replace("{why}", why)) from error
+        raise ValueError(message.replace("{why}", said(error))) from error

@@ -5,6 +5,7 @@ import importlib.util
 import io
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from memlm.data.cache import default_cache
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.hidden_states import explained
 from memlm.models.pretrained import PretrainedModel, SentenceModel, plain_head
-from memlm.runtime.files import atomic_folder
+from memlm.runtime.files import atomic_folder, boxed_folder
 from memlm.runtime.hub import hub
 from memlm.runtime.progress import console
 
@@ -30,18 +31,18 @@ _HUB_IGNORED = ["onnx/*", "openvino/*", "original/*", "consolidated*"]
 
 
 def load_pretrained(
-    name_or_path: str | Path, *, precision: Literal["fp32", "bf16"] = "fp32"
+    name_or_path: str | Path, *, precision: Literal["fp32", "bf16"] = "fp32", others: Sequence[str] = ()
 ) -> tuple[PretrainedModel, Tokenizer]:
     """Load a transformer and its tokenizer: a folder, a hub name, a .gguf file, or a name in `PACKAGED`.
 
-    Nothing is unpickled, and no code of the model's is run.
+    Nothing is unpickled, and no code of the model's is run. An error says that `others` would have been good as well.
 
     Raises:
         ValueError: there is no such model, it cannot be read, or it is of a kind that has no hidden states of a text.
     """
     _quiet_transformers()
     name = str(name_or_path)
-    folder = _find(name)
+    folder = _find(name, others=others)
     pipeline = folder / "modules.json"
     is_sentence_model = pipeline.is_file()
     body_folder = _transformer_of(pipeline) if is_sentence_model else folder
@@ -97,7 +98,7 @@ def only_shapes() -> bool:
     return torch.empty(0).is_meta
 
 
-def _find(name: str, revision: str | None = None) -> Path:
+def _find(name: str, revision: str | None = None, *, others: Sequence[str] = ()) -> Path:
     """The folder of a model, made or fetched where necessary."""
     if name in PACKAGED:
         package, pattern = PACKAGED[name]
@@ -110,13 +111,19 @@ def _find(name: str, revision: str | None = None) -> Path:
         return path if path.is_dir() else convert_gguf(path)
     if name.endswith(".gguf"):
         return convert_gguf(Path(name).expanduser())
-    return Path(name).expanduser() if Path(name).expanduser().is_dir() else _fetch(name, revision)
+    here = Path(name).expanduser()
+    folder = here if here.is_dir() else boxed_folder(name) or _fetch(name, revision, others)
+    if (folder / "provenance.json").is_file():
+        with explained(f"{name!r} is a damaged checkpoint of memlm's"):
+            kind = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["format"]
+        raise ValueError(f"{name!r} is a {kind}, not a causal language model: give one of transformers', or smollm2")
+    return folder
 
 
-def _fetch(name: str, revision: str | None) -> Path:
+def _fetch(name: str, revision: str | None, others: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
 
-    packaged = ", ".join(PACKAGED)
+    packaged = ", ".join((*PACKAGED, *others))
     reason = f"there is no model {name!r}: no folder here has this name, none of {packaged} is it, and the hub says: "
     with (
         hub("model", name, instead=f"give a model's folder, a .gguf file, or one of {packaged}"),
@@ -139,8 +146,6 @@ def _load_config(folder: Path) -> Any:
     import memlm.models.srm  # noqa: F401  # of our own, which it makes known to transformers
 
     shown = repr(str(folder))
-    if (folder / "provenance.json").is_file():
-        raise ValueError(f"{shown} is a checkpoint of memlm's, not a language model itself: give one of transformers'")
     if not (folder / "config.json").is_file():
         raise ValueError(f"{shown} has no config.json; give a folder that save_pretrained wrote")
     with explained(f"the model {shown} is none that transformers knows: {{why}}"):

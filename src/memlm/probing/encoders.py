@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from memlm import config
-from memlm.config import LanguageModelConfig, MemoryModelConfig
+from memlm.config import AutoencoderConfig, LanguageModelConfig, MemoryModelConfig
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.autoencoder import Encoder
 from memlm.models.layered import LayeredModel, seeded
@@ -21,7 +21,7 @@ from memlm.nn.mixers import Hidden, Mask, Tokens
 from memlm.nn.pooling import MemoryVectors, PositionalPooling, last_token, mean_token
 from memlm.probing.results import View
 from memlm.text.autoencoder import TextAutoencoder
-from memlm.text.checkpoint_folder import config_class
+from memlm.text.checkpoint_folder import boxed_models, config_class
 from memlm.text.language_model import TextLanguageModel
 from memlm.text.memory_model import TextMemoryModel
 
@@ -72,6 +72,17 @@ class MemoryEncoder(FrozenEncoder):
         self.fingerprint = encoder.fingerprint(tokenizer.fingerprint)
         self.token_table = encoder.embed.weight.detach()
         self.default_view, self.max_len = View(len(encoder.stack.blocks), "memory"), encoder.shape.chunk_len
+
+    @classmethod
+    def of(cls, model: TextAutoencoder | TextMemoryModel, *, name: str) -> Self:
+        """Of a loaded model.
+
+        Raises:
+            ValueError: it has no encoder.
+        """
+        if model.model.encoder is None:
+            raise ValueError(f"{name} has no encoder: it reads no memories")
+        return cls(model.model.encoder, model.tokenizer, name=name)
 
     def resolve(self, view: View, chunk_len: int) -> View:
         """The memory, whatever layer is asked for; no other pooling, and no longer chunks than it was made for."""
@@ -191,12 +202,12 @@ def load_encoder(name_or_path: str | Path, *, precision: Literal["fp32", "bf16"]
     """
     name, kind = str(name_or_path), config_class(name_or_path)
     if kind is None:
-        pretrained, tokenizer = load_pretrained(name_or_path, precision=precision)
+        pretrained, tokenizer = load_pretrained(
+            name_or_path, precision=precision, others=boxed_models(AutoencoderConfig)
+        )
         return StateEncoder(pretrained, tokenizer, name=name)
     if kind is LanguageModelConfig:
         model = TextLanguageModel.from_pretrained(name_or_path)
         return StateEncoder(model.model.eval(), model.tokenizer, name=name)
     text_model = (TextMemoryModel if kind is MemoryModelConfig else TextAutoencoder).from_pretrained(name_or_path)
-    if text_model.model.encoder is None:
-        raise ValueError(f"{name} has no encoder: it reads no memories")
-    return MemoryEncoder(text_model.model.encoder, text_model.tokenizer, name=name)
+    return MemoryEncoder.of(text_model, name=name)

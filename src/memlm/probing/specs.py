@@ -3,7 +3,16 @@
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
-from memlm.config import READERS, Degradation, PretrainedReader, ProbeConfig, Reader, ReaderName, ReadingConfig
+from memlm.config import (
+    READERS,
+    Degradation,
+    PretrainedReader,
+    ProbeConfig,
+    Reader,
+    ReaderName,
+    ReadingConfig,
+    SettleConfig,
+)
 from memlm.models.load_pretrained import weights_fingerprint
 from memlm.probing.encoders import FrozenEncoder
 from memlm.probing.results import View
@@ -30,7 +39,7 @@ class ReaderSpec(NamedTuple):
         return f"{self.control or self.view}{degraded}, {self.reader.kind}, seed {self.seed}"
 
 
-def reader_named(name: ReaderName, cfg: ProbeConfig) -> Reader:
+def reader_named(name: ReaderName, cfg: ProbeConfig | SettleConfig) -> Reader:
     """A reader by its name on the command line."""
     return cfg.pretrained if name == "pretrained" else READERS[name]
 

@@ -1,5 +1,6 @@
 """The Hugging Face hub, where it can be reached; where it cannot, its cache, at once."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,5 +57,10 @@ def _why_unreachable() -> str | None:
     try:
         get_session().head(constants.ENDPOINT, timeout=_TIMEOUT)
     except Exception as error:  # of whichever library it uses to connect
-        return str(error).partition("\n")[0] or type(error).__name__
+        return said(error)
     return None
+
+
+def said(error: Exception) -> str:
+    """The first line of what an error says, without its number; or its type."""
+    return re.sub(r"\[Errno -?\d+\] ", "", str(error).strip()).partition("\n")[0] or type(error).__name__

@@ -104,10 +104,8 @@ class _Target:
         quiet: bool,
     ) -> None:
         self.encoder, self.language, self.cfg, self.chunk_len, self.quiet = encoder, language, cfg, chunk_len, quiet
-        self.probing = ProbeConfig(
-            layers=(cfg.layer,), poolings=("last",), seeds=(cfg.seed,), pretrained=cfg.pretrained, reading=cfg.reading
-        )
-        self.probe = EncoderProbe(encoder, texts, self.probing, chunk_len, cache=cache, quiet=quiet)
+        probing = ProbeConfig(layers=(cfg.layer,), poolings=("last",), seeds=(cfg.seed,), reading=cfg.reading)
+        self.probe = EncoderProbe(encoder, texts, probing, chunk_len, cache=cache, quiet=quiet)
         (self.view,) = self.probe.views
         self.precision = _precision(encoder, cfg)
         self.cache = Cache(cache / "attacks")
@@ -126,7 +124,7 @@ class _Target:
         """Trained readers: they see pairs of texts and embeddings, and of the model its token embeddings alone."""
         names = ("token_accuracy", "exact_match", "retained_bits_per_token", "retained_fraction", "lower_bound")
         for kind in self.cfg.readers:
-            reader = reader_named(kind, self.probing)
+            reader = reader_named(kind, self.cfg)
             row = self.probe.row(ReaderSpec(self.view, reader, self.cfg.seed, self.cfg.degradation))
             yield AttackRow(
                 attack=f"{kind} reader",

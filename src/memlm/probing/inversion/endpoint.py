@@ -18,6 +18,8 @@ from memlm.data.cache import default_cache
 from memlm.data.tokenizer import Tokenizer
 from memlm.probing.inversion.embedder import Embedder, Ids, Unit
 from memlm.runtime.cache import digest
+from memlm.runtime.hub import said
+from memlm.runtime.progress import console
 
 KEY = "OPENAI_API_KEY"
 """The environment variable that holds the key, if the endpoint wants one."""
@@ -37,12 +39,14 @@ class EndpointEmbedder(Embedder):
         tokenizer: Tokenizer,
         *,
         cache: Path | None = None,
+        quiet: bool = True,
         timeout: float = 60.0,
         first_wait: float = _FIRST_WAIT,
     ) -> None:
         self.name, self.tokenizer, self.model = url, tokenizer, model
         self.address = url.rstrip("/").removesuffix("/embeddings") + "/embeddings"
         self.timeout, self.first_wait, self.max_len = timeout, first_wait, 256
+        self.console, self.trouble = console(stderr=True, quiet=quiet), ""
         self.fingerprint = digest([self.address, model, tokenizer.fingerprint])
         folder = (cache or default_cache()) / "endpoints"
         folder.mkdir(parents=True, exist_ok=True)
@@ -92,14 +96,17 @@ class EndpointEmbedder(Embedder):
                 with urllib.request.urlopen(request, timeout=self.timeout) as answer:
                     return json.load(answer)
             except urllib.error.HTTPError as error:
-                said = error.read(300).decode(errors="replace")
-                why = f"{error.code} {error.reason}: {said}"
+                body = error.read(300).decode(errors="replace")
+                why = f"{error.code} {error.reason}: {body}"
                 if error.code < 500 and error.code not in _PASSING:
                     hint = f"; is its key in {KEY}?" if error.code in (401, 403) else ""
                     raise ValueError(f"{self.address} refuses: {why}{hint}") from None
                 wait = max(wait, _seconds(error.headers.get("Retry-After")))
             except (OSError, ValueError) as error:
-                why = str(error)
+                why = said(getattr(error, "reason", error))
+            if why != self.trouble:  # once for each kind of it
+                self.trouble, told = why, f"{self.address} does not answer ({why}); it is asked up to {_TRIES} times"
+                self.console.print(told, markup=False, highlight=False, soft_wrap=True)
             time.sleep(wait if attempt < _TRIES - 1 else 0)
         raise ValueError(
             f"{self.address} did not answer {_TRIES} times ({why}); run it again later: what it has answered is kept"

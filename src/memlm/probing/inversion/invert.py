@@ -15,7 +15,7 @@ from torch import Tensor
 
 from memlm.config import AutoencoderConfig
 from memlm.models.load_pretrained import tokenizer_of
-from memlm.probing.encoders import FrozenEncoder, load_encoder
+from memlm.probing.encoders import FrozenEncoder, MemoryEncoder, load_encoder
 from memlm.probing.inversion.beams import Beam
 from memlm.probing.inversion.embedder import Embedder, LocalEmbedder
 from memlm.probing.inversion.endpoint import EndpointEmbedder
@@ -28,16 +28,17 @@ from memlm.probing.inversion.search import SAME, Search
 from memlm.runtime.progress import console, track
 from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.checkpoint_folder import config_class
+from memlm.text.memory import Memory
 from memlm.text.model import default_device
 
-Vectors = Float[np.ndarray, "text dim"] | Float[Tensor, "text dim"]
+Vectors = Float[np.ndarray, "text dim"] | Float[Tensor, "text dim"] | Memory
 _UNLIKE = 0.6
 """Of so low a cosine no text is, whose embedding is the encoder's."""
 
 
 def invert(
     vectors: Vectors,
-    encoder: str | Path | FrozenEncoder | Embedder,
+    encoder: str | Path | TextAutoencoder | FrozenEncoder | Embedder,
     *,
     chunk_len: int | None = None,
     encodings: int = 20_000,
@@ -57,9 +58,9 @@ def invert(
     again, and kept where they come closer and are good English.
 
     Args:
-        vectors: embeddings [text dim], of any length; memories as well.
-        encoder: any that `memlm.probe` reads, or the address of an endpoint in OpenAI's form (http://..., key in
-            OPENAI_API_KEY).
+        vectors: embeddings [text dim], of any length; or a `Memory`, each of whose chunks is a text.
+        encoder: any that `memlm.probe` reads, a loaded autoencoder, or the address of an endpoint in OpenAI's form
+            (http://..., key in OPENAI_API_KEY).
         chunk_len: how many tokens each text has, if that is known; then only such texts are tried.
         encodings: texts that may be embedded for each vector.
         language_model: a causal language model of the texts' language.
@@ -72,8 +73,8 @@ def invert(
         quiet: no progress on standard error.
 
     Raises:
-        ValueError: vectors of another dimension, NaN or zero; no such encoder; texts that are too long for it; an
-            endpoint that does not answer.
+        ValueError: no vectors, or of another dimension, NaN or zero; no such encoder; texts that are too long for it;
+            an endpoint that does not answer.
     """
     if encodings <= 0:
         raise ValueError(f"encodings must be positive, not {encodings}")
@@ -108,7 +109,7 @@ class Inverter:
     @classmethod
     def of(
         cls,
-        encoder: str | Path | FrozenEncoder | Embedder,
+        encoder: str | Path | TextAutoencoder | FrozenEncoder | Embedder,
         language_model: str = "smollm2",
         *,
         endpoint_model: str = "",
@@ -118,17 +119,37 @@ class Inverter:
         quiet: bool = True,
     ) -> Self:
         """Of an encoder, as `invert` takes it; with its errors."""
-        own = None
+        own, is_endpoint = None, str(encoder).startswith(("http://", "https://"))
+        if is_endpoint and not endpoint_model:
+            raise ValueError(f"which model of {encoder}? give its name as endpoint_model")
+        if endpoint_model and not is_endpoint:
+            raise ValueError(f"endpoint_model is of an endpoint (https://...), and the encoder is {encoder}")
         if isinstance(encoder, Embedder):
             embedder = encoder
         elif isinstance(encoder, FrozenEncoder):
             embedder = LocalEmbedder(encoder)
-        elif str(encoder).startswith(("http://", "https://")):
-            embedder = EndpointEmbedder(str(encoder), endpoint_model, tokenizer_of(language_model), cache=cache)
-        else:
+        elif is_endpoint:
+            tokenizer = tokenizer_of(language_model)
+            embedder = EndpointEmbedder(str(encoder), endpoint_model, tokenizer, cache=cache, quiet=quiet)
+        elif isinstance(encoder, TextAutoencoder):
+            own = None if black_box else encoder.to(default_device())
+            embedder = LocalEmbedder(MemoryEncoder.of(encoder, name="this autoencoder"))
+        elif isinstance(encoder, str | Path):
             if config_class(encoder) is AutoencoderConfig and not black_box:
                 own = TextAutoencoder.from_pretrained(encoder)
             embedder = LocalEmbedder(load_encoder(encoder))
+        else:
+            raise ValueError(
+                f"an encoder is a name, a folder, an address, a loaded autoencoder, or what memlm.probe reads, not "
+                f"a {type(encoder).__name__}"
+            )
+        if reader_steps < 0:
+            raise ValueError(f"reader_steps must not be negative, or 0 for none, not {reader_steps}")
+        if reader_steps and own:
+            raise ValueError(
+                "these memories are simply decoded, and no reader takes part: search with black_box (--black-box), or "
+                "leave reader_steps out"
+            )
         if reader_steps and not isinstance(embedder, LocalEmbedder):
             raise ValueError(
                 "a reader learns from an encoder that runs here; search an endpoint's without reader_steps"
@@ -208,10 +229,16 @@ class Inverter:
 
     def _checked(self, vectors: Any, *, quiet: bool) -> Float[Tensor, "text dim"]:
         """The vectors as rows of length 1."""
-        given = torch.as_tensor(vectors).detach().cpu().float()
+        if isinstance(vectors, Memory):
+            if self.autoencoder:
+                self.autoencoder.require_own(vectors)
+            vectors = vectors.vectors
+        given = _numbers(vectors)
+        if not given.numel():
+            raise ValueError(f"there are no vectors to invert: these are {list(given.shape)}")
         rows = given.flatten(1) if given.ndim > 1 else given[None]
         (own,) = self.embedder.embed([self.embedder.tokens("a")])
-        if given.ndim == 0 or not len(rows) or rows.shape[1] != len(own):
+        if given.ndim == 0 or rows.shape[1] != len(own):
             raise ValueError(
                 f"{self.embedder.name} makes vectors of {len(own)} dimensions, and these are {list(given.shape)}: give "
                 f"[text {len(own)}], made by this encoder"
@@ -252,6 +279,18 @@ class Inverter:
             return embedder.text(search.run(starts).text)
 
         return find
+
+
+def _numbers(vectors: Any) -> Tensor:
+    """What was given as vectors, on the CPU and in fp32."""
+    wanted = "give a matrix [text dim] of real numbers, as encode(..., convert_to_numpy=True) makes one"
+    try:
+        given = torch.as_tensor(vectors).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):  # torch's way to say that it is none
+        raise ValueError(f"a {type(vectors).__name__} like this is no matrix of vectors; {wanted}") from None
+    if given.is_complex():
+        raise ValueError(f"these vectors are complex; {wanted}")
+    return given.float()
 
 
 def pieces_of(embedder: Embedder, texts: Sequence[str], chunk_len: int, number: int, seed: int = 0) -> list[str]:
