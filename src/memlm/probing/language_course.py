@@ -78,7 +78,8 @@ class Course:
         self.device = torch.device(default_device())
         if self.codes is not None:
             self.guesses = self._learned_guesses(self.codes)
-        self.train, self.validation = map(self.read, self.chunks[:2], self.embeddings[:2])
+        self.train = self._after_guess(texts, self.embeddings.train)
+        self.validation = self.read(self.chunks.validation, self.embeddings.validation)
 
     @property
     def num_given(self) -> int:
@@ -87,10 +88,7 @@ class Course:
 
     def read(self, chunks: Chunks, vectors: Vectors) -> Chunks:
         """Numbered chunks in the language model's tokens; before each stands what is guessed of it, if anything is."""
-        texts = self.texts.read(chunks)
-        given = self._guessed(vectors)
-        mask = np.concatenate([np.ones(given.shape, dtype=np.bool_), texts.mask], axis=1)
-        return texts._replace(tokens=np.concatenate([given, texts.tokens], axis=1), mask=mask)
+        return self._after_guess(self.texts.read(chunks), vectors)
 
     def prepare(self, vectors: Vectors) -> tuple[MemoryVectors, Tokens]:
         """Embeddings as the reader gets them, and what is guessed of them."""
@@ -128,6 +126,11 @@ class Course:
         with self._autocast():
             (tokens,) = compute_in_batches(reader, read, num_rows, compute, memory=memory)
         return self.texts.cut([self.texts.language.decode(row) for row in tokens], chunks.chunk_len)
+
+    def _after_guess(self, texts: Chunks, vectors: Vectors) -> Chunks:
+        given = self._guessed(vectors)
+        mask = np.concatenate([np.ones(given.shape, dtype=np.bool_), texts.mask], axis=1)
+        return texts._replace(tokens=np.concatenate([given, texts.tokens], axis=1), mask=mask)
 
     def _guessed(self, vectors: Vectors) -> Int[np.ndarray, "chunk given"]:
         """What is guessed of embeddings, in the language model's tokens."""
@@ -205,15 +208,14 @@ class Course:
 
     def _learn_words(self, reader: LanguageReader) -> None:
         """Fit the hint to which tokens the training texts have, and where."""
-        train = self.texts.read(self.chunks.train)
-        tokens, mask, _ = train
+        tokens, mask = self.train.tokens[:, self.num_given :], self.train.mask[:, self.num_given :]
         types, number = np.unique(tokens[mask], return_inverse=True)
         numbered = np.zeros_like(tokens)
         numbered[mask] = number
         log_probs = torch.from_numpy(unconditional_log_probs(number, len(types))).float()
         words, num_rows = Words(reader, torch.from_numpy(types), log_probs), min(_WORDS_PAIRS, len(tokens))
         num_steps = _WORDS_EPOCHS * len(tokens) // num_rows
-        batches = _Batches(self, train._replace(tokens=numbered), 0, num_steps, num_rows)
+        batches = _Batches(self, self.train._replace(tokens=numbered, mask=mask), 0, num_steps, num_rows)
         self._fit(words, _WORDS, batches, _WORDS_RATE, 0, f"{self.title}, its words")
 
     def _fit(
