@@ -16,9 +16,9 @@ from torch import Tensor
 from memlm.data.chunks import Chunks
 from memlm.data.documents import split_bytes, utf8
 from memlm.data.tokenizer import Tokenizer
-from memlm.models.batch import batch_chunks, encoded
+from memlm.models.batch import Batch, batch_chunks, encoded
 from memlm.store.chunk import About, StoredChunk, checksum, deflated, inflated, patch_of, patched
-from memlm.store.packing import BITS, Bits, pack, unpack
+from memlm.store.packing import BITS, Bits, Packed, pack, unpack
 from memlm.text.autoencoder import TextAutoencoder
 
 MIN_CHUNK = 4
@@ -178,6 +178,14 @@ class Codec:
         rows = self.model.rows(self.about.memory(chunks))
         return [b"" if chunk.vector is None else self._spelled(next(rows).tokens) for chunk in chunks]
 
+    @torch.no_grad()
+    def sent(self, chunks: Chunks) -> Iterator[tuple[Batch, Packed, Float[Tensor, "chunk token vocab"]]]:
+        """Chunks, batch by batch: their memories, rounded as they are stored, and what the decoder makes of those."""
+        for batch, memory in encoded(self.model.model.encoder, chunks, batch_size=self._batch):
+            packed = pack(memory.cpu().flatten(1), self.bits)
+            rounded = unpack(packed, self.bits, memory[0].numel()).reshape(memory.shape)
+            yield batch, packed, self._logits(rounded)
+
     # --- writing ---------------------------------------------------------------------------------------------------
 
     def _stored(self, tokenized: Tokenized, spans: Sequence[Span]) -> Iterator[list[StoredChunk]]:
@@ -194,18 +202,15 @@ class Codec:
             spans = [part for row in itertools.compress(tried, poor) for part in tokenized.spans(*row.span, shorter)]
         return sorted(done, key=lambda row: row.span)
 
-    @torch.no_grad()
     def _try(self, tokenized: Tokenized, spans: Sequence[Span]) -> Iterator[_Tried]:
-        """Encode, round, regenerate and compare."""
+        """Compare with what comes back."""
         chunks, left = tokenized.chunks(spans, self.chunk_len), iter(spans)
-        for batch, memory in encoded(self.model.model.encoder, chunks, batch_size=self._batch):
-            packed = pack(memory.cpu().flatten(1), self.bits)
-            rounded = unpack(packed, self.bits, memory[0].numel()).reshape(memory.shape)
-            logits, place = self._logits(rounded), batch.tokens[..., None]
+        for batch, packed, logits in self.sent(chunks):
+            place = batch.tokens[..., None]
             right = logits.gather(-1, place)
             lead = (right - logits.scatter_(-1, place, -torch.inf).amax(dim=-1, keepdim=True))[..., 0].cpu().numpy()
             wrong, unsure = ~(lead > 0), ~(lead > _LEAST_MARGIN)  # NaN is both
-            for row, span in zip(range(len(memory)), left, strict=False):
+            for row, span in zip(range(len(logits)), left, strict=False):
                 vector, scale, real = packed.rows[row].tobytes(), float(packed.scales[row]), slice(span[1] - span[0])
                 yield _Tried(span, vector, scale, wrong[row, real], unsure[row, real])
 

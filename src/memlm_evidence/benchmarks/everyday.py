@@ -9,7 +9,7 @@ import tyro
 from memlm.cli.command import Answer, UsesModel
 from memlm.data.chunks import beginnings
 from memlm.data.texts import EVERYDAY_KINDS, evaluation_documents, everyday_documents, everyday_lines
-from memlm.data.token_store import tokenize_documents
+from memlm.data.token_store import TokenSplit, tokenize_documents
 from memlm.evaluation.checked import FILLS, Checked, calibration, exactness
 from memlm.runtime.progress import track
 from memlm.text.autoencoder import TextAutoencoder
@@ -83,9 +83,14 @@ class Everyday(Benchmark, UsesModel):
         total = len(EVERYDAY_KINDS) * self.num_texts * sum(fills)
         with track("Everyday text", total=total, unit="tokens") as advance:
             for kind, row in checked.items():
-                documents = everyday_documents(kind, self.num_texts, _CHARACTERS_PER_TOKEN * chunk_len, self.seed)
-                split = tokenize_documents(model.tokenizer, documents)
+                split = everyday_split(model, kind, self.num_texts, self.seed)
                 for fill in fills:
                     row[fill] = model.check(beginnings(split, chunk_len, fill), noise=self.noise)
                     advance(self.num_texts * fill, f"{kind} of {fill}")
         return checked
+
+
+def everyday_split(model: TextAutoencoder, kind: str, number: int, seed: int) -> TokenSplit:
+    """So many everyday texts of a kind, each long enough for a full chunk."""
+    num_characters = _CHARACTERS_PER_TOKEN * model.config.shape.chunk_len
+    return tokenize_documents(model.tokenizer, everyday_documents(kind, number, num_characters, seed))

@@ -11,6 +11,7 @@ class Bench(Group):
 
     commands: ClassVar[Mapping[str, str]] = {
         "density": "memlm_evidence.benchmarks.density:Density",
+        "drift": "memlm_evidence.benchmarks.drift:Drift",
         "everyday": "memlm_evidence.benchmarks.everyday:Everyday",
         "fidelity": "memlm_evidence.benchmarks.fidelity:Fidelity",
         "generation": "memlm_evidence.benchmarks.generation:Generation",
