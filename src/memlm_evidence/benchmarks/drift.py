@@ -64,9 +64,9 @@ class Drift(Benchmark, UsesModel, ReadsText):
         """Each of `rows` is of a `kind` of text (`all`: of all kinds), a length in `tokens`, and `bits`, with `edits`
         or without. By round: `changed`, the share of tokens that are not what they should be, which is the first
         text's, or what replaced it last; `exact`, of texts without such a token; with edits, of words that were never
-        replaced (`untouched`) and of others (`replaced`), the shares that stand. Intervals are a bootstrap over texts,
-        of `exact` Wilson's. `last_change` is the last round in which a text changed by itself. `worst` are the rows
-        with most changed after the last round; `left_out` says which kinds and lengths have no texts, or no words.
+        replaced (`untouched`) and of others (`replaced`), the shares that stand. `intervals` are of the last round, by
+        a bootstrap over texts, of `exact` Wilson's; `last_change` is the last round in which a text changed by itself.
+        `worst` are the rows with most changed in the end; `left_out` says what has no texts, or no words.
         """
         self._check()
         model = TextAutoencoder.from_pretrained(self.model, device=self.device)

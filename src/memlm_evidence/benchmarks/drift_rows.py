@@ -10,6 +10,7 @@ from rich.console import Console
 
 from memlm.cli.show import INTERVALS, print_table
 from memlm.evaluation.bootstrap import ratio_intervals, share_interval
+from memlm.runtime.results import Interval
 from memlm.runtime.tables import Table
 from memlm.runtime.wording import share, with_interval
 from memlm.store.codec import Span
@@ -34,23 +35,25 @@ class History:
             self._rounds[number] = now
 
     def measures(self, some: slice) -> dict[str, Any]:
-        """Of some of the texts."""
+        """Of some of the texts: shares by round, and their `intervals` after the last one."""
         found: dict[str, Any] = defaultdict(dict)
+        intervals: dict[str, Interval] = {}
         for number, (texts, expected, replaced) in self._rounds.items():
             wrong = (texts != expected)[some]
             exact = ~wrong.any(axis=1)
             found["exact"][str(number)] = float(exact.mean())
-            found["exact_intervals"][str(number)] = [*share_interval(int(exact.sum()), len(exact))]
+            intervals["exact"] = share_interval(int(exact.sum()), len(exact))
             counts = {"changed": np.stack([wrong.sum(axis=1), np.full(len(wrong), wrong.shape[1])], axis=1)}
             if self._words:
                 counts |= _standing(self._words[some], wrong, replaced[some])
             for name, sums in counts.items():
                 of, total = sums.sum(axis=0)
                 found[name][str(number)] = float(of / total) if total else None
-                intervals = ratio_intervals(str(number), sums)
-                found[f"{name}_intervals"] |= {key: [*interval] for key, interval in intervals.items()}
+        for name, sums in counts.items():
+            intervals |= ratio_intervals(name, sums)
         settled = {} if self._words else {"last_change": int(self._last_change[some].max())}
-        return {"num_texts": len(self._before[some]), **found, **settled}
+        listed = {name: [*interval] for name, interval in intervals.items()}
+        return {"num_texts": len(exact), **found, "intervals": listed, **settled}
 
 
 def _standing(
@@ -66,16 +69,17 @@ def _standing(
 
 
 def worst_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Of each number of bits, with edits and without, the kind and length with most changed after the last round."""
-    worst: dict[tuple[int, bool], Mapping[str, Any]] = {}
+    """Of each number of bits, with edits and without, the row with most changed after the last round: the worst length
+    of all kinds together, and the worst of one kind."""
+    worst: dict[tuple[int, bool, bool], Mapping[str, Any]] = {}
     for row in rows:
-        group = row["bits"], row["edits"]
-        if row["kind"] != ALL_KINDS and (group not in worst or _last(row, "changed") > _last(worst[group], "changed")):
+        group = row["bits"], row["edits"], row["kind"] == ALL_KINDS
+        if group not in worst or _last(row, "changed") > _last(worst[group], "changed"):
             worst[group] = row
-    names = ("kind", "tokens", "bits", "edits", "num_texts")
-    measured = ("changed", "changed_intervals", "exact", "exact_intervals")
+    names = ("kind", "tokens", "bits", "edits", "num_texts", "intervals")
     return [
-        {name: row[name] for name in names} | {name: _last(row, name) for name in measured} for row in worst.values()
+        {name: row[name] for name in names} | {name: _last(row, name) for name in ("changed", "exact")}
+        for row in worst.values()
     ]
 
 
@@ -96,7 +100,9 @@ def _table(rows: Sequence[Mapping[str, Any]], *, edits: bool) -> Table:
         groups[row["bits"], row["tokens"]].append(row)
     rounds = [*rows[0]["changed"]]
     shown = list(dict.fromkeys((rounds[0], *(number for number in rounds if number == "10"), rounds[-1])))
-    words = ("untouched", "replaced") if edits else ()
+    measured = {"changed": f"changed after {shown[-1]}", "exact": "exact texts"}
+    if edits:
+        measured |= {"untouched": "untouched words", "replaced": "replaced words"}
     cells = []
     for (bits, tokens), group in groups.items():
         every = group[-1]  # all kinds, or the only one
@@ -104,19 +110,16 @@ def _table(rows: Sequence[Mapping[str, Any]], *, edits: bool) -> Table:
         cells.append(
             [
                 *(str(bits), str(tokens)),
-                *(with_interval(share, every["changed"][at], every["changed_intervals"].get(at)) for at in shown),
-                *(share(_last(every, name)) for name in ("exact", *words)),
+                *(share(every["changed"][at]) for at in shown[:-1]),
+                *(with_interval(share, _last(every, name), every["intervals"].get(name)) for name in measured),
                 worst["kind"] if _last(worst, "changed") else "none",
-                with_interval(share, _last(worst, "changed"), _last(worst, "changed_intervals")),
+                with_interval(share, _last(worst, "changed"), worst["intervals"].get("changed")),
             ]
         )
-    after = [f"changed after {number}" for number in shown]
-    return Table(
-        ["bits", "tokens", *after, "exact texts", *(f"{name} words" for name in words), "worst kind", "its changed"],
-        cells,
-    )
+    before = [f"changed after {at}" for at in shown[:-1]]
+    return Table(["bits", "tokens", *before, *measured.values(), "worst kind", "its changed"], cells)
 
 
 def _last(row: Mapping[str, Any], name: str) -> Any:
     """A measure after the last round."""
-    return row[name].get([*row["changed"]][-1])
+    return [*row[name].values()][-1]
