@@ -16,10 +16,11 @@ _LONGEST = 800
 """Characters of a document: more than most chunks hold."""
 _PLAIN_FRACTION = 0.6
 """Share of documents that are one piece by itself; others are several, below or beside each other."""
-_MODULES = (  # of the Python that runs; others than evaluation reads
+TRAINING_MODULES = (
     *("argparse", "ast", "configparser", "datetime", "doctest", "ftplib", "inspect", "optparse", "pathlib", "pdb"),
     *("pickle", "platform", "smtplib", "socket", "statistics", "subprocess", "tarfile", "threading", "uuid"),
 )
+"""Of the Python that runs; others than evaluation reads."""
 _ALPHABETS = {
     "latin": "aàáâãäåāăąbcçćčdďđeèéêëēęěfgğhiìíîïīıjklłľmnñńňoòóôõöøőœpqrřsśşšßtťuùúûüūůűvwxyýÿzźżžæðþ",
     "greek": "αβγδεζηθικλμνξοπρςστυφχψωάέήίόύώ",
@@ -46,7 +47,7 @@ class _Writer:
 
     def __init__(self, words: Sequence[str], rng: random.Random) -> None:
         self.words, self.rng = words, rng
-        self.code = [line for module in _MODULES for line in module_source(module).splitlines()]
+        self.code = [line for module in TRAINING_MODULES for line in module_source(module).splitlines()]
         self.kinds: tuple[Callable[[], str], ...] = (
             *(self.phrase, self.name, self.date, self.amount, self.url, self.email, self.lines_of_code, self.table),
             *(self.letter, self.digits, self.identifier, self.foreign, self.foreign, self.emoji, self.blanks),
@@ -185,12 +186,17 @@ class _Writer:
         return int(most ** self.rng.random() + 0.5)
 
 
-def everyday_documents(words: Sequence[str], num_bytes: int, seed: int = 0) -> Iterator[Document]:
+def everyday_documents(
+    words: Sequence[str], num_bytes: int, seed: int = 0, kind: str | None = None
+) -> Iterator[Document]:
     """Pieces of everyday text, until there are `num_bytes` of it; `words` are a corpus's own.
 
-    Always the same with the same words and Python, whose source is part of it.
+    Always the same with the same words and Python, whose source is part of it. With a `kind`, such as `letter`, that
+    alone.
     """
     writer = _Writer(words, random.Random(seed))
+    if kind is not None:
+        writer.kinds = (getattr(writer, kind),)
     number = 0
     while num_bytes > 0:
         if text := writer.document():

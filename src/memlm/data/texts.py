@@ -20,7 +20,10 @@ _RUNNING = ("prose", "german", "french", "alphabets")
 """Of these a text may begin with any word; others are made of whole lines."""
 
 _DOCUMENT_BYTES = 8 * 1024
-_MODULES = ("bisect", "calendar", "csv", "heapq", "queue", "random", "shlex", "textwrap", "tokenize", "zipfile")
+EVALUATION_MODULES = (
+    *("bisect", "calendar", "csv", "heapq", "queue", "random", "shlex", "textwrap", "tokenize", "zipfile"),
+)
+"""Of the Python that runs, whose source is the evaluation text `code`."""
 
 
 def evaluation_documents(name: str) -> list[Document]:
@@ -35,7 +38,7 @@ def evaluation_documents(name: str) -> list[Document]:
         case "novel" | "verse":
             texts = {str(name): _read(f"{name}.txt")}
         case "code":
-            texts = {f"code/{module}": module_source(module) for module in _MODULES}
+            texts = {f"code/{module}": module_source(module) for module in EVALUATION_MODULES}
         case _:
             raise ValueError(f"there is no evaluation text {name!r}; there are {', '.join(EVALUATION_TEXTS)}")
     return [part for document in texts.items() for part in split_document(Document(*document), _DOCUMENT_BYTES)]

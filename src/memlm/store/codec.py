@@ -30,7 +30,7 @@ Span = tuple[int, int]
 
 _LEAST_MARGIN = 1e-2
 """Nats by which the right token must lead: less might be lost to rounding on another machine, and is patched."""
-_RAW_CHUNKS = 8
+RAW_CHUNKS = 8
 """Raw text is stored in pieces of so many chunks' tokens, since longer ones compress better."""
 _PIECE_BYTES = 1 << 20
 """Text is tokenized in pieces of at most so many bytes: the tokens of a huge one would need many times its memory."""
@@ -153,7 +153,7 @@ class Codec:
             end = -1 if whole_chunks and number == len(pieces) else None
             tokenized = Tokenized.of(self.model.tokenizer, piece)
             if tokenized is None:  # these tokens do not give it back: all of it raw
-                per_piece = _RAW_CHUNKS * self.chunk_len
+                per_piece = RAW_CHUNKS * self.chunk_len
                 batches = ([self._raw(part)] for part in list(split_bytes([piece], per_piece))[:end])
             else:
                 batches = self._stored(tokenized, tokenized.spans(0, len(tokenized.tokens), self.chunk_len)[:end])
@@ -224,7 +224,7 @@ class Codec:
             rows = list(group)
             if is_raw:
                 first, last = rows[0][0].span, rows[-1][0].span
-                for start, stop in tokenized.spans(first[0], last[1], _RAW_CHUNKS * self.chunk_len):
+                for start, stop in tokenized.spans(first[0], last[1], RAW_CHUNKS * self.chunk_len):
                     yield self._raw(tokenized.text(start, stop), stop - start)
                 continue
             for (span, vector, scale, wrong, _), patch, text, _ in rows:

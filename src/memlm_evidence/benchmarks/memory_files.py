@@ -47,11 +47,11 @@ class MemoryFiles(Benchmark, UsesModel, ReadsText):
         memory, numbers = model.encode(texts), itertools.count()
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            notes = _written(folder / "bench.memory", model, texts, 8)
+            notes = written(folder / "bench.memory", model, texts, 8)
             work = {
                 "encode": lambda: model.encode(texts),
                 "regenerate": lambda: model.regenerate(memory),
-                "remember": lambda: _written(folder / f"{next(numbers)}.memory", model, texts, 8),
+                "remember": lambda: written(folder / f"{next(numbers)}.memory", model, texts, 8),
                 "recall": notes.text,
             }
             seconds = side_by_side(work, ROUNDS)
@@ -67,14 +67,15 @@ class MemoryFiles(Benchmark, UsesModel, ReadsText):
             }
 
 
-def _written(path: Path, model: TextAutoencoder, texts: Sequence[str], bits: Bits) -> MemoryFile:
+def written(path: Path, model: TextAutoencoder, texts: Sequence[str], bits: Bits) -> MemoryFile:
+    """A new file of these texts."""
     documents = [(f"text {number}", text) for number, text in enumerate(texts)]
     return MemoryFile.create(path, model, documents, bits=bits)
 
 
 def _row(path: Path, model: TextAutoencoder, texts: Sequence[str], bits: Bits) -> dict[str, Any]:
     """What a file holds of its texts, and takes."""
-    notes = _written(path, model, texts, bits)
+    notes = written(path, model, texts, bits)
     assert notes.text() == "".join(texts)
     about = notes.summary()
     return {

@@ -20,6 +20,7 @@ class Bench(Group):
         "probe": "memlm_evidence.benchmarks.probe:ProbeSpeed",
         "reader": "memlm_evidence.benchmarks.reader:ReaderBenchmark",
         "recall": "memlm_evidence.benchmarks.recall:Recall",
+        "size": "memlm_evidence.benchmarks.size:Size",
         "speed": "memlm_evidence.benchmarks.speed:Speed",
         "substitution": "memlm_evidence.benchmarks.substitution:Substitution",
         "train": "memlm_evidence.benchmarks.memory_training:MemoryTraining",

@@ -1,0 +1,211 @@
+"""`memlm bench size`."""
+
+import itertools
+import random
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import tyro
+
+from memlm.cli.command import Answer, ReadsText, UsesModel
+from memlm.data.corpus import FileReader
+from memlm.runtime.progress import Advance, track
+from memlm.store.chunk import DIGEST_BYTES, NUMBERS, ChunkInfo, deflated
+from memlm.store.codec import RAW_CHUNKS
+from memlm.store.file import MemoryFile
+from memlm.store.packing import BITS, Bits
+from memlm.text.autoencoder import TextAutoencoder
+from memlm_evidence.benchmarks.measuring import Benchmark, made_here
+from memlm_evidence.benchmarks.memory_files import written
+from memlm_evidence.benchmarks.size_compressors import (
+    Compress,
+    total_bytes,
+    trained_dictionary,
+    whole_compressors,
+    zstd,
+)
+from memlm_evidence.benchmarks.size_tables import print_sizes
+from memlm_evidence.benchmarks.size_texts import SAMPLES, Sample
+
+_BAD_BITS: Bits = 4
+_BAD_BYTES = 16_384
+BAD_INPUTS = {
+    "nothing": b"",
+    "one byte": b"a",
+    "one byte, repeated": b"a" * _BAD_BYTES,
+    "random bytes": random.Random(0).randbytes(_BAD_BYTES),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size(Benchmark, UsesModel, ReadsText):
+    """How many bytes a memory file takes for its text, beside gzip, brotli, and zstd with a dictionary.
+
+    memlm bench size --json
+
+    memlm bench size --text README.md 'docs/*.md'
+
+    The compressors get the text in the very chunks of the memory file, so that each can be read alone, and whole.
+    zstd's dictionary is trained on other text of the same kind; its bytes are not counted, as the model's weights are
+    not. Needs brotli: pip install 'memlm[bench]'.
+    """
+
+    model: tyro.conf.Positional[str] = "english"
+    """An autoencoder: one that ships with memlm, a checkpoint folder, or a Hugging Face hub name."""
+    text: tuple[str, ...] = ()
+    """Files, globs, or - for standard input; without any, a novel, addresses, made-up e-mail, code, docstrings."""
+
+    answer_is_output: ClassVar[bool] = False
+
+    def run(self) -> Answer:
+        """Ratios are bytes over bytes of the text, in UTF-8. `memory_ratio` counts the whole file, at the number of
+        bits where it is least; `memory_bare_ratio` only what compressors are counted by, without index and checksums.
+        `whole` is each compressor on the text as one stream, `exact` whether the file gave back every byte.
+        `raw_if_smaller_ratio`: the file, if chunks were kept as deflated text, without a memory, wherever that is
+        smaller.
+        """
+        compressors = whole_compressors()
+        samples = list(self._samples())
+        model = TextAutoencoder.from_pretrained(self.model, device=self.device)
+        total = sum(len(sample.text.encode()) for sample in samples) * len(BITS)
+        with tempfile.TemporaryDirectory() as name, track("Measuring sizes", total=total, unit="bytes") as advance:
+            rows = [
+                _row(model, sample, compressors, Path(name, str(number)), advance)
+                for number, sample in enumerate(samples)
+            ]
+            bad_input = [_bad(model, data, Path(name, what)) | {"text": what} for what, data in BAD_INPUTS.items()]
+        answer = {
+            "rows": rows,
+            "bad_input": bad_input,
+            "summary": _summary(rows),
+            "model_bytes": sum(parameter.nbytes for parameter in model.model.parameters()),
+            **made_here(model=model.provenance, encoder=model.encoder_fingerprint),
+        }
+        print_sizes(self.console(), answer)
+        return answer
+
+    def _samples(self) -> Iterator[Sample]:
+        if not self.text:
+            yield from (sample() for sample in SAMPLES)
+        for name, text in FileReader(self.corpus(self.text)).whole_texts() if self.text else ():
+            if not text:
+                raise ValueError(f"{name} is empty: there is nothing that its size could be compared with")
+            yield Sample(name, text)
+
+
+def _row(
+    model: TextAutoencoder, sample: Sample, compressors: Mapping[str, Compress], path: Path, advance: Advance
+) -> dict[str, Any]:
+    """A text's file at every number of bits, and the smallest of them beside what compresses its chunks."""
+    data, by_bits, files = sample.text.encode(), [], []
+    for bits in BITS:
+        files.append(written(path.with_suffix(f".{bits}"), model, [sample.text], bits))
+        by_bits.append(_stored(files[-1], data))
+        advance(len(data), f"{sample.name}, {bits} bits")
+    best, notes = min(zip(by_bits, files, strict=True), key=lambda pair: pair[0]["memory_ratio"])
+    chunks = chunk_texts(notes, data)
+    zstd_bytes, dictionary = with_dictionary(chunks, sample)
+    sizes = {name: total_bytes(compress, chunks) for name, compress in compressors.items()}
+    return {
+        "text": sample.name,
+        **best,
+        **{f"{name}_ratio": size / len(data) for name, size in (sizes | {"zstd_dictionary": zstd_bytes}).items()},
+        "raw_if_smaller_ratio": raw_if_smaller(notes, chunks) / len(data),
+        "whole": {f"{name}_ratio": len(compress(data)) / len(data) for name, compress in compressors.items()},
+        "dictionary": dictionary,
+        "by_bits": by_bits,
+        "num_bytes": len(data),
+    }
+
+
+def _stored(notes: MemoryFile, data: bytes) -> dict[str, Any]:
+    """Where the bytes of a file go, per chunk, and whether it gives back the text, opened anew."""
+    about = notes.summary()
+    parts = {name: about[f"{name}_bytes"] for name in ("memory", "patch", "raw")}
+    bare, count = sum(parts.values()), about["chunks"]
+    again = MemoryFile.open(notes.path, notes.model).text()
+    return {
+        "bits": notes.about.bits,
+        "memory_ratio": about["file_bytes"] / len(data),
+        "memory_bare_ratio": bare / len(data),
+        "memory_bytes_per_chunk": about["file_bytes"] / count,
+        "vector_bytes_per_chunk": parts["memory"] / count,
+        "patch_bytes_per_chunk": parts["patch"] / count,
+        "raw_bytes_per_chunk": parts["raw"] / count,
+        "other_bytes_per_chunk": (about["file_bytes"] - bare) / count,
+        "text_bytes_per_chunk": len(data) / count,
+        "chunks": count,
+        "raw_chunks": about["raw_chunks"],
+        "token_accuracy": about["fidelity"],
+        "exact": again.encode() == data,
+    }
+
+
+def chunk_texts(notes: MemoryFile, data: bytes) -> list[bytes]:
+    """The text of each chunk of a file."""
+    ends = list(itertools.accumulate(chunk.num_bytes for chunk in notes.chunks))
+    return [data[start:end] for start, end in itertools.pairwise([0, *ends])]
+
+
+def with_dictionary(chunks: list[bytes], sample: Sample) -> tuple[int, dict[str, Any]]:
+    """Bytes of chunks compressed by zstd with a dictionary that has not seen them, and what is known of it."""
+    if sample.other:
+        other, length = sample.other.encode(), max(1, sum(map(len, chunks)) // len(chunks))
+        parts = [(chunks, [other[start : start + length] for start in range(0, len(other), length)])]
+    else:
+        first, second = chunks[: len(chunks) // 2], chunks[len(chunks) // 2 :]
+        parts = [(first, second), (second, first)]
+    dictionaries = [trained_dictionary(samples) for _, samples in parts]
+    size = sum(total_bytes(zstd(one), part) for one, (part, _) in zip(dictionaries, parts, strict=True))
+    return size, {
+        "text": sample.other_name,
+        "text_bytes": sum(len(piece) for _, samples in parts for piece in samples),
+        "bytes": sum(len(one) for one in dictionaries if one is not None),
+    }
+
+
+def raw_if_smaller(notes: MemoryFile, chunks: Sequence[bytes]) -> int:
+    """Bytes of a file that keeps chunks as deflated text wherever that is smaller than their vector and patch."""
+
+    def is_raw(pair: tuple[ChunkInfo, bytes]) -> bool:
+        chunk, text = pair
+        return chunk.is_raw or len(deflated(text)) < notes.about.vector_bytes + chunk.payload_bytes
+
+    num_bytes, around = notes.file_bytes, NUMBERS.itemsize + 2 * DIGEST_BYTES
+    most = RAW_CHUNKS * notes.model.config.shape.chunk_len
+    for raw, group in itertools.groupby(zip(notes.chunks, chunks, strict=True), key=is_raw):
+        pieces, length = list[bytes](), most
+        for chunk, text in group if raw else ():
+            num_bytes -= around + chunk.payload_bytes + (0 if chunk.is_raw else notes.about.vector_bytes)
+            length += chunk.num_tokens
+            if length > most:
+                pieces, length = [*pieces, b""], chunk.num_tokens
+            pieces[-1] += text  # together, as raw text is kept
+        num_bytes += sum(around + len(deflated(piece)) for piece in pieces)
+    return num_bytes
+
+
+def _bad(model: TextAutoencoder, data: bytes, path: Path) -> dict[str, Any]:
+    """Bytes that need not be text are read as latin-1, in which each is a character."""
+    text = data.decode("latin-1")
+    notes = written(path, model, [text], _BAD_BITS)
+    return {
+        "input_bytes": len(data),
+        "utf8_bytes": len(text.encode()),
+        "file_bytes": notes.file_bytes,
+        "over_input": notes.file_bytes / len(data) - 1 if data else None,
+        "raw_if_smaller_bytes": raw_if_smaller(notes, chunk_texts(notes, text.encode())),
+        "raw_chunks": notes.summary()["raw_chunks"],
+        "chunks": notes.num_chunks,
+        "exact": MemoryFile.open(path, model).text().encode("latin-1") == data,
+    }
+
+
+def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The text that takes most beside zstd with a dictionary."""
+    times = {row["text"]: row["memory_ratio"] / row["zstd_dictionary_ratio"] for row in rows}
+    worst = max(times, key=lambda text: times[text])
+    return {"worst": worst, "times_zstd_dictionary": times, "exact": all(row["exact"] for row in rows)}
