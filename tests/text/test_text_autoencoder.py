@@ -62,6 +62,20 @@ def test_a_text_has_the_same_memories_alone_and_among_others(trained: TextAutoen
     assert trained.regenerate(together) == [trained.regenerate(memory)[0] for memory in alone]
 
 
+def test_texts_may_be_tokens_already(trained: TextAutoencoder) -> None:
+    tokens = trained.tokenizer.encode_batch(TEXTS)
+    memory, expected = trained.encode_tokens(tokens, verify=True), trained.encode(TEXTS, verify=True)
+    assert torch.equal(memory.vectors, expected.vectors)
+    assert (memory.num_chunks, memory.encoder) == (expected.num_chunks, expected.encoder)
+    assert torch.equal(memory.num_tokens, expected.num_tokens)
+    assert memory.exact is not None
+    assert torch.equal(memory.exact, expected.exact)
+    assert len(trained.encode_tokens([])) == 0
+    for wrong in (-1, 300):
+        with pytest.raises(ValueError, match=f"text 1 has token {wrong}; there are tokens 0 to 299"):
+            trained.encode_tokens([[1], [2, wrong]])
+
+
 def test_more_texts_than_a_batch_keep_their_order(trained: TextAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = trained.encode(TEXTS)
     expected = trained.regenerate(whole)

@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, str] = {
     "recall": "memlm.cli.memory:Recall",
     "inspect": "memlm.cli.memory:Inspect",
     "invert": "memlm.cli.invert:Invert",
+    "serve": "memlm.cli.serve:Serve",
 }
 """The library's own commands: name → module:class."""
 PLUGINS = "memlm.commands"

@@ -130,11 +130,31 @@ def prepare(config: DataConfig, *, cache: Path | None = None, quiet: bool = Fals
 
 def tokenize_documents(tokenizer: Tokenizer, documents: Iterable[Document]) -> TokenSplit:
     """Tokenize documents in memory."""
-    dtype = _token_dtype(tokenizer)
-    found = _tokenized(tokenizer, documents)
-    rows = [(document.name, document.num_bytes, tokens.astype(dtype)) for document, tokens in found]
+    rows = [(document.name, document.num_bytes, tokens) for document, tokens in _tokenized(tokenizer, documents)]
+    return _split(rows, _token_dtype(tokenizer))
+
+
+def split_of_tokens(tokenizer: Tokenizer, texts: Iterable[Sequence[int]]) -> TokenSplit:
+    """Texts that are tokens already, each as a document.
+
+    Raises:
+        ValueError: the tokenizer has no such token; names it and its text.
+    """
+    rows = []
+    for place, ids in enumerate(texts):
+        tokens = np.asarray(ids, dtype=np.int64)
+        if len(wrong := tokens[(tokens < 0) | (tokens >= tokenizer.vocab_size)]):
+            raise ValueError(f"text {place} has token {wrong[0]}; there are tokens 0 to {tokenizer.vocab_size - 1}")
+        rows.append((f"text {place}", len(tokenizer.decode(tokens).encode()), tokens))
+    return _split(rows, _token_dtype(tokenizer))
+
+
+def _split(
+    rows: Sequence[tuple[str, int, NDArray[np.integer[Any]]]], dtype: np.dtype[np.unsignedinteger[Any]]
+) -> TokenSplit:
+    """Documents in memory: of each its name, the bytes of its text, and its tokens."""
     return TokenSplit(
-        tokens=np.concatenate([np.zeros(0, dtype), *(tokens for _, _, tokens in rows)]),
+        tokens=np.concatenate([np.zeros(0, dtype), *(tokens.astype(dtype) for _, _, tokens in rows)]),
         document_starts=_starts_of([len(tokens) for _, _, tokens in rows]),
         document_bytes=np.array([num_bytes for _, num_bytes, _ in rows], dtype=np.int64),
         document_names=[name for name, _, _ in rows],

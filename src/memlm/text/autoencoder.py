@@ -1,7 +1,7 @@
 """A tokenizer and an autoencoder as one: text → memory → text. What users load, call and share."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from memlm.config import AutoencoderConfig
 from memlm.data.chunks import Chunks, split_into_chunks
-from memlm.data.token_store import TokenSplit
+from memlm.data.token_store import TokenSplit, split_of_tokens
 from memlm.evaluation import checked
 from memlm.evaluation.checked import Checked
 from memlm.models.autoencoder import Autoencoder
@@ -87,8 +87,34 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
         """
         if device is not None:
             self.to(device)
-        listed = as_texts(texts)
-        shape, chunks = self.config.shape, split_into_chunks(self._tokenize(listed), self.config.shape.chunk_len)
+        memories = self._memories(
+            self._tokenize(as_texts(texts)),
+            batch_size=batch_size,
+            show_progress_bar=show_progress_bar,
+            normalize=normalize,
+            verify=verify,
+        )
+        return memories.numpy() if convert_to_numpy else memories
+
+    def encode_tokens(self, texts: Iterable[Sequence[int]], *, verify: bool = False) -> Memory:
+        """`encode`, for texts that are already token ids of this model's tokenizer.
+
+        Raises:
+            ValueError: there is no such token; names it and its text.
+        """
+        return self._memories(split_of_tokens(self.tokenizer, texts), verify=verify)
+
+    def _memories(
+        self,
+        split: TokenSplit,
+        *,
+        batch_size: int | None = None,
+        show_progress_bar: bool = False,
+        normalize: bool = False,
+        verify: bool = False,
+    ) -> Memory:
+        """`encode`, for documents already tokenized."""
+        shape, chunks = self.config.shape, split_into_chunks(split, self.config.shape.chunk_len)
         vectors = [torch.zeros(0, shape.num_slots, shape.memory_dim)]
         exact, confidence = [torch.zeros(0, dtype=torch.bool)], [torch.zeros(0, shape.chunk_len)]
         batch_size = self._batch_size(batch_size)
@@ -100,15 +126,14 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
                     same_length = decoded.num_tokens == batch.mask.sum(1)
                     exact.append((same_length & (decoded.tokens == batch.tokens).all(1)).cpu())
                     confidence.append(decoded.margin.cpu())
-        memories = Memory(
+        return Memory(
             vectors=torch.cat(vectors),
             num_tokens=torch.from_numpy(chunks.mask.sum(axis=1)),
-            num_chunks=tuple(np.bincount(chunks.document, minlength=len(listed)).tolist()),
+            num_chunks=tuple(np.bincount(chunks.document, minlength=len(split.document_names)).tolist()),
             encoder=self.encoder_fingerprint,
             exact=torch.cat(exact) if verify else None,
             confidence=torch.cat(confidence) if verify else None,
         )
-        return memories.numpy() if convert_to_numpy else memories
 
     def regenerate(
         self,

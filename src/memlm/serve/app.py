@@ -1,0 +1,180 @@
+"""The application: its routes."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+
+from memlm.serve import answers
+from memlm.serve.batches import Batches, FullError, Run
+from memlm.serve.errors import ApiError, answer_errors
+from memlm.serve.gate import Gate
+from memlm.serve.metrics import Metrics
+from memlm.serve.model import ServedModel, Tokens
+from memlm.serve.requests import EmbeddingsRequest, Input, MemoriesRequest, RegenerateRequest
+
+_CLIENT_LEFT = 499
+"""As nginx counts it; nobody gets to see it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a server takes."""
+
+    queue: int = 128
+    """Requests that may wait for the model."""
+    batch: int = 64
+    """Chunks that the model is given at once."""
+    max_body: int = 4 * 2**20
+    """Bytes of a request."""
+    max_inputs: int = 2048
+    """Texts of a request."""
+
+
+def create_app(models: Sequence[ServedModel], limits: Limits, keys: Sequence[str] = ()) -> FastAPI:
+    """The ASGI application; its `state` has `metrics`."""
+    metrics = Metrics()
+    batches = Batches(most_waiting=limits.queue, most_size=limits.batch, observe=metrics.batch.observe)
+    metrics.watch_queue(lambda: len(batches))
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        batches.start()
+        yield
+        await run_in_threadpool(batches.stop)
+
+    app = FastAPI(
+        title="memlm",
+        lifespan=lifespan,
+        docs_url=None,  # these pages load scripts from elsewhere
+        redoc_url=None,
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
+    )
+    app.state.metrics = metrics
+    routes = _Routes(models, limits, metrics, batches)
+    app.include_router(routes.router())
+    answer_errors(app)
+    app.add_middleware(Gate, keys=keys, max_body=limits.max_body, metrics=metrics, paths=routes.paths)
+    return app
+
+
+class _Routes:
+    """What is done for each path."""
+
+    def __init__(self, models: Sequence[ServedModel], limits: Limits, metrics: Metrics, batches: Batches) -> None:
+        self._models = {model.name: model for model in models}
+        self._limits, self._metrics, self._batches, self._began = limits, metrics, batches, int(time.time())
+        self._table: dict[str, tuple[str, Callable[..., Any]]] = {
+            "/health": ("GET", self.health),
+            "/metrics": ("GET", self.counts),
+            "/v1/models": ("GET", self.list_models),
+            "/v1/models/{name:path}": ("GET", self.one_model),
+            "/v1/embeddings": ("POST", self.embeddings),
+            "/v1/memories": ("POST", self.memories),
+            "/v1/memories/regenerate": ("POST", self.regenerate),
+        }
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """All, as they are counted."""
+        return frozenset(self._table)
+
+    def router(self) -> APIRouter:
+        """As FastAPI takes them."""
+        router = APIRouter()
+        for path, (method, endpoint) in self._table.items():
+            router.add_api_route(path, endpoint, methods=[method], response_model=None)
+        return router
+
+    async def health(self) -> dict[str, Any]:
+        """Whether the server answers, and with which models."""
+        return {"status": "ok", "models": [*self._models]}
+
+    async def counts(self) -> Response:
+        """For Prometheus."""
+        return Response(self._metrics.text(), media_type="text/plain; version=0.0.4")
+
+    async def list_models(self) -> dict[str, Any]:
+        """The models that there are."""
+        return {"object": "list", "data": [model.card(self._began) for model in self._models.values()]}
+
+    async def one_model(self, name: str) -> dict[str, Any]:
+        """One model."""
+        return self._model(name).card(self._began)
+
+    async def embeddings(self, request: Request, asked: EmbeddingsRequest) -> Response:
+        """One vector for each text of at most one chunk."""
+        served = self._model(asked.model)
+        if asked.dimensions not in (None, served.dimensions):
+            why = f"{served.name} has {served.dimensions} dimensions, and cannot be cut to {asked.dimensions}"
+            raise ApiError(HTTPStatus.BAD_REQUEST, why, param="dimensions")
+        texts = await self._texts(served, asked.input)
+        served.require_one_chunk(texts)
+        memory = await self._done(request, served.encode, texts, len(texts))
+        num_tokens = self._counted(served, request, sum(map(len, texts)))
+        return JSONResponse(answers.embeddings(served, memory, num_tokens, asked.encoding_format))
+
+    async def memories(self, request: Request, asked: MemoriesRequest) -> Response:
+        """The memories of all chunks of each text."""
+        served = self._model(asked.model)
+        texts = await self._texts(served, asked.input)
+        encode = served.encode_verified if asked.verify else served.encode
+        memory = await self._done(request, encode, texts, served.chunks(texts))
+        return JSONResponse(answers.memories(served, memory, self._counted(served, request, sum(map(len, texts)))))
+
+    async def regenerate(self, request: Request, asked: RegenerateRequest) -> Response:
+        """The texts of memories."""
+        served = self._model(asked.model)
+        memory = await run_in_threadpool(served.memory, asked.data, asked.encoder)
+        texts = await self._done(request, served.regenerate, memory, len(memory.vectors))
+        num_tokens = self._counted(served, request, int(memory.num_tokens.sum()))
+        return JSONResponse(answers.texts(served, texts, num_tokens))
+
+    def _model(self, name: str) -> ServedModel:
+        if name not in self._models:
+            why = f"there is no model {name!r} here; there is {', '.join(self._models)}"
+            raise ApiError(HTTPStatus.NOT_FOUND, why, param="model", code="model_not_found")
+        return self._models[name]
+
+    async def _texts(self, served: ServedModel, given: Input) -> list[Tokens]:
+        return await run_in_threadpool(served.texts, given, self._limits.max_inputs)
+
+    def _counted(self, served: ServedModel, request: Request, num_tokens: int) -> int:
+        self._metrics.tokens.labels(served.name, request.url.path).inc(num_tokens)
+        return num_tokens
+
+    async def _done(self, request: Request, run: Run, what: Any, size: int) -> Any:
+        """What the model makes of it, in a batch with others; nothing, once the client has left."""
+        try:
+            work = asyncio.wrap_future(self._batches.submit(run, what, size))
+        except FullError:
+            why = f"{self._batches.most_waiting} requests wait already; try again"
+            raise ApiError(HTTPStatus.TOO_MANY_REQUESTS, why, code="rate_limit_exceeded", retry_after=1) from None
+        left = asyncio.ensure_future(_left(request))
+        try:
+            await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                raise ApiError(_CLIENT_LEFT, "the client has left")
+            return work.result()
+        finally:
+            left.cancel()
+            work.cancel()
+
+
+async def _left(request: Request) -> None:
+    """Return when the client has left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,73 @@
+"""Errors as OpenAI's clients expect them: `{"error": {"message", "type", "param", "code"}}`."""
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+EXPECTED = {
+    "input": "must be a string, a list of strings, a list of token ids, or a list of such lists",
+    "encoding_format": "must be float or base64",
+    "dimensions": "must be a whole number",
+}
+"""What a field must be, where pydantic would say it in many words."""
+
+
+class ApiError(Exception):
+    """What is answered in place of what was asked for."""
+
+    def __init__(
+        self, status: int, message: str, *, param: str | None = None, code: str | None = None, retry_after: int = 0
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.param, self.code, self.retry_after = status, message, param, code, retry_after
+
+    def response(self) -> JSONResponse:
+        """As it is sent."""
+        error = {"message": self.message, "type": _kind(self.status), "param": self.param, "code": self.code}
+        headers = {"Retry-After": str(self.retry_after)} if self.retry_after else None
+        return JSONResponse({"error": error}, status_code=self.status, headers=headers)
+
+
+def _kind(status: int) -> str:
+    if status >= 500:
+        return "server_error"
+    return "rate_limit_error" if status == 429 else "invalid_request_error"
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Let every error of an application be answered in this form."""
+
+    @app.exception_handler(ApiError)
+    async def ours(request: Request, error: ApiError) -> JSONResponse:
+        return error.response()
+
+    @app.exception_handler(HTTPException)
+    async def of_http(request: Request, error: HTTPException) -> JSONResponse:
+        response = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}").response()
+        response.headers.update(error.headers or {})  # such as Allow
+        return response
+
+    @app.exception_handler(RequestValidationError)
+    async def of_values(request: Request, error: RequestValidationError) -> JSONResponse:
+        return _refused(error.errors()).response()
+
+    @app.exception_handler(Exception)
+    async def of_ours(request: Request, error: Exception) -> JSONResponse:
+        return ApiError(500, "the server failed; its log says why").response()
+
+
+def _refused(flaws: Any) -> ApiError:
+    """What is wrong with a request's fields; only the first is told."""
+    first = flaws[0]
+    if first["type"] == "json_invalid":
+        return ApiError(HTTPStatus.BAD_REQUEST, f"the body is not valid JSON: {first['ctx']['error']}")
+    if len(first["loc"]) < 2:
+        return ApiError(HTTPStatus.BAD_REQUEST, "the body must be a JSON object, sent as application/json")
+    param = str(first["loc"][1])
+    missing = first["type"] == "missing" and len(first["loc"]) == 2
+    wrong = "is missing" if missing else EXPECTED.get(param) or f"is wrong: {first['msg']}"
+    return ApiError(HTTPStatus.BAD_REQUEST, f"{param} {wrong}", param=param)

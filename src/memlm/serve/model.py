@@ -1,0 +1,138 @@
+"""A model that is served: what a request means for it, and the work of a batch."""
+
+import base64
+import binascii
+import itertools
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+import numpy as np
+import torch
+
+from memlm.serve.errors import ApiError
+from memlm.serve.requests import Input, TextMemory
+from memlm.text.autoencoder import TextAutoencoder
+from memlm.text.memory import Memory, Regenerated
+
+Tokens = Sequence[int]
+
+
+class ServedModel:
+    """An autoencoder by the name that clients call it."""
+
+    def __init__(self, name: str, model: TextAutoencoder) -> None:
+        self.name, self.model, self.shape = name, model, model.config.shape
+
+    @property
+    def dimensions(self) -> int:
+        """Of an embedding: of all slots together."""
+        return self.shape.num_slots * self.shape.memory_dim
+
+    def card(self, created: int) -> dict[str, Any]:
+        """What `/v1/models` says."""
+        about = {"dimensions": self.dimensions, "chunk_len": self.shape.chunk_len}
+        known = {"id": self.name, "object": "model", "created": created, "owned_by": "memlm"}
+        return known | about | {"encoder": self.model.encoder_fingerprint}
+
+    # --- what a request means ----------------------------------------------------------------------------------------
+
+    def texts(self, given: Input, most: int) -> list[Tokens]:
+        """The tokens of each text of a request.
+
+        Raises:
+            ApiError: there is none, or more than `most`; there is no such token, or a text is not valid Unicode.
+        """
+        listed: list[Any] = given if isinstance(given, list) and not _is_tokens(given) else [given]
+        if not 0 < len(listed) <= most:
+            raise ApiError(
+                HTTPStatus.BAD_REQUEST, f"input has {len(listed)} texts; it may have 1 to {most}", param="input"
+            )
+        if isinstance(listed[0], str):
+            try:
+                return [ids.tolist() for ids in self.model.tokenizer.encode_batch(listed)]
+            except ValueError as error:
+                raise ApiError(HTTPStatus.BAD_REQUEST, f"input: {error}", param="input") from None
+        size = self.model.tokenizer.vocab_size
+        for place, token in ((place, token) for place, ids in enumerate(listed) for token in ids):
+            if not 0 <= token < size:
+                what = f"input {place} has token {token}; {self.name} has tokens 0 to {size - 1}"
+                raise ApiError(HTTPStatus.BAD_REQUEST, what, param="input")
+        return listed
+
+    def require_one_chunk(self, texts: Sequence[Tokens]) -> None:
+        """Raise ApiError where a text has no embedding: it is empty, or has several memories."""
+        most = self.shape.chunk_len
+        for place, tokens in enumerate(texts):
+            if not len(tokens):
+                raise ApiError(HTTPStatus.BAD_REQUEST, f"input {place} is empty", param="input")
+            if len(tokens) > most:
+                why = (
+                    f"input {place} has {len(tokens)} tokens; an embedding of {self.name} holds at most {most}. Send "
+                    f"shorter texts, or POST /v1/memories, which gives one memory for each {most} tokens"
+                )
+                raise ApiError(HTTPStatus.BAD_REQUEST, why, param="input", code="context_length_exceeded")
+
+    def chunks(self, texts: Sequence[Tokens]) -> int:
+        """How many there are of these texts."""
+        return sum(-(-len(tokens) // self.shape.chunk_len) for tokens in texts)
+
+    def memory(self, given: Sequence[TextMemory], encoder: str) -> Memory:
+        """The memories of a request.
+
+        Raises:
+            ApiError: they are none, or another encoder's; says what is wrong.
+        """
+        if not given:
+            raise ApiError(HTTPStatus.BAD_REQUEST, "data has no memories", param="data")
+        parts = []
+        for place, each in enumerate(given):
+            try:
+                part = self._memory(each, encoder)
+                self.model.readable(part)
+            except (ValueError, binascii.Error) as error:
+                raise ApiError(HTTPStatus.BAD_REQUEST, f"data {place}: {error}", param="data") from None
+            parts.append(part)
+        return Memory.concat(parts)
+
+    def _memory(self, given: TextMemory, encoder: str) -> Memory:
+        data = base64.b64decode(given.vectors, validate=True)
+        chunks, slots, dim = given.shape
+        if len(data) != 4 * chunks * slots * dim:
+            raise ValueError(f"vectors are {len(data)} bytes; shape {given.shape} asks for {4 * chunks * slots * dim}")
+        lengths = given.num_tokens
+        if lengths is None:
+            if not self.model.holds_length:
+                raise ValueError(f"the memories of {self.name} do not hold their length: give num_tokens")
+            lengths = [self.shape.chunk_len] * chunks
+        vectors = np.frombuffer(data, "<f4").astype(np.float32).reshape(given.shape)
+        return Memory(
+            vectors=torch.from_numpy(vectors),
+            num_tokens=torch.tensor(lengths, dtype=torch.int64),
+            num_chunks=(chunks,),
+            encoder=encoder,
+        )
+
+    # --- the work of a batch -----------------------------------------------------------------------------------------
+
+    def encode(self, jobs: Sequence[Sequence[Tokens]]) -> list[Memory]:
+        """The memories of the texts of each job."""
+        return self._encode(jobs, verify=False)
+
+    def encode_verified(self, jobs: Sequence[Sequence[Tokens]]) -> list[Memory]:
+        """The same, compared with what they give back."""
+        return self._encode(jobs, verify=True)
+
+    def _encode(self, jobs: Sequence[Sequence[Tokens]], *, verify: bool) -> list[Memory]:
+        memory = self.model.encode_tokens(itertools.chain(*jobs), verify=verify)
+        ends = [0, *itertools.accumulate(map(len, jobs))]
+        return [memory[start:end] for start, end in itertools.pairwise(ends)]
+
+    def regenerate(self, jobs: Sequence[Memory]) -> list[list[Regenerated]]:
+        """The texts of the memories of each job."""
+        texts = iter(self.model.regenerate(Memory.concat(jobs)))
+        return [[*itertools.islice(texts, len(job))] for job in jobs]
+
+
+def _is_tokens(given: Sequence[Any]) -> bool:
+    return bool(given) and isinstance(given[0], int)
