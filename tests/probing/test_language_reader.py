@@ -21,6 +21,7 @@ from memlm.nn.mixers import Mask, Tokens
 from memlm.nn.pooling import MemoryVectors
 from memlm.probing import language_course
 from memlm.probing.encoders import FrozenEncoder
+from memlm.probing.language_guess import Guesses
 from memlm.probing.language_reader import Doublings, spread
 from memlm.probing.language_texts import LanguageTexts
 from memlm.probing.probe import EncoderProbe, probe
@@ -260,3 +261,21 @@ def test_what_is_written_is_the_likeliest_at_each_place(reader: LanguageReader) 
         changed = written.clone()
         changed[:, place] = other
         assert (reader(changed, mask, memory)[:, place] >= nats[:, place] - 1e-4).all()
+
+
+def test_it_takes_as_many_steps_as_it_is_told_and_guesses_of_no_other_pairs(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guessed, tokens = list[int](), Guesses.tokens
+
+    def counted(guesses: Guesses, vectors: np.ndarray, *rest: int) -> np.ndarray:
+        guessed.append(len(vectors))
+        return tokens(guesses, vectors, *rest)
+
+    monkeypatch.setattr(Guesses, "tokens", counted)
+    probed(model, tmp_path)
+    pairs = PretrainedReader().batch_pairs
+    assert guessed.count(pairs) == READING.num_steps
+    held_out = [number for number in guessed if number != pairs]
+    assert held_out
+    assert max(held_out) <= READING.test_chunks

@@ -73,12 +73,11 @@ class Course:
     _rounds: list[Round] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        texts = self.texts.read(self.chunks.train)
-        self.written_len = int(np.quantile(texts.mask.sum(1), _LONGEST))
+        self.train = self.texts.read(self.chunks.train)
+        self.written_len = int(np.quantile(self.train.mask.sum(1), _LONGEST))
         self.device = torch.device(default_device())
         if self.codes is not None:
             self.guesses = self._learned_guesses(self.codes)
-        self.train = self._after_guess(texts, self.embeddings.train)
         self.validation = self.read(self.chunks.validation, self.embeddings.validation)
 
     @property
@@ -88,7 +87,7 @@ class Course:
 
     def read(self, chunks: Chunks, vectors: Vectors) -> Chunks:
         """Numbered chunks in the language model's tokens; before each stands what is guessed of it, if anything is."""
-        return self._after_guess(self.texts.read(chunks), vectors)
+        return self.after_guess(self.texts.read(chunks), vectors)
 
     def prepare(self, vectors: Vectors) -> tuple[MemoryVectors, Tokens]:
         """Embeddings as the reader gets them, and what is guessed of them."""
@@ -127,7 +126,8 @@ class Course:
             (tokens,) = compute_in_batches(reader, read, num_rows, compute, memory=memory)
         return self.texts.cut([self.texts.language.decode(row) for row in tokens], chunks.chunk_len)
 
-    def _after_guess(self, texts: Chunks, vectors: Vectors) -> Chunks:
+    def after_guess(self, texts: Chunks, vectors: Vectors) -> Chunks:
+        """Texts in the language model's tokens, each after what is guessed of it."""
         given = self._guessed(vectors)
         mask = np.concatenate([np.ones(given.shape, dtype=np.bool_), texts.mask], axis=1)
         return texts._replace(tokens=np.concatenate([given, texts.tokens], axis=1), mask=mask)
@@ -193,7 +193,7 @@ class Course:
         else:
             self._learn_words(reader)
         begin = self._steps(number - 1) if number else 0
-        batches = _Batches(self, self.train, begin, self._steps(number), self.cfg.batch_pairs)
+        batches = _Batches(self, self.train, begin, self._steps(number), self.cfg.batch_pairs, guessed=True)
         reading = Objective(
             "reading",
             lambda reader, batch: reader(*batch).sum(),
@@ -208,14 +208,14 @@ class Course:
 
     def _learn_words(self, reader: LanguageReader) -> None:
         """Fit the hint to which tokens the training texts have, and where."""
-        tokens, mask = self.train.tokens[:, self.num_given :], self.train.mask[:, self.num_given :]
+        tokens, mask = self.train.tokens, self.train.mask
         types, number = np.unique(tokens[mask], return_inverse=True)
         numbered = np.zeros_like(tokens)
         numbered[mask] = number
         log_probs = torch.from_numpy(unconditional_log_probs(number, len(types))).float()
         words, num_rows = Words(reader, torch.from_numpy(types), log_probs), min(_WORDS_PAIRS, len(tokens))
         num_steps = _WORDS_EPOCHS * len(tokens) // num_rows
-        batches = _Batches(self, self.train._replace(tokens=numbered, mask=mask), 0, num_steps, num_rows)
+        batches = _Batches(self, self.train._replace(tokens=numbered), 0, num_steps, num_rows, guessed=False)
         self._fit(words, _WORDS, batches, _WORDS_RATE, 0, f"{self.title}, its words")
 
     def _fit(
@@ -236,13 +236,17 @@ class Course:
 
 
 class _Batches:
-    """Pairs by the number of a step from `begin` on; each once, in a random order, before any comes again."""
+    """Pairs by the number of a step from `begin` on; each once, in a random order, before any comes again.
 
-    def __init__(self, course: Course, chunks: Chunks, begin: int, end: int, num_rows: int) -> None:
+    Where they are `guessed`, what is guessed of each comes first: worked out for a step's pairs, since a course reads
+    few of many.
+    """
+
+    def __init__(self, course: Course, chunks: Chunks, begin: int, end: int, num_rows: int, *, guessed: bool) -> None:
         self.course, self.chunks, self.begin, self.num_rows = course, chunks, begin, num_rows
-        self.num_steps = end - begin
+        self.num_steps, self.guessed = end - begin, guessed
         self.order = np.random.default_rng(course.seed).permutation(len(chunks.tokens))
-        lengths = chunks.mask.sum(1)
+        lengths = chunks.mask.sum(1) + (course.num_given if guessed else 0)
         self.num_tokens = int(sum(lengths[self.rows(step)].sum() for step in range(self.num_steps)))
 
     def rows(self, step: int) -> np.ndarray:
@@ -252,7 +256,9 @@ class _Batches:
     def __call__(self, step: int) -> Batch:
         course, rows = self.course, self.rows(step)
         generator = torch.Generator().manual_seed(course.seed * 1_000_003 + self.begin + step)
-        chunks = self.chunks.rows(rows)
-        longest = int(chunks.mask.sum(1).max())  # with its guess
-        short = chunks._replace(tokens=chunks.tokens[:, :longest], mask=chunks.mask[:, :longest])
-        return Batch.of(short, course.transform(course.embeddings.train[rows], generator))
+        texts, vectors = self.chunks.rows(rows), course.embeddings.train[rows]
+        longest = int(texts.mask.sum(1).max())
+        texts = texts._replace(tokens=texts.tokens[:, :longest], mask=texts.mask[:, :longest])
+        if self.guessed:
+            texts = course.after_guess(texts, vectors)
+        return Batch.of(texts, course.transform(vectors, generator))

@@ -266,7 +266,7 @@ class Inverter:
             words = readout.words(target)
             beam = Beam(embedder=embedder, language=language, words=words, budget=encodings // 4)
             starts = beam.texts(target, chunk_len) or [tuple(words.topk(chunk_len or 8).indices.tolist())]
-            left = encodings - (embedder.num_encodings - spent)
+            left = encodings - (embedder.num_encodings - spent) - 1  # what is found is encoded once more
             search = Search(
                 embedder=embedder,
                 language=language,

@@ -113,10 +113,14 @@ class Search:
         return max(self.pool, key=lambda guess: guess.closeness)
 
     def _climb(self, budget: float) -> None:
-        """Rounds until a text is found, so many encodings are spent, or nothing is left to try."""
+        """Rounds until a text is found, another would spend more encodings than these, or nothing is left to try."""
         idle = 0
-        while not self.found and self.spent < budget and idle < _IDLE:
+        while not self.found and self.spent + self._most_of_a_round() <= budget and idle < _IDLE:
             idle = 0 if self._round() else idle + 1
+
+    def _most_of_a_round(self) -> int:
+        """Encodings: of changed texts, of the closest once more, and of two parents without each of their tokens."""
+        return self.batch + self.num_read + 2 * max(len(guess.text) for guess in self.pool)
 
     def _round(self) -> bool:
         """Change two texts of the pool in many ways, and keep the best; whether there was any change left to try."""
