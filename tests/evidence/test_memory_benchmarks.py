@@ -104,6 +104,7 @@ def test_training_steps_are_measured_both_ways(monkeypatch: pytest.MonkeyPatch) 
     assert answer["recurrent_step_ratio"] == pytest.approx(rates["causal"] / rates["recurrent"])
     assert answer["encoder_decoder_step_ratio"] == pytest.approx(rates["causal"] / rates["encoder_decoder"])
     assert min(rates.values()) > 0
+    assert all(row["combined_step_limit"] > row["combined_step_ratio"] for row in answer["rows"])
     assert answer["loss_difference"] < 1e-4
     assert answer["batch_tokens"] == 8 * 3 * 8
     assert answer["num_threads"] == answer["provenance"]["num_threads"]

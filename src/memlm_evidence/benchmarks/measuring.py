@@ -20,7 +20,11 @@ from memlm.training.objectives import Objective
 from memlm.training.step import Stepper
 
 Name = TypeVar("Name", bound=Hashable)
-MATRIX_PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::linear")
+_ATTENTION = "aten::_scaled_dot_product_flash_attention_for_cpu"
+MATRIX_PRODUCTS = (
+    *("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::linear"),
+    *(_ATTENTION, f"{_ATTENTION}_backward"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,14 @@ from memlm.recipes.memory_model import encoder_decoder, memory_model
 from memlm.runtime.cpu import precision_on
 from memlm.training.accelerator import build_accelerator
 from memlm.training.objectives import Objective, combined
-from memlm_evidence.benchmarks.measuring import Benchmark, TrainingSteps, made_here, random_batch, side_by_side
+from memlm_evidence.benchmarks.measuring import (
+    Benchmark,
+    TrainingSteps,
+    made_here,
+    operation_shares,
+    random_batch,
+    side_by_side,
+)
 
 ROUNDS = 5
 STEPS = 3
@@ -41,7 +48,9 @@ class MemoryTraining(Benchmark):
         """Measure; a step is forward, backward and update, on random tokens, and numbers are medians over rounds.
 
         Ratios are other ways' or models' seconds over ours: of both objectives, or of next tokens alone. The
-        `loss_difference` of loop and ours is relative, in fp32, with the same trained weights.
+        `loss_difference` of loop and ours is relative, in fp32, with the same trained weights. `combined_step_limit` is
+        what the first ratio would be if all but the matrix products of our step took no time: more cannot be had on
+        this machine (Amdahl's law).
         """
         recipe = memory_model()
         rows = [_row(recipe, chunks) for chunks in self.window_chunks]
@@ -71,9 +80,11 @@ def _row(recipe: MemoryModelRecipe, num_chunks: int) -> dict[str, Any]:
         built = RecurrentModel(each) if isinstance(each, RecurrentConfig) else MemoryModel(each)
         steps[name] = TrainingSteps(built, objective, cfg, batch, STEPS)
     step = {name: seconds / STEPS for name, seconds in side_by_side(steps, ROUNDS).items()}
+    products = operation_shares(steps["ours"])["matrix products"]
     return {
         "window_chunks": num_chunks,
         "combined_step_ratio": step["chunk_by_chunk"] / step["ours"],
+        "combined_step_limit": step["chunk_by_chunk"] / (step["ours"] * products),
         "recurrent_step_ratio": step["recurrent"] / step["causal"],
         "encoder_decoder_step_ratio": step["encoder_decoder"] / step["causal"],
         "tokens_per_second": {name: batch.num_tokens / spent for name, spent in step.items()},

@@ -61,6 +61,8 @@ class StepRow:
     seconds_per_step: Mapping[str, float]
     loss_difference: float
     batch_tokens: int
+    combined_step_limit: float | None = None
+    """Of the ratio, if all but the matrix products of our step took no time; None where that was not measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
