@@ -20,11 +20,15 @@ VERDICTS = {
     "results": {
         "curriculum-is-cheaper": "undecided",
         "memories-can-be-used": "undecided",
+        "retention-keeps-facts": "fails",
+        "memories-outlast-text": "undecided",
         "memory-models-are-parallel": "fails",
     },
     "results/quick": {
         "curriculum-is-cheaper": "fails",
         "memories-can-be-used": "fails",
+        "retention-keeps-facts": "fails",
+        "memories-outlast-text": "undecided",
         "memory-models-are-parallel": "fails",
     },
 }
@@ -120,11 +124,12 @@ def test_recorded_results_keep_their_verdicts(folder: str) -> None:
 def test_every_claims_fields_exist_in_a_recorded_result() -> None:
     results = read_results([DOCS / "results"])
     for experiment in EXPERIMENTS:
-        for found in results[experiment.name]:
-            assert isinstance(found, experiment.result)
-            for each in experiment.claims:
-                low, value, high = (each.measure(found)[index] for index in (1, 0, 2))
-                assert low <= value <= high
+        assert all(isinstance(found, experiment.result) for found in results[experiment.name])
+        for each in experiment.claims:
+            # Not every seed has to have everything.
+            measured = [found for found in map(each.measure, results[experiment.name]) if found]
+            assert measured
+            assert all(found.low <= found.value <= found.high for found in measured)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.name)
@@ -146,7 +151,7 @@ def test_the_readme_sums_them_up() -> None:
         for verdict in ("holds", "fails", "undecided")
     }
     sentence = (
-        f"Of the {len(CLAIMS)} claims, {len(names['holds'])} hold, {len(names['fails'])} fails "
+        f"Of the {len(CLAIMS)} claims, {len(names['holds'])} hold, {len(names['fails'])} fail "
         f"({', '.join(names['fails'])}) and {len(names['undecided'])} are undecided ({', '.join(names['undecided'])})."
     )
     assert sentence in " ".join((DOCS.parent / "README.md").read_text(encoding="utf-8").split())

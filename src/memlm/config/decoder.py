@@ -159,7 +159,7 @@ class MemoryModelConfig(Config):
     insertion: Insertion = field(default_factory=Unpooled)
     decoder: Decoder = field(default_factory=DecoderConfig)
     max_memories: int = 3
-    """The most memories of earlier chunks that a chunk sees."""
+    """The most memories of earlier chunks that the decoder reads for a chunk: the latest."""
     overlap: int = 4
     """Tokens at the end of the chunk before, regenerated from its memory, that the decoder also reads. 0 adds a linear
     map of that memory to the chunk's first input instead, for models that are not trained to regenerate."""

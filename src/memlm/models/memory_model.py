@@ -122,7 +122,8 @@ class MemoryModel(nn.Module):
     ) -> Logits:
         """Logits [row token vocab] of chunks, from the memories of earlier ones, the latest last.
 
-        `past`, if it is known, is what `past_tokens` returns for the memories; without a pointer, for the latest.
+        Of more than `max_memories`, the decoder reads the latest; a pointer looks at all that are given. `past`, if it
+        is known, is what `past_tokens` returns for the memories; without a pointer, for the latest.
         """
         past = past or self.past_tokens(memory if self.pointer else memory[:, -1:])
         inputs, context = self.read(tokens[:, :-1], memory, present, past)
@@ -148,7 +149,8 @@ class MemoryModel(nn.Module):
 
         `state`, if there is one, is what the decoder keeps of all memories, and stands for them.
         """
-        unread = slice(0, None if state is None else 0)
+        most = self.config.max_memories
+        unread = slice(-most, None) if state is None else slice(0)
         context = self.insertion(memory[:, unread], present[:, unread]).map_prefix(self.decoder.as_inputs)
         context = context._replace(state=state)
         start: Tensor = repeat(self.start, "d -> r 1 d", r=len(tokens))

@@ -123,7 +123,7 @@ class Asked:
 
     def row(self) -> dict[str, Any]:
         """What the answer says of these texts."""
-        exact, tokens = _exact([self]), _share(self.correct, self.tokens)
+        exact, tokens = exact_share([self]), _share(self.correct, self.tokens)
         return {
             "kind": self.kind,
             "num_chunks": self.num_chunks,
@@ -162,20 +162,20 @@ def _summary(asked: Sequence[Asked]) -> dict[str, Any]:
     seeing = [each for each in asked if each.distance is not None]
     blind = [each for each in asked if each.distance is None]
     distances, kinds = sorted({each.distance or 0 for each in seeing}), [each.kind for each in blind]
-    by_distance = {str(far): _exact(each for each in seeing if each.distance == far) for far in distances}
-    by_kind = {kind: _exact(each for each in seeing if each.kind == kind) for kind in kinds}
+    by_distance = {str(far): exact_share(each for each in seeing if each.distance == far) for far in distances}
+    by_kind = {kind: exact_share(each for each in seeing if each.kind == kind) for kind in kinds}
     return {
         "recall": {far: rate for far, (rate, _) in by_distance.items()},
         "recall_intervals": {far: list(interval) for far, (_, interval) in by_distance.items()},
         "recall_by_kind": {kind: rate for kind, (rate, _) in by_kind.items()},
         "recall_by_kind_intervals": {kind: list(interval) for kind, (_, interval) in by_kind.items()},
-        "chance": _exact(blind)[0],
-        "chance_by_kind": {each.kind: _exact([each])[0] for each in blind},
+        "chance": exact_share(blind)[0],
+        "chance_by_kind": {each.kind: exact_share([each])[0] for each in blind},
         "rows": [each.row() for each in seeing],
     }
 
 
-def _exact(asked: Iterable[Asked]) -> tuple[float, Interval]:
+def exact_share(asked: Iterable[Asked]) -> tuple[float, Interval]:
     """Exact match over all texts."""
     exact = np.concatenate([each.exact for each in asked])
     return _share(exact, np.ones(len(exact)))
@@ -235,10 +235,14 @@ def greedy(
     asked: Bool[Tensor, "row token"],
     memory: Memories,
     present: Present,
+    recalled: PastTokens | None = None,
 ) -> Int[Tensor, "row token"]:
-    """The tokens, where `asked` (a stretch of each row) the likeliest, each after those before it."""
+    """The tokens, where `asked` (a stretch of each row) the likeliest, each after those before it.
+
+    `recalled`, if it is known, is what the model's `past_tokens` makes of the memories.
+    """
     tokens, begin, length = tokens.clone(), asked.int().argmax(-1), asked.sum(-1)
-    recalled = model.past_tokens(memory)
+    recalled = recalled or model.past_tokens(memory)
     for place in range(int(length.max())):
         row = torch.nonzero(length > place).flatten()
         at = begin[row] + place

@@ -16,6 +16,7 @@ from memlm_evidence.experiments.embeddings import EMBEDDINGS
 from memlm_evidence.experiments.exact_recall import EXACT_RECALL
 from memlm_evidence.experiments.experiment import Experiment
 from memlm_evidence.experiments.foreign_text import FOREIGN_TEXT
+from memlm_evidence.experiments.long_generation import LONG_GENERATION
 from memlm_evidence.experiments.memory_model import MEMORY_MODEL
 from memlm_evidence.experiments.non_invertible import NON_INVERTIBLE
 from memlm_evidence.experiments.settle_causal import SETTLE_CAUSAL
@@ -27,6 +28,7 @@ EXPERIMENTS: tuple[Experiment[Any, Any], ...] = (
     FOREIGN_TEXT,
     MEMORY_MODEL,
     EXACT_RECALL,
+    LONG_GENERATION,
     SUBSTITUTION,
     MEMORY_TRAINING,
     NON_INVERTIBLE,

@@ -1,0 +1,145 @@
+"""What is lost over long generation: facts of the first chunk, asked for after the model has written many more."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from memlm.runtime.results import Interval, Record
+from memlm.runtime.tables import Table
+from memlm.runtime.wording import human, share
+from memlm_evidence.claims import ExperimentResult, Measured, claim
+from memlm_evidence.experiments.exact_recall import RecallPlan
+from memlm_evidence.experiments.experiment import Experiment, deferred
+from memlm_evidence.pages.figures import line_figure
+from memlm_evidence.pages.page import Page, Section
+from memlm_evidence.pages.seeds import line_over_seeds, over_seeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongPlan(RecallPlan):
+    """What to train and how long, and how much to write and to ask; as it is, the standard preset's."""
+
+    num_tokens: int = 3_000_000
+    autoencoder_tokens: int | None = 1_000_000
+    models: tuple[str, ...] = ("frozen", "combined", "causal", "sliding_window")
+    """`frozen` has an autoencoder's encoder and first learns to read its memories; `combined` learns all at once; the
+    sliding window has the last chunks as tokens, as many as a window of training has."""
+    chunks: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 32, 64)
+    """How many stand between the fact and the question."""
+    temperature: float = 1.0
+    """Of what it writes."""
+
+    @classmethod
+    def quick(cls, seed: int) -> "LongPlan":
+        """As small as the claims can be decided."""
+        return cls(models=("frozen", "causal"), seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongRow(Record):
+    """Answers of a model to one kind of question, after so many chunks."""
+
+    model: str
+    between: str
+    """`own`: chunks that the model wrote; `text`: of a novel."""
+    kind: str
+    chunks: int
+    exact_match: float
+    token_accuracy: float
+    wrong_but_written: float | None
+    """Of the wrong answers, those that stand in the chunks between; None where no answer is wrong."""
+    num_texts: int
+    intervals: Mapping[str, Interval]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByChunks(Record):
+    """Shares of exact answers, over all kinds of fact, by the chunks between fact and question."""
+
+    exact: Mapping[str, float]
+    intervals: Mapping[str, Interval]
+
+    @property
+    def after_most(self) -> Measured:
+        """The share after the most chunks."""
+        last = max(self.exact, key=int)
+        return Measured(self.exact[last], *self.intervals[last])
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongResult(ExperimentResult):
+    """By model, what is left of facts after chunks of its `own` writing, and of `text` from a novel."""
+
+    name: ClassVar[str] = "long-generation"
+    own: Mapping[str, ByChunks]
+    text: Mapping[str, ByChunks]
+    chance: Mapping[str, float]
+    """Of exact answers where nothing of the past is read."""
+    rows: Sequence[LongRow]
+    seed: int
+
+    def lines(self) -> Iterator[str]:
+        """What to say of it in a terminal."""
+        for between, models in {"its own writing": self.own, "a novel": self.text}.items():
+            for name, found in models.items():
+                shown = ", ".join(f"{rate:.3f} after {number}" for number, rate in found.exact.items())
+                yield f"{name}, {between}: {shown} chunks; blind {self.chance[name]:.3f}"
+
+
+def page(results: Sequence[LongResult]) -> Page:
+    """Exact answers by chunks between, a line and a row for each model; not every seed has to have every model."""
+    parts = {
+        "own": "A fact stands in the first chunk; the model writes on, reads its own chunks as its past, and is asked.",
+        "text": "The same, with a novel's chunks in the place of its own: it cannot have said the fact again, wrongly.",
+    }
+    sections = []
+    for between, told in parts.items():
+        lines, cells = [], []
+        for name in dict.fromkeys(name for seed in results for name in seed.chance):
+            asked = [seed for seed in results if name in seed.chance]
+            found: list[ByChunks] = [getattr(seed, between)[name] for seed in asked]
+            rates = {number: [each.exact[number] for each in found] for number in found[0].exact}
+            lines.append(line_over_seeds(human(name), list(map(float, rates)), list(rates.values())))
+            blind = [seed.chance[name] for seed in asked]
+            cells.append([human(name), *(over_seeds(each, share) for each in (*rates.values(), blind))])
+        figure = line_figure(
+            lines,
+            "Exact answers by chunks since the fact, a line for each model.",
+            x_label="chunks between fact and question",
+            y_label="exact answers",
+            x_ticks={float(number): number for number in rates},
+            y_limits=(0.0, 1.02),
+        )
+        table = Table(["trained", *(f"after {number}" for number in rates), "blind"], cells)
+        title = "Detail over long generation" if between == "own" else "Detail over as much of a novel"
+        sections.append(Section(title, told, [figure], table))
+    return Page.of(*sections)
+
+
+@claim("exact answers after the most chunks of its own", at_least=0.95)
+def retention_keeps_facts(result: LongResult) -> Measured | None:
+    """With rich memories, a fact is given back exactly however much the model has written since."""
+    return result.own["frozen"].after_most if "frozen" in result.own else None
+
+
+@claim("exact answers after the most chunks of a novel", at_least=0.95)
+def memories_outlast_text(result: LongResult) -> Measured | None:
+    """It is, where what came since says nothing of it."""
+    return result.text["frozen"].after_most if "frozen" in result.text else None
+
+
+@claim("exact answers after the most chunks of its own", at_most=0.05)
+def causal_training_loses_facts(result: LongResult) -> Measured | None:
+    """With memories of next-token training alone, it is lost."""
+    return result.own["causal"].after_most if "causal" in result.own else None
+
+
+LONG_GENERATION = Experiment[LongPlan, LongResult](
+    name=LongResult.name,
+    folder="long-generation",
+    presets={"quick": LongPlan.quick, "standard": lambda seed: LongPlan(seed=seed)},
+    run=deferred("memlm_evidence.experiments.long_generation.run:run"),
+    page=page,
+    result=LongResult,
+    claims=(retention_keeps_facts, memories_outlast_text, causal_training_loses_facts),
+)

@@ -1,0 +1,95 @@
+"""Detail over long generation: what is written is what the model generates, and who keeps its past keeps the facts."""
+
+import json
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_recall_benchmark import LENGTH, PAST, TEXTS, TOKENIZER, Oracle, configuration, full_context
+
+from memlm.data.facts import KINDS, FactTexts
+from memlm.models.generation import generate
+from memlm.models.memory_model import MemoryModel
+from memlm_evidence.benchmarks.recall import judge
+from memlm_evidence.experiments.long_generation import LONG_GENERATION, LongPlan, LongResult
+from memlm_evidence.experiments.long_generation.run import Writer
+from tiny import randomized
+
+every_model = pytest.mark.parametrize(
+    "cfg", [configuration(), configuration(pointer_span=3), full_context()], ids=["memories", "pointer", "window"]
+)
+FACTS = FactTexts(TOKENIZER, TOKENIZER.encode(TEXTS[0]), chunk_len=LENGTH).sample(4, 2, seed=0, step=0, distance=1)
+
+
+def writer_of(model: MemoryModel) -> Writer:
+    return Writer(model.eval(), torch.from_numpy(FACTS.tokens[:, 0]), PAST)
+
+
+@every_model
+def test_it_writes_and_answers_as_the_model_generates(cfg: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = writer_of(randomized(MemoryModel(cfg)))
+    monkeypatch.setattr("torch.multinomial", lambda probabilities, **_: probabilities.argmax(-1, keepdim=True))
+    # Of a longer past, generation lets a pointer look at as many memories as the decoder reads.
+    for _ in range(PAST - 1 if cfg.pointer_span else 3):
+        writer.read(writer.written(temperature=1.0))
+    answers, greedily = writer.answers(FACTS), {"do_sample": False, "max_new_tokens": LENGTH}
+    for row, (tokens, answer) in enumerate(zip(FACTS.tokens, FACTS.answer, strict=True)):
+        text = torch.cat([chunk[row] for chunk in writer.chunks])
+        if cfg.encoder:  # a model without one has no chunks but its window, which is as long as its text
+            assert text[LENGTH : 2 * LENGTH].tolist() == generate(writer.model, text[:LENGTH], **greedily).tolist()
+            assert text[-LENGTH:].tolist() == generate(writer.model, text[:-LENGTH], **greedily).tolist()
+        seen = text if cfg.encoder else text[-PAST * LENGTH :]
+        asked = torch.cat([seen, torch.from_numpy(tokens[1, : answer[1].argmax()])])
+        expected = generate(writer.model, asked, do_sample=False, max_new_tokens=int(answer.sum()))
+        assert answers[row, answer].tolist() == expected.tolist()
+
+
+def test_who_keeps_its_past_keeps_the_facts_and_a_blind_model_none() -> None:
+    writer = writer_of(Oracle(configuration()))
+    for _ in range(2):
+        exact, correct, whole = judge(TOKENIZER, FACTS, writer.answers(FACTS))
+        assert exact.all()
+        assert (correct == whole).all()
+        assert not judge(TOKENIZER, FACTS, writer.answers(FACTS, blind=True))[0].any()
+        writer.read(writer.drawn_from(TOKENIZER.encode(TEXTS[1])))
+
+
+def test_a_window_forgets_what_has_left_it() -> None:
+    writer = writer_of(Oracle(full_context()))
+    assert judge(TOKENIZER, FACTS, writer.answers(FACTS))[0].all()
+    for _ in range(PAST):
+        writer.read(writer.drawn_from(TOKENIZER.encode(TEXTS[1])))
+    assert not judge(TOKENIZER, FACTS, writer.answers(FACTS))[0].any()
+
+
+def test_a_wrong_answer_that_was_written_is_told_from_one_that_was_not() -> None:
+    writer, wrong = writer_of(Oracle(configuration())), FACTS.tokens.copy()
+    wrong[FACTS.answer] += 1
+    assert not writer.has_written(TOKENIZER, FACTS, wrong).any(), "nothing is written yet"
+    writer.read(torch.from_numpy(np.concatenate([wrong[:2, 1], FACTS.tokens[2:, 0]])))
+    assert writer.has_written(TOKENIZER, FACTS, wrong).tolist() == [True, True, False, False]
+
+
+@pytest.mark.slow
+def test_it_runs_resumes_and_says_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = LongPlan(num_tokens=8_000, autoencoder_tokens=8_000, num_texts=3, chunks=(0, 2))
+    result = LONG_GENERATION.run(tmp_path, plan, quiet=True)
+    assert result is not None
+    written = json.loads(json.dumps(result.to_dict()))
+    assert LongResult.from_dict(written).to_dict() == written
+    expected = set(product(plan.models, ("own", "text"), KINDS, (0, 2)))
+    assert {(row.model, row.between, row.kind, row.chunks) for row in result.rows} == expected
+    for claim in LONG_GENERATION.claims:
+        measured = claim.measure(result)
+        assert measured
+        assert 0 <= measured.low <= measured.value <= measured.high <= 1
+    page = LONG_GENERATION.page([result])
+    assert page
+    assert "Detail over long generation" in page.to_markdown()
+    monkeypatch.setattr("memlm.training.train.train_stages", None)
+    again = LONG_GENERATION.run(tmp_path, plan, quiet=True)
+    assert again is not None
+    assert np.all([getattr(again, name) == getattr(result, name) for name in ("own", "text", "chance", "rows")])
