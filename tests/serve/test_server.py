@@ -6,6 +6,7 @@ import random
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,9 +24,15 @@ from tiny import SENTENCE
 TEXTS = ["the memory", "a", "漢字 → whole", "text token chunk of the"]
 
 
+def client_of(address: str, key: str = "any", max_retries: int = 0) -> openai.OpenAI:
+    """To be closed, as any client's connections are."""
+    return openai.OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=max_retries)
+
+
 @pytest.fixture(scope="module")
-def client(address: str) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{address}/v1", api_key="any", max_retries=0)
+def client(address: str) -> Iterator[openai.OpenAI]:
+    with client_of(address) as opened:
+        yield opened
 
 
 def embedded(answer: Any) -> np.ndarray:
@@ -211,8 +218,8 @@ def test_only_who_has_a_key_may_ask(model: TextAutoencoder) -> None:
         for headers in ({}, {"Authorization": "Bearer on"}, {"Authorization": "one"}):
             refused(httpx.get(f"{address}/v1/models", headers=headers), 401)
             refused(post(address, "/v1/embeddings", {"model": "tiny", "input": "a"}, headers=headers), 401)
-        with pytest.raises(openai.AuthenticationError) as error:
-            openai.OpenAI(base_url=f"{address}/v1", api_key="three").embeddings.create(model="tiny", input="a")
+        with client_of(address, "three") as stranger, pytest.raises(openai.AuthenticationError) as error:
+            stranger.embeddings.create(model="tiny", input="a")
         assert error.value.code == "invalid_api_key"
         assert httpx.get(f"{address}/health").json() == {"status": "ok", "models": ["tiny"]}
         counted = httpx.get(f"{address}/metrics").text
@@ -253,6 +260,7 @@ def test_where_too_many_wait_clients_are_told_and_openais_comes_again(
     halted, asked = Halted(model, monkeypatch), {"model": "tiny", "input": "a"}
     with (
         running(create_app([ServedModel("tiny", model)], Limits(queue=1))) as address,
+        client_of(address, max_retries=5) as patient,
         ThreadPoolExecutor(3) as threads,
     ):
         first = threads.submit(post, address, "/v1/embeddings", asked)
@@ -262,7 +270,6 @@ def test_where_too_many_wait_clients_are_told_and_openais_comes_again(
         third = post(address, "/v1/embeddings", asked)
         assert "1 requests wait" in refused(third, 429)
         assert third.headers["Retry-After"] == "1"
-        patient = openai.OpenAI(base_url=f"{address}/v1", api_key="any", max_retries=5)
         fourth = threads.submit(patient.embeddings.create, model="tiny", input="a")
         until(address, 'memlm_requests_total{route="/v1/embeddings",status="429"} 2.0')
         halted.may_go_on.set()
@@ -308,8 +315,7 @@ def test_many_clients_get_what_one_gets(model: TextAutoencoder) -> None:
     ]
     alone = model.encode([text for texts in asked for text in texts], normalize=True, convert_to_numpy=True)[:, 0]
     with running(create_app([ServedModel("tiny", model)], Limits(batch=16))) as address:
-        client = openai.OpenAI(base_url=f"{address}/v1", api_key="any", max_retries=0)
-        with ThreadPoolExecutor(16) as threads:
+        with client_of(address) as client, ThreadPoolExecutor(16) as threads:
             answers = [*threads.map(lambda texts: client.embeddings.create(model="tiny", input=texts), asked)]
         counted = httpx.get(f"{address}/metrics").text
     np.testing.assert_allclose(np.concatenate([*map(embedded, answers)]), alone, atol=1e-6)
