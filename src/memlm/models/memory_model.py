@@ -149,8 +149,7 @@ class MemoryModel(nn.Module):
 
         `state`, if there is one, is what the decoder keeps of all memories, and stands for them.
         """
-        most = self.config.max_memories
-        unread = slice(-most, None) if state is None else slice(0)
+        unread = slice(-self.config.max_memories, None) if state is None else slice(0)
         context = self.insertion(memory[:, unread], present[:, unread]).map_prefix(self.decoder.as_inputs)
         context = context._replace(state=state)
         start: Tensor = repeat(self.start, "d -> r 1 d", r=len(tokens))

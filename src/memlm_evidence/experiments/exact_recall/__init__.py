@@ -85,26 +85,43 @@ class RecallResult(ExperimentResult):
 
 
 def page(results: Sequence[RecallResult]) -> Page:
-    """Exact answers by distance, a line and a row for each model; not every seed has to have every model."""
-    distances = list(next(iter(results[0].recall.values())))
-    names = dict.fromkeys(name for seed in results for name in seed.recall)
-    lines, cells = [], []
-    for name in names:
-        rates = [[seed.recall[name][far] for seed in results if name in seed.recall] for far in distances]
-        blind = [seed.chance[name] for seed in results if name in seed.recall]
-        lines.append(line_over_seeds(human(name), list(map(float, distances)), rates))
-        cells.append([human(name), *(over_seeds(each, share) for each in (*rates, blind))])
-    figure = line_figure(
-        lines,
-        "Exact answers by distance, a line for each model.",
-        x_label="chunks from fact to question",
-        y_label="exact answers",
-        x_ticks={float(far): far for far in distances},
-        y_limits=(0.0, 1.02),
+    """Exact answers by distance."""
+    told = "A fact stands in an earlier chunk and is asked for by its key; the answer is decoded greedily."
+    return Page.of(
+        answers_section(
+            "Recall of exact strings",
+            told,
+            [seed.recall for seed in results],
+            [seed.chance for seed in results],
+            alt="Exact answers by distance, a line for each model.",
+            x_label="chunks from fact to question",
+            at="at",
+        )
     )
-    asked = "A fact stands in an earlier chunk and is asked for by its key; the answer is decoded greedily."
-    table = Table(["trained", *(f"at {far}" for far in distances), "blind"], cells)
-    return Page.of(Section("Recall of exact strings", asked, [figure], table))
+
+
+def answers_section(
+    title: str,
+    told: str,
+    exact: Sequence[Mapping[str, Mapping[str, float]]],
+    chance: Sequence[Mapping[str, float]],
+    *,
+    alt: str,
+    x_label: str,
+    at: str,
+) -> Section:
+    """Exact answers of each seed, by model and number of chunks: a line and a row for each model; not every seed has to
+    have every model."""
+    lines, cells, numbers = [], [], list(next(iter(exact[0].values())))
+    for name in dict.fromkeys(name for seed in exact for name in seed):
+        rates = [[seed[name][number] for seed in exact if name in seed] for number in numbers]
+        blind = [seed[name] for seed in chance if name in seed]
+        lines.append(line_over_seeds(human(name), list(map(float, numbers)), rates))
+        cells.append([human(name), *(over_seeds(each, share) for each in (*rates, blind))])
+    ticks = {float(number): number for number in numbers}
+    figure = line_figure(lines, alt, x_label=x_label, y_label="exact answers", x_ticks=ticks, y_limits=(0.0, 1.02))
+    table = Table(["trained", *(f"{at} {number}" for number in numbers), "blind"], cells)
+    return Section(title, told, [figure], table)
 
 
 @claim("exact answers at the worst distance", at_least=0.95)

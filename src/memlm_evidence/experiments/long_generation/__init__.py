@@ -5,14 +5,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from memlm.runtime.results import Interval, Record
-from memlm.runtime.tables import Table
-from memlm.runtime.wording import human, share
 from memlm_evidence.claims import ExperimentResult, Measured, claim
-from memlm_evidence.experiments.exact_recall import RecallPlan
+from memlm_evidence.experiments.exact_recall import RecallPlan, answers_section
 from memlm_evidence.experiments.experiment import Experiment, deferred
-from memlm_evidence.pages.figures import line_figure
-from memlm_evidence.pages.page import Page, Section
-from memlm_evidence.pages.seeds import line_over_seeds, over_seeds
+from memlm_evidence.pages.page import Page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,33 +83,27 @@ class LongResult(ExperimentResult):
 
 
 def page(results: Sequence[LongResult]) -> Page:
-    """Exact answers by chunks between, a line and a row for each model; not every seed has to have every model."""
+    """Exact answers by chunks between, of the model's own writing and of a novel."""
+    own = "A fact stands in the first chunk; the model writes on, reads its own chunks as its past, and is asked."
+    text = "The same, with a novel's chunks in the place of its own: it cannot have said the fact again, wrongly."
     parts = {
-        "own": "A fact stands in the first chunk; the model writes on, reads its own chunks as its past, and is asked.",
-        "text": "The same, with a novel's chunks in the place of its own: it cannot have said the fact again, wrongly.",
+        ("Detail over long generation", own): [seed.own for seed in results],
+        ("Detail over as much of a novel", text): [seed.text for seed in results],
     }
-    sections = []
-    for between, told in parts.items():
-        lines, cells = [], []
-        for name in dict.fromkeys(name for seed in results for name in seed.chance):
-            asked = [seed for seed in results if name in seed.chance]
-            found: list[ByChunks] = [getattr(seed, between)[name] for seed in asked]
-            rates = {number: [each.exact[number] for each in found] for number in found[0].exact}
-            lines.append(line_over_seeds(human(name), list(map(float, rates)), list(rates.values())))
-            blind = [seed.chance[name] for seed in asked]
-            cells.append([human(name), *(over_seeds(each, share) for each in (*rates.values(), blind))])
-        figure = line_figure(
-            lines,
-            "Exact answers by chunks since the fact, a line for each model.",
-            x_label="chunks between fact and question",
-            y_label="exact answers",
-            x_ticks={float(number): number for number in rates},
-            y_limits=(0.0, 1.02),
+    return Page.of(
+        *(
+            answers_section(
+                title,
+                told,
+                [{name: each.exact for name, each in models.items()} for models in found],
+                [seed.chance for seed in results],
+                alt="Exact answers by chunks since the fact, a line for each model.",
+                x_label="chunks between fact and question",
+                at="after",
+            )
+            for (title, told), found in parts.items()
         )
-        table = Table(["trained", *(f"after {number}" for number in rates), "blind"], cells)
-        title = "Detail over long generation" if between == "own" else "Detail over as much of a novel"
-        sections.append(Section(title, told, [figure], table))
-    return Page.of(*sections)
+    )
 
 
 @claim("exact answers after the most chunks of its own", at_least=0.95)
