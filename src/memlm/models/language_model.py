@@ -66,9 +66,9 @@ class LanguageModel(nn.Module):
         return weights_fingerprint(self, repr(self.config))
 
     def untrained(self, seed: int) -> "LanguageModel":
-        """The same architecture with fresh weights."""
+        """The same architecture with fresh weights, on the same device."""
         with seeded(seed):
-            return LanguageModel(self.config).eval()
+            return LanguageModel(self.config).eval().to(next(self.parameters()).device)
 
     def _inputs(self, embedded: Hidden) -> Hidden:
         length = embedded.shape[1]

@@ -57,7 +57,11 @@ class FrozenEncoder(ABC):
 
     @abstractmethod
     def untrained(self, seed: int) -> "FrozenEncoder":
-        """The same architecture with fresh weights, as a control."""
+        """The same architecture with fresh weights, as a control, on the same device."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """Compute on this device from now on, wherever the tokens are."""
+        return self
 
     def next_token_nats(self, tokens: Tokens, mask: Mask) -> Float[Tensor, "chunk token"] | None:
         """What each token costs the encoder as a language model, as `PretrainedModel` says; None where it is none."""
@@ -99,13 +103,19 @@ class MemoryEncoder(FrozenEncoder):
     def embed(self, tokens: Tokens, mask: Mask, views: Sequence[View]) -> list[MemoryVectors]:
         """Memories [chunk slot memory_dim]; chunks shorter than the model's are padded, as a text's last chunk is."""
         missing = self.encoder.shape.chunk_len - tokens.shape[1]
-        memory = self.encoder(F.pad(tokens, (0, missing)), F.pad(mask, (0, missing)))
+        device = next(self.encoder.parameters()).device
+        memory = self.encoder(F.pad(tokens, (0, missing)).to(device), F.pad(mask, (0, missing)).to(device))
         return [memory] * len(views)
+
+    def to(self, device: torch.device | str) -> Self:
+        """As `FrozenEncoder`."""
+        self.encoder.to(device)
+        return self
 
     def untrained(self, seed: int) -> "MemoryEncoder":
         """The same architecture with fresh weights."""
         with seeded(seed):
-            encoder = Encoder(*self.encoder.configs)
+            encoder = Encoder(*self.encoder.configs).to(next(self.encoder.parameters()).device)
         return MemoryEncoder(encoder, self.tokenizer, name=f"untrained {self.name}")
 
 
@@ -161,10 +171,16 @@ class StateEncoder(FrozenEncoder):
     @torch.no_grad()
     def embed(self, tokens: Tokens, mask: Mask, views: Sequence[View]) -> list[MemoryVectors]:
         """Embeddings [chunk slot dim], all from one pass through the model."""
-        layers = sorted({view.layer for view in views})
+        layers, device = sorted({view.layer for view in views}), next(self.model.parameters()).device
+        tokens, mask = tokens.to(device), mask.to(device)
         states = self.model.states(self.model.embed_tokens(tokens), mask, layers)
         by_layer = dict(zip(layers, states, strict=True))
         return [self._pooled(by_layer[view.layer], tokens, mask, view.pooling).float() for view in views]
+
+    def to(self, device: torch.device | str) -> Self:
+        """As `FrozenEncoder`."""
+        self.model.to(device)
+        return self
 
     def from_inputs(self, view: View) -> Callable[[Hidden], Float[Tensor, "chunk dim"]]:
         """A view of one slot as a differentiable function of a text's input embeddings [chunk token dim]."""
@@ -183,7 +199,8 @@ class StateEncoder(FrozenEncoder):
     def next_token_nats(self, tokens: Tokens, mask: Mask) -> Float[Tensor, "chunk token"] | None:
         """What each token costs a pretrained causal model; None of another."""
         if isinstance(self.model, PretrainedModel) and self.model.causal and self.model.head is not None:
-            return self.model.next_token_nats(tokens, mask)
+            device = next(self.model.parameters()).device
+            return self.model.next_token_nats(tokens.to(device), mask.to(device))
         return None
 
     def _pooled(self, states: Hidden, tokens: Tokens, mask: Mask, pooling: str) -> MemoryVectors:

@@ -24,9 +24,11 @@ from memlm.probing.texts import Splits
 from memlm.probing.trained_reader import fit_reader
 from memlm.probing.transform import Transform
 from memlm.runtime.files import atomic_file
+from memlm.text.model import default_device
 
-_WORTH = 0.05
-"""Share of tokens that a guess must get right beyond what it gets right of another text; else it is not read."""
+_WORTH = 0.25
+"""Share of tokens that a guess must get right, at its best place, beyond what it gets right of another text; else it is
+not read. A last state says much of the last tokens, and little of those before."""
 
 
 class Guesses:
@@ -55,15 +57,16 @@ class Guesses:
             cfg = ReadingConfig(num_steps=num_steps)
             fit_reader(self.reader, chunks, cfg, seed, memory=memory, title=title, quiet=quiet)
             with atomic_file(path) as temporary:
-                save_file({name: tensor.contiguous() for name, tensor in self.reader.state_dict().items()}, temporary)
+                kept = self.reader.state_dict().items()
+                save_file({name: tensor.cpu().contiguous() for name, tensor in kept}, temporary)
         self.reader.load_state_dict(load_file(path))
-        self.reader.cpu()
+        self.reader.to(default_device())
 
     def are_worth_reading(self, chunks: Chunks, vectors: Vectors) -> bool:
         """Whether they say more of these texts than of others."""
         guessed = self._numbers(vectors)
-        right, by_chance = (guessed == chunks.tokens).mean(), (np.roll(guessed, 1, axis=0) == chunks.tokens).mean()
-        return bool(right - by_chance > _WORTH)
+        right, by_chance = (rows == chunks.tokens for rows in (guessed, np.roll(guessed, 1, axis=0)))
+        return bool((right.mean(0) - by_chance.mean(0)).max() > _WORTH)
 
     def tokens(self, vectors: Vectors, num_tokens: int, empty: int) -> Int[np.ndarray, "chunk given"]:
         """So many of the language model's tokens for each embedding; `empty` ones come first."""

@@ -33,6 +33,7 @@ from memlm.probing.trained_reader import LEAST_STEPS, LearnedReader, TrainedRead
 from memlm.probing.transform import Transform
 from memlm.runtime.cache import Arrays, Cache
 from memlm.runtime.results import Provenance
+from memlm.text.model import default_device
 
 CONTROLS = ("untrained", "shuffled", "constant", "random_tokens", "positive")
 _FORMAT = 9
@@ -83,7 +84,7 @@ def probe(
     cfg = replace(cfg or ProbeConfig(), **settings)
     documents, learned = documents_of(texts), documents_of(train_texts)
     if not isinstance(encoder, FrozenEncoder):
-        encoder = load_encoder(encoder, precision=precision)
+        encoder = load_encoder(encoder, precision=precision).to(default_device())
     read = ProbeTexts.after(learned, documents, encoder.tokenizer, cfg.reading.test_fraction)
     options: Any = {"cache": cache or default_cache(), "quiet": quiet}
     # All are built first, so that what cannot be done is refused before anything that takes long is begun.

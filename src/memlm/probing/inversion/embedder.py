@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from memlm.data.tokenizer import Tokenizer
-from memlm.probing.encoders import FrozenEncoder, StateEncoder
+from memlm.probing.encoders import FrozenEncoder
 from memlm.runtime.cpu import precision_on
 from memlm.text.model import default_device
 
@@ -70,9 +70,7 @@ class LocalEmbedder(Embedder):
         self.fingerprint, self.max_len = encoder.fingerprint, encoder.max_len
         self.view = encoder.resolve(encoder.default_view, 1)
         self.device = torch.device(default_device())
-        module: Any = encoder.model if isinstance(encoder, StateEncoder) else getattr(encoder, "encoder", None)
-        if isinstance(module, torch.nn.Module):
-            module.to(self.device)
+        encoder.to(self.device)
 
     @torch.no_grad()
     def embed(self, texts: Sequence[Ids], *, exact: bool = True) -> Unit:
@@ -93,5 +91,5 @@ class LocalEmbedder(Embedder):
         for row, text in enumerate(texts):
             tokens[row, : len(text)] = torch.tensor(text, dtype=torch.long)
             mask[row, : len(text)] = True
-        (vectors,) = self.encoder.embed(tokens.to(self.device), mask.to(self.device), [self.view])
+        (vectors,) = self.encoder.embed(tokens, mask, [self.view])
         return F.normalize(vectors.flatten(1).float(), dim=-1).cpu()
