@@ -11,7 +11,12 @@ from memlm_evidence.pages.figures import Line, line_figure
 
 DOCS = Path(__file__).parent
 LENGTHS = (4, 8, 16, 32, 64, 128)
-READ = {"minilm": "MiniLM, read by SmolLM2", "smollm2": "SmolLM2’s last state, read by SmolLM2"}
+READ = {
+    ("minilm", "sentence"): "MiniLM, read by SmolLM2",
+    ("smollm2", "last"): "SmolLM2’s last state, read by SmolLM2",
+    ("smollm2", "mean"): "SmolLM2’s mean state, read by SmolLM2",
+}
+READERS = {"pretrained": "SmolLM2", "parallel": "small"}
 SMALL = {
     ("probe-minilm-curve", "sentence"): "MiniLM, small reader",
     ("probe-smollm2-curve", "last"): "SmolLM2’s last state, small reader",
@@ -40,7 +45,10 @@ svg {
 
 def picture(results: Path) -> str:
     """Bits that are retained of each token, by how long the text is."""
-    lines = [_line(label, [row for row in read_rows(results) if row.encoder == name]) for name, label in READ.items()]
+    read = [row for row in read_rows(results) if row.reader == "pretrained"]
+    lines = [
+        _line(label, [row for row in read if (row.encoder, row.pooling) == which]) for which, label in READ.items()
+    ]
     for (file, pooling), label in SMALL.items():
         (result,) = _probes(results / f"{file}.json")
         lines.append(_line(label, [row for row in result.rows if row.pooling == pooling]))
@@ -62,7 +70,7 @@ def tables(results: Path) -> list[str]:
 
 
 def read_rows(results: Path) -> list[ProbeRow]:
-    """All that a pretrained language model read."""
+    """All that a pretrained language model read, and small readers that learned from the same text."""
     return [row for result in _probes(results / "reads.json") for row in result.rows]
 
 
@@ -89,15 +97,18 @@ def _reading(results: Path) -> str:
             row.encoder,
             row.view,
             row.chunk_len,
+            READERS[row.reader],
+            f"{row.curve[-1]['tokens'] / row.chunk_len:,.0f}",
             f"{row.retained_bits_per_token:.2f} {_between(row, 'retained_bits_per_token')}",
             f"{row.retained_bits_per_token * row.chunk_len:.0f}",
             f"{row.token_accuracy:.3f}",
-            f"{row.f1 or 0:.2f}",
+            f"{row.f1:.2f}" if row.f1 is not None else "",
             "lower bound" if row.lower_bound else "converged",
         )
         for row in read_rows(results)
     ]
-    heads = ("encoder", "embedding", "tokens", "bits a token", "bits a text", "tokens right", "F1 of words", "verdict")
+    bits = ("bits a token", "bits a text", "tokens right", "F1 of words", "verdict")
+    heads = ("encoder", "embedding", "tokens", "reader", "pairs", *bits)
     return _table(heads, rows)
 
 

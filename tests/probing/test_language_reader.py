@@ -20,6 +20,7 @@ from memlm.models.language_reader import LanguageReader
 from memlm.nn.mixers import Mask, Tokens
 from memlm.nn.pooling import MemoryVectors
 from memlm.probing import language_course
+from memlm.probing.embed import NO_VECTORS
 from memlm.probing.encoders import FrozenEncoder
 from memlm.probing.language_guess import Guesses
 from memlm.probing.language_reader import Doublings, spread
@@ -279,3 +280,15 @@ def test_it_takes_as_many_steps_as_it_is_told_and_guesses_of_no_other_pairs(
     held_out = [number for number in guessed if number != pairs]
     assert held_out
     assert max(held_out) <= READING.test_chunks
+
+
+@pytest.mark.parametrize(("right_of_last", "worth"), [(0.6, True), (0.1, False)])
+def test_a_guess_is_read_for_the_sake_of_one_place(
+    right_of_last: float, worth: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(0)
+    texts, guessed = generator.integers(32, size=(2, 500, 32))
+    guessed[:, -1] = np.where(generator.random(500) < right_of_last, texts[:, -1], guessed[:, -1])
+    monkeypatch.setattr(Guesses, "_numbers", lambda self, vectors: guessed)
+    chunks = Chunks(texts, np.ones(texts.shape, dtype=np.bool_), np.arange(500))
+    assert Guesses.__new__(Guesses).are_worth_reading(chunks, NO_VECTORS) is worth

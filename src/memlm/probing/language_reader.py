@@ -39,7 +39,7 @@ from memlm.runtime.results import Interval
 CONVERGED_GAIN = 0.03
 """A reader has converged if a doubling of its pairs adds less than this share of the bits that it retains."""
 _MAX_WATCHED = 128
-_FORMAT = 1
+_FORMAT = 2
 """Of what is kept; one more whenever a reader would learn otherwise."""
 
 
