@@ -17,6 +17,8 @@ class Serve(UsesModel):
 
     memlm serve --model english --model runs/mine/model --host 0.0.0.0
 
+    memlm serve --reader smollm2-english    # /v1/chat/completions as well, with memories in place of text
+
     Then http://127.0.0.1:8000/v1 is a base_url of the openai package. Only this machine can reach it unless --host is
     given. SIGTERM or Ctrl-C stops it when what it has accepted is answered. Needs pip install 'memlm[serve]'.
     """
@@ -24,6 +26,9 @@ class Serve(UsesModel):
     model: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """An autoencoder: one that ships with memlm, a checkpoint folder, or a Hugging Face hub name; clients call it so.
     Several by repeating --model; by default english."""
+    reader: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """A language model that reads memories and answers chats: smollm2-english, which ships with memlm, or the folder
+    model of what memlm adapt has made. Several by repeating."""
     host: str = "127.0.0.1"
     """The address to listen on; 0.0.0.0 is every one of this machine."""
     port: int = 8000
@@ -52,24 +57,28 @@ class Serve(UsesModel):
             raise ValueError(f"memlm serve needs {error.name}: pip install 'memlm[serve]'") from None
         from memlm.serve.app import Limits, create_app
         from memlm.serve.model import ServedModel
+        from memlm.serve.reader import ServedReader
         from memlm.serve.server import listen, serve
 
         for name in ("queue", "batch", "max_body", "max_inputs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
-        names = dict.fromkeys(self.model or ("english",))
+        names, readers = dict.fromkeys(self.model or ("english",)), dict.fromkeys(self.reader)
+        if both := [name for name in names if name in readers]:
+            raise ValueError(f"{both[0]} is given as --model and as --reader; it is one of them")
         keys = self.api_key or tuple(filter(None, [os.environ.get("MEMLM_API_KEY")]))
         if not all(keys):
             raise ValueError("an --api-key must not be empty")
         with listen(self.host, self.port) as listening:
             models = [ServedModel(name, memlm.load(name, device=self.device)) for name in names]
-            app = create_app(models, self.configured(Limits()), keys)
+            served = [ServedReader(name, memlm.load_reader(name, device=self.device)) for name in readers]
+            app = create_app(models, self.configured(Limits()), keys, served)
             host, port, *_ = listening.getsockname()
             address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            self.say(f"serving {', '.join(names)} at {address}", aside=True)
+            self.say(f"serving {', '.join([*names, *readers])} at {address}", aside=True)
             if not keys and not ip_address(host).is_loopback:
                 self.say("anyone who reaches this machine may use it: there is no --api-key", aside=True)
             serve(app, listening)
         answered = app.state.metrics.answered
         self.say(f"stopped; requests answered: {answered}", aside=True)
-        return {"address": address, "models": [*names], "answered": answered}
+        return {"address": address, "models": [*names, *readers], "answered": answered}

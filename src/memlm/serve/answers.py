@@ -1,13 +1,17 @@
 """What is answered, as what JSON can hold."""
 
 import base64
-from collections.abc import Sequence
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memlm.serve.model import ServedModel
+from memlm.serve.reader import Finish, ServedReader
 from memlm.text.memory import Memory, Regenerated
 
 Answer = dict[str, Any]
@@ -41,6 +45,45 @@ def texts(served: ServedModel, regenerated: Sequence[Regenerated], num_tokens: i
         for index, text in enumerate(regenerated)
     ]
     return _listed(served, data, num_tokens)
+
+
+def completion(served: ServedReader, text: str, end: Finish) -> Answer:
+    """A whole answer to messages."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": end.reason}
+    return _chat(served, "chat.completion") | {"choices": [choice | {"logprobs": None}], "usage": _usage(end)}
+
+
+async def streamed(served: ServedReader, pieces: AsyncIterator[str | Finish], *, usage: bool) -> AsyncIterator[str]:
+    """An answer as server-sent events: its pieces, why it ends, and what it took, if that is asked for."""
+    about = _chat(served, "chat.completion.chunk")
+
+    def event(delta: Answer, reason: str | None = None) -> str:
+        choice = {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}
+        return _event(about | {"choices": [choice]} | ({"usage": None} if usage else {}))
+
+    yield event({"role": "assistant", "content": ""})
+    async for piece in pieces:
+        if isinstance(piece, str):
+            yield event({"content": piece})
+            continue
+        yield event({}, piece.reason)
+        if usage:
+            yield _event(about | {"choices": [], "usage": _usage(piece)})
+    yield "data: [DONE]\n\n"
+
+
+def _chat(served: ServedReader, kind: str) -> Answer:
+    about = {"object": kind, "created": int(time.time()), "model": served.name}
+    return {"id": f"chatcmpl-{secrets.token_hex(12)}"} | about
+
+
+def _usage(end: Finish) -> Answer:
+    counts = {name: count for name, count in end._asdict().items() if name != "reason"}
+    return counts | {"total_tokens": end.prompt_tokens + end.completion_tokens}
+
+
+def _event(what: Answer) -> str:
+    return f"data: {json.dumps(what)}\n\n"
 
 
 def _listed(served: ServedModel, data: Sequence[Answer], num_tokens: int) -> Answer:

@@ -2,15 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from memlm.serve import answers
 from memlm.serve.batches import Batches, FullError, Run
@@ -18,8 +19,12 @@ from memlm.serve.errors import ApiError, answer_errors
 from memlm.serve.gate import Gate
 from memlm.serve.metrics import Metrics
 from memlm.serve.model import ServedModel, Tokens
-from memlm.serve.requests import EmbeddingsRequest, Input, MemoriesRequest, RegenerateRequest
+from memlm.serve.reader import Finish, ServedReader
+from memlm.serve.requests import ChatRequest, EmbeddingsRequest, Input, MemoriesRequest, RegenerateRequest
+from memlm.serve.writing import Writing, write_all
 
+Served = TypeVar("Served")
+Piece = TypeVar("Piece")
 _CLIENT_LEFT = 499
 """As nginx counts it; nobody gets to see it."""
 
@@ -38,17 +43,22 @@ class Limits:
     """Texts of a request."""
 
 
-def create_app(models: Sequence[ServedModel], limits: Limits, keys: Sequence[str] = ()) -> FastAPI:
+def create_app(
+    models: Sequence[ServedModel], limits: Limits, keys: Sequence[str] = (), readers: Sequence[ServedReader] = ()
+) -> FastAPI:
     """The ASGI application; its `state` has `metrics`."""
     metrics = Metrics()
     batches = Batches(most_waiting=limits.queue, most_size=limits.batch, observe=metrics.batch.observe)
-    metrics.watch_queue(lambda: len(batches))
+    answering = Batches(most_waiting=limits.queue, most_size=1)  # a language model's answers take long, one at a time
+    metrics.watch_queue(lambda: len(batches) + len(answering))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        batches.start()
+        for each in (batches, answering):
+            each.start()
         yield
-        await run_in_threadpool(batches.stop)
+        for each in (batches, answering):
+            await run_in_threadpool(each.stop)
 
     app = FastAPI(
         title="memlm",
@@ -64,7 +74,7 @@ def create_app(models: Sequence[ServedModel], limits: Limits, keys: Sequence[str
         },
     )
     app.state.metrics = metrics
-    routes = _Routes(models, limits, metrics, batches)
+    routes = _Routes(models, readers, limits, metrics, batches, answering)
     app.include_router(routes.router())
     answer_errors(app)
     app.add_middleware(Gate, keys=keys, max_body=limits.max_body, metrics=metrics, paths=routes.paths)
@@ -74,9 +84,20 @@ def create_app(models: Sequence[ServedModel], limits: Limits, keys: Sequence[str
 class _Routes:
     """What is done for each path."""
 
-    def __init__(self, models: Sequence[ServedModel], limits: Limits, metrics: Metrics, batches: Batches) -> None:
+    def __init__(
+        self,
+        models: Sequence[ServedModel],
+        readers: Sequence[ServedReader],
+        limits: Limits,
+        metrics: Metrics,
+        batches: Batches,
+        answering: Batches,
+    ) -> None:
         self._models = {model.name: model for model in models}
-        self._limits, self._metrics, self._batches, self._began = limits, metrics, batches, int(time.time())
+        self._readers = {reader.name: reader for reader in readers}
+        self._every: dict[str, ServedModel | ServedReader] = {**self._models, **self._readers}
+        self._limits, self._metrics, self._began = limits, metrics, int(time.time())
+        self._batches, self._answering = batches, answering
         self._table: dict[str, tuple[str, Callable[..., Any]]] = {
             "/health": ("GET", self.health),
             "/metrics": ("GET", self.counts),
@@ -85,6 +106,7 @@ class _Routes:
             "/v1/embeddings": ("POST", self.embeddings),
             "/v1/memories": ("POST", self.memories),
             "/v1/memories/regenerate": ("POST", self.regenerate),
+            "/v1/chat/completions": ("POST", self.chat),
         }
 
     @property
@@ -101,7 +123,7 @@ class _Routes:
 
     async def health(self) -> dict[str, Any]:
         """Whether the server answers, and with which models."""
-        return {"status": "ok", "models": [*self._models]}
+        return {"status": "ok", "models": [*self._every]}
 
     async def counts(self) -> Response:
         """For Prometheus."""
@@ -109,15 +131,15 @@ class _Routes:
 
     async def list_models(self) -> dict[str, Any]:
         """The models that there are."""
-        return {"object": "list", "data": [model.card(self._began) for model in self._models.values()]}
+        return {"object": "list", "data": [each.card(self._began) for each in self._every.values()]}
 
     async def one_model(self, name: str) -> dict[str, Any]:
         """One model."""
-        return self._model(name).card(self._began)
+        return _named(name, self._every).card(self._began)
 
     async def embeddings(self, request: Request, asked: EmbeddingsRequest) -> Response:
         """One vector for each text of at most one chunk."""
-        served = self._model(asked.model)
+        served = _named(asked.model, self._models)
         if asked.dimensions not in (None, served.dimensions):
             why = f"{served.name} has {served.dimensions} dimensions, and cannot be cut to {asked.dimensions}"
             raise ApiError(HTTPStatus.BAD_REQUEST, why, param="dimensions")
@@ -129,7 +151,7 @@ class _Routes:
 
     async def memories(self, request: Request, asked: MemoriesRequest) -> Response:
         """The memories of all chunks of each text."""
-        served = self._model(asked.model)
+        served = _named(asked.model, self._models)
         texts = await self._texts(served, asked.input)
         encode = served.encode_verified if asked.verify else served.encode
         memory = await self._done(request, encode, texts, served.chunks(texts))
@@ -137,44 +159,94 @@ class _Routes:
 
     async def regenerate(self, request: Request, asked: RegenerateRequest) -> Response:
         """The texts of memories."""
-        served = self._model(asked.model)
+        served = _named(asked.model, self._models)
         memory = await run_in_threadpool(served.memory, asked.data, asked.encoder)
         texts = await self._done(request, served.regenerate, memory, len(memory.vectors))
         num_tokens = self._counted(served, request, int(memory.num_tokens.sum()))
         return JSONResponse(answers.texts(served, texts, num_tokens))
 
-    def _model(self, name: str) -> ServedModel:
-        if name not in self._models:
-            why = f"there is no model {name!r} here; there is {', '.join(self._models)}"
-            raise ApiError(HTTPStatus.NOT_FOUND, why, param="model", code="model_not_found")
-        return self._models[name]
+    async def chat(self, request: Request, asked: ChatRequest) -> Response:
+        """An answer to messages about memories, whole or as it is written."""
+        served = _named(asked.model, self._readers)
+        writing = Writing(partial(served.write, asked))
+        work, pieces = self._submitted(self._answering, write_all, writing, 1), writing.pieces()
+
+        async def counted() -> AsyncIterator[str | Finish]:
+            try:
+                async for piece in _after(first, pieces):
+                    if isinstance(piece, Finish):
+                        self._counted(served, request, piece.completion_tokens)
+                    yield piece
+            finally:
+                writing.leave()
+                work.cancel()
+
+        try:
+            # What is wrong with a request is known with the first piece, when its status can still be told.
+            first = await _unless_left(request, asyncio.ensure_future(anext(pieces)))
+        except BaseException:
+            writing.leave()
+            work.cancel()
+            raise
+        if asked.stream:
+            usage = bool(asked.stream_options and asked.stream_options.include_usage)
+            events = answers.streamed(served, counted(), usage=usage)
+            return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        *texts, end = await _unless_left(request, asyncio.ensure_future(_all(counted())))
+        return JSONResponse(answers.completion(served, "".join(texts).strip(), end))
 
     async def _texts(self, served: ServedModel, given: Input) -> list[Tokens]:
         return await run_in_threadpool(served.texts, given, self._limits.max_inputs)
 
-    def _counted(self, served: ServedModel, request: Request, num_tokens: int) -> int:
+    def _counted(self, served: ServedModel | ServedReader, request: Request, num_tokens: int) -> int:
         self._metrics.tokens.labels(served.name, request.url.path).inc(num_tokens)
         return num_tokens
 
     async def _done(self, request: Request, run: Run, what: Any, size: int) -> Any:
         """What the model makes of it, in a batch with others; nothing, once the client has left."""
+        return await _unless_left(request, self._submitted(self._batches, run, what, size))
+
+    def _submitted(self, batches: Batches, run: Run, what: Any, size: int) -> "asyncio.Future[Any]":
         try:
-            work = asyncio.wrap_future(self._batches.submit(run, what, size))
+            return asyncio.wrap_future(batches.submit(run, what, size))
         except FullError:
-            why = f"{self._batches.most_waiting} requests wait already; try again"
+            why = f"{batches.most_waiting} requests wait already; try again"
             raise ApiError(HTTPStatus.TOO_MANY_REQUESTS, why, code="rate_limit_exceeded", retry_after=1) from None
-        left = asyncio.ensure_future(_left(request))
-        try:
-            await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                raise ApiError(_CLIENT_LEFT, "the client has left")
-            return work.result()
-        finally:
-            left.cancel()
-            work.cancel()
+
+
+def _named(name: str, among: Mapping[str, Served]) -> Served:
+    if name not in among:
+        there = f"; there is {', '.join(among)}" if among else ": nothing is served that does this"
+        raise ApiError(
+            HTTPStatus.NOT_FOUND, f"there is no model {name!r} here{there}", param="model", code="model_not_found"
+        )
+    return among[name]
+
+
+async def _unless_left(request: Request, work: "asyncio.Future[Any]") -> Any:
+    """What comes of the work; it is given up where the client leaves before."""
+    left = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise ApiError(_CLIENT_LEFT, "the client has left")
+        return work.result()
+    finally:
+        left.cancel()
+        work.cancel()
 
 
 async def _left(request: Request) -> None:
     """Return when the client has left."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+async def _after(first: Piece, pieces: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
+    yield first
+    async for piece in pieces:
+        yield piece
+
+
+async def _all(pieces: AsyncIterator[Piece]) -> list[Piece]:
+    return [piece async for piece in pieces]

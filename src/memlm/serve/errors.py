@@ -12,6 +12,10 @@ EXPECTED = {
     "input": "must be a string, a list of strings, a list of token ids, or a list of such lists",
     "encoding_format": "must be float or base64",
     "dimensions": "must be a whole number",
+    "n": "must be 1: one answer is written",
+    "logprobs": "must be false: they cannot be had",
+    "tools": "must be empty: these models call none",
+    "stop": "must be a string, or a list of at most 4",
 }
 """What a field must be, where pydantic would say it in many words."""
 

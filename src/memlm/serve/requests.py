@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Input = str | list[str] | list[int] | list[list[int]]
 """A text, texts, or their token ids."""
+_ANSWER_TOKENS = 256
+"""Where a client says nothing."""
 
 
 class _Asked(BaseModel):
@@ -46,9 +48,77 @@ class TextMemory(BaseModel):
     """Of each chunk; only models whose memories do not hold their length need it."""
 
 
-class RegenerateRequest(_Asked):
-    """Memories to read."""
+class Memories(BaseModel):
+    """Memories to read, as `/v1/memories` gives them."""
+
+    model_config = ConfigDict(strict=True)
 
     encoder: str
     """The fingerprint of the encoder that made them."""
     data: list[TextMemory]
+
+
+class RegenerateRequest(_Asked, Memories):
+    """Memories to give back as text."""
+
+
+class TextPart(BaseModel):
+    """A part of a message's content."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(BaseModel):
+    """A message, as OpenAI's."""
+
+    model_config = ConfigDict(strict=True)
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart]
+
+    def to_dict(self) -> dict[str, str]:
+        """As readers take it."""
+        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": content}
+
+
+class StreamOptions(BaseModel):
+    """What a stream tells besides."""
+
+    include_usage: bool = False
+
+
+class ChatRequest(_Asked):
+    """Messages to answer, and memories to read for that."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    memories: Memories | None = None
+    """All texts' chunks, in order, are one past."""
+    ratio: Annotated[int, Field(ge=0)] | None = None
+    """Tokens of the past that share a position; by default as few as fit, from 4 on."""
+    expand: Annotated[int, Field(ge=0)] = 400
+    """Tokens of the past that may be read as text besides."""
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = 0.0
+    """0 takes the likeliest token each time."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = 1.0
+    seed: int | None = None
+    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    # What would change the answer, and cannot be had, is refused; other fields are passed over.
+    n: Literal[1] | None = 1
+    logprobs: Literal[False] | None = False
+    tools: Annotated[list[dict[str, object]], Field(max_length=0)] | None = None
+
+    @property
+    def most_tokens(self) -> int:
+        """Of an answer."""
+        return self.max_completion_tokens or self.max_tokens or _ANSWER_TOKENS
+
+    @property
+    def stops(self) -> list[str]:
+        """Texts before which an answer ends."""
+        return [stop for stop in ([self.stop] if isinstance(self.stop, str) else self.stop or []) if stop]

@@ -1,7 +1,8 @@
 """A pretrained language model that reads an encoder's memories, with both tokenizers: memories and a prompt → text."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -78,32 +79,11 @@ class TextMemoryReader(ReadsMemories):
 
     def stream(self, memory: Read | None, prompt: str, **options: Any) -> Iterator[str]:
         """Pieces of what `generate` gives, as they come; it stops where nobody takes them any more."""
-        from transformers import TextIteratorStreamer
+        return self._streamed(partial(self.generate, memory, prompt), options)
 
-        streamer = TextIteratorStreamer(self.hf_tokenizer, skip_special_tokens=True)
-        failed: list[BaseException] = []
-        left = Event()
-
-        def stops(tokens: Tensor, _: Any, **__: Any) -> Tensor:
-            return torch.full((len(tokens),), left.is_set(), device=tokens.device)
-
-        def work() -> None:
-            try:
-                self.generate(memory, prompt, streamer=streamer, stopping_criteria=[stops], **options)
-            except BaseException as error:
-                failed.append(error)
-            finally:
-                streamer.end()
-
-        thread = Thread(target=work, daemon=True)
-        thread.start()
-        try:
-            yield from (piece for piece in streamer if piece)
-        finally:
-            left.set()
-        thread.join()
-        if failed:
-            raise failed[0]
+    def stream_chat(self, memory: Read | None, messages: str | Sequence[Message], **options: Any) -> Iterator[str]:
+        """Pieces of what `chat` answers, as they come; as `stream`."""
+        return self._streamed(partial(self.chat, memory, messages), options)
 
     def chat(
         self,
@@ -248,6 +228,36 @@ class TextMemoryReader(ReadsMemories):
         with atomic_folder(place) as temporary:
             merged.save_pretrained(temporary)
             self.hf_tokenizer.save_pretrained(temporary)
+
+    def _streamed(self, write: Callable[..., Any], options: dict[str, Any]) -> Iterator[str]:
+        """What `write` writes with these options, in another thread."""
+        from transformers import TextIteratorStreamer
+
+        streamer = TextIteratorStreamer(self.hf_tokenizer, skip_special_tokens=True)
+        failed: list[BaseException] = []
+        left = Event()
+
+        def stops(tokens: Tensor, _: Any, **__: Any) -> Tensor:
+            return torch.full((len(tokens),), left.is_set(), device=tokens.device)
+
+        def work() -> None:
+            criteria = [*options.get("stopping_criteria", ()), stops]
+            try:
+                write(**{**options, "streamer": streamer, "stopping_criteria": criteria})
+            except BaseException as error:
+                failed.append(error)
+            finally:
+                streamer.end()
+
+        thread = Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            yield from (piece for piece in streamer if piece)
+        finally:
+            left.set()
+        thread.join()
+        if failed:
+            raise failed[0]
 
     @torch.no_grad()
     def _generate(
