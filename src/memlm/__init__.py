@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from memlm.text.memory import Memory
     from memlm.text.memory_model import TextMemoryModel
     from memlm.text.memory_reader import TextMemoryReader
+    from memlm.text.sentence_encoder import SentenceEncoder
     from memlm.training.adapt import adapt
 
     __version__: str
@@ -44,6 +45,7 @@ __all__ = [
     "Memory",
     "MemoryFile",
     "MemorySession",
+    "SentenceEncoder",
     "TextAutoencoder",
     "TextMemoryModel",
     "TextMemoryReader",
@@ -99,6 +101,7 @@ _HOMES = {
     "Memory": "text.memory",
     "MemoryFile": "store.file",
     "MemorySession": "store.file",
+    "SentenceEncoder": "text.sentence_encoder",
     "TextAutoencoder": "text.autoencoder",
     "TextMemoryModel": "text.memory_model",
     "probe": "probing.probe",

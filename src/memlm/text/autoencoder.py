@@ -96,13 +96,21 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
         )
         return memories.numpy() if convert_to_numpy else memories
 
-    def encode_tokens(self, texts: Iterable[Sequence[int]], *, verify: bool = False) -> Memory:
+    def encode_tokens(
+        self,
+        texts: Iterable[Sequence[int]],
+        *,
+        batch_size: int | None = None,
+        show_progress_bar: bool = False,
+        verify: bool = False,
+    ) -> Memory:
         """`encode`, for texts that are already token ids of this model's tokenizer.
 
         Raises:
             ValueError: there is no such token; names it and its text.
         """
-        return self._memories(split_of_tokens(self.tokenizer, texts), verify=verify)
+        split = split_of_tokens(self.tokenizer, texts)
+        return self._memories(split, batch_size=batch_size, show_progress_bar=show_progress_bar, verify=verify)
 
     def _memories(
         self,
