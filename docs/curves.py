@@ -1,13 +1,15 @@
-"""The picture and the tables of text-in-embeddings.md, from recorded results. Run it where those have changed."""
+"""The pictures and the tables of text-in-embeddings.md and density.md, from recorded results. Run it where those have
+changed."""
 
 import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from memlm.probing.inversion.results import InversionResult
 from memlm.probing.results import ProbeResult, ProbeRow
-from memlm_evidence.pages.figures import Line, line_figure
+from memlm_evidence.pages.figures import Figure, Line, line_figure
 
 DOCS = Path(__file__).parent
 LENGTHS = (4, 8, 16, 32, 64, 128)
@@ -61,6 +63,56 @@ def picture(results: Path) -> str:
         log_x=True,
         y_limits=(0, None),
     )
+    return _styled(figure)
+
+
+def density_picture(results: Path) -> str:
+    """Tokens that come back, by dimensions for each."""
+    cells = _cells(results)
+    lines = []
+    for length in sorted({cell["chunk_len"] for cell in cells}):
+        row = sorted((cell for cell in cells if cell["chunk_len"] == length), key=lambda cell: cell["tokens_per_dim"])
+        between = [cell["intervals"]["token_accuracy"] for cell in row]
+        x, y = [1 / cell["tokens_per_dim"] for cell in row], [cell["token_accuracy"] for cell in row]
+        low, high = ([each[end] for each in between] for end in (0, 1))
+        lines.append(Line(f"{length} tokens in a vector", x, y, low, high))
+    figure = line_figure(
+        lines,
+        "Share of held-out tokens that come back, by how many dimensions there are for each token.",
+        x_label="dimensions for each token",
+        y_label="share of tokens that come back",
+        x_ticks={number: str(number) for number in (1, 2, 4, 8)},
+        log_x=True,
+        y_limits=(0.6, 1),
+    )
+    return _styled(figure)
+
+
+def density_tables(results: Path) -> list[str]:
+    """Every cell: what comes back, and what a dimension carries."""
+    rows = [
+        (
+            f"{cell['chunk_len']} → {cell['memory_dim']}",
+            f"{1 / cell['tokens_per_dim']:.0f}",
+            f"{cell['token_accuracy']:.4f}",
+            f"{cell['exact_match']:.3f}",
+            f"{cell['retained_bits_per_token']:.2f}",
+            f"{cell['bits_per_dim']:.2f}",
+        )
+        for cell in sorted(_cells(results), key=lambda cell: (cell["tokens_per_dim"], cell["chunk_len"]))
+    ]
+    share = ("tokens that come back", "exact chunks")
+    return [
+        _table(("tokens → dimensions", "dimensions a token", *share, "kept bits a token", "bits a dimension"), rows)
+    ]
+
+
+def _cells(results: Path) -> list[dict[str, Any]]:
+    cells: list[dict[str, Any]] = json.loads((results / "density.json").read_text(encoding="utf-8"))
+    return cells
+
+
+def _styled(figure: Figure) -> str:
     return re.sub(r"(<svg[^>]*>)", rf"\1{_STYLE}", figure.svg, count=1) + "\n"
 
 
@@ -151,10 +203,18 @@ def with_tables(page: str, made: Sequence[str]) -> str:
 
 
 def main() -> None:
-    """Write curves.svg, and the tables into the page."""
-    (DOCS / "curves.svg").write_text(picture(DOCS / "results"), encoding="utf-8")
-    page = DOCS / "text-in-embeddings.md"
-    page.write_text(with_tables(page.read_text(encoding="utf-8"), tables(DOCS / "results")), encoding="utf-8")
+    """Write the pictures, and the tables into the pages."""
+    for name, (picture_name, drawn, made) in PAGES.items():
+        (DOCS / picture_name).write_text(drawn(DOCS / "results"), encoding="utf-8")
+        page = DOCS / name
+        page.write_text(with_tables(page.read_text(encoding="utf-8"), made(DOCS / "results")), encoding="utf-8")
+
+
+PAGES = {
+    "text-in-embeddings.md": ("curves.svg", picture, tables),
+    "density.md": ("density.svg", density_picture, density_tables),
+}
+"""Each page's picture, what draws it, and what makes its tables."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The page says what the records say."""
+"""Pages say what the records say."""
 
 import re
 import runpy
@@ -6,14 +6,23 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 DOCS = Path(__file__).parents[3] / "docs"
 SCRIPT = SimpleNamespace(**runpy.run_path(str(DOCS / "curves.py")))
 AGAIN = "run `python docs/curves.py`"
 
 
-def test_the_tables_are_what_the_records_give() -> None:
+@pytest.mark.parametrize("name", SCRIPT.PAGES)
+def test_pictures_and_tables_are_what_the_records_give(name: str) -> None:
+    picture, drawn, tables = SCRIPT.PAGES[name]
+    page = (DOCS / name).read_text(encoding="utf-8")
+    assert page == SCRIPT.with_tables(page, tables(DOCS / "results")), AGAIN
+    assert (DOCS / picture).read_text(encoding="utf-8") == drawn(DOCS / "results"), AGAIN
+
+
+def test_every_row_of_an_encoder_is_told() -> None:
     page = (DOCS / "text-in-embeddings.md").read_text(encoding="utf-8")
-    assert page == SCRIPT.with_tables(page, SCRIPT.tables(DOCS / "results")), AGAIN
     assert page.count("| minilm |") == len(
         [
             row
@@ -23,9 +32,8 @@ def test_the_tables_are_what_the_records_give() -> None:
     )
 
 
-def test_the_picture_is_what_the_records_give() -> None:
+def test_the_picture_has_its_axis_and_colours() -> None:
     drawn = (DOCS / "curves.svg").read_text(encoding="utf-8")
-    assert drawn == SCRIPT.picture(DOCS / "results"), AGAIN
     shown = {"".join(part.itertext()).strip() for part in ET.fromstring(drawn).iter("{http://www.w3.org/2000/svg}text")}
     assert {"16", "tokens in a text"} <= shown
     assert set(re.findall(r"var\\(--series-(\\d)\\)", drawn)) <= set("123456")
