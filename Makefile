@@ -4,7 +4,7 @@ BIN := .venv/bin
 # A process for each core, a file's tests in one of them: its fixtures are made once.
 PYTEST := $(BIN)/pytest -n auto --dist loadfile
 
-.PHONY: install demo test test-slow docs check format clean
+.PHONY: install demo test test-slow docs check dist format clean
 
 install: .venv/installed
 
@@ -38,9 +38,13 @@ check: install docs
 	$(BIN)/lint-imports
 	$(PYTEST)
 
+# The sources and a wheel, in dist/.
+dist: install
+	$(BIN)/python -m build
+
 format: install
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
 clean:
-	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
