@@ -165,20 +165,25 @@ def test_an_interrupted_training_goes_on_where_it_was(
 
 
 @pytest.mark.parametrize(
-    ("retained", "doublings", "rounds", "converged"),
+    ("retained", "error", "doublings", "rounds", "converged"),
     [
-        ([0.5, 1.0], 0, 2, False),
-        ([0.5, 1.0, 1.2, 1.22, 1.3], 3, 4, True),
-        ([0.5, 1.0, 1.2, 1.4], 2, 4, False),
-        ([1.0, 1.01], 3, 2, True),
-        ([0.0, 0.0], 3, 2, True),
-        ([1.0, 0.5], 3, 2, False),
+        ([0.5, 1.0], 0.0, 0, 2, False),
+        ([0.5, 1.0, 1.2, 1.22, 1.3], 0.0, 3, 4, True),
+        ([0.5, 1.0, 1.2, 1.4], 0.0, 2, 4, False),
+        ([1.0, 1.01], 0.0, 3, 2, True),
+        ([1.0, 1.01, 1.02], 0.05, 1, 3, False),
+        ([0.0, 0.0], 0.0, 3, 2, True),
+        ([1.0, 0.5], 0.0, 3, 2, False),
     ],
 )
-def test_pairs_are_doubled_until_that_gains_next_to_nothing(
-    retained: list[float], doublings: int, rounds: int, converged: bool, monkeypatch: pytest.MonkeyPatch
+def test_pairs_are_doubled_until_that_surely_gains_next_to_nothing(
+    retained: list[float], error: float, doublings: int, rounds: int, converged: bool
 ) -> None:
-    points = [{"retained_bits_per_token": value, "trust": 1.0} for value in retained]
+    gains = [0.0, *((now - before) / max(now, before, 1e-9) for before, now in itertools.pairwise(retained))]
+    points = [
+        {"retained_bits_per_token": value, "trust": 1.0, "gain_at_most": gain + error}
+        for value, gain in zip(retained, gains, strict=True)
+    ]
     settled = Doublings(lambda number: points[number], doublings)
     assert (len(settled.points), settled.converged) == (rounds, converged)
     assert settled.points[settled.best]["retained_bits_per_token"] == max(retained[:rounds])

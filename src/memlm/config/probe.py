@@ -72,7 +72,7 @@ class PretrainedReader(Config):
     """Texts, with their embeddings, in each of its steps."""
     doublings: int = 0
     """Go on with the pretrained reader after its steps, twice as long each time and at most so often, until doubling
-    the pairs gains less than 3%; what still gains more is marked as a lower bound."""
+    the pairs surely gains less than 3%; what may still gain more is marked as a lower bound."""
 
     def __post_init__(self) -> None:
         require_positive(self, "num_positions", "rank", "learning_rate", "batch_pairs")

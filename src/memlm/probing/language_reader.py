@@ -7,7 +7,8 @@ compared place by place. Its baseline is the same model after as many steps on a
 count what the embedding adds to a model that knows the language, and this kind of text.
 
 It is trained on half of its pairs, measured, and trained on as many more; and so on where that is asked for. It has
-converged if the last doubling, of pairs not seen before, gained less than `CONVERGED_GAIN` of what is retained.
+converged if the last doubling, of pairs not seen before, gained less than `CONVERGED_GAIN` of what is retained, and
+surely so: a few validation chunks say little of a small gain.
 """
 
 import hashlib
@@ -30,7 +31,7 @@ from memlm.probing.inversion.likeness import bleu, f1
 from memlm.probing.language_course import Course, LanguageNats
 from memlm.probing.language_texts import LanguageTexts
 from memlm.probing.texts import Splits
-from memlm.probing.trained_reader import Nats, chosen_trust, mixed
+from memlm.probing.trained_reader import Nats, chosen_trust, error_of_mean, mixed
 from memlm.probing.transform import Transform
 from memlm.runtime.cache import digest
 from memlm.runtime.files import make_folder
@@ -38,6 +39,9 @@ from memlm.runtime.results import Interval
 
 CONVERGED_GAIN = 0.03
 """A reader has converged if a doubling of its pairs adds less than this share of the bits that it retains."""
+_SURE = 1.96
+"""Standard errors above what was gained, on validation chunks, that a reader may have gained on others."""
+_LEAST_BITS = 1e-9
 _MAX_WATCHED = 128
 _FORMAT = 2
 """Of what is kept; one more whenever a reader would learn otherwise."""
@@ -56,7 +60,7 @@ class TrainedLanguageReader:
     """λ of the mixture with the one without an embedding; 0 where the embedding is of no use."""
     curve: list[dict[str, float]]
     """{tokens, token_accuracy, exact_match, nats_per_token, retained_bits_per_token, trust} on validation text, of
-    every round."""
+    every round; from the second on also `gain_at_most`, the share that it may have gained on other text."""
     converged: bool
 
     def measure(
@@ -160,7 +164,7 @@ class Doublings:
 
     def __init__(self, measure: Callable[[int], dict[str, float]], more: int) -> None:
         self.points = [measure(0), measure(1)]
-        while self.gain >= CONVERGED_GAIN and len(self.points) < 2 + more:
+        while self.gain > -CONVERGED_GAIN and not self.converged and len(self.points) < 2 + more:
             self.points.append(measure(len(self.points)))
 
     @property
@@ -177,7 +181,7 @@ class Doublings:
     @property
     def converged(self) -> bool:
         """Whether that is next to nothing; a reader that lost what it had, by heart, would go on with more pairs."""
-        return abs(self.gain) < CONVERGED_GAIN
+        return abs(self.gain) < CONVERGED_GAIN and self.points[-1]["gain_at_most"] < CONVERGED_GAIN
 
     @property
     def _retained(self) -> list[float]:
@@ -186,18 +190,30 @@ class Doublings:
 
 def _point(course: Course, known: Course, number: int) -> dict[str, float]:
     """What a round's reader makes of the validation text; it may ignore the embedding."""
-    validation, nats, without = course.chunks.validation, course.round(number).nats, known.round(number).nats
-    trust = chosen_trust(nats, without, validation.document)
+    validation, nats = course.chunks.validation, course.round(number).nats
+    trust, retained = _retained(course, known, number)
     few = validation.rows(slice(_MAX_WATCHED))
     vectors = course.embeddings.validation[:_MAX_WATCHED]
     written = course.texts.numbered(course.written(course.reader(number), few, vectors), few)
-    retained = retained_bits(
-        float(spread(mixed(nats, without, trust), validation).mean()), float(spread(without, validation).mean())
-    )
-    return {
+    point = {
         **quick_measures(Scores(written, spread(nats, validation)[:_MAX_WATCHED], few)),
         "tokens": float(course.round(number).num_pairs * validation.chunk_len),
         "nats_per_token": float(spread(nats, validation).mean()),
-        "retained_bits_per_token": retained,
+        "retained_bits_per_token": float(retained.mean()),
         "trust": trust,
     }
+    if number:
+        before = _retained(course, known, number - 1)[1]
+        gained = retained - before
+        most = float(gained.mean()) + _SURE * error_of_mean(gained, validation.document)
+        point["gain_at_most"] = most / max(float(retained.mean()), float(before.mean()), _LEAST_BITS)
+    return point
+
+
+def _retained(course: Course, known: Course, number: int) -> tuple[float, Float[np.ndarray, " chunk"]]:
+    """How far a round's reader is trusted, and the bits of each token that it retains of each validation chunk."""
+    validation, nats, without = course.chunks.validation, course.round(number).nats, known.round(number).nats
+    trust = chosen_trust(nats, without, validation.document)
+    both = spread(mixed(nats, without, trust), validation), spread(without, validation)
+    each: Float[np.ndarray, " chunk"] = retained_bits(*both).mean(1)
+    return trust, each

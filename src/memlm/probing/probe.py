@@ -36,7 +36,7 @@ from memlm.runtime.results import Provenance
 from memlm.text.model import default_device
 
 CONTROLS = ("untrained", "shuffled", "constant", "random_tokens", "positive")
-_FORMAT = 10
+_FORMAT = 11
 """Of what is remembered; one more whenever a reader would learn or be measured otherwise."""
 _LM_BATCH = 64
 

@@ -308,10 +308,13 @@ def chosen_trust(nats: Nats, without: Nats, document: Int[np.ndarray, " chunk"])
     """
     best = min(_WEIGHTS, key=lambda trust: float(mixed(nats, without, trust).mean()))
     gain = (without - mixed(nats, without, best)).mean(axis=1)
-    # A document's chunks stand or fall together: the error of the mean is that of clusters.
-    by_document = np.bincount(document, weights=gain - gain.mean())
-    error = float(np.sqrt((by_document**2).sum())) / len(gain)
-    return best if float(gain.mean()) > _MIN_STANDARD_ERRORS * error else 0.0
+    return best if float(gain.mean()) > _MIN_STANDARD_ERRORS * error_of_mean(gain, document) else 0.0
+
+
+def error_of_mean(values: Float[np.ndarray, " chunk"], document: Int[np.ndarray, " chunk"]) -> float:
+    """The standard error of chunks' mean: a document's stand or fall together, so it is that of clusters."""
+    by_document = np.bincount(document, weights=values - values.mean())
+    return float(np.sqrt((by_document**2).sum())) / len(values)
 
 
 def token_frequencies(
