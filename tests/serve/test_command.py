@@ -16,8 +16,9 @@ from command_line import Memlm, assert_refused
 from memlm import TextAutoencoder
 
 
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_under_load_loses_no_request_that_was_accepted(
-    model: TextAutoencoder, tmp_path: Path, request: pytest.FixtureRequest
+    stop: signal.Signals, model: TextAutoencoder, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     model.save_pretrained(tmp_path / "model")
     command = [sys.executable, "-m", "memlm", "serve", "--model", str(tmp_path / "model"), "--port", "0"]
@@ -40,7 +41,7 @@ def test_a_stop_under_load_loses_no_request_that_was_accepted(
                 assert response.status_code == 200, response.text
                 assert len(response.json()["data"]) == 4
                 if number == 0 and answered == 5:
-                    server.send_signal(signal.SIGTERM)
+                    server.send_signal(stop)
         return pytest.fail("it does not stop")
 
     with ThreadPoolExecutor(8) as threads:

@@ -152,6 +152,18 @@ def test_what_is_no_memory_is_refused(change: dict[str, Any], words: str, addres
     assert words in refused(post(address, "/v1/memories/regenerate", asked), 400, "data")
 
 
+def test_a_flaw_within_a_memory_is_placed(address: str, model: TextAutoencoder) -> None:
+    asked = {"model": "tiny", "encoder": model.encoder_fingerprint, "data": [ONE, ONE | {"shape": [1, 32]}]}
+    assert refused(post(address, "/v1/memories/regenerate", asked), 400, "data").startswith("data.1.shape is wrong")
+
+
+def test_usage_counts_what_comes_back(address: str, model: TextAutoencoder) -> None:
+    kept = post(address, "/v1/memories", {"model": "tiny", "input": TEXTS}).json()
+    answer = post(address, "/v1/memories/regenerate", kept).json()
+    tokens = model.tokenizer.encode_batch([each["text"] for each in answer["data"]])
+    assert answer["usage"]["prompt_tokens"] == sum(map(len, tokens))
+
+
 def test_another_encoders_memories_are_refused(address: str) -> None:
     asked = {"model": "tiny", "encoder": "0" * 16, "data": [ONE]}
     message = refused(post(address, "/v1/memories/regenerate", asked), 400, "data")

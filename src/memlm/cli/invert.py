@@ -32,7 +32,7 @@ class Invert(ReadsText):
     text: tuple[str, ...] = ()
     """Files, globs, or - for standard input: pieces of them are embedded, and their embeddings inverted."""
     vectors: Path | None = None
-    """A file of embeddings [text dim], .npy or .safetensors."""
+    """A file of embeddings [text dim], or of one [dim], .npy or .safetensors."""
     chunk_len: int | None = None
     """Tokens of each text: of --text 16 by default; of --vectors, if all texts have as many, and that is known."""
     max_chunks: int = 30
@@ -63,7 +63,10 @@ class Invert(ReadsText):
             )
         for name in ("encodings", "max_chunks"):
             if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+                raise ValueError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")
+        texts = self.documents(self.text) if self.text else []  # what cannot be read is refused before torch is loaded
+        if self.vectors is not None and not self.vectors.exists():
+            raise ValueError(f"there is no file {str(self.vectors)!r}; give one of vectors, .npy or .safetensors")
         from memlm.probing.inversion.invert import Inverter
         from memlm.probing.inversion.measure import invert_texts, read_vectors, summary
 
@@ -71,7 +74,6 @@ class Invert(ReadsText):
         if given is not None and len(given) > self.max_chunks:
             self.say(f"the first {self.max_chunks} of {len(given)} vectors are inverted: see --max-chunks", aside=True)
             given = given[: self.max_chunks]
-        texts = self.documents(self.text) if self.text else []
         inverter = Inverter.of(
             self.encoder,
             self.language_model,

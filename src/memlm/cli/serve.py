@@ -75,10 +75,13 @@ class Serve(UsesModel):
             app = create_app(models, self.configured(Limits()), keys, served)
             host, port, *_ = listening.getsockname()
             address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            self.say(f"serving {', '.join([*names, *readers])} at {address}", aside=True)
-            if not keys and not ip_address(host).is_loopback:
-                self.say("anyone who reaches this machine may use it: there is no --api-key", aside=True)
-            serve(app, listening)
+
+            def ready() -> None:
+                self.say(f"serving {', '.join([*names, *readers])} at {address}", aside=True)
+                if not keys and not ip_address(host).is_loopback:
+                    self.say("anyone who reaches this machine may use it: there is no --api-key", aside=True)
+
+            serve(app, listening, ready)
         answered = app.state.metrics.answered
         self.say(f"stopped; requests answered: {answered}", aside=True)
         return {"address": address, "models": [*names, *readers], "answered": answered}

@@ -189,7 +189,10 @@ class ProbeConfig(Config):
 
     def __post_init__(self) -> None:
         for name in ("chunk_lens", "layers", "readers", "seeds"):
-            require(len(getattr(self, name)) > 0, f"{name} must not be empty")
+            require(
+                len(getattr(self, name)) > 0,
+                f"{name} must not be empty; on the command line, give the encoder before the options",
+            )
         for length in self.chunk_lens:
             require(length > 0, f"a chunk has at least one token, not {length}")
         _require_reader(self)

@@ -74,4 +74,5 @@ def _refused(flaws: Any) -> ApiError:
     param = str(first["loc"][1])
     missing = first["type"] == "missing" and len(first["loc"]) == 2
     wrong = "is missing" if missing else EXPECTED.get(param) or f"is wrong: {first['msg']}"
-    return ApiError(HTTPStatus.BAD_REQUEST, f"{param} {wrong}", param=param)
+    place = param if missing or param in EXPECTED else ".".join(map(str, first["loc"][1:]))
+    return ApiError(HTTPStatus.BAD_REQUEST, f"{place} {wrong}", param=param)

@@ -73,6 +73,10 @@ class ServedModel:
                 )
                 raise ApiError(HTTPStatus.BAD_REQUEST, why, param="input", code="context_length_exceeded")
 
+    def count(self, texts: Sequence[str]) -> int:
+        """The tokens of texts."""
+        return sum(map(len, self.model.tokenizer.encode_batch(texts)))
+
     def chunks(self, texts: Sequence[Tokens]) -> int:
         """How many there are of these texts."""
         return sum(-(-len(tokens) // self.shape.chunk_len) for tokens in texts)

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+from collections.abc import Callable
 
 import uvicorn
 from fastapi import FastAPI
@@ -25,9 +26,22 @@ def listen(host: str, port: int) -> socket.socket:
         raise ValueError(f"cannot listen on port {port} of {host}: {error}; give another --port or --host") from None
 
 
-def server_of(app: FastAPI) -> uvicorn.Server:
-    """What answers for an application; it runs until its `should_exit` is set."""
-    return uvicorn.Server(
+class _Server(uvicorn.Server):
+    """Says when it is ready: from then on, a signal lets it end what it has accepted."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+
+def server_of(app: FastAPI, ready: Callable[[], None] = lambda: None) -> uvicorn.Server:
+    """What answers for an application; it calls `ready` when it does, and runs until its `should_exit` is set."""
+    return _Server(
         uvicorn.Config(
             app,
             log_level="warning",
@@ -36,12 +50,14 @@ def server_of(app: FastAPI) -> uvicorn.Server:
             ws="none",
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_STOP_SECONDS,
-        )
+        ),
+        ready,
     )
 
 
-def serve(app: FastAPI, listening: socket.socket) -> None:
-    """Answer until SIGTERM or SIGINT, and then what was accepted."""
+def serve(app: FastAPI, listening: socket.socket, ready: Callable[[], None]) -> None:
+    """Answer until SIGTERM or SIGINT, and then what was accepted; calls `ready` before the first answer."""
     # uvicorn sends itself the signal again when it is done, which would end the process as if it had failed.
-    signal.signal(signal.SIGTERM, lambda number, frame: None)
-    server_of(app).run(sockets=[listening])
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: None)
+    server_of(app, ready).run(sockets=[listening])
