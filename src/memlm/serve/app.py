@@ -162,7 +162,7 @@ class _Routes:
         served = _named(asked.model, self._models)
         memory = await run_in_threadpool(served.memory, asked.data, asked.encoder)
         texts = await self._done(request, served.regenerate, memory, len(memory.vectors))
-        num_tokens = self._counted(served, request, served.count(texts))
+        num_tokens = self._counted(served, request, await run_in_threadpool(served.count, texts))
         return JSONResponse(answers.texts(served, texts, num_tokens))
 
     async def chat(self, request: Request, asked: ChatRequest) -> Response:
