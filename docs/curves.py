@@ -196,10 +196,10 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def with_tables(page: str, made: Sequence[str]) -> str:
     """The page with these tables, each between a pair of marks, in place of those that are there."""
-    parts = iter(made)
-    return re.sub(
-        r"(<!-- table -->\n).*?(\n<!-- end -->)", lambda part: part[1] + next(parts) + part[2], page, flags=re.S
-    )
+    parts, marked = iter(made), r"(<!-- table -->\n).*?(\n<!-- end -->)"
+    written, count = re.subn(marked, lambda part: part[1] + next(parts) + part[2], page, flags=re.S)
+    assert count == len(made), f"{count} places for {len(made)} tables"
+    return written
 
 
 def main() -> None:

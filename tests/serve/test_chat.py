@@ -69,7 +69,7 @@ def test_an_answer_is_the_librarys(client: openai.OpenAI, reader: TextMemoryRead
         usage = answer.usage.model_dump()
         assert usage["completion_tokens"] == 8
         assert usage["prompt_tokens"] == len(reader.model_tokenizer.encode(ASKED[0]["content"]))
-        assert usage["memory_tokens"] == (0 if past is None else int(memory.num_tokens.sum()))
+        assert usage["memory_tokens"] == (0 if past is None else sum(len(each.tokens) for each in reader.pasts(memory)))
         assert usage["total_tokens"] == usage["prompt_tokens"] + 8
     parts = [{"role": "user", "content": [{"type": "text", "text": ASKED[0]["content"]}]}]
     assert completed(client, parts).choices[0].message.content == completed(client).choices[0].message.content
@@ -93,7 +93,8 @@ def test_its_pieces_are_the_whole(client: openai.OpenAI, kept: Any) -> None:
 def test_several_texts_are_one_past(address: str, client: openai.OpenAI, reader: TextMemoryReader) -> None:
     both = httpx.post(f"{address}/v1/memories", json={"model": "encoder", "input": TEXTS}, timeout=60).json()
     answer = completed(client, extra_body={"memories": both})
-    assert answer.usage.model_dump()["memory_tokens"] == sum(map(len, reader.encoder.tokenizer.encode_batch(TEXTS)))
+    pasts = reader.pasts(reader.encoder.encode(TEXTS))
+    assert answer.usage.model_dump()["memory_tokens"] == sum(len(past.tokens) for past in pasts)
 
 
 def test_an_answer_ends_where_the_client_says(client: openai.OpenAI) -> None:
@@ -133,19 +134,31 @@ def test_what_cannot_be_answered_is_refused_by_name(client: openai.OpenAI, kept:
     other = {**kept, "encoder": "0" * 16}
     nan = base64.b64encode(np.full(32, np.nan, np.float32).tobytes()).decode()
     broken = {**kept, "data": [{**kept["data"][0], "vectors": nan, "shape": [1, 1, 32], "num_tokens": [3]}]}
-    refused("made by encoder 0000000000000000", "data", extra_body={"memories": other})
-    refused("NaN", "data", extra_body={"memories": broken})
+    refused("made by encoder 0000000000000000", "memories", extra_body={"memories": other})
+    refused("NaN", "memories", extra_body={"memories": broken})
     refused("no message of a user", "messages", messages=[{"role": "system", "content": "be kind"}])
     refused("positions", "messages", max_tokens=10**6)
     refused("ratio", "messages", extra_body={"memories": kept, "ratio": 10**6})
     refused("n must be 1", "n", n=2)
     refused("call none", "tools", tools=[{"type": "function", "function": {"name": "a"}}])
     refused("at most 4", "stop", stop=["a"] * 5)
+    refused("must be text", "response_format", response_format={"type": "json_object"})
+    refused("must be 0", "presence_penalty", presence_penalty=1)
+    refused("seed", "seed", seed=2**64)
+    assert completed(client, presence_penalty=0, response_format={"type": "text"}, logit_bias={}, tools=[]).choices
     refused("temperature", "temperature", temperature=3)
     refused("messages", "messages", messages=[])
     refused("no message of a user", "messages", messages=[{"role": "system", "content": "x"}], stream=True)
     with pytest.raises(openai.NotFoundError, match="no model 'encoder' here; there is reader"):
         client.chat.completions.create(model="encoder", messages=ASKED)  # type: ignore[arg-type]
+
+
+def test_one_answer_is_written_at_a_time(client: openai.OpenAI, reader: TextMemoryReader) -> None:
+    whole = completed(client).choices[0].message.content
+    alone = completed(client, temperature=2.0, seed=7).choices[0].message.content
+    for _ in range(3):  # what a stop has ended draws nothing any more
+        completed(client, temperature=2.0, seed=1, stop=whole[0], max_tokens=60)
+        assert completed(client, temperature=2.0, seed=7).choices[0].message.content == alone
 
 
 def test_readers_are_listed_with_what_they_read(client: openai.OpenAI, reader: TextMemoryReader) -> None:

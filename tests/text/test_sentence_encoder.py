@@ -19,6 +19,7 @@ def encoder(trained: TextAutoencoder) -> SentenceEncoder:
 def test_vectors_are_the_autoencoders(encoder: SentenceEncoder, trained: TextAutoencoder) -> None:
     expected = trained.encode(TEXTS, convert_to_numpy=True)[:, 0]
     np.testing.assert_allclose(encoder.encode(TEXTS), expected)
+    np.testing.assert_allclose(encoder.encode(inputs=TEXTS), expected)
     np.testing.assert_allclose(encoder.encode(TEXTS[0], batch_size=1), expected[0], atol=1e-5)
     assert encoder.encode(TEXTS).shape == (4, encoder.get_sentence_embedding_dimension())
     tensor = encoder.encode_query(TEXTS, convert_to_tensor=True, normalize_embeddings=True, prompt_name=None)
@@ -49,6 +50,8 @@ def test_what_one_vector_cannot_hold_is_refused_or_cut(encoder: SentenceEncoder,
         encoder.encode("a", prompt="query: ")
     with pytest.raises(ValueError, match="precision='int8' has no meaning"):
         encoder.encode("a", precision="int8")
+    with pytest.raises(TypeError, match="wants a text"):
+        encoder.encode()
     with pytest.raises(TypeError):
         encoder.encode([1])  # type: ignore[list-item]
 

@@ -20,7 +20,8 @@ class Serve(UsesModel):
     memlm serve --reader smollm2-english    # /v1/chat/completions as well, with memories in place of text
 
     Then http://127.0.0.1:8000/v1 is a base_url of the openai package. Only this machine can reach it unless --host is
-    given. SIGTERM or Ctrl-C stops it when what it has accepted is answered. Needs pip install 'memlm[serve]'.
+    given. SIGTERM or Ctrl-C stops it when what it has accepted is answered, or after a minute. Needs pip install
+    'memlm[serve]'.
     """
 
     model: tyro.conf.UseAppendAction[tuple[str, ...]] = ()

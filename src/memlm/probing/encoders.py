@@ -60,7 +60,7 @@ class FrozenEncoder(ABC):
         """The same architecture with fresh weights, as a control, on the same device."""
 
     def to(self, device: torch.device | str) -> Self:
-        """Compute on this device from now on, wherever the tokens are."""
+        """Compute on this device from now on, wherever the tokens are; by default, an encoder stays where it is."""
         return self
 
     def next_token_nats(self, tokens: Tokens, mask: Mask) -> Float[Tensor, "chunk token"] | None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from memlm.serve.errors import FAILED
 from memlm.serve.model import ServedModel
 from memlm.serve.reader import Finish, ServedReader
 from memlm.text.memory import Memory, Regenerated
@@ -62,13 +63,17 @@ async def streamed(served: ServedReader, pieces: AsyncIterator[str | Finish], *,
         return _event(about | {"choices": [choice]} | ({"usage": None} if usage else {}))
 
     yield event({"role": "assistant", "content": ""})
-    async for piece in pieces:
-        if isinstance(piece, str):
-            yield event({"content": piece})
-            continue
-        yield event({}, piece.reason)
-        if usage:
-            yield _event(about | {"choices": [], "usage": _usage(piece)})
+    try:
+        async for piece in pieces:
+            if isinstance(piece, str):
+                yield event({"content": piece})
+                continue
+            yield event({}, piece.reason)
+            if usage:
+                yield _event(about | {"choices": [], "usage": _usage(piece)})
+    except Exception:  # the status is told already
+        yield _event(FAILED.content)
+        raise
     yield "data: [DONE]\n\n"
 
 

@@ -15,6 +15,11 @@ EXPECTED = {
     "n": "must be 1: one answer is written",
     "logprobs": "must be false: they cannot be had",
     "tools": "must be empty: these models call none",
+    "functions": "must be empty: these models call none",
+    "logit_bias": "must be empty: it cannot be had",
+    "response_format": "must be text: no other can be promised",
+    "presence_penalty": "must be 0: it cannot be had",
+    "frequency_penalty": "must be 0: it cannot be had",
     "stop": "must be a string, or a list of at most 4",
 }
 """What a field must be, where pydantic would say it in many words."""
@@ -29,17 +34,25 @@ class ApiError(Exception):
         super().__init__(message)
         self.status, self.message, self.param, self.code, self.retry_after = status, message, param, code, retry_after
 
+    @property
+    def content(self) -> dict[str, Any]:
+        """What is sent."""
+        error = {"message": self.message, "type": _kind(self.status), "param": self.param, "code": self.code}
+        return {"error": error}
+
     def response(self) -> JSONResponse:
         """As it is sent."""
-        error = {"message": self.message, "type": _kind(self.status), "param": self.param, "code": self.code}
         headers = {"Retry-After": str(self.retry_after)} if self.retry_after else None
-        return JSONResponse({"error": error}, status_code=self.status, headers=headers)
+        return JSONResponse(self.content, status_code=self.status, headers=headers)
 
 
 def _kind(status: int) -> str:
     if status >= 500:
         return "server_error"
     return "rate_limit_error" if status == 429 else "invalid_request_error"
+
+
+FAILED = ApiError(500, "the server failed; its log says why")
 
 
 def answer_errors(app: FastAPI) -> None:
@@ -61,7 +74,7 @@ def answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def of_ours(request: Request, error: Exception) -> JSONResponse:
-        return ApiError(500, "the server failed; its log says why").response()
+        return FAILED.response()
 
 
 def _refused(flaws: Any) -> ApiError:

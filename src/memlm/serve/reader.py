@@ -1,6 +1,6 @@
 """A language model that is served: it answers messages, and reads memories for that."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Literal, NamedTuple
@@ -14,6 +14,9 @@ from memlm.serve.requests import ChatRequest, Memories
 from memlm.text.memory import Memory
 from memlm.text.memory_reader import TextMemoryReader
 
+_TEMPLATE_TOKENS = 128
+"""Room for what a chat template writes around messages."""
+
 
 class Finish(NamedTuple):
     """The end of an answer."""
@@ -23,7 +26,7 @@ class Finish(NamedTuple):
     """Of the messages."""
     completion_tokens: int
     memory_tokens: int
-    """That the memories hold."""
+    """Of what the memories give back; all are the language model's tokens."""
 
 
 class ServedReader:
@@ -38,8 +41,8 @@ class ServedReader:
         about = {"reads": self.reader.encoder.encoder_fingerprint, "language_model": self.reader.config.decoder.name}
         return {"id": self.name, "object": "model", "created": created, "owned_by": "memlm"} | about
 
-    def write(self, asked: ChatRequest) -> Iterator[str | Finish]:
-        """Pieces of an answer, and its end.
+    def write(self, asked: ChatRequest, is_left: Callable[[], bool]) -> Iterator[str | Finish]:
+        """Pieces of an answer, and its end; no more of it is written once `is_left`.
 
         Raises:
             ApiError: the memories are none, or another encoder's; or there is nothing to answer, or it all is longer
@@ -47,35 +50,59 @@ class ServedReader:
         """
         memory = None if asked.memories is None else self._memory(asked.memories)
         messages = [message.to_dict() for message in asked.messages]
-        written = 0
-
-        def count(tokens: Tensor, _: Any, **__: Any) -> Tensor:
-            nonlocal written
-            written += 1
-            return torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
-
+        prompt_tokens = sum(map(len, self.reader.model_tokenizer.encode_batch([each["content"] for each in messages])))
+        watch = _Watch(is_left)
         if asked.seed is not None:
             torch.manual_seed(asked.seed)
-        sampling = {"do_sample": True, "temperature": asked.temperature, "top_p": asked.top_p or 1.0}
-        options = {"max_new_tokens": asked.most_tokens, **(sampling if asked.temperature else {})}
+        sampling = {"do_sample": True, "temperature": asked.temperature, "top_p": asked.top_p or 1.0, "top_k": 0}
         try:
-            pasts = None if memory is None else self.reader.pasts(memory)
-            ratio = self.reader.fitting_ratio(pasts) if asked.ratio is None else asked.ratio
-            reading = {"ratio": ratio, "expand": asked.expand, "stopping_criteria": [count]}
-            pieces = self.reader.stream_chat(pasts, messages, **reading, **options)
+            pasts = [] if memory is None else self.reader.pasts(memory)
+            room = prompt_tokens + asked.most_tokens + asked.expand + _TEMPLATE_TOKENS
+            pieces = self.reader.stream_chat(
+                pasts or None,
+                messages,
+                ratio=self.reader.fitting_ratio(pasts, room) if asked.ratio is None else asked.ratio,
+                expand=asked.expand,
+                max_new_tokens=asked.most_tokens,
+                stopping_criteria=[watch],
+                **(sampling if asked.temperature else {}),
+            )
             stopped = yield from until(pieces, asked.stops)
-            counts = self._tokens(messages), written, 0 if memory is None else int(memory.num_tokens.sum())
         except ValueError as error:
             raise ApiError(HTTPStatus.BAD_REQUEST, str(error), param="messages") from None
-        yield Finish("length" if written >= asked.most_tokens and not stopped else "stop", *counts)
+        pieces.close()  # before its tokens are counted, no more are written
+        complete = stopped or len(watch.tokens) < asked.most_tokens or watch.tokens[-1] in self._ends
+        yield Finish(
+            reason="stop" if complete else "length",
+            prompt_tokens=prompt_tokens,
+            completion_tokens=len(watch.tokens),
+            memory_tokens=sum(len(past.tokens) for past in pasts),
+        )
+
+    @property
+    def _ends(self) -> set[int]:
+        return {*self.reader.hf_tokenizer.all_special_ids}
 
     def _memory(self, given: Memories) -> Memory | None:
         """One text's, of the chunks of all; None of no chunks."""
-        memory = self._encoder.memory(given.data, given.encoder)
+        try:
+            memory = self._encoder.memory(given.data, given.encoder)
+        except ApiError as error:
+            error.param = "memories"
+            raise
         return replace(memory, num_chunks=(len(memory.vectors),)) if len(memory.vectors) else None
 
-    def _tokens(self, messages: Sequence[dict[str, str]]) -> int:
-        return sum(map(len, self.reader.model_tokenizer.encode_batch([message["content"] for message in messages])))
+
+class _Watch:
+    """Sees the tokens of an answer as they are written, and ends it where nobody reads it."""
+
+    def __init__(self, is_left: Callable[[], bool]) -> None:
+        self._is_left, self.tokens = is_left, list[int]()
+
+    def __call__(self, tokens: Tensor, scores: Any, **options: Any) -> Tensor:
+        """One of transformers' stopping criteria."""
+        self.tokens = tokens[0].tolist()
+        return torch.full((len(tokens),), self._is_left(), device=tokens.device)
 
 
 def until(pieces: Iterator[str], stops: Sequence[str]) -> Generator[str, None, bool]:

@@ -8,6 +8,8 @@ Input = str | list[str] | list[int] | list[list[int]]
 """A text, texts, or their token ids."""
 _ANSWER_TOKENS = 256
 """Where a client says nothing."""
+_Nothing = Annotated[list[object], Field(max_length=0)]
+_Zero = Annotated[float, Field(ge=0, le=0)]
 
 
 class _Asked(BaseModel):
@@ -83,6 +85,12 @@ class ChatMessage(BaseModel):
         return {"role": "system" if self.role == "developer" else self.role, "content": content}
 
 
+class TextFormat(BaseModel):
+    """The one form of an answer."""
+
+    type: Literal["text"]
+
+
 class StreamOptions(BaseModel):
     """What a stream tells besides."""
 
@@ -104,14 +112,19 @@ class ChatRequest(_Asked):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = 0.0
     """0 takes the likeliest token each time."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = 1.0
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: str | Annotated[list[str], Field(max_length=4)] | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     # What would change the answer, and cannot be had, is refused; other fields are passed over.
     n: Literal[1] | None = 1
     logprobs: Literal[False] | None = False
-    tools: Annotated[list[dict[str, object]], Field(max_length=0)] | None = None
+    tools: _Nothing | None = None
+    functions: _Nothing | None = None
+    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+    response_format: TextFormat | None = None
+    presence_penalty: _Zero | None = 0.0
+    frequency_penalty: _Zero | None = 0.0
 
     @property
     def most_tokens(self) -> int:

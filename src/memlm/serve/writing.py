@@ -10,8 +10,8 @@ Piece = TypeVar("Piece")
 class Writing(Generic[Piece]):
     """Pieces that one thread writes, and an event loop reads."""
 
-    def __init__(self, write: Callable[[], Iterator[Piece]]) -> None:
-        """To be made where it is read."""
+    def __init__(self, write: Callable[[Callable[[], bool]], Iterator[Piece]]) -> None:
+        """To be made where it is read; `write` is given what says whether nobody reads it any more."""
         self._write, self._loop = write, asyncio.get_running_loop()
         self._come: asyncio.Queue[Piece | Exception | None] = asyncio.Queue()
         self._is_left = False
@@ -20,7 +20,7 @@ class Writing(Generic[Piece]):
         """Write all of it, or as much as somebody reads."""
         end: Exception | None = None
         try:
-            for piece in self._write():
+            for piece in self._write(lambda: self._is_left):
                 if self._is_left:
                     return
                 self._tell(piece)

@@ -1,6 +1,6 @@
 """A pretrained language model that reads an encoder's memories, with both tokenizers: memories and a prompt → text."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -77,11 +77,11 @@ class TextMemoryReader(ReadsMemories):
         texts = self._generate(self.prompts(memory, ids, ratio, expand, by), ratio, max_new_tokens, options)
         return texts[0] if isinstance(prompt, str) else texts
 
-    def stream(self, memory: Read | None, prompt: str, **options: Any) -> Iterator[str]:
+    def stream(self, memory: Read | None, prompt: str, **options: Any) -> Generator[str]:
         """Pieces of what `generate` gives, as they come; it stops where nobody takes them any more."""
         return self._streamed(partial(self.generate, memory, prompt), options)
 
-    def stream_chat(self, memory: Read | None, messages: str | Sequence[Message], **options: Any) -> Iterator[str]:
+    def stream_chat(self, memory: Read | None, messages: str | Sequence[Message], **options: Any) -> Generator[str]:
         """Pieces of what `chat` answers, as they come; as `stream`."""
         return self._streamed(partial(self.chat, memory, messages), options)
 
@@ -229,7 +229,7 @@ class TextMemoryReader(ReadsMemories):
             merged.save_pretrained(temporary)
             self.hf_tokenizer.save_pretrained(temporary)
 
-    def _streamed(self, write: Callable[..., Any], options: dict[str, Any]) -> Iterator[str]:
+    def _streamed(self, write: Callable[..., Any], options: dict[str, Any]) -> Generator[str]:
         """What `write` writes with these options, in another thread."""
         from transformers import TextIteratorStreamer
 
@@ -255,7 +255,7 @@ class TextMemoryReader(ReadsMemories):
             yield from (piece for piece in streamer if piece)
         finally:
             left.set()
-        thread.join()
+            thread.join()  # so that two answers are never written at once
         if failed:
             raise failed[0]
 

@@ -45,12 +45,13 @@ class SentenceEncoder:
         """
         if not isinstance(model, TextAutoencoder):
             model = TextAutoencoder.from_pretrained(model, device=device)
-        self.autoencoder, self.truncate = model, truncate
+        self.autoencoder, self.truncate = model.to(device or model.device), truncate
 
     def encode(
         self,
-        sentences: str | Sequence[str],
+        sentences: str | Sequence[str] | None = None,
         *,
+        inputs: str | Sequence[str] | None = None,
         batch_size: int | None = None,
         show_progress_bar: bool | None = None,
         convert_to_numpy: bool = True,
@@ -61,7 +62,7 @@ class SentenceEncoder:
     ) -> Any:
         """Vectors [text dim] of texts, or [dim] of a string: an array, or a tensor if that is asked for.
 
-        Options are those of `SentenceTransformer.encode`.
+        Options are those of `SentenceTransformer.encode`, where `inputs` is the newer name of `sentences`.
 
         Raises:
             ValueError: a text is empty, or longer than a chunk; or an option has no meaning here (a prompt would be
@@ -71,7 +72,10 @@ class SentenceEncoder:
         for name, value in others.items():
             if value not in (None, _WITHOUT_MEANING.get(name)):
                 raise ValueError(f"{name}={value!r} has no meaning for vectors that hold the text: leave it out")
-        texts = [sentences] if isinstance(sentences, str) else as_texts(sentences)
+        given = sentences if inputs is None else inputs
+        if given is None:
+            raise TypeError("encode wants a text, or a list of texts")
+        texts = [given] if isinstance(given, str) else as_texts(given)
         tokens = [ids[: self.max_seq_length] if self.truncate else ids for ids in self.tokenizer.encode_batch(texts)]
         for place, ids in enumerate(tokens):
             if not 0 < len(ids) <= self.max_seq_length:
@@ -84,7 +88,7 @@ class SentenceEncoder:
         )
         vectors = memory.vectors.flatten(1)
         vectors = F.normalize(vectors, dim=-1) if normalize_embeddings else vectors
-        vectors = vectors[0] if isinstance(sentences, str) else vectors
+        vectors = vectors[0] if isinstance(given, str) else vectors
         return vectors.numpy() if convert_to_numpy and not convert_to_tensor else vectors
 
     encode_query = encode_document = encode

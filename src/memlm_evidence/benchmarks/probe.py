@@ -67,4 +67,4 @@ class _Live:
 
     def __getitem__(self, rows: Any) -> Vectors:
         tokens, mask = (torch.from_numpy(np.asarray(part[rows])) for part in (self.chunks.tokens, self.chunks.mask))
-        return self.encoder.embed(tokens, mask, [self.view])[0].numpy()
+        return self.encoder.embed(tokens, mask, [self.view])[0].cpu().numpy()
