@@ -1,0 +1,147 @@
+"""Structured recurrent mixers: what each part of them brings, beside attention and the masked mixer."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import ClassVar
+
+from memlm import config
+from memlm.runtime.results import Interval, Record
+from memlm.runtime.wording import human, number, quantity, share
+from memlm_evidence.claims import ExperimentResult, Measured, claim
+from memlm_evidence.experiments.embeddings import EmbeddingRow
+from memlm_evidence.experiments.experiment import Experiment, deferred
+from memlm_evidence.pages.page import Page, Section
+from memlm_evidence.pages.seeds import of, seeds_table
+
+PUBLISHED = ("row", "column", "mixed", "decay", "diagonal")
+"""Variants of the recurrent mixer, from the highest to the lowest published loss (arXiv 2605.08696)."""
+MIXERS: Mapping[str, config.Mixer] = {
+    "row": config.RecurrentMixer(structure="row", decay=False, diagonal=False),
+    "column": config.RecurrentMixer(structure="column", decay=False, diagonal=False),
+    "mixed": config.RecurrentMixer(decay=False, diagonal=False),
+    "decay": config.RecurrentMixer(diagonal=False),
+    "diagonal": config.RecurrentMixer(),
+    "attention": config.Attention(),
+    "masked_mixer": config.MaskedMixer(),
+}
+"""What is compared; `decay` is mixed with decay, `diagonal` is that with a weight for a position's own token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixersPlan:
+    """What to train and how large; as it is, the standard preset's."""
+
+    chunk_len: int = 64
+    dim: int = 256
+    """Width of the language models' states, and dimensions of the autoencoders' memories."""
+    num_tokens: int = 2_000_000
+    """Tokens that every model is trained on."""
+    mixers: tuple[str, ...] = tuple(MIXERS)
+    reading_steps: int = 400
+    reading_chunks: int = 8_000
+    seed: int = 0
+
+    @classmethod
+    def quick(cls, seed: int) -> "MixersPlan":
+        """As small as the claims can be decided."""
+        return cls(chunk_len=32, dim=128, num_tokens=300_000, reading_chunks=6_000, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossRow(Record):
+    """What a causal language model with one mixer predicts of text that it was not trained on."""
+
+    mixer: str
+    num_parameters: int
+    next_token_nats: float
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixersResult(ExperimentResult):
+    """Losses of language models, and what embeddings of each mixer retain: untrained, causal, an autoencoder's."""
+
+    name: ClassVar[str] = "mixers"
+    losses: Sequence[LossRow]
+    rows: Sequence[EmbeddingRow]
+    """By mixer and objective."""
+    chunk_len: int
+    seed: int
+
+    def loss(self, mixer: str) -> Measured:
+        """The next-token loss with a mixer."""
+        return Measured.of(next(row for row in self.losses if row.mixer == mixer), "next_token_nats")
+
+    def retained(self, mixer: str, objective: str) -> Measured:
+        """The retained fraction of the text's information in embeddings with a mixer."""
+        found = next(row for row in self.rows if (row.mixer, row.objective) == (mixer, objective))
+        return Measured.of(found, "retained_fraction")
+
+    def lines(self) -> Iterator[str]:
+        """What to say of it in a terminal."""
+        for row in self.losses:
+            yield f"{row.mixer}: {row.next_token_nats:.3f} nats per next token"
+        for each in self.rows:
+            yield f"{each.mixer}, {each.objective}: retained fraction {share(each.retained_fraction)}"
+
+
+def page(results: Sequence[MixersResult]) -> Page:
+    """Losses, and what embeddings retain."""
+    losses = {
+        "mixer": lambda same: f"{human(same[0].mixer)}\n{quantity(same[0].num_parameters)} parameters",
+        "nats per next token": of("next_token_nats", number),
+    }
+    retained = {
+        "embedding": lambda same: f"{human(same[0].mixer)}\n{human(same[0].objective)}",
+        "token accuracy": of("token_accuracy", share),
+        "retained bits/token": of("retained_bits_per_token", number),
+        "retained fraction": of("retained_fraction", share),
+    }
+    tokens = f"Chunks of {results[0].chunk_len} tokens, the same text and order, as many parameters."
+    read = "Read from one vector, by readers trained in the same way. An autoencoder's mixer is its encoder's."
+    return Page.of(
+        Section("Next-token loss by mixer", tokens, table=seeds_table([each.losses for each in results], losses)),
+        Section(
+            "What embeddings of each mixer hold", read, table=seeds_table([each.rows for each in results], retained)
+        ),
+    )
+
+
+@claim("least loss saved from a variant to the next, in nats", at_least=0.0)
+def recurrent_variants_improve_as_published(result: MixersResult) -> Measured:
+    """Losses of recurrent mixers fall from rows to columns, to both, to decay, to a diagonal."""
+    found = [result.loss(mixer) for mixer in PUBLISHED]
+    pairs = list(pairwise(found))
+    return Measured(
+        min(before.value - after.value for before, after in pairs),
+        min(before.low - after.high for before, after in pairs),
+        min(before.high - after.low for before, after in pairs),
+    )
+
+
+@claim("retained fraction", at_most=0.317)
+def recurrent_causal_states_hold_little(result: MixersResult) -> Measured:
+    """The last state of a recurrent language model holds no more of its text than is published."""
+    return result.retained("diagonal", "causal")
+
+
+@claim("retained fraction", at_least=0.777)
+def recurrent_encoders_hold_most(result: MixersResult) -> Measured:
+    """A memory made by a recurrent encoder that is trained to regenerate holds at least what is published."""
+    return result.retained("diagonal", "autoencoder")
+
+
+MIXERS_COMPARED = Experiment[MixersPlan, MixersResult](
+    name=MixersResult.name,
+    folder="mixers",
+    presets={"quick": MixersPlan.quick, "standard": lambda seed: MixersPlan(seed=seed)},
+    run=deferred("memlm_evidence.experiments.mixers.run:run"),
+    page=page,
+    result=MixersResult,
+    claims=(
+        recurrent_variants_improve_as_published,
+        recurrent_causal_states_hold_little,
+        recurrent_encoders_hold_most,
+    ),
+)
