@@ -35,11 +35,11 @@ class MixersPlan:
     chunk_len: int = 64
     dim: int = 256
     """Width of the language models' states, and dimensions of the autoencoders' memories."""
-    num_tokens: int = 2_000_000
+    num_tokens: int = 500_000
     """Tokens that every model is trained on."""
     mixers: tuple[str, ...] = tuple(MIXERS)
-    reading_steps: int = 400
-    reading_chunks: int = 8_000
+    reading_steps: int = 200
+    reading_chunks: int = 6_000
     seed: int = 0
 
     @classmethod
