@@ -9,13 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from memlm.config import Attention, MaskedMixer, Mixer, RecurrentMixer, StackConfig
+from memlm.config import Attention, Mamba, MaskedMixer, Mixer, RecurrentMixer, StackConfig
 from memlm.nn import stack as module
 from memlm.nn.linear import block_orthogonal
 from memlm.nn.stack import Stack
 from tiny import randomized
 
-MIXERS: tuple[Mixer, ...] = (Attention(num_heads=2), MaskedMixer(num_heads=4), RecurrentMixer(num_heads=4, kernel=2))
+MIXERS: tuple[Mixer, ...] = (
+    Attention(num_heads=2),
+    MaskedMixer(num_heads=4),
+    RecurrentMixer(num_heads=4, kernel=2),
+    Mamba(state_size=3, kernel=3),
+)
 DIM = 8
 
 few = settings(max_examples=40, deadline=None)
@@ -175,3 +180,25 @@ def test_block_orthogonal_is_orthogonal_and_zero_off_its_blocks(blocks: int, row
     torch.testing.assert_close(product_, torch.eye(len(product_)), atol=1e-5, rtol=0)
     on_block = torch.block_diag(*[torch.ones(rows, columns)] * blocks).bool()
     assert torch.all(matrix[~on_block] == 0)
+
+
+def test_mamba_is_that_of_transformers() -> None:
+    from transformers import MambaConfig
+    from transformers.models.mamba.modeling_mamba import MambaMixer
+
+    own = randomized(module.Mamba(Mamba(state_size=3, kernel=3), DIM, 9, causal=True), 0)
+    other = MambaMixer(MambaConfig(hidden_size=DIM, state_size=3, conv_kernel=3, expand=2), layer_idx=0)
+    weights = {
+        "A_log": own.log_decay.view(-1, 3),
+        "D": own.skip,
+        "conv1d.weight": own.convolution.weight,
+        "conv1d.bias": own.convolution.bias,
+        "in_proj.weight": own.inward.weight,
+        "x_proj.weight": own.selection.weight,
+        "dt_proj.weight": own.step_size.weight,
+        "dt_proj.bias": own.step_size.bias,
+        "out_proj.weight": own.outward.weight,
+    }
+    other.load_state_dict(weights)
+    hidden = noise(1, 2, 9, DIM).float()
+    torch.testing.assert_close(own(hidden), other(hidden))

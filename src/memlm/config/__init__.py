@@ -41,6 +41,7 @@ from memlm.config.model import AutoencoderConfig as AutoencoderConfig
 from memlm.config.model import LanguageModelConfig as LanguageModelConfig
 from memlm.config.model import LastToken as LastToken
 from memlm.config.model import LearnedQuery as LearnedQuery
+from memlm.config.model import Mamba as Mamba
 from memlm.config.model import MaskedMixer as MaskedMixer
 from memlm.config.model import Mean as Mean
 from memlm.config.model import MemoryShape as MemoryShape

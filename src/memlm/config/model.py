@@ -83,7 +83,25 @@ class RecurrentMixer(_MultiHead):
         require(self.kernel <= head_dim, f"kernel {self.kernel} is wider than a head, dim / num_heads = {head_dim}")
 
 
-Mixer = Annotated[Attention | MaskedMixer | RecurrentMixer, pydantic.Discriminator("kind")]
+@dataclass(frozen=True, kw_only=True)
+class Mamba(MixerConfig):
+    """A selective state space (Gu and Dao 2023), as transformers has it: a state that each token says how to change;
+    causal only, for texts of any length."""
+
+    causal_only: ClassVar[bool] = True
+    kind: Annotated[Literal["mamba"], KIND] = "mamba"
+    state_size: int = 16
+    """Numbers of the state for each dimension."""
+    expand: int = 2
+    """Dimensions of the state in units of `dim`."""
+    kernel: int = 4
+    """Positions that the convolution before it sees."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "state_size", "expand", "kernel")
+
+
+Mixer = Annotated[Attention | MaskedMixer | RecurrentMixer | Mamba, pydantic.Discriminator("kind")]
 
 
 @dataclass(frozen=True, kw_only=True)

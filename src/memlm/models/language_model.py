@@ -30,7 +30,7 @@ class LanguageModel(nn.Module):
         self.embed = nn.Embedding(cfg.vocab_size, cfg.stack.dim)
         nn.init.normal_(self.embed.weight, std=0.35)
         self.positions = None
-        if not isinstance(cfg.stack.mixer, config.RecurrentMixer):
+        if not isinstance(cfg.stack.mixer, config.RecurrentMixer | config.Mamba):  # which know the order
             self.positions = nn.Parameter(torch.randn(cfg.chunk_len, cfg.stack.dim) * 0.1)
         self.stack = Stack(cfg.stack, cfg.chunk_len)
         self.head = linear(cfg.stack.dim, cfg.vocab_size, gain=0.3)

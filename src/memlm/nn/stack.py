@@ -7,6 +7,7 @@ from torch import nn
 
 from memlm import config
 from memlm.nn.linear import linear, norm
+from memlm.nn.mamba import Mamba
 from memlm.nn.mixers import Attention, Hidden, Mask, MaskedMixer
 from memlm.nn.recurrent import RecurrentMixer
 
@@ -14,6 +15,7 @@ MIXERS: dict[type[config.MixerConfig], Any] = {
     config.Attention: Attention,
     config.MaskedMixer: MaskedMixer,
     config.RecurrentMixer: RecurrentMixer,
+    config.Mamba: Mamba,
 }
 """Each configuration's mixer."""
 

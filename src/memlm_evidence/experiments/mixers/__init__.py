@@ -24,6 +24,7 @@ MIXERS: Mapping[str, config.Mixer] = {
     "diagonal": config.RecurrentMixer(),
     "attention": config.Attention(),
     "masked_mixer": config.MaskedMixer(),
+    "mamba": config.Mamba(),
 }
 """What is compared; `decay` is mixed with decay, `diagonal` is that with a weight for a position's own token."""
 
