@@ -59,7 +59,7 @@ def test_variants_are_in_order_where_each_saves_more_than_chance(losses: list[fl
 
 @pytest.mark.slow
 def test_mixers_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = MixersPlan(chunk_len=8, dim=32, num_tokens=4_000, reading_steps=5, reading_chunks=100)
+    plan = MixersPlan(chunk_len=8, dim=32, num_tokens=4_000, memory_tokens=4_000, reading_steps=5, reading_chunks=100)
     result = MIXERS_COMPARED.run(tmp_path, plan, cache=tmp_path / "cache", quiet=True)
     assert result is not None
     written = json.loads(json.dumps(result.to_dict()))

@@ -37,7 +37,9 @@ class MixersPlan:
     dim: int = 256
     """Width of the language models' states, and dimensions of the autoencoders' memories."""
     num_tokens: int = 500_000
-    """Tokens that every model is trained on."""
+    """Tokens that every language model is trained on."""
+    memory_tokens: int = 1_000_000
+    """Tokens that every autoencoder is trained on."""
     mixers: tuple[str, ...] = tuple(MIXERS)
     reading_steps: int = 200
     reading_chunks: int = 6_000
@@ -46,7 +48,7 @@ class MixersPlan:
     @classmethod
     def quick(cls, seed: int) -> "MixersPlan":
         """As small as the claims can be decided."""
-        return cls(chunk_len=32, dim=128, num_tokens=300_000, reading_chunks=6_000, seed=seed)
+        return cls(chunk_len=32, dim=128, num_tokens=300_000, memory_tokens=600_000, seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True)

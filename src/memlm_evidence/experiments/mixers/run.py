@@ -88,7 +88,7 @@ def language_model(plan: MixersPlan, mixer: str) -> LanguageModelRecipe:
 
 def memories(plan: MixersPlan, mixer: str) -> AutoencoderRecipe:
     """An autoencoder whose encoder has this mixer; its decoder is ours."""
-    scale = Scale(chunk_len=plan.chunk_len, memory_dim=plan.dim, num_tokens=plan.num_tokens, seed=plan.seed)
+    scale = Scale(chunk_len=plan.chunk_len, memory_dim=plan.dim, num_tokens=plan.memory_tokens, seed=plan.seed)
     recipe = autoencoder(scale, grown_from=0)
     chosen = MIXERS[mixer]
     encoder = replace(recipe.model.encoder, mixer=chosen, causal=chosen.causal_only)
