@@ -11,7 +11,7 @@ def causal(
     chunk_len: int = 64,
     dim: int = 256,
     num_layers: int = 2,
-    mixer: Literal["attention", "masked_mixer", "recurrent_mixer"] = "attention",
+    mixer: Literal["attention", "masked_mixer", "recurrent_mixer", "mamba"] = "attention",
     vocab_size: int = 1024,
     num_tokens: int = 2_000_000,
     seed: int = 0,
@@ -25,6 +25,7 @@ def causal(
         "attention": config.Attention(num_heads=4),
         "masked_mixer": config.MaskedMixer(num_heads=8),
         "recurrent_mixer": config.RecurrentMixer(num_heads=8),
+        "mamba": config.Mamba(),
     }
     stack = config.StackConfig(dim=dim, num_layers=num_layers, mixer=mixers[mixer], causal=True)
     training = _training(num_tokens, 32 * chunk_len, seed)
@@ -40,7 +41,7 @@ def retrieval(
     chunk_len: int = 64,
     dim: int = 256,
     num_layers: int = 2,
-    mixer: Literal["attention", "masked_mixer", "recurrent_mixer"] = "attention",
+    mixer: Literal["attention", "masked_mixer", "recurrent_mixer", "mamba"] = "attention",
     vocab_size: int = 1024,
     num_tokens: int = 2_000_000,
     seed: int = 0,
