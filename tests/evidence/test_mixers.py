@@ -50,7 +50,7 @@ def test_variants_are_in_order_where_each_saves_more_than_chance(losses: list[fl
         )
         for mixer, loss in zip(PUBLISHED, losses, strict=True)
     ]
-    result = MixersResult(losses=rows, rows=[], chunk_len=8, seed=0, provenance=Provenance.here())
+    result = MixersResult(losses=rows, rows=[], memories=[], chunk_len=8, seed=0, provenance=Provenance.here())
     measured = recurrent_variants_improve_as_published.measure(result)
     assert measured
     assert measured.value == pytest.approx(min(a - b for a, b in pairwise(losses)))
@@ -64,8 +64,9 @@ def test_mixers_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert result is not None
     written = json.loads(json.dumps(result.to_dict()))
     assert MixersResult.from_dict(written).to_dict() == written
-    objectives = ("untrained", "causal", "autoencoder")
+    objectives = ("untrained", "causal")
     assert [(row.mixer, row.objective) for row in result.rows] == [(m, o) for m in MIXERS for o in objectives]
+    assert [row.mixer for row in result.memories] == [*MIXERS]
     for claim in MIXERS_COMPARED.claims:
         measured = claim.measure(result)
         assert measured
@@ -76,4 +77,4 @@ def test_mixers_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("memlm.training.train.train_stages", None)
     again = MIXERS_COMPARED.run(tmp_path, plan, cache=tmp_path / "cache", quiet=True)
     assert again is not None
-    assert (again.losses, again.rows) == (result.losses, result.rows)
+    assert (again.losses, again.rows, again.memories) == (result.losses, result.rows, result.memories)

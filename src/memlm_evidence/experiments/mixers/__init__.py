@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from memlm import config
 from memlm.runtime.results import Interval, Record
+from memlm.runtime.tables import Table
 from memlm.runtime.wording import human, number, quantity, share
 from memlm_evidence.claims import ExperimentResult, Measured, claim
 from memlm_evidence.experiments.embeddings import EmbeddingRow
@@ -62,13 +63,27 @@ class LossRow(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MemoryRow(Record):
+    """What an autoencoder whose encoder has one mixer gives back of text that it was not trained on."""
+
+    mixer: str
+    num_parameters: int
+    """Of the encoder; the decoder is the same."""
+    token_accuracy: float
+    exact_match: float
+    retained_fraction: float
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class MixersResult(ExperimentResult):
-    """Losses of language models, and what embeddings of each mixer retain: untrained, causal, an autoencoder's."""
+    """Losses of language models, what readers find in their last states, and what autoencoders give back."""
 
     name: ClassVar[str] = "mixers"
     losses: Sequence[LossRow]
     rows: Sequence[EmbeddingRow]
-    """By mixer and objective."""
+    """Of the language models' last states, by mixer and objective: untrained, causal."""
+    memories: Sequence[MemoryRow]
     chunk_len: int
     seed: int
 
@@ -76,10 +91,14 @@ class MixersResult(ExperimentResult):
         """The next-token loss with a mixer."""
         return Measured.of(next(row for row in self.losses if row.mixer == mixer), "next_token_nats")
 
-    def retained(self, mixer: str, objective: str) -> Measured:
-        """The retained fraction of the text's information in embeddings with a mixer."""
-        found = next(row for row in self.rows if (row.mixer, row.objective) == (mixer, objective))
+    def in_state(self, mixer: str) -> Measured:
+        """The fraction of the text's information that a reader finds in a trained language model's last state."""
+        found = next(row for row in self.rows if (row.mixer, row.objective) == (mixer, "causal"))
         return Measured.of(found, "retained_fraction")
+
+    def in_memory(self, mixer: str) -> Measured:
+        """The fraction of the text's information that an autoencoder gives back."""
+        return Measured.of(next(row for row in self.memories if row.mixer == mixer), "retained_fraction")
 
     def lines(self) -> Iterator[str]:
         """What to say of it in a terminal."""
@@ -87,6 +106,9 @@ class MixersResult(ExperimentResult):
             yield f"{row.mixer}: {row.next_token_nats:.3f} nats per next token"
         for each in self.rows:
             yield f"{each.mixer}, {each.objective}: retained fraction {share(each.retained_fraction)}"
+        for memory in self.memories:
+            accuracy = share(memory.token_accuracy)
+            yield f"{memory.mixer}, autoencoder: {accuracy} of tokens, retained {share(memory.retained_fraction)}"
 
 
 def page(results: Sequence[MixersResult]) -> Page:
@@ -95,19 +117,28 @@ def page(results: Sequence[MixersResult]) -> Page:
         "mixer": lambda same: f"{human(same[0].mixer)}\n{quantity(same[0].num_parameters)} parameters",
         "nats per next token": of("next_token_nats", number),
     }
-    retained = {
-        "embedding": lambda same: f"{human(same[0].mixer)}\n{human(same[0].objective)}",
+    states = {
+        "state": lambda same: f"{human(same[0].mixer)}\n{human(same[0].objective)}",
         "token accuracy": of("token_accuracy", share),
-        "retained bits/token": of("retained_bits_per_token", number),
+        "retained fraction": of("retained_fraction", share),
+    }
+    memories = {
+        "encoder": lambda same: f"{human(same[0].mixer)}\n{quantity(same[0].num_parameters)} parameters",
+        "token accuracy": of("token_accuracy", share),
+        "exact chunks": of("exact_match", share),
         "retained fraction": of("retained_fraction", share),
     }
     tokens = f"Chunks of {results[0].chunk_len} tokens, the same text and order, as many parameters."
-    read = "Read from one vector, by readers trained in the same way. An autoencoder's mixer is its encoder's."
+    read = "Language models' last states, read by readers trained in the same way."
+    own = "Autoencoders with the same decoder, which is their reader, and the same tokens; encoders of as many layers."
+
+    def table(rows: str, columns: Any) -> Table:
+        return seeds_table([getattr(each, rows) for each in results], columns)
+
     return Page.of(
-        Section("Next-token loss by mixer", tokens, table=seeds_table([each.losses for each in results], losses)),
-        Section(
-            "What embeddings of each mixer hold", read, table=seeds_table([each.rows for each in results], retained)
-        ),
+        Section("Next-token loss by mixer", tokens, table=table("losses", losses)),
+        Section("What last states of each mixer hold", read, table=table("rows", states)),
+        Section("What memories of each mixer hold", own, table=table("memories", memories)),
     )
 
 
@@ -126,13 +157,13 @@ def recurrent_variants_improve_as_published(result: MixersResult) -> Measured:
 @claim("retained fraction", at_most=0.317)
 def recurrent_causal_states_hold_little(result: MixersResult) -> Measured:
     """The last state of a recurrent language model holds no more of its text than is published."""
-    return result.retained("diagonal", "causal")
+    return result.in_state("diagonal")
 
 
 @claim("retained fraction", at_least=0.777)
 def recurrent_encoders_hold_most(result: MixersResult) -> Measured:
-    """A memory made by a recurrent encoder that is trained to regenerate holds at least what is published."""
-    return result.retained("diagonal", "autoencoder")
+    """A memory made by a recurrent encoder that is trained to regenerate gives back at least what is published."""
+    return result.in_memory("diagonal")
 
 
 MIXERS_COMPARED = Experiment[MixersPlan, MixersResult](
