@@ -17,7 +17,7 @@ from memlm.nn.stack import Stack
 class LanguageModel(nn.Module):
     """Token embeddings and learned positions, a causal stack, and a head; a `LayeredModel`.
 
-    Position i's logits are of token i + 1. Recurrent mixers have weights for each position, and need no others.
+    Position i's logits are of token i + 1. Recurrent mixers know where a token stands, and need no positions.
     """
 
     causal = True
@@ -30,7 +30,7 @@ class LanguageModel(nn.Module):
         self.embed = nn.Embedding(cfg.vocab_size, cfg.stack.dim)
         nn.init.normal_(self.embed.weight, std=0.35)
         self.positions = None
-        if not isinstance(cfg.stack.mixer, config.RecurrentMixer | config.Mamba):  # which know the order
+        if not isinstance(cfg.stack.mixer, config.RecurrentMixer | config.Mamba):
             self.positions = nn.Parameter(torch.randn(cfg.chunk_len, cfg.stack.dim) * 0.1)
         self.stack = Stack(cfg.stack, cfg.chunk_len)
         self.head = linear(cfg.stack.dim, cfg.vocab_size, gain=0.3)

@@ -57,26 +57,30 @@ class Mamba(Mixer):
         """Zero."""
         inner, _, kernel = self.convolution.weight.shape
         zeros = self.skip.new_zeros
-        return State(zeros(batch, inner, kernel - 1), zeros(batch, inner, self.state_size))
+        # They add up over a whole text.
+        precise = torch.promote_types(self.skip.dtype, torch.float32)
+        return State(zeros(batch, inner, kernel - 1), zeros(batch, inner, self.state_size, dtype=precise))
 
     def step(self, hidden: Hidden, state: State) -> tuple[Hidden, State]:
         """The next positions' outputs, and the state after them."""
         inputs, gate = self.inward(hidden).transpose(1, 2).chunk(2, dim=1)
         inputs = torch.cat([state.inputs.to(inputs.dtype), inputs], dim=2)
-        left = inputs[:, :, inputs.shape[2] - state.inputs.shape[2] :]
+        # A copy, or the state would hold on to the inputs of all positions.
+        left = inputs[:, :, inputs.shape[2] - state.inputs.shape[2] :].clone()
         taken = F.silu(self.convolution(inputs))
         sizes, write, read = self.selection(taken.transpose(1, 2)).split(
             [self.rank, self.state_size, self.state_size], -1
         )
-        mixed, sums = self._scan(taken, F.softplus(self.step_size(sizes).to(self.skip.dtype)), write, read, state.sums)
+        sizes = F.softplus(self.step_size(sizes).to(state.sums.dtype))
+        mixed, sums = self._scan(taken, sizes, write, read, state.sums)
         mixed = (mixed + taken * self.skip[:, None]) * F.silu(gate)
         return self.outward(mixed.transpose(1, 2).to(hidden.dtype)), State(left, sums)
 
     def _scan(
         self, taken: Tensor, sizes: Hidden, write: Hidden, read: Hidden, sums: Float[Tensor, "batch inner state"]
     ) -> tuple[Float[Tensor, "batch inner token"], Float[Tensor, "batch inner state"]]:
-        """Sums of what is taken in [batch inner token], each decaying by as much as is taken; in the weights' type."""
-        decay = -self.log_decay.view(-1, self.state_size).exp()
+        """Sums of what is taken in [batch inner token], each decaying by as much as is taken; in the sums' type."""
+        decay = -self.log_decay.view(-1, self.state_size).to(sums.dtype).exp()
         kept = torch.exp(sizes[..., None] * decay)
         new = (sizes * taken.transpose(1, 2))[..., None] * write[:, :, None].to(sizes.dtype)
         every = []
