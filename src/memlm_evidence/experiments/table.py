@@ -18,6 +18,7 @@ from memlm_evidence.experiments.experiment import Experiment
 from memlm_evidence.experiments.foreign_text import FOREIGN_TEXT
 from memlm_evidence.experiments.long_generation import LONG_GENERATION
 from memlm_evidence.experiments.memory_model import MEMORY_MODEL
+from memlm_evidence.experiments.mixers import MIXERS_COMPARED
 from memlm_evidence.experiments.non_invertible import NON_INVERTIBLE
 from memlm_evidence.experiments.settle_causal import SETTLE_CAUSAL
 from memlm_evidence.pages.figures import interval_figure
@@ -26,6 +27,7 @@ from memlm_evidence.pages.page import Page, Section, made_by
 EXPERIMENTS: tuple[Experiment[Any, Any], ...] = (
     EMBEDDINGS,
     FOREIGN_TEXT,
+    MIXERS_COMPARED,
     MEMORY_MODEL,
     EXACT_RECALL,
     LONG_GENERATION,
