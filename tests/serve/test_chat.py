@@ -149,6 +149,11 @@ def test_what_cannot_be_answered_is_refused_by_name(client: openai.OpenAI, kept:
     refused("temperature", "temperature", temperature=3)
     refused("messages", "messages", messages=[])
     refused("no message of a user", "messages", messages=[{"role": "system", "content": "x"}], stream=True)
+    body = b'{"model": "reader", "messages": [{"role": "user", "content": "\\ud800"}]}'
+    answer = httpx.post(
+        f"{client.base_url}chat/completions", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "messages")
     with pytest.raises(openai.NotFoundError, match="no model 'encoder' here; there is reader"):
         client.chat.completions.create(model="encoder", messages=ASKED)  # type: ignore[arg-type]
 

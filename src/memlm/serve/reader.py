@@ -50,12 +50,13 @@ class ServedReader:
         """
         memory = None if asked.memories is None else self._memory(asked.memories)
         messages = [message.to_dict() for message in asked.messages]
-        prompt_tokens = sum(map(len, self.reader.model_tokenizer.encode_batch([each["content"] for each in messages])))
         watch = _Watch(is_left)
         if asked.seed is not None:
             torch.manual_seed(asked.seed)
         sampling = {"do_sample": True, "temperature": asked.temperature, "top_p": asked.top_p or 1.0, "top_k": 0}
         try:
+            tokens = self.reader.model_tokenizer.encode_batch([message["content"] for message in messages])
+            prompt_tokens = sum(map(len, tokens))
             pasts = [] if memory is None else self.reader.pasts(memory)
             room = prompt_tokens + asked.most_tokens + asked.expand + _TEMPLATE_TOKENS
             pieces = self.reader.stream_chat(
