@@ -6,7 +6,7 @@ from typing import Protocol, Self
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from memlm.nn.mixers import Hidden, Mask, Tokens
 
@@ -27,10 +27,6 @@ class LayeredModel(Protocol):
     """Special tokens before the text."""
     causal: bool
     """Whether a state depends on nothing after it."""
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """The weights."""
-        ...
 
     def to(self, device: torch.device | str) -> Self:
         """The model itself, on this device."""

@@ -144,6 +144,7 @@ class StateEncoder(FrozenEncoder):
     def __init__(self, model: LayeredModel, tokenizer: Tokenizer, *, name: str) -> None:
         self.model, self.tokenizer, self.name = model, tokenizer, name
         self.fingerprint, self.token_table = model.fingerprint, model.token_table
+        self._device = torch.device(self.token_table.device)
         self.sentence = model if isinstance(model, SentenceModel) else None
         self.max_len = self.sentence.max_sentence_len if self.sentence else model.max_len
         own = "sentence" if self.sentence else "last" if model.causal else "mean"
@@ -171,8 +172,8 @@ class StateEncoder(FrozenEncoder):
     @torch.no_grad()
     def embed(self, tokens: Tokens, mask: Mask, views: Sequence[View]) -> list[MemoryVectors]:
         """Embeddings [chunk slot dim], all from one pass through the model."""
-        layers, device = sorted({view.layer for view in views}), next(self.model.parameters()).device
-        tokens, mask = tokens.to(device), mask.to(device)
+        layers = sorted({view.layer for view in views})
+        tokens, mask = tokens.to(self._device), mask.to(self._device)
         states = self.model.states(self.model.embed_tokens(tokens), mask, layers)
         by_layer = dict(zip(layers, states, strict=True))
         return [self._pooled(by_layer[view.layer], tokens, mask, view.pooling).float() for view in views]
@@ -180,6 +181,7 @@ class StateEncoder(FrozenEncoder):
     def to(self, device: torch.device | str) -> Self:
         """As `FrozenEncoder`."""
         self.model.to(device)
+        self._device = torch.device(device)
         return self
 
     def from_inputs(self, view: View) -> Callable[[Hidden], Float[Tensor, "chunk dim"]]:
@@ -199,8 +201,7 @@ class StateEncoder(FrozenEncoder):
     def next_token_nats(self, tokens: Tokens, mask: Mask) -> Float[Tensor, "chunk token"] | None:
         """What each token costs a pretrained causal model; None of another."""
         if isinstance(self.model, PretrainedModel) and self.model.causal and self.model.head is not None:
-            device = next(self.model.parameters()).device
-            return self.model.next_token_nats(tokens.to(device), mask.to(device))
+            return self.model.next_token_nats(tokens.to(self._device), mask.to(self._device))
         return None
 
     def _pooled(self, states: Hidden, tokens: Tokens, mask: Mask, pooling: str) -> MemoryVectors:
