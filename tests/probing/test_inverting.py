@@ -30,12 +30,12 @@ from memlm.probing.inversion.endpoint import EndpointEmbedder
 from memlm.probing.inversion.invert import Inverter, pieces_of
 from memlm.probing.inversion.language import Language, NoLanguage
 from memlm.probing.inversion.likeness import bleu, f1
-from memlm.probing.inversion.measure import read_vectors
 from memlm.probing.inversion.missing import MissingWords
 from memlm.probing.inversion.moves import MOVES, Parent
 from memlm.probing.inversion.reading import ReadingLanguage
 from memlm.probing.inversion.readout import Readout
 from memlm.probing.inversion.search import Search
+from memlm.probing.inversion.vectors import read_vectors
 from memlm.probing.transform import Transform
 from memlm.text.autoencoder import TextAutoencoder
 from tiny import write_language_model

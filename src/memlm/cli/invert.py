@@ -64,13 +64,14 @@ class Invert(ReadsText):
         for name in ("encodings", "max_chunks"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")
-        texts = self.documents(self.text) if self.text else []  # what cannot be read is refused before torch is loaded
-        if self.vectors is not None and not self.vectors.exists():
-            raise ValueError(f"there is no file {str(self.vectors)!r}; give one of vectors, .npy or .safetensors")
-        from memlm.probing.inversion.invert import Inverter
-        from memlm.probing.inversion.measure import invert_texts, read_vectors, summary
+        from memlm.probing.inversion.vectors import read_vectors
 
+        # What cannot be read is refused before torch is loaded.
+        texts = self.documents(self.text) if self.text else []
         given = None if self.vectors is None else read_vectors(self.vectors)
+        from memlm.probing.inversion.invert import Inverter
+        from memlm.probing.inversion.measure import invert_texts, summary
+
         if given is not None and len(given) > self.max_chunks:
             self.say(f"the first {self.max_chunks} of {len(given)} vectors are inverted: see --max-chunks", aside=True)
             given = given[: self.max_chunks]
