@@ -51,11 +51,16 @@ def language_model(trained: TextAutoencoder) -> TextLanguageModel:
     return TextLanguageModel(model, trained.tokenizer, {})
 
 
+def small_config(**settings: Any) -> ProbeConfig:
+    """Of a parallel reader that trains in a second."""
+    reads = "parallel" in settings.get("readers", ("parallel",))
+    return ProbeConfig(**{**({"parallel": SMALL} if reads else {}), **settings})
+
+
 @pytest.fixture(scope="module", autouse=True)
 def small_readers() -> Iterator[None]:
-    """Readers that train in a second."""
+    """Others that do, too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(specs.READERS, "parallel", SMALL)
         patch.setitem(specs.READERS, "linear", LinearReader(token_dim=32))
         patch.setitem(specs.READERS, "autoregressive", AutoregressiveReader(dim=64, num_layers=1, num_prefix=4))
         yield
@@ -83,7 +88,7 @@ def run(encoder: StateEncoder, cache: Path) -> Callable[..., ProbeResult]:
     def probed(
         of: FrozenEncoder | str | Path = encoder, of_texts: list[str] | None = None, **settings: Any
     ) -> ProbeResult:
-        cfg = ProbeConfig(**{"chunk_lens": (LENGTH,), "reading": READING, "controls": False, **settings})
+        cfg = small_config(**{"chunk_lens": (LENGTH,), "reading": READING, "controls": False, **settings})
         of_texts = of_texts or texts()
         return probe(of, of_texts, train_texts=of_texts, cfg=cfg, cache=cache)
 
@@ -254,7 +259,7 @@ def test_another_encoder_is_work(run: Callable[..., ProbeResult], encoder: State
 
 
 def test_a_seed_repeats_itself_wherever_it_is_run(complete: ProbeResult, encoder: StateEncoder, tmp_path: Path) -> None:
-    cfg = ProbeConfig(chunk_lens=(LENGTH,), reading=READING, controls=False)
+    cfg = small_config(chunk_lens=(LENGTH,), reading=READING, controls=False)
     other = list(reversed(texts()))
     again = probe(encoder, other, train_texts=other, cfg=cfg, cache=tmp_path)
     assert again.rows[0].nats_per_token == pytest.approx(complete.rows[0].nats_per_token, rel=1e-3)
@@ -272,7 +277,7 @@ def ask(encoder: StateEncoder, tmp_path_factory: pytest.TempPathFactory) -> Call
     def probed(of_texts: list[str], *, of: FrozenEncoder = encoder, cache: Path = kept, **settings: Any) -> ProbeResult:
         settings = {"chunk_lens": (LENGTH,), "layers": (1,), "poolings": ("all",), "reading": READING, **settings}
         learned = settings.pop("train_texts", texts())
-        return probe(of, of_texts, train_texts=learned, cfg=ProbeConfig(**settings), cache=cache)
+        return probe(of, of_texts, train_texts=learned, cfg=small_config(**settings), cache=cache)
 
     return probed
 
@@ -541,5 +546,5 @@ def test_views_are_counted_from_the_last_layer_too(encoder: StateEncoder, ours: 
 
 
 def test_the_first_length_gives_the_controls(encoder: StateEncoder, cache: Path) -> None:
-    cfg = ProbeConfig(chunk_lens=(LENGTH, 12), reading=READING)
+    cfg = small_config(chunk_lens=(LENGTH, 12), reading=READING)
     assert [views_of(encoder, cfg, chunk_len) for chunk_len in cfg.chunk_lens] == [[encoder.default_view]] * 2

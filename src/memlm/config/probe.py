@@ -18,10 +18,12 @@ class ParallelReader(Config):
     """The paper's reader: positions unpooled from the one embedding, a bidirectional stack, all tokens at once."""
 
     kind: Annotated[Literal["parallel"], KIND] = "parallel"
-    dim: int = 128
-    num_layers: int = 2
-    token_dim: int | None = None
-    """Dimensions that each position gets of the embedding; by default more for short chunks, 16 to 64."""
+    dim: Annotated[int, tyro.conf.arg(name="parallel-dim")] = 128
+    """Width of the parallel reader; a multiple of its 8 heads."""
+    num_layers: Annotated[int, tyro.conf.arg(name="parallel-layers")] = 2
+    """Its layers."""
+    token_dim: Annotated[int | None, tyro.conf.arg(name="parallel-token-dim")] = None
+    """Dimensions that each of its positions gets of the embedding; by default more for short chunks, 16 to 64."""
 
     def __post_init__(self) -> None:
         require_positive(self, "dim", "num_layers")
@@ -79,13 +81,14 @@ class PretrainedReader(Config):
         require(self.doublings >= 0, f"doublings must not be negative, not {self.doublings}")
 
 
-def _require_reader(cfg: "ProbeConfig | SettleConfig") -> None:
-    """Raise ValueError if settings of the pretrained reader would be of no use."""
-    own = vars(PretrainedReader())
-    changed = ", ".join(f"{name}={value!r}" for name, value in vars(cfg.pretrained).items() if value != own[name])
+def _require_used(cfg: "ProbeConfig | SettleConfig", name: "ReaderName") -> None:
+    """Raise ValueError if settings of this reader would be of no use."""
+    reader = getattr(cfg, name)
+    usual = vars(type(reader)())
+    changed = ", ".join(f"{key}={value!r}" for key, value in vars(reader).items() if value != usual[key])
     require(
-        not changed or "pretrained" in cfg.readers,
-        f"{changed} is of the reader pretrained, which is not asked for: add --reader pretrained, or leave it out",
+        not changed or name in cfg.readers,
+        f"{changed} is of the reader {name}, which is not asked for: add --reader {name}, or leave it out",
     )
 
 
@@ -176,6 +179,7 @@ class ProbeConfig(Config):
     `all` keeps every position's state, `positional` is a fixed random projection of all of them."""
     readers: Annotated[tuple[ReaderName, ...], tyro.conf.arg(name="reader")] = ("parallel",)
     """What is trained to regenerate the text; `pretrained` is a language model, which knows the language already."""
+    parallel: ParallelReader = field(default_factory=ParallelReader)
     pretrained: PretrainedReader = field(default_factory=PretrainedReader)
     bits: tuple[int, ...] = ()
     """Also read embeddings quantized to so many bits a dimension."""
@@ -195,7 +199,8 @@ class ProbeConfig(Config):
             )
         for length in self.chunk_lens:
             require(length > 0, f"a chunk has at least one token, not {length}")
-        _require_reader(self)
+        _require_used(self, "parallel")
+        _require_used(self, "pretrained")
 
     @property
     def degradations(self) -> list[Degradation | None]:
@@ -233,7 +238,7 @@ class SettleConfig(Config):
         require(len(self.chunk_lens) > 0, "chunk_lens must not be empty")
         for length in self.chunk_lens:
             require(length > 0, f"a text has at least one token, not {length}")
-        _require_reader(self)
+        _require_used(self, "pretrained")
 
     @property
     def degradation(self) -> Quantization | None:

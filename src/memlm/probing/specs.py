@@ -41,7 +41,9 @@ class ReaderSpec(NamedTuple):
 
 def reader_named(name: ReaderName, cfg: ProbeConfig | SettleConfig) -> Reader:
     """A reader by its name on the command line."""
-    return cfg.pretrained if name == "pretrained" else READERS[name]
+    if name == "pretrained":
+        return cfg.pretrained
+    return cfg.parallel if name == "parallel" and isinstance(cfg, ProbeConfig) else READERS[name]
 
 
 def drawn(cfg: ProbeConfig, chunk_len: int) -> ReadingConfig:

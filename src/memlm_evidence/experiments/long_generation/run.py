@@ -28,6 +28,7 @@ from memlm.recipes.memory_model import without_memory
 from memlm.runtime.progress import track
 from memlm.runtime.results import Provenance
 from memlm.text.memory_model import TextMemoryModel
+from memlm.text.model import default_device
 from memlm.training.train import train
 from memlm_evidence.benchmarks.recall import Asked, exact_share, greedy, judge
 from memlm_evidence.experiments.long_generation import ByChunks, LongPlan, LongResult, LongRow
@@ -100,7 +101,7 @@ def _row(model: str, answers: Answers) -> LongRow:
 
 def _asked(trained: TextMemoryModel, plan: LongPlan, name: str, *, quiet: bool) -> Iterator[Answers]:
     """Questions of each kind after every number of chunks, its own or a novel's; and what a blind model answers."""
-    model, tokenizer = trained.model.eval(), trained.tokenizer
+    model, tokenizer = trained.model.eval().to(default_device()), trained.tokenizer
     filler = np.concatenate(tokenizer.encode_batch([document.text for document in evaluation_documents("novel")]))
     last = max(plan.chunks)
     total = 2 * len(KINDS) * last * plan.num_texts * plan.chunk_len
