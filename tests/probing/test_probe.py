@@ -525,6 +525,10 @@ def test_texts_are_a_list_with_enough_in_it(encoder: StateEncoder, tmp_path: Pat
     ("settings", "words"),
     [
         ({"chunk_lens": ()}, "chunk_lens must not be empty"),
+        (
+            {"readers": ("linear",), "parallel": SMALL},
+            "dim=64, num_layers=1 is of the reader parallel, which is not asked for",
+        ),
         ({"chunk_lens": (0,)}, "at least one token"),
         ({"readers": ()}, "readers must not be empty"),
         ({"bits": (17,)}, r"num_bits must lie in \[1, 16\], not 17"),

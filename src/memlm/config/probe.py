@@ -7,6 +7,7 @@ import pydantic
 import tyro
 
 from memlm.config.base import KIND, Config, require, require_positive
+from memlm.config.model import StackConfig
 
 StatePooling = Literal["last", "second_to_last", "mean", "cls", "all", "positional", "sentence"]
 """How hidden states become an embedding: one position's, their mean, all of them side by side, a fixed random
@@ -26,7 +27,7 @@ class ParallelReader(Config):
     """Dimensions that each of its positions gets of the embedding; by default more for short chunks, 16 to 64."""
 
     def __post_init__(self) -> None:
-        require_positive(self, "dim", "num_layers")
+        StackConfig(dim=self.dim, num_layers=self.num_layers)  # refuses a width that its heads do not divide
         require(self.token_dim is None or self.token_dim > 0, f"token_dim must be positive, not {self.token_dim}")
 
 
