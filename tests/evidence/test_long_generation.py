@@ -32,10 +32,11 @@ def writer_of(model: MemoryModel) -> Writer:
 def test_it_writes_and_answers_as_the_model_generates(cfg: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = writer_of(randomized(MemoryModel(cfg)))
     monkeypatch.setattr("torch.multinomial", lambda probabilities, **_: probabilities.argmax(-1, keepdim=True))
-    # Of a longer past, generation lets a pointer look at as many memories as the decoder reads.
-    for _ in range(PAST - 1 if cfg.pointer_span else 3):
+    for _ in range(3):
         writer.read(writer.written(temperature=1.0))
     answers, greedily = writer.answers(FACTS), {"do_sample": False, "max_new_tokens": LENGTH}
+    if cfg.pointer_span:
+        greedily["pointed_memories"] = 5
     for row, (tokens, answer) in enumerate(zip(FACTS.tokens, FACTS.answer, strict=True)):
         text = torch.cat([chunk[row] for chunk in writer.chunks])
         if cfg.encoder:  # a model without one has no chunks but its window, which is as long as its text
@@ -43,7 +44,7 @@ def test_it_writes_and_answers_as_the_model_generates(cfg: Any, monkeypatch: pyt
             assert text[-LENGTH:].tolist() == generate(writer.model, text[:-LENGTH], **greedily).tolist()
         seen = text if cfg.encoder else text[-PAST * LENGTH :]
         asked = torch.cat([seen, torch.from_numpy(tokens[1, : answer[1].argmax()])])
-        expected = generate(writer.model, asked, do_sample=False, max_new_tokens=int(answer.sum()))
+        expected = generate(writer.model, asked, **{**greedily, "max_new_tokens": int(answer.sum())})
         assert answers[row, answer].tolist() == expected.tolist()
 
 

@@ -272,6 +272,14 @@ def written_in_whole_passes(reads: MemoryModel, tokens: Tensor, number: int) -> 
     return text[len(tokens) :].tolist()
 
 
+def test_pointed_memories_are_of_a_pointer_and_no_fewer_than_the_decoder_reads() -> None:
+    tokens = windows(8, 1)[0].flatten()
+    with pytest.raises(ValueError, match="this one has none: leave it out"):
+        generate(model(Prefix()), tokens, max_new_tokens=2, pointed_memories=4)
+    with pytest.raises(ValueError, match="the decoder reads 2 memories, and a pointer at least as many: not 1"):
+        generate(model(Prefix(), max_memories=2, pointer_span=3), tokens, max_new_tokens=2, pointed_memories=1)
+
+
 def test_streamed_tokens_are_those_returned_and_end_once() -> None:
     class Streamer:
         def __init__(self) -> None:

@@ -118,6 +118,8 @@ class Generate(UsesModel, ReadsText):
     """Of a reader: tokens of the past that may be read as text besides, of the chunks that matter to the prompt."""
     by: Literal["similarity", "likelihood", "attention"] = "similarity"
     """Of a reader: how the chunks that matter are chosen."""
+    pointed_memories: int | None = None
+    """Of a memory model: how many memories, the latest, its pointer copies from; by default those its decoder reads."""
     max_new_tokens: int = 100
     temperature: float = 0.8
     """0 always takes the likeliest token."""
@@ -142,6 +144,8 @@ class Generate(UsesModel, ReadsText):
         options |= {"max_new_tokens": self.max_new_tokens}
         torch.manual_seed(self.seed)
         if config_class(locate(self.model)) is MemoryReaderConfig:
+            if self.pointed_memories is not None:
+                raise ValueError(f"--pointed-memories is of memory models, and {self.model} is a reader")
             reader = TextMemoryReader.from_pretrained(self.model, device=self.device)
             past, told = self._past(sys.maxsize)
             memory = past if not isinstance(past, str) else reader.encoder.encode([past]) if past else None
@@ -157,7 +161,8 @@ class Generate(UsesModel, ReadsText):
                     f"--ratio and --expand are of readers (memlm adapt), and {self.model} is a memory model"
                 )
             model = TextMemoryModel.from_pretrained(self.model, device=self.device)
-            past, told = self._past(model.config.max_memories)
+            past, told = self._past(self.pointed_memories or model.config.max_memories)
+            options |= {"pointed_memories": self.pointed_memories}
             with counts_tokens("Writing", self.max_new_tokens) as watched:
                 text = model.generate(self.prompt, past=past, **options, **watched)
         self.say(self.prompt + text)

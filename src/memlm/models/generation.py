@@ -19,25 +19,29 @@ def generate(
     earlier: tuple[MemoryVectors, Int[Tensor, " chunk"]] | None = None,
     *,
     max_new_tokens: int,
+    pointed_memories: int | None = None,
     streamer: Any = None,
     **options: Any,
 ) -> Int[Tensor, " new_token"]:
     """Generate tokens; whole chunks of the prompt are read as memories, the rest as the start of the current chunk.
 
     The model is in evaluation mode; `earlier` are memories of the text before the prompt, and the number of tokens of
-    each chunk; `streamer` and `options` are transformers'.
+    each chunk; `streamer` and `options` are transformers'. A pointer looks at the latest `pointed_memories`, by default
+    at those that the decoder reads, as in training; more cost memory, and no decoder positions.
 
     Raises:
-        ValueError: `max_new_tokens` is not positive.
+        ValueError: `max_new_tokens` is not positive; `pointed_memories` are fewer than the decoder reads, or the model
+            has no pointer.
     """
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be positive, not {max_new_tokens}")
+    most = _most(model, pointed_memories)
     device, chunk_len = model.start.device, model.config.shape.chunk_len
     whole = len(tokens) // chunk_len * chunk_len
-    past = _Past.of_tokens(model, tokens[:0].to(device))
+    past = _Past.of_tokens(model, tokens[:0].to(device), most)
     if earlier is not None:
-        past = past.followed_by(model, _Past.of_memories(model, *earlier))
-    past = past.followed_by(model, _Past.of_tokens(model, tokens[:whole].to(device)))
+        past = past.followed_by(model, _Past.of_memories(model, *earlier, most), most)
+    past = past.followed_by(model, _Past.of_tokens(model, tokens[:whole].to(device), most), most)
     current, written = tokens[whole:].to(device), tokens[:0].to(device)
     while len(written) < max_new_tokens:
         room = min(chunk_len - len(current), max_new_tokens - len(written))
@@ -46,11 +50,23 @@ def generate(
         if len(new) < room or _is_end(model, new[-1:], options):
             break
         if len(current) == chunk_len:
-            past = past.followed_by(model, _Past.of_tokens(model, current))
+            past = past.followed_by(model, _Past.of_tokens(model, current, most), most)
             current = current[:0]
     if streamer:
         streamer.end()
     return written.cpu()
+
+
+def _most(model: MemoryModel, pointed: int | None) -> int:
+    """How many memories are kept."""
+    read = model.config.max_memories
+    if pointed is None:
+        return read
+    if model.pointer is None:
+        raise ValueError("pointed_memories is of a model with a pointer, and this one has none: leave it out")
+    if pointed < read:
+        raise ValueError(f"the decoder reads {read} memories, and a pointer at least as many: not {pointed}")
+    return pointed
 
 
 class _Past(NamedTuple):
@@ -62,10 +78,10 @@ class _Past(NamedTuple):
     """What a recurrent decoder keeps of them, so that it reads each memory once."""
 
     @classmethod
-    def of_tokens(cls, model: MemoryModel, tokens: Tensor) -> "_Past":
-        """Of whole chunks [token]; empty in a model without an encoder."""
+    def of_tokens(cls, model: MemoryModel, tokens: Tensor, most: int) -> "_Past":
+        """Of whole chunks [token], the latest; empty in a model without an encoder."""
         shape = model.config.shape
-        chunks = tokens.view(1, -1, shape.chunk_len)[:, -model.config.max_memories :]
+        chunks = tokens.view(1, -1, shape.chunk_len)[:, -most:]
         if model.encoder is None or len(tokens) == 0:
             memory = model.start.new_zeros(1, 0, shape.num_slots, shape.memory_dim)
         else:
@@ -73,22 +89,20 @@ class _Past(NamedTuple):
         return cls(memory, model.past_tokens(memory))
 
     @classmethod
-    def of_memories(cls, model: MemoryModel, vectors: MemoryVectors, num_tokens: Tensor) -> "_Past":
-        """Of memories; their chunks need not be full."""
-        read = slice(max(0, len(vectors) - model.config.max_memories), None)
+    def of_memories(cls, model: MemoryModel, vectors: MemoryVectors, num_tokens: Tensor, most: int) -> "_Past":
+        """Of memories, the latest; their chunks need not be full."""
+        read = slice(max(0, len(vectors) - most), None)
         memory = vectors[None, read].to(model.start)
         return cls(memory, model.past_tokens(memory, num_tokens[None, read].to(memory.device)))
 
-    def followed_by(self, model: MemoryModel, later: "_Past") -> "_Past":
-        """These and later chunks, at most as many as the model reads."""
-        most = model.config.max_memories
-        both = torch.cat([self.memory, later.memory], dim=1)
-        memory = both[:, -most:]
+    def followed_by(self, model: MemoryModel, later: "_Past", most: int) -> "_Past":
+        """These and later chunks, the latest."""
+        both, read = torch.cat([self.memory, later.memory], dim=1), model.config.max_memories
         # The first one cannot be taken out of a sum, and all others move to its position: they are read again.
-        fits = both.shape[1] <= most
-        state = model.remember(later.memory, self.state) if fits else model.remember(memory)
+        fits = both.shape[1] <= read
+        state = model.remember(later.memory, self.state) if fits else model.remember(both[:, -read:])
         parts = zip(self.tokens, later.tokens, strict=True)
-        return _Past(memory, PastTokens(*(torch.cat(part, dim=1)[:, -most:] for part in parts)), state)
+        return _Past(both[:, -most:], PastTokens(*(torch.cat(part, dim=1)[:, -most:] for part in parts)), state)
 
 
 def _within_chunk(

@@ -36,7 +36,14 @@ class TextMemoryModel(MemoryTextModel[MemoryModel, MemoryModelConfig]):
 
     @torch.no_grad()
     def generate(
-        self, prompt: str, *, past: str | Memory = "", max_new_tokens: int = 100, streamer: Any = None, **options: Any
+        self,
+        prompt: str,
+        *,
+        past: str | Memory = "",
+        max_new_tokens: int = 100,
+        pointed_memories: int | None = None,
+        streamer: Any = None,
+        **options: Any,
     ) -> str:
         """Continue a prompt, with the text before it as memories.
 
@@ -47,19 +54,23 @@ class TextMemoryModel(MemoryTextModel[MemoryModel, MemoryModelConfig]):
             past: text before it; or its memories (`MemoryFile.memories`, `TextAutoencoder.encode`), made by the encoder
                 that this model was trained with.
             max_new_tokens: how many tokens to generate.
+            pointed_memories: how many memories a pointer looks at, the latest; by default those that the decoder reads.
+                A pointer needs no positions, and finds facts in many more than it was trained on (`docs/results.md`).
             streamer: a transformers streamer, which receives each token.
             options: of transformers' `generate` (do_sample, temperature, top_p, eos_token_id, stopping_criteria, ...);
                 those that count tokens or look back see the current chunk only.
 
         Raises:
-            ValueError: `max_new_tokens` is not positive; another encoder made the memories.
+            ValueError: `max_new_tokens` is not positive; another encoder made the memories; `pointed_memories` are
+                fewer than the decoder reads, or the model has no pointer.
         """
         made, before = (past, "") if isinstance(past, Memory) else (None, past)
         if made is not None:
             self.require_own(made)
         tokens = torch.from_numpy(np.concatenate([self.tokenizer.encode(text) for text in (before, prompt)])).long()
         earlier = None if made is None else (made.vectors, made.num_tokens)
-        written = generate(self.model, tokens, earlier, max_new_tokens=max_new_tokens, streamer=streamer, **options)
+        options |= {"pointed_memories": pointed_memories, "streamer": streamer}
+        written = generate(self.model, tokens, earlier, max_new_tokens=max_new_tokens, **options)
         return self.tokenizer.decode(written.tolist())
 
     def evaluate(self, texts: Sequence[str], *, name: str = "texts", quiet: bool = True) -> Result:
