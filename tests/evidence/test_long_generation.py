@@ -10,12 +10,14 @@ import pytest
 import torch
 from test_recall_benchmark import LENGTH, PAST, TEXTS, TOKENIZER, Oracle, configuration, full_context
 
+from memlm.config import RecurrentConfig
 from memlm.data.facts import KINDS, FactTexts
 from memlm.models.generation import generate
 from memlm.models.memory_model import MemoryModel
+from memlm.models.recurrent import RecurrentModel
 from memlm_evidence.benchmarks.recall import judge
 from memlm_evidence.experiments.long_generation import LONG_GENERATION, LongPlan, LongResult
-from memlm_evidence.experiments.long_generation.run import Writer
+from memlm_evidence.experiments.long_generation.writers import MemoryWriter, RecurrentWriter, drawn_from, has_written
 from tiny import randomized
 
 every_model = pytest.mark.parametrize(
@@ -24,8 +26,8 @@ every_model = pytest.mark.parametrize(
 FACTS = FactTexts(TOKENIZER, TOKENIZER.encode(TEXTS[0]), chunk_len=LENGTH).sample(4, 2, seed=0, step=0, distance=1)
 
 
-def writer_of(model: MemoryModel) -> Writer:
-    return Writer(model.eval(), torch.from_numpy(FACTS.tokens[:, 0]), PAST)
+def writer_of(model: MemoryModel) -> MemoryWriter:
+    return MemoryWriter(model.eval(), torch.from_numpy(FACTS.tokens[:, 0]), PAST)
 
 
 @every_model
@@ -55,23 +57,49 @@ def test_who_keeps_its_past_keeps_the_facts_and_a_blind_model_none() -> None:
         assert exact.all()
         assert (correct == whole).all()
         assert not judge(TOKENIZER, FACTS, writer.answers(FACTS, blind=True))[0].any()
-        writer.read(writer.drawn_from(TOKENIZER.encode(TEXTS[1])))
+        writer.read(drawn_from(TOKENIZER.encode(TEXTS[1]), writer.chunks))
 
 
 def test_a_window_forgets_what_has_left_it() -> None:
     writer = writer_of(Oracle(full_context()))
     assert judge(TOKENIZER, FACTS, writer.answers(FACTS))[0].all()
     for _ in range(PAST):
-        writer.read(writer.drawn_from(TOKENIZER.encode(TEXTS[1])))
+        writer.read(drawn_from(TOKENIZER.encode(TEXTS[1]), writer.chunks))
     assert not judge(TOKENIZER, FACTS, writer.answers(FACTS))[0].any()
+
+
+def test_a_full_context_forgets_nothing() -> None:
+    model = Oracle(full_context()).eval()
+    writer = MemoryWriter(model, torch.from_numpy(FACTS.tokens[:, 0]), window=None)
+    for _ in range(PAST):
+        writer.read(drawn_from(TOKENIZER.encode(TEXTS[1]), writer.chunks))
+    assert judge(TOKENIZER, FACTS, writer.answers(FACTS))[0].all()
+
+
+def test_recurrent_memory_writes_and_answers_what_it_predicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.multinomial", lambda probabilities, **_: probabilities.argmax(-1, keepdim=True))
+    cfg = RecurrentConfig(vocab_size=TOKENIZER.vocab_size, decoder=configuration().decoder, num_memory_tokens=2)
+    model = randomized(RecurrentModel(cfg)).eval()
+    writer = RecurrentWriter(model, torch.from_numpy(FACTS.tokens[:, 0]))
+    for _ in range(2):
+        writer.read(writer.written(temperature=1.0))
+    answers, places = writer.answers(FACTS)[:, -1], FACTS.answer[:, -1]
+    assert (answers[~places] == FACTS.tokens[:, -1][~places]).all()
+    windows = torch.stack([*writer.chunks, torch.from_numpy(answers)], dim=1)
+    with torch.no_grad():
+        likely = model(windows, torch.ones_like(windows, dtype=torch.bool), terms=("causal",)).causal.argmax(-1)
+    assert torch.equal(likely[:, 1:3], windows[:, 1:3])
+    assert (likely[:, -1].numpy()[places] == answers[places]).all()
+    blind = writer.answers(FACTS, blind=True)[:, -1]
+    assert not np.array_equal(blind, answers)
 
 
 def test_a_wrong_answer_that_was_written_is_told_from_one_that_was_not() -> None:
     writer, wrong = writer_of(Oracle(configuration())), FACTS.tokens.copy()
     wrong[FACTS.answer] += 1
-    assert not writer.has_written(TOKENIZER, FACTS, wrong).any(), "nothing is written yet"
+    assert not has_written(writer.chunks, TOKENIZER, FACTS, wrong).any(), "nothing is written yet"
     writer.read(torch.from_numpy(np.concatenate([wrong[:2, 1], FACTS.tokens[2:, 0]])))
-    assert writer.has_written(TOKENIZER, FACTS, wrong).tolist() == [True, True, False, False]
+    assert has_written(writer.chunks, TOKENIZER, FACTS, wrong).tolist() == [True, True, False, False]
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from memlm import config
 from memlm.models.causal_decoder import DECODERS, CausalDecoder
 from memlm.models.memory_model import Predictions, Term, WindowMask, Windows
 from memlm.nn.insertion import Context
+from memlm.nn.mixers import Hidden, Tokens
 
 
 class RecurrentModel(nn.Module):
@@ -30,16 +31,25 @@ class RecurrentModel(nn.Module):
         self, tokens: Windows, mask: WindowMask, memory: None = None, *, terms: Collection[Term]
     ) -> Predictions:
         """Next-token logits of every chunk, the only term."""
-        read, write = self.blanks.chunk(2)
-        carried = repeat(read, "k d -> w k d", w=len(tokens))
-        logits = []
+        carried, logits = self.nothing_carried(len(tokens)), []
         for chunk in tokens.unbind(1):
-            embedded = self.decoder.embed(chunk)
-            start = repeat(self.start, "d -> w 1 d", w=len(tokens))
-            written = repeat(write, "k d -> w k d", w=len(tokens))
-            inputs = torch.cat([start, embedded, written], dim=1)
-            present = torch.ones(carried.shape[:2], dtype=torch.bool, device=carried.device)
-            hidden = self.decoder.states(inputs, Context(carried, present))
-            logits.append(self.decoder.logits(hidden[:, : chunk.shape[1]]))
-            carried = hidden[:, -len(write) :].float() + written
+            states, carried = self.carry(chunk, carried)
+            logits.append(self.decoder.logits(states))
         return Predictions(torch.stack(logits, dim=1), None, None, None)
+
+    def nothing_carried(self, num_rows: int) -> Hidden:
+        """What stands before the first chunk of each row."""
+        return repeat(self.blanks.chunk(2)[0], "k d -> r k d", r=num_rows)
+
+    def carry(self, chunk: Tokens, carried: Hidden) -> tuple[Hidden, Hidden]:
+        """States from which each of a chunk's tokens is predicted, and what is carried on to the next chunk."""
+        written = repeat(self.blanks.chunk(2)[1], "k d -> r k d", r=len(chunk))
+        inputs, context = self.read(chunk, carried)
+        hidden = self.decoder.states(torch.cat([inputs, written], dim=1), context)
+        return hidden[:, : chunk.shape[1]], hidden[:, -written.shape[1] :].float() + written
+
+    def read(self, chunk: Tokens, carried: Hidden) -> tuple[Hidden, Context]:
+        """The decoder's inputs for a chunk so far, of which there is one more, and their context."""
+        start = repeat(self.start, "d -> r 1 d", r=len(chunk))
+        present = torch.ones(carried.shape[:2], dtype=torch.bool, device=carried.device)
+        return torch.cat([start, self.decoder.embed(chunk)], dim=1), Context(carried, present)

@@ -1,6 +1,6 @@
 """`memlm bench recall`."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from memlm.evaluation.bootstrap import ratio_interval
 from memlm.models.batch import batch_chunks
 from memlm.models.memory_model import MemoryModel
 from memlm.nn.insertion import Memories, Present
+from memlm.nn.mixers import Logits
 from memlm.nn.pointer import PastTokens
 from memlm.runtime.progress import track
 from memlm.runtime.results import Interval
@@ -241,12 +242,23 @@ def greedy(
 
     `recalled`, if it is known, is what the model's `past_tokens` makes of the memories.
     """
-    tokens, begin, length = tokens.clone(), asked.int().argmax(-1), asked.sum(-1)
     recalled = recalled or model.past_tokens(memory)
+
+    def predict(rows: Tensor, tokens: Tensor) -> Logits:
+        known = PastTokens(*(part[rows] for part in recalled))
+        return model.predict(tokens, memory[rows], present[rows], known)
+
+    return likeliest(predict, tokens, asked)
+
+
+def likeliest(
+    predict: Callable[[Tensor, Tensor], Logits], tokens: Int[Tensor, "row token"], asked: Bool[Tensor, "row token"]
+) -> Int[Tensor, "row token"]:
+    """The same, where `predict` gives the logits [some token vocab] of some rows' tokens from those before each."""
+    tokens, begin, length = tokens.clone(), asked.int().argmax(-1), asked.sum(-1)
     for place in range(int(length.max())):
-        row = torch.nonzero(length > place).flatten()
-        at = begin[row] + place
-        known = PastTokens(*(part[row] for part in recalled))
-        logits = model.predict(tokens[row, : int(at.max()) + 1], memory[row], present[row], known)
-        tokens[row, at] = logits[torch.arange(len(row), device=row.device), at].argmax(-1)
+        rows = torch.nonzero(length > place).flatten()
+        at = begin[rows] + place
+        logits = predict(rows, tokens[rows, : int(at.max()) + 1])
+        tokens[rows, at] = logits[torch.arange(len(rows), device=rows.device), at].argmax(-1)
     return tokens

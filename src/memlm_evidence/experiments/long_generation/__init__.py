@@ -17,9 +17,10 @@ class LongPlan(RecallPlan):
 
     num_tokens: int = 3_000_000
     autoencoder_tokens: int | None = 1_000_000
-    models: tuple[str, ...] = ("frozen", "combined", "causal", "sliding_window")
+    models: tuple[str, ...] = ("frozen", "combined", "causal", "sliding_window", "full_context", "recurrent")
     """`frozen` has an autoencoder's encoder and first learns to read its memories; `combined` learns all at once; the
-    sliding window has the last chunks as tokens, as many as a window of training has."""
+    sliding window has the last chunks as tokens, as many as a window of training has; the full context is the same
+    model with all of them; `recurrent` memory is carried from chunk to chunk, with as many positions as a memory."""
     chunks: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 32, 64)
     """How many stand between the fact and the question."""
     temperature: float = 1.0

@@ -91,6 +91,15 @@ class Data:
 
     def train_recurrent(self, recipe: MemoryModelRecipe, num_memory_tokens: int, folder: Path, seed: int) -> Trained:
         """Recurrent memory with the decoder, the windows and the training of a memory model's recipe."""
+        model, cost = self.recurrent(recipe, num_memory_tokens, folder, seed)
+        test = split_into_chunks(self.prepared.splits["test"], recipe.model.shape.chunk_len)
+        prediction = predict(model, all_windows(test, recipe.windows.num_chunks), model.config.vocab_size)
+        return Trained(prediction, [cost], cost.num_tokens, None)
+
+    def recurrent(
+        self, recipe: MemoryModelRecipe, num_memory_tokens: int, folder: Path, seed: int
+    ) -> tuple[RecurrentModel, StageCost]:
+        """That model, and what its training takes."""
         (stage,) = recipe.stages
         shape = recipe.model.shape
         cfg = RecurrentConfig(
@@ -98,7 +107,7 @@ class Data:
         )
         torch.manual_seed(seed)
         model, objective = RecurrentModel(cfg), combined(Weights(causal=1.0))
-        train, test = (split_into_chunks(self.prepared.splits[name], shape.chunk_len) for name in ("train", "test"))
+        train = split_into_chunks(self.prepared.splits["train"], shape.chunk_len)
         sample = window_sampler(recipe, stage, train, self.prepared.tokenizer)
         run = " ".join(fingerprint(each, self.prepared) for each in (cfg, recipe))
         progress = fit(
@@ -110,9 +119,8 @@ class Data:
             folder=RunFolder(folder, run),
             quiet=self.quiet,
         )
-        prediction = predict(model.cpu(), all_windows(test, recipe.windows.num_chunks), cfg.vocab_size)
-        cost = StageCost(progress.tokens, flops_per_token(model, objective, sample(0)))
-        return Trained(prediction, [cost], progress.tokens, None)
+        model = model.cpu()
+        return model, StageCost(progress.tokens, flops_per_token(model, objective, sample(0)))
 
     def autoencoder_flops(self, recipe: AutoencoderRecipe) -> float:
         """What it takes to train an autoencoder, over all its stages."""
