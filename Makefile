@@ -4,7 +4,7 @@ BIN := .venv/bin
 # A process for each core, a file's tests in one of them: its fixtures are made once.
 PYTEST := $(BIN)/pytest -n auto --dist loadfile
 
-.PHONY: install demo test test-slow docs check dist format clean
+.PHONY: install demo test test-slow campaign docs check dist format clean
 
 install: .venv/installed
 
@@ -26,6 +26,11 @@ test: install
 
 test-slow: install
 	$(BIN)/pytest -m slow
+
+# Hours of trying to make it lose or garble something: make campaign MINUTES=10
+MINUTES ?= 240
+campaign: install
+	$(BIN)/memlm bench campaign --minutes $(MINUTES) --json
 
 # Strict: a dead link, or a page that the navigation lacks, is an error.
 docs: install

@@ -10,6 +10,7 @@ class Bench(Group):
     """Benchmarks of cost and capacity, where possible as a ratio of two things measured side by side."""
 
     commands: ClassVar[Mapping[str, str]] = {
+        "campaign": "memlm_evidence.campaign.campaign:Campaign",
         "density": "memlm_evidence.benchmarks.density:Density",
         "drift": "memlm_evidence.benchmarks.drift:Drift",
         "everyday": "memlm_evidence.benchmarks.everyday:Everyday",

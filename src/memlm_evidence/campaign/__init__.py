@@ -1,0 +1,1 @@
+"""A reliability campaign: killed writers, hard texts, damaged files, for as long as one likes."""
