@@ -1,0 +1,50 @@
+"""What the page explores: a model, a reader, and the work that runs for each open page."""
+
+import atexit
+import shutil
+import tempfile
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+
+import memlm
+from memlm.app.jobs import Jobs
+from memlm.runtime.files import BOXED_READER
+from memlm.text.autoencoder import TextAutoencoder
+from memlm.text.memory_reader import TextMemoryReader
+
+
+@dataclass(kw_only=True)
+class Explorer:
+    """What all tabs share."""
+
+    model: TextAutoencoder
+    name: str = "english"
+    """Of the model."""
+    reader_name: str = BOXED_READER
+    device: str | None = None
+    jobs: Jobs = field(default_factory=Jobs)
+    reading: Lock = field(default_factory=Lock)
+    """Held while the language model answers: its adapters are switched."""
+    _reader: TextMemoryReader | None = None
+
+    def reader(self) -> TextMemoryReader:
+        """The reader, loaded when it is first asked for.
+
+        Raises:
+            ValueError: it is not there, or its language model is not; says how to get one.
+        """
+        if self._reader is None:
+            self._reader = memlm.load_reader(self.reader_name, device=self.device)
+        return self._reader
+
+    @cached_property
+    def folder(self) -> Path:
+        """Of the files of memories that were made here; it is gone when the process ends."""
+        folder = Path(tempfile.mkdtemp(prefix="memlm-app-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+

@@ -1,0 +1,100 @@
+"""Long work: it runs in a thread of its own, says how far it is, and ends where it is told to stop."""
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from threading import Event, Lock, Thread
+from typing import NamedTuple, TypeVar
+
+from memlm.runtime.progress import watched
+
+T = TypeVar("T")
+_EVERY = 0.15
+"""Seconds between two looks at the work."""
+
+
+class StoppedError(Exception):
+    """The work was told to stop."""
+
+
+class Progress(NamedTuple):
+    """How far work is."""
+
+    title: str
+    done: int
+    total: int | None
+    seconds: float
+    """Since it began."""
+
+    @property
+    def share(self) -> float | None:
+        """From 0 to 1, if that is known."""
+        return min(1.0, self.done / self.total) if self.total else None
+
+
+def followed(work: Callable[[Event], T], stop: Event, title: str) -> Generator[Progress, None, T]:
+    """Do work that may take long, and yield now and then how far it is; returns what it gives.
+
+    All that the library tracks is watched. Work that takes long without that looks at the event itself.
+
+    Raises:
+        StoppedError: it was told to stop, or nobody follows it any more.
+    """
+    begin = time.monotonic()
+    told: list[tuple[str, int, int | None]] = [(title, 0, None)]
+    found: list[T] = []
+    failed: list[BaseException] = []
+
+    def watch(title: str, done: int, total: int | None) -> None:
+        told[0] = (title, done, total)
+        if stop.is_set():
+            raise StoppedError
+
+    def do() -> None:
+        try:
+            with watched(watch):
+                found.append(work(stop))
+        except BaseException as error:
+            failed.append(error)
+
+    thread = Thread(target=do, daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            yield Progress(*told[0], time.monotonic() - begin)
+            thread.join(_EVERY)
+    except GeneratorExit:
+        stop.set()
+        raise
+    if stop.is_set():
+        raise StoppedError
+    if failed:
+        raise failed[0]
+    return found[0]
+
+
+@dataclass
+class Jobs:
+    """What runs for each open page, by name, so that its button can stop it; and what ends when the page is closed."""
+
+    _running: dict[tuple[str | None, str], Event] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def begin(self, page: str | None, name: str) -> Event:
+        """The event that stops a new piece of work; one of the same name that runs is stopped."""
+        with self._lock:
+            self.stop(page, name)
+            event = self._running[page, name] = Event()
+            return event
+
+    def stop(self, page: str | None, name: str) -> None:
+        """Tell work to stop."""
+        with suppress(KeyError):
+            self._running[page, name].set()
+
+    def leave(self, page: str | None) -> None:
+        """Stop all that runs for a page."""
+        with self._lock:
+            for key in [key for key in self._running if key[0] == page]:
+                self._running.pop(key).set()
