@@ -143,6 +143,12 @@ def given_back(model: TextAutoencoder, memory: Memory, original: Sequence[int]) 
     return GivenBack(text, unsure_spans, wrong_spans, proven, len(original), right, sum(unsure))
 
 
+def first_chunk(model: TextAutoencoder, text: str) -> Memory:
+    """The memory of a text's beginning; same errors as `see`."""
+    ids = model.tokenizer.encode(text[:_MOST_CHARACTERS])[: model.config.shape.chunk_len]
+    return model.encode_tokens([ids.tolist()])
+
+
 def mixed(one: Memory, other: Memory, how: Mixing, share: float) -> Memory:
     """Memories of one chunk each, made of those of two texts' first chunks.
 
@@ -164,6 +170,4 @@ def mixed(one: Memory, other: Memory, how: Mixing, share: float) -> Memory:
         made = [each.reshape(first.shape) for each in crossed]
     lengths = torch.stack([one.num_tokens[0], other.num_tokens[0]])
     longest = lengths.amax().repeat(len(made)) if len(made) == 1 else lengths
-    return Memory(
-        vectors=torch.stack(made), num_tokens=longest, num_chunks=(1,) * len(made), encoder=one.encoder
-    )
+    return Memory(vectors=torch.stack(made), num_tokens=longest, num_chunks=(1,) * len(made), encoder=one.encoder)

@@ -3,7 +3,6 @@
 import atexit
 import shutil
 import tempfile
-
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -46,5 +45,3 @@ class Explorer:
         folder = Path(tempfile.mkdtemp(prefix="memlm-app-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         return folder
-
-

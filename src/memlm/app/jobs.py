@@ -5,17 +5,22 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from memlm.runtime.progress import watched
 
-T = TypeVar("T")
 _EVERY = 0.15
 """Seconds between two looks at the work."""
 
 
 class StoppedError(Exception):
     """The work was told to stop."""
+
+
+class Done(NamedTuple):
+    """What work has given."""
+
+    value: Any
 
 
 class Progress(NamedTuple):
@@ -33,8 +38,8 @@ class Progress(NamedTuple):
         return min(1.0, self.done / self.total) if self.total else None
 
 
-def followed(work: Callable[[Event], T], stop: Event, title: str) -> Generator[Progress, None, T]:
-    """Do work that may take long, and yield now and then how far it is; returns what it gives.
+def followed(work: Callable[[Event], Any], stop: Event, title: str) -> Generator[Progress | Done]:
+    """Do work that may take long: yields now and then how far it is, and in the end what it gives.
 
     All that the library tracks is watched. Work that takes long without that looks at the event itself.
 
@@ -43,7 +48,7 @@ def followed(work: Callable[[Event], T], stop: Event, title: str) -> Generator[P
     """
     begin = time.monotonic()
     told: list[tuple[str, int, int | None]] = [(title, 0, None)]
-    found: list[T] = []
+    found: list[Any] = []
     failed: list[BaseException] = []
 
     def watch(title: str, done: int, total: int | None) -> None:
@@ -71,7 +76,7 @@ def followed(work: Callable[[Event], T], stop: Event, title: str) -> Generator[P
         raise StoppedError
     if failed:
         raise failed[0]
-    return found[0]
+    yield Done(found[0])
 
 
 @dataclass

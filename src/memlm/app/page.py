@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
-from pathlib import Path
 from typing import Any
 
 # Before Gradio is imported: nothing is reported to anyone, and no newer version is asked for.
@@ -15,6 +14,8 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 import gradio as gr
 
+from memlm.app.book_tab import BookTab
+from memlm.app.embedding_tab import EmbeddingTab
 from memlm.app.explorer import Explorer
 from memlm.app.files import MOST_BYTES
 from memlm.app.picture import asset
@@ -23,11 +24,35 @@ from memlm.app.write_tab import WriteTab
 _SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Liberation Sans", "DejaVu Sans", "sans-serif"]
 _MONO = ["ui-monospace", "SF Mono", "Menlo", "Consolas", "Liberation Mono", "DejaVu Sans Mono", "monospace"]
 _INK = gr.themes.Color(
-    *("#f6f7f9", "#eceef1", "#dfe2e7", "#c8cdd5", "#9aa2ae", "#6f7885", "#525b68", "#3b434f", "#252b34", "#171b21", "#0f1216"),
+    *(
+        "#f6f7f9",
+        "#eceef1",
+        "#dfe2e7",
+        "#c8cdd5",
+        "#9aa2ae",
+        "#6f7885",
+        "#525b68",
+        "#3b434f",
+        "#252b34",
+        "#171b21",
+        "#0f1216",
+    ),
     name="ink",
 )
 _BLUE = gr.themes.Color(
-    *("#eef5fb", "#d8e8f6", "#b3d2ec", "#86b6df", "#5596cd", "#2677b8", "#0b5fa5", "#0a4f89", "#0b416f", "#0c365b", "#08233d"),
+    *(
+        "#eef5fb",
+        "#d8e8f6",
+        "#b3d2ec",
+        "#86b6df",
+        "#5596cd",
+        "#2677b8",
+        "#0b5fa5",
+        "#0a4f89",
+        "#0b416f",
+        "#0c365b",
+        "#08233d",
+    ),
     name="blue",
 )
 _DAY = 86_400
@@ -42,17 +67,23 @@ def create_page(explorer: Explorer) -> gr.Blocks:
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Write and see", id="write"):
                 WriteTab(explorer)
-        page.unload(lambda request: _leave(explorer, request))
+            with gr.Tab("What does an embedding hold?", id="held"):
+                EmbeddingTab(explorer)
+            with gr.Tab("A book in memory", id="book"):
+                BookTab(explorer)
+
+        def leave(request: gr.Request) -> None:
+            explorer.jobs.leave(request.session_hash)
+
+        page.unload(leave)
     return page
-
-
-def _leave(explorer: Explorer, request: gr.Request) -> None:
-    explorer.jobs.leave(request.session_hash)
 
 
 def _header(explorer: Explorer) -> str:
     shape = explorer.model.config.shape
-    about = f"{escape(explorer.name)}: up to {shape.chunk_len} tokens in {shape.num_slots * shape.memory_dim} dimensions"
+    about = (
+        f"{escape(explorer.name)}: up to {shape.chunk_len} tokens in {shape.num_slots * shape.memory_dim} dimensions"
+    )
     return f'<header><h1>memlm</h1><p>What a vector holds</p><p class="about">{about}</p></header>'
 
 
@@ -90,7 +121,7 @@ def served(page: gr.Blocks, host: str, port: int, *, opens: bool = False) -> Ite
         page.GRADIO_CACHE = uploads
         page.launch(
             server_name=host,
-            server_port=_free(host, port),
+            server_port=require_free(host, port),
             inbrowser=opens,
             quiet=True,
             share=False,
@@ -105,12 +136,12 @@ def served(page: gr.Blocks, host: str, port: int, *, opens: bool = False) -> Ite
             **look(),
         )
         try:
-            yield page.local_url.rstrip("/")
+            yield str(page.local_url).rstrip("/")
         finally:
             page.close(verbose=False)
 
 
-def _free(host: str, port: int) -> int:
+def require_free(host: str, port: int) -> int:
     """The port, or for 0 one that is free.
 
     Raises:

@@ -11,22 +11,17 @@ _ASSETS = resources.files("memlm.app") / "assets"
 _COLUMNS = 32
 
 
-class Picture(gr.HTML):
+def picture(value: Mapping[str, Any], *, editable: bool, elem_id: str) -> gr.HTML:
     """An image of one chunk's vectors; its value has them, and what was edited."""
-
-    def __init__(self, value: Mapping[str, Any], *, editable: bool, elem_id: str) -> None:
-        super().__init__(
-            value,
-            html_template=asset("picture.html"),
-            js_on_load=asset("picture.js"),
-            elem_id=elem_id,
-            elem_classes=["picture", *([] if editable else ["fixed"])],
-            editable=editable,
-        )
-
-    def api_info(self) -> dict[str, Any]:
-        """Of what it takes and gives."""
-        return {"type": "object"}
+    # No class of its own: Gradio would write a stub file beside it.
+    return gr.HTML(
+        value,
+        html_template=asset("picture.html"),
+        js_on_load=asset("picture.js"),
+        elem_id=elem_id,
+        elem_classes=["picture", *([] if editable else ["fixed"])],
+        editable=editable,
+    )
 
 
 def asset(name: str) -> str:
@@ -37,7 +32,12 @@ def asset(name: str) -> str:
 def drawn(vectors: Tensor | None, key: str, edits: Mapping[int, float] | None = None) -> dict[str, Any]:
     """The value of a picture of vectors [slot memory_dim]; edits are kept as long as the key stays the same."""
     values = [] if vectors is None else [round(value, 3) for value in vectors.flatten().tolist()]
-    return {"vector": values, "columns": _COLUMNS, "key": key, "edits": dict(edits or {})}
+    return {
+        "vector": values,
+        "columns": _COLUMNS,
+        "key": key,
+        "edits": {str(dim): value for dim, value in (edits or {}).items()},
+    }
 
 
 def edits_in(value: Mapping[str, Any] | None, key: str) -> dict[int, float]:

@@ -1,5 +1,6 @@
 """What the page shows, as HTML: texts with marks, numbers, progress. All that is not ours is escaped."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
@@ -10,16 +11,24 @@ from memlm.text.memory import Regenerated, Span
 _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
-def text(content: str, spans: Mapping[str, Sequence[Span]] = {}, *, name: str = "") -> str:  # noqa: B006
+def text(content: str, spans: Mapping[str, Sequence[Span]] | None = None, *, name: str = "") -> str:
     """A text in which each span has a class, such as unsure or wrong; spans of two classes may overlap."""
+    spans = spans or {}
     ends = sorted({0, len(content), *(end for some in spans.values() for span in some for end in span)})
     pieces = []
-    for start, stop in zip(ends, ends[1:], strict=False):
+    for start, stop in itertools.pairwise(ends):
         piece = escape(content[start:stop])
         classes = [kind for kind, some in spans.items() if any(low <= start < high for low, high in some)]
         pieces.append(f'<mark class="{" ".join(classes)}">{piece}</mark>' if classes else piece)
-    label = f' aria-label="{escape(name)}"' if name else ""
+    label = f' role="region" aria-label="{escape(name)}"' if name else ""
     return f'<div class="text" tabindex="0"{label}>{"".join(pieces)}</div>'
+
+
+def marked(content: str, spans: Sequence[Span]) -> str:
+    """A line with what was found in it."""
+    ends = [0, *itertools.chain(*spans), len(content)]
+    parts = [escape(content[start:stop]) for start, stop in itertools.pairwise(ends)]
+    return "".join(f"<mark>{part}</mark>" if place % 2 else part for place, part in enumerate(parts))
 
 
 def regenerated(content: Regenerated, *, name: str = "") -> str:
@@ -31,6 +40,16 @@ def note(content: str, kind: str = "") -> str:
     """A sentence, as HTML already; of a kind: error, empty, good."""
     role = ' role="alert"' if kind == "error" else ""
     return f'<p class="note {kind}"{role}>{content}</p>'
+
+
+def heading(content: str) -> str:
+    """Of a part of a tab."""
+    return f'<h2 class="section">{escape(content)}</h2>'
+
+
+def lead(content: str) -> str:
+    """What a tab, or a part of it, is about."""
+    return f'<p class="lead">{escape(content)}</p>'
 
 
 def error(reason: Exception | str) -> str:
@@ -92,9 +111,15 @@ def verdict(found: Seen) -> str:
         return note("<b>Exact, and proven</b>: encoded again, this text gives the same memory.", "good")
     if exact:
         doubt = f"{back.num_unsure} tokens are marked unsure" if back.num_unsure else "no token is in doubt"
-        return note(f"<b>Exact</b>, but not proven: encoded again, it gives another memory than this one; {doubt}.", "good")
+        return note(
+            f"<b>Exact</b>, but not proven: encoded again, it gives another memory than this one; {doubt}.", "good"
+        )
     share = back.num_right / max(back.num_tokens, 1)
-    told = f"<b>{share:.0%} of the tokens are right.</b> {back.num_unsure} are marked unsure by the decoder, which does not know the text."
+    told = (
+        f"<b>{share:.0%} of the tokens are right.</b> The decoder, which does not know the text, "
+        f'<mark class="unsure">is unsure</mark> of {back.num_unsure}; <mark class="wrong">wrong</mark> ones are '
+        "underlined."
+    )
     return note(told, "poor")
 
 
@@ -115,3 +140,9 @@ def numbers(found: Seen) -> str:
             ("right", f"{found.back.num_right / max(found.back.num_tokens, 1):.0%}", "of the tokens"),
         ]
     )
+
+
+def card(title: str, of: str, body: str, foot: str = "") -> str:
+    """A box with a title; `body` and `foot` are HTML."""
+    below = f'<p class="foot">{foot}</p>' if foot else ""
+    return f'<section class="card"><h4>{escape(title)} <small>{escape(of)}</small></h4>{body}{below}</section>'

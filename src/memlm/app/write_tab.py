@@ -1,34 +1,31 @@
 """The tab in which one writes a text and sees its memory."""
 
 import hashlib
+import json
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from memlm.app import shown
-from memlm.app.change import FLOAT_BITS, MOST_CHUNKS, Change, Mixing, Seen, mixed, see
+from memlm.app.change import FLOAT_BITS, MOST_CHUNKS, Change, Mixing, Seen, first_chunk, mixed, see
 from memlm.app.explorer import Explorer
 from memlm.app.files import text_of
-from memlm.app.picture import Picture, drawn, edits_in
+from memlm.app.picture import asset, drawn, edits_in, picture
 
-SAMPLES = {
-    "a novel": "It is a truth universally acknowledged, that a single man in possession of a good fortune, must be in want of a "
-    "wife. However little known the feelings or views of such a man may be on his first entering a neighbourhood, this "
-    "truth is so well fixed in the minds of the surrounding families.",
-    "dates and sums": "The water board meets on Tuesday, 14 May 2024, at 9:30 in room 4.17; bring the figures for the second quarter "
-    "(1,204.50 in all), and questions to clerk@example.org.",
-    "code": 'def mean(values: list[float]) -> float:\n    """The mean of numbers."""\n    return sum(values) / len(values)\n',
-    "German": "Als Gregor Samsa eines Morgens aus unruhigen Träumen erwachte, fand er sich in seinem Bett zu einem ungeheueren "
-    "Ungeziefer verwandelt.",
-    "no language": "xq7 vJ2-kk0 zzRt 93,41 w/w//w ßðø 🜁🜂 0x7f3A qpwo eiru tyal skdj fhgm znxb cv",
-}
-_OTHER = (
-    "Call me Ishmael. Some years ago, never mind how long precisely, having little or no money in my purse, and nothing "
-    "particular to interest me on shore, I thought I would sail about a little and see the watery part of the world."
+_TEXTS = json.loads(asset("samples.json"))
+SAMPLES: Mapping[str, str] = _TEXTS["first"]
+"""To begin with: kind → text."""
+_FIRST, _SECOND = SAMPLES["a novel"], _TEXTS["second"]
+_LEAD = (
+    "A memory is one vector. The encoder makes it of a chunk of text; the decoder gets nothing but the vector, and "
+    "gives the text back. Take bits from it, add noise, change a dimension, and see what is lost."
 )
-_EMPTY = shown.note("Nothing is written yet, and an empty text has no memory. Write above, drop a file, or take a sample.", "empty")
+_EMPTY = shown.note(
+    "Nothing is written yet, and an empty text has no memory. Write above, drop a file, or take a sample.", "empty"
+)
 
 
 def key_of(text: str, chunk: int) -> str:
@@ -41,17 +38,15 @@ class WriteTab:
 
     def __init__(self, explorer: Explorer) -> None:
         self.model = explorer.model
-        first = self._seen(SAMPLES["a novel"], FLOAT_BITS, 0.0, 1, None)
-        gr.Markdown(
-            "A memory is one vector. The encoder makes it of a chunk of text; the decoder gets nothing but the vector, and gives "
-            "the text back. Take bits from it, add noise, change a dimension, and see what is lost.",
-            elem_classes="lead",
-        )
+        first = self._seen(_FIRST, FLOAT_BITS, 0.0, 1, None)
+        gr.HTML(shown.lead(_LEAD))
         with gr.Row(elem_classes="bench"):
             with gr.Column(scale=5, min_width=320):
                 self._build_text()
             with gr.Column(scale=6, min_width=320):
                 self._build_memory(first)
+        with gr.Row(elem_classes="bench"):
+            self._build_damage()
         self.back = gr.HTML(first[1], elem_id="back")
         self.numbers = gr.HTML(first[2], elem_id="numbers")
         self._build_mixing()
@@ -59,19 +54,28 @@ class WriteTab:
 
     def _build_text(self) -> None:
         self.text = gr.Textbox(
-            SAMPLES["a novel"], label="Text", lines=8, max_lines=8, elem_id="text", placeholder="Write something"
+            _FIRST, label="Text", lines=8, max_lines=8, elem_id="text", placeholder="Write something"
         )
         with gr.Row(elem_classes="samples"):
             self.samples = [gr.Button(name, size="sm", min_width=60) for name in SAMPLES]
-        self.file = gr.File(label="Or drop a file of text", height=86, elem_id="file", type="filepath")
+        self.file = gr.File(label="Or drop a file of text", height=92, elem_id="file", type="filepath")
         self.told = gr.HTML(elem_id="file-told")
 
     def _build_memory(self, first: tuple[Any, ...]) -> None:
         gr.HTML("<h3>Its memory</h3>")
         self.chunk = gr.Slider(1, MOST_CHUNKS, 1, step=1, label="Chunk", visible=False, elem_id="chunk")
-        self.picture = Picture(first[0], editable=True, elem_id="picture")
+        self.picture = picture(first[0], editable=True, elem_id="picture")
+
+    def _build_damage(self) -> None:
         self.bits = gr.Slider(
-            1, FLOAT_BITS, FLOAT_BITS, step=1, label="Precision", info="bits a dimension", elem_id="bits", buttons=["reset"]
+            1,
+            FLOAT_BITS,
+            FLOAT_BITS,
+            step=1,
+            label="Precision",
+            info="bits a dimension",
+            elem_id="bits",
+            buttons=["reset"],
         )
         self.noise = gr.Slider(
             0,
@@ -85,19 +89,21 @@ class WriteTab:
         )
 
     def _build_mixing(self) -> None:
-        gr.Markdown("## Two memories", elem_classes="section")
-        gr.Markdown("The same vectors, but mixed with those of a second text. What does the decoder make of half a memory?")
+        gr.HTML(shown.heading("Two memories"))
+        gr.HTML(
+            shown.lead(
+                "The same vectors, mixed with those of a second text. What does the decoder make of half a memory?"
+            )
+        )
         with gr.Row(elem_classes="bench"):
             with gr.Column(scale=5, min_width=320):
-                self.other = gr.Textbox(_OTHER, label="Second text", lines=4, max_lines=8, elem_id="other")
-                self.how = gr.Radio(
-                    ["swap halves", "interpolate"], value="swap halves", label="Mix", elem_id="how"
-                )
+                self.other = gr.Textbox(_SECOND, label="Second text", lines=4, max_lines=8, elem_id="other")
+                self.how = gr.Radio(["swap halves", "interpolate"], value="swap halves", label="Mix", elem_id="how")
                 self.share = gr.Slider(
                     0, 100, 50, step=1, label="Share of the second memory", info="percent", elem_id="share"
                 )
             with gr.Column(scale=6, min_width=320):
-                first = self._mixed(SAMPLES["a novel"], _OTHER, "swap halves", 50)
+                first = self._mixed(_FIRST, _SECOND, "swap halves", 50)
                 self.mix = gr.HTML(first, elem_id="mix")
 
     def _connect(self) -> None:
@@ -137,12 +143,14 @@ class WriteTab:
         if not found.cut:
             return ""
         length = MOST_CHUNKS * self.model.config.shape.chunk_len
-        return shown.note(f"The text goes on; these are its first {length} tokens. A whole book goes into <b>A book in memory</b>.")
+        return shown.note(
+            f"The text goes on; these are its first {length} tokens. A whole book goes into <b>A book in memory</b>."
+        )
 
     def _mixed(self, text: str, other: str, how: Mixing, share: float) -> str:
         """What mixed memories give back."""
         try:
-            one, second = (see(self.model, each, Change()).memory for each in (text, other))
+            one, second = first_chunk(self.model, text), first_chunk(self.model, other)
             memory = mixed(one, second, how, share / 100)
         except ValueError as error:
             return shown.error(error)
@@ -151,7 +159,9 @@ class WriteTab:
             names = [f"{100 - share:.0f}% of the first, then {share:.0f}% of the second"]
             names += [f"{100 - share:.0f}% of the second, then {share:.0f}% of the first"]
         texts = self.model.regenerate(memory)
-        return "".join(f"<h4>{name}</h4>{shown.regenerated(each, name=name)}" for name, each in zip(names, texts, strict=True))
+        return "".join(
+            f"<h4>{name}</h4>{shown.regenerated(each, name=name)}" for name, each in zip(names, texts, strict=True)
+        )
 
     def _dropped(self, path: str) -> tuple[Any, str, None]:
         """The beginning of a file, and what is said of it."""
@@ -163,6 +173,6 @@ class WriteTab:
         ids = self.model.tokenizer.encode(text[: 16 * most])
         name, size = Path(path).name, shown.size(len(text.encode()))
         if len(ids) <= most:
-            return text, shown.note(f"{shown.escape(name)}, {size}."), None
-        told = f"{shown.escape(name)}, {size}; here is its beginning. To remember all of it, go to <b>A book in memory</b>."
+            return text, shown.note(f"{escape(name)}, {size}."), None
+        told = f"{escape(name)}, {size}; here is its beginning. All of it goes into <b>A book in memory</b>."
         return self.model.tokenizer.decode(ids[:most]), shown.note(told), None

@@ -25,6 +25,7 @@ from memlm.cli.command import Command, Group
 
 COMMANDS: Mapping[str, str] = {
     "adapt": "memlm.cli.reader:Adapt",
+    "app": "memlm.cli.app:App",
     "ask": "memlm.cli.reader:Ask",
     "export-prompt": "memlm.cli.reader:ExportPrompt",
     "train": "memlm.cli.train:Train",
