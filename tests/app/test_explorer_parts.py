@@ -1,6 +1,10 @@
 """What the explorer computes, without a browser."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from threading import Event
@@ -11,12 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import memlm
+from command_line import Memlm, assert_refused
 from memlm import TextAutoencoder
 from memlm.runtime.progress import track
+from memlm.training.train import train
+from tiny import tiny_reader_recipe, write_language_model
 
 pytest.importorskip("gradio", reason="the extra app is not installed")
 
 from memlm.app import shown
+from memlm.app.answers import Answer, Answers, ask
 from memlm.app.book import opened, remember
 from memlm.app.change import Change, first_chunk, mixed, rounded, see
 from memlm.app.curve import curves, measured, svg
@@ -179,10 +187,11 @@ def test_work_ends_where_it_is_stopped_or_left() -> None:
                 advance(1)
 
     jobs = Jobs()
-    stop = jobs.begin("page", "counting")
+    steps = followed(work, jobs.begin("page", "counting"), "Beginning")
+    next(steps)
+    jobs.stop("page", "counting")
     with pytest.raises(StoppedError):
-        for _ in followed(work, stop, "Beginning"):
-            jobs.stop("page", "counting")
+        list(steps)
     left = followed(work, jobs.begin("page", "counting"), "Beginning")
     next(left)
     left.close()
@@ -240,3 +249,78 @@ def test_a_text_is_read_back(explorer: Explorer) -> None:
         read_back(explorer, "english", "short", 8, "a small reader")
     with pytest.raises(ValueError, match="no-such-model"):
         read_back(explorer, "no-such-model", TEXT, 8, "a small reader")
+
+
+# --- answers ---
+
+
+@pytest.fixture(scope="module")
+def reader(finished_run: Path, corpus: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny reader of the tiny model."""
+    base = write_language_model(tmp_path_factory.mktemp("language-model"), "qwen3")
+    folder = tmp_path_factory.mktemp("reader") / "run"
+    train(tiny_reader_recipe(base, finished_run / "model", corpus), folder, quiet=True)
+    return folder / "model"
+
+
+def test_a_question_is_answered_from_memories_and_from_the_text(trained: TextAutoencoder, reader: Path) -> None:
+    explorer = Explorer(model=trained, name=str(trained.source), reader_name=str(reader))
+    book = remember(explorer, "notes", "the memory of a vector holds one long chunk of text\n" * 2)
+    told = Answers(Answer(), Answer())
+    ask(explorer, book, "what?", 2, 4, told, Event())
+    assert (told.chunks, told.ratio) == (2, 4)
+    for answer in (told.memory, told.text):
+        assert answer.done
+        assert not answer.failed
+        assert answer.first_seconds is not None
+        assert 0 < answer.first_seconds <= answer.seconds
+    layers = 2 * explorer.reader().model.decoder.hf.config.num_hidden_layers
+    assert told.text.positions > told.memory.positions
+    assert told.memory.cache_bytes % (layers * told.memory.positions) == 0
+    assert told.text.cache_bytes * told.memory.positions == told.memory.cache_bytes * told.text.positions
+    with pytest.raises(ValueError, match="no question"):
+        ask(explorer, book, "  ", 2, None, told, Event())
+    stopped = Event()
+    stopped.set()
+    with pytest.raises(StoppedError):
+        ask(explorer, book, "what?", 2, None, told, stopped)
+
+
+def test_what_does_not_fit_is_told_and_another_encoder_refused(
+    trained: TextAutoencoder, reader: Path, explorer: Explorer
+) -> None:
+    own = Explorer(model=trained, name=str(trained.source), reader_name=str(reader))
+    book = remember(own, "notes", "the memory of a vector holds one long chunk of text\n" * 30)
+    told = Answers(Answer(), Answer())
+    ask(own, book, "what?", 256, 16, told, Event())
+    assert "positions" in told.text.failed
+    other = Explorer(model=explorer.model, reader_name=str(reader))
+    with pytest.raises(ValueError, match="--reader"):
+        ask(other, remember(other, "notes", TEXT), "what?", 8, None, told, Event())
+
+
+# --- as a command ---
+
+
+def test_what_cannot_be_explored_is_refused(memlm: Memlm, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_refused(memlm("app", "--port", 99999), "99999")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert_refused(memlm("app", "--port", taken.getsockname()[1]), "--port", "in use")
+    assert_refused(memlm("app", "--port", 0, "--model", "no-such-model"), "no-such-model")
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert_refused(memlm("app"), "memlm app needs gradio: pip install 'memlm[app]'")
+
+
+def test_help_does_not_import_gradio() -> None:
+    watched = """
+import sys
+from memlm import cli
+sys.argv = ["memlm", "app", "--help"]
+try:
+    cli.main()
+except SystemExit:
+    pass
+sys.exit("gradio" in sys.modules or "torch" in sys.modules)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", watched], env=environment, check=True, stdout=subprocess.DEVNULL)

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Event
 from typing import NamedTuple
 
-from memlm.app.explorer import Explorer
+from memlm.app.explorer import Explorer, own_folder
 from memlm.data.texts import evaluation_documents
 from memlm.runtime.progress import track
 from memlm.store.chunk import ChunkInfo
@@ -124,7 +124,7 @@ def remember(explorer: Explorer, name: str, text: str, stop: Event | None = None
         ValueError: the text is not valid Unicode.
         OSError: the disk is full.
     """
-    begin, path = time.monotonic(), explorer.folder / f"{uuid.uuid4().hex}.memory"
+    begin, path = time.monotonic(), own_folder() / f"{uuid.uuid4().hex}.memory"
     with track(f"Remembering {name}", total=len(text.encode()), unit="bytes", quiet=True) as advance:
         notes = MemoryFile.create(path, explorer.model, [(name, text)], name=explorer.name, advance=advance)
     return _opened(name, notes, begin)

@@ -69,9 +69,7 @@ class BookTab:
         self.hits = gr.HTML(_listed(hits), js_on_load=_CLICKED, elem_id="book-hits")
 
     def _build_chunk(self, first: Opened) -> None:
-        self.number = gr.Slider(
-            0, max(1, len(self.first.texts) - 1), first.chunk, step=1, label="Chunk", elem_id="book-chunk", buttons=[]
-        )
+        self.number = gr.Number(first.chunk, label=_numbered(self.first), precision=0, minimum=0, elem_id="book-chunk")
         self.picture = picture(_pictured(first), editable=False, elem_id="book-picture")
         self.chunk = gr.HTML(_chunk(first), elem_id="book-text")
 
@@ -96,15 +94,15 @@ class BookTab:
 
     def _connect(self) -> None:
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        made = [self.book, self.state, self.number, self.hits, self.whole, self.halt]
+        shown_chunk = [self.picture, self.chunk]
+        made = [self.book, self.state, self.number, self.hits, *shown_chunk, self.whole, self.halt]
         self.file.upload(self._dropped, [self.file, self.book, self.query], made, **private)
         self.whole.click(self._sampled, [self.book, self.query], made, **private)
         self.halt.click(self._stop_remembering, None, None, queue=False, **private)
         live: dict[str, Any] = {**private, "trigger_mode": "always_last"}
         self.query.change(self._searched, [self.book, self.query], self.hits, **live)
         self.hits.click(self._chosen, None, self.number, **private)
-        shown_chunk = [self.picture, self.chunk]
-        gr.on([self.number.change, self.book.change], self._open, [self.book, self.number], shown_chunk, **live)
+        self.number.change(self._open, [self.book, self.number], shown_chunk, **live)
         asked = [self.book, self.question, self.chunks, self.ratio]
         told = [self.asked, self.answers, self.go, self.quiet]
         gr.on([self.go.click, self.question.submit], self._ask, asked, told, concurrency_limit=1, **private)
@@ -134,15 +132,15 @@ class BookTab:
         """A book, with progress while it is made; where that fails, the one before stays."""
         stop = self.explorer.jobs.begin(request.session_hash, _REMEMBERING)
         busy, idle = ([gr.update(interactive=each) for each in pair] for pair in ((False, True), (True, False)))
-        same = gr.skip(), gr.skip()
+        same = [gr.skip()] * 4
         try:
             for now in followed(lambda stop: work(), stop, "Reading the file"):
                 if isinstance(now, Progress):
                     yield gr.skip(), shown.progress(now), *same, *busy
                     continue
                 book: Book = now.value
-                last = max(1, len(book.texts) - 1)
-                yield book, _facts(book), gr.update(maximum=last, value=0), _listed(book.search(query), query), *idle
+                number, hits = gr.update(value=0, label=_numbered(book)), _listed(book.search(query), query)
+                yield book, _facts(book), number, hits, *self._open(book, 0), *idle
         except StoppedError:
             yield gr.skip(), shown.note("Stopped; nothing was kept of it.") + _facts(before), *same, *idle
         except (ValueError, OSError) as error:
@@ -154,12 +152,12 @@ class BookTab:
     def _chosen(self, event: gr.EventData) -> Any:
         return gr.update(value=event.chunk)
 
-    def _open(self, book: Book, number: float) -> tuple[dict[str, Any], str]:
+    def _open(self, book: Book, number: float | None) -> tuple[dict[str, Any], str]:
         """A chunk, from its vector."""
         if not book.texts:
             return drawn(None, ""), shown.note("The book is empty: it has no chunk.", "empty")
         try:
-            found = book.open(min(int(number), len(book.texts) - 1))
+            found = book.open(min(int(number or 0), len(book.texts) - 1))
         except ValueError as error:
             return drawn(None, ""), shown.error(error)
         return _pictured(found), _chunk(found)
@@ -187,6 +185,10 @@ class BookTab:
 
     def _stop_asking(self, request: gr.Request) -> None:
         self.explorer.jobs.stop(request.session_hash, _ASKING)
+
+
+def _numbered(book: Book) -> str:
+    return f"Chunk, from 0 to {max(0, len(book.texts) - 1):,}"
 
 
 def _facts(book: Book) -> str:
@@ -240,8 +242,8 @@ def _chunk(found: Opened) -> str:
 def _about_reader(explorer: Explorer) -> str:
     return (
         f"The language model is that of the reader <b>{escape(explorer.reader_name)}</b>, and is loaded with the "
-        "first question (half a minute). The one that ships is small: it finds facts, and is no assistant. For one of your "
-        "own: <code>memlm adapt MODEL --out FOLDER</code>, then <code>memlm app --reader FOLDER/model</code>."
+        "first question (half a minute). The one that ships is small: it finds facts, and is no assistant. For one "
+        "of your own: <code>memlm adapt MODEL --out FOLDER</code>, then <code>memlm app --reader FOLDER/model</code>."
     )
 
 

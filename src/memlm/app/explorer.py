@@ -4,7 +4,7 @@ import atexit
 import shutil
 import tempfile
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from threading import Lock
 
@@ -13,6 +13,14 @@ from memlm.app.jobs import Jobs
 from memlm.runtime.files import BOXED_READER
 from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.memory_reader import TextMemoryReader
+
+
+@cache
+def own_folder() -> Path:
+    """Of the files that are dropped or made here; it is gone when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="memlm-app-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 @dataclass(kw_only=True)
@@ -38,10 +46,3 @@ class Explorer:
         if self._reader is None:
             self._reader = memlm.load_reader(self.reader_name, device=self.device)
         return self._reader
-
-    @cached_property
-    def folder(self) -> Path:
-        """Of the files of memories that were made here; it is gone when the process ends."""
-        folder = Path(tempfile.mkdtemp(prefix="memlm-app-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        return folder

@@ -55,7 +55,9 @@ def lead(content: str) -> str:
 def error(reason: Exception | str) -> str:
     """Why something could not be done."""
     said = str(reason)
-    return note(f"{escape(said[:1].upper() + said[1:])}.", "error")
+    if said.split(" ")[0].isalpha():  # and no name of a file
+        said = said[0].upper() + said[1:]
+    return note(f"{escape(said)}.", "error")
 
 
 def figures(pairs: Iterable[tuple[str, str, str]]) -> str:

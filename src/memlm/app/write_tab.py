@@ -116,7 +116,7 @@ class WriteTab:
         gr.on(mixing, self._mixed, [self.text, self.other, self.how, self.share], self.mix, **live)
         for button, sample in zip(self.samples, SAMPLES.values(), strict=True):
             button.click(lambda sample=sample: (sample, ""), None, [self.text, self.told], **live)
-        self.file.upload(self._dropped, self.file, [self.text, self.told, self.file], api_visibility="private")
+        self.file.upload(self._dropped, self.file, [self.text, self.told, self.file], **live)
 
     # --- what happens ------------------------------------------------------------------------------------------------
 
@@ -134,8 +134,9 @@ class WriteTab:
         if not count:
             return drawn(None, ""), _EMPTY, "", gr.update(visible=False, value=1)
         if place >= count:
-            return self._seen(text, bits, noise, 1, picture)
-        which = gr.update(visible=count > 1, maximum=max(count, 2), value=place + 1)
+            return self._seen(text, bits, noise, count, picture)
+        # Its maximum stays: what is on its way from the page would be beyond a lower one.
+        which = gr.update(visible=count > 1, label=f"Chunk, of {count}", value=place + 1)
         picture = drawn(found.memory.vectors[place], key_of(text, place), edits)
         return picture, shown.seen(found) + self._cut(found), shown.numbers(found), which
 
