@@ -45,6 +45,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     app = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert app.stderr is not None
     try:
+        assert app.stderr.readline().startswith("starting")
         started = re.fullmatch(r"english at (http://127\.0\.0\.1:\d+) .*\n", app.stderr.readline())
         assert started, app.stderr.read()
         yield started[1]
@@ -124,7 +125,7 @@ def shoot(page: Any, name: str) -> None:
     page.wait_for_timeout(600)
     page.screenshot(path=path, full_page=True)
     with Image.open(path) as image:
-        image.convert("RGB").quantize(96, dither=Image.Dither.NONE).save(path, optimize=True)
+        image.convert("RGB").quantize(240, dither=Image.Dither.NONE).save(path, optimize=True)
     assert path.stat().st_size < 150_000
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 import memlm
 from command_line import Memlm, assert_refused
 from memlm import TextAutoencoder
+from memlm.cli import app
 from memlm.runtime.progress import track
 from memlm.training.train import train
 from tiny import tiny_reader_recipe, write_language_model
@@ -306,8 +308,10 @@ def test_what_cannot_be_explored_is_refused(memlm: Memlm, monkeypatch: pytest.Mo
     assert_refused(memlm("app", "--port", 99999), "99999")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert_refused(memlm("app", "--port", taken.getsockname()[1]), "--port", "in use")
-    assert_refused(memlm("app", "--port", 0, "--model", "no-such-model"), "no-such-model")
-    monkeypatch.setitem(sys.modules, "gradio", None)
+    outcome = memlm("app", "--port", 0, "--model", "no-such-model")
+    assert outcome.code == 2
+    assert re.fullmatch("starting.*\nmemlm: .*no-such-model.*\n", outcome.err)
+    monkeypatch.setattr(app, "find_spec", lambda _: None)
     assert_refused(memlm("app"), "memlm app needs gradio: pip install 'memlm[app]'")
 
 

@@ -83,7 +83,7 @@ class Book:
     def best(self, query: str, most: int = _MOST_HITS) -> list[int]:
         """The chunks that share most with a query, by how rare its words are here (tf-idf), best first."""
         scores: defaultdict[int, float] = defaultdict(float)
-        for word in dict.fromkeys(_words(query)):
+        for word in self._telling(query):
             for number, count in self._chunks_of.get(word, Counter()).items():
                 scores[number] += self._rarity(word) * (1 + math.log(count))
         return [number for number, _ in sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:most]]
@@ -91,9 +91,14 @@ class Book:
     def _rarity(self, word: str) -> float:
         return math.log((1 + len(self.texts)) / (1 + len(self._chunks_of.get(word, ()))))
 
+    def _telling(self, query: str) -> list[str]:
+        """The words of a query, but for those that most chunks have, unless there are no others."""
+        words = [*dict.fromkeys(_words(query))]
+        return [word for word in words if self._rarity(word) > math.log(2)] or words
+
     def search(self, query: str) -> list[Hit]:
         """The best chunks, with what was found in them."""
-        words = [*dict.fromkeys(_words(query))]
+        words = self._telling(query)
         pattern = re.compile(rf"\b({'|'.join(map(re.escape, words))})\b", re.I) if words else None
         return [self._hit(number, pattern) for number in self.best(query)] if pattern else []
 

@@ -12,7 +12,8 @@ from memlm.app.picture import asset
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 300, 44, 16, 14, 34
 _TICKS = (4, 8, 16, 32, 64, 128)
-_DASHES = ("", "", "6 3", "", "2 3")
+_STYLES = ((1, ""), (2, ""), (3, ""), (2, "5 4"), (3, "5 4"))
+"""Of each curve: the page's colour, one for each model, and dashes, for small readers."""
 
 
 @cache
@@ -79,12 +80,14 @@ def _drawn(number: int, line: Curve) -> Iterator[str]:
     low, high = [_down(each) for each in line.low], [_down(each) for each in line.high]
     there = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, high, strict=True))
     back = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(reversed(x), reversed(low), strict=True))
-    yield f'<polygon points="{there} {back}" style="fill:var(--series-{number + 1})" opacity=".15"/>'
+    colour = f"fill:var(--series-{_STYLES[number][0]})"
+    yield f'<polygon points="{there} {back}" style="{colour}" opacity=".15"/>'
     yield _stroke(number, "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(x, y, strict=True)))
     for a, b in zip(x, y, strict=True):
-        yield f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" style="fill:var(--series-{number + 1})"/>'
+        yield f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3.5" style="{colour}"/>'
 
 
 def _stroke(number: int, path: str) -> str:
-    dash = f' stroke-dasharray="{_DASHES[number]}"' if _DASHES[number] else ""
-    return f'<path d="{path}" fill="none" style="stroke:var(--series-{number + 1})" stroke-width="2"{dash}/>'
+    colour, dashes = _STYLES[number]
+    drawn = f'fill="none" style="stroke:var(--series-{colour})" stroke-width="2" stroke-dasharray="{dashes}"'
+    return f'<path d="{path}" {drawn}/>'

@@ -21,7 +21,7 @@ _LEAD = (
     "trained to regenerate keeps all of it, in a vector of the same size. Here is one text, as each gives it back."
 )
 _COSTS = (
-    "A small reader learns from 4,000 texts first, a minute or two for MiniLM and up to ten for SmolLM2, and is kept. "
+    "A small reader learns from 4,000 texts first, a minute or two for MiniLM and ten for SmolLM2, and is kept. "
     "A search tries up to 20,000 texts and finds more: ten minutes once, then one or two for each text."
 )
 _TITLES = {"minilm": "MiniLM", "smollm2": "SmolLM2"}

@@ -1,7 +1,6 @@
 """The page: its tabs, its look, and what serves it."""
 
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
@@ -19,6 +18,7 @@ from memlm.app.book_tab import BookTab
 from memlm.app.embedding_tab import EmbeddingTab
 from memlm.app.files import MOST_BYTES
 from memlm.app.look import look
+from memlm.app.ports import require_free
 from memlm.app.write_tab import WriteTab
 
 
@@ -76,18 +76,3 @@ def served(page: gr.Blocks, host: str, port: int, *, opens: bool = False) -> Ite
         yield str(page.local_url).rstrip("/")
     finally:
         page.close(verbose=False)
-
-
-def require_free(host: str, port: int) -> int:
-    """The port, or for 0 one that is free.
-
-    Raises:
-        ValueError: it cannot be listened on.
-    """
-    if not 0 <= port < 2**16:
-        raise ValueError(f"--port is a number from 0 to {2**16 - 1}, not {port}")
-    try:
-        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as listening:
-            return int(listening.getsockname()[1])
-    except OSError as error:
-        raise ValueError(f"cannot listen on port {port} of {host}: {error}; give another --port or --host") from None

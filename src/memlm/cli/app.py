@@ -2,6 +2,7 @@
 
 import signal
 from dataclasses import dataclass
+from importlib.util import find_spec
 from ipaddress import ip_address
 from threading import Event
 
@@ -35,15 +36,16 @@ class App(UsesModel):
 
     def run(self) -> Answer:
         """Show the page until told to stop."""
-        try:
-            import gradio  # noqa: F401
-        except ImportError as error:
-            raise ValueError(f"memlm app needs {error.name}: pip install 'memlm[app]'") from None
-        import memlm
-        from memlm.app.explorer import Explorer
-        from memlm.app.page import create_page, require_free, served
+        if find_spec("gradio") is None:
+            raise ValueError("memlm app needs gradio: pip install 'memlm[app]'")
+        from memlm.app.ports import require_free
 
         port = require_free(self.host, self.port)  # before anything is loaded
+        self.say("starting, which takes some ten seconds", aside=True)
+        import memlm
+        from memlm.app.explorer import Explorer
+        from memlm.app.page import create_page, served
+
         model = memlm.load(self.model, device=self.device)
         explorer = Explorer(model=model, name=self.model, reader_name=self.reader, device=self.device)
         stopped = Event()
