@@ -206,11 +206,14 @@ def test_work_ends_where_it_is_stopped_or_left() -> None:
     assert len(advanced) == reached < 200
 
 
-def test_an_error_in_work_is_raised_where_it_is_followed() -> None:
+@pytest.mark.parametrize(
+    ("error", "says"), [(ValueError("no such thing"), "^no such thing"), (KeyError("x"), "went wrong: KeyError: 'x'")]
+)
+def test_an_error_in_work_is_raised_where_it_is_followed(error: Exception, says: str) -> None:
     def work(stop: Event) -> None:
-        raise ValueError("no such thing")
+        raise error
 
-    with pytest.raises(ValueError, match="no such thing"):
+    with pytest.raises(ValueError, match=says):
         list(followed(work, Event(), "Beginning"))
 
 

@@ -1,6 +1,7 @@
 """Long work: it runs in a thread of its own, says how far it is, and ends where it is told to stop."""
 
 import time
+import traceback
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ class Progress(NamedTuple):
     done: int
     total: int | None
     seconds: float
-    """Since it began."""
+    """Since it began, or this part of it, if it has several titles."""
 
     @property
     def share(self) -> float | None:
@@ -45,13 +46,17 @@ def followed(work: Callable[[Event], Any], stop: Event, title: str) -> Generator
 
     Raises:
         StoppedError: it was told to stop, or nobody follows it any more.
+        ValueError: as the work, or something went wrong in it that should not.
+        OSError: as the work.
     """
-    begin = time.monotonic()
     told: list[tuple[str, int, int | None]] = [(title, 0, None)]
+    begin = [time.monotonic()]
     found: list[Any] = []
-    failed: list[BaseException] = []
+    failed: list[Exception] = []
 
     def watch(title: str, done: int, total: int | None) -> None:
+        if title != told[0][0]:
+            begin[0] = time.monotonic()
         told[0] = (title, done, total)
         if stop.is_set():
             raise StoppedError
@@ -60,14 +65,17 @@ def followed(work: Callable[[Event], Any], stop: Event, title: str) -> Generator
         try:
             with watched(watch):
                 found.append(work(stop))
-        except BaseException as error:
+        except (StoppedError, ValueError, OSError) as error:
             failed.append(error)
+        except Exception as error:  # a fault of ours: the page says so, and lives on
+            traceback.print_exception(error)
+            failed.append(ValueError(f"this went wrong: {type(error).__name__}: {error}"))
 
     thread = Thread(target=do, daemon=True)
     thread.start()
     try:
         while thread.is_alive():
-            yield Progress(*told[0], time.monotonic() - begin)
+            yield Progress(*told[0], time.monotonic() - begin[0])
             thread.join(_EVERY)
     except GeneratorExit:
         stop.set()

@@ -78,7 +78,8 @@ def progress(now: Progress) -> str:
     if share and now.seconds > 3:
         left = f", about {duration(now.seconds * (1 - share) / share)} left"
     told = f"{escape(now.title)}: {percent}{duration(now.seconds)}{left}"
-    return f'<div class="progress" role="status"><progress{known} max="1"></progress><span>{told}</span></div>'
+    bar = f'<progress{known} max="1" aria-label="{escape(now.title)}"></progress>'
+    return f'<div class="progress">{bar}<span>{told}</span></div>'
 
 
 def duration(seconds: float) -> str:
