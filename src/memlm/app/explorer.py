@@ -41,8 +41,12 @@ class Explorer:
         """The reader, loaded when it is first asked for.
 
         Raises:
-            ValueError: it is not there, or its language model is not; says how to get one.
+            ValueError: it is not there, or its language model is not; or that has no chats. Says which.
         """
         if self._reader is None:
-            self._reader = memlm.load_reader(self.reader_name, device=self.device)
+            reader = memlm.load_reader(self.reader_name, device=self.device)
+            # What else it loads, and torch's first steps, are in nobody's time to the first token.
+            reader.pasts(reader.encoder.encode(["Hello."]))
+            reader.chat(None, "Hello.", max_new_tokens=1)
+            self._reader = reader
         return self._reader

@@ -42,7 +42,8 @@ class Progress(NamedTuple):
 def followed(work: Callable[[Event], Any], stop: Event, title: str) -> Generator[Progress | Done]:
     """Do work that may take long: yields now and then how far it is, and in the end what it gives.
 
-    All that the library tracks is watched. Work that takes long without that looks at the event itself.
+    All that the library tracks is watched, and ends with its next step where it is stopped. Work that takes long
+    without that looks at the event itself.
 
     Raises:
         StoppedError: it was told to stop, or nobody follows it any more.
@@ -71,10 +72,11 @@ def followed(work: Callable[[Event], Any], stop: Event, title: str) -> Generator
             traceback.print_exception(error)
             failed.append(ValueError(f"this went wrong: {type(error).__name__}: {error}"))
 
-    thread = Thread(target=do, daemon=True)
+    # The process waits for its step: torch cannot be left in one.
+    thread = Thread(target=do, daemon=False)
     thread.start()
     try:
-        while thread.is_alive():
+        while thread.is_alive() and not stop.is_set():
             yield Progress(*told[0], time.monotonic() - begin[0])
             thread.join(_EVERY)
     except GeneratorExit:
@@ -111,3 +113,8 @@ class Jobs:
         with self._lock:
             for key in [key for key in self._running if key[0] == page]:
                 self._running.pop(key).set()
+
+    def end(self) -> None:
+        """Stop all that runs."""
+        for page in {page for page, _ in [*self._running]}:
+            self.leave(page)

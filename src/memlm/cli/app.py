@@ -56,6 +56,7 @@ class App(UsesModel):
             if not _is_local(self.host):
                 self.say("anyone who reaches this machine may use it, and load models by name", aside=True)
             stopped.wait()
+            explorer.jobs.end()
         return {"address": address, "model": self.model}
 
 
