@@ -5,6 +5,7 @@ Run it where recorded results have changed. Readers learn for some minutes, once
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from curves import read_rows, searches
 
 import memlm
 from memlm.app.explorer import Explorer
-from memlm.app.given_back import LENGTHS, Card, read_back
+from memlm.app.given_back import LENGTHS, QUICK, Card, read_back
 from memlm.data.texts import evaluation_documents
 from memlm.probing.inversion.results import InversionResult
 from memlm.probing.results import ProbeResult, ProbeRow
+from memlm.runtime.results import Provenance
 
 DOCS = Path(__file__).parent
 MEASURED = DOCS.parent / "src" / "memlm" / "app" / "assets" / "measured.json"
@@ -103,6 +105,7 @@ def main() -> None:
     """Write them into the package."""
     found = searches(DOCS / "results")
     made = {"curves": [*curves(DOCS / "results")], "searched": searched(found), "examples": examples(found)}
+    made["provenance"] = asdict(Provenance.here(num_texts=NUM_TEXTS, reading=asdict(QUICK), seed=0))
     MEASURED.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
