@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
@@ -10,12 +11,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from memlm.config import AutoencoderConfig
+from memlm.config import AutoencoderConfig, SearchConfig
 from memlm.data.chunks import Chunks, split_into_chunks
 from memlm.data.token_store import TokenSplit, split_of_tokens
 from memlm.evaluation import checked
 from memlm.evaluation.checked import Checked
-from memlm.models.autoencoder import Autoencoder
+from memlm.models.autoencoder import Autoencoder, SearchEncoder
 from memlm.models.batch import Batch, batch_chunks, encoded
 from memlm.models.decoded import Decoded, Row, decode
 from memlm.nn.pooling import MemoryVectors
@@ -95,6 +96,13 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
             verify=verify,
         )
         return memories.numpy() if convert_to_numpy else memories
+
+    def with_search(self, cfg: SearchConfig, search: SearchEncoder, provenance: dict[str, Any]) -> "TextAutoencoder":
+        """This model, with what its memories are to be searched by."""
+        model = Autoencoder(replace(self.config, search=cfg))
+        parts = {**self.model.state_dict(), **{f"search.{name}": part for name, part in search.state_dict().items()}}
+        model.load_state_dict(parts)
+        return TextAutoencoder(model, self.tokenizer, self.unconditional, provenance)
 
     def encode_tokens(
         self,
