@@ -152,7 +152,8 @@ def _before(of_tokens: Tensor) -> Tensor:
 
 
 class ParallelDecoder(nn.Module):
-    """Unpooling with learned positions, a stack, and a head; its only input is the memory."""
+    """Unpooling with learned positions, a stack, and a head; its only input is the memory, but for the dimensions by
+    which that is searched."""
 
     def __init__(self, shape: config.MemoryShape, stack: config.StackConfig, unpooling: config.Unpooling) -> None:
         super().__init__()
@@ -168,7 +169,8 @@ class ParallelDecoder(nn.Module):
 
     def states(self, memory: MemoryVectors) -> Hidden:
         """The stack's last states, one for each token, of which the head makes logits."""
-        return self.stack(to_compute_dtype(self.unpooling(memory) + self.positions))
+        text = memory[..., : self.shape.memory_dim]  # not what memories are searched by
+        return self.stack(to_compute_dtype(self.unpooling(text) + self.positions))
 
 
 class Regeneration(NamedTuple):

@@ -32,6 +32,8 @@ class About:
     """Vectors of a chunk."""
     memory_dim: int
     """Of each."""
+    search_dim: int = 0
+    """Of these, those by which memories are searched."""
 
     @classmethod
     def of(cls, path: Path, header: Mapping[str, Any]) -> Self:
@@ -44,9 +46,9 @@ class About:
         if not isinstance(found, int) or found > FORMAT_VERSION:
             raise ValueError(f"{path} has format version {found}; this memlm reads {FORMAT_VERSION}: upgrade memlm")
         names = [field.name for field in fields(cls)]
-        if missing := [name for name in names if name not in header]:
+        if missing := [name for name in names if name not in header and name != "search_dim"]:
             raise ValueError(f"{path} is damaged in its header: it has no {', no '.join(missing)}")
-        return cls(**{name: header[name] for name in names})
+        return cls(**{name: header[name] for name in names if name in header})
 
     @property
     def vector_bytes(self) -> int:
@@ -64,6 +66,7 @@ class About:
             num_tokens=torch.tensor([chunk.num_tokens for chunk in found], dtype=torch.int64),
             num_chunks=(len(found),),
             encoder=self.fingerprint,
+            search_dim=self.search_dim,
         )
 
 

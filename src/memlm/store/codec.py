@@ -16,7 +16,7 @@ from torch import Tensor
 from memlm.data.chunks import Chunks
 from memlm.data.documents import split_bytes, utf8
 from memlm.data.tokenizer import Tokenizer
-from memlm.models.batch import Batch, batch_chunks, encoded
+from memlm.models.batch import Batch, batch_chunks
 from memlm.store.chunk import About, StoredChunk, checksum, deflated, inflated, patch_of, patched
 from memlm.store.packing import BITS, Bits, Packed, pack, unpack
 from memlm.text.autoencoder import TextAutoencoder
@@ -134,7 +134,8 @@ class Codec:
             fingerprint=model.encoder_fingerprint,
             bits=self.bits,
             num_slots=shape.num_slots,
-            memory_dim=shape.memory_dim,
+            memory_dim=model.config.vector_dim,
+            search_dim=model.config.search_dim,
         )
 
     def write(
@@ -181,7 +182,7 @@ class Codec:
     @torch.no_grad()
     def sent(self, chunks: Chunks) -> Iterator[tuple[Batch, Packed, Float[Tensor, "chunk token vocab"]]]:
         """Chunks, batch by batch: their memories, rounded as they are stored, and what the decoder makes of those."""
-        for batch, memory in encoded(self.model.model.encoder, chunks, batch_size=self._batch):
+        for batch, memory in self.model.encoded(chunks, batch_size=self._batch):
             packed = pack(memory.cpu().flatten(1), self.bits)
             rounded = unpack(packed, self.bits, memory[0].numel()).reshape(memory.shape)
             yield batch, packed, self._logits(rounded)
