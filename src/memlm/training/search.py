@@ -1,5 +1,6 @@
 """What memories are searched by: a network that learns, from text alone, what a sentence encoder gives for it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from memlm.config import AutoencoderRecipe, Stage
 from memlm.data.aligned import AlignedSplit
@@ -18,6 +20,7 @@ from memlm.data.token_store import PreparedData
 from memlm.models.autoencoder import SearchEncoder
 from memlm.models.load_pretrained import load_pretrained
 from memlm.models.pretrained import SentenceModel
+from memlm.nn.linear import orthogonal
 from memlm.nn.mixers import Mask, Tokens
 from memlm.runtime.progress import track
 from memlm.text.autoencoder import TextAutoencoder
@@ -30,6 +33,7 @@ _REDUCTION_STEP = 2**31
 """Of the texts by which the teacher's vectors are reduced; training never gets so far."""
 _TEACHER_ROWS = 1024
 """Texts that the teacher reads at once, outside of training."""
+_TEXTS_AT_ONCE = 64
 _SHORTEST = 2
 """Tokens of a short text, before it is made whole words."""
 NEAREST = 10
@@ -73,6 +77,20 @@ class Teacher:
         tokens, mask = batch.teacher_tokens[:, :longest], batch.teacher_mask[:, :longest]
         return F.normalize(self.model.to(tokens.device).sentence_embedding(tokens, mask).float(), dim=-1)
 
+    def embed(self, texts: Sequence[str], device: torch.device | str = "cpu") -> Float[Tensor, "text teacher_dim"]:
+        """The vectors of any texts; what is longer than the teacher reads is cut, as sentence-transformers cuts it."""
+        tokens = [ids[: self.model.max_sentence_len] for ids in self.tokenizer.encode_batch(texts)]
+        found = torch.zeros(len(texts), 0)
+        order = sorted(range(len(tokens)), key=lambda place: len(tokens[place]))
+        for start in range(0, len(order), _TEXTS_AT_ONCE):
+            some = order[start : start + _TEXTS_AT_ONCE]
+            ids = pad_sequence([torch.from_numpy(tokens[place]).long() for place in some], batch_first=True)
+            mask = torch.arange(ids.shape[1]) < torch.tensor([len(tokens[place]) for place in some])[:, None]
+            vectors = self.vectors(SearchBatch(ids, mask, ids, mask).rows(slice(None), device)).cpu()
+            found = vectors.new_zeros(len(texts), vectors.shape[1]) if start == 0 else found
+            found[some] = vectors
+        return found
+
     def all_vectors(self, batch: SearchBatch, device: torch.device | str) -> Float[Tensor, "batch teacher_dim"]:
         """The same of many texts, some at a time, on the CPU."""
         parts = torch.split(torch.arange(len(batch.tokens)), _TEACHER_ROWS)
@@ -91,8 +109,11 @@ def likeness(teacher: Teacher) -> Objective:
 
 
 def principal_directions(vectors: Float[Tensor, "text dim"], number: int) -> Float[Tensor, "dim number"]:
-    """The directions that hold most of vectors, not centred: products of vectors are best kept by them."""
-    return torch.linalg.eigh(vectors.T @ vectors).eigenvectors[:, -number:].flip(1)
+    """The directions that hold most of vectors, not centred: products of vectors are best kept by them.
+
+    Turned at random: each then holds as much as any other, and rounding to few bits takes as little from all.
+    """
+    return torch.linalg.eigh(vectors.T @ vectors).eigenvectors[:, -number:] @ orthogonal(number, number)
 
 
 class SearchTraining(ModelTraining):
