@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, str] = {
     "remember": "memlm.cli.memory:Remember",
     "recall": "memlm.cli.memory:Recall",
     "inspect": "memlm.cli.memory:Inspect",
+    "find": "memlm.cli.find:Find",
     "invert": "memlm.cli.invert:Invert",
     "serve": "memlm.cli.serve:Serve",
 }

@@ -244,7 +244,7 @@ class MemoryReader(Mapping[str, str]):
             self._index = SearchIndex(self._store, self.model)
         self._index.read_on(lambda number: self.text(number, number + 1, on_damage=on_damage), on_damage)
         return [
-            Found(score, self._store.document_of(chunk).name, chunk, self.text(chunk, chunk + 1))
+            Found(score, self._store.document_of(chunk).name, chunk, self.text(chunk, chunk + 1, on_damage=on_damage))
             for chunk, score in self._index.nearest(vector, most)
         ]
 

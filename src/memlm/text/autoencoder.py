@@ -178,7 +178,7 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
         for place, length in enumerate(np.diff(split.document_starts).tolist()):
             if not 0 < length <= longest:
                 raise ValueError(
-                    f"text {place} ({listed[place]!r:.40}) has {length} tokens; search reads 1 to {longest} at once"
+                    f"search reads texts of 1 to {longest} tokens, and text {place}, {listed[place]!r:.40}, has {length}"
                 )
         found = [vectors for _, vectors in encoded(search, split_into_chunks(split, longest))]
         return F.normalize(

@@ -128,7 +128,7 @@ def _row(model: TextAutoencoder, teacher: Teacher, reduction: Tensor, pairs: Pai
 
 
 def _hits(vectors: Sequence[Unit], pairs: Pairs) -> Bool[Tensor, " query"]:
-    """Of vectors of queries and of passages: whether each query's own is among the nearest; others as near count against it."""
+    """Whether each query's own passage is among the nearest; others as near count against it."""
     scores, own = vectors[0] @ vectors[1].T, torch.tensor([*pairs.own])
     if pairs.same is not None:
         scores[torch.arange(len(scores)), torch.tensor([*pairs.same])] = -2
