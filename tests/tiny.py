@@ -41,6 +41,7 @@ from memlm.config import (
 )
 from memlm.config.base import Config
 from memlm.data.tokenizer import Tokenizer
+from memlm.models.load_pretrained import transformers_tokenizer
 from memlm.recipes.reader import reader
 from memlm.training import checkpoint
 from memlm_evidence.claims import decide
@@ -89,6 +90,28 @@ def write_language_model(folder: Path, kind: str, *, chats: bool = True) -> Path
     Tokenizer.train([], 256).save(folder)
     settings = {"tokenizer_class": "PreTrainedTokenizerFast"} | ({"chat_template": _TEMPLATE} if chats else {})
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def write_sentence_encoder(folder: Path) -> Path:
+    """A tiny sentence-transformers model, of 32 dimensions, with MiniLM's tokenizer."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    bert = transformers.BertConfig(**sizes, vocab_size=30522, max_position_embeddings=64, initializer_range=0.3)
+    transformers.BertModel(bert).save_pretrained(folder)
+    transformers_tokenizer("minilm").save_pretrained(folder)
+    kinds = {"": "Transformer", "1_Pooling": "Pooling"}
+    modules = [
+        {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for place, (path, kind) in enumerate(kinds.items())
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     return folder
 
 

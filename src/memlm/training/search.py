@@ -34,6 +34,8 @@ _REDUCTION_STEP = 2**31
 _TEACHER_ROWS = 1024
 """Texts that the teacher reads at once, outside of training."""
 _TEXTS_AT_ONCE = 64
+_LONG_BYTES = 4_000_000
+"""Of text that is worth a progress bar."""
 _SHORTEST = 2
 """Tokens of a short text, before it is made whole words."""
 NEAREST = 10
@@ -166,9 +168,8 @@ class SearchTraining(ModelTraining):
 
     def _aligned(self, name: str) -> AlignedSplit:
         split = self.prepared.splits[name]
-        with track(
-            f"Tokenizing {name} for the teacher", total=int(split.document_bytes.sum()), unit="bytes"
-        ) as advance:
+        total, title = int(split.document_bytes.sum()), f"Tokenizing {name} for the teacher"
+        with track(title, total=total, unit="bytes", quiet=total < _LONG_BYTES) as advance:
             return AlignedSplit.of(split, self.prepared.tokenizer, self.teacher.tokenizer, advance)
 
     def _sampled(self, texts: AlignedSplit, stage: Stage, step: int, number: int) -> SearchBatch:
