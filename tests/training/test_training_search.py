@@ -147,9 +147,7 @@ def test_principal_directions_keep_products() -> None:
         ("model.memory_noise=0.5", "another autoencoder"),
     ],
 )
-def test_what_does_not_fit_is_refused(
-    search_recipe: AutoencoderRecipe, tmp_path: Path, change: str, why: str
-) -> None:
+def test_what_does_not_fit_is_refused(search_recipe: AutoencoderRecipe, tmp_path: Path, change: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         train(search_recipe.with_values((change,)), tmp_path / "run", quiet=True)
 
