@@ -7,7 +7,7 @@ import torch
 
 from memlm.config import Attention, MemoryShape, SearchConfig, StackConfig
 from memlm.data.tokenizer import Tokenizer
-from memlm.models.autoencoder import SearchEncoder
+from memlm.models.autoencoder import SEARCH_RMS, SearchEncoder
 
 SHAPE = MemoryShape(vocab_size=280, chunk_len=12, memory_dim=32, end_token=True)
 CONFIG = SearchConfig(
@@ -57,7 +57,7 @@ def test_padding_changes_nothing(encoder: SearchEncoder) -> None:
     vectors = encoder(tokens, mask)
     assert vectors.shape == (5, 1, 8)
     torch.testing.assert_close(vectors, encoder(torch.where(mask, tokens, 7), mask))
-    torch.testing.assert_close(vectors.square().mean(-1), torch.ones(5, 1))
+    torch.testing.assert_close(vectors.square().mean(-1).sqrt(), torch.full((5, 1), SEARCH_RMS))
 
 
 def test_words_may_be_left_out() -> None:

@@ -109,6 +109,10 @@ class SearchEncoder(Encoder):
                 _in_word(spelled[at : at + 1]) for at in (0, len(spelled) - 1)
             )
 
+    def forward(self, tokens: Tokens, mask: Mask) -> MemoryVectors:
+        """What texts are searched by, of root mean square `SEARCH_RMS`."""
+        return SEARCH_RMS * super().forward(tokens, mask)
+
     def embedded(self, tokens: Tokens) -> Hidden:
         """Of the token, and of the word so far."""
         hidden = super().embedded(tokens)
@@ -133,6 +137,8 @@ class SearchEncoder(Encoder):
         return total
 
 
+SEARCH_RMS = 0.75
+"""Below the text's 1, so that where a vector is rounded to few bits, its widest dimensions are the text's."""
 _BASE, _PRIME = 65_599, 16_777_213
 """Of the hash; numbers below 2^24 are whole in fp32, too."""
 _SPREAD = 4_093

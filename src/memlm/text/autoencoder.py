@@ -23,10 +23,8 @@ from memlm.models.decoded import Decoded, Row, decode
 from memlm.nn.pooling import MemoryVectors
 from memlm.runtime.progress import Advance, track
 from memlm.runtime.results import Result
-from memlm.text.memory import SEARCHED, Memory, Regenerated
+from memlm.text.memory import SEARCHED, Memory, Regenerated, not_searchable
 from memlm.text.model import MemoryTextModel, as_texts
-
-_SEARCHABLE = "load a model that was trained for it, or train one (memlm train searchable)"
 
 
 class EncodeOptions(TypedDict, total=False):
@@ -172,14 +170,13 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
         """
         search, longest = self.model.search, self.config.shape.chunk_len
         if search is None:
-            raise ValueError(f"memories of {self.source or 'this model'} cannot be searched by meaning: {_SEARCHABLE}")
+            raise not_searchable(self.source or self.encoder_fingerprint)
         listed = as_texts(texts)
         split = self._tokenize(listed)
         for place, length in enumerate(np.diff(split.document_starts).tolist()):
             if not 0 < length <= longest:
-                raise ValueError(
-                    f"search reads texts of 1 to {longest} tokens, and text {place}, {listed[place]!r:.40}, has {length}"
-                )
+                has = f"text {place}, {listed[place]!r:.40}, has {length}"
+                raise ValueError(f"search reads texts of 1 to {longest} tokens, and {has}")
         found = [vectors for _, vectors in encoded(search, split_into_chunks(split, longest))]
         return F.normalize(
             torch.cat([torch.zeros(0, 1, self.config.search_dim), *(v.cpu() for v in found)])[:, 0], dim=-1

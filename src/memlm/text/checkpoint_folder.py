@@ -144,7 +144,8 @@ def boxed_models(cls: type[ModelConfig] | None = None) -> list[str]:
 
 def earlier_models(name: str) -> list[str]:
     """Names of the autoencoders that came with earlier versions of memlm under this name, the latest first."""
-    return sorted((boxed for boxed in boxed_models(AutoencoderConfig) if boxed.startswith(f"{name}-")), reverse=True)
+    versions = re.compile(re.escape(name) + r"-\d+")
+    return sorted((boxed for boxed in boxed_models(AutoencoderConfig) if versions.fullmatch(boxed)), reverse=True)
 
 
 def _no_model(name: str, cls: type[ModelConfig] | None, why: str = "") -> ValueError:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from memlm.runtime.files import atomic_file
+from memlm.runtime.files import BOXED_SEARCH, atomic_file
 
 _FORMAT = "memlm memories"
 _VERSION = "1"
@@ -77,10 +77,7 @@ class Memory:
             ValueError: these memories cannot be searched.
         """
         if not self.search_dim:
-            raise ValueError(
-                f"memories of encoder {self.encoder} cannot be searched by meaning: make them with a model that was "
-                "trained for it, or train one (memlm train searchable)"
-            )
+            raise not_searchable(self.encoder)
         return F.normalize(self.vectors[..., -self.search_dim :].flatten(1).float(), dim=-1)
 
     @property
@@ -221,6 +218,14 @@ def _checksum(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def not_searchable(encoder: str) -> ValueError:
+    """What to raise where memories hold nothing that they could be searched by."""
+    return ValueError(
+        f"memories of {encoder} cannot be searched by meaning: make them with {BOXED_SEARCH}, or with a model of your "
+        "own (memlm train searchable)"
+    )
 
 
 def _counted(number: int, what: str) -> str:

