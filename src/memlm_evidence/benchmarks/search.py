@@ -120,9 +120,7 @@ def _row(model: TextAutoencoder, teacher: Teacher, reduction: Tensor, pairs: Pai
     cosines = [(one * other).sum(1) for one, other in zip(made, reduced, strict=True)]
     advance(pairs.num_bytes)
     if int(hits["teacher"].sum()) < LEAST_HITS:
-        raise ValueError(
-            f"the teacher finds fewer than {LEAST_HITS} passages of {pairs.name}: give more --num-passages"
-        )
+        raise ValueError(f"the teacher finds hardly any passage of {pairs.name}: give more of them (--num-passages)")
     sums = np.stack([hits["memory"].numpy(), hits["teacher"].numpy()], axis=1).astype(float)
     return {
         "text": pairs.name,
