@@ -67,6 +67,7 @@ class Train(ReadsText):
             return {}
         if isinstance(trained, TextAutoencoder) and trained.config.search:
             results = []  # the text's part is as it was
+            self.say(f"What it finds: memlm bench search {self.out / 'model'}", aside=True)
         elif isinstance(trained, TextAutoencoder):
             results = evaluate_standard_sets(trained, prepared, self.out)
         else:

@@ -126,11 +126,9 @@ class Recipe(Config, Generic[Model]):
             return
         require(self.windows == WindowConfig(), f"only a memory model has windows, not {self._kind}")
         searched = isinstance(self.model, AutoencoderConfig) and self.model.search is not None
-        likeness = all(stage.weights.likeness > 0 for stage in self.stages)
-        require(
-            likeness or not searched, "what memories are searched by is trained for likeness alone: weights.likeness"
-        )
-        require(searched or not likeness, "weights.likeness trains what memories are searched by: set model.search")
+        alone = all((stage.weights.likeness > 0) == searched for stage in self.stages)
+        what = "what memories are searched by (model.search)"
+        require(alone, f"weights: {what} is trained for likeness, and for nothing else; and nothing else for likeness")
         require(searched or self.encoder_from is None, f"only a memory model has encoder_from, not {self._kind}")
         require(not searched or self.encoder_from is not None, "memories of which autoencoder? set encoder_from")
 

@@ -103,7 +103,8 @@ def likeness(teacher: Teacher) -> Objective:
     """Be near the teacher's vectors, reduced to as many dimensions: the cosine distance."""
 
     def distance(model: Any, batch: SearchBatch) -> Tensor:
-        target = F.normalize((teacher.vectors(batch) @ model.reduction).float(), dim=-1)
+        reduction = getattr(model, "module", model).reduction  # of a model in several processes
+        target = F.normalize((teacher.vectors(batch) @ reduction).float(), dim=-1)
         made = F.normalize(model(batch.tokens, batch.mask)[:, 0].float(), dim=-1)
         return (1 - (made * target).sum(-1)).sum()
 
