@@ -42,6 +42,7 @@ from memlm.config import (
 from memlm.config.base import Config
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.load_pretrained import transformers_tokenizer
+from memlm.recipes.autoencoder import searchable
 from memlm.recipes.reader import reader
 from memlm.training import checkpoint
 from memlm_evidence.claims import decide
@@ -138,6 +139,24 @@ def tiny_reader_recipe(base: Path, encoder: Path, corpus: str, **changes: Any) -
     )
     assert isinstance(recipe.model, MemoryReaderConfig)
     return recipe
+
+
+def tiny_search_recipe(encoder: Path, teacher: Path, corpus: str) -> AutoencoderRecipe:
+    """Dimensions by which the tiny autoencoder's memories are searched, learned from a tiny sentence encoder."""
+    recipe = searchable(str(encoder), str(teacher), search_dim=8, num_layers=1, num_tokens=6000, batch_texts=16)
+    return recipe.with_values(
+        (
+            f"data.corpus={json.dumps({'kind': 'files', 'paths': [corpus]})}",
+            "data.validation_fraction=0.2",
+            "data.test_fraction=0.2",
+            "model.search.teacher_dim=32",
+            "model.search.reduced_from=64",
+            "model.search.stack.dim=32",
+            "model.search.num_words=256",
+            "stages.*.training.precision=fp32",
+            "stages.*.training.checkpoint_tokens=1000",
+        )
+    )
 
 
 def report_of(folder: Path) -> str:

@@ -1,6 +1,5 @@
 """What memories are searched by learns from a sentence encoder, and what holds the text stays as it is."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,11 @@ import memlm
 from memlm import TextAutoencoder
 from memlm.config import AutoencoderRecipe
 from memlm.models.autoencoder import SearchEncoder
-from memlm.recipes.autoencoder import searchable
 from memlm.runtime.results import read_json_lines
 from memlm.training import checkpoint
 from memlm.training.search import Teacher, principal_directions
 from memlm.training.train import train
-from tiny import write_language_model, write_sentence_encoder
+from tiny import tiny_search_recipe, write_language_model, write_sentence_encoder
 
 TEXT = "one two memory holds the whole text"
 
@@ -31,21 +29,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def search_recipe(finished_run: Path, corpus: str, teacher: Path) -> AutoencoderRecipe:
-    own = str(finished_run / "model")
-    recipe = searchable(own, str(teacher), search_dim=8, num_layers=1, num_tokens=6000, batch_texts=16)
-    return recipe.with_values(
-        (
-            f"data.corpus={json.dumps({'kind': 'files', 'paths': [corpus]})}",
-            "data.validation_fraction=0.2",
-            "data.test_fraction=0.2",
-            "model.search.teacher_dim=32",
-            "model.search.reduced_from=64",
-            "model.search.stack.dim=32",
-            "model.search.num_words=256",
-            "stages.*.training.precision=fp32",
-            "stages.*.training.checkpoint_tokens=1000",
-        )
-    )
+    return tiny_search_recipe(finished_run / "model", teacher, corpus)
 
 
 @pytest.fixture(scope="module")
