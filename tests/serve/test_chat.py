@@ -153,7 +153,7 @@ def test_what_cannot_be_answered_is_refused_by_name(client: openai.OpenAI, kept:
     answer = httpx.post(
         f"{client.base_url}chat/completions", content=body, headers={"Content-Type": "application/json"}
     )
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "messages")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, None)
     with pytest.raises(openai.NotFoundError, match="no model 'encoder' here; there is reader"):
         client.chat.completions.create(model="encoder", messages=ASKED)  # type: ignore[arg-type]
 

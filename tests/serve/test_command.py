@@ -60,5 +60,5 @@ def test_what_cannot_be_served_is_refused(memlm: Memlm, tmp_path: Path, monkeypa
     assert_refused(memlm("serve", "--port", 99999), "99999")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert_refused(memlm("serve", "--port", taken.getsockname()[1]), "--port", "in use")
-    monkeypatch.setitem(sys.modules, "fastapi", None)
-    assert_refused(memlm("serve", "--port", 0), "memlm serve needs fastapi: pip install 'memlm[serve]'")
+    monkeypatch.setitem(sys.modules, "starlette", None)
+    assert_refused(memlm("serve", "--port", 0), "memlm serve needs starlette: pip install 'memlm[serve]'")

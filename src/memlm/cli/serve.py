@@ -51,8 +51,9 @@ class Serve(UsesModel):
         import memlm
 
         try:
-            import fastapi  # noqa: F401
+            import orjson  # noqa: F401
             import prometheus_client  # noqa: F401
+            import starlette  # noqa: F401
             import uvicorn  # noqa: F401
         except ImportError as error:
             raise ValueError(f"memlm serve needs {error.name}: pip install 'memlm[serve]'") from None
@@ -70,6 +71,8 @@ class Serve(UsesModel):
         keys = self.api_key or tuple(filter(None, [os.environ.get("MEMLM_API_KEY")]))
         if not all(keys):
             raise ValueError("an --api-key must not be empty")
+        # Texts of a batch are tokenized sooner than other threads begin to help.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         with listen(self.host, self.port) as listening:
             models = [ServedModel(name, memlm.load(name, device=self.device)) for name in names]
             served = [ServedReader(name, memlm.load_reader(name, device=self.device)) for name in readers]

@@ -135,18 +135,22 @@ def tokenize_documents(tokenizer: Tokenizer, documents: Iterable[Document]) -> T
 
 
 def split_of_tokens(tokenizer: Tokenizer, texts: Iterable[Sequence[int]]) -> TokenSplit:
-    """Texts that are tokens already, each as a document.
+    """Texts that are tokens already, each as a document; how many bytes they would have is left open, as 0.
 
     Raises:
         ValueError: the tokenizer has no such token; names it and its text.
     """
-    rows = []
-    for place, ids in enumerate(texts):
-        tokens = np.asarray(ids, dtype=np.int64)
-        if len(wrong := tokens[(tokens < 0) | (tokens >= tokenizer.vocab_size)]):
-            raise ValueError(f"text {place} has token {wrong[0]}; there are tokens 0 to {tokenizer.vocab_size - 1}")
-        rows.append((f"text {place}", len(tokenizer.decode(tokens).encode()), tokens))
-    return _split(rows, _token_dtype(tokenizer))
+    rows = [np.asarray(ids, dtype=np.int64) for ids in texts]
+    tokens, starts = np.concatenate([np.zeros(0, np.int64), *rows]), _starts_of([*map(len, rows)])
+    if len(wrong := np.flatnonzero((tokens < 0) | (tokens >= tokenizer.vocab_size))):
+        place = int(np.searchsorted(starts, wrong[0], side="right")) - 1
+        raise ValueError(f"text {place} has token {tokens[wrong[0]]}; there are tokens 0 to {tokenizer.vocab_size - 1}")
+    return TokenSplit(
+        tokens=tokens.astype(_token_dtype(tokenizer)),
+        document_starts=starts,
+        document_bytes=np.zeros(len(rows), np.int64),
+        document_names=[f"text {place}" for place in range(len(rows))],
+    )
 
 
 def _split(

@@ -103,12 +103,12 @@ class Tokenizer:
         """Write `tokenizer.json` into an existing folder."""
         (folder / _FILE_NAME).write_text(self._backend.to_str(), encoding="utf-8")
 
-    @property
+    @cached_property
     def vocab_size(self) -> int:
         """One more than the largest token id (some pretrained vocabularies have gaps)."""
         return 1 + max(self._backend.get_vocab(with_added_tokens=True).values())
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change whenever the tokenizer does."""
         return hashlib.sha256(self._backend.to_str().encode()).hexdigest()[:16]

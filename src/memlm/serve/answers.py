@@ -8,22 +8,27 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
+from starlette.responses import Response
 
 from memlm.serve.errors import FAILED
-from memlm.serve.model import ServedModel
+from memlm.serve.model import Embeddings, ServedModel
 from memlm.serve.reader import Finish, ServedReader
 from memlm.text.memory import Memory, Regenerated
 
 Answer = dict[str, Any]
 
 
-def embeddings(served: ServedModel, memory: Memory, num_tokens: int, form: Literal["float", "base64"]) -> Answer:
-    """One vector of length 1 for each text, as OpenAI's embeddings have; each text is one chunk."""
-    vectors = memory.numpy().reshape(len(memory), served.dimensions)
-    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+def response(answer: Answer) -> Response:
+    """As it is sent; in fp32, a number has as many digits as tell it from others."""
+    return Response(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+
+
+def embeddings(served: ServedModel, vectors: Embeddings, num_tokens: int, form: Literal["float", "base64"]) -> Answer:
+    """One vector for each text, as OpenAI's embeddings have."""
     data = [
-        {"object": "embedding", "index": index, "embedding": _base64(row) if form == "base64" else row.tolist()}
+        {"object": "embedding", "index": index, "embedding": _base64(row) if form == "base64" else row}
         for index, row in enumerate(vectors)
     ]
     return _listed(served, data, num_tokens)

@@ -9,24 +9,26 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
 
 from memlm.serve import answers
+from memlm.serve.answers import response
 from memlm.serve.batches import Batches, FullError, Run
-from memlm.serve.errors import ApiError, answer_errors
+from memlm.serve.errors import HANDLERS, ApiError, client_left
 from memlm.serve.gate import Gate
 from memlm.serve.metrics import Metrics
-from memlm.serve.model import ServedModel, Tokens
+from memlm.serve.model import ServedModel
 from memlm.serve.reader import Finish, ServedReader
-from memlm.serve.requests import ChatRequest, EmbeddingsRequest, Input, MemoriesRequest, RegenerateRequest
+from memlm.serve.requests import ChatRequest, EmbeddingsRequest, MemoriesRequest, RegenerateRequest, asked_by
 from memlm.serve.writing import Writing, write_all
 
 Served = TypeVar("Served")
 Piece = TypeVar("Piece")
-_CLIENT_LEFT = 499
-"""As nginx counts it; nobody gets to see it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ class Limits:
 
 def create_app(
     models: Sequence[ServedModel], limits: Limits, keys: Sequence[str] = (), readers: Sequence[ServedReader] = ()
-) -> FastAPI:
+) -> Starlette:
     """The ASGI application; its `state` has `metrics`."""
     metrics = Metrics()
     batches = Batches(most_waiting=limits.queue, most_size=limits.batch, observe=metrics.batch.observe)
@@ -53,31 +55,17 @@ def create_app(
     metrics.watch_queue(lambda: len(batches) + len(answering))
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
         for each in (batches, answering):
             each.start()
         yield
         for each in (batches, answering):
             await run_in_threadpool(each.stop)
 
-    app = FastAPI(
-        title="memlm",
-        lifespan=lifespan,
-        docs_url=None,  # these pages load scripts from elsewhere
-        redoc_url=None,
-        telemetry={
-            "tracing": False,
-            "metrics": False,
-            "logs": False,
-            "operation_spans": False,
-            "auto_configure": False,
-        },
-    )
-    app.state.metrics = metrics
     routes = _Routes(models, readers, limits, metrics, batches, answering)
-    app.include_router(routes.router())
-    answer_errors(app)
-    app.add_middleware(Gate, keys=keys, max_body=limits.max_body, metrics=metrics, paths=routes.paths)
+    gate = Middleware(Gate, keys=keys, max_body=limits.max_body, metrics=metrics, paths=routes.paths)
+    app = Starlette(routes=routes.listed(), lifespan=lifespan, middleware=[gate], exception_handlers=HANDLERS)
+    app.state.metrics = metrics
     return app
 
 
@@ -114,59 +102,59 @@ class _Routes:
         """All, as they are counted."""
         return frozenset(self._table)
 
-    def router(self) -> APIRouter:
-        """As FastAPI takes them."""
-        router = APIRouter()
-        for path, (method, endpoint) in self._table.items():
-            router.add_api_route(path, endpoint, methods=[method], response_model=None)
-        return router
+    def listed(self) -> list[Route]:
+        """As Starlette takes them."""
+        return [Route(path, endpoint, methods=[method]) for path, (method, endpoint) in self._table.items()]
 
-    async def health(self) -> dict[str, Any]:
+    async def health(self, request: Request) -> Response:
         """Whether the server answers, and with which models."""
-        return {"status": "ok", "models": [*self._every]}
+        return response({"status": "ok", "models": [*self._every]})
 
-    async def counts(self) -> Response:
+    async def counts(self, request: Request) -> Response:
         """For Prometheus."""
         return Response(self._metrics.text(), media_type="text/plain; version=0.0.4")
 
-    async def list_models(self) -> dict[str, Any]:
+    async def list_models(self, request: Request) -> Response:
         """The models that there are."""
-        return {"object": "list", "data": [each.card(self._began) for each in self._every.values()]}
+        return response({"object": "list", "data": [each.card(self._began) for each in self._every.values()]})
 
-    async def one_model(self, name: str) -> dict[str, Any]:
+    async def one_model(self, request: Request) -> Response:
         """One model."""
-        return _named(name, self._every).card(self._began)
+        return response(_named(request.path_params["name"], self._every).card(self._began))
 
-    async def embeddings(self, request: Request, asked: EmbeddingsRequest) -> Response:
+    async def embeddings(self, request: Request) -> Response:
         """One vector for each text of at most one chunk."""
+        asked = await asked_by(request, EmbeddingsRequest)
         served = _named(asked.model, self._models)
         if asked.dimensions not in (None, served.dimensions):
             why = f"{served.name} has {served.dimensions} dimensions, and cannot be cut to {asked.dimensions}"
             raise ApiError(HTTPStatus.BAD_REQUEST, why, param="dimensions")
-        texts = await self._texts(served, asked.input)
-        served.require_one_chunk(texts)
-        memory = await self._done(request, served.encode, texts, len(texts))
-        num_tokens = self._counted(served, request, sum(map(len, texts)))
-        return JSONResponse(answers.embeddings(served, memory, num_tokens, asked.encoding_format))
+        texts = served.texts(asked.input, self._limits.max_inputs)
+        vectors, num_tokens = await self._done(request, served.embed, texts, len(texts))
+        self._counted(served, request, num_tokens)
+        return response(answers.embeddings(served, vectors, num_tokens, asked.encoding_format))
 
-    async def memories(self, request: Request, asked: MemoriesRequest) -> Response:
+    async def memories(self, request: Request) -> Response:
         """The memories of all chunks of each text."""
+        asked = await asked_by(request, MemoriesRequest)
         served = _named(asked.model, self._models)
-        texts = await self._texts(served, asked.input)
+        texts = await run_in_threadpool(served.tokens, served.texts(asked.input, self._limits.max_inputs))
         encode = served.encode_verified if asked.verify else served.encode
         memory = await self._done(request, encode, texts, served.chunks(texts))
-        return JSONResponse(answers.memories(served, memory, self._counted(served, request, sum(map(len, texts)))))
+        return response(answers.memories(served, memory, self._counted(served, request, sum(map(len, texts)))))
 
-    async def regenerate(self, request: Request, asked: RegenerateRequest) -> Response:
+    async def regenerate(self, request: Request) -> Response:
         """The texts of memories."""
+        asked = await asked_by(request, RegenerateRequest)
         served = _named(asked.model, self._models)
         memory = await run_in_threadpool(served.memory, asked.data, asked.encoder)
         texts = await self._done(request, served.regenerate, memory, len(memory.vectors))
         num_tokens = self._counted(served, request, await run_in_threadpool(served.count, texts))
-        return JSONResponse(answers.texts(served, texts, num_tokens))
+        return response(answers.texts(served, texts, num_tokens))
 
-    async def chat(self, request: Request, asked: ChatRequest) -> Response:
+    async def chat(self, request: Request) -> Response:
         """An answer to messages about memories, whole or as it is written."""
+        asked = await asked_by(request, ChatRequest)
         served = _named(asked.model, self._readers)
         writing = Writing(partial(served.write, asked))
         work, pieces = self._submitted(self._answering, write_all, writing, 1), writing.pieces()
@@ -193,13 +181,10 @@ class _Routes:
             events = answers.streamed(served, counted(), usage=usage)
             return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
         *texts, end = await _unless_left(request, asyncio.ensure_future(_all(counted())))
-        return JSONResponse(answers.completion(served, "".join(texts).strip(), end))
-
-    async def _texts(self, served: ServedModel, given: Input) -> list[Tokens]:
-        return await run_in_threadpool(served.texts, given, self._limits.max_inputs)
+        return response(answers.completion(served, "".join(texts).strip(), end))
 
     def _counted(self, served: ServedModel | ServedReader, request: Request, num_tokens: int) -> int:
-        self._metrics.tokens.labels(served.name, request.url.path).inc(num_tokens)
+        self._metrics.tokens.labels(served.name, request.scope["path"]).inc(num_tokens)
         return num_tokens
 
     async def _done(self, request: Request, run: Run, what: Any, size: int) -> Any:
@@ -229,7 +214,7 @@ async def _unless_left(request: Request, work: "asyncio.Future[Any]") -> Any:
     try:
         await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
-            raise ApiError(_CLIENT_LEFT, "the client has left")
+            raise client_left()
         return work.result()
     finally:
         left.cancel()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Run = Callable[[Sequence[Any]], Sequence[Any]]
-"""What is done with the jobs of a batch: one answer for each, in order."""
+"""What is done with the jobs of a batch: one answer for each, in order; one that is an exception is raised."""
 
 
 class FullError(Exception):
@@ -102,4 +102,7 @@ def _answer(jobs: Sequence[_Job]) -> None:
             _answer([job])
     else:
         for job, answer in zip(jobs, answers, strict=True):
-            job.future.set_result(answer)
+            if isinstance(answer, Exception):
+                job.future.set_exception(answer)
+            else:
+                job.future.set_result(answer)

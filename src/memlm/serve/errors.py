@@ -3,10 +3,10 @@
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
 
 EXPECTED = {
     "input": "must be a string, a list of strings, a list of token ids, or a list of such lists",
@@ -55,26 +55,41 @@ def _kind(status: int) -> str:
 FAILED = ApiError(500, "the server failed; its log says why")
 
 
-def answer_errors(app: FastAPI) -> None:
-    """Let every error of an application be answered in this form."""
+def client_left() -> ApiError:
+    """As nginx counts it; nobody gets to see it."""
+    return ApiError(499, "the client has left")
 
-    @app.exception_handler(ApiError)
-    async def ours(request: Request, error: ApiError) -> JSONResponse:
-        return error.response()
 
-    @app.exception_handler(HTTPException)
-    async def of_http(request: Request, error: HTTPException) -> JSONResponse:
-        response = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}").response()
-        response.headers.update(error.headers or {})  # such as Allow
-        return response
+async def _ours(request: Request, error: Any) -> JSONResponse:
+    return error.response()
 
-    @app.exception_handler(RequestValidationError)
-    async def of_values(request: Request, error: RequestValidationError) -> JSONResponse:
-        return _refused(error.errors()).response()
 
-    @app.exception_handler(Exception)
-    async def of_ours(request: Request, error: Exception) -> JSONResponse:
-        return FAILED.response()
+async def _of_http(request: Request, error: Any) -> JSONResponse:
+    response = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}").response()
+    response.headers.update(error.headers or {})  # such as Allow
+    return response
+
+
+async def _of_values(request: Request, error: Any) -> JSONResponse:
+    return _refused(error.errors()).response()
+
+
+async def _left(request: Request, error: Any) -> JSONResponse:
+    return client_left().response()
+
+
+async def _failed(request: Request, error: Any) -> JSONResponse:
+    return FAILED.response()
+
+
+HANDLERS = {
+    ApiError: _ours,
+    HTTPException: _of_http,
+    ValidationError: _of_values,
+    ClientDisconnect: _left,
+    Exception: _failed,
+}
+"""Every error of an application is answered in this form."""
 
 
 def _refused(flaws: Any) -> ApiError:
@@ -82,10 +97,10 @@ def _refused(flaws: Any) -> ApiError:
     first = flaws[0]
     if first["type"] == "json_invalid":
         return ApiError(HTTPStatus.BAD_REQUEST, f"the body is not valid JSON: {first['ctx']['error']}")
-    if len(first["loc"]) < 2:
-        return ApiError(HTTPStatus.BAD_REQUEST, "the body must be a JSON object, sent as application/json")
-    param = str(first["loc"][1])
-    missing = first["type"] == "missing" and len(first["loc"]) == 2
+    if not first["loc"]:
+        return ApiError(HTTPStatus.BAD_REQUEST, "the body must be a JSON object")
+    param = str(first["loc"][0])
+    missing = first["type"] == "missing" and len(first["loc"]) == 1
     wrong = "is missing" if missing else EXPECTED.get(param) or f"is wrong: {first['msg']}"
-    place = param if missing or param in EXPECTED else ".".join(map(str, first["loc"][1:]))
+    place = param if missing or param in EXPECTED else ".".join(map(str, first["loc"]))
     return ApiError(HTTPStatus.BAD_REQUEST, f"{place} {wrong}", param=param)

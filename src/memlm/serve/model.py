@@ -3,12 +3,13 @@
 import base64
 import binascii
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Sized
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from memlm.serve.errors import ApiError
 from memlm.serve.requests import Input, TextMemory
@@ -16,6 +17,9 @@ from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.memory import Memory, Regenerated
 
 Tokens = Sequence[int]
+Text = str | Tokens
+Embeddings = Float[np.ndarray, "text dim"]
+Rows = TypeVar("Rows", Memory, Embeddings, list[Tokens])
 
 
 class ServedModel:
@@ -37,8 +41,8 @@ class ServedModel:
 
     # --- what a request means ----------------------------------------------------------------------------------------
 
-    def texts(self, given: Input, most: int) -> list[Tokens]:
-        """The tokens of each text of a request.
+    def texts(self, given: Input, most: int) -> list[Text]:
+        """The texts of a request.
 
         Raises:
             ApiError: there is none, or more than `most`; there is no such token, or a text is not valid Unicode.
@@ -48,30 +52,19 @@ class ServedModel:
             raise ApiError(
                 HTTPStatus.BAD_REQUEST, f"input has {len(listed)} texts; it may have 1 to {most}", param="input"
             )
-        if isinstance(listed[0], str):
-            try:
-                return [ids.tolist() for ids in self.model.tokenizer.encode_batch(listed)]
-            except ValueError as error:
-                raise ApiError(HTTPStatus.BAD_REQUEST, f"input: {error}", param="input") from None
         size = self.model.tokenizer.vocab_size
-        for place, token in ((place, token) for place, ids in enumerate(listed) for token in ids):
-            if not 0 <= token < size:
-                what = f"input {place} has token {token}; {self.name} has tokens 0 to {size - 1}"
+        for place, text in enumerate(listed):
+            if wrong := [] if isinstance(text, str) else [token for token in text if not 0 <= token < size]:
+                what = f"input {place} has token {wrong[0]}; {self.name} has tokens 0 to {size - 1}"
                 raise ApiError(HTTPStatus.BAD_REQUEST, what, param="input")
         return listed
 
-    def require_one_chunk(self, texts: Sequence[Tokens]) -> None:
-        """Raise ApiError where a text has no embedding: it is empty, or has several memories."""
-        most = self.shape.chunk_len
-        for place, tokens in enumerate(texts):
-            if not len(tokens):
-                raise ApiError(HTTPStatus.BAD_REQUEST, f"input {place} is empty", param="input")
-            if len(tokens) > most:
-                why = (
-                    f"input {place} has {len(tokens)} tokens; an embedding of {self.name} holds at most {most}. Send "
-                    f"shorter texts, or POST /v1/memories, which gives one memory for each {most} tokens"
-                )
-                raise ApiError(HTTPStatus.BAD_REQUEST, why, param="input", code="context_length_exceeded")
+    def tokens(self, texts: Sequence[Text]) -> list[Tokens]:
+        """The tokens of each text."""
+        encoded: Iterator[Any] = iter(
+            self.model.tokenizer.encode_batch([text for text in texts if isinstance(text, str)])
+        )
+        return [next(encoded) if isinstance(text, str) else text for text in texts]
 
     def count(self, texts: Sequence[str]) -> int:
         """The tokens of texts."""
@@ -120,6 +113,16 @@ class ServedModel:
 
     # --- the work of a batch -----------------------------------------------------------------------------------------
 
+    def embed(self, jobs: Sequence[Sequence[Text]]) -> list[tuple[Embeddings, int] | ApiError]:
+        """One vector of length 1 for each text of each job, and the number of tokens; or why a job has none."""
+        tokens = _split(self.tokens([*itertools.chain(*jobs)]), jobs)
+        flaws = [self._no_embedding(texts) for texts in tokens]
+        good = [texts for texts, flaw in zip(tokens, flaws, strict=True) if not flaw]
+        vectors = self.model.encode_tokens(itertools.chain(*good)).numpy().reshape(-1, self.dimensions)
+        vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        embedded = iter(_split(vectors, good))
+        return [flaw or (next(embedded), sum(map(len, texts))) for texts, flaw in zip(tokens, flaws, strict=True)]
+
     def encode(self, jobs: Sequence[Sequence[Tokens]]) -> list[Memory]:
         """The memories of the texts of each job."""
         return self._encode(jobs, verify=False)
@@ -128,15 +131,33 @@ class ServedModel:
         """The same, compared with what they give back."""
         return self._encode(jobs, verify=True)
 
-    def _encode(self, jobs: Sequence[Sequence[Tokens]], *, verify: bool) -> list[Memory]:
-        memory = self.model.encode_tokens(itertools.chain(*jobs), verify=verify)
-        ends = [0, *itertools.accumulate(map(len, jobs))]
-        return [memory[start:end] for start, end in itertools.pairwise(ends)]
-
     def regenerate(self, jobs: Sequence[Memory]) -> list[list[Regenerated]]:
         """The texts of the memories of each job."""
         texts = iter(self.model.regenerate(Memory.concat(jobs)))
         return [[*itertools.islice(texts, len(job))] for job in jobs]
+
+    def _encode(self, jobs: Sequence[Sequence[Tokens]], *, verify: bool) -> list[Memory]:
+        return _split(self.model.encode_tokens(itertools.chain(*jobs), verify=verify), jobs)
+
+    def _no_embedding(self, texts: Sequence[Tokens]) -> ApiError | None:
+        """Why one of these texts has none: it is empty, or has several memories."""
+        most = self.shape.chunk_len
+        for place, tokens in enumerate(texts):
+            if not len(tokens):
+                return ApiError(HTTPStatus.BAD_REQUEST, f"input {place} is empty", param="input")
+            if len(tokens) > most:
+                why = (
+                    f"input {place} has {len(tokens)} tokens; an embedding of {self.name} holds at most {most}. Send "
+                    f"shorter texts, or POST /v1/memories, which gives one memory for each {most} tokens"
+                )
+                return ApiError(HTTPStatus.BAD_REQUEST, why, param="input", code="context_length_exceeded")
+        return None
+
+
+def _split(rows: Rows, jobs: Sequence[Sized]) -> list[Rows]:
+    """What is one for each part of each job, job by job."""
+    ends = [0, *itertools.accumulate(map(len, jobs))]
+    return [rows[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def _is_tokens(given: Sequence[Any]) -> bool:

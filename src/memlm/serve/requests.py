@@ -1,8 +1,14 @@
 """What clients may ask for; the embeddings are OpenAI's."""
 
-from typing import Annotated, Literal
+from http import HTTPStatus
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+
+from memlm.serve.errors import ApiError
+
+Asked = TypeVar("Asked", bound=BaseModel)
 
 Input = str | list[str] | list[int] | list[list[int]]
 """A text, texts, or their token ids."""
@@ -135,3 +141,15 @@ class ChatRequest(_Asked):
     def stops(self) -> list[str]:
         """Texts before which an answer ends."""
         return [stop for stop in ([self.stop] if isinstance(self.stop, str) else self.stop or []) if stop]
+
+
+async def asked_by(request: Request, kind: type[Asked]) -> Asked:
+    """What the body of a request asks for.
+
+    Raises:
+        ApiError: it is sent as something else than JSON; a page of another site could do that without being allowed to.
+        ValidationError: it is none, or has other fields.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise ApiError(HTTPStatus.BAD_REQUEST, "the body must be a JSON object, sent as application/json")
+    return kind.model_validate_json(await request.body())

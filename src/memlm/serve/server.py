@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 _STOP_SECONDS = 60
 """What is not answered by then, when the server is told to stop, is cut off."""
@@ -39,7 +39,7 @@ class _Server(uvicorn.Server):
             self._ready()
 
 
-def server_of(app: FastAPI, ready: Callable[[], None] = lambda: None) -> uvicorn.Server:
+def server_of(app: Starlette, ready: Callable[[], None] = lambda: None) -> uvicorn.Server:
     """What answers for an application; it calls `ready` when it does, and runs until its `should_exit` is set."""
     return _Server(
         uvicorn.Config(
@@ -55,7 +55,7 @@ def server_of(app: FastAPI, ready: Callable[[], None] = lambda: None) -> uvicorn
     )
 
 
-def serve(app: FastAPI, listening: socket.socket, ready: Callable[[], None]) -> None:
+def serve(app: Starlette, listening: socket.socket, ready: Callable[[], None]) -> None:
     """Answer until SIGTERM or SIGINT, and then what was accepted; calls `ready` before the first answer."""
     # uvicorn sends itself the signal again when it is done, which would end the process as if it had failed.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -22,6 +22,7 @@ class Bench(Group):
         "reader": "memlm_evidence.benchmarks.reader:ReaderBenchmark",
         "recall": "memlm_evidence.benchmarks.recall:Recall",
         "search": "memlm_evidence.benchmarks.search:Search",
+        "serve": "memlm_evidence.benchmarks.serving:Serving",
         "size": "memlm_evidence.benchmarks.size:Size",
         "speed": "memlm_evidence.benchmarks.speed:Speed",
         "substitution": "memlm_evidence.benchmarks.substitution:Substitution",
