@@ -71,8 +71,6 @@ class Serve(UsesModel):
         keys = self.api_key or tuple(filter(None, [os.environ.get("MEMLM_API_KEY")]))
         if not all(keys):
             raise ValueError("an --api-key must not be empty")
-        # Texts of a batch are tokenized sooner than other threads begin to help.
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         with listen(self.host, self.port) as listening:
             models = [ServedModel(name, memlm.load(name, device=self.device)) for name in names]
             served = [ServedReader(name, memlm.load_reader(name, device=self.device)) for name in readers]

@@ -16,15 +16,18 @@ from memlm.config.base import require
 from memlm.data.texts import evaluation_documents
 from memlm.text.autoencoder import TextAutoencoder
 from memlm_evidence.benchmarks.measuring import Benchmark, made_here
-from memlm_evidence.benchmarks.serving_load import Load, apart, load, question, vectors_of
+from memlm_evidence.benchmarks.serving_load import Load, apart, distances, is_wrong, load, question
 from memlm_evidence.benchmarks.serving_server import Server, serving
+from memlm_evidence.benchmarks.serving_soak import Plan, soak
 
 _BATCH = 64
 """Chunks that the library is given at once: as many as the server gives the model."""
 _SAMPLE = 100
 """Requests of OpenAI's client."""
-_NEAR = 1e-4
-"""How far a right answer, of length 1, may be from the library's: what else is in a batch changes last digits."""
+_DIFFERENT = 2000
+"""Texts that are asked for in minutes of load, again and again."""
+_LOADED = 0.8
+"""The share of the requests that the server can answer at which it is loaded for minutes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +53,21 @@ class Serving(Benchmark):
     """How often the library and the server are measured, in turn."""
     threads: int = 1
     """Of the model, in the server as in the library."""
+    minutes: float = 0.0
+    """Then also load the server to 0.8 of what it can do for so long, and stop it under load."""
+    leaving: float = 0.02
+    """The share of requests, in these minutes, whose client closes its connection instead of waiting."""
 
     def run(self) -> Answer:
-        """A row for each number of texts: medians over rounds of what is measured, and all rounds' ratios."""
+        """A row for each number of texts: medians over rounds of what is measured, and all rounds' ratios.
+
+        `ratio` is texts a second beside the library's, and depends on the cores that clients, HTTP and model find free;
+        `cpu` is milliseconds of a core that each takes for a text, and `cpu_ratio` the library's beside the server's.
+        """
         for name in ("requests", "clients", "rounds", "threads"):
             require(getattr(self, name) > 0, f"--{name} must be positive, not {getattr(self, name)}")
+        require(0 <= self.minutes < float("inf"), f"--minutes must be 0 or more, not {self.minutes}")
+        require(0 <= self.leaving <= 1, f"--leaving must lie in [0, 1], not {self.leaving}")
         require(min(self.texts, default=0) > 0, f"--texts takes positive numbers, not {[*self.texts]}")
         torch.set_num_threads(self.threads)
         model = TextAutoencoder.from_pretrained(self.model, device="cpu")
@@ -62,11 +75,13 @@ class Serving(Benchmark):
             beside = Beside(model, server, self)
             sample = beside.sample()
             rows = [beside.row(number) for number in self.texts]
-            answered = server.stop()
+            soaked = beside.soak() if self.minutes else {}
+            if not soaked:
+                server.stop()
         return {
             "rows": rows,
             "openai_client": sample,
-            "answered": answered,
+            "soak": soaked,
             "clients": self.clients,
             **made_here(encoder=model.encoder_fingerprint, model=model.provenance),
         }
@@ -92,7 +107,7 @@ class Beside:
         found = np.array([answer.data[0].embedding for answer in answers], np.float32)
         return {
             "requests": len(texts),
-            "largest_difference": float(_distances(found, self._expected[: len(found)]).max()),
+            "largest_difference": float(distances(found, self._expected[: len(found)]).max()),
         }
 
     def row(self, number: int) -> dict[str, Any]:
@@ -113,12 +128,29 @@ class Beside:
             "library_texts_per_second": len(self._texts) / middle["library_seconds"],
             "ratio": median(ratios := [each["library_seconds"] / each["server_seconds"] for each in rounds]),
             "ratios": ratios,
-            "p50": middle["p50"],
-            "p99": middle["p99"],
+            "p50_seconds": middle["p50"],
+            "p99_seconds": middle["p99"],
             "errors": sum(each["errors"] for each in rounds),
             "wrong": sum(each["wrong"] for each in rounds),
             "cpu": per_text,
+            "cpu_ratio": per_text["library"] / (per_text["http"] + per_text["model"]),
         }
+
+    def soak(self) -> dict[str, Any]:
+        """Minutes of load, and a stop."""
+        asked, texts = self._asked, self._texts[:_DIFFERENT]
+        bodies = [question(asked.model, [text]) for text in texts]
+        fastest = apart(load, self._server.address, bodies, asked.clients)
+        plan = Plan(
+            address=self._server.address,
+            bodies=bodies,
+            expected=self._expected[: len(texts)],
+            clients=asked.clients,
+            rate=_LOADED * len(texts) / fastest.seconds,
+            seconds=60 * asked.minutes,
+            leaving=asked.leaving,
+        )
+        return soak(self._server, plan, lambda line: asked.say(line, aside=True))
 
     def _encoded(self) -> Float[np.ndarray, "text dim"]:
         """What the library gives."""
@@ -147,12 +179,8 @@ class Beside:
 
     def _wrong(self, found: Load, number: int) -> int:
         """Answers that are not the library's."""
-        wrong = 0
-        for place, body in found.answers.items():
-            expected = self._expected[place * number : (place + 1) * number]
-            vectors = vectors_of(body)
-            wrong += vectors.shape != expected.shape or bool((_distances(vectors, expected) > _NEAR).any())
-        return wrong
+        expected = {place: self._expected[place * number : (place + 1) * number] for place in found.answers}
+        return sum(is_wrong(body, expected[place]) for place, body in found.answers.items())
 
 
 def chunk_texts(model: TextAutoencoder) -> list[str]:
@@ -162,9 +190,3 @@ def chunk_texts(model: TextAutoencoder) -> list[str]:
     pieces = [tokenizer.decode(tokens[start : start + most]) for start in range(0, len(tokens) - most, most)]
     # A piece that begins or ends within a word may have other tokens, and more.
     return [piece for piece, ids in zip(pieces, tokenizer.encode_batch(pieces), strict=True) if len(ids) <= most]
-
-
-def _distances(
-    found: Float[np.ndarray, "text dim"], expected: Float[np.ndarray, "text dim"]
-) -> Float[np.ndarray, " text"]:
-    return np.linalg.norm(found - expected, axis=1)

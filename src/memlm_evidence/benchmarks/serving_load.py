@@ -1,21 +1,27 @@
-"""Many clients of a server, in a process of their own, whose time on the processor can be told from the server's."""
+"""Many clients of a server, in a process of their own: what they take of the processor is not the server's."""
 
 import asyncio
 import base64
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from jaxtyping import Float
 
+if TYPE_CHECKING:
+    import aiohttp
+
 Found = TypeVar("Found")
 _TIMEOUT = 120
 """Seconds that a client waits for one answer."""
+_NEAR = 1e-4
+"""How far a right answer, of length 1, may be from the library's: what else is in a batch changes last digits."""
 
 
 @dataclass
@@ -31,13 +37,18 @@ class Load:
     answers: dict[int, bytes] = field(default_factory=dict)
     """The body of each answer, by the request's place."""
     errors: list[str] = field(default_factory=list)
-    """What was no answer, each with its reason."""
+    """Why others have none."""
+
+
+def process() -> ProcessPoolExecutor:
+    """One of its own, to do work in."""
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
 
 
 def apart(work: Callable[..., Found], *arguments: object) -> Found:
     """What some work returns, done in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
-        return processes.submit(work, *arguments).result()
+    with process() as own:
+        return own.submit(work, *arguments).result()
 
 
 def load(address: str, bodies: Sequence[bytes], clients: int) -> Load:
@@ -46,32 +57,46 @@ def load(address: str, bodies: Sequence[bytes], clients: int) -> Load:
 
 
 async def _load(address: str, bodies: Sequence[bytes], clients: int) -> Load:
-    import aiohttp
-
     found, places = Load(), iter(range(len(bodies)))
-    headers = {"Content-Type": "application/json"}
 
-    async def client(session: aiohttp.ClientSession) -> None:
+    async def client(session: "aiohttp.ClientSession") -> None:
         for place in places:  # shared: the next one is the next client's
             began = time.perf_counter()
-            try:
-                async with session.post(f"{address}/v1/embeddings", data=bodies[place], headers=headers) as response:
-                    body = await response.read()
-            except (aiohttp.ClientError, TimeoutError) as error:
-                found.errors.append(repr(error))
-                continue
-            if response.status != 200:
-                found.errors.append(f"{response.status}: {body[:200]!r}")
-                continue
-            found.latencies.append(time.perf_counter() - began)
-            found.answers[place] = body
+            answer = await ask(session, address, bodies[place])
+            if isinstance(answer, str):
+                found.errors.append(answer)
+            else:
+                found.latencies.append(time.perf_counter() - began)
+                found.answers[place] = answer
 
-    connector, timeout = aiohttp.TCPConnector(limit=clients), aiohttp.ClientTimeout(_TIMEOUT)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+    async with connected(clients) as session:
         began, cpu = time.perf_counter(), time.process_time()
         await asyncio.gather(*(client(session) for _ in range(clients)))
         found.seconds, found.cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
     return found
+
+
+@asynccontextmanager
+async def connected(clients: int) -> "AsyncIterator[aiohttp.ClientSession]":
+    """Connections for so many clients, which are kept between requests."""
+    import aiohttp
+
+    connector, timeout = aiohttp.TCPConnector(limit=clients), aiohttp.ClientTimeout(_TIMEOUT)
+    headers = {"Content-Type": "application/json"}
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as session:
+        yield session
+
+
+async def ask(session: "aiohttp.ClientSession", address: str, body: bytes) -> bytes | str:
+    """The body of an answer, or why there is none."""
+    import aiohttp
+
+    try:
+        async with session.post(f"{address}/v1/embeddings", data=body) as response:
+            answer = await response.read()
+    except (aiohttp.ClientError, TimeoutError) as error:
+        return repr(error)
+    return answer if response.status == 200 else f"{response.status}: {answer[:200]!r}"
 
 
 def question(model: str, texts: Sequence[str]) -> bytes:
@@ -79,7 +104,15 @@ def question(model: str, texts: Sequence[str]) -> bytes:
     return json.dumps({"model": model, "input": texts, "encoding_format": "base64"}).encode()
 
 
-def vectors_of(answer: bytes) -> Float[np.ndarray, "text dim"]:
-    """The embeddings of an answer's body."""
+def is_wrong(answer: bytes, expected: Float[np.ndarray, "text dim"]) -> bool:
+    """Whether an answer's embeddings are not these."""
     data = json.loads(answer)["data"]
-    return np.array([np.frombuffer(base64.b64decode(each["embedding"]), "<f4") for each in data])
+    vectors = np.array([np.frombuffer(base64.b64decode(each["embedding"]), "<f4") for each in data])
+    return vectors.shape != expected.shape or bool((distances(vectors, expected) > _NEAR).any())
+
+
+def distances(
+    found: Float[np.ndarray, "text dim"], expected: Float[np.ndarray, "text dim"]
+) -> Float[np.ndarray, " text"]:
+    """How far each vector is from what it should be."""
+    return np.linalg.norm(found - expected, axis=1)

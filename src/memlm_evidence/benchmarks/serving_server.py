@@ -4,13 +4,18 @@ import os
 import re
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 
-_STOP_SECONDS = 90
+_SECONDS = 120
+"""That it may take to start, and to stop."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,8 @@ class Server:
     """One that answers."""
 
     address: str
-    process: "subprocess.Popen[str]"
+    process: "subprocess.Popen[bytes]"
+    log: Path
 
     def cpu_seconds(self) -> dict[str, float]:
         """Of its first thread, which reads and writes HTTP, and of the others, which run the model."""
@@ -30,38 +36,56 @@ class Server:
         """Of memory."""
         return int(psutil.Process(self.process.pid).memory_info().rss)
 
+    def answered(self) -> int:
+        """Requests, of any route and status, and this one."""
+        with urllib.request.urlopen(f"{self.address}/metrics") as response:
+            said = response.read().decode()
+        return 1 + sum(
+            int(float(number)) for number in re.findall(r"^memlm_requests_total{.*} (.+)$", said, re.MULTILINE)
+        )
+
+    def said(self) -> str:
+        """All that it has printed."""
+        return self.log.read_text(encoding="utf-8")
+
     def stop(self) -> int:
         """Tell it to end; returns how many requests it says it has answered.
 
         Raises:
-            RuntimeError: it failed.
+            RuntimeError: it failed, or has said something else besides.
         """
         self.process.terminate()
-        _, said = self.process.communicate(timeout=_STOP_SECONDS)
-        stopped = re.search(r"^stopped; requests answered: (\d+)$", said, re.MULTILINE)
-        if self.process.returncode or not stopped:
-            raise RuntimeError(f"the server ended with {self.process.returncode}:\n{said}")
+        code = self.process.wait(_SECONDS)
+        stopped = re.fullmatch(r"serving .*\nstopped; requests answered: (\d+)\n", self.said())
+        if code or not stopped:
+            raise RuntimeError(f"the server ended with {code}:\n{self.said()}")
         return int(stopped[1])
 
 
 @contextmanager
-def serving(model: str, *options: str, threads: int) -> Iterator[Server]:
-    """A server of a model, which is ended with the block."""
-    command = [sys.executable, "-m", "memlm", "serve", "--model", model, "--port", "0", *options]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-    )
-    assert process.stderr
-    try:
-        said = process.stderr.readline()
-        if not (started := re.fullmatch(r"serving .* at (\S+)\n", said)):
-            raise RuntimeError(f"the server does not start:\n{said}{process.stderr.read()}")
-        yield Server(started[1], process)
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
+def serving(model: str, *, threads: int) -> Iterator[Server]:
+    """A server of a model, which is ended with the block.
+
+    Raises:
+        RuntimeError: it does not start.
+    """
+    command = [sys.executable, "-m", "memlm", "serve", "--model", model, "--port", "0"]
+    with TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(command, stderr=file, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+        try:
+            yield Server(_address(process, log), process, log)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
+    """Where it answers, as soon as it does."""
+    end = time.monotonic() + _SECONDS
+    while process.poll() is None and time.monotonic() < end:
+        if started := re.fullmatch(r"serving .* at (\S+)\n", log.read_text(encoding="utf-8")):
+            return started[1]
+        time.sleep(0.05)
+    raise RuntimeError(f"the server does not start:\n{log.read_text(encoding='utf-8')}")
