@@ -1,4 +1,4 @@
-# A server of memories: docker build -t memlm . && docker run -p 8000:8000 -e MEMLM_API_KEY=secret memlm
+# A server of memories: docker build -t memory-server . && docker run -p 8000:8000 -e MEMLM_API_KEY=secret memory-server
 FROM python:3.11-slim AS build
 WORKDIR /source
 COPY . .

@@ -132,7 +132,7 @@ def test_configurations_cannot_be_changed() -> None:
         TrainingConfig().num_tokens = 5  # type: ignore[misc]
 
 
-HEAVY = {"torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "matplotlib", "fastapi"}
+HEAVY = {"torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "matplotlib", "starlette"}
 
 
 @pytest.mark.parametrize(

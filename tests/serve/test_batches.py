@@ -95,6 +95,22 @@ def test_one_that_fails_does_not_take_the_others_with_it() -> None:
             bad.result()
 
 
+def test_an_answer_that_is_an_exception_is_raised_and_the_others_are_not_run_again() -> None:
+    ran = []
+
+    def halve(numbers: Sequence[int]) -> list[int | ValueError]:
+        ran.append([*numbers])
+        return [ValueError(f"{number} is odd") if number % 2 else number // 2 for number in numbers]
+
+    with busy() as (batches, model):
+        even, odd, last = (batches.submit(halve, number, 1) for number in (2, 3, 4))
+        model.may_go_on.set()
+        assert (even.result(30), last.result(30)) == (1, 2)
+        with pytest.raises(ValueError, match="3 is odd"):
+            odd.result(30)
+    assert ran == [[2, 3, 4]]
+
+
 def test_a_stop_loses_nothing_and_then_nothing_is_taken() -> None:
     with busy() as (batches, model):
         futures = [batches.submit(model.double, number, 5) for number in range(1, 20)]
