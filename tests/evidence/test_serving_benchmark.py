@@ -7,7 +7,7 @@ import pytest
 from command_line import Memlm, assert_refused
 from memlm import TextAutoencoder
 from memlm_evidence.benchmarks.serving import chunk_texts
-from memlm_evidence.benchmarks.serving_load import Load, apart, load, question
+from memlm_evidence.benchmarks.serving_load import Load, apart, load, middle_and_tail, question
 from memlm_evidence.benchmarks.serving_server import serving
 from memlm_evidence.benchmarks.serving_soak import Plan, steady
 
@@ -41,6 +41,8 @@ def test_what_is_wrong_or_missing_is_seen(finished_run: Path, trained: TextAutoe
         assert sorted(found.answers) == [0, 1, 2, 3]
         (error,) = found.errors
         assert error.startswith("404")
+        with pytest.raises(ValueError, match="no request was answered: 404"):
+            middle_and_tail([], found.errors)
         asked = {"address": server.address, "bodies": bodies, "clients": 2, "rate": 40, "seconds": 0.5, "leaving": 0}
         assert [steady(Plan(expected=those, **asked)).wrong for those in (expected, expected[::-1])] == [0, 20]
         assert (server.answered(), server.answered()) == (46, 47)

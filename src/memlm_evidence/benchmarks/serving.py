@@ -11,12 +11,12 @@ import torch
 import tyro
 from jaxtyping import Float
 
-from memlm.cli.command import Answer
+from memlm.cli.command import Answer, UsesModel
 from memlm.config.base import require
 from memlm.data.texts import evaluation_documents
 from memlm.text.autoencoder import TextAutoencoder
 from memlm_evidence.benchmarks.measuring import Benchmark, made_here
-from memlm_evidence.benchmarks.serving_load import Load, apart, distances, is_wrong, load, question
+from memlm_evidence.benchmarks.serving_load import Load, apart, distances, is_wrong, load, middle_and_tail, question
 from memlm_evidence.benchmarks.serving_server import Server, serving
 from memlm_evidence.benchmarks.serving_soak import Plan, soak
 
@@ -31,7 +31,7 @@ _LOADED = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Serving(Benchmark):
+class Serving(Benchmark, UsesModel):
     """How fast memlm serve answers many clients, beside the library called in batches.
 
     memlm bench serve --json
@@ -70,8 +70,8 @@ class Serving(Benchmark):
         require(0 <= self.leaving <= 1, f"--leaving must lie in [0, 1], not {self.leaving}")
         require(min(self.texts, default=0) > 0, f"--texts takes positive numbers, not {[*self.texts]}")
         torch.set_num_threads(self.threads)
-        model = TextAutoencoder.from_pretrained(self.model, device="cpu")
-        with serving(self.model, threads=self.threads) as server:
+        model = TextAutoencoder.from_pretrained(self.model, device=self.device)
+        with serving(self.model, threads=self.threads, device=self.device) as server:
             beside = Beside(model, server, self)
             sample = beside.sample()
             rows = [beside.row(number) for number in self.texts]
@@ -165,12 +165,12 @@ class Beside:
         before = self._server.cpu_seconds()
         found: Load = apart(load, self._server.address, bodies, self._asked.clients)
         after = self._server.cpu_seconds()
-        p50, p99 = np.quantile(found.latencies, [0.5, 0.99]) if found.latencies else (float("nan"),) * 2
+        p50, p99 = middle_and_tail(found.latencies, found.errors)
         return {
             "library_seconds": library,
             "server_seconds": found.seconds,
-            "p50": float(p50),
-            "p99": float(p99),
+            "p50": p50,
+            "p99": p99,
             "errors": len(found.errors),
             "wrong": self._wrong(found, number),
             "cpu": {"library": library_cpu, "clients": found.cpu_seconds}

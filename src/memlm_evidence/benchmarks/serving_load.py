@@ -116,3 +116,15 @@ def distances(
 ) -> Float[np.ndarray, " text"]:
     """How far each vector is from what it should be."""
     return np.linalg.norm(found - expected, axis=1)
+
+
+def middle_and_tail(latencies: Sequence[float], errors: Sequence[str]) -> tuple[float, float]:
+    """Seconds in which half of the answers come, and in which 99 of 100 do.
+
+    Raises:
+        ValueError: there are no answers; says why the first request has none.
+    """
+    if not latencies:
+        raise ValueError(f"no request was answered: {errors[0]}")
+    p50, p99 = np.quantile(latencies, [0.5, 0.99]).tolist()
+    return p50, p99

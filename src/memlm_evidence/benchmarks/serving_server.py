@@ -63,17 +63,23 @@ class Server:
 
 
 @contextmanager
-def serving(model: str, *, threads: int) -> Iterator[Server]:
+def serving(model: str, *, threads: int, device: str | None = None) -> Iterator[Server]:
     """A server of a model, which is ended with the block.
 
     Raises:
         RuntimeError: it does not start.
     """
     command = [sys.executable, "-m", "memlm", "serve", "--model", model, "--port", "0"]
+    command += ["--device", device] if device else []
     with TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         with log.open("wb") as file:
-            process = subprocess.Popen(command, stderr=file, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+            process = subprocess.Popen(
+                command,
+                stdout=subprocess.DEVNULL,
+                stderr=file,
+                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            )
         try:
             yield Server(_address(process, log), process, log)
         finally:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from memlm_evidence.benchmarks.serving_load import ask, connected, is_wrong, process
+from memlm_evidence.benchmarks.serving_load import ask, connected, is_wrong, middle_and_tail, process
 from memlm_evidence.benchmarks.serving_server import Server
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def soak(server: Server, plan: Plan, tell: Callable[[str], None]) -> dict[str, A
         stopping = own.submit(until_refused, plan.address, plan.bodies, plan.clients)
         time.sleep(_STOPPED_AFTER)
         answered = server.stop() - before
-        p50, p99 = np.quantile(found.latencies, [0.5, 0.99])
+        p50, p99 = middle_and_tail(found.latencies, found.errors)
         return {
             "seconds": plan.seconds,
             "wanted_per_second": plan.rate,
@@ -140,8 +140,8 @@ def soak(server: Server, plan: Plan, tell: Callable[[str], None]) -> dict[str, A
             "errors": len(found.errors),
             "first_errors": found.errors[:3],
             "wrong": found.wrong,
-            "p50_seconds": float(p50),
-            "p99_seconds": float(p99),
+            "p50_seconds": p50,
+            "p99_seconds": p99,
             "resident_mebibytes": resident,
             "answered_while_stopping": answered,
             "lost": answered - stopping.result(),
