@@ -63,13 +63,13 @@ def ask(
         raise ValueError("there is no question: write one, for example about a name in the book")
     with explorer.reading:
         reader = explorer.reader()
-        _require_own(reader, book)
         if stop.is_set():
             raise StoppedError
         numbers = _chosen(book, question, chunks)
         told.chunks = len(numbers)
         text = "".join(book.texts[number] for number in numbers)
         memory = _one_text(book, numbers)
+        _require_own(reader, memory)
 
         def from_memory(cache: Any) -> Generator[str]:
             pasts = reader.pasts(memory)
@@ -120,8 +120,8 @@ def _one_text(book: Book, numbers: list[int]) -> Memory:
     return replace(whole, num_chunks=(len(whole.vectors),))
 
 
-def _require_own(reader: TextMemoryReader, book: Book) -> None:
-    ours, theirs = reader.encoder.encoder_fingerprint, book.notes.about.fingerprint
+def _require_own(reader: TextMemoryReader, memory: Memory) -> None:
+    ours, theirs = reader.encoder.encoder_fingerprint, memory.of_text.encoder
     if ours != theirs:
         raise ValueError(
             f"this reader reads memories of encoder {ours}, and these are of {theirs}: start memlm app with --reader "
