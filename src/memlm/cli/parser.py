@@ -37,6 +37,9 @@ COMMANDS: Mapping[str, str] = {
     "recall": "memlm.cli.memory:Recall",
     "inspect": "memlm.cli.memory:Inspect",
     "find": "memlm.cli.find:Find",
+    "encode-corpus": "memlm.cli.bulk:EncodeCorpus",
+    "export-vectors": "memlm.cli.vectors:ExportVectors",
+    "nearest": "memlm.cli.vectors:Nearest",
     "invert": "memlm.cli.invert:Invert",
     "serve": "memlm.cli.serve:Serve",
 }

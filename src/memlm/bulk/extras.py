@@ -1,0 +1,20 @@
+"""Packages that are installed only where they are wanted."""
+
+import importlib
+import os
+from typing import Any
+
+_EXTRAS = {"ray.data": "ray", "lance": "lance", "faiss": "faiss"}
+
+
+def extra(module: str, what: str) -> Any:
+    """An optional module, imported.
+
+    Raises:
+        ValueError: it is not installed; says what needs it, and how to get it.
+    """
+    os.environ.setdefault("LANCE_LOG", "error")  # it warns of every data set that is new
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(f"{what} needs {error.name or module}: pip install 'memlm[{_EXTRAS[module]}]'") from None

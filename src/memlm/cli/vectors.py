@@ -1,0 +1,152 @@
+"""`memlm export-vectors` and `memlm nearest`: stores that memories are searched in."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from memlm.cli.command import Answer, Command, UsesModel
+
+if TYPE_CHECKING:
+    from memlm.bulk.export import Rows
+    from memlm.bulk.rows import About
+    from memlm.store.file import MemoryFile
+
+_CHUNKS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportVectors(Command):
+    """Write memories into a store that vectors are searched in: Parquet, Lance or FAISS, by the ending of its name.
+
+    memlm export-vectors memories -o memories.faiss
+
+    memlm export-vectors notes.memory -o notes.lance
+
+    memlm export-vectors memories -o small.faiss --index IVF1024,SQ8
+
+    FAISS is a folder: an index, from which memories are given back, and a table of what each row is. Of memories that
+    are signs, it is a binary index, searched by Hamming distance. Lance needs pip install 'memlm[lance]', FAISS
+    'memlm[faiss]'.
+    """
+
+    out_is_folder = False
+
+    source: tyro.conf.Positional[Path]
+    """What memlm encode-corpus or export-vectors has written; a file of memlm remember; or of Memory.save."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """The store to make: a name that ends with .parquet, .lance or .faiss."""
+    dtype: Literal["float32", "float16"] | None = None
+    """How numbers are stored; by default as they are."""
+    index: str | None = None
+    """What FAISS's index factory takes, such as HNSW32 or IVF1024,SQ8, or BHNSW32 for signs; by default one that
+    compares everything."""
+
+    def run(self) -> Answer:
+        """Write it."""
+        from memlm.bulk.export import export
+
+        store = export(rows_of(self.source), self.out, dtype=self.dtype, index=self.index)
+        paths = [self.out] if self.out.is_file() else [path for path in self.out.rglob("*") if path.is_file()]
+        num_bytes = sum(path.stat().st_size for path in paths)
+        self.say(f"{len(store)} chunks in {self.out}, {num_bytes / len(store):.0f} bytes each")
+        return {"out": str(self.out), "chunks": len(store), "bytes": num_bytes, "encoder": store.about.encoder}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nearest(UsesModel):
+    """Find the memories that are nearest to a text's, and give back their chunks from their vectors.
+
+    memlm nearest memories 'She was the youngest of the two daughters'
+
+    Memories are compared whole, by cosine: near are chunks of nearly the same words. Of an encoder that was trained
+    for it (memlm train searchable), they are compared by meaning.
+    """
+
+    store: tyro.conf.Positional[Path]
+    """What memlm encode-corpus or export-vectors has written."""
+    query: tyro.conf.Positional[str]
+    """What to look for; of more than a chunk, the first chunk counts."""
+    most: int = 5
+    """Chunks to show, the nearest first."""
+    model: str | None = None
+    """The encoder, if it is no longer where the store says."""
+
+    def run(self) -> Answer:
+        """Search, and show."""
+        import memlm
+        from memlm.bulk.store import open_store
+
+        store = open_store(self.store)
+        name = self.model or store.about.encoder
+        if not name:
+            raise ValueError(f"{self.store} does not name its encoder ({store.about.fingerprint}): give it as --model")
+        model = memlm.load(name, device=self.device)
+        query = model.encode([self.query])
+        if not query.num_chunks[0]:
+            raise ValueError("an empty text is nothing to look for")
+        found = store.search(query, self.most)
+        rows = store.rows(found.row[0])
+        texts = model.regenerate(store.about.memory(rows))
+        answer = [
+            {
+                "score": float(score),
+                "document": row["document"],
+                "chunk": row["chunk"],
+                "text": text,
+                "proven": text.proven,
+            }
+            for score, row, text in zip(
+                found.score[0], rows.select(["document", "chunk"]).to_pylist(), texts, strict=True
+            )
+        ]
+        for one in answer:
+            self.say(f"{one['score']:.3f}  {one['document'] or '(no name)'}, chunk {one['chunk']}")
+            self.say("    " + " ".join(one["text"].split()) + "\n")
+        return {"found": answer, "chunks": len(store)}
+
+
+def rows_of(source: Path) -> "Rows":
+    """Memories to export.
+
+    Raises:
+        ValueError: there are none.
+    """
+    from memlm.bulk.export import MemoryRows
+    from memlm.bulk.store import open_store
+    from memlm.store.file import MemoryFile
+    from memlm.store.store import file_version
+    from memlm.text.memory import Memory
+
+    if source.is_file() and source.suffix == ".safetensors":
+        return MemoryRows(Memory.load(source))
+    if source.is_file() and file_version(source):
+        return _NotesRows(MemoryFile.open(source))
+    return open_store(source)
+
+
+class _NotesRows:
+    """The memories of a file of memlm remember; chunks have the numbers that memlm recall takes."""
+
+    def __init__(self, notes: "MemoryFile") -> None:
+        from memlm.bulk.rows import about_memories
+
+        self._notes = notes
+        self._names = [one.name for one in notes.documents for _ in range(one.start_chunk, one.stop_chunk)]
+        self._kept = [number for number, chunk in enumerate(notes.chunks) if chunk.kind in ("exact", "patched")]
+        first = notes.memories(self._kept[0], self._kept[0] + 1) if self._kept else notes.memories(0, 0)
+        self.about: About = about_memories(first, notes.about.encoder, "float32")
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def batches(self) -> "Iterator[Any]":
+        """All rows."""
+        from memlm.bulk.export import table_of
+
+        for begin in range(0, len(self._kept), _CHUNKS_AT_ONCE):
+            some = self._kept[begin : begin + _CHUNKS_AT_ONCE]
+            memory = self._notes.memories(some[0], some[-1] + 1)
+            yield table_of(memory, self.about, [self._names[number] for number in some], some)
