@@ -1,5 +1,6 @@
 """Memories written into a store: Parquet, Lance or FAISS."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -143,8 +144,9 @@ def _write_faiss(rows: Rows, about: About, folder: Path, factory: str) -> None:
         vectors = _indexed(table, about)
         index.add(vectors)
         kept.append(table if about.search_dim else _without_memory(table, about))
-    if hasattr(index, "make_direct_map"):
+    if hasattr(index, "make_direct_map"):  # of inverted lists
         index.make_direct_map()
+        index.nprobe = math.ceil(math.sqrt(index.nlist))  # lists to look through; by default it is one
     pq.write_table(pa.concat_tables(kept), folder / FaissStore.ROWS, compression="zstd")
     (faiss.write_index_binary if binary else faiss.write_index)(index, str(folder / FaissStore.INDEX))
 

@@ -78,7 +78,9 @@ class About:
         """The memories of some rows as they are stored, [row number]; eight bits are one number."""
         column = rows.column(MEMORY)
         parts = [part.flatten().to_numpy(zero_copy_only=False) for part in column.chunks]
-        return np.concatenate([np.zeros(0, _ARROW[self.dtype].to_pandas_dtype()), *parts]).reshape(len(column), -1)
+        item = _ARROW[self.dtype]
+        flat = np.concatenate([np.zeros(0, item.to_pandas_dtype()), *parts])
+        return flat.reshape(len(column), self.row_bytes // item.byte_width)
 
     def vectors(self, stored: NDArray[Any]) -> Float[np.ndarray, "row width"]:
         """What is stored, as numbers."""

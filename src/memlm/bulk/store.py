@@ -239,11 +239,13 @@ class FaissStore(VectorStore):
         rows = self._table.take(wanted)
         if MEMORY in rows.column_names:
             return rows
-        stored = self.index.reconstruct_batch(wanted) if len(wanted) else np.zeros((0, self.index.d), np.float32)
         if not self._binary:
+            stored = self.index.reconstruct_batch(wanted) if len(wanted) else np.zeros((0, self.index.d), np.float32)
             column = self.about.column(stored * rows.column(self.LENGTH).to_numpy()[:, None])
             return rows.drop_columns([self.LENGTH]).append_column(MEMORY, column)
-        return rows.append_column(MEMORY, pa.FixedSizeListArray.from_arrays(pa.array(stored.ravel()), stored.shape[1]))
+        bits = np.concatenate([np.zeros(0, np.uint8), *(self.index.reconstruct(row) for row in wanted.tolist())])
+        column = pa.FixedSizeListArray.from_arrays(pa.array(bits), self.about.row_bytes)
+        return rows.append_column(MEMORY, column)
 
     def _nearest(self, queries: NDArray[np.float32], most: int) -> Found:
         """As the index searches."""

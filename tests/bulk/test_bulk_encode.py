@@ -1,0 +1,241 @@
+"""Corpora encoded in parts: the same rows whatever is read, however it is cut, whoever works, and whoever is killed."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from command_line import Memlm, assert_refused
+from memlm import TextAutoencoder
+from memlm.bulk.encode import Job, encode_corpus
+from memlm.bulk.ray_workers import RayWorkers
+from memlm.bulk.rows import About
+from memlm.bulk.source import open_source
+from memlm.bulk.store import open_store
+
+TEXTS = [f"the memory of {number} holds ünd 漢字 → " * (1 + number % 5) for number in range(23)]
+
+
+def write_texts(folder: Path, kind: str) -> Path:
+    """The texts as a corpus; gives what is its source."""
+    folder.mkdir()
+    lines = "".join(json.dumps({"id": number, "text": text}) + "\n" for number, text in enumerate(TEXTS))
+    match kind:
+        case "parquet":
+            table = pa.table({"of": [{"a": 1, "b": [2]}] * len(TEXTS), "text": TEXTS})
+            pq.write_table(table.slice(0, 9), folder / "0.parquet", row_group_size=4)
+            pq.write_table(table.slice(9), folder / "1.parquet", row_group_size=3)
+        case "lines":
+            (folder / "all.jsonl").write_text(lines, encoding="utf-8")
+        case "packed":
+            (folder / "all.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+        case "text":
+            for number, text in enumerate(TEXTS):
+                (folder / f"{number:02}.txt").write_text(text, encoding="utf-8")
+    (folder / "README.rst").write_text("not a text of the corpus")
+    return folder
+
+
+def encoded(source: Path | str, out: Path, encoder: str, *more: object) -> list[object]:
+    return ["encode-corpus", source, "--out", out, "--encoder", encoder, "--device", "cpu", *more]
+
+
+@pytest.mark.parametrize("form", ["parquet", "lance"])
+@pytest.mark.parametrize("kind", ["parquet", "lines", "packed", "text"])
+def test_every_kind_of_corpus_gives_the_memories_of_its_texts(
+    kind: str, form: str, memlm: Memlm, encoder: str, trained: TextAutoencoder, tmp_path: Path
+) -> None:
+    source, out = write_texts(tmp_path / "source", kind), tmp_path / "out"
+    options = ("--format", form, "--text", "--part-mb", 1e-4, "--json")
+    answer = memlm(*encoded(source, out, encoder, *options)).json()
+    assert (answer["documents"], answer["text_bytes"]) == (len(TEXTS), sum(len(text.encode()) for text in TEXTS))
+    assert answer["parts"] > 1 or kind == "packed"
+    store = open_store(out)
+    memory, wanted = store.memory(range(len(store))), trained.encode(TEXTS)
+    assert answer["chunks"] == len(store) == len(wanted.vectors)
+    np.testing.assert_allclose(memory.vectors, wanted.vectors, atol=1e-5)
+    assert memory.num_tokens.tolist() == wanted.num_tokens.tolist()
+    rows = pa.concat_tables(store.batches()).to_pylist()
+    by_document: dict[str, str] = {}
+    for row in rows:
+        by_document[row["document"]] = by_document.get(row["document"], "") + row["text"]
+    assert list(by_document.values()) == TEXTS
+    assert [row["chunk"] for row in rows] == [chunk for count in wanted.num_chunks for chunk in range(count)]
+
+
+def test_a_data_set_is_read_by_its_split(memlm: Memlm, encoder: str, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for split in ("train", "test"):
+        pq.write_table(pa.table({"text": [f"the {split} holds"]}), folder / f"{split}-00000-of-00001.parquet")
+    for split in ("train", "test"):
+        out = tmp_path / split
+        assert memlm(*encoded(folder, out, encoder, "--split", split, "--text", "--json")).json()["documents"] == 1
+        rows = pa.concat_tables(open_store(out).batches()).to_pylist()
+        assert "".join(row["text"] for row in rows) == f"the {split} holds"
+    assert_refused(memlm(*encoded(folder, tmp_path / "none", encoder, "--split", "dev")), "no split 'dev'", "'train'")
+    nowhere = memlm(*encoded("nobody/nothing", tmp_path / "none", encoder))
+    assert_refused(nowhere, "nobody/nothing", "give a folder, or a glob")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=12)), part_bytes=st.integers(1, 60))
+def test_parts_hold_every_line_once(lines: list[str], part_bytes: int, tmp_path: Path) -> None:
+    path = tmp_path / "all.jsonl"
+    kept = [line for line in lines if line.strip()]
+    path.write_bytes(b"".join(json.dumps({"text": line}).encode() + b"\n" for line in kept))
+    source = open_source(str(path), text_column="text", subset=None, split=None, part_bytes=part_bytes)
+    assert [document.text for part in source.parts() for document in source.documents(part)] == kept
+    text = tmp_path / "all.txt"
+    text.write_bytes("\n".join(kept).encode())
+    source = open_source(str(text), text_column="text", subset=None, split=None, part_bytes=part_bytes)
+    pieces = [document.text for part in source.parts() for document in source.documents(part)]
+    assert "".join("".join(pieces).split()) == "".join("\n".join(kept).split())
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every part, byte for byte."""
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("part-*"))}
+
+
+def test_a_killed_run_goes_on_and_does_nothing_twice(memlm: Memlm, encoder: str, tmp_path: Path) -> None:
+    source, options = write_texts(tmp_path / "source", "lines"), ("--part-mb", 1e-4, "--json")
+    assert memlm(*encoded(source, tmp_path / "alone", encoder, *options)).code == 0
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "memlm", *map(str, encoded(source, out, encoder, *options))]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not list(out.glob("part-*")):
+            time.sleep(0.001)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    (out / f".part-000009.parquet.{'0' * 32}.memlm-unfinished").write_bytes(b"half of one")
+    before = {path: path.stat().st_mtime_ns for path in out.glob("part-*")}
+    answer = memlm(*encoded(source, out, encoder, *options)).json()
+    assert 0 < answer["parts_before"] == len(before) < answer["parts"]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert files(out) == files(tmp_path / "alone")
+    assert {path.name for path in out.iterdir()} == {*files(out), "_memlm"}
+    again = memlm(*encoded(source, out, encoder, *options)).json()
+    assert again["parts_before"] == again["parts"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*")
+def test_two_workers_of_ray_give_the_rows_of_one(encoder: str, tmp_path: Path) -> None:
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    text = write_texts(tmp_path / "source", "lines")
+    source = open_source(str(text), text_column="text", subset=None, split=None, part_bytes=200)
+    jobs = [Job.of(source, tmp_path / name, encoder=encoder, device="cpu") for name in ("one", "two")]
+    encode_corpus(jobs[0])
+    listening = set[str]()
+
+    def watched(job: Job, parts: list) -> object:
+        for finished in RayWorkers(2)(job, parts):
+            own = [psutil.Process(), *psutil.Process().children(recursive=True)]
+            assert sum("MapWorker" in "".join(each.cmdline()) for each in own) == 2
+            listening.update(
+                each.laddr.ip for process in own for each in process.net_connections() if each.status == "LISTEN"
+            )
+            yield finished
+
+    encode_corpus(jobs[1], watched)  # type: ignore[arg-type]
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+    assert listening
+    assert {address.removeprefix("::ffff:") for address in listening} <= {"127.0.0.1", "::1"}
+    left = [each for each in psutil.Process().children(recursive=True) if "ray" in "".join(each.cmdline())]
+    assert not psutil.wait_procs(left, timeout=10)[1]
+
+
+def test_signs_are_stored_as_bits(memlm: Memlm, signs: str, tmp_path: Path) -> None:
+    import memlm as library
+
+    source = write_texts(tmp_path / "source", "lines")
+    assert memlm(*encoded(source, tmp_path / "out", signs, "--json")).json()["row_bytes"] == 4
+    store, wanted = open_store(tmp_path / "out"), library.load(signs, device="cpu").encode(TEXTS)
+    assert store.memory(range(len(store))).vectors.equal(wanted.vectors)
+
+
+def test_what_cannot_be_encoded_is_refused_before_any_work(memlm: Memlm, encoder: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    source = write_texts(tmp_path / "source", "parquet")
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "a.parquet").write_bytes((source / "0.parquet").read_bytes())
+    (bad / "b.parquet").write_bytes((source / "0.parquet").read_bytes()[:-9])
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "a.txt").touch()
+    for given_source, options, words in (
+        (source, ["--text-column", "words"], ["0.parquet has no column 'words'", "'text'"]),
+        (source, ["--text-column", "of"], ["holds struct", "not text"]),
+        (bad, [], ["b.parquet"]),
+        (empty, [], ["no text to encode"]),
+        (tmp_path / "nothing" / "*.txt", [], ["matches no file"]),
+        (source, ["--dtype", "bit"], ["more than signs", "num_bits 1"]),
+        (source, ["--workers", "0"], ["must be positive"]),
+    ):
+        assert_refused(memlm(*encoded(given_source, out, encoder, *options)), *words)
+        assert not list(out.glob("part-*"))
+    assert_refused(memlm(*encoded(source, out, "nosuchmodel")), "no model 'nosuchmodel'")
+
+
+def test_another_run_is_refused_and_lost_nothing(memlm: Memlm, encoder: str, signs: str, tmp_path: Path) -> None:
+    source, out = write_texts(tmp_path / "source", "lines"), tmp_path / "out"
+    assert memlm(*encoded(source, out, encoder)).code == 0
+    before = files(out)
+    for arguments, word in (
+        (encoded(source, out, signs), "encoder"),
+        (encoded(source, out, encoder, "--dtype", "float16"), "dtype"),
+        (encoded(source, out, encoder, "--text"), "text"),
+        (encoded(source, out, encoder, "--part-mb", 1e-4), "source"),
+    ):
+        assert_refused(memlm(*arguments), f"{out} holds another run: {word} was")
+    (source / "more.jsonl").write_text('{"text": "more"}\n')
+    assert_refused(memlm(*encoded(source, out, encoder)), "source was")
+    assert files(out) == before
+    assert_refused(memlm(*encoded(source, source, encoder)), f"{source} holds something else")
+
+
+def test_a_bad_line_is_named_and_what_was_finished_is_kept(memlm: Memlm, encoder: str, tmp_path: Path) -> None:
+    lines = [json.dumps({"text": text}) for text in TEXTS]
+    for bad, words in (
+        ("{", ["all.jsonl@", "no JSON"]),
+        ('{"words": "a"}', ["has no column 'text'", "'words'"]),
+        ('{"text": 3}', ["'text' is 3, not text"]),
+        ('{"text": "\\ud800"}', ["lone surrogate"]),
+    ):
+        source = tmp_path / f"{abs(hash(bad))}.d"
+        source.mkdir()
+        (source / "all.jsonl").write_text("\n".join([*lines, bad, *lines]) + "\n")
+        out = source / "out"
+        assert_refused(memlm(*encoded(source / "all.jsonl", out, encoder, "--part-mb", 5e-4)), *words)
+        assert files(out)
+
+
+@pytest.mark.parametrize(("module", "options"), [("ray", ["--workers", "2"]), ("lance", ["--format", "lance"])])
+def test_a_missing_extra_is_named(
+    module: str, options: list[str], memlm: Memlm, encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (module, f"{module}.data"):
+        monkeypatch.setitem(sys.modules, name, None)
+    source = write_texts(tmp_path / "source", "lines")
+    assert_refused(memlm(*encoded(source, tmp_path / "out", encoder, *options)), f"pip install 'memlm[{module}]'")
+
+
+def test_rows_of_a_newer_version_are_refused() -> None:
+    schema = pa.schema([], metadata={b"memlm": b'{"format": "memlm vectors", "version": 2}'})
+    with pytest.raises(ValueError, match="version 2; this memlm reads 1"):
+        About.of(schema, "it")
+    with pytest.raises(ValueError, match="holds no memories"):
+        About.of(pa.schema([]), "it")
