@@ -25,6 +25,7 @@ class Bench(Group):
         "serve": "memlm_evidence.benchmarks.serving:Serving",
         "size": "memlm_evidence.benchmarks.size:Size",
         "speed": "memlm_evidence.benchmarks.speed:Speed",
+        "store": "memlm_evidence.benchmarks.vector_store:StoreBenchmark",
         "substitution": "memlm_evidence.benchmarks.substitution:Substitution",
         "train": "memlm_evidence.benchmarks.memory_training:MemoryTraining",
     }

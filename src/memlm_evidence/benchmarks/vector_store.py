@@ -1,0 +1,194 @@
+"""`memlm bench store`."""
+
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+import tyro
+from numpy.typing import NDArray
+
+from memlm.bulk.export import MemoryRows, export, table_of
+from memlm.bulk.rows import About
+from memlm.bulk.store import BATCH_ROWS, Found, VectorStore, exact
+from memlm.cli.command import Answer, ReadsText, UsesModel
+from memlm.cli.show import print_table
+from memlm.data.texts import evaluation_documents
+from memlm.runtime.progress import track
+from memlm.runtime.tables import Table
+from memlm.runtime.wording import number
+from memlm.text.autoencoder import TextAutoencoder
+from memlm.text.memory import Memory
+from memlm_evidence.benchmarks.measuring import Benchmark, made_here
+
+NEAREST = 10
+FLOATS = ("out.lance", "Flat", "SQfp16", "SQ8", "SQ4", "PQ64", "IVF1024,SQ8", "HNSW32")
+SIGNS = ("out.lance", "BFlat", "BIVF1024", "BHNSW32")
+_SIGNS_OF_FLOATS = "signs of floats, BFlat"
+_GIVEN_BACK = 64
+"""Chunks that are regenerated from each store."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreBenchmark(Benchmark, UsesModel, ReadsText):
+    """What vector stores of memories find, take, and give back, beside exact search through float32.
+
+    memlm bench store --num-vectors 100000 --json
+
+    Needs pip install 'memlm[lance,faiss]'.
+    """
+
+    model: tyro.conf.Positional[str] = "english"
+    """An autoencoder that ships with memlm, a checkpoint folder, or a Hugging Face hub name."""
+    text: tuple[str, ...] = ()
+    """Files or globs to encode; without any, a novel that comes with memlm. Queries are chunks of verse."""
+    num_vectors: int = 100_000
+    """In the store: memories of the text, then vectors made of two of them each, as far as it takes."""
+    num_queries: int = 200
+    kinds: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Of FAISS's index factory, or out.lance; by default the usual ones."""
+
+    answer_is_output: ClassVar[bool] = False
+
+    def run(self) -> Answer:
+        """`recall_at_10`: the share of a query's ten nearest, by exact search, that a store finds; of signs, of which
+        many are as near as each other, of those as near. `index_bytes` and `table_bytes` for a chunk; `given_back`,
+        the share of real chunks whose text is regenerated exactly from what the store holds, and
+        `given_back_directly`, without one; `query_ms`, on one thread, all queries at once.
+        """
+        model = TextAutoencoder.from_pretrained(self.model, device=self.device)
+        texts = self.documents(self.text) if self.text else [each.text for each in evaluation_documents("novel")]
+        ids, length = model.tokenizer.encode_batch(texts), model.config.shape.chunk_len
+        chunks = [text[begin : begin + length] for text in ids for begin in range(0, len(text), length)]
+        memory = model.encode_tokens([text.tolist() for text in ids])
+        made = MadeRows(memory, [model.tokenizer.decode(chunk) for chunk in chunks], self.num_vectors, model.source)
+        verse = model.encode([each.text for each in evaluation_documents("verse")])
+        full = verse.num_tokens == length
+        queries = verse.vectors[full][: self.num_queries].flatten(1).numpy()
+        torch.set_num_threads(1)
+        right = exact(queries, (made.about.stored(table) for table in made.batches()), made.about, NEAREST)
+        bit = made.about.dtype == "bit"
+        kinds = self.kinds or (SIGNS if bit else (*FLOATS, _SIGNS_OF_FLOATS))
+        rows = []
+        num_bytes = len(made) * made.about.row_bytes
+        with track("Storing", total=len(kinds) * num_bytes, unit="bytes") as advance:
+            for kind in kinds:
+                rows.append(_row(kind, made, queries, right, model))
+                advance(num_bytes)
+        answer = {
+            "rows": rows,
+            "num_vectors": len(made),
+            "num_real": made.num_real,
+            "num_queries": len(queries),
+            "float32_bytes": 4 * made.about.width,
+            "given_back_directly": _given_back(made.memory, made, model),
+            **made_here(model=model.provenance, encoder=model.encoder_fingerprint),
+        }
+        self._show(answer)
+        return answer
+
+    def _show(self, answer: Mapping[str, Any]) -> None:
+        names = ("recall_at_10", "index_bytes", "table_bytes", "given_back", "query_ms", "build_seconds")
+        rows = [[row["kind"], *(number(row[name], 3) for name in names)] for row in answer["rows"]]
+        note = (
+            f"{answer['num_vectors']} vectors, {answer['num_real']} of them memories of text; in float32 each takes "
+            f"{answer['float32_bytes']} bytes, and {answer['given_back_directly']:.3f} are given back exactly."
+        )
+        print_table(self.console(), Table(["store", "recall", "bytes", "table", "given back", "ms", "s"], rows), note)
+
+
+class MadeRows(MemoryRows):
+    """Real memories, and then vectors between two of them each, anew whenever they are read; of signs, some of each."""
+
+    def __init__(self, memory: Memory, texts: Sequence[str], number: int, encoder: str) -> None:
+        super().__init__(memory, encoder)
+        self._real = memory.vectors.flatten(1).numpy()[:number]
+        self._tokens = memory.num_tokens.numpy()[:number]
+        self.num_real, self._number = len(self._real), number
+        self.places = np.linspace(0, self.num_real - 1, _GIVEN_BACK).astype(np.int64)
+        """Rows of real memories, from all over."""
+        self.memory = self.about.memory_of(self._real[self.places], self._tokens[self.places])
+        self.texts = [texts[place] for place in self.places]
+        """What they are of."""
+
+    def __len__(self) -> int:
+        return self._number
+
+    def batches(self) -> Iterator[pa.Table]:
+        """All rows."""
+        yield self._table(self._real, 0)
+        for begin in range(self.num_real, self._number, BATCH_ROWS):
+            random = np.random.default_rng([0, begin])
+            some = min(BATCH_ROWS, self._number - begin)
+            one, other = random.integers(self.num_real, size=(2, some))
+            if self.about.dtype == "bit":
+                vectors = np.where(random.random((some, 1)) > random.random((some, self.about.width)), one, other)
+                vectors = np.take_along_axis(self._real, vectors, 0)
+            else:
+                share = random.random((some, 1), dtype=np.float32)
+                vectors = share * self._real[one] + (1 - share) * self._real[other]
+                vectors /= np.sqrt(np.square(vectors).mean(1, keepdims=True))
+            yield self._table(vectors, begin)
+
+    def _table(self, vectors: NDArray[np.float32], begin: int) -> pa.Table:
+        tokens = np.resize(self._tokens, begin + len(vectors))[begin:]
+        memory = self.about.memory_of(vectors, tokens)
+        return table_of(memory, self.about, ["made"] * len(vectors), [*range(begin, begin + len(vectors))])
+
+
+class _Signs(MadeRows):
+    """The signs of such vectors."""
+
+    def __init__(self, made: MadeRows) -> None:
+        self.__dict__.update(made.__dict__)
+        self._made, self.about = made, replace(made.about, dtype="bit")
+
+    def batches(self) -> Iterator[pa.Table]:
+        """All rows."""
+        for table in self._made.batches():
+            vectors = self._made.about.vectors(self._made.about.stored(table))
+            yield table.drop_columns(["memory"]).append_column("memory", self.about.column(vectors))
+
+
+def _row(
+    kind: str, made: MadeRows, queries: NDArray[np.float32], right: Found, model: TextAutoencoder
+) -> dict[str, Any]:
+    """What a store finds of the right rows, takes, and gives back."""
+    signs_of_floats = kind == _SIGNS_OF_FLOATS
+    with tempfile.TemporaryDirectory() as folder:
+        out, begin = Path(folder) / (kind if kind.endswith(".lance") else "out.faiss"), time.monotonic()
+        index = None if out.suffix == ".lance" else "BFlat" if signs_of_floats else kind
+        store: VectorStore = export(_Signs(made) if signs_of_floats else made, out, index=index)
+        built = time.monotonic() - begin
+        begin = time.monotonic()
+        found = store.search(queries, NEAREST)
+        seconds = time.monotonic() - begin
+        sizes = {path.name: path.stat().st_size for path in out.rglob("*") if path.is_file()}
+        table = sizes.pop("rows.parquet", 0)
+        back = None if signs_of_floats else _given_back(store.memory(made.places), made, model)
+    return {
+        "kind": kind,
+        "recall_at_10": _recall(found, right, made.about),
+        "index_bytes": sum(sizes.values()) / len(made),
+        "table_bytes": table / len(made),
+        "given_back": back,
+        "query_ms": 1000 * seconds / len(queries),
+        "build_seconds": built,
+    }
+
+
+def _recall(found: Found, right: Found, about: About) -> float:
+    if about.dtype == "bit":
+        return float((found.score >= right.score[:, -1:] - 1e-6).mean())
+    return float((found.row[:, :, None] == right.row[:, None]).any(1).mean())
+
+
+def _given_back(stored: Memory, made: MadeRows, model: TextAutoencoder) -> float:
+    """The share of real chunks whose text is regenerated exactly from what is stored of them."""
+    pairs = zip(model.regenerate(stored), made.texts, strict=True)
+    return sum(back == text for back, text in pairs) / len(made.texts)
