@@ -273,6 +273,7 @@ def test_a_diverging_run_ends_in_one_line(memlm: Memlm, corpus: str, tmp_path: P
 WRITERS = [
     ["demo"],
     ["leak", "minilm"],
+    ["encode-corpus", "docs"],
     ["adapt", "smollm2"],
     ["train", "autoencoder"],
     ["train", "causal"],

@@ -230,6 +230,7 @@ def test_a_missing_extra_is_named(
         monkeypatch.setitem(sys.modules, name, None)
     source = write_texts(tmp_path / "source", "lines")
     assert_refused(memlm(*encoded(source, tmp_path / "out", encoder, *options)), f"pip install 'memlm[{module}]'")
+    assert not (tmp_path / "out").exists()
 
 
 def test_rows_of_a_newer_version_are_refused() -> None:

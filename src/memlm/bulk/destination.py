@@ -87,12 +87,16 @@ class Destination(ABC):
             raise ValueError(f"somebody else is writing {self.folder}; wait for it, or give another folder") from None
         try:
             self._require_same(path, plan)
-            for left in self.folder.rglob(f".*{UNFINISHED}"):
-                left.unlink(missing_ok=True)
+            self.sweep()
         except BaseException:
             lock.release()
             raise
         return lock
+
+    def sweep(self) -> None:
+        """Remove what killed workers have left."""
+        for left in self.folder.rglob(f".*{UNFINISHED}"):
+            left.unlink(missing_ok=True)
 
     def _others(self) -> Iterator[Path]:
         return (path for path in self.folder.iterdir() if path.name != _NOTES)

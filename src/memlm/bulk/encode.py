@@ -1,6 +1,7 @@
 """A corpus encoded: part by part, in this process or by Ray's actors; what is finished is not done again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -163,7 +164,7 @@ class PartEncoder:
         ]
 
 
-Finished = Iterator[tuple[Part, Counts]]
+Finished = Generator[tuple[Part, Counts]]
 Workers = Callable[[Job, list[Part]], Finished]
 """Who encodes parts: gives each that is finished, in any order."""
 
@@ -190,10 +191,14 @@ def encode_corpus(job: Job, workers: Workers = in_this_process) -> dict[str, Any
         before, left = len(done), [part for part in parts if part.number not in done]
         num_bytes = sum(part.num_bytes for part in parts)
         finished = num_bytes - sum(part.num_bytes for part in left)
-        with track("Encoding", total=num_bytes, unit="bytes", completed=finished) as advance:
-            for part, counts in workers(job, left) if left else ():
+        with (
+            closing(workers(job, left)) as work,
+            track("Encoding", total=num_bytes, unit="bytes", completed=finished) as advance,
+        ):
+            for part, counts in work:
                 done[part.number] = counts
                 advance(part.num_bytes)
+        destination.sweep()
         destination.complete(len(parts), job.schema)
     total = Counts()
     for counts in done.values():

@@ -39,11 +39,19 @@ class RayWorkers:
     number: int
     address: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.address is None:  # all of it is read when Ray is imported
+            os.environ.update({name: os.environ.get(name, value) for name, value in _LOCAL.items()})
+            # Only who knows the token may speak to it: not even other users of this machine.
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        extra("ray.data", "encoding with several --workers")
+
     def __call__(self, job: Job, parts: list[Part]) -> Finished:
         """Encode parts, in any order."""
+        if not parts:
+            return
         with _ray(self.number, self.address) as ray:
-            data = ray.data
-            gpu = job.device.startswith("cuda")
+            data, gpu = ray.data, job.device.startswith("cuda")
             if gpu and (there := ray.cluster_resources().get("GPU", 0)) < self.number:
                 raise ValueError(f"{self.number} workers want a GPU each, and Ray has {there:g}: give fewer --workers")
             data.DataContext.get_current().enable_progress_bars = False
@@ -60,7 +68,7 @@ class RayWorkers:
             by_number = {part.number: part for part in parts}
             for row in results.iter_rows():
                 if row["error"]:
-                    raise {"OSError": OSError}.get(row["kind"], ValueError)(row["error"])
+                    raise (OSError if row["of_system"] else ValueError)(row["error"])
                 yield by_number[row["number"]], Counts(*json.loads(row["counts"]))
 
 
@@ -73,22 +81,17 @@ class _Actor:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         number, pieces = json.loads(batch["part"][0])
         part = Part(number, tuple(Piece(*piece) for piece in pieces))
-        row = {"number": number, "counts": "", "error": "", "kind": ""}
+        row = {"number": number, "counts": "", "error": "", "of_system": False}
         try:
             row["counts"] = json.dumps(self._encode(part))
         except (ValueError, OSError) as error:
-            row |= {"error": str(error), "kind": "OSError" if isinstance(error, OSError) else ""}
+            row |= {"error": str(error), "of_system": isinstance(error, OSError)}
         return {name: [value] for name, value in row.items()}
 
 
 @contextmanager
 def _ray(workers: int, address: str | None) -> Iterator[Any]:
     """Ray, started here and ended afterwards, or a cluster that is there; one that this process uses already stays."""
-    if address is None:
-        os.environ.update({name: os.environ.get(name, value) for name, value in _LOCAL.items()})
-        # Only who knows the token may speak to it: not even other users of this machine.
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    data = extra("ray.data", "encoding with several --workers")
     import ray
 
     if ray.is_initialized():
@@ -102,7 +105,6 @@ def _ray(workers: int, address: str | None) -> Iterator[Any]:
             ray.init(address="local", _temp_dir=folder, **own, **quiet)
         else:
             ray.init(address=address, **quiet)
-        assert data
         yield ray
     finally:
         ray.shutdown()

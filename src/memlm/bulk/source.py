@@ -64,14 +64,14 @@ class Source:
         Raises:
             ValueError: a file is damaged, or has no such column of text; says which.
         """
-        parts: list[Part] = []
-        pieces: list[Piece] = []
+        parts, pieces, size = list[Part](), list[Piece](), 0
         for number in range(len(self.files)):
             for piece in self._pieces(number):
                 pieces.append(piece)
-                if sum(each.num_bytes for each in pieces) >= self.part_bytes:
+                size += piece.num_bytes
+                if size >= self.part_bytes:
                     parts.append(Part(len(parts), tuple(pieces)))
-                    pieces = []
+                    pieces, size = [], 0
         if pieces:
             parts.append(Part(len(parts), tuple(pieces)))
         return parts

@@ -1,6 +1,8 @@
 """`memlm encode-corpus`."""
 
+import sys
 import time
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -65,9 +67,9 @@ class EncodeCorpus(UsesModel):
         source = open_source(self.source, **which, part_bytes=part_bytes)  # type: ignore[arg-type]
         how = {"format": self.format, "dtype": self.dtype, "text": self.text, "device": self.device}
         job = Job.of(source, self.out, encoder=self.encoder, **how)  # type: ignore[arg-type]
-        begin = time.monotonic()
-        alone = self.workers == 1 and self.ray_address is None
-        answer = encode_corpus(job, in_this_process if alone else RayWorkers(self.workers, self.ray_address))
+        alone, begin = self.workers == 1 and self.ray_address is None, time.monotonic()
+        with redirect_stdout(sys.stderr):  # where Ray tells of workers that died
+            answer = encode_corpus(job, in_this_process if alone else RayWorkers(self.workers, self.ray_address))
         answer |= {"out": str(self.out), "workers": self.workers, "seconds": time.monotonic() - begin}
         self.say(
             f"{answer['chunks']} chunks of {answer['documents']} documents, {answer['row_bytes']} bytes each, in "
