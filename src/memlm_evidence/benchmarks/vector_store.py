@@ -127,8 +127,8 @@ class MadeRows(MemoryRows):
             some = min(BATCH_ROWS, self._number - begin)
             one, other = random.integers(self.num_real, size=(2, some))
             if self.about.dtype == "bit":
-                vectors = np.where(random.random((some, 1)) > random.random((some, self.about.width)), one, other)
-                vectors = np.take_along_axis(self._real, vectors, 0)
+                first = random.random((some, 1)) > random.random((some, self.about.width))
+                vectors = np.where(first, self._real[one], self._real[other])
             else:
                 share = random.random((some, 1), dtype=np.float32)
                 vectors = share * self._real[one] + (1 - share) * self._real[other]
