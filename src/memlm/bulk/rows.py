@@ -100,6 +100,7 @@ class About:
             num_tokens=torch.from_numpy(num_tokens.astype(np.int64)),
             num_chunks=(1,) * len(vectors),
             encoder=self.fingerprint,
+            search_dim=self.search_dim,
         )
 
 
@@ -132,7 +133,7 @@ def about_memories(memory: Memory, encoder: str, dtype: Dtype | None, *, signs: 
         memory_dim=dim,
         dtype=dtype or ("float32" if signs is None else "bit"),
         scale=1.0 if signs is None else signs,
-        search_dim=getattr(memory, "search_dim", 0),
+        search_dim=memory.search_dim,
     )
 
 
