@@ -12,7 +12,8 @@ from command_line import Memlm, assert_refused
 from memlm import TextAutoencoder
 from memlm.data.texts import evaluation_documents, everyday_lines
 from memlm.data.tokenizer import Tokenizer
-from memlm.store.codec import Codec, Tokenized
+from memlm.store.codec import Codec
+from memlm.store.tokenized import Tokenized
 from memlm_evidence.benchmarks.drift import Drift
 from memlm_evidence.benchmarks.drift_rounds import Editor, Round, Texts, Words, rounds_of, sender
 from memlm_evidence.benchmarks.drift_rows import History, worst_rows

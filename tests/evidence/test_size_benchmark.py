@@ -14,7 +14,8 @@ from command_line import Memlm, assert_refused
 from memlm import MemoryFile
 from memlm.data.everyday import everyday_documents
 from memlm.store.chunk import Block, Part
-from memlm.store.codec import RAW_CHUNKS, Codec, Tokenized
+from memlm.store.codec import RAW_CHUNKS, Codec
+from memlm.store.tokenized import Tokenized
 from memlm.store.writer import write_file
 from memlm.text.autoencoder import TextAutoencoder
 from memlm_evidence.benchmarks import size as bench

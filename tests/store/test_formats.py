@@ -121,7 +121,7 @@ def test_version_1_that_is_damaged_in_its_index_or_header_is_refused(version_1: 
     with pytest.raises(ValueError, match="damaged in its header or its index"):
         MemoryFile.open(version_1)
     rewritten(version_1, bits="8", format_version=str(FORMAT_VERSION + 1))
-    with pytest.raises(ValueError, match=r"format version 3; this memlm reads 2: upgrade memlm"):
+    with pytest.raises(ValueError, match=r"format version 4; this memlm reads 3: upgrade memlm"):
         MemoryFile.open(version_1)
     numbers = load_file(FIXTURES / "english-0.1.memory")["chunks"].copy()
     numbers[0, 0] += 1

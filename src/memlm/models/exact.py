@@ -1,0 +1,167 @@
+"""The parallel decoder in arithmetic that gives the same bits on every machine, and its probabilities as whole numbers.
+
+Operands of matrix products are whole numbers, held in float32, so small that no sum of them can reach 2^24. Such sums
+are exact, so that their order, fused multiply-adds and the size of a batch make no difference, on any processor.
+Between products there are only elementwise operations, which IEEE 754 rounds alike everywhere, each by itself: no
+exponential, no logarithm, no sum of anything but whole numbers. Files depend on every constant here.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from memlm import config
+from memlm.models.autoencoder import ParallelDecoder
+from memlm.nn.mixers import Hidden
+from memlm.nn.pooling import MemoryVectors
+
+TOTAL_BITS = 24
+"""The probabilities of a token are whole numbers that add up to at most 2^24."""
+_LARGEST_SUM = 2**24 - 1
+"""Up to here float32 holds every whole number."""
+_LARGEST_WEIGHT = 127
+"""As int8 has it. Fewer bits cost `english` next to nothing; more take precision from the inputs."""
+_LARGEST_INPUT = 2**14
+_EPSILON = 1e-5
+"""Of layer norm, as torch has it."""
+_TINY = 1e-30
+"""Instead of a step of 0."""
+_STEPS_PER_BIT = 16
+"""Scores are in sixteenths of a bit."""
+_ROUNDING = 8
+"""By how much products in float32 can be too large, all in all."""
+_SCORES_PER_NAT = 23.08312065422341
+"""16 / ln 2."""
+
+
+class WholeProduct:
+    """A linear map whose weights [*, out, in] are whole numbers in units of a step for each output."""
+
+    def __init__(self, weight: Tensor) -> None:
+        steps = (weight.float().abs().amax(dim=-1) / _LARGEST_WEIGHT).clamp_min(_TINY)
+        self.weight, self.steps = (weight.float() / steps[..., None]).round(), steps
+        reach = float(self.weight.double().abs().sum(dim=-1).amax())
+        self.largest_input = min(_LARGEST_INPUT, int(_LARGEST_SUM // max(reach, 1)))
+        """So that no sum, of whichever inputs, can leave what float32 holds exactly."""
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Inputs [*, row, in], rounded in units of a step for each row → outputs [*, row, out]."""
+        whole, steps = rounded(inputs, self.largest_input)
+        return torch.matmul(whole, self.weight.transpose(-1, -2)) * self.steps[..., None, :] * steps
+
+
+def rounded(rows: Tensor, largest: int) -> tuple[Tensor, Tensor]:
+    """Rows as whole numbers up to `largest`, and what each row's are multiplied by."""
+    steps = (rows.abs().amax(dim=-1, keepdim=True) / largest).clamp_min(_TINY)
+    return (rows / steps).round(), steps
+
+
+def exact_norm(hidden: Hidden) -> Hidden:
+    """Layer norm: sums of whole numbers in float64, which holds them exactly."""
+    dim = hidden.shape[-1]
+    whole, steps = (part.double() for part in rounded(hidden, _LARGEST_INPUT))
+    total, squares = whole.sum(dim=-1, keepdim=True), whole.square().sum(dim=-1, keepdim=True)
+    variance = squares * dim - total.square()  # times dim²
+    spread = (variance + _EPSILON * dim * dim / steps.square()).sqrt()
+    return ((whole * dim - total) / spread).float()
+
+
+class ExactDecoder:
+    """`ParallelDecoder`, nearly: with weights and activations rounded, it gives the same bits everywhere.
+
+    Raises:
+        ValueError: it has parts without an exact form; `has_exact_form` tells.
+    """
+
+    def __init__(self, decoder: ParallelDecoder) -> None:
+        unpooling, device = decoder.unpooling, decoder.positions.device
+        # Metal's arithmetic is not IEEE's.
+        self.device = device if device.type in ("cpu", "cuda") else torch.device("cpu")
+        self._scatter, self._widen = self._product(unpooling.scatter), self._product(unpooling.widen)
+        self._positions = decoder.positions.detach().float().to(self.device)
+        self._blocks = [self._block(block) for block in decoder.stack.blocks]
+        self._head = self._product(decoder.head.weight[: decoder.shape.vocab_size])
+        self._shares = shares().to(self.device)
+        self._parts = decoder.shape.chunk_len
+
+    @torch.no_grad()
+    def states(self, memory: MemoryVectors) -> Float[Tensor, "chunk token dim"]:
+        """The last states of chunks' memories [chunk slot memory_dim], of which `frequencies` are made."""
+        with _exact_products():
+            parts = self._scatter(memory.to(self.device).flatten(1)[:, None]).reshape(len(memory), self._parts, -1)
+            hidden = self._widen(parts) + self._positions
+            for mix, feed in self._blocks:
+                hidden = hidden + mix(exact_norm(hidden))
+                hidden = hidden + feed(exact_norm(hidden))
+            return exact_norm(hidden)
+
+    @torch.no_grad()
+    def scores(self, states: Float[Tensor, "row dim"]) -> Float[Tensor, "row vocab"]:
+        """Logits in sixteenths of a bit, whole numbers."""
+        with _exact_products():
+            return self._head(states).mul_(_SCORES_PER_NAT).round_()
+
+    def frequencies(self, scores: Float[Tensor, "row vocab"]) -> Float[Tensor, "row vocab"]:
+        """Probabilities in units of 2^-24, whole numbers of at least 1."""
+        below = (scores.amax(dim=-1, keepdim=True) - scores).clamp_max_(len(self._shares) - 1)
+        share = self._shares.index_select(0, below.int().flatten()).view(scores.shape)
+        room = 2**TOTAL_BITS - scores.shape[-1] - _ROUNDING
+        per_share = (room / share.sum(dim=-1, keepdim=True, dtype=torch.float64)).float()
+        return share.mul_(per_share).floor_().add_(1)
+
+    def _product(self, layer: Any) -> WholeProduct:
+        return WholeProduct((layer.weight if isinstance(layer, nn.Linear) else layer).detach().to(self.device))
+
+    def _block(self, block: Any) -> tuple[Callable[[Hidden], Hidden], Callable[[Hidden], Hidden]]:
+        inward, outward = self._product(block.mixer.inward), self._product(block.mixer.outward)
+        weight = torch.stack([*block.mixer.weight])
+        if block.mixer.causal_mask is not None:
+            weight = weight * block.mixer.causal_mask
+        tokens, up, down = self._product(weight), self._product(block.mlp.up), self._product(block.mlp.down)
+
+        def mix(hidden: Hidden) -> Hidden:
+            heads = rearrange(inward(hidden), "c t (h p) -> c h p t", h=len(weight))
+            return outward(rearrange(tokens(heads), "c h p t -> c t (h p)"))
+
+        return mix, lambda hidden: down(F.relu(up(hidden)).square())
+
+
+def has_exact_form(cfg: config.AutoencoderConfig) -> bool:
+    """Whether a model's decoder can be an `ExactDecoder`: of masked mixers, squared ReLU and positional unpooling."""
+    stack = cfg.decoder
+    mixes = isinstance(stack.mixer, config.MaskedMixer) and stack.activation == "relu_squared"
+    return mixes and isinstance(cfg.unpooling, config.Positional)
+
+
+def shares() -> Float[Tensor, " step"]:
+    """2^(24 - step/16), rounded down, until it is less than 1; by whole numbers alone."""
+    steps = range(TOTAL_BITS * _STEPS_PER_BIT + 1)
+    powers = [1 << (TOTAL_BITS * _STEPS_PER_BIT - step) for step in steps]
+    return torch.tensor([*map(_root, powers), 0], dtype=torch.float32)
+
+
+def _root(power: int) -> int:
+    """The largest number whose 16th power is not above `power`."""
+    low, high = 0, 1 << (TOTAL_BITS + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if middle**_STEPS_PER_BIT <= power else (low, middle)
+    return low
+
+
+@contextmanager
+def _exact_products() -> Iterator[None]:
+    """Matrix products of float32 in float32, and not in TF32 or bf16, whatever is set."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
