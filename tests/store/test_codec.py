@@ -17,8 +17,8 @@ from memlm.data.tokenizer import Tokenizer
 from memlm.models.autoencoder import Autoencoder
 from memlm.models.exact import ExactDecoder
 from memlm.store.chunk import Coding, StoredChunk, deflated, inflated
-from memlm.store.patches import PlacedPatches, patch_of, patched
 from memlm.store.codec import Codec
+from memlm.store.patches import PlacedPatches, patch_of, patched
 from tiny import tiny_model
 
 any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=200) | st.text(

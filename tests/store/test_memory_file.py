@@ -390,7 +390,7 @@ def flipped(path: Path, byte: int, bit: int) -> Path:
 def test_a_flipped_bit_anywhere_is_detected_and_located(
     notes: MemoryFile, trained: TextAutoencoder, tmp_path: Path
 ) -> None:
-    notes.append("something follows", name="after", target=0)  # one chunk
+    notes.append("one more text", name="after", target=0)  # one chunk
     data = notes.path.read_bytes()
     _, *begins = (place for place in range(len(data)) if data.startswith(MAGIC, place))  # but the header's
     chunks_of = [range(0), range(notes.num_chunks - 1), range(notes.num_chunks - 1, notes.num_chunks)]
