@@ -67,7 +67,7 @@ def test_what_is_said_of_a_vector_is_what_it_gives_back(english: TextAutoencoder
     kept = list(codec.write(text))
     tokens = iter(english.tokenizer.encode(text).tolist())
     with_vector = [chunk for chunk in kept if chunk.vector is not None]
-    exact = ExactDecoder(english.model.decoder)
+    exact = ExactDecoder(english.model)
     states = exact.states(codec.about.memory(with_vector).vectors)
     predicted = iter(exact.scores(states.flatten(0, 1)).argmax(dim=-1).view(states.shape[:2]).tolist())
     for chunk, text, alone in zip(kept, codec.read(kept), codec.read_vectors(kept), strict=True):
@@ -98,7 +98,7 @@ def test_what_a_vector_cannot_hold_is_raw_and_says_so(untrained: TextAutoencoder
 
 
 def test_tokens_that_lead_by_too_little_are_patched(english: TextAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memlm.store.codec.patches_of", PlacedPatches)
+    monkeypatch.setattr("memlm.store.codec.patches_of", lambda model: [PlacedPatches(model)])
     text = evaluation_documents("novel")[1].text[:400]
     whole = []
     for margin in (0.01, 18.0, 1e9):
@@ -144,7 +144,7 @@ def test_nothing_is_kept_for_a_gradient(trained: TextAutoencoder) -> None:
     graded: list[bool] = []
     hook = trained.model.decoder.register_forward_hook(lambda *_: graded.append(torch.is_grad_enabled()))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("memlm.store.codec.patches_of", PlacedPatches)
+        patch.setattr("memlm.store.codec.patches_of", lambda model: [PlacedPatches(model)])
         codec = Codec(trained)
         codec.read(list(codec.write(SENTENCES)))
     hook.remove()

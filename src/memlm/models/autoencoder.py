@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from memlm import config
+from memlm.models.context import ContextHead
 from memlm.nn.linear import linear, to_compute_dtype
 from memlm.nn.mixers import Hidden, Logits, Mask, Tokens
 from memlm.nn.pooling import POOLINGS, UNPOOLINGS, MemoryVectors
@@ -89,6 +90,8 @@ class Regeneration(NamedTuple):
 
     logits: Logits
     memory: MemoryVectors
+    expected: Logits | None = None
+    """In training, those of a decoder that has also read the tokens before each, if the model has one."""
 
 
 class Autoencoder(nn.Module):
@@ -99,6 +102,7 @@ class Autoencoder(nn.Module):
         self.config = cfg
         self.encoder = Encoder(cfg.shape, cfg.encoder, cfg.pooling)
         self.decoder = ParallelDecoder(cfg.shape, cfg.decoder, cfg.unpooling)
+        self.context = None if cfg.context is None else ContextHead(cfg.context, cfg.shape, cfg.decoder.dim)
 
     def forward(self, tokens: Tokens, mask: Mask, memory: MemoryVectors | None = None) -> Regeneration:
         """Regenerate chunks from their memories, which are computed here unless given."""
@@ -106,4 +110,7 @@ class Autoencoder(nn.Module):
         noisy = memory
         if self.training and self.config.memory_noise:
             noisy = memory + self.config.memory_noise * torch.randn_like(memory)
-        return Regeneration(self.decoder(noisy), memory)
+        states, expected = self.decoder.states(noisy), None
+        if self.training and self.context is not None:
+            expected = self.decoder.head(self.context(states, self.context.before(tokens)))
+        return Regeneration(self.decoder.head(states), memory, expected)

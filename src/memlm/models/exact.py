@@ -17,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from memlm import config
-from memlm.models.autoencoder import ParallelDecoder
+from memlm.models.autoencoder import Autoencoder
+from memlm.models.context import TokensBefore
 from memlm.nn.mixers import Hidden
 from memlm.nn.pooling import MemoryVectors
 
@@ -73,13 +74,14 @@ def exact_norm(hidden: Hidden) -> Hidden:
 
 
 class ExactDecoder:
-    """`ParallelDecoder`, nearly: with weights and activations rounded, it gives the same bits everywhere.
+    """An autoencoder's decoder, nearly: with weights and activations rounded, it gives the same bits everywhere.
 
-    Raises:
-        ValueError: it has parts without an exact form; `has_exact_form` tells.
+    Its parts are those of which `has_exact_form` says that they have one. With `in_context` it expects what the
+    model's `context` does.
     """
 
-    def __init__(self, decoder: ParallelDecoder) -> None:
+    def __init__(self, model: Autoencoder, *, in_context: bool = False) -> None:
+        decoder = model.decoder
         unpooling, device = decoder.unpooling, decoder.positions.device
         # Metal's arithmetic is not IEEE's.
         self.device = device if device.type in ("cpu", "cuda") else torch.device("cpu")
@@ -87,6 +89,10 @@ class ExactDecoder:
         self._positions = decoder.positions.detach().float().to(self.device)
         self._blocks = [self._block(block) for block in decoder.stack.blocks]
         self._head = self._product(decoder.head.weight[: decoder.shape.vocab_size])
+        self.context = model.context if in_context else None
+        if self.context is not None:
+            self._embedded = self.context.embed.weight.detach().float().to(self.device)
+            self._up, self._down = self._product(self.context.up), self._product(self.context.down)
         self._shares = shares().to(self.device)
         self._parts = decoder.shape.chunk_len
 
@@ -102,9 +108,14 @@ class ExactDecoder:
             return exact_norm(hidden)
 
     @torch.no_grad()
-    def scores(self, states: Float[Tensor, "row dim"]) -> Float[Tensor, "row vocab"]:
-        """Logits in sixteenths of a bit, whole numbers."""
+    def scores(
+        self, states: Float[Tensor, "row dim"], before: TokensBefore | None = None
+    ) -> Float[Tensor, "row vocab"]:
+        """Logits in sixteenths of a bit, whole numbers; `before` each are these tokens [row number], in context."""
         with _exact_products():
+            if before is not None:
+                inputs = torch.cat([states, self._embedded[before].flatten(-2)], dim=-1)
+                states = exact_norm(states + self._down(F.relu(self._up(inputs)).square()))
             return self._head(states).mul_(_SCORES_PER_NAT).round_()
 
     def frequencies(self, scores: Float[Tensor, "row vocab"]) -> Float[Tensor, "row vocab"]:

@@ -31,6 +31,8 @@ class Coding(IntEnum):
     """The text, deflated; there is no vector."""
     CODED = 2
     """All tokens, as what the decoder did not expect (`CodedPatches`)."""
+    IN_CONTEXT = 3
+    """The same, of what it expects after the tokens before."""
 
 
 @dataclass(frozen=True, kw_only=True)

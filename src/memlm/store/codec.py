@@ -15,7 +15,7 @@ from memlm.models.batch import Batch, batch_chunks, encoded
 from memlm.nn.pooling import MemoryVectors
 from memlm.store.chunk import About, Coding, StoredChunk, deflated, inflated
 from memlm.store.packing import BITS, Bits, Packed, pack, unpack
-from memlm.store.patches import Patch, Patches, PlacedPatches, patches_of
+from memlm.store.patches import Patch, Patches, patches_of
 from memlm.store.tokenized import MIN_CHUNK, Span, Tokenized
 from memlm.text.autoencoder import TextAutoencoder
 
@@ -127,8 +127,8 @@ class Codec:
     def read(self, chunks: Sequence[StoredChunk]) -> list[bytes | None]:
         """The text of chunks; None where it is not proven to be what was written."""
         texts: list[bytes | None] = [inflated(chunk.payload) if chunk.vector is None else None for chunk in chunks]
-        for coding, patches in self._patches.items():
-            numbers = [number for number, chunk in enumerate(chunks) if chunk.coding == coding]
+        for patches in self._patches:
+            numbers = [number for number, chunk in enumerate(chunks) if chunk.coding == patches.coding]
             for start in range(0, len(numbers), self._batch):
                 batch = numbers[start : start + self._batch]
                 some = [chunks[number] for number in batch]
@@ -177,7 +177,7 @@ class Codec:
         for batch, packed, memory in self.sent(chunks):
             some = [*itertools.islice(left, len(memory))]
             texts = [tokenized.text(*span) for span in some]
-            patches = self._writing.write(memory, batch, texts)
+            patches = self._patches[0].write(memory, batch, texts)
             for row, (span, text, patch) in enumerate(zip(some, texts, patches, strict=True)):
                 yield _Tried(span, text, packed.rows[row].tobytes(), float(packed.scales[row]), patch)
 
@@ -192,7 +192,7 @@ class Codec:
                 continue
             for row in rows:
                 payload, _, num_wrong = row.patch
-                numbers = row.num_tokens, len(row.text), num_wrong, self._writing.coding
+                numbers = row.num_tokens, len(row.text), num_wrong, self._patches[0].coding
                 yield StoredChunk(*numbers, row.vector, row.scale, payload)
 
     def _is_raw(self, tried: _Tried) -> bool:
@@ -207,14 +207,9 @@ class Codec:
         return StoredChunk(num_tokens, len(text), num_tokens, Coding.RAW, None, 1.0, deflated(text))
 
     @cached_property
-    def _writing(self) -> Patches:
+    def _patches(self) -> list[Patches]:
+        """How patches are written, and then others that are read."""
         return patches_of(self.model)
-
-    @cached_property
-    def _patches(self) -> dict[Coding, Patches]:
-        """By their coding: how patches are written, and how they were."""
-        placed = PlacedPatches(self.model)
-        return {placed.coding: placed, self._writing.coding: self._writing}
 
     @property
     def _batch(self) -> int:

@@ -1,6 +1,7 @@
 """Patches: what has to be stored beside a vector so that the exact text comes back, and is proven to be it."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memlm.models.batch import Batch
+from memlm.models.context import TokensBefore
 from memlm.models.exact import ExactDecoder, has_exact_form
 from memlm.nn.pooling import MemoryVectors
 from memlm.store.chunk import Coding, checksum, deflated, inflated
@@ -49,27 +51,35 @@ class Patches(Protocol):
         """The texts of chunks of so many tokens; None where it is not proven to be what was written."""
 
 
-def patches_of(model: TextAutoencoder) -> Patches:
-    """How patches for a model's memories are written."""
-    return CodedPatches(model) if has_exact_form(model.config) else PlacedPatches(model)
+def patches_of(model: TextAutoencoder) -> list[Patches]:
+    """How a model's patches are written; and others that it can read."""
+    if not has_exact_form(model.config):
+        return [PlacedPatches(model)]
+    contexts = (True, False) if model.config.context else (False,)
+    return [*(CodedPatches(model, in_context=in_context) for in_context in contexts), PlacedPatches(model)]
 
 
 class CodedPatches:
     """All tokens of a chunk, by a range coder with the decoder's own probabilities: what it expects costs nearly
     nothing, and an almost right memory little. The arithmetic is exact (`models.exact`)."""
 
-    coding = Coding.CODED
-
-    def __init__(self, model: TextAutoencoder) -> None:
+    def __init__(self, model: TextAutoencoder, *, in_context: bool) -> None:
+        self.coding = Coding.IN_CONTEXT if in_context else Coding.CODED
         self._spelling = model.tokenizer.token_bytes
-        self._decoder = ExactDecoder(model.model.decoder)
+        self._model, self._in_context = model.model, in_context
+
+    @cached_property
+    def _decoder(self) -> ExactDecoder:
+        return ExactDecoder(self._model, in_context=self._in_context)
 
     @torch.no_grad()
     def write(self, memory: MemoryVectors, batch: Batch, texts: Sequence[bytes]) -> Iterator[Patch]:
         """See `Patches`."""
         states, lengths = self._decoder.states(memory), batch.mask.sum(dim=1).tolist()
         mask, tokens = (part.to(states.device) for part in (batch.mask, batch.tokens))
-        starts, sizes, wrong = torch.cat([*self._intervals(states[mask], tokens[mask])], dim=1).tolist()
+        context = self._decoder.context
+        before = None if context is None else context.before(tokens)[mask]
+        starts, sizes, wrong = torch.cat([*self._intervals(states[mask], tokens[mask], before)], dim=1).tolist()
         end = 0
         for text, length in zip(texts, lengths, strict=True):
             some, end = slice(end, end + length), end + length
@@ -83,7 +93,8 @@ class CodedPatches:
         tokens: list[list[int]] = [[] for _ in codes]
         for place in range(max(lengths, default=0)):
             left = [row for row, length in enumerate(lengths) if length > place]
-            frequencies = self._decoder.frequencies(self._decoder.scores(states[left, place]))
+            before = self._before([tokens[row] for row in left])
+            frequencies = self._decoder.frequencies(self._decoder.scores(states[left, place], before))
             ends, targets = frequencies.cumsum(dim=-1), torch.tensor([[float(codes[row].place)] for row in left])
             found = torch.searchsorted(ends, targets.to(ends.device), right=True).clamp_max(ends.shape[-1] - 1)
             sizes = frequencies.gather(-1, found)
@@ -96,15 +107,26 @@ class CodedPatches:
             text = b"".join(self._spelling[token] for token in some)
             yield text if code.ends_with(checksum(text)) else None
 
-    def _intervals(self, states: Float[Tensor, "row dim"], tokens: Tensor) -> Iterator[Int[Tensor, "3 row"]]:
+    def _intervals(
+        self, states: Float[Tensor, "row dim"], tokens: Int[Tensor, " row"], before: TokensBefore | None
+    ) -> Iterator[Int[Tensor, "3 row"]]:
         """Of each token: where its interval begins, how wide it is, and whether another token is likelier."""
-        for some, rows in zip(torch.split(states, _ROWS), torch.split(tokens, _ROWS), strict=True):
-            scores, place = self._decoder.scores(some), rows[:, None]
-            frequencies = self._decoder.frequencies(scores)
+        for rows in torch.split(torch.arange(len(tokens), device=tokens.device), _ROWS):
+            scores = self._decoder.scores(states[rows], None if before is None else before[rows])
+            frequencies, place = self._decoder.frequencies(scores), tokens[rows, None]
             sizes = frequencies.gather(-1, place)
             starts = frequencies.cumsum(dim=-1).gather(-1, place) - sizes
             wrong = scores.gather(-1, place) < scores.amax(dim=-1, keepdim=True)
             yield torch.cat([starts, sizes, wrong], dim=1).long().T
+
+    def _before(self, tokens: Sequence[list[int]]) -> TokensBefore | None:
+        """The tokens before the next one of each chunk, in context."""
+        context = self._decoder.context
+        if context is None:
+            return None
+        empty = [context.none] * context.num_tokens
+        rows = [(some[: -context.num_tokens - 1 : -1] + empty)[: context.num_tokens] for some in tokens]
+        return torch.tensor(rows, device=self._decoder.device)
 
 
 class PlacedPatches:
