@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -29,8 +28,12 @@ _LARGEST_SUM = 2**24 - 1
 _LARGEST_WEIGHT = 127
 """As int8 has it. Fewer bits cost `english` next to nothing; more take precision from the inputs."""
 _LARGEST_INPUT = 2**14
+_LARGEST_NORMED = 2**12
+"""So that float32 holds its square, too."""
 _EPSILON = 1e-5
 """Of layer norm, as torch has it."""
+_CHUNKS = 8
+"""Decoded at once: so many stay in a processor's cache."""
 _TINY = 1e-30
 """Instead of a step of 0."""
 _STEPS_PER_BIT = 16
@@ -54,23 +57,24 @@ class WholeProduct:
     def __call__(self, inputs: Tensor) -> Tensor:
         """Inputs [*, row, in], rounded in units of a step for each row → outputs [*, row, out]."""
         whole, steps = rounded(inputs, self.largest_input)
-        return torch.matmul(whole, self.weight.transpose(-1, -2)) * self.steps[..., None, :] * steps
+        return torch.matmul(whole, self.weight.transpose(-1, -2)).mul_(self.steps[..., None, :]).mul_(steps)
 
 
 def rounded(rows: Tensor, largest: int) -> tuple[Tensor, Tensor]:
     """Rows as whole numbers up to `largest`, and what each row's are multiplied by."""
     steps = (rows.abs().amax(dim=-1, keepdim=True) / largest).clamp_min(_TINY)
-    return (rows / steps).round(), steps
+    return (rows * steps.reciprocal()).round_(), steps
 
 
 def exact_norm(hidden: Hidden) -> Hidden:
-    """Layer norm: sums of whole numbers in float64, which holds them exactly."""
+    """Layer norm: sums of whole numbers, and of their squares, in float64, which holds them exactly."""
     dim = hidden.shape[-1]
-    whole, steps = (part.double() for part in rounded(hidden, _LARGEST_INPUT))
-    total, squares = whole.sum(dim=-1, keepdim=True), whole.square().sum(dim=-1, keepdim=True)
+    whole, steps = rounded(hidden, _LARGEST_NORMED)
+    total = whole.sum(dim=-1, keepdim=True, dtype=torch.float64)
+    squares = whole.square().sum(dim=-1, keepdim=True, dtype=torch.float64)
     variance = squares * dim - total.square()  # times dim²
-    spread = (variance + _EPSILON * dim * dim / steps.square()).sqrt()
-    return ((whole * dim - total) / spread).float()
+    spread = (variance + _EPSILON * dim * dim / steps.double().square()).sqrt() / dim
+    return whole.sub_((total / dim).float()).mul_(spread.reciprocal().float())
 
 
 class ExactDecoder:
@@ -94,18 +98,21 @@ class ExactDecoder:
             self._embedded = self.context.embed.weight.detach().float().to(self.device)
             self._up, self._down = self._product(self.context.up), self._product(self.context.down)
         self._shares = shares().to(self.device)
-        self._parts = decoder.shape.chunk_len
+        self._chunk_len = decoder.shape.chunk_len
 
     @torch.no_grad()
     def states(self, memory: MemoryVectors) -> Float[Tensor, "chunk token dim"]:
-        """The last states of chunks' memories [chunk slot memory_dim], of which `frequencies` are made."""
+        """The last states of chunks' memories [chunk slot memory_dim], of which `scores` are made."""
         with _exact_products():
-            parts = self._scatter(memory.to(self.device).flatten(1)[:, None]).reshape(len(memory), self._parts, -1)
-            hidden = self._widen(parts) + self._positions
-            for mix, feed in self._blocks:
-                hidden = hidden + mix(exact_norm(hidden))
-                hidden = hidden + feed(exact_norm(hidden))
-            return exact_norm(hidden)
+            return torch.cat([self._states(some) for some in torch.split(memory.to(self.device), _CHUNKS)])
+
+    def _states(self, memory: MemoryVectors) -> Hidden:
+        parts = self._scatter(memory.flatten(1)[:, None]).reshape(len(memory), self._chunk_len, -1)
+        hidden = self._widen(parts) + self._positions
+        for mix, feed in self._blocks:
+            hidden = hidden + mix(exact_norm(hidden))
+            hidden = hidden + feed(exact_norm(hidden))
+        return exact_norm(hidden)
 
     @torch.no_grad()
     def scores(
@@ -115,7 +122,7 @@ class ExactDecoder:
         with _exact_products():
             if before is not None:
                 inputs = torch.cat([states, self._embedded[before].flatten(-2)], dim=-1)
-                states = exact_norm(states + self._down(F.relu(self._up(inputs)).square()))
+                states = exact_norm(states + self._down(self._up(inputs).relu_().square_()))
             return self._head(states).mul_(_SCORES_PER_NAT).round_()
 
     def frequencies(self, scores: Float[Tensor, "row vocab"]) -> Float[Tensor, "row vocab"]:
@@ -140,7 +147,7 @@ class ExactDecoder:
             heads = rearrange(inward(hidden), "c t (h p) -> c h p t", h=len(weight))
             return outward(rearrange(tokens(heads), "c h p t -> c t (h p)"))
 
-        return mix, lambda hidden: down(F.relu(up(hidden)).square())
+        return mix, lambda hidden: down(up(hidden).relu_().square_())
 
 
 def has_exact_form(cfg: config.AutoencoderConfig) -> bool:
