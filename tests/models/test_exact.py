@@ -131,9 +131,23 @@ def test_shares_are_powers_of_two_rounded_down() -> None:
 
 def test_it_is_what_it_was(english: TextAutoencoder) -> None:
     """Files are read for ever: nothing that decides a frequency may change."""
-    memory, exactly = (torch.arange(512) * 37 % 101 - 50) / 32, ExactDecoder(english.model)
-    found = exactly.frequencies(exactly.scores(exactly.states(memory[None, None])[0]))
+    found = frequencies_of(ExactDecoder(english.model), numbers(512, 32)[None, None])
     assert hashlib.sha256(found.int().numpy().tobytes()).hexdigest()[:16] == "37e292684cca001b"
+    model = Autoencoder(tiny_model(context=ContextConfig(num_tokens=3, dim=16, inner=24)))
+    for parameter in model.parameters():
+        parameter.data = numbers(parameter.numel(), 4 * parameter.shape[-1] ** 0.5).view(parameter.shape)
+    before = torch.arange(16 * 3).view(16, 3) * 97 % 302
+    found = frequencies_of(ExactDecoder(model, in_context=True), numbers(32, 32)[None, None], before)
+    assert hashlib.sha256(found.int().numpy().tobytes()).hexdigest()[:16] == "79c610e8c460eb4b"
+
+
+def numbers(count: int, divisor: float) -> Tensor:
+    """Some that no generator has to make again."""
+    return (torch.arange(count) * 37 % 101 - 50) / divisor
+
+
+def frequencies_of(decoder: ExactDecoder, memory: Tensor, before: Tensor | None = None) -> Tensor:
+    return decoder.frequencies(decoder.scores(decoder.states(memory)[0], before))
 
 
 def test_it_expects_what_the_decoder_does(english: TextAutoencoder) -> None:

@@ -22,11 +22,14 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 LETTER = (FIXTURES / "letter.txt").read_text(encoding="utf-8")
 TEXTS = {
     "english-0.1.memory": {"/tmp/fx/letter.txt": LETTER},
-    "english-version-2.memory": {
-        "letter": LETTER,
-        "mixed": "漢字 ünd\0 " * 8,
-        "session": "So we beat on, boats against the current.",
-    },
+    **dict.fromkeys(
+        ("english-version-2.memory", "english-version-3.memory"),
+        {
+            "letter": LETTER,
+            "mixed": "漢字 ünd\0 " * 8,
+            "session": "So we beat on, boats against the current.",
+        },
+    ),
 }
 
 
