@@ -20,16 +20,15 @@ from memlm.store.store import DamagedChunkError
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 LETTER = (FIXTURES / "letter.txt").read_text(encoding="utf-8")
+DOCUMENTS = {
+    "letter": LETTER,
+    "mixed": "漢字 ünd\0 " * 8,
+    "session": "So we beat on, boats against the current.",
+}
 TEXTS = {
     "english-0.1.memory": {"/tmp/fx/letter.txt": LETTER},
-    **dict.fromkeys(
-        ("english-version-2.memory", "english-version-3.memory"),
-        {
-            "letter": LETTER,
-            "mixed": "漢字 ünd\0 " * 8,
-            "session": "So we beat on, boats against the current.",
-        },
-    ),
+    "english-version-2.memory": DOCUMENTS,
+    "english-version-3.memory": DOCUMENTS,
 }
 
 

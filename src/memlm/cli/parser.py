@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "adapt": "memlm.cli.reader:Adapt",
     "ask": "memlm.cli.reader:Ask",
     "export-prompt": "memlm.cli.reader:ExportPrompt",
+    "context": "memlm.cli.context:Context",
     "train": "memlm.cli.train:Train",
     "recipe": "memlm.cli.train:Recipes",
     "evaluate": "memlm.cli.model:Evaluate",

@@ -110,7 +110,11 @@ class Autoencoder(nn.Module):
         noisy = memory
         if self.training and self.config.memory_noise:
             noisy = memory + self.config.memory_noise * torch.randn_like(memory)
-        states, expected = self.decoder.states(noisy), None
-        if self.training and self.context is not None:
-            expected = self.decoder.head(self.context(states, self.context.before(tokens)))
+        states = self.decoder.states(noisy)
+        expected = self.expected(states, tokens) if self.training and self.context is not None else None
         return Regeneration(self.decoder.head(states), memory, expected)
+
+    def expected(self, states: Hidden, tokens: Tokens) -> Logits:
+        """Logits of each token, of the decoder's last states and the tokens before, for a model with a context."""
+        assert self.context is not None
+        return self.decoder.head(self.context(states, self.context.before(tokens)))
