@@ -25,9 +25,9 @@ TOTAL_BITS = 24
 """The probabilities of a token are whole numbers that add up to at most 2^24."""
 _LARGEST_SUM = 2**24 - 1
 """Up to here float32 holds every whole number."""
-_LARGEST_WEIGHT = 127
-"""As int8 has it. Fewer bits cost `english` next to nothing; more take precision from the inputs."""
-_LARGEST_INPUT = 2**14
+_LARGEST = 127
+"""Of weights and inputs, as int8 has it, so that an engine of int8 and int32 would give the same bits. More would save
+`english` nothing; fewer cost bits."""
 _LARGEST_NORMED = 2**12
 """So that float32 holds its square, too."""
 _EPSILON = 1e-5
@@ -48,10 +48,10 @@ class WholeProduct:
     """A linear map whose weights [*, out, in] are whole numbers in units of a step for each output."""
 
     def __init__(self, weight: Tensor) -> None:
-        steps = (weight.float().abs().amax(dim=-1) / _LARGEST_WEIGHT).clamp_min(_TINY)
+        steps = (weight.float().abs().amax(dim=-1) / _LARGEST).clamp_min(_TINY)
         self.weight, self.steps = (weight.float() / steps[..., None]).round(), steps
         reach = float(self.weight.double().abs().sum(dim=-1).amax())
-        self.largest_input = min(_LARGEST_INPUT, int(_LARGEST_SUM // max(reach, 1)))
+        self.largest_input = min(_LARGEST, int(_LARGEST_SUM // max(reach, 1)))
         """So that no sum, of whichever inputs, can leave what float32 holds exactly."""
 
     def __call__(self, inputs: Tensor) -> Tensor:
