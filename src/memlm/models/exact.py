@@ -1,13 +1,13 @@
 """The parallel decoder in arithmetic that gives the same bits on every machine, and its probabilities as whole numbers.
 
-Operands of matrix products are whole numbers, held in float32, so small that no sum of them can reach 2^24. Such sums
-are exact, so that their order, fused multiply-adds and the size of a batch make no difference, on any processor.
-Between products there are only elementwise operations, which IEEE 754 rounds alike everywhere, each by itself: no
-exponential, no logarithm, no sum of anything but whole numbers. Files depend on every constant here.
+Operands of matrix products are whole numbers of at most 127, held in float32, so that no sum of them reaches 2^24. Such
+sums are exact: neither their order nor fused multiply-adds, nor TF32 or bf16, which hold such operands, make a
+difference, on any processor. Between products there are only elementwise operations, which IEEE 754 rounds alike
+everywhere, each by itself: no exponential, no logarithm, no sum of anything but whole numbers. Nothing is divided by a
+Python number, by whose reciprocal CUDA would multiply instead. Files depend on every constant here.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ TOTAL_BITS = 24
 _LARGEST_SUM = 2**24 - 1
 """Up to here float32 holds every whole number."""
 _LARGEST = 127
-"""Of weights and inputs, as int8 has it, so that an engine of int8 and int32 would give the same bits. More would save
+"""Of weights and inputs, as int8 has it: an engine of int8 and int32 would give the same bits. More would save
 `english` nothing; fewer cost bits."""
 _LARGEST_NORMED = 2**12
 """So that float32 holds its square, too."""
@@ -48,8 +48,8 @@ class WholeProduct:
     """A linear map whose weights [*, out, in] are whole numbers in units of a step for each output."""
 
     def __init__(self, weight: Tensor) -> None:
-        steps = (weight.float().abs().amax(dim=-1) / _LARGEST).clamp_min(_TINY)
-        self.weight, self.steps = (weight.float() / steps[..., None]).round(), steps
+        self.weight, steps = rounded(weight.float(), _LARGEST)
+        self.steps = steps[..., 0]
         reach = float(self.weight.double().abs().sum(dim=-1).amax())
         self.largest_input = min(_LARGEST, int(_LARGEST_SUM // max(reach, 1)))
         """So that no sum, of whichever inputs, can leave what float32 holds exactly."""
@@ -62,7 +62,7 @@ class WholeProduct:
 
 def rounded(rows: Tensor, largest: int) -> tuple[Tensor, Tensor]:
     """Rows as whole numbers up to `largest`, and what each row's are multiplied by."""
-    steps = (rows.abs().amax(dim=-1, keepdim=True) / largest).clamp_min(_TINY)
+    steps = (rows.abs().amax(dim=-1, keepdim=True) * (1 / largest)).clamp_min(_TINY)
     return (rows * steps.reciprocal()).round_(), steps
 
 
@@ -73,8 +73,8 @@ def exact_norm(hidden: Hidden) -> Hidden:
     total = whole.sum(dim=-1, keepdim=True, dtype=torch.float64)
     squares = whole.square().sum(dim=-1, keepdim=True, dtype=torch.float64)
     variance = squares * dim - total.square()  # times dim²
-    spread = (variance + _EPSILON * dim * dim / steps.double().square()).sqrt() / dim
-    return whole.sub_((total / dim).float()).mul_(spread.reciprocal().float())
+    scale = (variance + steps.double().square().reciprocal() * (_EPSILON * dim * dim)).sqrt().reciprocal() * dim
+    return whole.sub_((total * (1 / dim)).float()).mul_(scale.float())
 
 
 class ExactDecoder:
@@ -103,7 +103,7 @@ class ExactDecoder:
     @torch.no_grad()
     def states(self, memory: MemoryVectors) -> Float[Tensor, "chunk token dim"]:
         """The last states of chunks' memories [chunk slot memory_dim], of which `scores` are made."""
-        with _exact_products():
+        with torch.autocast(self.device.type, enabled=False):
             return torch.cat([self._states(some) for some in torch.split(memory.to(self.device), _CHUNKS)])
 
     def _states(self, memory: MemoryVectors) -> Hidden:
@@ -119,7 +119,7 @@ class ExactDecoder:
         self, states: Float[Tensor, "row dim"], before: TokensBefore | None = None
     ) -> Float[Tensor, "row vocab"]:
         """Logits in sixteenths of a bit, whole numbers; `before` each are these tokens [row number], in context."""
-        with _exact_products():
+        with torch.autocast(self.device.type, enabled=False):
             if before is not None:
                 inputs = torch.cat([states, self._embedded[before].flatten(-2)], dim=-1)
                 states = exact_norm(states + self._down(self._up(inputs).relu_().square_()))
@@ -130,7 +130,7 @@ class ExactDecoder:
         below = (scores.amax(dim=-1, keepdim=True) - scores).clamp_max_(len(self._shares) - 1)
         share = self._shares.index_select(0, below.int().flatten()).view(scores.shape)
         room = 2**TOTAL_BITS - scores.shape[-1] - _ROUNDING
-        per_share = (room / share.sum(dim=-1, keepdim=True, dtype=torch.float64)).float()
+        per_share = (share.sum(dim=-1, keepdim=True, dtype=torch.float64).reciprocal() * room).float()
         return share.mul_(per_share).floor_().add_(1)
 
     def _product(self, layer: Any) -> WholeProduct:
@@ -171,15 +171,3 @@ def _root(power: int) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if middle**_STEPS_PER_BIT <= power else (low, middle)
     return low
-
-
-@contextmanager
-def _exact_products() -> Iterator[None]:
-    """Matrix products of float32 in float32, and not in TF32 or bf16, whatever is set."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
