@@ -15,7 +15,7 @@ from memlm.models.context import TokensBefore
 from memlm.models.exact import ExactDecoder, has_exact_form
 from memlm.nn.pooling import MemoryVectors
 from memlm.store.chunk import Coding, checksum, deflated, inflated
-from memlm.store.range_coder import RangeDecoder, coded
+from memlm.store.range_coder import STATE_BYTES, RangeDecoder, coded, is_code_of
 from memlm.text.autoencoder import TextAutoencoder
 
 _LEAST_MARGIN = 1e-2
@@ -83,8 +83,10 @@ class CodedPatches:
         end = 0
         for text, length in zip(texts, lengths, strict=True):
             some, end = slice(end, end + length), end + length
-            payload = coded(checksum(text), starts[some], sizes[some])
-            yield Patch(payload, len(payload) - len(coded(b"", [], [])), sum(wrong[some]))
+            tokens_of_text = checksum(text), starts[some], sizes[some]
+            payload = coded(*tokens_of_text)
+            assert is_code_of(payload, *tokens_of_text), "what is written can be read"
+            yield Patch(payload, len(payload) - STATE_BYTES, sum(wrong[some]))
 
     @torch.no_grad()
     def read(self, memory: MemoryVectors, payloads: Sequence[bytes], lengths: Sequence[int]) -> Iterator[bytes | None]:

@@ -16,7 +16,7 @@ from memlm.data.corpus import FileReader
 from memlm.runtime.progress import Advance, track
 from memlm.store.file import MemoryFile
 from memlm.store.packing import BITS, Bits
-from memlm.store.range_coder import coded
+from memlm.store.range_coder import STATE_BYTES
 from memlm.text.autoencoder import TextAutoencoder
 from memlm_evidence.benchmarks.measuring import Benchmark, made_here
 from memlm_evidence.benchmarks.memory_files import written
@@ -189,7 +189,7 @@ def no_memory(notes: MemoryFile, chunks: Sequence[bytes]) -> float:
     around = notes.file_bytes - sum(parts[f"{name}_bytes"] for name in ("memory", "patch", "raw"))
     nats = -model.unconditional.numpy()
     tokens = model.tokenizer.encode_batch([chunk.decode() for chunk in chunks])
-    codes = (len(coded(b"", [], [])) + math.ceil(float(nats[some].sum()) / math.log(256)) for some in tokens)
+    codes = (STATE_BYTES + math.ceil(float(nats[some].sum()) / math.log(256)) for some in tokens)
     return around + sum(codes)
 
 
