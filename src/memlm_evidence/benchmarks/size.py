@@ -30,8 +30,8 @@ from memlm_evidence.benchmarks.size_compressors import (
 from memlm_evidence.benchmarks.size_tables import print_sizes
 from memlm_evidence.benchmarks.size_texts import SAMPLES, Sample
 
-_LEAST_BITS = 4
-"""Of a dimension, where a model is not trained for fewer."""
+_UNTRAINED_BITS: tuple[Bits, ...] = (8, 4)
+"""Of a dimension, where a model is not trained for a number of bits that files can have."""
 _BAD_BYTES = 16_384
 BAD_INPUTS = {
     "nothing": b"",
@@ -67,7 +67,7 @@ class Size(Benchmark, UsesModel, ReadsText):
         `whole` is each compressor on the text as one stream, `exact` whether the file gave back every byte.
         `no_memory_ratio`: the file without vectors, its tokens coded by how frequent they are in what the model was
         trained on. A memory is worth its bytes where `memory_ratio` is less. A model that is trained for some number
-        of bits is measured at that, any other at 4 and more.
+        of bits is measured at that, any other at 8 and 4.
         """
         compressors = whole_compressors()
         samples = list(self._samples())
@@ -104,7 +104,7 @@ class Size(Benchmark, UsesModel, ReadsText):
 def bits_of(model: TextAutoencoder) -> tuple[Bits, ...]:
     """Those that files of a model are measured at."""
     trained = model.config.shape.num_bits
-    return tuple(bits for bits in BITS if bits == trained or (trained not in BITS and bits >= _LEAST_BITS))
+    return tuple(bits for bits in BITS if bits == trained) or _UNTRAINED_BITS
 
 
 def _row(
