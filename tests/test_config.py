@@ -216,7 +216,7 @@ def test_every_field_has_a_path() -> None:
             "stages.0.training.everyday_fraction=0.25",
             "everyday_fraction 0.25 needs .* data.everyday_bytes",
         ),
-        ("stages.0.weights.causal=1", "an autoencoder is trained for retention, not for causal"),
+        ("stages.0.weights.causal=1", "an autoencoder is trained for retention or likeness, not for causal"),
         ("stages.1.chunk_len=8", "the last stage trains the model itself"),
         ("encoder_from=english", "only a memory model has encoder_from, not an autoencoder"),
     ],

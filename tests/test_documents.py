@@ -158,6 +158,8 @@ def files_read(arguments: list[str]) -> Iterator[str]:
     positional = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))
     if positional[0] in ("remember", "recall", "inspect", "report"):
         yield from positional[1:]
+    elif positional[0] == "find":  # in a file, what is behind it
+        yield positional[1]
     elif positional[0] in ("evaluate", "regenerate", "generate", "probe") or positional[:2] == ["bench", "recall"]:
         yield from (name for name in positional[1:] if "/" in name)
 

@@ -41,6 +41,8 @@ from memlm.config import (
 )
 from memlm.config.base import Config
 from memlm.data.tokenizer import Tokenizer
+from memlm.models.load_pretrained import transformers_tokenizer
+from memlm.recipes.autoencoder import searchable
 from memlm.recipes.reader import reader
 from memlm.training import checkpoint
 from memlm_evidence.claims import decide
@@ -92,6 +94,28 @@ def write_language_model(folder: Path, kind: str, *, chats: bool = True) -> Path
     return folder
 
 
+def write_sentence_encoder(folder: Path) -> Path:
+    """A tiny sentence-transformers model, of 32 dimensions, with MiniLM's tokenizer."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    bert = transformers.BertConfig(**sizes, vocab_size=30522, max_position_embeddings=64, initializer_range=0.3)
+    transformers.BertModel(bert).save_pretrained(folder)
+    transformers_tokenizer("minilm").save_pretrained(folder)
+    kinds = {"": "Transformer", "1_Pooling": "Pooling"}
+    modules = [
+        {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for place, (path, kind) in enumerate(kinds.items())
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    return folder
+
+
 def tiny_reader_recipe(base: Path, encoder: Path, corpus: str, **changes: Any) -> MemoryReaderRecipe:
     """An adapter of a tiny language model to the tiny autoencoder's memories."""
     recipe = reader(str(base), str(encoder), num_tokens=600, batch_rows=4, **changes)
@@ -115,6 +139,24 @@ def tiny_reader_recipe(base: Path, encoder: Path, corpus: str, **changes: Any) -
     )
     assert isinstance(recipe.model, MemoryReaderConfig)
     return recipe
+
+
+def tiny_search_recipe(encoder: Path, teacher: Path, corpus: str) -> AutoencoderRecipe:
+    """Dimensions by which the tiny autoencoder's memories are searched, learned from a tiny sentence encoder."""
+    recipe = searchable(str(encoder), str(teacher), search_dim=8, num_layers=1, num_tokens=6000, batch_texts=16)
+    return recipe.with_values(
+        (
+            f"data.corpus={json.dumps({'kind': 'files', 'paths': [corpus]})}",
+            "data.validation_fraction=0.2",
+            "data.test_fraction=0.2",
+            "model.search.teacher_dim=32",
+            "model.search.reduced_from=64",
+            "model.search.stack.dim=32",
+            "model.search.num_words=256",
+            "stages.*.training.precision=fp32",
+            "stages.*.training.checkpoint_tokens=1000",
+        )
+    )
 
 
 def report_of(folder: Path) -> str:

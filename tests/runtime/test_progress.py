@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from memlm.runtime.progress import track
+from memlm.runtime.progress import track, watched
 
 
 @pytest.fixture
@@ -63,3 +63,25 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
         advance(50, note="loss 1.2")
     assert "100 tokens of 100 tokens" in terminal.getvalue()
     assert "loss 1.2" in terminal.getvalue()
+
+
+def test_a_watch_hears_of_all_work_and_can_end_it(capsys: pytest.CaptureFixture[str]) -> None:
+    heard: list[tuple[str, int, int | None]] = []
+
+    def watch(title: str, done: int, total: int | None) -> None:
+        heard.append((title, done, total))
+        if done == 3:
+            raise KeyboardInterrupt
+
+    def work() -> None:
+        with watched(watch), track("Reading", total=5, unit="tokens") as advance:
+            for _ in range(5):
+                advance(1)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert heard == [("Reading", done, 5) for done in range(4)]
+    assert capsys.readouterr().err == ""
+    with track("Reading", total=5, unit="tokens", quiet=True) as advance:
+        advance(1)
+    assert len(heard) == 4

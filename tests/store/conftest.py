@@ -1,8 +1,10 @@
 import pytest
+import torch
 
 import memlm
 from memlm import TextAutoencoder
-from memlm.models.autoencoder import Autoencoder
+from memlm.config import Attention, SearchConfig, StackConfig
+from memlm.models.autoencoder import Autoencoder, SearchEncoder
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +17,14 @@ def untrained(trained: TextAutoencoder) -> TextAutoencoder:
 def english() -> TextAutoencoder:
     """One whose memories give back nearly everything."""
     return memlm.load("english")
+
+
+@pytest.fixture(scope="session")
+def searched(trained: TextAutoencoder) -> TextAutoencoder:
+    """One whose memories can be searched, by a part that learned nothing: only the same words are near each other."""
+    torch.manual_seed(0)
+    stack = StackConfig(dim=16, num_layers=1, mixer=Attention(num_heads=2))
+    cfg = SearchConfig(dim=8, num_words=64, word_dim=8, stack=stack)
+    search = SearchEncoder(cfg, trained.config.shape)
+    search.spell(trained.tokenizer.token_bytes)
+    return trained.with_search(cfg, search, {})

@@ -22,7 +22,7 @@ from memlm.recipes import RECIPES
 from memlm.recipes.reader import arms
 from memlm.runtime.results import read_json_lines
 from memlm.training.train import train
-from tiny import tiny_reader_recipe, write_corpus, write_language_model
+from tiny import tiny_reader_recipe, tiny_search_recipe, write_corpus, write_language_model, write_sentence_encoder
 
 GOLDEN = Path(__file__).parents[1] / "fixtures" / "golden.json"
 TOLERANCE = 0.03
@@ -44,6 +44,11 @@ def small(name: str, corpus: str, encoder: Path) -> Recipe:
             write_language_model(base, "llama")
         ours = tiny_reader_recipe(base, encoder, corpus, **options)
         return ours if recipe_name == "reader" else arms(ours)["paper"]
+    if recipe_name == "searchable":
+        teacher = encoder.with_name("sentence-encoder")
+        if not teacher.exists():
+            write_sentence_encoder(teacher)
+        return tiny_search_recipe(encoder, teacher, corpus)
     if "encoder_from" in options:
         options = {**options, "encoder_from": str(encoder)}
     recipe = RECIPES[recipe_name](**options)
@@ -86,7 +91,7 @@ def curve(name: str, corpus: str, encoder: Path, folder: Path) -> list[dict[str,
     """Steps and losses as they are logged."""
     train(small(name, corpus, encoder), folder, quiet=True)
     rows = read_json_lines(folder / "metrics.jsonl")
-    wanted = ("step", "causal_nats", "retention_nats", "retrieval_nats")
+    wanted = ("step", "causal_nats", "retention_nats", "retrieval_nats", "likeness_distance")
     return [{key: row[key] for key in wanted if key in row} for row in rows if row["split"] == "train"]
 
 

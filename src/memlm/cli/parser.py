@@ -25,6 +25,7 @@ from memlm.cli.command import Command, Group
 
 COMMANDS: Mapping[str, str] = {
     "adapt": "memlm.cli.reader:Adapt",
+    "app": "memlm.cli.app:App",
     "ask": "memlm.cli.reader:Ask",
     "export-prompt": "memlm.cli.reader:ExportPrompt",
     "context": "memlm.cli.context:Context",
@@ -36,6 +37,7 @@ COMMANDS: Mapping[str, str] = {
     "remember": "memlm.cli.memory:Remember",
     "recall": "memlm.cli.memory:Recall",
     "inspect": "memlm.cli.memory:Inspect",
+    "find": "memlm.cli.find:Find",
     "invert": "memlm.cli.invert:Invert",
     "serve": "memlm.cli.serve:Serve",
 }

@@ -65,11 +65,15 @@ class Train(ReadsText):
         trained = train(recipe, self.out, prepared=prepared)
         if not is_main_process():
             return {}
-        if isinstance(trained, TextAutoencoder):
+        if isinstance(trained, TextAutoencoder) and trained.config.search:
+            results = []  # the text's part is as it was
+            self.say(f"What it finds: memlm bench search {self.out / 'model'}", aside=True)
+        elif isinstance(trained, TextAutoencoder):
             results = evaluate_standard_sets(trained, prepared, self.out)
         else:
             results = [trained.evaluate_split(prepared.splits["test"], name=HELD_OUT, quiet=False)]
-        show_results(self, results)
+        if results:
+            show_results(self, results)
         self.say(f"The model: {self.out / 'model'}")
         return {
             "model": str(self.out / "model"),

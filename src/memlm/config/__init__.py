@@ -53,6 +53,7 @@ from memlm.config.model import PoolingConfig as PoolingConfig
 from memlm.config.model import Positional as Positional
 from memlm.config.model import RecurrentMixer as RecurrentMixer
 from memlm.config.model import Repeat as Repeat
+from memlm.config.model import SearchConfig as SearchConfig
 from memlm.config.model import SlidingWindow as SlidingWindow
 from memlm.config.model import StackConfig as StackConfig
 from memlm.config.model import Unpooling as Unpooling

@@ -258,6 +258,39 @@ class ContextConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SearchConfig(Config):
+    """What makes the last dimensions of a memory: they are near each other where texts mean the same, as a sentence
+    encoder, the teacher, would have it. A network of its own, which reads the same tokens as the rest."""
+
+    dim: int = 128
+    """Dimensions, beside those that hold the text."""
+    teacher: str = "minilm"
+    """A sentence-transformers model: a folder, a hub name, or minilm."""
+    teacher_fingerprint: str = ""
+    """Of its weights, set in training."""
+    teacher_dim: int = 384
+    """Dimensions of its vectors; the directions in which they differ most become `dim`."""
+    reduced_from: int = 16_384
+    """Texts by whose vectors these directions are found."""
+    stack: StackConfig = field(default_factory=lambda: StackConfig(dim=256, num_layers=4, mixer=Attention(num_heads=8)))
+    num_words: int = 32_768
+    """Rows of a table that is looked up by a hash of the word so far, which tokens alone do not tell; 0 for none."""
+    word_dim: int = 64
+    """Of a row."""
+    base: str = ""
+    """The autoencoder that encoder and decoder are of, where it ships with memlm: a checkpoint then does not hold it a
+    second time. Set in training."""
+    base_sha256: str = ""
+    """Of its weights."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "dim", "teacher_dim", "reduced_from", "word_dim")
+        require(self.num_words >= 0, f"num_words must not be negative, not {self.num_words}")
+        narrower = self.dim <= self.teacher_dim
+        require(narrower, f"search has at most the teacher's {self.teacher_dim} dimensions, not {self.dim}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class AutoencoderConfig(Config):
     """An encoder (chunk → memory) and a parallel decoder (memory → all tokens of the chunk at once)."""
 
@@ -272,8 +305,12 @@ class AutoencoderConfig(Config):
     the decoder, so that memories learn to hold what the text before does not tell."""
     memory_noise: float = 0.0
     """Standard deviation of Gaussian noise on the memory in training; a memory's root mean square is 1."""
+    search: SearchConfig | None = None
+    """What makes further dimensions, by which memories are searched; without it there are none."""
 
     def __post_init__(self) -> None:
+        single = self.search is None or self.shape.num_slots == 1
+        require(single, f"memories that are searched have one vector: num_slots must be 1, not {self.shape.num_slots}")
         require(self.memory_noise >= 0, f"memory_noise must not be negative, not {self.memory_noise}")
         for name, stack, part in (("pooling", self.encoder, self.pooling), ("unpooling", self.decoder, self.unpooling)):
             try:
@@ -285,6 +322,16 @@ class AutoencoderConfig(Config):
     def vocab_size(self) -> int:
         """Token types."""
         return self.shape.vocab_size
+
+    @property
+    def search_dim(self) -> int:
+        """Dimensions of a memory by which it is searched, the last ones."""
+        return self.search.dim if self.search else 0
+
+    @property
+    def vector_dim(self) -> int:
+        """Dimensions of one vector of a memory, all in all."""
+        return self.shape.memory_dim + self.search_dim
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ ModelConfig = Annotated[
 Model = TypeVar("Model", bound=ModelConfig, default=ModelConfig, covariant=True)
 
 _TRAINED_FOR = {
-    "autoencoder": ("retention",),
+    "autoencoder": ("retention", "likeness"),
     "language_model": ("causal", "retrieval"),
     "memory_model": ("causal", "retention", "copy"),
     "memory_reader": ("causal", "divergence", "retention"),
@@ -47,6 +47,8 @@ class Weights(Config):
     """Regenerate each chunk from its memory alone (the paper's copy, on blank inputs)."""
     copy: float = 0.0
     """The same with the chunk's own tokens as inputs, teacher-forced; for comparison only."""
+    likeness: float = 0.0
+    """Be near what a sentence encoder gives for the same text, in the dimensions by which memories are searched."""
     retrieval: float = 0.0
     """Tell which texts belong together, by their last states (InfoNCE)."""
 
@@ -111,7 +113,7 @@ class Recipe(Config, Generic[Model]):
     """Of a memory model's training."""
     encoder_from: str | None = None
     """Begin a memory model with the encoder of this autoencoder or memory model: a checkpoint folder, or one that ships
-    with memlm."""
+    with memlm. Or the autoencoder to whose memories dimensions are added by which they are searched."""
 
     def __post_init__(self) -> None:
         require(len(self.stages) > 0, "a recipe has at least one stage")
@@ -121,9 +123,14 @@ class Recipe(Config, Generic[Model]):
         require(self.stages[-1].chunk_len is None, "the last stage trains the model itself: leave out its chunk_len")
         if isinstance(self.model, MemoryModelConfig):
             self._check_memory_model(self.model)
-        else:
-            for name, default in (("windows", WindowConfig()), ("encoder_from", None)):
-                require(getattr(self, name) == default, f"only a memory model has {name}, not {self._kind}")
+            return
+        require(self.windows == WindowConfig(), f"only a memory model has windows, not {self._kind}")
+        searched = isinstance(self.model, AutoencoderConfig) and self.model.search is not None
+        alone = all((stage.weights.likeness > 0) == searched for stage in self.stages)
+        what = "what memories are searched by (model.search)"
+        require(alone, f"weights: {what} is trained for likeness, and for nothing else; and nothing else for likeness")
+        require(searched or self.encoder_from is None, f"only a memory model has encoder_from, not {self._kind}")
+        require(not searched or self.encoder_from is not None, "memories of which autoencoder? set encoder_from")
 
     @property
     def num_tokens(self) -> int:

@@ -45,10 +45,13 @@ Optimizer = Annotated[AdamW | Muon, pydantic.Discriminator("kind")]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(Config):
-    """How long, how fast and in what portions to train. All spans are counted in tokens, never in time."""
+    """How long, how fast and in what portions to train. All spans are counted in tokens, but for `max_seconds`."""
 
     num_tokens: int = 10_000_000
     """Token budget: positions trained on, padding not counted in."""
+    max_seconds: float | None = None
+    """End, with the learning rate at nothing, when steps have taken this long, where the tokens are not spent before;
+    for a machine that is lent by the minute. Such a run is not repeated to the bit."""
     batch_tokens: int = 4096
     """Tokens per optimizer step, over all processes and micro-batches."""
     num_micro_batches: int = 1
@@ -92,6 +95,9 @@ class TrainingConfig(Config):
         require_positive(self, "eval_tokens", "checkpoint_tokens")
         require_fraction(self, "decay_fraction", "short_fraction", "everyday_fraction")
         require_fraction(self, "scrambled_fraction", "repeated_fraction")
+        require(
+            self.max_seconds is None or self.max_seconds > 0, f"max_seconds must be positive, not {self.max_seconds}"
+        )
         require(self.seed >= 0, f"seed must not be negative, not {self.seed}")
         for name in ("warmup_tokens", "workers"):
             require(getattr(self, name) >= 0, f"{name} must not be negative, not {getattr(self, name)}")

@@ -41,7 +41,7 @@ class LazyChunks(NamedTuple):
 
     def rows(self, index: slice | NDArray[np.int64]) -> Chunks:
         """Some of the chunks, read."""
-        return _gather(self.split, self.begin[index], self.chunk_len, self.chunk_len)
+        return gather(self.split, self.begin[index], self.chunk_len, self.chunk_len)
 
 
 class Windows(NamedTuple):
@@ -95,6 +95,22 @@ def sample_chunks(
     a random length of `shortest` or more, as often to 1 or 2 tokens as to 32 to 64. With `from_start` they are the
     beginnings of random documents instead.
     """
+    draw: Any = {"seed": seed, "step": step, "short_fraction": short_fraction, "shortest": shortest}
+    return gather(split, *sample_spans(split, chunk_len, num_chunks, from_start=from_start, **draw), chunk_len)
+
+
+def sample_spans(
+    split: TokenSplit,
+    chunk_len: int,
+    num_chunks: int,
+    *,
+    seed: int,
+    step: int,
+    short_fraction: float,
+    shortest: int = 1,
+    from_start: bool = False,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the chunks of `sample_chunks` begin, and how long they may be."""
     random = np.random.default_rng([seed, step])
     if from_start:
         begin = split.document_starts[random.integers(len(split.document_starts) - 1, size=num_chunks)]
@@ -104,8 +120,7 @@ def sample_chunks(
     # Log-uniform: one more than a length lies anywhere between powers of two with the same probability.
     lowest, highest = np.log(shortest + 1), np.log(chunk_len + 2)
     lengths = np.exp(random.uniform(lowest, highest, size=num_chunks)).astype(int) - 1
-    max_len = np.where(short, lengths.clip(shortest, chunk_len), chunk_len)
-    return _gather(split, begin, max_len, chunk_len)
+    return begin, np.where(short, lengths.clip(shortest, chunk_len), chunk_len)
 
 
 def excerpts(split: TokenSplit, chunk_len: int, length: int, most: int) -> Chunks:
@@ -116,13 +131,13 @@ def excerpts(split: TokenSplit, chunk_len: int, length: int, most: int) -> Chunk
     place = np.unique(np.linspace(0, max(total - 1, 0), min(most, total)).astype(np.int64))
     document = np.searchsorted(np.cumsum(starts_of), place, side="right")
     begin = split.document_starts[document] + place - (np.cumsum(starts_of) - starts_of)[document]
-    return _gather(split, begin, length, chunk_len)
+    return gather(split, begin, length, chunk_len)
 
 
 def beginnings(split: TokenSplit, chunk_len: int, length: int) -> Chunks:
     """The first `length` tokens of each document that has so many."""
     document = np.flatnonzero(np.diff(split.document_starts) >= length)
-    return _gather(split, split.document_starts[document], length, chunk_len)
+    return gather(split, split.document_starts[document], length, chunk_len)
 
 
 def scramble(chunks: Chunks, vocab_size: int, *, fraction: float, seed: int, step: int) -> Chunks:
@@ -186,7 +201,7 @@ def all_windows(chunks: Chunks, num_chunks: int) -> Windows:
     return gather_windows(chunks, np.flatnonzero(place % num_chunks == 0), num_chunks)
 
 
-def _gather(split: TokenSplit, begin: NDArray[np.int64], max_len: NDArray[np.int64] | int, chunk_len: int) -> Chunks:
+def gather(split: TokenSplit, begin: NDArray[np.int64], max_len: NDArray[np.int64] | int, chunk_len: int) -> Chunks:
     """Chunks [chunk token] that begin at given tokens [chunk] and end with their document, or after `max_len`."""
     document = np.searchsorted(split.document_starts, begin, side="right") - 1
     length = np.minimum(max_len, split.document_starts[document + 1] - begin)

@@ -144,10 +144,18 @@ class Tokenizer:
 
     def encode_placed(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Token ids [token] of a text, and the character in it that each begins at."""
-        utf8(text)
-        encoding = self._backend.encode(text, add_special_tokens=False)
-        begins = [begin for begin, _ in encoding.offsets]
-        return np.array(encoding.ids, dtype=np.int64), np.array(begins, dtype=np.int64)
+        return self.encode_placed_batch([text])[0]
+
+    def encode_placed_batch(self, texts: Sequence[str]) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """The same of each text, on all processor cores; same errors as `encode`."""
+        for text in texts:
+            utf8(text)
+        encodings = self._backend.encode_batch(texts, add_special_tokens=False)
+        offsets = (np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2) for encoding in encodings)
+        return [
+            (np.array(encoding.ids, dtype=np.int64), placed[:, 0])
+            for encoding, placed in zip(encodings, offsets, strict=True)
+        ]
 
     def decode_pieces(self, pieces: Sequence[Sequence[int]]) -> list[str]:
         """The texts of consecutive pieces of one text, which joined are the whole; a character is where it ends."""

@@ -1,11 +1,15 @@
 """The autoencoder, trained for regeneration: an encoder (chunk → memory) and a parallel decoder (memory → chunk)."""
 
+import functools
 import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 
 from memlm import config
 from memlm.models.context import ContextHead
@@ -43,10 +47,14 @@ class Encoder(nn.Module):
         if self.shape.end_token:
             tokens = torch.where(mask, tokens, self.shape.vocab_size)
             stack_mask, mask = None, torch.ones_like(mask)
-        hidden = to_compute_dtype(self.embed(tokens) + self.positions)
+        hidden = to_compute_dtype(self.embedded(tokens) + self.positions)
         memory = self.pooling(self.stack(hidden, stack_mask), mask).float()
         memory = F.rms_norm(memory, memory.shape[-1:], eps=1e-8)
         return memory if self.shape.num_bits is None else quantized(memory, self.shape.num_bits)
+
+    def embedded(self, tokens: Tokens) -> Hidden:
+        """What the stack reads of each token, without its position."""
+        return self.embed(tokens)
 
     def fingerprint(self, tokenizer: str) -> str:
         """A short hash of weights, configuration and tokenizer (its own fingerprint)."""
@@ -65,8 +73,94 @@ def weights_fingerprint(model: nn.Module, about: str) -> str:
     return digest.hexdigest()[:16]
 
 
+class SearchEncoder(Encoder):
+    """The part that makes the dimensions by which memories are searched.
+
+    Tokens of a small vocabulary are pieces of words, so each also looks up the word that it ends, by a hash of its
+    letters (Svenstrup et al. 2017): two rows of a table, so that hardly any two words share both.
+    """
+
+    letters_hash: Int[Tensor, " type"]
+    letters_power: Int[Tensor, " type"]
+    joins_before: Bool[Tensor, " type"]
+    joins_after: Bool[Tensor, " type"]
+    reduction: Float[Tensor, "teacher_dim dim"]
+
+    def __init__(self, cfg: config.SearchConfig, shape: config.MemoryShape) -> None:
+        # Empty positions are masked: the mean is that of the text.
+        own = replace(shape, memory_dim=cfg.dim, num_bits=None, end_token=False)
+        super().__init__(own, cfg.stack, config.Mean())
+        self.words = nn.Embedding(cfg.num_words, cfg.word_dim) if cfg.num_words else None
+        if self.words is not None:
+            nn.init.normal_(self.words.weight, std=0.1)
+            self.from_words = linear(cfg.word_dim, cfg.stack.dim)
+        for name, dtype in (("hash", torch.long), ("power", torch.long)):
+            self.register_buffer(f"letters_{name}", torch.zeros(shape.vocab_size, dtype=dtype))
+        for name in ("before", "after"):
+            self.register_buffer(f"joins_{name}", torch.zeros(shape.vocab_size, dtype=torch.bool))
+        self.register_buffer("reduction", torch.zeros(cfg.teacher_dim, cfg.dim))
+
+    def spell(self, token_bytes: Sequence[bytes]) -> None:
+        """Learn what letters each token is made of."""
+        for token, spelled in enumerate(token_bytes):
+            letters = spelled.strip().lower()
+            self.letters_hash[token] = functools.reduce(lambda code, byte: (code * _BASE + byte) % _PRIME, letters, 0)
+            self.letters_power[token] = pow(_BASE, len(letters), _PRIME)
+            self.joins_before[token], self.joins_after[token] = (
+                _in_word(spelled[at : at + 1]) for at in (0, len(spelled) - 1)
+            )
+
+    def forward(self, tokens: Tokens, mask: Mask) -> MemoryVectors:
+        """What texts are searched by, of root mean square `SEARCH_RMS`."""
+        return SEARCH_RMS * super().forward(tokens, mask)
+
+    def embedded(self, tokens: Tokens) -> Hidden:
+        """Of the token, and of the word so far."""
+        hidden = super().embedded(tokens)
+        if self.words is None:
+            return hidden
+        code = self.word_codes(tokens)
+        rows = torch.stack([code, code * _BASE // _SPREAD]) % self.words.num_embeddings
+        return hidden + self.from_words(self.words(rows).sum(0))
+
+    def word_codes(self, tokens: Tokens) -> Int[Tensor, "batch token"]:
+        """A hash of each token's word up to its end, which is the same however the word is cut into tokens."""
+        code, power = self.letters_hash[tokens], self.letters_power[tokens]
+        total, scale = code, power
+        inside = self.joins_before[tokens] & _before(self.joins_after[tokens])
+        reaches = inside
+        for _ in range(_MAX_PIECES):
+            code, power = _before(code), _before(power)
+            total = torch.where(reaches, (total + code * scale) % _PRIME, total)
+            scale = torch.where(reaches, scale * power % _PRIME, scale)
+            inside = _before(inside)
+            reaches = reaches & inside
+        return total
+
+
+SEARCH_RMS = 0.75
+"""Below the text's 1, so that where a vector is rounded to few bits, its widest dimensions are the text's."""
+_BASE, _PRIME = 65_599, 16_777_213
+"""Of the hash; numbers below 2^24 are whole in fp32, too."""
+_SPREAD = 4_093
+"""Takes a second row from other bits."""
+_MAX_PIECES = 8
+"""Tokens of a word, before the last, that its hash knows."""
+
+
+def _in_word(byte: bytes) -> bool:
+    """Whether it is a letter or a digit, or part of one that takes several bytes."""
+    return byte.isalnum() or byte >= b"\x80"
+
+
+def _before(of_tokens: Tensor) -> Tensor:
+    """What stands one token before; 0 before the first."""
+    return F.pad(of_tokens[:, :-1], (1, 0))
+
+
 class ParallelDecoder(nn.Module):
-    """Unpooling with learned positions, a stack, and a head; its only input is the memory."""
+    """Unpooling with learned positions, a stack, and a head; its only input is the memory, but for the dimensions by
+    which that is searched."""
 
     def __init__(self, shape: config.MemoryShape, stack: config.StackConfig, unpooling: config.Unpooling) -> None:
         super().__init__()
@@ -82,7 +176,8 @@ class ParallelDecoder(nn.Module):
 
     def states(self, memory: MemoryVectors) -> Hidden:
         """The stack's last states, one for each token, of which the head makes logits."""
-        return self.stack(to_compute_dtype(self.unpooling(memory) + self.positions))
+        text = memory[..., : self.shape.memory_dim]  # not what memories are searched by
+        return self.stack(to_compute_dtype(self.unpooling(text) + self.positions))
 
 
 class Regeneration(NamedTuple):
@@ -95,7 +190,10 @@ class Regeneration(NamedTuple):
 
 
 class Autoencoder(nn.Module):
-    """Chunk → memory → chunk. `memory_noise` is added in training only."""
+    """Chunk → memory → chunk. `memory_noise` is added in training only.
+
+    `encoder` and `decoder` know nothing of the dimensions by which memories are searched; those are `search`'s.
+    """
 
     def __init__(self, cfg: config.AutoencoderConfig) -> None:
         super().__init__()
@@ -103,6 +201,7 @@ class Autoencoder(nn.Module):
         self.encoder = Encoder(cfg.shape, cfg.encoder, cfg.pooling)
         self.decoder = ParallelDecoder(cfg.shape, cfg.decoder, cfg.unpooling)
         self.context = None if cfg.context is None else ContextHead(cfg.context, cfg.shape, cfg.decoder.dim)
+        self.search = SearchEncoder(cfg.search, cfg.shape) if cfg.search else None
 
     def forward(self, tokens: Tokens, mask: Mask, memory: MemoryVectors | None = None) -> Regeneration:
         """Regenerate chunks from their memories, which are computed here unless given."""

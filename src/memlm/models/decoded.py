@@ -105,6 +105,7 @@ def decode(model: Autoencoder, memory: MemoryVectors, num_tokens: Int[Tensor, " 
         ValueError: `num_tokens` is missing, and the model has no end token.
     """
     shape, logits = model.encoder.shape, model.decoder(memory).float()
+    memory = memory[..., : shape.memory_dim]  # what it is searched by proves nothing
     told = num_tokens is not None
     if num_tokens is None:
         if not shape.end_token:

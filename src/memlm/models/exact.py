@@ -98,7 +98,7 @@ class ExactDecoder:
             self._embedded = self.context.embed.weight.detach().float().to(self.device)
             self._up, self._down = self._product(self.context.up), self._product(self.context.down)
         self._shares = shares().to(self.device)
-        self._chunk_len = decoder.shape.chunk_len
+        self._chunk_len, self._memory_dim = decoder.shape.chunk_len, decoder.shape.memory_dim
 
     @torch.no_grad()
     def states(self, memory: MemoryVectors) -> Float[Tensor, "chunk token dim"]:
@@ -107,7 +107,8 @@ class ExactDecoder:
             return torch.cat([self._states(some) for some in torch.split(memory.to(self.device), _CHUNKS)])
 
     def _states(self, memory: MemoryVectors) -> Hidden:
-        parts = self._scatter(memory.flatten(1)[:, None]).reshape(len(memory), self._chunk_len, -1)
+        text = memory[..., : self._memory_dim]  # not what memories are searched by
+        parts = self._scatter(text.flatten(1)[:, None]).reshape(len(memory), self._chunk_len, -1)
         hidden = self._widen(parts) + self._positions
         for mix, feed in self._blocks:
             hidden = hidden + mix(exact_norm(hidden))

@@ -142,6 +142,8 @@ BOX = Path(str(resources.files("memlm") / "checkpoints"))
 """Where the checkpoints are that ship with memlm."""
 BOXED_READER = "smollm2-english"
 """The reader that ships with memlm: SmolLM2-135M reads memories of `english`."""
+BOXED_SEARCH = "english-search"
+"""The model that ships with memlm whose memories can be searched; their text is in memories of `english`."""
 
 
 def boxed_folder(name: str) -> Path | None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 from multiprocessing import parent_process
 from typing import Literal, Protocol
@@ -34,6 +35,23 @@ class Advance(Protocol):
         ...
 
 
+Watch = Callable[[str, int, int | None], None]
+"""Hears of work: its title, what is done of it, and of how much, where that is known."""
+
+_WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
+
+
+@contextmanager
+def watched(watch: Watch) -> Iterator[None]:
+    """Within this, and in this thread, `watch` hears of all that is tracked, and nothing is shown; what it raises ends
+    the work."""
+    token = _WATCH.set(watch)
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
+
+
 @contextmanager
 def track(title: str, *, total: int | None, unit: Unit, completed: int = 0, quiet: bool = False) -> Iterator[Advance]:
     """Show the progress of a block of work.
@@ -43,6 +61,11 @@ def track(title: str, *, total: int | None, unit: Unit, completed: int = 0, quie
     """
     shown = console(stderr=True, quiet=quiet)
     work = _Work(title, total, unit, completed, shown)
+    if watch := _WATCH.get():
+        work.show = lambda: watch(title, work.completed, total)
+        work.show()
+        yield work
+        return
     if not shown.is_terminal or parent_process():  # several bars of several workers would write over one another
         yield work
         work.print_line(", done")

@@ -27,7 +27,7 @@ class ServedModel:
     @property
     def dimensions(self) -> int:
         """Of an embedding: of all slots together."""
-        return self.shape.num_slots * self.shape.memory_dim
+        return self.shape.num_slots * self.model.config.vector_dim
 
     def card(self, created: int) -> dict[str, Any]:
         """What `/v1/models` says."""
@@ -115,6 +115,7 @@ class ServedModel:
             num_tokens=torch.tensor(lengths, dtype=torch.int64),
             num_chunks=(chunks,),
             encoder=encoder,
+            search_dim=self.model.config.search_dim if dim == self.model.config.vector_dim else 0,
         )
 
     # --- the work of a batch -----------------------------------------------------------------------------------------

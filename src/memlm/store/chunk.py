@@ -49,6 +49,8 @@ class About:
     """Of each."""
     scaled: bool = True
     """Whether each chunk's vectors have a scale; those that a model rounds itself need none."""
+    search_dim: int = 0
+    """Of these, those by which memories are searched."""
 
     @classmethod
     def of(cls, path: Path, header: Mapping[str, Any]) -> Self:
@@ -61,7 +63,8 @@ class About:
         if not isinstance(found, int) or found > FORMAT_VERSION:
             raise ValueError(f"{path} has format version {found}; this memlm reads {FORMAT_VERSION}: upgrade memlm")
         names = [field.name for field in fields(cls)]
-        if missing := [name for name in names if name not in header and name != "scaled"]:  # before version 3, all were
+        later = ("scaled", "search_dim")  # newer than the first files
+        if missing := [name for name in names if name not in header and name not in later]:
             raise ValueError(f"{path} is damaged in its header: it has no {', no '.join(missing)}")
         return cls(**{name: header[name] for name in names if name in header})
 
@@ -81,6 +84,7 @@ class About:
             num_tokens=torch.tensor([chunk.num_tokens for chunk in found], dtype=torch.int64),
             num_chunks=(len(found),),
             encoder=self.fingerprint,
+            search_dim=self.search_dim,
         )
 
 

@@ -11,7 +11,7 @@ import torch
 
 from memlm.data.chunks import Chunks
 from memlm.data.documents import split_bytes, utf8
-from memlm.models.batch import Batch, batch_chunks, encoded
+from memlm.models.batch import Batch, batch_chunks
 from memlm.nn.pooling import MemoryVectors
 from memlm.store.chunk import About, Coding, StoredChunk, deflated, inflated
 from memlm.store.packing import BITS, Bits, Packed, pack, unpack
@@ -95,8 +95,9 @@ class Codec:
             fingerprint=model.encoder_fingerprint,
             bits=self.bits,
             num_slots=shape.num_slots,
-            memory_dim=shape.memory_dim,
-            scaled=self.bits != shape.num_bits,
+            memory_dim=model.config.vector_dim,
+            search_dim=model.config.search_dim,
+            scaled=self.bits != shape.num_bits or model.config.search_dim > 0,
         )
 
     def write(
@@ -151,7 +152,7 @@ class Codec:
     @torch.no_grad()
     def sent(self, chunks: Chunks) -> Iterator[tuple[Batch, Packed, MemoryVectors]]:
         """Chunks, batch by batch: their memories as they are packed, and unpacked again."""
-        for batch, memory in encoded(self.model.model.encoder, chunks, batch_size=self._batch):
+        for batch, memory in self.model.encoded(chunks, batch_size=self._batch):
             packed = pack(memory.cpu().flatten(1), self.bits, scaled=self.about.scaled)
             yield batch, packed, unpack(packed, self.bits, memory[0].numel()).reshape(memory.shape)
 

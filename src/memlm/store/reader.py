@@ -11,6 +11,7 @@ from typing import Any, Self
 from memlm.runtime.files import followed
 from memlm.store.chunk import About, ChunkInfo
 from memlm.store.codec import Codec
+from memlm.store.search import Found, SearchIndex
 from memlm.store.store import LOST, DamagedChunkError, Document, MemoryStore, OnDamage
 from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.checkpoint_folder import earlier_models
@@ -30,6 +31,7 @@ class MemoryReader(Mapping[str, str]):
     def __init__(self, store: MemoryStore, model: TextAutoencoder | None, device: str | None = None) -> None:
         """By `open` or `create`."""
         self._store, self._model, self._device = store, model, device
+        self._index: SearchIndex | None = None
 
     @classmethod
     def open(
@@ -227,6 +229,27 @@ class MemoryReader(Mapping[str, str]):
         """
         numbered = itertools.chain.from_iterable(self._store.read(start, stop, on_damage))
         return self.about.memory([chunk for _, chunk in numbered])
+
+    def find(self, query: str, most: int = 10, *, on_damage: OnDamage | None = None) -> list[Found]:
+        """The chunks that are nearest to a query by meaning, the nearest first, with their exact text.
+
+        The first search reads the whole file, later ones what was added since. Chunks that are stored raw have no
+        vector, and are encoded then. `on_damage` and errors as `text`.
+
+        Raises:
+            ValueError: the encoder's memories cannot be searched; the query is empty, or longer than a chunk; `most` is
+                not positive.
+        """
+        if most < 1:
+            raise ValueError(f"most must be a positive number of chunks, not {most}")
+        (vector,) = self.model.search_vectors([query])
+        if self._index is None or self._index.store is not self._store:
+            self._index = SearchIndex(self._store, self.model)
+        self._index.read_on(lambda number: self.text(number, number + 1, on_damage=on_damage), on_damage)
+        return [
+            Found(score, self._store.document_of(chunk).name, chunk, self.text(chunk, chunk + 1, on_damage=on_damage))
+            for chunk, score in self._index.nearest(vector, most)
+        ]
 
     def damaged(self) -> list[int]:
         """The chunks that are not as they were written; needs no encoder, and reads everything."""

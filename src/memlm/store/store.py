@@ -201,10 +201,13 @@ class MemoryStore:
             start += len(block.numbers)
             yield numbered
 
+    def document_of(self, number: int) -> Document:
+        """The document that a chunk is of."""
+        return next(one for one in self.documents if one.start_chunk <= number < one.stop_chunk)
+
     def report(self, number: int, why: str, on_damage: OnDamage | None) -> None:
         """Tell of a chunk that cannot be given back, or raise."""
-        document = next(one for one in self.documents if one.start_chunk <= number < one.stop_chunk)
-        of = repr(document.name)
+        of = repr(self.document_of(number).name)
         if why == LOST_CHUNK:
             known = np.r_[-1, np.flatnonzero(self.numbers["num_bytes"]), len(self.numbers)]
             after = np.searchsorted(known, number)

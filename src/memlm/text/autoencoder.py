@@ -2,6 +2,8 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
@@ -10,18 +12,18 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from memlm.config import AutoencoderConfig
-from memlm.data.chunks import Chunks, split_into_chunks
+from memlm.config import AutoencoderConfig, SearchConfig
+from memlm.data.chunks import Chunks, LazyChunks, split_into_chunks
 from memlm.data.token_store import TokenSplit, split_of_tokens
 from memlm.evaluation import checked
 from memlm.evaluation.checked import Checked
-from memlm.models.autoencoder import Autoencoder
+from memlm.models.autoencoder import Autoencoder, SearchEncoder
 from memlm.models.batch import Batch, batch_chunks, encoded
 from memlm.models.decoded import Decoded, Row, decode
 from memlm.nn.pooling import MemoryVectors
 from memlm.runtime.progress import Advance, track
 from memlm.runtime.results import Result
-from memlm.text.memory import Memory, Regenerated
+from memlm.text.memory import SEARCHED, Memory, Regenerated, not_searchable
 from memlm.text.model import MemoryTextModel, as_texts
 
 
@@ -96,6 +98,13 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
         )
         return memories.numpy() if convert_to_numpy else memories
 
+    def with_search(self, cfg: SearchConfig, search: SearchEncoder, provenance: dict[str, Any]) -> "TextAutoencoder":
+        """This model, with what its memories are to be searched by."""
+        model = Autoencoder(replace(self.config, search=cfg))
+        parts = {**self.model.state_dict(), **{f"search.{name}": part for name, part in search.state_dict().items()}}
+        model.load_state_dict(parts)
+        return TextAutoencoder(model, self.tokenizer, self.unconditional, provenance)
+
     def encode_tokens(
         self,
         texts: Iterable[Sequence[int]],
@@ -123,11 +132,11 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
     ) -> Memory:
         """`encode`, for documents already tokenized."""
         shape, chunks = self.config.shape, split_into_chunks(split, self.config.shape.chunk_len)
-        vectors = [torch.zeros(0, shape.num_slots, shape.memory_dim)]
+        vectors = [torch.zeros(0, shape.num_slots, self.config.vector_dim)]
         exact, confidence = [torch.zeros(0, dtype=torch.bool)], [torch.zeros(0, shape.chunk_len)]
         batch_size = self._batch_size(batch_size)
         with track("Encoding", total=int(chunks.mask.sum()), unit="tokens", quiet=not show_progress_bar) as advance:
-            for batch, memory in encoded(self.model.encoder, chunks, batch_size=batch_size, advance=advance):
+            for batch, memory in self.encoded(chunks, batch_size=batch_size, advance=advance):
                 vectors.append((F.normalize(memory, dim=-1) if normalize else memory).cpu())
                 if verify:
                     decoded = self._regenerated(batch, memory)
@@ -139,9 +148,45 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
             num_tokens=torch.from_numpy(chunks.mask.sum(axis=1)),
             num_chunks=tuple(np.bincount(chunks.document, minlength=len(split.document_names)).tolist()),
             encoder=self.encoder_fingerprint,
+            search_dim=self.config.search_dim,
             exact=torch.cat(exact) if verify else None,
             confidence=torch.cat(confidence) if verify else None,
         )
+
+    @torch.no_grad()
+    def encoded(self, chunks: Chunks | LazyChunks, **options: Any) -> Iterator[tuple[Batch, MemoryVectors]]:
+        """Chunks with their whole memories, batch by batch; options as of `models.batch.encoded`."""
+        search = self.model.search
+        for batch, memory in encoded(self.model.encoder, chunks, **options):
+            parts = [memory] if search is None else [memory, search(batch.tokens, batch.mask)]
+            yield batch, torch.cat(parts, dim=-1)
+
+    @torch.no_grad()
+    def search_vectors(self, texts: Iterable[str]) -> Float[Tensor, "text search_dim"]:
+        """By which texts of at most a chunk are found, and find others: `Memory.search_vectors`, without the rest.
+
+        Raises:
+            ValueError: this model's memories cannot be searched; a text is empty, or longer than a chunk; as `encode`.
+        """
+        search, longest = self.model.search, self.config.shape.chunk_len
+        if search is None:
+            raise not_searchable(self.source or self.encoder_fingerprint)
+        listed = as_texts(texts)
+        split = self._tokenize(listed)
+        for place, length in enumerate(np.diff(split.document_starts).tolist()):
+            if not 0 < length <= longest:
+                has = f"text {place}, {listed[place]!r:.40}, has {length}"
+                raise ValueError(f"search reads texts of 1 to {longest} tokens, and {has}")
+        found = [vectors for _, vectors in encoded(search, split_into_chunks(split, longest))]
+        return F.normalize(
+            torch.cat([torch.zeros(0, 1, self.config.search_dim), *(v.cpu() for v in found)])[:, 0], dim=-1
+        )
+
+    @cached_property
+    def encoder_fingerprint(self) -> str:
+        """A short hash of the encoder's weights and configuration, and one of what memories are searched by."""
+        parts = (self.model.encoder, self.model.search)
+        return SEARCHED.join(part.fingerprint(self.tokenizer.fingerprint) for part in parts if part is not None)
 
     def regenerate(
         self,
@@ -263,9 +308,10 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
         return Regenerated(*self.tokenizer.decode_marked(tokens, unsure), proven=proven)
 
     def readable(self, memory: Memory) -> Tensor:
-        """A memory's vectors as the decoder reads them: of root mean square 1; raises the errors of `regenerate`."""
-        shape, vectors, lengths = self.config.shape, memory.vectors.float(), memory.num_tokens
-        self.require_own(memory)
+        """A memory's vectors as the decoder reads them: its text's alone, of root mean square 1; raises the errors of
+        `regenerate`."""
+        memory, shape = self.own(memory), self.config.shape
+        vectors, lengths = memory.vectors.float(), memory.num_tokens
         if list(vectors.shape[1:]) != [shape.num_slots, shape.memory_dim]:
             made = f"{shape.num_slots} × {shape.memory_dim}"
             raise ValueError(f"these vectors are {list(vectors.shape[1:])} a chunk; this model makes {made}")
@@ -287,13 +333,16 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
         if not self.holds_length:
             raise ValueError("this model's vectors do not hold their length: give a Memory, which has num_tokens")
         shape, given = self.config.shape, torch.as_tensor(vectors)
-        width = shape.num_slots * shape.memory_dim
-        if given.ndim == 0 or given.shape[-1] not in (shape.memory_dim, width) or given.numel() % width:
+        search_dim = self.config.search_dim if given.ndim and given.shape[-1] == self.config.vector_dim else 0
+        dim = shape.memory_dim + search_dim
+        width = shape.num_slots * dim
+        if given.ndim == 0 or given.shape[-1] not in (dim, width) or given.numel() % width:
             raise ValueError(f"expected vectors [text {width}], not {list(given.shape)}")
-        rows = given.reshape(-1, shape.num_slots, shape.memory_dim)
+        rows = given.reshape(-1, shape.num_slots, dim)
         return Memory(
             vectors=rows,
             num_tokens=torch.full((len(rows),), shape.chunk_len),
             num_chunks=(1,) * len(rows),
             encoder=self.encoder_fingerprint,
+            search_dim=search_dim,
         )

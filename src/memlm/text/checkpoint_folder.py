@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from memlm.config import AutoencoderConfig, LanguageModelConfig, MemoryModelConfig, MemoryReaderConfig
+from memlm.config import AutoencoderConfig, LanguageModelConfig, MemoryModelConfig, MemoryReaderConfig, SearchConfig
 from memlm.data.tokenizer import Tokenizer
 from memlm.runtime import files
 from memlm.runtime.files import BOXED_READER, atomic_folder, boxed_folder
@@ -39,6 +40,7 @@ _OPENED_BY = {
 """Of each format, what to open it with."""
 FORMAT_VERSION = 1
 _FILES = ("config.json", "model.safetensors", "tokenizer.json", "provenance.json")
+_WEIGHTS = "model.safetensors"
 _ADAPTER = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
 _DIGESTS = {"model.safetensors": "weights_sha256", _ADAPTER[1]: "adapter_sha256"}
 """Files of tensors → where provenance.json has their checksums."""
@@ -67,6 +69,8 @@ def save(
         raise ValueError(f"weights are stored as fp32 or bf16, not as {dtype!r}")
     if others := _others(folder):
         raise ValueError(f"{folder} holds {', '.join(others[:3])}, which saving there would remove; give a new folder")
+    if isinstance(config, AutoencoderConfig) and config.search and config.search.base:
+        tensors = {name: tensor for name, tensor in tensors.items() if name.startswith("search.")}
     header = {"format": FORMATS[type(config)], "format_version": FORMAT_VERSION, "tokenizer": tokenizer.fingerprint}
     stored = _stored(tensors, dtype)
     weights = {"model.safetensors": stored}
@@ -140,7 +144,8 @@ def boxed_models(cls: type[ModelConfig] | None = None) -> list[str]:
 
 def earlier_models(name: str) -> list[str]:
     """Names of the autoencoders that came with earlier versions of memlm under this name, the latest first."""
-    return sorted((boxed for boxed in boxed_models(AutoencoderConfig) if boxed.startswith(f"{name}-")), reverse=True)
+    versions = re.compile(re.escape(name) + r"-\d+")
+    return sorted((boxed for boxed in boxed_models(AutoencoderConfig) if versions.fullmatch(boxed)), reverse=True)
 
 
 def _no_model(name: str, cls: type[ModelConfig] | None, why: str = "") -> ValueError:
@@ -223,7 +228,28 @@ def load(folder: Path, cls: type[ModelConfig]) -> tuple[ModelConfig, dict[str, T
     if _DIGESTS[_ADAPTER[1]] in provenance:  # folders of older versions have no adapter of their own
         adapter = _load_tensors(folder, _ADAPTER[1], provenance)
         tensors |= {_name_of(name): tensor for name, tensor in adapter.items()}
+    if isinstance(config, AutoencoderConfig) and config.search and config.search.base:
+        tensors = base_tensors(config.search) | tensors
     return config, tensors, tokenizer, provenance
+
+
+def based_on(search: SearchConfig, name: str) -> SearchConfig:
+    """The same, with the name and the checksum of an autoencoder that ships with memlm; of another one, without."""
+    folder = boxed_folder(name)
+    return replace(search, base=name, base_sha256=_digest(folder / _WEIGHTS)) if folder else search
+
+
+def base_tensors(search: SearchConfig) -> dict[str, Tensor]:
+    """The tensors of the autoencoder that a checkpoint names instead of holding them.
+
+    Raises:
+        ValueError: this memlm ships another by that name.
+    """
+    for name in (search.base, *earlier_models(search.base)):
+        folder = locate(name)
+        if _digest(folder / _WEIGHTS) == search.base_sha256:
+            return load(folder, AutoencoderConfig)[1]
+    raise ValueError(f"its text is in memories of an {search.base!r} that this memlm does not ship: upgrade memlm")
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:

@@ -9,16 +9,19 @@ from typing import Any, Self, SupportsIndex
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from memlm.runtime.files import atomic_file
+from memlm.runtime.files import BOXED_SEARCH, atomic_file
 
 _FORMAT = "memlm memories"
 _VERSION = "1"
+SEARCHED = "+"
+"""Between the fingerprints of an encoder whose memories can be searched."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -41,7 +44,10 @@ class Memory:
     num_chunks: tuple[int, ...]
     """Chunks of each text."""
     encoder: str
-    """Fingerprint of the encoder that made these vectors; only its decoders can read them."""
+    """Fingerprint of the encoder that made these vectors; only its decoders can read them. Where memories can be
+    searched, that of the text's encoder, a plus sign, and that of the part by which they are searched."""
+    search_dim: int = 0
+    """Dimensions by which they are searched, the last ones; 0 where they cannot be."""
     exact: Bool[Tensor, " chunk"] | None = None
     """Whether each chunk is regenerated without an error; None if that was not verified."""
     confidence: Float[Tensor, "chunk token"] | None = None
@@ -51,6 +57,8 @@ class Memory:
     def __post_init__(self) -> None:
         if self.vectors.ndim != 3:
             raise ValueError(f"vectors must be [chunk slot memory_dim], not {list(self.vectors.shape)}")
+        if not 0 <= self.search_dim < max(1, self.vectors.shape[-1]):
+            raise ValueError(f"of {self.vectors.shape[-1]} dimensions, {self.search_dim} cannot be searched by")
         chunks = len(self.vectors)
         for name in ("num_tokens", "exact", "confidence"):
             part: Tensor | None = getattr(self, name)
@@ -60,6 +68,25 @@ class Memory:
             raise ValueError(
                 f"num_chunks {list(self.num_chunks)} sum to {sum(self.num_chunks)}, not to {chunks} chunks"
             )
+
+    @property
+    def search_vectors(self) -> Float[Tensor, "chunk search_dim"]:
+        """By which chunks are found: of length 1, and near each other where texts mean the same.
+
+        Raises:
+            ValueError: these memories cannot be searched.
+        """
+        if not self.search_dim:
+            raise not_searchable(self.encoder)
+        return F.normalize(self.vectors[..., -self.search_dim :].flatten(1).float(), dim=-1)
+
+    @property
+    def of_text(self) -> Self:
+        """These memories without the dimensions by which they are searched, as the text's own encoder makes them."""
+        if not self.search_dim:
+            return self
+        vectors, (encoder, *_) = self.vectors[..., : -self.search_dim], self.encoder.split(SEARCHED)
+        return replace(self, vectors=vectors, encoder=encoder, search_dim=0)
 
     def __len__(self) -> int:
         """Texts."""
@@ -134,6 +161,7 @@ class Memory:
             **{name: torch.cat([row[name] for row in rows]) for name in shared},
             num_chunks=tuple(number for part in parts for number in part.num_chunks),
             encoder=parts[0].encoder,
+            search_dim=parts[0].search_dim,
         )
 
     def save(self, path: str | Path) -> None:
@@ -143,6 +171,7 @@ class Memory:
             OSError: the disk is full or not writable.
         """
         about = {"encoder": self.encoder, "num_chunks": json.dumps(self.num_chunks)}
+        about |= {"search_dim": str(self.search_dim)} if self.search_dim else {}
         tensors = {name: part.detach().cpu().contiguous() for name, part in self._tensors().items()}
         header = {"format": _FORMAT, "version": _VERSION, "checksum": _checksum(tensors, about)}
         with atomic_file(Path(path)) as temporary:
@@ -168,7 +197,12 @@ class Memory:
             # Files of version 0.1 have none.
             if about.get("checksum") not in (None, _checksum(tensors, about)):
                 raise ValueError("its content does not match its checksum")
-            return cls(**tensors, num_chunks=tuple(json.loads(about["num_chunks"])), encoder=about["encoder"])
+            return cls(
+                **tensors,
+                num_chunks=tuple(json.loads(about["num_chunks"])),
+                encoder=about["encoder"],
+                search_dim=int(about.get("search_dim", 0)),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is damaged: {error}") from None
 
@@ -184,6 +218,14 @@ def _checksum(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def not_searchable(encoder: str) -> ValueError:
+    """What to raise where memories hold nothing that they could be searched by."""
+    return ValueError(
+        f"memories of {encoder} cannot be searched by meaning: make them with {BOXED_SEARCH}, or with a model of your "
+        "own (memlm train searchable)"
+    )
 
 
 def _counted(number: int, what: str) -> str:

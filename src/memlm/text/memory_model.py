@@ -66,7 +66,7 @@ class TextMemoryModel(MemoryTextModel[MemoryModel, MemoryModelConfig]):
         """
         made, before = (past, "") if isinstance(past, Memory) else (None, past)
         if made is not None:
-            self.require_own(made)
+            made = self.own(made)
         tokens = torch.from_numpy(np.concatenate([self.tokenizer.encode(text) for text in (before, prompt)])).long()
         earlier = None if made is None else (made.vectors, made.num_tokens)
         options |= {"pointed_memories": pointed_memories, "streamer": streamer}

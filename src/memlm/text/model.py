@@ -25,7 +25,7 @@ from memlm.runtime.progress import track
 from memlm.runtime.results import Interval, Provenance, Result
 from memlm.text import checkpoint_folder
 from memlm.text.checkpoint_folder import ModelConfig, StoredDtype
-from memlm.text.memory import Memory
+from memlm.text.memory import SEARCHED, Memory
 
 Model = TypeVar("Model", bound=nn.Module)
 Configuration = TypeVar("Configuration", bound=ModelConfig)
@@ -161,13 +161,19 @@ class MemoryTextModel(TextModel[Model, MemoryConfiguration]):
         """A short hash of the encoder's weights and configuration; empty without one."""
         return self.encoder.fingerprint(self.tokenizer.fingerprint) if self.encoder else ""
 
-    def require_own(self, memory: Memory) -> None:
-        """Raise ValueError if another encoder made the memory, whose vectors would mean something else."""
-        if memory.encoder != self.encoder_fingerprint:
+    def own(self, memory: Memory) -> Memory:
+        """A memory's text, as this model's decoder reads it; what memories are searched by may differ, or be missing.
+
+        Raises:
+            ValueError: another encoder made it, whose vectors would mean something else.
+        """
+        made, own = memory.of_text, self.encoder_fingerprint.split(SEARCHED)[0]
+        if made.encoder != own:
             raise ValueError(
-                f"this memory was made by encoder {memory.encoder}, not by this one "
-                f"({self.encoder_fingerprint or 'none'}); load the model that made it"
+                f"this memory was made by encoder {made.encoder}, not by this one ({own or 'none'}); load the model "
+                "that made it"
             )
+        return made
 
     def _tokenize(self, texts: Iterable[str]) -> TokenSplit:
         """Each text as a document."""

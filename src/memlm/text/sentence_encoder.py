@@ -107,8 +107,8 @@ class SentenceEncoder:
 
     def get_sentence_embedding_dimension(self) -> int:
         """Numbers of a vector."""
-        shape = self.autoencoder.config.shape
-        return shape.num_slots * shape.memory_dim
+        config = self.autoencoder.config
+        return config.shape.num_slots * config.vector_dim
 
     get_embedding_dimension = get_sentence_embedding_dimension
 

@@ -61,10 +61,9 @@ def learn_context(
     shape = model.config.shape
     context = context or ContextConfig()
     taught = Autoencoder(replace(model.config, context=context))
-    taught.encoder.load_state_dict(model.model.encoder.state_dict())
-    taught.decoder.load_state_dict(model.model.decoder.state_dict())
-    for part in (taught.encoder, taught.decoder):
-        part.requires_grad_(False)
+    taught.load_state_dict(model.model.state_dict(), strict=False)  # all but the context
+    for name, parameter in taught.named_parameters():
+        parameter.requires_grad_(name.startswith("context."))
     listed = list(documents)
     splits = {
         name: tokenize_documents(model.tokenizer, [one for one in listed if split_of(one, DataConfig()) in names])

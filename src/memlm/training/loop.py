@@ -20,13 +20,13 @@ from memlm.training.accelerator import autocast, build_accelerator
 from memlm.training.checkpoint import Progress, RunFolder
 from memlm.training.footprint import require_memory
 from memlm.training.objectives import Objective
-from memlm.training.optimizers import learning_rate_scale, set_learning_rate
+from memlm.training.optimizers import budget_spent, learning_rate_scale, set_learning_rate
 from memlm.training.sharding import unshard
 from memlm.training.step import Stepper
 
 LOG_STEPS = 20
 """The training loss is written each time this many steps were made."""
-_HEADLINE = {"token_accuracy": "accuracy", "causal_nats_per_token": "nats/token"}
+_HEADLINE = {"token_accuracy": "accuracy", "causal_nats_per_token": "nats/token", "cosine": "cosine"}
 """Of the held-out measures, those shown on the way."""
 
 Measures = dict[str, float]
@@ -68,7 +68,7 @@ def fit(
     stepper = Stepper(model, objective, cfg, accelerator)
     if folder:
         progress = checkpoint.restore(folder.checkpoints, folder.run, stepper.module, stepper.optimizers)
-    if progress.tokens < cfg.num_tokens:
+    if budget_spent(cfg, progress.tokens, progress.seconds) < 1:
         watch = _Watch(stepper, evaluate, stop, MetricsLog(folder, accelerator, progress))
         quiet = quiet or not accelerator.is_main_process
         with track(title, total=cfg.num_tokens, unit="tokens", completed=progress.tokens, quiet=quiet) as advance:
@@ -93,7 +93,7 @@ def _train(
         # Memory noise, too, depends on the step alone; each process draws its own.
         torch.manual_seed((cfg.seed * 1_000_003 + progress.step) * 1_009 + accelerator.process_index)
         batch = next(batches)
-        set_learning_rate(stepper.optimizers, learning_rate_scale(cfg, before))
+        set_learning_rate(stepper.optimizers, learning_rate_scale(cfg, before, progress.seconds))
         values = stepper.step(batch)
         progress.step, progress.tokens = progress.step + 1, before + batch.num_tokens
         progress.seconds += time.monotonic() - started
@@ -173,7 +173,7 @@ class _Watch:
     def after_step(self, values: Measures, before: int) -> bool:
         """Write what is due after a step that began at so many tokens; returns whether training is done."""
         cfg, progress = self.stepper.cfg, self.log.progress
-        done = progress.tokens >= cfg.num_tokens
+        done = budget_spent(cfg, progress.tokens, progress.seconds) >= 1
         if progress.step % LOG_STEPS == 0 or done:
             self.log.write("train", {**values, "tokens_per_second": progress.tokens / progress.seconds})
         if self.evaluate and (done or _passed(cfg.eval_tokens, before, progress.tokens)):
@@ -184,6 +184,7 @@ class _Watch:
             self.held_out = "".join(f", held-out {word} {value:.4f}" for word, value in shown.items())
             done = done or bool(self.stop and self.stop(measures))
         terms = self.stepper.objective.terms
-        losses = [f"{name if len(terms) > 1 else 'loss'} {values[name + '_nats']:.3f}" for name in terms]
+        unit = self.stepper.objective.unit
+        losses = [f"{name if len(terms) > 1 else 'loss'} {values[f'{name}_{unit}']:.3f}" for name in terms]
         self.note = ", ".join(losses) + self.held_out
         return done

@@ -29,6 +29,8 @@ class Objective:
     """Of the terms, by name, where there are several."""
     term_counts: Callable[[Any], list[int]] | None = None
     """What each term is summed over, where that differs."""
+    unit: str = "nats"
+    """Of the loss."""
 
     def counts(self, batch: Any) -> list[int]:
         """What each term is summed over, at least 1."""

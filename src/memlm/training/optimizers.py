@@ -68,10 +68,15 @@ def _adamw(parameters: list[nn.Parameter], cfg: config.AdamW) -> Optimizer:
     )
 
 
-def learning_rate_scale(cfg: config.TrainingConfig, tokens: int) -> float:
-    """Warm-up, constant stretch, linear decay to nothing: a factor in [0, 1] after `tokens` tokens."""
+def budget_spent(cfg: config.TrainingConfig, tokens: int, seconds: float = 0.0) -> float:
+    """The share of the tokens, or of the time if more of that is spent; 1 or more at the end."""
+    return max(tokens / cfg.num_tokens, seconds / cfg.max_seconds if cfg.max_seconds else 0.0)
+
+
+def learning_rate_scale(cfg: config.TrainingConfig, tokens: int, seconds: float = 0.0) -> float:
+    """Warm-up, constant stretch, linear decay to nothing: a factor in [0, 1] after so many tokens and seconds."""
     warm = min(1.0, (tokens + cfg.batch_tokens) / cfg.warmup_tokens) if cfg.warmup_tokens else 1.0
-    left = max(0.0, 1 - tokens / cfg.num_tokens)
+    left = max(0.0, 1 - budget_spent(cfg, tokens, seconds))
     return warm * (min(1.0, left / cfg.decay_fraction) if cfg.decay_fraction else 1.0)
 
 

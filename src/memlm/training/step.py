@@ -40,24 +40,26 @@ class Stepper:
         """Take one step on a batch, given whole on every process; the learning rate is already set.
 
         Returns:
-            Each term's mean over the whole batch in nats, by its name, and `grad_norm` before clipping.
+            Each term's mean over the whole batch, by its name and unit (`retention_nats`), and `grad_norm` before
+            clipping.
 
         Raises:
             TrainingDivergedError: loss or gradient is NaN or infinite; the weights are as before the step.
         """
         counts = self.objective.counts(batch)
         totals = self._backward(batch, counts)
-        nats = {name: total / count for (name, total), count in zip(totals.items(), counts, strict=True)}
+        losses = {name: total / count for (name, total), count in zip(totals.items(), counts, strict=True)}
+        unit = self.objective.unit
         norm = float(whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.max_grad_norm)))
-        if not all(map(math.isfinite, (*nats.values(), norm))):
-            losses = ", ".join(f"the {name} loss is {value} nats" for name, value in nats.items())
+        if not all(map(math.isfinite, (*losses.values(), norm))):
+            told = ", ".join(f"the {name} loss is {value} {unit}" for name, value in losses.items())
             raise TrainingDivergedError(
-                f"{losses}, and the gradient's norm is {norm}; a lower learning rate or a longer warm-up may help"
+                f"{told}, and the gradient's norm is {norm}; a lower learning rate or a longer warm-up may help"
             )
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return {**{f"{name}_nats": value for name, value in nats.items()}, "grad_norm": norm}
+        return {**{f"{name}_{unit}": value for name, value in losses.items()}, "grad_norm": norm}
 
     def _backward(self, batch: Any, counts: list[int]) -> dict[str, float]:
         """Accumulate the gradient of the batch's mean loss; returns each term summed over all processes, in nats."""

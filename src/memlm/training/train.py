@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from memlm.config import (
+    AutoencoderConfig,
     AutoencoderRecipe,
     LanguageModelRecipe,
     MemoryModelRecipe,
@@ -38,6 +39,7 @@ from memlm.training.memory_model import MemoryModelTraining
 from memlm.training.memory_reader import MemoryReaderTraining
 from memlm.training.model_training import ModelTraining
 from memlm.training.optimizers import freeze
+from memlm.training.search import SearchTraining
 
 TRAININGS: Mapping[str, type[ModelTraining]] = {
     "autoencoder": AutoencoderTraining,
@@ -112,7 +114,8 @@ def training_of(recipe: Recipe[Any], prepared: PreparedData) -> ModelTraining:
     Raises:
         ValueError: the recipe does not fit its data, or what it begins with.
     """
-    return TRAININGS[recipe.model.kind](recipe, prepared)
+    searched = isinstance(recipe.model, AutoencoderConfig) and recipe.model.search is not None
+    return (SearchTraining if searched else TRAININGS[recipe.model.kind])(recipe, prepared)
 
 
 def train_stages(

@@ -21,6 +21,7 @@ class Bench(Group):
         "probe": "memlm_evidence.benchmarks.probe:ProbeSpeed",
         "reader": "memlm_evidence.benchmarks.reader:ReaderBenchmark",
         "recall": "memlm_evidence.benchmarks.recall:Recall",
+        "search": "memlm_evidence.benchmarks.search:Search",
         "size": "memlm_evidence.benchmarks.size:Size",
         "speed": "memlm_evidence.benchmarks.speed:Speed",
         "substitution": "memlm_evidence.benchmarks.substitution:Substitution",

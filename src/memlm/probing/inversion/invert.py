@@ -230,9 +230,7 @@ class Inverter:
     def _checked(self, vectors: Any, *, quiet: bool) -> Float[Tensor, "text dim"]:
         """The vectors as rows of length 1."""
         if isinstance(vectors, Memory):
-            if self.autoencoder:
-                self.autoencoder.require_own(vectors)
-            vectors = vectors.vectors
+            vectors = (self.autoencoder.own(vectors) if self.autoencoder else vectors).vectors
         given = _numbers(vectors)
         if not given.numel():
             raise ValueError(f"there are no vectors to invert: these are {list(given.shape)}")

@@ -1,0 +1,67 @@
+"""`memlm app`."""
+
+import signal
+from dataclasses import dataclass
+from importlib.util import find_spec
+from ipaddress import ip_address
+from threading import Event
+
+from memlm.cli.command import Answer, UsesModel
+from memlm.runtime.files import BOXED_READER
+
+
+@dataclass(frozen=True, kw_only=True)
+class App(UsesModel):
+    """Explore memories in the browser: what a vector holds, what an embedding holds, and a book in memory.
+
+    memlm app --open
+
+    memlm app --model runs/mine/model --reader runs/smollm2/model --port 8123
+
+    Only this machine can reach the page unless --host is given, and the page asks nothing of any other. Ctrl-C stops
+    it; the texts and files that it was given are then gone. Needs pip install 'memlm[app]'.
+    """
+
+    model: str = "english"
+    """An autoencoder: one that ships with memlm, a checkpoint folder, or a Hugging Face hub name."""
+    reader: str = BOXED_READER
+    """A language model that reads memories of this autoencoder: smollm2-english, which ships with memlm, or the folder
+    model of what memlm adapt has made."""
+    host: str = "127.0.0.1"
+    """The address to listen on; 0.0.0.0 is every one of this machine."""
+    port: int = 7860
+    """0 is any that is free."""
+    open: bool = False
+    """Open the page in the browser."""
+
+    def run(self) -> Answer:
+        """Show the page until told to stop."""
+        if find_spec("gradio") is None:
+            raise ValueError("memlm app needs gradio: pip install 'memlm[app]'")
+        from memlm.app.ports import require_free
+
+        port = require_free(self.host, self.port)  # before anything is loaded
+        self.say("starting, which takes some ten seconds", aside=True)
+        import memlm
+        from memlm.app.explorer import Explorer
+        from memlm.app.page import create_page, served
+
+        model = memlm.load(self.model, device=self.device)
+        explorer = Explorer(model=model, name=self.model, reader_name=self.reader, device=self.device)
+        stopped = Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, frame: stopped.set())
+        with served(create_page(explorer), self.host, port, opens=self.open) as address:
+            self.say(f"{self.model} at {address} (Ctrl-C stops it)", aside=True)
+            if not _is_local(self.host):
+                self.say("anyone who reaches this machine may use it, and load models by name", aside=True)
+            stopped.wait()
+            explorer.jobs.end()
+        return {"address": address, "model": self.model}
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

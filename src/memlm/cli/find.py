@@ -1,0 +1,43 @@
+"""`memlm find`: search in a file of memories."""
+
+from dataclasses import dataclass
+
+import tyro
+
+from memlm.cli.command import Answer
+from memlm.cli.memory import ReadsMemories, ranges
+
+
+@dataclass(frozen=True, kw_only=True)
+class Find(ReadsMemories):
+    """Find what a file of memories says of something, by meaning, and print it exactly.
+
+    memlm remember notes.txt -o notes.memory --model english-search
+
+    memlm find notes.memory 'who pays for the repairs?'
+
+    Memories hold what they are searched by only if their model was trained for it, as english-search was. Each chunk
+    that is found is printed with its likeness to the query, from -1 to 1, and its number, which memlm recall --chunks
+    takes.
+    """
+
+    query: tyro.conf.Positional[str]
+    """What to look for: words, a question, a sentence; at most a chunk."""
+    most: int = 5
+    """Chunks to show, the likest first."""
+
+    def run(self) -> Answer:
+        """Search, and show."""
+        from memlm.store.store import DamagedChunkError
+
+        notes, damage = self.open(), list[DamagedChunkError]()
+        found = notes.find(self.query, self.most, on_damage=damage.append)
+        damaged = [error.number for error in damage]
+        if damaged:
+            self.say(f"memlm: chunks {ranges(damaged)} of {notes.path} are damaged, and were not searched", aside=True)
+        for one in found:
+            self.say(f"{one.score:.3f}  {one.document or '(no name)'}, chunk {one.chunk}")
+            self.say("    " + " ".join(one.text.split()) + "\n")
+        if not found:
+            self.say(f"there is no text in {notes.path}", aside=True)
+        return {"found": [one._asdict() for one in found], "damaged_chunks": damaged}
