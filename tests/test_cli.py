@@ -275,6 +275,7 @@ WRITERS = [
     ["leak", "minilm"],
     ["encode-corpus", "docs"],
     ["adapt", "smollm2"],
+    ["context", "english"],
     ["train", "autoencoder"],
     ["train", "causal"],
     ["train", "memory-model"],
@@ -339,7 +340,7 @@ def test_no_command_is_a_refusal_too(memlm: Memlm) -> None:
     ("typed", "said"),
     [
         ("trian", "no such command: memlm trian; did you mean train?"),
-        ("nosuchcommand", "no such command: memlm nosuchcommand; there are adapt, app, ask, bench, demo,"),
+        ("nosuchcommand", "no such command: memlm nosuchcommand; there are adapt, app, ask, bench, context, demo,"),
         ("bench densty", "no such command: memlm bench densty; did you mean density?"),
         ("train autoencodr --out runs/mine", "no such recipe: memlm train autoencodr; did you mean autoencoder?"),
     ],

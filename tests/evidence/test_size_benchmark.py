@@ -1,9 +1,11 @@
 """`memlm bench size`, run small: all compress the same chunks, what is counted is so, and everything comes back."""
 
 import gzip
+import math
 import random
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import brotli
@@ -13,9 +15,9 @@ import zstandard
 from command_line import Memlm, assert_refused
 from memlm import MemoryFile
 from memlm.data.everyday import everyday_documents
-from memlm.store.chunk import Block, Part
-from memlm.store.codec import RAW_CHUNKS, Codec, Tokenized
-from memlm.store.writer import write_file
+from memlm.models.autoencoder import Autoencoder
+from memlm.models.exact import ExactDecoder
+from memlm.store.range_coder import coded
 from memlm.text.autoencoder import TextAutoencoder
 from memlm_evidence.benchmarks import size as bench
 from memlm_evidence.benchmarks.size import Size, chunk_texts
@@ -54,7 +56,7 @@ def test_rows_say_what_each_takes_for_the_same_chunks(
     assert row["gzip_ratio"] - row["deflate_ratio"] == pytest.approx(18 * len(chunks) / row["num_bytes"])
     assert row["zstd_dictionary_ratio"] < row["zstd_ratio"]
     assert row["whole"]["gzip_ratio"] == len(gzip.compress(TEXT.encode(), 9)) / row["num_bytes"]
-    assert [one["bits"] for one in row["by_bits"]] == [32, 16, 8, 6, 4]
+    assert [one["bits"] for one in row["by_bits"]] == [8, 4]
     assert row["memory_ratio"] == min(one["memory_ratio"] for one in row["by_bits"])
     for one in row["by_bits"]:
         parts = sum(one[f"{name}_bytes_per_chunk"] for name in ("vector", "patch", "raw", "other"))
@@ -73,7 +75,7 @@ def test_what_is_hardly_text_comes_back_and_its_size_is_told(
     answer = Size(model=str(finished_run / "model"), text=(str(text),)).run()
     rows = {row["text"]: row for row in answer["bad_input"]}
     assert {what: row["input_bytes"] for what, row in rows.items()} == {what: len(data) for what, data in BAD.items()}
-    assert all(row["exact"] and row["raw_if_smaller_bytes"] <= row["file_bytes"] for row in rows.values())
+    assert all(row["exact"] for row in rows.values())
     assert rows["nothing"]["over_input"] is None
     assert rows["random"]["over_input"] == rows["random"]["file_bytes"] / 600 - 1 > 0
     assert rows["random"]["utf8_bytes"] > 600
@@ -89,17 +91,29 @@ def test_chunks_are_those_of_the_file_and_end_between_characters(trained: TextAu
     assert "".join(chunk.decode() for chunk in chunks) == TEXT
 
 
-def test_kept_raw_where_that_is_smaller_a_file_takes_what_is_said(trained: TextAutoencoder, tmp_path: Path) -> None:
-    notes = MemoryFile.create(tmp_path / "n.memory", trained, [("one", TEXT)], bits=32)
-    chunks = chunk_texts(notes, TEXT.encode())
-    codec, tokenized = Codec(trained, 32), Tokenized.of(trained.tokenizer, TEXT.encode())
-    spans = tokenized.spans(0, len(tokenized.tokens), RAW_CHUNKS * codec.chunk_len)
-    raw = [codec._raw(tokenized.text(*span)) for span in spans]
-    written = tmp_path / "raw.memory"
-    write_file(written, notes.about, [Part("one", Block.of(raw))])
-    assert MemoryFile.open(written, trained).text() == TEXT
-    assert written.stat().st_size < 0.5 * notes.file_bytes
-    assert bench.raw_if_smaller(notes, chunks) == pytest.approx(written.stat().st_size, rel=0.05)
+def test_without_memories_tokens_cost_what_their_frequencies_say(trained: TextAutoencoder, tmp_path: Path) -> None:
+    notes = MemoryFile.create(tmp_path / "n.memory", trained, [("one", TEXT)], bits=32, target=0)
+    about, chunks = notes.summary(), chunk_texts(notes, TEXT.encode())
+    nats = -trained.unconditional.numpy()[trained.tokenizer.encode(TEXT)].sum()
+    codes = bench.no_memory(notes, chunks) - (about["file_bytes"] - about["memory_bytes"] - about["patch_bytes"])
+    assert about["raw_bytes"] == 0
+    assert 5 * len(chunks) <= codes - nats / math.log(256) <= 6 * len(chunks) + 1
+    # The same coder takes as much: of a decoder that expects nothing else.
+    decoder = ExactDecoder(trained.model)
+    scores = (trained.unconditional / math.log(2) * 16).round()[None]
+    frequencies = decoder.frequencies(scores)[0].long()
+    ends = frequencies.cumsum(0)
+    tokens = trained.tokenizer.encode(chunks[0].decode())
+    code = coded(b"", (ends - frequencies)[tokens].tolist(), frequencies[tokens].tolist())
+    assert len(code) - 5 == pytest.approx(-trained.unconditional.numpy()[tokens].sum() / math.log(256), abs=1.5)
+
+
+def test_a_model_is_measured_at_the_bits_that_it_is_trained_for(trained: TextAutoencoder) -> None:
+    assert bench.bits_of(trained) == (8, 4)
+    for bits, measured in ((2, (2,)), (5, (8, 4))):
+        shape = replace(trained.config.shape, num_bits=bits)
+        model = Autoencoder(replace(trained.config, shape=shape))
+        assert bench.bits_of(TextAutoencoder(model, trained.tokenizer, trained.unconditional, {})) == measured
 
 
 def test_everything_compressed_is_decompressed() -> None:

@@ -11,6 +11,7 @@ from memlm import TextAutoencoder
 from memlm.config import (
     AdamW,
     Attention,
+    ContextConfig,
     CrossAttention,
     DecoderConfig,
     Insertion,
@@ -22,6 +23,7 @@ from memlm.config import (
 )
 from memlm.models.autoencoder import Autoencoder
 from memlm.models.batch import Batch
+from memlm.models.exact import ExactDecoder
 from memlm.models.generation import generate
 from memlm.models.memory_model import MemoryModel
 from memlm.training.objectives import RETENTION, Objective, combined
@@ -127,3 +129,15 @@ def test_a_memory_model_writes_what_it_writes_on_the_cpu(insertion: Insertion) -
     )
     assert there.device.type == "cpu"
     assert here.tolist() == there.tolist()
+
+
+def test_the_exact_decoder_gives_the_same_bits() -> None:
+    model = randomized(Autoencoder(tiny_model(context=ContextConfig(num_tokens=3, dim=16, inner=24))))
+    memory, before = torch.randn(4, 1, 32), torch.randint(300, (4 * 16, 3))
+
+    def found(device: str) -> Tensor:
+        exactly = ExactDecoder(copy.deepcopy(model).to(device), in_context=True)
+        states = exactly.states(memory).flatten(0, 1)
+        return exactly.frequencies(exactly.scores(states, before.to(device))).cpu()
+
+    assert torch.equal(found("cpu"), found("cuda"))

@@ -15,8 +15,10 @@ from memlm.data.documents import split_bytes
 from memlm.data.texts import evaluation_documents
 from memlm.data.tokenizer import Tokenizer
 from memlm.models.autoencoder import Autoencoder
-from memlm.store.chunk import StoredChunk, deflated, inflated, patch_of, patched
+from memlm.models.exact import ExactDecoder
+from memlm.store.chunk import Coding, StoredChunk, deflated, inflated
 from memlm.store.codec import Codec
+from memlm.store.patches import PlacedPatches, patch_of, patched
 from tiny import tiny_model
 
 any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=200) | st.text(
@@ -65,14 +67,15 @@ def test_what_is_said_of_a_vector_is_what_it_gives_back(english: TextAutoencoder
     kept = list(codec.write(text))
     tokens = iter(english.tokenizer.encode(text).tolist())
     with_vector = [chunk for chunk in kept if chunk.vector is not None]
-    predicted = iter(english.model.decoder(codec.about.memory(with_vector).vectors).argmax(dim=-1).tolist())
-    for chunk, exact, alone in zip(kept, codec.read(kept), codec.read_vectors(kept), strict=True):
+    exact = ExactDecoder(english.model)
+    states = exact.states(codec.about.memory(with_vector).vectors)
+    predicted = iter(exact.scores(states.flatten(0, 1)).argmax(dim=-1).view(states.shape[:2]).tolist())
+    for chunk, text, alone in zip(kept, codec.read(kept), codec.read_vectors(kept), strict=True):
         right = [next(tokens) for _ in range(chunk.num_tokens)]
         if chunk.vector is not None:
             wrong = sum(one != other for one, other in zip(right, next(predicted), strict=False))
             assert chunk.num_wrong == wrong
-            assert alone == exact or wrong > 0
-            assert bool(chunk.payload) >= (wrong > 0)
+            assert alone == text or wrong > 0
     assert 0 < sum(chunk.num_wrong == 0 for chunk in kept) < len(kept)
 
 
@@ -85,23 +88,28 @@ def test_the_longest_chunks_that_reach_the_target_are_taken(trained: TextAutoenc
 
 
 def test_what_a_vector_cannot_hold_is_raw_and_says_so(untrained: TextAutoencoder) -> None:
-    kept = list(Codec(untrained).write(SENTENCES))
+    kept = list(Codec(untrained, target=None).write(SENTENCES))
     raw = [chunk for chunk in kept if chunk.vector is None]
     assert sum(chunk.num_bytes for chunk in raw) > len(SENTENCES) / 2
     assert fidelity(kept) < 0.2
+    assert fidelity(list(Codec(untrained).write(SENTENCES))) < 0.2
     assert all(chunk.num_wrong == chunk.num_tokens for chunk in raw)
     assert len(raw) < len(SENTENCES) / 40, "neighbours are kept together"
 
 
 def test_tokens_that_lead_by_too_little_are_patched(english: TextAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memlm.store.codec.patches_of", lambda model: [PlacedPatches(model)])
     text = evaluation_documents("novel")[1].text[:400]
     whole = []
     for margin in (0.01, 18.0, 1e9):
-        monkeypatch.setattr("memlm.store.codec._LEAST_MARGIN", margin)
-        whole.append(list(Codec(english).write(text)))
+        monkeypatch.setattr("memlm.store.patches._LEAST_MARGIN", margin)
+        codec = Codec(english)
+        whole.append(list(codec.write(text)))
+        assert b"".join(codec.read(whole[-1])) == text.encode()
     sure, unsure, all_unsure = whole
-    assert not any(chunk.payload for chunk in sure)
-    assert any(chunk.payload for chunk in unsure)
+    assert {chunk.coding for chunk in unsure} == {Coding.PLACED}
+    assert not any(len(chunk.payload) > 8 for chunk in sure), "nothing but the text's checksum"
+    assert any(len(chunk.payload) > 8 for chunk in unsure)
     assert not any(chunk.num_wrong for chunk in unsure if chunk.vector is not None), "they are right all the same"
     assert all(chunk.vector is None for chunk in all_unsure), "every token as a patch would be larger than the text"
 
@@ -135,8 +143,10 @@ def test_tokens_that_straddle_characters_are_not_cut(trained: TextAutoencoder) -
 def test_nothing_is_kept_for_a_gradient(trained: TextAutoencoder) -> None:
     graded: list[bool] = []
     hook = trained.model.decoder.register_forward_hook(lambda *_: graded.append(torch.is_grad_enabled()))
-    codec = Codec(trained)
-    codec.read(list(codec.write(SENTENCES)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("memlm.store.codec.patches_of", lambda model: [PlacedPatches(model)])
+        codec = Codec(trained)
+        codec.read(list(codec.write(SENTENCES)))
     hook.remove()
     assert len(graded) >= 2
     assert not any(graded)

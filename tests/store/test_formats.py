@@ -20,13 +20,15 @@ from memlm.store.store import DamagedChunkError
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 LETTER = (FIXTURES / "letter.txt").read_text(encoding="utf-8")
+DOCUMENTS = {
+    "letter": LETTER,
+    "mixed": "漢字 ünd\0 " * 8,
+    "session": "So we beat on, boats against the current.",
+}
 TEXTS = {
     "english-0.1.memory": {"/tmp/fx/letter.txt": LETTER},
-    "english-version-2.memory": {
-        "letter": LETTER,
-        "mixed": "漢字 ünd\0 " * 8,
-        "session": "So we beat on, boats against the current.",
-    },
+    "english-version-2.memory": DOCUMENTS,
+    "english-version-3.memory": DOCUMENTS,
 }
 
 
@@ -121,7 +123,7 @@ def test_version_1_that_is_damaged_in_its_index_or_header_is_refused(version_1: 
     with pytest.raises(ValueError, match="damaged in its header or its index"):
         MemoryFile.open(version_1)
     rewritten(version_1, bits="8", format_version=str(FORMAT_VERSION + 1))
-    with pytest.raises(ValueError, match=r"format version 3; this memlm reads 2: upgrade memlm"):
+    with pytest.raises(ValueError, match=r"format version 4; this memlm reads 3: upgrade memlm"):
         MemoryFile.open(version_1)
     numbers = load_file(FIXTURES / "english-0.1.memory")["chunks"].copy()
     numbers[0, 0] += 1

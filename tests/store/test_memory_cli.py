@@ -93,10 +93,13 @@ def test_inspect_says_what_is_where(memlm: Memlm, text: bytes, tmp_path: Path) -
     assert sum(answer["fidelity_histogram"].values()) == answer["chunks"]
     assert answer["fidelity_histogram"]["1"] == answer["exact_chunks"]
     assert answer["damaged_chunks"] == []
-    spans = {kind: [span for span in answer["spans"] if span["kind"] == kind] for kind in ("patched", "raw")}
+    kinds = ("exact", "patched", "raw")
+    spans = {kind: [span for span in answer["spans"] if span["kind"] == kind] for kind in kinds}
     assert spans["patched"]
-    for kind, size in (("patched", "patch_bytes"), ("raw", "raw_bytes")):
-        assert sum(span["payload_bytes"] for span in spans[kind]) == answer[size]
+    sizes = {kind: sum(span["payload_bytes"] for span in spans[kind]) for kind in kinds}
+    assert sizes["exact"] + sizes["patched"] == answer["patch_bytes"], "that all is as expected is said, too"
+    assert sizes["raw"] == answer["raw_bytes"]
+    for kind in kinds:
         covered = sum(span["stop_chunk"] - span["start_chunk"] for span in spans[kind])
         assert covered == answer[f"{kind}_chunks"]
     shown = memlm("inspect", notes).out

@@ -165,7 +165,7 @@ def test_a_session_without_text_is_an_empty_document_as_an_append_is(notes: Memo
 def test_a_session_of_which_a_part_is_lost_is_damaged(
     lost: int, documents: list[str], notes: MemoryFile, trained: TextAutoencoder
 ) -> None:
-    with notes.session("stream") as session:
+    with notes.session("stream", target=0) as session:  # a chunk each
         for piece in ("first. ", "second. "):
             session.append(piece)
             session.flush()

@@ -45,10 +45,11 @@ class Remember(UsesModel, ReadsText):
     """Add to a file that exists, with its encoder and its bits."""
     model: str | None = None
     """An autoencoder that ships with memlm (english, the default), a checkpoint folder, or a Hugging Face hub name."""
-    bits: Literal[32, 16, 8, 6, 4] | None = None
-    """Of each dimension of a memory; by default 8."""
-    target: float = 0.9
-    """Chunks of which a vector gives back less than this share of tokens are made shorter."""
+    bits: Literal[32, 16, 8, 6, 4, 3, 2, 1] | None = None
+    """Of each dimension of a memory; by default those that the model was trained for, else 8."""
+    target: float | None = None
+    """Chunks of which a vector gives back less than this share of tokens are made shorter; by default 0.9. At the bits
+    that the model was trained for there is none by default: the file is as small as it can be."""
 
     def run(self) -> Answer:
         """Write it."""
@@ -68,7 +69,7 @@ class Remember(UsesModel, ReadsText):
                 before = notes.num_chunks
                 notes.append_all(documents, target=self.target, advance=advance)
             else:
-                how = {"bits": self.bits or 8, "target": self.target, "device": self.device, "advance": advance}
+                how = {"bits": self.bits, "target": self.target, "device": self.device, "advance": advance}
                 notes = MemoryFile.create(self.out, self.model or "english", documents, **how)  # type: ignore[arg-type]
         seconds = time.monotonic() - begin
         num_bytes = sum(chunk.num_bytes for chunk in notes.chunks[before:])
@@ -291,18 +292,17 @@ def _compared(notes: "MemoryFile") -> dict[str, Any]:
 def _histogram(notes: "MemoryFile") -> dict[str, int]:
     """Chunks by what their vectors give back: exactly 1 apart, the rest in tenths."""
     places = Counter(
-        -1 if chunk.is_exact else int(chunk.fidelity * _BINS) for chunk in notes.chunks if chunk.kind != "lost"
+        -1 if chunk.kind == "exact" else int(chunk.fidelity * _BINS) for chunk in notes.chunks if chunk.kind != "lost"
     )
     bins = {f"{place / _BINS:.1f} to {(place + 1) / _BINS:.1f}": places[place] for place in reversed(range(_BINS))}
     return {"1": places[-1], **bins}
 
 
 def _spans(notes: "MemoryFile") -> Iterator[dict[str, Any]]:
-    """Neighbouring chunks that needed the same, a patch or raw text, or that are lost."""
+    """Neighbouring chunks of one kind."""
     start = 0
     for kind, group in groupby(notes.chunks, key=lambda chunk: chunk.kind):
         sizes = [chunk.payload_bytes for chunk in group]
         stop = start + len(sizes)
-        if kind != "exact":
-            yield {"start_chunk": start, "stop_chunk": stop, "kind": kind, "payload_bytes": sum(sizes)}
+        yield {"start_chunk": start, "stop_chunk": stop, "kind": kind, "payload_bytes": sum(sizes)}
         start = stop

@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, str] = {
     "app": "memlm.cli.app:App",
     "ask": "memlm.cli.reader:Ask",
     "export-prompt": "memlm.cli.reader:ExportPrompt",
+    "context": "memlm.cli.context:Context",
     "train": "memlm.cli.train:Train",
     "recipe": "memlm.cli.train:Recipes",
     "evaluate": "memlm.cli.model:Evaluate",

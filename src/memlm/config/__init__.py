@@ -38,6 +38,7 @@ from memlm.config.memory_reader import Source as Source
 from memlm.config.model import Aligned as Aligned
 from memlm.config.model import Attention as Attention
 from memlm.config.model import AutoencoderConfig as AutoencoderConfig
+from memlm.config.model import ContextConfig as ContextConfig
 from memlm.config.model import LanguageModelConfig as LanguageModelConfig
 from memlm.config.model import LastToken as LastToken
 from memlm.config.model import LearnedQuery as LearnedQuery

@@ -242,6 +242,22 @@ Unpooling = Annotated[Repeat | SlidingWindow | Positional | LearnedQuery, pydant
 
 
 @dataclass(frozen=True, kw_only=True)
+class ContextConfig(Config):
+    """What a decoder expects of a token once it has read the tokens before it, too: a small network of its state at
+    that place and of their embeddings. Nothing but patches depends on it."""
+
+    num_tokens: int = 4
+    """How many tokens before are read."""
+    dim: int = 64
+    """Width of an embedding."""
+    inner: int = 512
+    """Width of the hidden layer."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "num_tokens", "dim", "inner")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchConfig(Config):
     """What makes the last dimensions of a memory: they are near each other where texts mean the same, as a sentence
     encoder, the teacher, would have it. A network of its own, which reads the same tokens as the rest."""
@@ -284,6 +300,9 @@ class AutoencoderConfig(Config):
     pooling: Pooling = field(default_factory=Positional)
     unpooling: Unpooling = field(default_factory=Positional)
     decoder: StackConfig = field(default_factory=StackConfig)
+    context: ContextConfig | None = None
+    """For memory files: what memories miss is coded by what the decoder expects after the tokens before. Trained beside
+    the decoder, so that memories learn to hold what the text before does not tell."""
     memory_noise: float = 0.0
     """Standard deviation of Gaussian noise on the memory in training; a memory's root mean square is 1."""
     search: SearchConfig | None = None

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from memlm import config
+from memlm.models.context import ContextHead
 from memlm.nn.linear import linear, to_compute_dtype
 from memlm.nn.mixers import Hidden, Logits, Mask, Tokens
 from memlm.nn.pooling import POOLINGS, UNPOOLINGS, MemoryVectors
@@ -184,6 +185,8 @@ class Regeneration(NamedTuple):
 
     logits: Logits
     memory: MemoryVectors
+    expected: Logits | None = None
+    """In training, those of a decoder that has also read the tokens before each, if the model has one."""
 
 
 class Autoencoder(nn.Module):
@@ -197,6 +200,7 @@ class Autoencoder(nn.Module):
         self.config = cfg
         self.encoder = Encoder(cfg.shape, cfg.encoder, cfg.pooling)
         self.decoder = ParallelDecoder(cfg.shape, cfg.decoder, cfg.unpooling)
+        self.context = None if cfg.context is None else ContextHead(cfg.context, cfg.shape, cfg.decoder.dim)
         self.search = SearchEncoder(cfg.search, cfg.shape) if cfg.search else None
 
     def forward(self, tokens: Tokens, mask: Mask, memory: MemoryVectors | None = None) -> Regeneration:
@@ -205,4 +209,11 @@ class Autoencoder(nn.Module):
         noisy = memory
         if self.training and self.config.memory_noise:
             noisy = memory + self.config.memory_noise * torch.randn_like(memory)
-        return Regeneration(self.decoder(noisy), memory)
+        states = self.decoder.states(noisy)
+        expected = self.expected(states, tokens) if self.training and self.context is not None else None
+        return Regeneration(self.decoder.head(states), memory, expected)
+
+    def expected(self, states: Hidden, tokens: Tokens) -> Logits:
+        """Logits of each token, of the decoder's last states and the tokens before, for a model with a context."""
+        assert self.context is not None
+        return self.decoder.head(self.context(states, self.context.before(tokens)))

@@ -1,10 +1,11 @@
-"""Chunks as they are stored: a vector and the patch that makes it exact, or raw text, with checksums; and as bytes."""
+"""Chunks as they are stored: a vector and the patch that makes it exact, or raw text, with a checksum; and as bytes."""
 
 import hashlib
-import struct
+import itertools
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -15,9 +16,23 @@ from numpy.typing import NDArray
 from memlm.store.packing import Bits, Packed, row_bytes, row_dtype, unpack
 from memlm.text.memory import Memory
 
-FORMAT_VERSION = 2
-DIGEST_BYTES = 8
+FORMAT_VERSION = 3
+CHECK_BYTES = 4
+"""Of a chunk's checksum."""
 _SCALE = np.dtype("<f4")
+
+
+class Coding(IntEnum):
+    """What a chunk's payload is."""
+
+    PLACED = 0
+    """The tokens that the vector does not give back, with their places (`PlacedPatches`)."""
+    RAW = 1
+    """The text, deflated; there is no vector."""
+    CODED = 2
+    """All tokens, as what the decoder did not expect (`CodedPatches`)."""
+    IN_CONTEXT = 3
+    """The same, of what it expects after the tokens before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +47,8 @@ class About:
     """Vectors of a chunk."""
     memory_dim: int
     """Of each."""
+    scaled: bool = True
+    """Whether each chunk's vectors have a scale; those that a model rounds itself need none."""
     search_dim: int = 0
     """Of these, those by which memories are searched."""
 
@@ -46,14 +63,15 @@ class About:
         if not isinstance(found, int) or found > FORMAT_VERSION:
             raise ValueError(f"{path} has format version {found}; this memlm reads {FORMAT_VERSION}: upgrade memlm")
         names = [field.name for field in fields(cls)]
-        if missing := [name for name in names if name not in header and name != "search_dim"]:
+        later = ("scaled", "search_dim")  # newer than the first files
+        if missing := [name for name in names if name not in header and name not in later]:
             raise ValueError(f"{path} is damaged in its header: it has no {', no '.join(missing)}")
         return cls(**{name: header[name] for name in names if name in header})
 
     @property
     def vector_bytes(self) -> int:
-        """Of a chunk's vectors, with their scale."""
-        return row_bytes(self.bits, self.num_slots * self.memory_dim) + _SCALE.itemsize
+        """Of a chunk's vectors, with their scale if they have one."""
+        return row_bytes(self.bits, self.num_slots * self.memory_dim) + self.scaled * _SCALE.itemsize
 
     def memory(self, chunks: Sequence["StoredChunk"]) -> Memory:
         """The memories of those chunks that have one, as one text's."""
@@ -78,19 +96,12 @@ class StoredChunk(NamedTuple):
     """Of its text, in UTF-8."""
     num_wrong: int
     """Tokens that the vector alone does not give back; all, where there is no vector."""
+    coding: Coding
     vector: bytes | None
     """A row of `Packed.rows`; None where the text is stored raw."""
     scale: float
     payload: bytes
-    """The patch, or the raw text, deflated."""
-    text_digest: bytes
-    """Checksum of the exact text."""
-
-    @property
-    def digest(self) -> bytes:
-        """Checksum of everything that is stored."""
-        numbers = struct.pack("<iii?f", *self[:3], self.vector is None, self.scale)
-        return checksum(numbers, self.vector or b"", self.payload, self.text_digest)
+    """The patch, which proves the text, or the raw text."""
 
 
 class ChunkInfo(NamedTuple):
@@ -101,7 +112,8 @@ class ChunkInfo(NamedTuple):
     """Of its text."""
     num_wrong: int
     """Tokens that the vector alone does not give back."""
-    is_raw: bool
+    coding: int
+    """One of `Coding`."""
     payload_bytes: int
     """Of the patch, or of raw text, compressed."""
 
@@ -110,17 +122,17 @@ class ChunkInfo(NamedTuple):
         """Lost: the index of its segment is damaged, or it is missing; all numbers are 0."""
         if self.is_raw:
             return "raw" if self.num_bytes else "lost"
-        return "patched" if self.payload_bytes else "exact"
+        return "patched" if self.num_wrong else "exact"
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether it is text, without a vector."""
+        return self.coding == Coding.RAW
 
     @property
     def fidelity(self) -> float:
         """The share of its tokens that the vector alone gives back; of raw text, none."""
         return 0.0 if self.is_raw else 1 - self.num_wrong / self.num_tokens
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether the vector alone gives it back."""
-        return not self.is_raw and self.num_wrong == 0
 
 
 NUMBERS = np.dtype([(name, "<i4") for name in ChunkInfo._fields])
@@ -130,8 +142,8 @@ NUMBERS = np.dtype([(name, "<i4") for name in ChunkInfo._fields])
 class Block(NamedTuple):
     """Consecutive chunks as bytes, the form in which files are read, written and copied.
 
-    A chunk's record in `data` is its checksum and that of its text, then, if it is not raw, its scale as float32 and
-    its packed vector, then its payload.
+    A chunk's record in `data` is its checksum, then, if it is not raw, its packed vector, after its scale as float32
+    where vectors have one, then its payload. The checksum is of its row of `numbers` and of the rest of the record.
     """
 
     numbers: NDArray[np.void]
@@ -139,25 +151,31 @@ class Block(NamedTuple):
     data: bytes
 
     @classmethod
-    def of(cls, chunks: Sequence[StoredChunk]) -> Self:
+    def of(cls, chunks: Sequence[StoredChunk], about: About) -> Self:
         """These chunks as bytes."""
-        numbers = [(*chunk[:3], chunk.vector is None, len(chunk.payload)) for chunk in chunks]
-        records = (record(chunk.digest + chunk.text_digest, *chunk[3:6]) for chunk in chunks)
-        return cls(np.array(numbers, NUMBERS), b"".join(records))
+        rows = [(*chunk[:4], len(chunk.payload)) for chunk in chunks]
+        numbers = np.array(rows, NUMBERS)
+        records = (_record(row, chunk, about) for row, chunk in zip(numbers, chunks, strict=True))
+        return cls(numbers, b"".join(records))
+
+    def records(self, sizes: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.void], bytes]]:
+        """Each chunk's row of `numbers` and its record, of these sizes."""
+        ends = np.cumsum(sizes).tolist()
+        for row, (start, end) in zip(self.numbers, itertools.pairwise([0, *ends]), strict=True):
+            yield row, self.data[start:end]
 
     def chunks(self, about: About) -> Iterator[tuple[StoredChunk, bool]]:
         """Each chunk, and whether it is as it was written."""
-        end = 0
-        sizes = record_bytes(self.numbers, about).tolist()
-        for (num_tokens, num_bytes, num_wrong, is_raw, _), size in zip(self.numbers.tolist(), sizes, strict=True):
-            part, end = self.data[end : end + size], end + size
-            own, text, rest = part[:DIGEST_BYTES], part[DIGEST_BYTES : 2 * DIGEST_BYTES], part[2 * DIGEST_BYTES :]
-            vector, scale = None, 0.0
-            if not is_raw:
-                scale = float(np.frombuffer(rest, _SCALE, 1)[0])
-                vector, rest = rest[_SCALE.itemsize : about.vector_bytes], rest[about.vector_bytes :]
-            chunk = StoredChunk(num_tokens, num_bytes, num_wrong, vector, scale, rest, text)
-            yield chunk, chunk.digest == own
+        for row, data in self.records(record_bytes(self.numbers, about)):
+            own, rest = data[:CHECK_BYTES], data[CHECK_BYTES:]
+            vector, scale, payload = None, 1.0, rest
+            if row["coding"] != Coding.RAW:
+                vector, payload = rest[: about.vector_bytes], rest[about.vector_bytes :]
+                if about.scaled:
+                    scale, vector = float(np.frombuffer(vector, _SCALE, 1)[0]), vector[_SCALE.itemsize :]
+            num_tokens, num_bytes, num_wrong, coding, _ = row.tolist()
+            chunk = StoredChunk(num_tokens, num_bytes, num_wrong, coding, vector, scale, payload)
+            yield chunk, record_check(row, rest) == own
 
 
 class Part(NamedTuple):
@@ -169,21 +187,40 @@ class Part(NamedTuple):
     """Whether they are more of the last document, instead of the first of a new one."""
 
 
-def record(digests: bytes, vector: bytes | None, scale: float, payload: bytes) -> bytes:
-    """A chunk as it stands in `Block.data`; `digests` are of the chunk and of its text."""
-    return digests + (b"" if vector is None else np.array(scale, _SCALE).tobytes() + vector) + payload
+def _record(row: NDArray[np.void], chunk: StoredChunk, about: About) -> bytes:
+    """A chunk as it stands in `Block.data`."""
+    scale = np.array(chunk.scale, _SCALE).tobytes() if about.scaled and chunk.vector is not None else b""
+    rest = scale + (chunk.vector or b"") + chunk.payload
+    return record_check(row, rest) + rest
+
+
+def record_check(row: NDArray[np.void], rest: bytes) -> bytes:
+    """The checksum of a row of `NUMBERS` and of what follows the checksum in its record."""
+    return checksum(row.tobytes(), rest)[:CHECK_BYTES]
 
 
 def record_bytes(numbers: NDArray[np.void], about: About) -> NDArray[np.int64]:
     """The size [chunk] of each record."""
-    vectors = np.where(numbers["is_raw"], 0, about.vector_bytes)
-    sizes: NDArray[np.int64] = 2 * DIGEST_BYTES + vectors + numbers["payload_bytes"].astype(np.int64)
+    vectors = np.where(numbers["coding"] == Coding.RAW, 0, about.vector_bytes)
+    sizes: NDArray[np.int64] = CHECK_BYTES + vectors + numbers["payload_bytes"].astype(np.int64)
     return sizes
 
 
+def numbers_bytes(numbers: NDArray[np.void]) -> bytes:
+    """`NUMBERS` [chunk] for an index: column by column, first all low bytes of a column, and deflated."""
+    table = np.frombuffer(numbers.tobytes(), np.uint8).reshape(len(numbers), NUMBERS.itemsize)
+    return deflated(table.T.tobytes())
+
+
+def numbers_of(data: bytes) -> NDArray[np.void]:
+    """Undo `numbers_bytes`."""
+    table = np.frombuffer(inflated(data), np.uint8).reshape(NUMBERS.itemsize, -1)
+    return np.frombuffer(table.T.tobytes(), NUMBERS)
+
+
 def checksum(*parts: bytes) -> bytes:
-    """A short BLAKE2b."""
-    return hashlib.blake2b(b"".join(parts), digest_size=DIGEST_BYTES).digest()
+    """A BLAKE2b of 8 bytes."""
+    return hashlib.blake2b(b"".join(parts), digest_size=8).digest()
 
 
 def deflated(data: bytes) -> bytes:
@@ -197,23 +234,6 @@ def inflated(data: bytes) -> bytes:
     return zlib.decompress(data, -zlib.MAX_WBITS) if data else b""
 
 
-def patch_of(tokens: NDArray[np.int64], places: NDArray[np.int64]) -> bytes:
-    """The tokens [token] of a chunk at some places, in rising order: two widths, steps between places, tokens."""
-    if not len(places):
-        return b""
-    columns = np.diff(places, prepend=0), tokens[places]
-    widths = [next(width for width in (1, 2, 4) if int(column.max()) < 256**width) for column in columns]
-    narrow = (column.astype(f"<u{width}").tobytes() for column, width in zip(columns, widths, strict=True))
-    return deflated(bytes(widths) + b"".join(narrow))
-
-
-def patched(tokens: NDArray[np.int64], patch: bytes) -> NDArray[np.int64]:
-    """Regenerated tokens [token] corrected by a patch."""
-    if not patch:
-        return tokens
-    data = inflated(patch)
-    count = (len(data) - 2) // (data[0] + data[1])
-    steps = np.frombuffer(data, f"<u{data[0]}", count, 2)
-    tokens = tokens.copy()
-    tokens[np.cumsum(steps)] = np.frombuffer(data, f"<u{data[1]}", count, 2 + steps.nbytes)
-    return tokens
+def present(block: Block, about: About) -> Block:
+    """Blocks of this version are as they are."""
+    return block

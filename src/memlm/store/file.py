@@ -11,7 +11,7 @@ from memlm.data.documents import utf8
 from memlm.runtime.files import place_for
 from memlm.runtime.progress import Advance
 from memlm.store.chunk import Block, Part, StoredChunk
-from memlm.store.codec import Codec, require_options
+from memlm.store.codec import DEFAULT_BITS, Codec, require_options
 from memlm.store.packing import Bits
 from memlm.store.reader import MemoryReader
 from memlm.store.segments import SEGMENT_CHUNKS
@@ -89,7 +89,7 @@ class MemorySession:
             return
         before, rest = len(store.numbers), self.pending.encode()[sum(chunk.num_bytes for chunk in chunks) :].decode()
         try:
-            self._writer.append([Part(self._name, Block.of(chunks), continues)], goes_on)
+            self._writer.append([Part(self._name, Block.of(chunks, store.about), continues)], goes_on)
         finally:
             if len(store.numbers) > before:  # an interruption may come when all is written
                 self.pending = rest
@@ -117,8 +117,8 @@ class MemoryFile(MemoryReader):
         documents: Documents = (),
         *,
         name: str = "",
-        bits: Bits = 8,
-        target: float = 0.9,
+        bits: Bits | None = None,
+        target: float | None = None,
         device: str | None = None,
         advance: Advance | None = None,
     ) -> Self:
@@ -129,8 +129,10 @@ class MemoryFile(MemoryReader):
             model: an autoencoder, or what `memlm.load` takes: then its name is stored, and `open` loads it.
             documents: to begin with, as pairs of a name and a text, or a dict of texts by name.
             name: what `open` is to load; by default what `model` was loaded by.
-            bits: of each dimension of a memory: 32, 16, 8, 6 or 4.
-            target: chunks of which a vector gives back less than this share of tokens are made shorter.
+            bits: of each dimension of a memory: 32, 16, 8, 6, 4, 3, 2 or 1. By default those that the model was trained
+                for (`num_bits`), else 8.
+            target: chunks of which a vector gives back less than this share of tokens are made shorter. By default
+                0.9; at the bits that the model was trained for there is none, and only bytes count.
             device: where to run a model that is loaded here; by default on a GPU, where there is one.
             advance: called with the bytes of text that were encoded.
 
@@ -142,18 +144,18 @@ class MemoryFile(MemoryReader):
         """
         path = place_for("file", Path(path))
         refuse_existing(path)
-        require_options(bits, target)
+        require_options(DEFAULT_BITS if bits is None else bits, target)
         named = _named_texts(documents)
         if not isinstance(model, TextAutoencoder):
             model = TextAutoencoder.from_pretrained(model, device=device)
-        codec = Codec(model, bits, target)
+        codec = Codec.of(model, bits, target)
         if path.parent.is_dir():
             remove_leftovers(path)
         about = replace(codec.about, encoder=name or model.source)
         write_file(path, about, _encoded(codec, named, advance), new=True)
         return cls(MemoryStore(path), model)
 
-    def append(self, text: str, *, name: str = "", target: float = 0.9) -> None:
+    def append(self, text: str, *, name: str = "", target: float | None = None) -> None:
         """Add a text, as a document of its own: wholly, or not at all; nothing that is stored is written again.
 
         Raises:
@@ -163,14 +165,14 @@ class MemoryFile(MemoryReader):
         """
         self.append_all([(name, text)], target=target)
 
-    def append_all(self, documents: Documents, *, target: float = 0.9, advance: Advance | None = None) -> None:
+    def append_all(self, documents: Documents, *, target: float | None = None, advance: Advance | None = None) -> None:
         """Add documents, as `create` takes them: all, or none; same errors as `append`."""
         parts = [*_encoded(self._writing_codec(target), _named_texts(documents), advance)]
         with self._writing() as writer:
             writer.append(parts)
 
     @contextmanager
-    def session(self, name: str = "", *, target: float = 0.9) -> Iterator[MemorySession]:
+    def session(self, name: str = "", *, target: float | None = None) -> Iterator[MemorySession]:
         """Append a document as its text streams in; nobody else writes the file meanwhile. Same errors as `append`.
 
         What is pending is written when the block ends; without any text, an empty document. If it ends by an error,
@@ -229,9 +231,9 @@ class MemoryFile(MemoryReader):
             yield writer
             self._store = writer.store
 
-    def _writing_codec(self, target: float) -> Codec:
+    def _writing_codec(self, target: float | None) -> Codec:
         self._store.require_open()
-        return replace(self._codec, target=target)
+        return Codec.of(self.model, self.about.bits, target)
 
 
 def _named_texts(documents: Documents) -> Iterator[tuple[str, str]]:
@@ -272,7 +274,7 @@ def _encoded(codec: Codec, named: Iterator[tuple[str, str]], advance: Advance | 
         for chunk in codec.write(text, advance):
             chunks.append(chunk)
             if len(chunks) == SEGMENT_CHUNKS:
-                yield Part(name, Block.of(chunks), continues)
+                yield Part(name, Block.of(chunks, codec.about), continues)
                 chunks, continues = [], True
         if chunks or not continues:
-            yield Part(name, Block.of(chunks), continues)
+            yield Part(name, Block.of(chunks, codec.about), continues)

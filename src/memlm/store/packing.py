@@ -1,4 +1,4 @@
-"""Packing: memory vectors as numbers of 32, 16, 8, 6 or 4 bits a dimension, and back."""
+"""Packing: memory vectors as numbers of 32, 16, or 8 to 1 bits a dimension, and back."""
 
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from memlm.nn.quantization import level_indices, level_values, quantized
 
-Bits = Literal[32, 16, 8, 6, 4]
+Bits = Literal[32, 16, 8, 6, 4, 3, 2, 1]
 BITS: tuple[Bits, ...] = get_args(Bits)
 _CLIP = 3.0  # where quantization clips
 _SHRINKS = torch.linspace(0.4, 1, 13)
@@ -26,12 +26,12 @@ class Packed(NamedTuple):
     """[chunk], what the levels are multiplied by."""
 
 
-def pack(vectors: Float[Tensor, "chunk dim"], bits: Bits) -> Packed:
-    """Round vectors. Below 16 bits each has the scale that loses least of it."""
+def pack(vectors: Float[Tensor, "chunk dim"], bits: Bits, *, scaled: bool = True) -> Packed:
+    """Round vectors. Below 16 bits each has the scale that loses least of it, or 1, if they are to have none."""
     if bits >= 16:
         rows = vectors.numpy().astype(row_dtype(bits))
         return Packed(rows, np.ones(len(rows), np.float32))
-    scales = _scales(vectors, bits)
+    scales = _scales(vectors, bits) if scaled else torch.ones(len(vectors), 1)
     index = level_indices(vectors / scales, bits).to(torch.uint8).numpy()
     each_bit = np.unpackbits(index[..., None], axis=-1)[..., 8 - bits :]
     rows = np.packbits(each_bit.reshape(len(index), vectors.shape[1] * bits), axis=-1)

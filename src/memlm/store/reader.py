@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from memlm.runtime.files import followed
-from memlm.store.chunk import About, ChunkInfo, checksum
+from memlm.store.chunk import About, ChunkInfo
 from memlm.store.codec import Codec
 from memlm.store.search import Found, SearchIndex
 from memlm.store.store import LOST, DamagedChunkError, Document, MemoryStore, OnDamage
@@ -19,7 +19,10 @@ from memlm.text.memory import Memory
 
 _SHOWN = 3
 """Of many, in an error."""
-_OTHERWISE = "not regenerated as when it was written, though it is whole: this machine computes otherwise"
+_OTHERWISE = (
+    "not regenerated as when it was written, though it is whole: the decoder is another, or this machine computes "
+    "otherwise, which texts that memlm wrote before 0.3 depend on"
+)
 
 
 class MemoryReader(Mapping[str, str]):
@@ -206,11 +209,11 @@ class MemoryReader(Mapping[str, str]):
         """The same as bytes, chunk by chunk, as they are read."""
         for numbered in self._store.read(start, stop, on_damage):
             texts = self._codec.read([chunk for _, chunk in numbered])
-            for (number, chunk), data in zip(numbered, texts, strict=True):
-                if checksum(data) == chunk.text_digest:
-                    yield data
-                else:
+            for (number, _), data in zip(numbered, texts, strict=True):
+                if data is None:
                     self._store.report(number, _OTHERWISE, on_damage)
+                else:
+                    yield data
 
     def vectors_only(
         self, start: int = 0, stop: int | None = None, *, on_damage: OnDamage | None = None
@@ -267,18 +270,17 @@ class MemoryReader(Mapping[str, str]):
         return {
             "chunks": len(chunks),
             "fidelity": 1 - sum(chunk.num_wrong for chunk in chunks) / num_tokens if num_tokens else None,
-            "exact_chunks": sum(chunk.is_exact for chunk in chunks),
-            **{f"{kind}_chunks": kinds[kind] for kind in ("patched", "raw", "lost")},
+            **{f"{kind}_chunks": kinds[kind] for kind in ("exact", "patched", "raw", "lost")},
             "text_bytes": sum(chunk.num_bytes for chunk in chunks),
             "memory_bytes": num_vectors * self.about.vector_bytes,
-            "patch_bytes": sum(chunk.payload_bytes for chunk in chunks if chunk.kind == "patched"),
-            "raw_bytes": sum(chunk.payload_bytes for chunk in chunks if chunk.kind == "raw"),
+            "patch_bytes": sum(chunk.payload_bytes for chunk in chunks if not chunk.is_raw),
+            "raw_bytes": sum(chunk.payload_bytes for chunk in chunks if chunk.is_raw),
             "file_bytes": self.file_bytes,
         }
 
     @cached_property
     def _codec(self) -> Codec:
-        return Codec(self.model, self.about.bits)
+        return Codec.of(self.model, self.about.bits)
 
 
 class _Texts(ValuesView[str]):

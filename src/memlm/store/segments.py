@@ -1,4 +1,4 @@
-"""The format of memory files, version 2: frames, the first a header and the others segments of chunks.
+"""The format of memory files, version 3: frames, the first a header and the others segments of chunks.
 
 Damage stays where it is, and an append, which adds a segment, can be told whole. A frame is a head of 48 bytes, an
 index and a body. All integers are little-endian:
@@ -7,9 +7,9 @@ index and a body. All integers are little-endian:
 
 Checksums are BLAKE2b of 8 bytes. The header's index is JSON: the format version and `About`; its body is a copy of the
 header, without a body. A segment's index is a line of JSON, `[name, chunks, continues, goes_on]` of each document, then
-`Block.numbers`; its body is `Block.data`. `goes_on` says whether the next part is more of the document, null where that
-was not known, in a session. Damage in a body is damage of one chunk, whose checksum tells; where an index is damaged,
-the chunks of its segment are lost, and no others. The first files had no copy of the header, and no `goes_on`.
+`Block.numbers`, deflated; its body is `Block.data`. `goes_on` says whether the next part is more of the document, null
+where that was not known, in a session. Damage in a body is damage of one chunk, whose checksum tells; where an index is
+damaged, the chunks of its segment are lost, and no others. Version 2 had the same frames (`store.version2`).
 """
 
 import json
@@ -19,13 +19,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 
-from memlm.store.chunk import DIGEST_BYTES, FORMAT_VERSION, About, Part, checksum
+import numpy as np
+
+from memlm.store.chunk import FORMAT_VERSION, About, Part, checksum, numbers_bytes
 
 MAGIC = b"MEMLM\xff\r\n"
 """Not valid UTF-8: no text begins like this, and none that is stored raw can hold it."""
 SEGMENT_CHUNKS = 256
 """Chunks after which a file that is written as a whole begins another segment."""
-_HEAD = struct.Struct(f"<{len(MAGIC)}sQIIQ{DIGEST_BYTES}s{DIGEST_BYTES}s")
+_DIGEST_BYTES = 8
+_HEAD = struct.Struct(f"<{len(MAGIC)}sQIIQ{_DIGEST_BYTES}s{_DIGEST_BYTES}s")
 _SEARCH_BYTES = 1 << 20
 
 
@@ -46,8 +49,8 @@ class Frame:
 
 def frame(first_chunk: int, num_chunks: int, index: bytes, body: bytes) -> bytes:
     """A frame as bytes."""
-    head = _HEAD.pack(MAGIC, first_chunk, num_chunks, len(index), len(body), checksum(index), bytes(DIGEST_BYTES))
-    head = head[:-DIGEST_BYTES]
+    head = _HEAD.pack(MAGIC, first_chunk, num_chunks, len(index), len(body), checksum(index), bytes(_DIGEST_BYTES))
+    head = head[:-_DIGEST_BYTES]
     return head + checksum(head) + index + body
 
 
@@ -57,10 +60,9 @@ def segment(first_chunk: int, parts: Sequence[Part], goes_on: bool | None) -> by
     documents = [
         [part.name, len(part.block.numbers), part.continues, after] for part, after in zip(parts, more, strict=True)
     ]
-    numbers = b"".join(part.block.numbers.tobytes() for part in parts)
-    num_chunks = sum(len(part.block.numbers) for part in parts)
-    index = json.dumps(documents).encode() + b"\n" + numbers
-    return frame(first_chunk, num_chunks, index, b"".join(part.block.data for part in parts))
+    numbers = np.concatenate([part.block.numbers for part in parts])
+    index = json.dumps(documents).encode() + b"\n" + numbers_bytes(numbers)
+    return frame(first_chunk, len(numbers), index, b"".join(part.block.data for part in parts))
 
 
 def file_frames(about: About, parts: Iterable[Part]) -> Iterator[bytes]:
@@ -84,7 +86,7 @@ def frames(handle: int, offset: int, size: int) -> Iterator[Frame]:
     while offset + _HEAD.size <= size:
         head = os.pread(handle, _HEAD.size, offset)
         magic, first_chunk, num_chunks, index_bytes, body_bytes, digest, own = _HEAD.unpack(head)
-        if magic != MAGIC or checksum(head[:-DIGEST_BYTES]) != own:
+        if magic != MAGIC or checksum(head[:-_DIGEST_BYTES]) != own:
             end = _next_magic(handle, offset + 1, size)
             yield Frame(None, 1, None, end, end)
         else:

@@ -13,7 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memlm.store.chunk import NUMBERS, About, Block, Part, StoredChunk, record_bytes
+from memlm.store import chunk as version3
+from memlm.store import version2
+from memlm.store.chunk import FORMAT_VERSION, NUMBERS, About, Block, Coding, Part, StoredChunk
 from memlm.store.segments import MAGIC, file_frames, frames
 from memlm.store.version1 import read_version1
 
@@ -56,7 +58,8 @@ OnDamage = Callable[[DamagedChunkError], object]
 class MemoryStore:
     """A snapshot of a memory file, which later writers do not change.
 
-    Files of version 1 are read as a temporary copy in the present version.
+    Files of version 1 are read as a temporary copy in the present version; blocks of version 2 become present ones as
+    they are read.
 
     Raises:
         ValueError: no such file, or it is no memory file, damaged, cut short, or of a newer version; says which.
@@ -74,7 +77,10 @@ class MemoryStore:
             header = copy if copy is not None and copy.end == 2 * header.body else None  # the two are equally long
         if header is None or header.index is None or b"\n" in header.index:
             raise ValueError(f"{path} is no memory file, or its header is damaged or it is cut short")
-        self.about = About.of(path, json.loads(header.index))
+        about = json.loads(header.index)
+        self.about = About.of(path, about)
+        self._layout = version2 if about["format_version"] == 2 else version3
+        self.version = min(self.version, about["format_version"])
         self.documents: tuple[Document, ...] = ()
         self.numbers = np.zeros(0, NUMBERS)
         """[chunk], what is known of each without reading it."""
@@ -131,8 +137,8 @@ class MemoryStore:
                         f"{self.path} holds the header of another memory file, which begins at byte {self.end}: "
                         "split them there, and join them with extend()"
                     )
-                rows = np.frombuffer(rest, NUMBERS)
-                sizes = record_bytes(rows, self.about)
+                rows = self._layout.numbers_of(rest)
+                sizes = self._layout.record_bytes(rows, self.about)
                 yield [(*part, None)[:4] for part in json.loads(line)], rows, frame.body + np.cumsum(sizes) - sizes
                 count += len(rows)
             self.end = frame.end
@@ -165,9 +171,10 @@ class MemoryStore:
         """Some chunks; a record that cannot be read is zeros, which its checksum tells."""
         self.require_open()
         numbers, begins = self.numbers[start:stop], self._begins[start:stop]
-        ends = begins + record_bytes(numbers, self.about)
+        ends = begins + self._layout.record_bytes(numbers, self.about)
         runs = np.split(np.arange(stop - start), np.flatnonzero((begins[1:] != ends[:-1]) | (begins[1:] < 0)) + 1)
-        return Block(numbers, b"".join(self._bytes(begins[run[0]], ends[run[-1]]) for run in runs))
+        data = b"".join(self._bytes(begins[run[0]], ends[run[-1]]) for run in runs)
+        return self._layout.present(Block(numbers, data), self.about)
 
     def _bytes(self, begin: int, end: int) -> bytes:
         data = b"" if begin < 0 else os.pread(self._file, end - begin, begin)
@@ -247,11 +254,11 @@ class MemoryStore:
             for number, block in enumerate(itertools.chain(before, after)):
                 yield Part(document.name, block, continues=number > 0)
             if document.start_chunk == document.stop_chunk:
-                yield Part(document.name, Block.of([]))
+                yield Part(document.name, Block.of([], self.about))
 
 
 def file_version(path: Path) -> int:
-    """The version of a memory file by its first bytes; 0 where it is none.
+    """The version of a memory file by its first bytes, 1 or at most the present; 0 where it is none.
 
     Raises:
         ValueError: there is no such file.
@@ -265,13 +272,13 @@ def file_version(path: Path) -> int:
     # As safetensors files begin: with a length that fits, and a brace. No text does.
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
         return 1
-    return 2 if MAGIC in head else 0  # in the header's copy, where the header itself is damaged
+    return FORMAT_VERSION if MAGIC in head else 0  # in the header's copy, where the header itself is damaged
 
 
 def _lost(num_chunks: int) -> _Contents:
     """Chunks of which nothing is known."""
     rows = np.zeros(num_chunks, NUMBERS)
-    rows["is_raw"] = 1
+    rows["coding"] = Coding.RAW
     return [(LOST, num_chunks, None, None)], rows, np.full(num_chunks, -1)
 
 

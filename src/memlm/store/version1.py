@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from memlm.store.chunk import NUMBERS, About, Block, Part, checksum, record
+from memlm.store.chunk import NUMBERS, About, Block, Part, checksum
+from memlm.store.version2 import numbers_of, present, record
 
 _INDEX = ("chunks", "documents", "names")
 """Under one checksum; each chunk has its own."""
@@ -36,14 +37,15 @@ def read_version1(path: Path) -> tuple[About, list[Part]]:
         raise ValueError(f"{path} is damaged in its header: it has no {', no '.join(missing)}")
     if _checksum(header, arrays) != header.get("checksum"):
         raise ValueError(f"{path} is damaged in its header or its index of chunks: the checksum is another")
-    return about, list(_parts(arrays))
+    return about, list(_parts(arrays, about))
 
 
-def _parts(arrays: Mapping[str, NDArray[Any]]) -> Iterator[Part]:
-    numbers = np.ascontiguousarray(arrays["chunks"]).view(NUMBERS)[:, 0]
+def _parts(arrays: Mapping[str, NDArray[Any]], about: About) -> Iterator[Part]:
+    stored = np.ascontiguousarray(arrays["chunks"]).view(NUMBERS)[:, 0]
+    numbers = numbers_of(stored.tobytes())
     vectors, payload = zip(arrays["vectors"], arrays["scales"], strict=True), arrays["payloads"].tobytes()
     records, end = [], 0
-    for digests, is_raw, size in zip(arrays["digests"], numbers["is_raw"], numbers["payload_bytes"], strict=True):
+    for digests, is_raw, size in zip(arrays["digests"], stored["coding"], stored["payload_bytes"], strict=True):
         vector, scale = (None, 0.0) if is_raw else next(vectors)
         packed = None if vector is None else vector.tobytes()
         records.append(record(digests.tobytes(), packed, scale, payload[end : end + size]))
@@ -51,7 +53,7 @@ def _parts(arrays: Mapping[str, NDArray[Any]]) -> Iterator[Part]:
     start = 0
     for name, count in zip(json.loads(arrays["names"].tobytes()), arrays["documents"].tolist(), strict=True):
         some = slice(start, start + count)
-        yield Part(name, Block(numbers[some], b"".join(records[some])))
+        yield Part(name, present(Block(numbers[some], b"".join(records[some])), about))
         start += count
 
 

@@ -10,9 +10,9 @@ from io import FileIO
 from pathlib import Path
 
 from memlm.runtime.files import UNFINISHED, atomic_file, write_failed
-from memlm.store.chunk import About, Part
+from memlm.store.chunk import FORMAT_VERSION, About, Part
 from memlm.store.segments import file_frames, segment
-from memlm.store.store import MemoryStore, file_version
+from memlm.store.store import MemoryStore
 
 PATIENCE = 10.0
 """Seconds to wait for another writer."""
@@ -60,17 +60,17 @@ class Writer:
 def writing(store: MemoryStore) -> Iterator[Writer]:
     """Within this, nobody else writes the file; the writer's store is the file as it is then.
 
-    A file of version 1 is converted first, once, all or nothing.
+    A file of an earlier version is converted first, once, all or nothing.
 
     Raises:
         ValueError: the store is closed.
         OSError: somebody else is writing, or the file is not writable.
     """
     store.require_open()
-    if store.version == 1:
+    if store.version < FORMAT_VERSION:
         with only_writer(store.path):
-            if file_version(store.path) == 1:  # nobody has converted it since it was opened
-                current = MemoryStore(store.path)
+            current = MemoryStore(store.path)
+            if current.version < FORMAT_VERSION:  # nobody has converted it since it was opened
                 write_file(store.path, current.about, current.parts())
     with only_writer(store.path) as file:
         now = store if store.is_of(file) else MemoryStore(store.path)

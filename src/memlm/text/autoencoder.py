@@ -234,6 +234,11 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
             found.append(self.model.decoder.states(some.to(self.device)).float().cpu())
         return torch.cat(found)
 
+    @torch.no_grad()
+    def token_logits(self, vectors: MemoryVectors) -> Float[Tensor, "chunk token vocab"]:
+        """The decoder's logits of vectors, as they are, for chunks whose length is known: without the end token."""
+        return self.model.decoder(vectors.to(self.device))[..., : self.config.vocab_size]
+
     @property
     def holds_length(self) -> bool:
         """Whether memories hold their own length; older models need `Memory.num_tokens`."""

@@ -44,7 +44,10 @@ class Objective:
 
 
 def _retention_nats(model: nn.Module, batch: Batch) -> Tensor:
-    return token_nats(model(*batch).logits, batch).sum()
+    found = model(*batch)
+    nats = token_nats(found.logits, batch).sum()
+    expected = getattr(found, "expected", None)
+    return nats if expected is None else nats + token_nats(expected, batch).sum()
 
 
 def _causal_nats(model: nn.Module, batch: Batch) -> Tensor:
@@ -52,7 +55,8 @@ def _causal_nats(model: nn.Module, batch: Batch) -> Tensor:
 
 
 RETENTION = Objective("retention", _retention_nats)
-"""Regenerate each chunk from its memory alone (paper, §2; the copy task with blank inputs)."""
+"""Regenerate each chunk from its memory alone (paper, §2; the copy task with blank inputs). Where an autoencoder has a
+`context`, also from the memory and the tokens before, both in one sum."""
 
 CAUSAL = Objective("causal", _causal_nats, count=lambda batch: int(batch.mask[:, 1:].sum()))
 """Predict each next token of a text."""

@@ -10,7 +10,8 @@ from jaxtyping import Bool, Int
 
 from memlm.data.chunks import Chunks
 from memlm.data.tokenizer import Tokenizer
-from memlm.store.codec import Codec, Span
+from memlm.store.codec import Codec
+from memlm.store.tokenized import Span
 
 Texts = Int[np.ndarray, "text token"]
 """Tokens of texts of one length."""
@@ -114,7 +115,7 @@ def sender(codec: Codec) -> Callable[[Texts], Texts]:
         number, length = texts.shape
         empty = [(0, 0), (0, codec.chunk_len - length)]
         chunks = Chunks(np.pad(texts, empty), np.pad(np.ones(texts.shape, bool), empty), np.zeros(number, np.int64))
-        back = [logits.argmax(dim=-1).cpu().numpy() for _, _, logits in codec.sent(chunks)]
+        back = [codec.model.token_logits(memory).argmax(dim=-1).cpu().numpy() for _, _, memory in codec.sent(chunks)]
         return np.concatenate(back)[:, :length]
 
     return send

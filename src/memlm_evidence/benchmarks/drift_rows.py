@@ -13,7 +13,7 @@ from memlm.evaluation.bootstrap import ratio_intervals, share_interval
 from memlm.runtime.results import Interval
 from memlm.runtime.tables import Table
 from memlm.runtime.wording import share, with_interval
-from memlm.store.codec import Span
+from memlm.store.tokenized import Span
 from memlm_evidence.benchmarks.drift_rounds import Editor, Round, Texts
 
 ALL_KINDS = "all"

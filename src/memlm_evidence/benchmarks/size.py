@@ -1,6 +1,7 @@
 """`memlm bench size`."""
 
 import itertools
+import math
 import random
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +14,9 @@ import tyro
 from memlm.cli.command import Answer, ReadsText, UsesModel
 from memlm.data.corpus import FileReader
 from memlm.runtime.progress import Advance, track
-from memlm.store.chunk import DIGEST_BYTES, NUMBERS, ChunkInfo, deflated
-from memlm.store.codec import RAW_CHUNKS
 from memlm.store.file import MemoryFile
 from memlm.store.packing import BITS, Bits
+from memlm.store.range_coder import STATE_BYTES
 from memlm.text.autoencoder import TextAutoencoder
 from memlm_evidence.benchmarks.measuring import Benchmark, made_here
 from memlm_evidence.benchmarks.memory_files import written
@@ -30,7 +30,8 @@ from memlm_evidence.benchmarks.size_compressors import (
 from memlm_evidence.benchmarks.size_tables import print_sizes
 from memlm_evidence.benchmarks.size_texts import SAMPLES, Sample
 
-_BAD_BITS: Bits = 4
+_UNTRAINED_BITS: tuple[Bits, ...] = (8, 4)
+"""Of a dimension, where a model is not trained for a number of bits that files can have."""
 _BAD_BYTES = 16_384
 BAD_INPUTS = {
     "nothing": b"",
@@ -64,19 +65,23 @@ class Size(Benchmark, UsesModel, ReadsText):
         """Ratios are bytes over bytes of the text, in UTF-8. `memory_ratio` counts the whole file, at the number of
         bits where it is least; `memory_bare_ratio` only what compressors are counted by, without index and checksums.
         `whole` is each compressor on the text as one stream, `exact` whether the file gave back every byte.
-        `raw_if_smaller_ratio`: the file, if chunks were kept as deflated text, without a memory, wherever that is
-        smaller.
+        `no_memory_ratio`: the file without vectors, its tokens coded by how frequent they are in what the model was
+        trained on. A memory is worth its bytes where `memory_ratio` is less. A model that is trained for some number
+        of bits is measured at that, any other at 8 and 4.
         """
         compressors = whole_compressors()
         samples = list(self._samples())
         model = TextAutoencoder.from_pretrained(self.model, device=self.device)
-        total = sum(len(sample.text.encode()) for sample in samples) * len(BITS)
+        all_bits = bits_of(model)
+        total = sum(len(sample.text.encode()) for sample in samples) * len(all_bits)
         with tempfile.TemporaryDirectory() as name, track("Measuring sizes", total=total, unit="bytes") as advance:
             rows = [
-                _row(model, sample, compressors, Path(name, str(number)), advance)
+                _row(model, all_bits, sample, compressors, Path(name, str(number)), advance)
                 for number, sample in enumerate(samples)
             ]
-            bad_input = [_bad(model, data, Path(name, what)) | {"text": what} for what, data in BAD_INPUTS.items()]
+            bad_input = [
+                _bad(model, min(all_bits), data, Path(name, what)) | {"text": what} for what, data in BAD_INPUTS.items()
+            ]
         answer = {
             "rows": rows,
             "bad_input": bad_input,
@@ -96,12 +101,23 @@ class Size(Benchmark, UsesModel, ReadsText):
             yield Sample(name, text)
 
 
+def bits_of(model: TextAutoencoder) -> tuple[Bits, ...]:
+    """Those that files of a model are measured at."""
+    trained = model.config.shape.num_bits
+    return tuple(bits for bits in BITS if bits == trained) or _UNTRAINED_BITS
+
+
 def _row(
-    model: TextAutoencoder, sample: Sample, compressors: Mapping[str, Compress], path: Path, advance: Advance
+    model: TextAutoencoder,
+    all_bits: Sequence[Bits],
+    sample: Sample,
+    compressors: Mapping[str, Compress],
+    path: Path,
+    advance: Advance,
 ) -> dict[str, Any]:
     """A text's file at every number of bits, and the smallest of them beside what compresses its chunks."""
     data, by_bits, files = sample.text.encode(), [], []
-    for bits in BITS:
+    for bits in all_bits:
         files.append(written(path.with_suffix(f".{bits}"), model, [sample.text], bits))
         by_bits.append(_stored(files[-1], data))
         advance(len(data), f"{sample.name}, {bits} bits")
@@ -113,7 +129,7 @@ def _row(
         "text": sample.name,
         **best,
         **{f"{name}_ratio": size / len(data) for name, size in (sizes | {"zstd_dictionary": zstd_bytes}).items()},
-        "raw_if_smaller_ratio": raw_if_smaller(notes, chunks) / len(data),
+        "no_memory_ratio": no_memory(notes, chunks) / len(data),
         "whole": {f"{name}_ratio": len(compress(data)) / len(data) for name, compress in compressors.items()},
         "dictionary": dictionary,
         "by_bits": by_bits,
@@ -167,37 +183,25 @@ def with_dictionary(chunks: list[bytes], sample: Sample) -> tuple[int, dict[str,
     }
 
 
-def raw_if_smaller(notes: MemoryFile, chunks: Sequence[bytes]) -> int:
-    """Bytes of a file that keeps chunks as deflated text wherever that is smaller than their vector and patch."""
-
-    def is_raw(pair: tuple[ChunkInfo, bytes]) -> bool:
-        chunk, text = pair
-        return chunk.is_raw or len(deflated(text)) < notes.about.vector_bytes + chunk.payload_bytes
-
-    num_bytes, around = notes.file_bytes, NUMBERS.itemsize + 2 * DIGEST_BYTES
-    most = RAW_CHUNKS * notes.model.config.shape.chunk_len
-    for raw, group in itertools.groupby(zip(notes.chunks, chunks, strict=True), key=is_raw):
-        pieces, length = list[bytes](), most
-        for chunk, text in group if raw else ():
-            num_bytes -= around + chunk.payload_bytes + (0 if chunk.is_raw else notes.about.vector_bytes)
-            length += chunk.num_tokens
-            if length > most:
-                pieces, length = [*pieces, b""], chunk.num_tokens
-            pieces[-1] += text  # together, as raw text is kept
-        num_bytes += sum(around + len(deflated(piece)) for piece in pieces)
-    return num_bytes
+def no_memory(notes: MemoryFile, chunks: Sequence[bytes]) -> float:
+    """Bytes of a file that has no vectors, and codes tokens by their frequencies alone."""
+    model, parts = notes.model, notes.summary()
+    around = notes.file_bytes - sum(parts[f"{name}_bytes"] for name in ("memory", "patch", "raw"))
+    nats = -model.unconditional.numpy()
+    tokens = model.tokenizer.encode_batch([chunk.decode() for chunk in chunks])
+    codes = (STATE_BYTES + math.ceil(float(nats[some].sum()) / math.log(256)) for some in tokens)
+    return around + sum(codes)
 
 
-def _bad(model: TextAutoencoder, data: bytes, path: Path) -> dict[str, Any]:
+def _bad(model: TextAutoencoder, bits: Bits, data: bytes, path: Path) -> dict[str, Any]:
     """Bytes that need not be text are read as latin-1, in which each is a character."""
     text = data.decode("latin-1")
-    notes = written(path, model, [text], _BAD_BITS)
+    notes = written(path, model, [text], bits)
     return {
         "input_bytes": len(data),
         "utf8_bytes": len(text.encode()),
         "file_bytes": notes.file_bytes,
         "over_input": notes.file_bytes / len(data) - 1 if data else None,
-        "raw_if_smaller_bytes": raw_if_smaller(notes, chunk_texts(notes, text.encode())),
         "raw_chunks": notes.summary()["raw_chunks"],
         "chunks": notes.num_chunks,
         "exact": MemoryFile.open(path, model).text().encode("latin-1") == data,

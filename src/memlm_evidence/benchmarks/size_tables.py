@@ -10,6 +10,10 @@ from memlm.runtime.tables import Table
 from memlm.runtime.wording import number
 
 _COMPRESSORS = {"zstd_dictionary": "zstd, dictionary", "brotli": "brotli", "deflate": "deflate", "gzip": "gzip"}
+_RATIOS_NOTE = (
+    "Bytes over bytes of the text, cut at the same chunks. Bare: without index and checksums. "
+    "No memory: the tokens, coded by how frequent they are."
+)
 _PARTS = ("vector", "patch", "raw", "other", "memory", "text")
 
 
@@ -18,7 +22,7 @@ def print_sizes(console: Console, answer: Mapping[str, Any]) -> None:
     times = answer["summary"]["times_zstd_dictionary"]
     rows = sorted(answer["rows"], key=lambda row: -times[row["text"]])
     for table, note in (
-        (_ratios(rows), "Bytes over bytes of the text, cut at the same chunks; bare is without index and checksums."),
+        (_ratios(rows), _RATIOS_NOTE),
         (_whole(rows), "The text as one stream, without a dictionary."),
         (_parts(rows), "Bytes per chunk of the memory file: vectors, patches, text kept raw, and the rest."),
         (_bad(answer["bad_input"]), "Input that is hardly text, in a memory file."),
@@ -29,7 +33,7 @@ def print_sizes(console: Console, answer: Mapping[str, Any]) -> None:
 
 
 def _ratios(rows: Sequence[Mapping[str, Any]]) -> Table:
-    names = {"memory": "memory file", "memory_bare": "bare", **_COMPRESSORS, "raw_if_smaller": "raw if smaller"}
+    names = {"memory": "memory file", "memory_bare": "bare", **_COMPRESSORS, "no_memory": "no memory"}
     return Table(
         ["text", "bits", *names.values(), "exact"],
         [
@@ -68,11 +72,11 @@ def _parts(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def _bad(rows: Sequence[Mapping[str, Any]]) -> Table:
     return Table(
-        ["input", "bytes", "as UTF-8", "file", "raw if smaller", "exact"],
+        ["input", "bytes", "as UTF-8", "file", "exact"],
         [
             [
                 row["text"],
-                *(f"{row[name]:,}" for name in ("input_bytes", "utf8_bytes", "file_bytes", "raw_if_smaller_bytes")),
+                *(f"{row[name]:,}" for name in ("input_bytes", "utf8_bytes", "file_bytes")),
                 "yes" if row["exact"] else "no",
             ]
             for row in rows

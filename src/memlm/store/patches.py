@@ -1,0 +1,185 @@
+"""Patches: what has to be stored beside a vector so that the exact text comes back, and is proven to be it."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from memlm.models.batch import Batch
+from memlm.models.context import TokensBefore
+from memlm.models.exact import ExactDecoder, has_exact_form
+from memlm.nn.pooling import MemoryVectors
+from memlm.store.chunk import Coding, checksum, deflated, inflated
+from memlm.store.range_coder import STATE_BYTES, RangeDecoder, coded, is_code_of
+from memlm.text.autoencoder import TextAutoencoder
+
+_LEAST_MARGIN = 1e-2
+"""Nats by which the right token must lead: less might be lost to rounding on another machine, and is patched."""
+_PROOF_BYTES = 8
+"""Of the text's checksum, with which a payload of placed tokens begins."""
+_ROWS = 256
+"""Tokens whose probabilities are made at once: so many stay in a processor's cache."""
+
+Tokens = NDArray[np.int64]
+"""[token]"""
+
+
+class Patch(NamedTuple):
+    """Of one chunk."""
+
+    payload: bytes
+    num_bytes: int
+    """Of it, those that are not there to prove the text."""
+    num_wrong: int
+    """Tokens that the vector alone does not give back."""
+
+
+class Patches(Protocol):
+    """A way to write patches, and to read text by them."""
+
+    coding: Coding
+
+    def write(self, memory: MemoryVectors, batch: Batch, texts: Sequence[bytes]) -> Iterator[Patch]:
+        """For each chunk, its memory (as it is stored), its tokens and its text."""
+
+    def read(self, memory: MemoryVectors, payloads: Sequence[bytes], lengths: Sequence[int]) -> Iterator[bytes | None]:
+        """The texts of chunks of so many tokens; None where it is not proven to be what was written."""
+
+
+def patches_of(model: TextAutoencoder) -> list[Patches]:
+    """How a model's patches are written; and others that it can read."""
+    if not has_exact_form(model.config):
+        return [PlacedPatches(model)]
+    contexts = (True, False) if model.config.context else (False,)
+    return [*(CodedPatches(model, in_context=in_context) for in_context in contexts), PlacedPatches(model)]
+
+
+class CodedPatches:
+    """All tokens of a chunk, by a range coder with the decoder's own probabilities: what it expects costs nearly
+    nothing, and an almost right memory little. The arithmetic is exact (`models.exact`)."""
+
+    def __init__(self, model: TextAutoencoder, *, in_context: bool) -> None:
+        self.coding = Coding.IN_CONTEXT if in_context else Coding.CODED
+        self._spelling = model.tokenizer.token_bytes
+        self._model, self._in_context = model.model, in_context
+
+    @cached_property
+    def _decoder(self) -> ExactDecoder:
+        return ExactDecoder(self._model, in_context=self._in_context)
+
+    @torch.no_grad()
+    def write(self, memory: MemoryVectors, batch: Batch, texts: Sequence[bytes]) -> Iterator[Patch]:
+        """See `Patches`."""
+        states, lengths = self._decoder.states(memory), batch.mask.sum(dim=1).tolist()
+        mask, tokens = (part.to(states.device) for part in (batch.mask, batch.tokens))
+        context = self._decoder.context
+        before = None if context is None else context.before(tokens)[mask]
+        starts, sizes, wrong = torch.cat([*self._intervals(states[mask], tokens[mask], before)], dim=1).tolist()
+        end = 0
+        for text, length in zip(texts, lengths, strict=True):
+            some, end = slice(end, end + length), end + length
+            tokens_of_text = checksum(text), starts[some], sizes[some]
+            payload = coded(*tokens_of_text)
+            assert is_code_of(payload, *tokens_of_text), "what is written can be read"
+            yield Patch(payload, len(payload) - STATE_BYTES, sum(wrong[some]))
+
+    @torch.no_grad()
+    def read(self, memory: MemoryVectors, payloads: Sequence[bytes], lengths: Sequence[int]) -> Iterator[bytes | None]:
+        """See `Patches`."""
+        states, codes = self._decoder.states(memory), [RangeDecoder(payload) for payload in payloads]
+        tokens: list[list[int]] = [[] for _ in codes]
+        for place in range(max(lengths, default=0)):
+            left = [row for row, length in enumerate(lengths) if length > place]
+            before = self._before([tokens[row] for row in left])
+            frequencies = self._decoder.frequencies(self._decoder.scores(states[left, place], before))
+            ends, targets = frequencies.cumsum(dim=-1), torch.tensor([[float(codes[row].place)] for row in left])
+            found = torch.searchsorted(ends, targets.to(ends.device), right=True).clamp_max(ends.shape[-1] - 1)
+            sizes = frequencies.gather(-1, found)
+            starts = ends.gather(-1, found) - sizes
+            columns = torch.cat([found, starts, sizes], dim=1).long().tolist()
+            for row, (token, start, size) in zip(left, columns, strict=True):
+                tokens[row].append(token)
+                codes[row].take(start, size)
+        for some, code in zip(tokens, codes, strict=True):
+            text = b"".join(self._spelling[token] for token in some)
+            yield text if code.ends_with(checksum(text)) else None
+
+    def _intervals(
+        self, states: Float[Tensor, "row dim"], tokens: Int[Tensor, " row"], before: TokensBefore | None
+    ) -> Iterator[Int[Tensor, "3 row"]]:
+        """Of each token: where its interval begins, how wide it is, and whether another token is likelier."""
+        for rows in torch.split(torch.arange(len(tokens), device=tokens.device), _ROWS):
+            scores = self._decoder.scores(states[rows], None if before is None else before[rows])
+            frequencies, place = self._decoder.frequencies(scores), tokens[rows, None]
+            sizes = frequencies.gather(-1, place)
+            starts = frequencies.cumsum(dim=-1).gather(-1, place) - sizes
+            wrong = scores.gather(-1, place) < scores.amax(dim=-1, keepdim=True)
+            yield torch.cat([starts, sizes, wrong], dim=1).long().T
+
+    def _before(self, tokens: Sequence[list[int]]) -> TokensBefore | None:
+        """The tokens before the next one of each chunk, in context."""
+        context = self._decoder.context
+        if context is None:
+            return None
+        empty = [context.none] * context.num_tokens
+        rows = [(some[: -context.num_tokens - 1 : -1] + empty)[: context.num_tokens] for some in tokens]
+        return torch.tensor(rows, device=self._decoder.device)
+
+
+class PlacedPatches:
+    """The tokens at places where the decoder's likeliest is another, or leads by too little, and the text's checksum:
+    for models without an exact form, whose arithmetic differs a little from machine to machine, and in older files."""
+
+    coding = Coding.PLACED
+
+    def __init__(self, model: TextAutoencoder) -> None:
+        self._spelling, self._model = model.tokenizer.token_bytes, model
+
+    @torch.no_grad()
+    def write(self, memory: MemoryVectors, batch: Batch, texts: Sequence[bytes]) -> Iterator[Patch]:
+        """See `Patches`."""
+        logits, tokens = self._model.token_logits(memory), batch.tokens.to(self._model.device)
+        place = tokens[..., None]
+        right = logits.gather(-1, place)
+        lead = (right - logits.scatter_(-1, place, -torch.inf).amax(dim=-1, keepdim=True))[..., 0].cpu().numpy()
+        lengths = batch.mask.sum(dim=1).tolist()
+        for text, length, row, ids in zip(texts, lengths, lead, batch.tokens.cpu().numpy(), strict=True):
+            ahead = row[:length]
+            patch = patch_of(ids[:length], np.flatnonzero(~(ahead > _LEAST_MARGIN)))  # of NaN, too
+            yield Patch(checksum(text) + patch, len(patch), int((~(ahead > 0)).sum()))
+
+    @torch.no_grad()
+    def read(self, memory: MemoryVectors, payloads: Sequence[bytes], lengths: Sequence[int]) -> Iterator[bytes | None]:
+        """See `Patches`."""
+        rows = self._model.token_logits(memory).argmax(dim=-1).cpu().numpy()
+        for row, payload, length in zip(rows, payloads, lengths, strict=True):
+            proof, patch = payload[:_PROOF_BYTES], payload[_PROOF_BYTES:]
+            text = b"".join(self._spelling[token] for token in patched(row[:length], patch))
+            yield text if checksum(text) == proof else None
+
+
+def patch_of(tokens: NDArray[np.int64], places: NDArray[np.int64]) -> bytes:
+    """The tokens [token] of a chunk at some places, in rising order: two widths, steps between places, tokens."""
+    if not len(places):
+        return b""
+    columns = np.diff(places, prepend=0), tokens[places]
+    widths = [next(width for width in (1, 2, 4) if int(column.max()) < 256**width) for column in columns]
+    narrow = (column.astype(f"<u{width}").tobytes() for column, width in zip(columns, widths, strict=True))
+    return deflated(bytes(widths) + b"".join(narrow))
+
+
+def patched(tokens: NDArray[np.int64], patch: bytes) -> NDArray[np.int64]:
+    """Regenerated tokens [token] corrected by a patch."""
+    if not patch:
+        return tokens
+    data = inflated(patch)
+    count = (len(data) - 2) // (data[0] + data[1])
+    steps = np.frombuffer(data, f"<u{data[0]}", count, 2)
+    tokens = tokens.copy()
+    tokens[np.cumsum(steps)] = np.frombuffer(data, f"<u{data[1]}", count, 2 + steps.nbytes)
+    return tokens
