@@ -59,7 +59,7 @@ def test_fewer_bits_are_fewer_levels_and_lose_more(bits: int, seed: int) -> None
     for row in made.flatten(1):
         assert len(row.unique()) <= 2**bits
     lost, lost_with_more = ((rounded(vectors, each) - vectors).square().sum() for each in (bits, bits + 1))
-    assert lost >= lost_with_more
+    assert lost >= lost_with_more - 1e-12  # float32 has no more bits to lose
     assert (made - vectors).abs().max() <= vectors.abs().max()
     assert torch.equal(rounded(vectors, 32), vectors)
 

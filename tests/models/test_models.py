@@ -71,7 +71,7 @@ def test_any_autoencoder_has_unit_memories_that_know_no_padding(cfg: Autoencoder
 def test_the_decoder_sees_nothing_but_the_memory(cfg: AutoencoderConfig) -> None:
     model = randomized(Autoencoder(cfg)).eval()
     tokens, mask = chunks()
-    logits, memory = model(tokens, mask)
+    logits, memory, _ = model(tokens, mask)
     torch.testing.assert_close(model.decoder(memory), logits)
     (gradient,) = torch.autograd.grad(logits[0].sum(), memory)
     assert torch.all(gradient[1:] == 0)  # of its own chunk

@@ -52,7 +52,7 @@ def draw(num_chunks: int = 7, num_slots: int = 1, seed: int = 0) -> tuple[Tensor
 @every_reader
 @one_slot_or_many
 def test_a_fresh_reader_is_the_unconditional_one(reader: Reader, num_slots: int) -> None:
-    logits, memory = fresh(reader, num_slots)(*draw(num_slots=num_slots))
+    logits, memory, _ = fresh(reader, num_slots)(*draw(num_slots=num_slots))
     assert torch.equal(logits, log_probs().expand_as(logits))
     assert torch.equal(memory, draw(num_slots=num_slots)[2])
 

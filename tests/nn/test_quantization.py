@@ -63,7 +63,7 @@ def test_memories_that_are_rounded_take_so_many_values_and_train(num_bits: int) 
     stack = StackConfig(dim=16, num_layers=1)
     model = Autoencoder(AutoencoderConfig(shape=shape, encoder=stack, decoder=stack))
     tokens = torch.randint(20, (64, 4))
-    logits, memory = model(tokens, torch.ones_like(tokens, dtype=torch.bool))
+    logits, memory, _ = model(tokens, torch.ones_like(tokens, dtype=torch.bool))
     assert len(memory.unique()) <= 2**num_bits
     logits.sum().backward()
     assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in [model.encoder.embed.weight])

@@ -125,6 +125,11 @@ class ChunkInfo(NamedTuple):
         return "patched" if self.num_wrong else "exact"
 
     @property
+    def is_exact(self) -> bool:
+        """Whether the vector alone gives back all of it."""
+        return self.kind == "exact"
+
+    @property
     def is_raw(self) -> bool:
         """Whether it is text, without a vector."""
         return self.coding == Coding.RAW

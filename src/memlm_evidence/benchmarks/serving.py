@@ -119,6 +119,7 @@ class Beside:
         per_text = {
             name: 1000 * median(each["cpu"][name] for each in rounds) / len(self._texts) for name in rounds[0]["cpu"]
         }
+        spent = per_text["http"] + per_text["model"]  # 0 where a clock ticks too seldom for few requests
         return {
             "texts_per_request": number,
             "requests": len(bodies),
@@ -133,7 +134,7 @@ class Beside:
             "errors": sum(each["errors"] for each in rounds),
             "wrong": sum(each["wrong"] for each in rounds),
             "cpu": per_text,
-            "cpu_ratio": per_text["library"] / (per_text["http"] + per_text["model"]),
+            "cpu_ratio": per_text["library"] / spent if spent else None,
         }
 
     def soak(self) -> dict[str, Any]:
