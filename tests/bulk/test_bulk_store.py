@@ -154,6 +154,7 @@ def test_what_cannot_be_exported_is_refused(memory: Memory, signs: str, memlm: M
         (source, "there.lance", [], ["there.lance exists"]),
         (source, "out.parquet", ["--index", "Flat"], ["only FAISS takes an index"]),
         (source, "out.faiss", ["--index", "Nonsense7"], ["FAISS knows no index", "Nonsense7"]),
+        (source, "out.faiss", ["--index", "IVF1024,Flat"], ["'IVF1024,Flat' cannot be made of", "take Flat"]),
         (tmp_path / "none", "out.faiss", [], ["no store of memories"]),
         (tmp_path, "out.faiss", [], ["holds no memories"]),
         (tmp_path / "words.txt", "out.faiss", [], ["cannot read", "words.txt"]),

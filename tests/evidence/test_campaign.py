@@ -74,4 +74,5 @@ def test_as_a_command_it_counts_what_it_tried(memlm: Callable[..., Outcome], fin
     answer = memlm(*given, 0.01).json()
     assert answer["faults"] == 0
     assert answer["tries"] == answer["parts"][0]["tries"] > 0
-    assert "a campaign takes some minutes" in memlm(*given, 0).err
+    assert "--minutes must be positive, not 0" in memlm(*given, 0).err
+    assert "not nan" in memlm(*given, "nan").err

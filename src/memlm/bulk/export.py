@@ -138,7 +138,13 @@ def _write_faiss(rows: Rows, about: About, folder: Path, factory: str) -> None:
         said = str(error).strip().splitlines()[-1]
         raise ValueError(f"FAISS knows no {kind}, that is called {factory!r}: {said}") from None
     if not index.is_trained:
-        index.train(_sample(rows, binary))
+        sample = _sample(rows, binary)
+        try:
+            index.train(sample)
+        except RuntimeError as error:
+            said = str(error).strip().splitlines()[-1]
+            few = f"{factory!r} cannot be made of {len(sample):,} chunks; take Flat, or fewer lists"
+            raise ValueError(f"{few} (FAISS: {said})") from None
     kept: list[pa.Table] = []
     for table in _converted(rows, about):
         vectors = _indexed(table, about)

@@ -45,7 +45,13 @@ class App(UsesModel):
         import memlm
         from memlm.app.explorer import Explorer
         from memlm.app.page import create_page, served
+        from memlm.config import MemoryReaderConfig
+        from memlm.text.checkpoint_folder import locate
 
+        try:
+            locate(self.reader, cls=MemoryReaderConfig)  # loaded when it is asked
+        except ValueError as error:
+            self.say(f"nobody can be asked about a book: {error}", aside=True)
         model = memlm.load(self.model, device=self.device)
         explorer = Explorer(model=model, name=self.model, reader_name=self.reader, device=self.device)
         stopped = Event()

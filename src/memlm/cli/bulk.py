@@ -1,5 +1,6 @@
 """`memlm encode-corpus`."""
 
+import math
 import sys
 import time
 from contextlib import redirect_stdout
@@ -60,8 +61,10 @@ class EncodeCorpus(UsesModel):
         from memlm.bulk.ray_workers import RayWorkers
         from memlm.bulk.source import open_source
 
-        if self.workers < 1 or self.part_mb <= 0:
-            raise ValueError("--workers and --part-mb must be positive")
+        if self.workers < 1:
+            raise ValueError(f"--workers must be positive, not {self.workers}")
+        if not 0 < self.part_mb < math.inf:
+            raise ValueError(f"--part-mb must be positive, not {self.part_mb}")
         part_bytes = max(1, int(self.part_mb * 1e6))
         which = {"text_column": self.text_column, "subset": self.subset, "split": self.split}
         source = open_source(self.source, **which, part_bytes=part_bytes)  # type: ignore[arg-type]

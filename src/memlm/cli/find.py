@@ -10,15 +10,15 @@ from memlm.cli.memory import ReadsMemories, ranges
 
 @dataclass(frozen=True, kw_only=True)
 class Find(ReadsMemories):
-    """Find what a file of memories says of something, by meaning, and print it exactly.
+    """Find what a file of memories says of something, by meaning, and print it.
 
     memlm remember notes.txt -o notes.memory --model english-search
 
     memlm find notes.memory 'who pays for the repairs?'
 
     Memories hold what they are searched by only if their model was trained for it, as english-search was. Each chunk
-    that is found is printed with its likeness to the query, from -1 to 1, and its number, which memlm recall --chunks
-    takes.
+    that is found is printed on one line, with its likeness to the query, from -1 to 1, and its number, by which memlm
+    recall --chunks writes it exactly; so does --json.
     """
 
     query: tyro.conf.Positional[str]

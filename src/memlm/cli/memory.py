@@ -46,7 +46,8 @@ class Remember(UsesModel, ReadsText):
     model: str | None = None
     """An autoencoder that ships with memlm (english, the default), a checkpoint folder, or a Hugging Face hub name."""
     bits: Literal[32, 16, 8, 6, 4, 3, 2, 1] | None = None
-    """Of each dimension of a memory; by default those that the model was trained for, else 8."""
+    """Of each dimension of a memory; by default those that the model was trained for, else 8. english is not trained
+    for fewer than 4: its files are larger then, not smaller."""
     target: float | None = None
     """Chunks of which a vector gives back less than this share of tokens are made shorter; by default 0.9. At the bits
     that the model was trained for there is none by default: the file is as small as it can be."""
@@ -106,7 +107,8 @@ class Recall(ReadsMemories):
 
     memlm recall notes.memory --chunks 10:20
 
-    A damaged chunk is an error, unless damaged ones are skipped.
+    A damaged chunk is an error, unless damaged ones are skipped. Where the file's end is missing, what is there is
+    written, with exit code 2.
     """
 
     chunks: str = ":"
@@ -121,8 +123,6 @@ class Recall(ReadsMemories):
         from memlm.store.store import DamagedChunkError
 
         notes = self.open()
-        if notes.torn_bytes:
-            self.say(f"memlm: {torn(notes)}", aside=True)
         start, stop = chunk_range(self.chunks, notes.num_chunks)
         total = sum(chunk.num_bytes for chunk in notes.chunks[start:stop])
         num_bytes, damage = 0, list[DamagedChunkError]()
@@ -144,6 +144,8 @@ class Recall(ReadsMemories):
             numbers = {why: ranges([error.number for error in damage if error.why == why]) for why in reasons}
             told = "; ".join(f"chunks {some} are {why}" for why, some in numbers.items())
             raise FlawError(f"{notes.path}: {told}; the others are written", answer)
+        if notes.torn_bytes:
+            raise FlawError(f"{torn(notes)}; what stands before is written", answer)
         return answer
 
 

@@ -1,5 +1,6 @@
 """`memlm bench campaign`."""
 
+import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class Campaign(Benchmark, UsesModel):
     model: tyro.conf.Positional[str] = "english"
     """An autoencoder: one that ships with memlm (english), a checkpoint folder, or a Hugging Face hub name."""
     minutes: float = 10.0
-    """How long, in all; each part gets as much."""
+    """How long, in all: each part gets its share, and ends what it has begun."""
     parts: tuple[Name, ...] = tuple(PARTS)
     """Texts through memory files of every number of bits, and through vectors alone; damaged memory files and
     checkpoints; killed appends and trainings."""
@@ -48,8 +49,10 @@ class Campaign(Benchmark, UsesModel):
 
     def run(self) -> Answer:
         """Each part's `tries`, its `outcomes` by how often they were seen, and its `faults`."""
-        if self.minutes <= 0 or not self.parts:
-            raise ValueError(f"a campaign takes some minutes and has some parts, not {self.minutes} of {self.parts}")
+        if not 0 < self.minutes < math.inf:
+            raise ValueError(f"--minutes must be positive, not {self.minutes}")
+        if not self.parts:
+            raise ValueError(f"--parts must name some of {', '.join(PARTS)}")
         model = TextAutoencoder.from_pretrained(self.model, device=self.device)
         found = []
         for name in self.parts:
