@@ -294,7 +294,7 @@ def _compared(notes: "MemoryFile") -> dict[str, Any]:
 def _histogram(notes: "MemoryFile") -> dict[str, int]:
     """Chunks by what their vectors give back: exactly 1 apart, the rest in tenths."""
     places = Counter(
-        -1 if chunk.kind == "exact" else int(chunk.fidelity * _BINS) for chunk in notes.chunks if chunk.kind != "lost"
+        -1 if chunk.is_exact else int(chunk.fidelity * _BINS) for chunk in notes.chunks if chunk.kind != "lost"
     )
     bins = {f"{place / _BINS:.1f} to {(place + 1) / _BINS:.1f}": places[place] for place in reversed(range(_BINS))}
     return {"1": places[-1], **bins}

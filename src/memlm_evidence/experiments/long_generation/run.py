@@ -57,12 +57,13 @@ def run(out: Path, plan: LongPlan | None = None, *, quiet: bool = False) -> Long
 
     def writer(name: str) -> Callable[[Tensor], Writer]:
         """How a model's writing begins, after the first chunk of every row."""
-        folder = out / f"{TRAINED_AS.get(name, name)}-seed-{plan.seed}"
+        trained_as = TRAINED_AS.get(name, name)
+        folder = out / f"{trained_as}-seed-{plan.seed}"
         if name == "recurrent":
             data = Data(prepared, plan.chunk_len, quiet)
             carries, _ = data.recurrent(recipe(retention=0.0), plan.num_positions, folder, plan.seed)
             return partial(RecurrentWriter, carries.eval().to(default_device()))
-        trained = train(recipes[TRAINED_AS.get(name, name)](), folder, prepared=prepared, quiet=quiet)
+        trained = train(recipes[trained_as](), folder, prepared=prepared, quiet=quiet)
         window = None if name == "full_context" else plan.window_chunks - 1
         return partial(MemoryWriter, trained.model.eval().to(default_device()), window=window)
 
