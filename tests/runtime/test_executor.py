@@ -6,16 +6,35 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from memlm.runtime import cluster
 from memlm.runtime.executor import Job, Row, claim, num_processes, run_jobs
 
 NAMES = ("a", "b", "c", "d")
+Done = Callable[..., list[Row]]
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[None]:
+    """Ray, begun once: it takes ten seconds."""
+    cluster.require_ray(cluster.LOCAL, "this test")
+    with cluster.ray_at(cluster.LOCAL, 2):
+        yield
+
+
+@pytest.fixture(params=["one", "two", "ray"])
+def done(request: pytest.FixtureRequest) -> Done:
+    """`run_jobs` in this process, in two of this machine, or in two of Ray."""
+    if request.param == "ray":
+        request.getfixturevalue("ray")
+        return partial(run_jobs, num_workers=2, ray_address=cluster.LOCAL)
+    return partial(run_jobs, num_workers=1 if request.param == "one" else 2)
 
 
 def note(log: Path, name: str, seconds: float = 0.0) -> Row:
@@ -44,22 +63,23 @@ def wait_until(condition: Callable[[], object]) -> None:
     pytest.fail("waited for a minute")
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
-def test_rows_come_in_order_and_nothing_is_done_twice(num_workers: int, tmp_path: Path) -> None:
-    before = run_jobs(jobs(tmp_path, NAMES[:2]), tmp_path / "rows", num_workers=num_workers)
-    rows = run_jobs(jobs(tmp_path), tmp_path / "rows", num_workers=num_workers)
+def test_rows_come_in_order_and_nothing_is_done_twice(done: Done, tmp_path: Path) -> None:
+    before = done(jobs(tmp_path, NAMES[:2]), tmp_path / "rows")
+    rows = done(jobs(tmp_path), tmp_path / "rows")
     assert [row["name"] for row in rows] == list(NAMES)
     assert rows[:2] == before
     assert sorted(begun(tmp_path)) == list(NAMES)
-    assert (os.getpid() in {row["process"] for row in rows}) == (num_workers == 1)
+    here = isinstance(done, partial) and done.keywords["num_workers"] == 1
+    assert (os.getpid() in {row["process"] for row in rows}) == here
 
 
-def test_groups_stay_together_and_what_is_timed_runs_alone_and_last(tmp_path: Path) -> None:
+@pytest.mark.parametrize("done", ["two", "ray"], indirect=True)
+def test_groups_stay_together_and_what_is_timed_runs_alone_and_last(done: Done, tmp_path: Path) -> None:
     timed = jobs(tmp_path, ["timed"], exclusive=True)
     grouped = [*jobs(tmp_path, ["x1", "x2"], 0.3, group="x"), *jobs(tmp_path, ["y1", "y2"], 0.3, group="y")]
-    rows = {row["name"]: row for row in run_jobs([*timed, *grouped], tmp_path / "rows", num_workers=2)}
+    rows = {row["name"]: row for row in done([*timed, *grouped], tmp_path / "rows")}
     process = {name: row["process"] for name, row in rows.items()}
-    assert process["x1"] == process["x2"] != process["y1"] == process["y2"]
+    assert process["x1"] == process["x2"] != os.getpid() != process["y1"] == process["y2"]
     assert process["timed"] == os.getpid()
     order = begun(tmp_path)
     assert order[-1] == "timed"
@@ -72,12 +92,11 @@ def fail() -> Row:
     raise ValueError("the disk of c is full")
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
-def test_what_fails_is_said_here_and_what_was_done_stays(num_workers: int, tmp_path: Path) -> None:
+def test_what_fails_is_said_here_and_what_was_done_stays(done: Done, tmp_path: Path) -> None:
     first = jobs(tmp_path, ["a"])
     run_jobs(first, tmp_path / "rows")
     with pytest.raises(ValueError, match="the disk of c is full"):
-        run_jobs([*first, Job(name="c", run=fail), *jobs(tmp_path, ["d"])], tmp_path / "rows", num_workers=num_workers)
+        done([*first, Job(name="c", run=fail), *jobs(tmp_path, ["d"])], tmp_path / "rows")
     run_jobs(jobs(tmp_path), tmp_path / "rows")
     assert begun(tmp_path).count("a") == 1
 
@@ -87,9 +106,10 @@ def kill_itself() -> Row:
     return {}
 
 
-def test_a_job_that_kills_its_worker_is_named_and_the_others_are_done(tmp_path: Path) -> None:
+@pytest.mark.parametrize("done", ["two", pytest.param("ray", marks=pytest.mark.slow)], indirect=True)
+def test_a_job_that_kills_its_worker_is_named_and_the_others_are_done(done: Done, tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"not done: deadly; all workers were killed.*run it again"):
-        run_jobs([Job(name="deadly", run=kill_itself), *jobs(tmp_path)], tmp_path / "rows", num_workers=2)
+        done([Job(name="deadly", run=kill_itself), *jobs(tmp_path)], tmp_path / "rows")
     assert sorted(path.stem for path in (tmp_path / "rows").glob("*.json")) == list(NAMES)
 
 
@@ -101,9 +121,10 @@ def kill_itself_once(folder: Path) -> Row:
     return kill_itself()
 
 
-def test_what_a_killed_worker_was_at_is_done_by_another(tmp_path: Path) -> None:
+@pytest.mark.parametrize("done", ["two", "ray"], indirect=True)
+def test_what_a_killed_worker_was_at_is_done_by_another(done: Done, tmp_path: Path) -> None:
     deadly = Job(name="deadly", run=partial(kill_itself_once, tmp_path))
-    rows = run_jobs([deadly, *jobs(tmp_path)], tmp_path / "rows", num_workers=2)
+    rows = done([deadly, *jobs(tmp_path)], tmp_path / "rows")
     assert [row["name"] for row in rows] == ["deadly", *NAMES]
 
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from memlm.bulk.extras import extra
 from memlm.bulk.rows import MEMORY
+from memlm.runtime.extras import extra
 from memlm.runtime.files import UNFINISHED, atomic_file, atomic_write, make_folder
 
 Format = Literal["parquet", "lance"]

@@ -11,10 +11,10 @@ import pyarrow as pa
 import torch
 
 from memlm.bulk.destination import DESTINATIONS, Counts, Destination, Format
-from memlm.bulk.extras import extra
 from memlm.bulk.rows import COLUMNS, MEMORY, TEXT, About, Dtype, about_memories, sign_size
 from memlm.bulk.source import Part, Source
 from memlm.data.documents import Document, split_document
+from memlm.runtime.extras import extra
 from memlm.runtime.progress import track
 from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.memory import Memory

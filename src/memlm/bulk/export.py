@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from memlm.bulk.destination import ROW_GROUP, parquet_writer
-from memlm.bulk.extras import extra
 from memlm.bulk.rows import COLUMNS, MEMORY, About, Dtype, about_memories, sign_size
 from memlm.bulk.store import FaissStore, VectorStore, compared, open_store, unit
+from memlm.runtime.extras import extra
 from memlm.runtime.files import atomic_file, atomic_folder
 from memlm.text.memory import Memory
 

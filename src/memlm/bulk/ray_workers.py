@@ -2,55 +2,34 @@
 
 import json
 import logging
-import os
-import secrets
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from memlm.bulk.destination import Counts
 from memlm.bulk.encode import Finished, Job, PartEncoder
-from memlm.bulk.extras import extra
 from memlm.bulk.source import Part, Piece
-
-_STORE_BYTES = 256 << 20
-"""Of shared memory on this machine: only numbers of parts pass through it."""
-_LOCAL = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # so that Ray, on Linux too, listens on the loopback address alone
-    "RAY_AUTH_MODE": "token",
-    "RAY_worker_niceness": "0",  # else anything that runs beside starves the workers
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
-    "TOKENIZERS_PARALLELISM": "false",
-}
+from memlm.runtime.cluster import LOCAL, ray_at, require_ray
 
 
 @dataclass(frozen=True)
 class RayWorkers:
-    """So many actors, each with one core, or one GPU; without an address, on this machine, which needs no cluster.
+    """So many actors, each with one core, or one GPU; by default on this machine, which needs no cluster.
 
     Raises:
-        ValueError: Ray is not installed; the cluster does not have so many GPUs.
+        ValueError: Ray is not installed; there is no such cluster, or it does not have so many GPUs.
     """
 
     number: int
-    address: str | None = None
+    address: str = LOCAL
 
     def __post_init__(self) -> None:
-        if self.address is None:  # all of it is read when Ray is imported
-            os.environ.update({name: os.environ.get(name, value) for name, value in _LOCAL.items()})
-            # Only who knows the token may speak to it: not even other users of this machine.
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        extra("ray.data", "encoding with several --workers")
+        require_ray(self.address, "encoding with several --workers", module="ray.data")
 
     def __call__(self, job: Job, parts: list[Part]) -> Finished:
         """Encode parts, in any order."""
         if not parts:
             return
-        with _ray(self.number, self.address) as ray:
+        with ray_at(self.address, self.number) as ray:
             data, gpu = ray.data, job.device.startswith("cuda")
             if gpu and (there := ray.cluster_resources().get("GPU", 0)) < self.number:
                 raise ValueError(f"{self.number} workers want a GPU each, and Ray has {there:g}: give fewer --workers")
@@ -87,25 +66,3 @@ class _Actor:
         except (ValueError, OSError) as error:
             row |= {"error": str(error), "of_system": isinstance(error, OSError)}
         return {name: [value] for name, value in row.items()}
-
-
-@contextmanager
-def _ray(workers: int, address: str | None) -> Iterator[Any]:
-    """Ray, started here and ended afterwards, or a cluster that is there; one that this process uses already stays."""
-    import ray
-
-    if ray.is_initialized():
-        yield ray
-        return
-    folder = tempfile.mkdtemp(prefix="memlm-ray-")
-    try:
-        quiet = {"log_to_driver": False, "configure_logging": False, "logging_level": logging.ERROR}
-        if address is None:
-            own = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
-            ray.init(address="local", _temp_dir=folder, **own, **quiet)
-        else:
-            ray.init(address=address, **quiet)
-        yield ray
-    finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from memlm.bulk.extras import extra
 from memlm.bulk.rows import MEMORY, About
+from memlm.runtime.extras import extra
 from memlm.text.memory import Memory
 
 BATCH_ROWS = 8192

@@ -1,9 +1,7 @@
 """`memlm encode-corpus`."""
 
 import math
-import sys
 import time
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -51,7 +49,8 @@ class EncodeCorpus(UsesModel):
     workers: int = 1
     """Processes, each with one core or one GPU; one needs no Ray."""
     ray_address: str | None = None
-    """A Ray cluster to work on, such as auto; all its machines must see the same files. By default this machine."""
+    """A Ray cluster to work on, such as auto; all its machines must see the same files. By default local: a Ray of its
+    own on this machine."""
     part_mb: float = 8.0
     """Millions of bytes of text in a part: what a killed worker has to do again."""
 
@@ -60,6 +59,7 @@ class EncodeCorpus(UsesModel):
         from memlm.bulk.encode import Job, encode_corpus, in_this_process
         from memlm.bulk.ray_workers import RayWorkers
         from memlm.bulk.source import open_source
+        from memlm.runtime.cluster import LOCAL
 
         if self.workers < 1:
             raise ValueError(f"--workers must be positive, not {self.workers}")
@@ -71,8 +71,8 @@ class EncodeCorpus(UsesModel):
         how = {"format": self.format, "dtype": self.dtype, "text": self.text, "device": self.device}
         job = Job.of(source, self.out, encoder=self.encoder, **how)  # type: ignore[arg-type]
         alone, begin = self.workers == 1 and self.ray_address is None, time.monotonic()
-        with redirect_stdout(sys.stderr):  # where Ray tells of workers that died
-            answer = encode_corpus(job, in_this_process if alone else RayWorkers(self.workers, self.ray_address))
+        workers = in_this_process if alone else RayWorkers(self.workers, self.ray_address or LOCAL)
+        answer = encode_corpus(job, workers)
         answer |= {"out": str(self.out), "workers": self.workers, "seconds": time.monotonic() - begin}
         self.say(
             f"{answer['chunks']} chunks of {answer['documents']} documents, {answer['row_bytes']} bytes each, in "

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from memlm.config import FileCorpus
+    from memlm.runtime.executor import Workers
     from memlm.runtime.results import Record, Result
 
 Answer = Mapping[str, Any]
@@ -77,6 +78,19 @@ class UsesModel(Command):
 
     device: str | None = None
     """Where to run the model, such as cuda, cuda:1, mps or cpu; by default on a GPU, where there is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HasWorkers(Command):
+    """What every command has whose work is done by workers; each has its own `workers`."""
+
+    ray_address: str | None = None
+    """Let Ray's processes be the workers, instead of this machine's: auto or an address for a cluster, whose machines
+    must all see the same files; local for a Ray of its own on this machine. Needs pip install 'memlm[ray]'."""
+
+    def who(self, workers: int) -> "Workers":
+        """So many workers, there."""
+        return {"num_workers": workers, "ray_address": self.ray_address}
 
 
 @dataclass(frozen=True, kw_only=True)

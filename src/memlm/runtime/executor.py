@@ -1,4 +1,5 @@
-"""Jobs in worker processes: each done once and its row written, whoever shares the folder or is killed."""
+"""Jobs in workers, of this machine or of Ray: each done once and its row written, whoever shares the folder or is
+killed."""
 
 import json
 import os
@@ -6,16 +7,27 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import Any, TypedDict
 
 from filelock import FileLock, Timeout
 
+from memlm.runtime.cluster import in_ray_workers, require_ray
 from memlm.runtime.files import atomic_write, make_folder
 from memlm.runtime.progress import track
 
 Row = dict[str, Any]
+
+
+class Workers(TypedDict):
+    """Who does jobs, as `run_jobs` takes it."""
+
+    num_workers: int
+    ray_address: str | None
+
+
 _PATIENCE = 0.5
 """Seconds between looks at what others are doing."""
 
@@ -78,8 +90,21 @@ def num_processes(asked: int) -> int:
     return asked or os.cpu_count() or 1
 
 
+def require_workers(num_workers: int, ray_address: str | None = None) -> None:
+    """Raise ValueError where `run_jobs` cannot have such workers: before anything that takes long is begun."""
+    num_processes(num_workers)
+    if ray_address is not None:
+        require_ray(ray_address, "--ray-address")
+
+
 def run_jobs(
-    jobs: Sequence[Job], folder: Path, *, num_workers: int = 1, title: str = "Measuring", quiet: bool = False
+    jobs: Sequence[Job],
+    folder: Path,
+    *,
+    num_workers: int = 1,
+    ray_address: str | None = None,
+    title: str = "Measuring",
+    quiet: bool = False,
 ) -> list[Row]:
     """Do all jobs that have no row in the folder yet; returns the rows of all, in order.
 
@@ -87,11 +112,15 @@ def run_jobs(
     file lock, which is let go when its holder dies. `num_workers` are processes, each with a share of the threads; 1
     does everything in this one, 0 is one for each core. Small models gain more from a core each than from all together.
 
+    With a `ray_address` they are Ray's (`local`, or a cluster's, whose machines all share the folder), and 0 is one for
+    each GPU, or core, that Ray has. Where a worker is lost, others do what it was at, and it is not replaced.
+
     Raises:
-        ValueError: a negative number of workers, or the row that is damaged; and whatever a job raises, which ends all.
+        ValueError: a negative number of workers, no such Ray, or the row that is damaged; and whatever a job raises,
+            which ends all.
         ChildProcessError: workers were killed, again and again; names what is not done.
     """
-    num_workers = num_processes(num_workers)
+    require_workers(num_workers, ray_address)
     make_folder(folder)
     left = [job for job in jobs if job.row(folder) is None]
     groups: dict[str, list[Job]] = {}
@@ -99,13 +128,19 @@ def run_jobs(
         if not job.exclusive:
             groups.setdefault(job.group or job.name, []).append(job)
     with _progress(jobs, folder, title, quiet):
-        num_workers = min(num_workers, len(groups))
-        if num_workers > 1:
-            _in_workers([*groups.values()], folder, num_workers)
-        else:
-            _work([*groups.values()], folder)
+        _do([*groups.values()], folder, num_workers, ray_address)
         _work([[job] for job in left if job.exclusive], folder)
     return [row for job in jobs if (row := job.row(folder)) is not None]
+
+
+def _do(groups: list[list[Job]], folder: Path, num_workers: int, ray_address: str | None) -> None:
+    """Do all groups, by whoever is asked for."""
+    if ray_address is not None and groups:
+        _on_ray(groups, folder, num_workers, ray_address)
+    elif (num_workers := min(num_processes(num_workers), len(groups))) > 1:
+        _in_workers(groups, folder, num_workers)
+    else:
+        _work(groups, folder)
 
 
 def claim(group: Sequence[Job], folder: Path) -> bool:
@@ -132,7 +167,9 @@ def _not_done(group: Sequence[Job], folder: Path) -> list[Job]:
 def _work(groups: list[list[Job]], folder: Path) -> None:
     """Claim all groups, again and again: others may be at work on some, and leave them to us when killed."""
     while groups:
-        left = [group for group in groups if not claim(group, folder)]
+        # Last, what somebody has begun: who is killed is killed at the same again, perhaps, and the others are done.
+        in_order = sorted(groups, key=lambda group: _lock(group, folder).exists())
+        left = [group for group in in_order if not claim(group, folder)]
         if len(left) == len(groups):
             time.sleep(_PATIENCE)
         groups = left
@@ -156,10 +193,25 @@ def _in_workers(groups: list[list[Job]], folder: Path, num_workers: int) -> None
             num_workers -= 1
         finally:
             pool.shutdown(kill_workers=True)
-        left = [group for group in groups if _not_done(group, folder)]
-        groups = sorted(left, key=lambda group: _lock(group, folder).exists())  # last, what a worker was killed at
-    if groups:
-        names = ", ".join(job.name for group in groups for job in _not_done(group, folder))
+        groups = [group for group in groups if _not_done(group, folder)]
+    _require_done(groups, folder)
+
+
+def _on_ray(groups: list[list[Job]], folder: Path, num_workers: int, address: str) -> None:
+    """The same in Ray's workers, of which the others go on where one is lost."""
+    folder = folder.resolve()
+
+    def is_done() -> bool:
+        return not any(_not_done(group, folder) for group in groups)
+
+    work, most = partial(_work, groups, folder), len(groups)
+    in_ray_workers(work, folder, is_done, num_workers=num_workers, at_most=most, address=address)
+    _require_done(groups, folder)
+
+
+def _require_done(groups: list[list[Job]], folder: Path) -> None:
+    """Raise ChildProcessError where workers have left something: they were all killed."""
+    if names := ", ".join(job.name for group in groups for job in _not_done(group, folder)):
         raise ChildProcessError(
             f"not done: {names}; all workers were killed, as when memory runs out: then give fewer workers; run it "
             "again to go on"

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from memlm.cli.command import Answer, Command
-from memlm.runtime.executor import num_processes
+from memlm.cli.command import Answer, Command, HasWorkers
 from memlm_evidence.claims import Claim, decide
 from memlm_evidence.experiments.table import CLAIMS, read_results
 
@@ -16,7 +15,7 @@ _NAMES = f"Claims to decide: {', '.join(claim.name for claim in CLAIMS)}. Withou
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claims(Command):
+class Claims(HasWorkers):
     """Measure what decides the paper's claims, and say of each whether it holds: of all of them, or of those named.
 
     memlm reproduce --preset quick
@@ -48,9 +47,9 @@ class Claims(Command):
 
         out = self.out or Path("runs") / self.preset
         seeds = self.seeds or ((0, 1, 2) if self.preset == "standard" else (0,))
-        whole_machine = self.preset == "paper" or torch.accelerator.is_available()
-        workers = num_processes(self.workers or int(whole_machine))
-        claims = reproduce_claims(out, self.preset, self.names, seeds=seeds, num_workers=workers, say=self.say)
+        alone = self.preset == "paper" or (self.ray_address is None and torch.accelerator.is_available())
+        who = self.who(self.workers or int(alone))
+        claims = reproduce_claims(out, self.preset, self.names, seeds=seeds, say=self.say, **who)
         return decided(self, [out / RESULTS], out, claims) if claims else {}
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from memlm.cli.command import Answer, ReadsText, write_result
+from memlm.cli.command import Answer, HasWorkers, ReadsText, write_result
 from memlm.config import LeakConfig
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Leak(ReadsText):
+class Leak(ReadsText, HasWorkers):
     """Measure what a vector store gives away: text, names and numbers, by length and precision, and what would hide it.
 
     memlm leak minilm --out runs/leak
@@ -60,8 +60,8 @@ class Leak(ReadsText):
             endpoint_model=self.endpoint_model,
             black_box=self.black_box,
             folder=self.out,
-            num_workers=self.workers,
             quiet=False,
+            **self.who(self.workers),
         )
         self._show(result)
         if self.out:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from memlm.cli.command import Answer, Command, Group, write_result
+from memlm.cli.command import Answer, Command, Group, HasWorkers, write_result
 from memlm_evidence.claims import decide
 
 
@@ -120,7 +120,7 @@ class RecallOfFacts(OneExperiment):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NonInvertible(OneExperiment):
+class NonInvertible(OneExperiment, HasWorkers):
     """Next-token prediction asks a memory for the past's predictive state alone, on sources whose entropies are known.
 
     Claim: of 64 tokens of a Markov chain, causal training keeps the state (≥ 0.9 of its bits) and little else (< 0.2
@@ -149,7 +149,7 @@ class NonInvertible(OneExperiment):
 
     def plan(self, standard: Any) -> Any:
         """The options are those of the plan for states."""
-        return replace(standard, state=self.configured(standard.state), num_workers=self.workers)
+        return replace(standard, state=self.configured(standard.state), **self.who(self.workers))
 
 
 class Reproduce(Group):

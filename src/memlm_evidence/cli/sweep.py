@@ -7,7 +7,7 @@ from typing import Annotated, Any, Union, get_args
 
 import tyro
 
-from memlm.cli.command import Answer, ReadsText
+from memlm.cli.command import Answer, HasWorkers, ReadsText
 from memlm.cli.train import AnyRecipe, with_corpus
 from memlm.recipes import RECIPES
 from memlm_evidence.sweep.ablations import ABLATIONS
@@ -28,7 +28,7 @@ Varied: Any = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep(ReadsText):
+class Sweep(ReadsText, HasWorkers):
     """Vary a recipe's fields: every combination of values is trained and evaluated, once.
 
     memlm sweep autoencoder --over model.shape.memory_dim=128,256 model.memory_noise=0,0.1 --out runs/sweep
@@ -41,6 +41,10 @@ class Sweep(ReadsText):
     machines may share the folder. Ablations are sweeps with a name:
 
     memlm sweep architecture --out runs/architecture
+
+    On a Ray cluster, with a folder that all its machines share:
+
+    memlm sweep architecture --out /shared/architecture --workers 0 --ray-address auto
     """
 
     recipe: Varied = field(default_factory=RECIPES["autoencoder"])
@@ -69,9 +73,8 @@ class Sweep(ReadsText):
         from memlm_evidence.sweep.rows import read_sweep
         from memlm_evidence.sweep.run import Shard, run_sweep
 
-        path = run_sweep(
-            self._sweep(), self.out, shard=Shard.parse(self.shard), num_workers=self.workers, retry=self.retry
-        )
+        shard, who = Shard.parse(self.shard), self.who(self.workers)
+        path = run_sweep(self._sweep(), self.out, shard=shard, retry=self.retry, **who)
         swept = read_sweep(self.out)
         for run, fault in swept.failures:
             self.say(f"failed: {run}: {fault}")

@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from memlm.runtime.cache import digest
-from memlm.runtime.executor import Job, Row, run_jobs
+from memlm.runtime.executor import Job, Row, require_workers, run_jobs
 from memlm.runtime.files import atomic_write, make_folder
 from memlm.runtime.wording import installed_version
 from memlm.training.accelerator import is_main_process, world_size
@@ -31,6 +31,7 @@ def reproduce_claims(
     *,
     seeds: Sequence[int] = (0,),
     num_workers: int = 1,
+    ray_address: str | None = None,
     say: Say = print,
 ) -> list[Claim[Any]]:
     """Measure what decides claims, all of them or those named, into `out`; returns the claims that can be decided now,
@@ -46,6 +47,7 @@ def reproduce_claims(
             in the folder; it holds results of another preset or version.
         OSError: the disk is full, or a worker was killed; what was measured is kept.
     """
+    require_workers(num_workers, ray_address)
     claims = named(names)
     if preset not in PRESETS:
         raise ValueError(f"there is no preset {preset!r}; there are {', '.join(PRESETS)}")
@@ -60,7 +62,7 @@ def reproduce_claims(
         with FileLock(out / ".lock", timeout=0) if is_main_process() else nullcontext():
             _take(out, preset)
             if world_size() == 1:
-                run_jobs(wanted, out / RESULTS, num_workers=num_workers, quiet=True)
+                run_jobs(wanted, out / RESULTS, num_workers=num_workers, ray_address=ray_address, quiet=True)
             else:
                 for job in wanted:
                     job.run()

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from memlm.runtime.executor import Job, Row, num_processes, run_jobs
+from memlm.runtime.executor import Job, Row, Workers, require_workers, run_jobs
 from memlm.runtime.files import atomic_write, place_for
 from memlm.runtime.results import read_json_lines
 from memlm_evidence.sweep.config import Run, SweepConfig
@@ -42,6 +42,7 @@ def run_sweep(
     *,
     shard: Shard = Shard(),  # noqa: B008  # it cannot be changed
     num_workers: int = 1,
+    ray_address: str | None = None,
     retry: bool = False,
     quiet: bool = False,
 ) -> Path:
@@ -59,7 +60,8 @@ def run_sweep(
         raise ValueError(
             "a sweep's models are trained by one process each: start it without torchrun, with several workers"
         )
-    num_workers, runs = num_processes(num_workers), sweep.runs()
+    require_workers(num_workers, ray_address)
+    runs = sweep.runs()
     _check(out)
     share = [run for run in runs[shard.number :: shard.of] if run.recipe]
     jobs = {run.key: _job(run, out) for run in share}
@@ -69,7 +71,8 @@ def run_sweep(
                 jobs[run.key].path(out / RUNS).unlink()
     _prepare([run for run in share if not jobs[run.key].path(out / RUNS).exists()], quiet)
     atomic_write(out / SWEEP, sweep.to_json())
-    run_jobs([*jobs.values()], out / RUNS, num_workers=num_workers, title=f"Sweeping {sweep.name}", quiet=quiet)
+    who = Workers(num_workers=num_workers, ray_address=ray_address)
+    run_jobs([*jobs.values()], out / RUNS, **who, title=f"Sweeping {sweep.name}", quiet=quiet)
     return sweep_page(read_sweep(out)).write(out)
 
 

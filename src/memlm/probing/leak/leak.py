@@ -17,7 +17,7 @@ from memlm.probing.leak.conclusion import conclusion
 from memlm.probing.leak.parts import Parts
 from memlm.probing.leak.results import LeakResult
 from memlm.probing.leak.summary import attack_rows, found_texts, storage_rows, texts_of
-from memlm.runtime.executor import Row, run_jobs
+from memlm.runtime.executor import Row, Workers, require_workers, run_jobs
 from memlm.runtime.results import Provenance
 
 
@@ -31,6 +31,7 @@ def leak(
     black_box: bool = False,
     folder: Path | None = None,
     num_workers: int = 1,
+    ray_address: str | None = None,
     cache: Path | None = None,
     quiet: bool = True,
     **settings: Any,
@@ -54,6 +55,7 @@ def leak(
         black_box: search, even for a memlm autoencoder's memories.
         folder: keeps what is measured, part by part, so that an interrupted measurement goes on.
         num_workers: processes; 0 is one for each core.
+        ray_address: of the Ray whose processes they are, `local` or a cluster's, which then needs a shared `folder`.
         cache: folder for what is fitted once for each encoder, and for an endpoint's answers.
         quiet: show no progress.
         settings: fields of `LeakConfig` to set anew.
@@ -62,6 +64,7 @@ def leak(
         ValueError: no such encoder, too little text, an option that cannot be, an endpoint that does not answer, or a
             folder with parts that were measured otherwise.
     """
+    require_workers(num_workers, ray_address)
     cfg = replace(cfg or LeakConfig(), **settings)
     given = [document.text for document in evaluation_documents("novel")] if texts is None else texts
     options: dict[str, Any] = {"endpoint_model": endpoint_model, "black_box": black_box, "cache": cache, "quiet": quiet}
@@ -74,7 +77,8 @@ def leak(
     if not parts.own:
         _ = parts.inverter.missing  # trained once, before workers want it
     with _kept_in(folder) as kept:
-        rows = run_jobs(jobs, kept, num_workers=num_workers, title="Attacking", quiet=quiet)
+        who = Workers(num_workers=num_workers, ray_address=ray_address)
+        rows = run_jobs(jobs, kept, **who, title="Attacking", quiet=quiet)
     return _result(parts, {job.name: row for job, row in zip(jobs, rows, strict=True)})
 
 

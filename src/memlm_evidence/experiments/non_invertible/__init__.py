@@ -33,6 +33,8 @@ class NonInvertiblePlan:
     calibration: CalibrationPlan = field(default_factory=CalibrationPlan)
     num_workers: int | None = field(default=None, repr=False)
     """Processes, as `run_jobs` takes them, of which no result depends; None is one for each thread that there is."""
+    ray_address: str | None = field(default=None, repr=False)
+    """As `run_jobs` takes it."""
 
     @classmethod
     def quick(cls, seed: int) -> "NonInvertiblePlan":

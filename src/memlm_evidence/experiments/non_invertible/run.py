@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from memlm.runtime.cache import digest
-from memlm.runtime.executor import Job, Row, run_jobs
+from memlm.runtime.executor import Job, Row, Workers, run_jobs
 from memlm.runtime.results import Provenance
 from memlm.runtime.wording import installed_version
 from memlm_evidence.experiments.non_invertible import NonInvertiblePlan, NonInvertibleResult
@@ -47,11 +47,12 @@ def run(out: Path, plan: NonInvertiblePlan | None = None, *, quiet: bool = False
     }
     jobs = [job(each) for runs in parts.values() for each in runs]
     folder = out / f"seed-{plan.state.seed}"
-    done = iter(run_jobs(jobs, folder, num_workers=workers, title="Measuring known sources", quiet=quiet))
+    who = Workers(num_workers=workers, ray_address=plan.ray_address)
+    done = iter(run_jobs(jobs, folder, **who, title="Measuring known sources", quiet=quiet))
     rows = {name: [row for _ in runs for row in next(done)["rows"]] for name, runs in parts.items()}
     if impossible := [row for part in rows.values() for row in part if row["violations"]]:
         raise ImpossibleError(f"on the impossible side of a bound: {impossible}")
-    made_by = Provenance.here(plan=asdict(plan))
+    made_by = Provenance.here(plan=asdict(replace(plan, ray_address=None)))
     rest = {"oracle": list(_oracles(plan)), "distortion_limit": limit(plan.distortion), "ideal_over_stored": {}}
     result = NonInvertibleResult.from_dict({**rows, **rest, "provenance": made_by})
     return replace(result, ideal_over_stored=ideal_over_stored(result.distortion, plan.distortion.vocab_size))

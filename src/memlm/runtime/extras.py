@@ -4,8 +4,6 @@ import importlib
 import os
 from typing import Any
 
-_EXTRAS = {"ray.data": "ray", "lance": "lance", "faiss": "faiss"}
-
 
 def extra(module: str, what: str) -> Any:
     """An optional module, imported.
@@ -13,8 +11,9 @@ def extra(module: str, what: str) -> Any:
     Raises:
         ValueError: it is not installed; says what needs it, and how to get it.
     """
+    name = module.partition(".")[0]
     os.environ.setdefault("LANCE_LOG", "error")  # it warns of every data set that is new
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ValueError(f"{what} needs {error.name or module}: pip install 'memlm[{_EXTRAS[module]}]'") from None
+        raise ValueError(f"{what} needs {error.name or module}: pip install 'memlm[{name}]'") from None
