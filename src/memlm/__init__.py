@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     import torch
 
+    from memlm.probing.cells import probe
     from memlm.probing.inversion.invert import invert
     from memlm.probing.leak.leak import leak
-    from memlm.probing.probe import probe
     from memlm.store.file import MemoryFile, MemorySession
     from memlm.text.autoencoder import TextAutoencoder
     from memlm.text.memory import Memory
@@ -104,7 +104,7 @@ _HOMES = {
     "SentenceEncoder": "text.sentence_encoder",
     "TextAutoencoder": "text.autoencoder",
     "TextMemoryModel": "text.memory_model",
-    "probe": "probing.probe",
+    "probe": "probing.cells",
     "invert": "probing.inversion.invert",
     "leak": "probing.leak.leak",
 }

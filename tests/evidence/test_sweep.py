@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,6 +31,8 @@ from memlm.config import (
     Weights,
 )
 from memlm.recipes import RECIPES
+from memlm.runtime.cluster import LOCAL
+from memlm.runtime.executor import Workers
 from memlm.runtime.results import Interval, Result
 from memlm_evidence.cli.sweep import Sweep
 from memlm_evidence.sweep import measure
@@ -258,15 +261,26 @@ def test_broken_off_and_run_again_it_ends_in_the_same_rows(
     assert not list(tmp_path.glob("cells/*/checkpoints"))
 
 
-@pytest.mark.slow
-def test_a_worker_that_is_killed_leaves_its_run_to_another(four: SweepConfig, whole: Path, tmp_path: Path) -> None:
-    thread = Thread(target=partial(run_sweep, four, tmp_path, num_workers=2, quiet=True))
+def processes_at_work(ray_address: str | None) -> list[int]:
+    """The workers, by their numbers."""
+    if ray_address is None:
+        return [each.pid for each in multiprocessing.active_children() if each.pid]
+    below = psutil.Process().children(recursive=True)
+    return [each.pid for each in below if each.name().startswith("ray::_call")]
+
+
+@pytest.mark.parametrize("ray_address", [pytest.param(None, marks=pytest.mark.slow), LOCAL])
+def test_a_worker_that_is_killed_leaves_its_run_to_another(
+    ray_address: str | None, four: SweepConfig, whole: Path, tmp_path: Path
+) -> None:
+    who = Workers(num_workers=2, ray_address=ray_address)
+    thread = Thread(target=partial(run_sweep, four, tmp_path, **who, quiet=True))
     thread.start()
     while thread.is_alive() and not list(tmp_path.glob("cells/*/checkpoints/*/step-*")):
         time.sleep(0.002)
-    worker = multiprocessing.active_children()[0].pid
-    assert worker
-    os.kill(worker, signal.SIGKILL)
+    workers = processes_at_work(ray_address)
+    assert len(workers) == 2
+    os.kill(workers[0], signal.SIGKILL)
     thread.join()
     assert rows(tmp_path) == rows(whole)
 

@@ -20,12 +20,13 @@ from memlm.models.language_reader import LanguageReader
 from memlm.nn.mixers import Mask, Tokens
 from memlm.nn.pooling import MemoryVectors
 from memlm.probing import language_course
+from memlm.probing.cells import probe
 from memlm.probing.embed import NO_VECTORS
 from memlm.probing.encoders import FrozenEncoder
 from memlm.probing.language_guess import Guesses
 from memlm.probing.language_reader import Doublings, spread
 from memlm.probing.language_texts import LanguageTexts
-from memlm.probing.probe import EncoderProbe, probe
+from memlm.probing.probe import EncoderProbe
 from memlm.probing.results import ProbeResult, View
 from memlm.probing.specs import drawn
 from memlm.probing.texts import ProbeTexts, documents_of

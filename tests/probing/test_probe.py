@@ -23,10 +23,12 @@ from memlm.config import (
 from memlm.models.language_model import LanguageModel
 from memlm.probing import probe as probe_module
 from memlm.probing import specs
+from memlm.probing.cells import probe
 from memlm.probing.encoders import FrozenEncoder, MemoryEncoder, StateEncoder
-from memlm.probing.probe import CONTROLS, probe
+from memlm.probing.probe import CONTROLS, EncoderProbe
 from memlm.probing.results import ProbeResult, ProbeRow, View
 from memlm.probing.specs import views_of
+from memlm.runtime.executor import Workers
 from memlm.text.language_model import TextLanguageModel
 from tiny import SENTENCE, randomized
 
@@ -217,6 +219,22 @@ def test_without_controls_there_are_none(run: Callable[..., ProbeResult]) -> Non
     result = run(poolings=("last",))
     assert result.controls == result.baselines == {}
     assert result.control_rows == ()
+
+
+# --- side by side ---
+
+
+@pytest.mark.parametrize("ray_address", [None, pytest.param("local", marks=pytest.mark.slow)])
+def test_workers_measure_what_one_process_does(
+    ray_address: str | None, run: Callable[..., ProbeResult], encoder: StateEncoder, tmp_path: Path
+) -> None:
+    alone, who = run(poolings=("last",), controls=True), Workers(num_workers=2, ray_address=ray_address)
+    cfg = small_config(chunk_lens=(LENGTH,), reading=READING, poolings=("last",))
+    beside = probe(encoder, texts(), train_texts=texts(), cfg=cfg, cache=tmp_path, **who)
+    assert beside == replace(alone, provenance=beside.provenance)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EncoderProbe, "_measured", lambda *_: pytest.fail("it has been measured"))
+        assert probe(encoder, texts(), train_texts=texts(), cfg=cfg, cache=tmp_path, **who) == beside
 
 
 # --- once ---

@@ -1,15 +1,14 @@
-"""A probe: how much of a text an encoder's embeddings hold, at every chunk length, with controls and baselines.
+"""One encoder probed at one chunk length: how much of a text its embeddings hold, with controls and baselines.
 
 For each combination of view, reader, degradation and seed a reader is trained and measured, and so for each control.
 """
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,23 +16,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from memlm.config import AutoregressiveReader, PretrainedReader, ProbeConfig, Quantization
-from memlm.data.cache import default_cache
 from memlm.data.chunks import Chunks, concat_chunks
 from memlm.models.batch import batches
 from memlm.models.load_pretrained import tokenizer_of
 from memlm.probing.controls import CodeAutoencoder, constant, shuffled, train_autoencoder, untrained_autoencoder
 from memlm.probing.embed import NO_VECTORS, Vectors, embed_chunks
-from memlm.probing.encoders import FrozenEncoder, load_encoder
+from memlm.probing.encoders import FrozenEncoder
 from memlm.probing.language_reader import TrainedLanguageReader, train_language_reader
 from memlm.probing.language_texts import LanguageTexts
-from memlm.probing.results import Baselines, ProbeResult, ProbeRow, View
+from memlm.probing.results import Baselines, ProbeRow, View
 from memlm.probing.specs import ReaderSpec, drawn, reader_named, views_of
-from memlm.probing.texts import ProbeData, ProbeTexts, Splits, documents_of
+from memlm.probing.texts import ProbeData, ProbeTexts, Splits
 from memlm.probing.trained_reader import LEAST_STEPS, LearnedReader, TrainedReader, codes_of, steps_once, train_reader
 from memlm.probing.transform import Transform
 from memlm.runtime.cache import Arrays, Cache
-from memlm.runtime.results import Provenance
-from memlm.text.model import default_device
 
 CONTROLS = ("untrained", "shuffled", "constant", "random_tokens", "positive")
 _FORMAT = 11
@@ -41,68 +37,6 @@ _FORMAT = 11
 _LM_BATCH = 64
 
 Trained = TrainedReader | TrainedLanguageReader
-
-
-def probe(
-    encoder: str | Path | FrozenEncoder,
-    texts: Sequence[str] | None = None,
-    *,
-    train_texts: Sequence[str] | None = None,
-    cfg: ProbeConfig | None = None,
-    precision: Literal["fp32", "bf16"] = "fp32",
-    cache: Path | None = None,
-    quiet: bool = True,
-    **settings: Any,
-) -> ProbeResult:
-    """Measure how much of a text an encoder's embeddings hold.
-
-    The encoder is frozen and embeds the texts once. Readers are trained to regenerate other texts from the embeddings
-    alone, and measured on these; if these are long (2 MB or more), readers are trained further on a part of them first.
-    What has been embedded or read before and the readers are taken from the cache, so that an interrupted probe goes on
-    where it was, and another text takes about a minute.
-
-    ```python
-    memlm.probe("minilm", texts, chunk_lens=(16, 32)).rows
-    ```
-
-    Args:
-        encoder: a memlm checkpoint, a Hugging Face or sentence-transformers model (folder or hub name), a GGUF file.
-        texts: documents; by default the presidential addresses that come with memlm.
-        train_texts: what readers learn from, by default the addresses. Where they are the texts, some are held out.
-        cfg: what to read; by default `ProbeConfig()`.
-        precision: of a pretrained encoder's weights.
-        cache: folder; by default memlm's own.
-        quiet: show no progress.
-        settings: fields of `ProbeConfig` to set anew.
-
-    Returns:
-        Rows, one for each combination, controls and baselines.
-
-    Raises:
-        ValueError: the encoder, a layer, a pooling or a chunk length is impossible, or there is too little text.
-    """
-    cfg = replace(cfg or ProbeConfig(), **settings)
-    documents, learned = documents_of(texts), documents_of(train_texts)
-    if not isinstance(encoder, FrozenEncoder):
-        encoder = load_encoder(encoder, precision=precision).to(default_device())
-    read = ProbeTexts.after(learned, documents, encoder.tokenizer, cfg.reading.test_fraction)
-    options: Any = {"cache": cache or default_cache(), "quiet": quiet}
-    # All are built first, so that what cannot be done is refused before anything that takes long is begun.
-    lengths = [EncoderProbe(encoder, read, cfg, chunk_len, **options) for chunk_len in cfg.chunk_lens]
-    for doubt in (doubt for length in lengths for doubt in read.doubts(length.data, cfg.reading)):
-        warnings.warn(doubt, stacklevel=2)
-    rows = tuple(row for length in lengths for row in length.rows())
-    controls = tuple(row for length in lengths for row in length.controls()) if cfg.controls else ()
-    dtype = str(encoder.token_table.dtype).removeprefix("torch.")
-    return ProbeResult(
-        encoder=encoder.name,
-        rows=rows,
-        controls={str(row.control): row for row in controls[: len(CONTROLS)]},
-        control_rows=controls,
-        baselines={str(length.chunk_len): length.baselines() for length in lengths if cfg.controls},
-        round_trips=all(length.data.round_trips for length in lengths),
-        provenance=Provenance.here(config=asdict(cfg), encoder=encoder.fingerprint, dtype=dtype),
-    )
 
 
 class EncoderProbe:
@@ -128,21 +62,27 @@ class EncoderProbe:
             self.data = replace(self.data, before=self.before.data)
         self._trained: dict[ReaderSpec, tuple[Trained, Splits[Vectors]]] = {}
 
-    def rows(self) -> Iterator[ProbeRow]:
-        """A row for each combination."""
+    def specs(self) -> Iterator[ReaderSpec]:
+        """All combinations."""
         cfg = self.cfg
         for view, reader, degradation, seed in product(self.views, cfg.readers, cfg.degradations, cfg.seeds):
-            yield self.row(ReaderSpec(view, reader_named(reader, cfg), seed, degradation))
+            yield ReaderSpec(view, reader_named(reader, cfg), seed, degradation)
+
+    def control_specs(self, names: Sequence[str] = CONTROLS) -> Iterator[ReaderSpec]:
+        """The controls, for the first view and reader."""
+        return (self._first._replace(control=name) for name in names)
+
+    def rows(self) -> Iterator[ProbeRow]:
+        """A row for each combination."""
+        return map(self.row, self.specs())
 
     def controls(self, names: Sequence[str] = CONTROLS) -> Iterator[ProbeRow]:
-        """The controls, for the first view and reader."""
-        for name in names:
-            yield self.row(self._first._replace(control=name))
+        """A row for each control."""
+        return map(self.row, self.control_specs(names))
 
     def row(self, spec: ReaderSpec) -> ProbeRow:
         """What one reader makes of what it is given, or what is remembered of it."""
-        row = ProbeRow.from_dict(self._remembered(spec, lambda: self._measured(spec).to_dict()))
-        return replace(row, encoder=self.encoder.name)
+        return replace(ProbeRow.from_dict(self.remembered(spec)), encoder=self.encoder.name)
 
     def baselines(self) -> Baselines:
         """What the text costs without any memory.
@@ -151,11 +91,14 @@ class EncoderProbe:
         """
         first = self.row(self._first)
         names = ("unconditional_nats_per_token", "num_train_chunks", "num_chunks", "num_documents", "vocab_size")
+        return Baselines(**{name: getattr(first, name) for name in names}, **self.remembered(self.causal_spec))
+
+    @property
+    def causal_spec(self) -> ReaderSpec:
+        """The baselines' language model."""
         reader = self._first.reader
         reader = reader if isinstance(reader, PretrainedReader) else AutoregressiveReader()
-        spec = self._first._replace(reader=reader, control="causal")
-        causal = self._remembered(spec, lambda: self._causal(spec))
-        return Baselines(**{name: getattr(first, name) for name in names}, **causal)
+        return self._first._replace(reader=reader, control="causal")
 
     @property
     def _first(self) -> ReaderSpec:
@@ -337,10 +280,23 @@ class EncoderProbe:
             return [NO_VECTORS] * len(views)
         return embed_chunks(encoder, views, chunks, cache=self.cache / "embeddings", title=title, quiet=self.quiet)
 
-    def _remembered(self, spec: ReaderSpec, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What `make` gives, from the cache if it has been made before from the same encoder, text and settings."""
+    def remembered(self, spec: ReaderSpec) -> dict[str, Any]:
+        """What is measured, from the cache if it has been before of the same encoder, text and settings."""
+
+        def make() -> dict[str, Any]:
+            return self._causal(spec) if spec.control == "causal" else self._measured(spec).to_dict()
+
+        return self.memory.get(self.key(spec), make)
+
+    @property
+    def memory(self) -> Cache:
+        """Where rows are remembered."""
+        return Cache(self.cache / "probes")
+
+    def key(self, spec: ReaderSpec) -> dict[str, Any]:
+        """By which a row is remembered: all that it depends on."""
         key = {"format": _FORMAT, "encoder": self.encoder.fingerprint, "text": self.data.digest}
-        return Cache(self.cache / "probes").get({**key, **spec.to_dict(), "budget": asdict(self.cfg.reading)}, make)
+        return {**key, **spec.to_dict(), "budget": asdict(self.cfg.reading)}
 
     def _kept(self, what: Mapping[str, Any], train: Callable[[], Arrays]) -> Arrays:
         """What `train` learns, from the cache if it has been learned before from the same text in the same way."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from memlm.cli.command import Answer, ReadsText, write_result
+from memlm.cli.command import Answer, HasWorkers, ReadsText, write_result
 from memlm.config import ProbeConfig, SettleConfig
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class _Reads(ReadsText):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probe(_Reads):
+class Probe(_Reads, HasWorkers):
     """Measure how much of a text any encoder's embeddings hold, with the controls that keep the number honest.
 
     The encoder is frozen and embeds the text once. Readers are trained to regenerate text from the embeddings alone,
@@ -54,6 +54,9 @@ class Probe(_Reads):
     """A memlm checkpoint (folder, or english), a Hugging Face or sentence-transformers model (folder or hub name), a
     GGUF file, or a model that comes as a Python package: smollm2, minilm."""
     cfg: tyro.conf.OmitArgPrefixes[ProbeConfig] = field(default_factory=ProbeConfig)
+    workers: int = 1
+    """Processes that measure combinations and controls side by side, with a share of the cores each; 0 is one for each
+    core. Each loads the encoder."""
     controls: Literal["yes", "no"] = "yes"
     """Measure the controls: untrained, shuffled, constant, random tokens, positive. They take most of the time."""
     out: Path | None = None
@@ -65,7 +68,8 @@ class Probe(_Reads):
         from memlm_evidence.pages.probe import probe_page
 
         cfg = replace(self.cfg, controls=self.controls == "yes")
-        result = memlm.probe(self.encoder, cfg=cfg, precision=self.precision, quiet=False, **self.texts())
+        who = self.who(self.workers)
+        result = memlm.probe(self.encoder, cfg=cfg, precision=self.precision, quiet=False, **who, **self.texts())
         print_probe(self.console(), result)
         if self.out:
             write_result(result, self.out / "probe.json")
