@@ -45,6 +45,8 @@ class Serve(UsesModel):
     """Bytes that a request may have."""
     max_inputs: int = 2048
     """Texts that a request may have."""
+    max_chunks: int = 4096
+    """Chunks that a request may have, of all its texts: the others wait for it."""
 
     def run(self) -> Answer:
         """Serve until told to stop."""
@@ -62,7 +64,7 @@ class Serve(UsesModel):
         from memlm.serve.reader import ServedReader
         from memlm.serve.server import listen, serve
 
-        for name in ("queue", "batch", "max_body", "max_inputs"):
+        for name in ("queue", "batch", "max_body", "max_inputs", "max_chunks"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
         names, readers = dict.fromkeys(self.model or ("english",)), dict.fromkeys(self.reader)

@@ -43,6 +43,8 @@ class Limits:
     """Bytes of a request."""
     max_inputs: int = 2048
     """Texts of a request."""
+    max_chunks: int = 4096
+    """Of a request; the model works on all of them before it answers another."""
 
 
 def create_app(
@@ -140,7 +142,7 @@ class _Routes:
         served = _named(asked.model, self._models)
         texts = await run_in_threadpool(served.tokens, served.texts(asked.input, self._limits.max_inputs))
         encode = served.encode_verified if asked.verify else served.encode
-        memory = await self._done(request, encode, texts, served.chunks(texts))
+        memory = await self._done(request, encode, texts, self._chunks(served.chunks(texts), "input"))
         return response(answers.memories(served, memory, self._counted(served, request, sum(map(len, texts)))))
 
     async def regenerate(self, request: Request) -> Response:
@@ -148,7 +150,7 @@ class _Routes:
         asked = await asked_by(request, RegenerateRequest)
         served = _named(asked.model, self._models)
         memory = await run_in_threadpool(served.memory, asked.data, asked.encoder)
-        texts = await self._done(request, served.regenerate, memory, len(memory.vectors))
+        texts = await self._done(request, served.regenerate, memory, self._chunks(len(memory.vectors), "data"))
         num_tokens = self._counted(served, request, await run_in_threadpool(served.count, texts))
         return response(answers.texts(served, texts, num_tokens))
 
@@ -182,6 +184,13 @@ class _Routes:
             return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
         *texts, end = await _unless_left(request, asyncio.ensure_future(_all(counted())))
         return response(answers.completion(served, "".join(texts).strip(), end))
+
+    def _chunks(self, number: int, param: str) -> int:
+        """So many, if a request may have them."""
+        if number > self._limits.max_chunks:
+            why = f"{param} has {number} chunks; a request may have {self._limits.max_chunks}: send several"
+            raise ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, why, param=param, code="request_too_large")
+        return number
 
     def _counted(self, served: ServedModel | ServedReader, request: Request, num_tokens: int) -> int:
         self._metrics.tokens.labels(served.name, request.scope["path"]).inc(num_tokens)

@@ -109,12 +109,12 @@ class ChatRequest(_Asked):
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     memories: Memories | None = None
     """All texts' chunks, in order, are one past."""
-    ratio: Annotated[int, Field(ge=0)] | None = None
+    ratio: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     """Tokens of the past that share a position; by default as few as fit, from 4 on."""
-    expand: Annotated[int, Field(ge=0)] = 400
+    expand: Annotated[int, Field(ge=0, lt=2**31)] = 400
     """Tokens of the past that may be read as text besides."""
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = 0.0
     """0 takes the likeliest token each time."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = 1.0

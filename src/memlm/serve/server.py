@@ -3,13 +3,19 @@
 import signal
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _STOP_SECONDS = 60
 """What is not answered by then, when the server is told to stop, is cut off."""
 _KEEP_ALIVE_SECONDS = 75
+_MOST_HEAD = 1 << 16
+"""Bytes of a request that are not its body: its address, its headers, and what comes after it."""
+_MOST_AROUND = 8
+"""Bytes around each byte of a body that comes in pieces."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -24,6 +30,28 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise ValueError(f"cannot listen on port {port} of {host}: {error}; give another --port or --host") from None
+
+
+class _Protocol(HttpToolsProtocol):
+    """Counts what is kept of a request before the application sees it; uvicorn would keep headers without end."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._received = self._body = 0
+
+    def data_received(self, data: bytes) -> None:
+        self._received += len(data)
+        super().data_received(data)
+        if self._received - self._body > _MOST_HEAD + _MOST_AROUND * self._body and not self.transport.is_closing():
+            self.send_400_response(f"the headers of a request may have {_MOST_HEAD} bytes")
+
+    def on_body(self, body: bytes) -> None:
+        self._body += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._received = self._body = 0
+        super().on_message_complete()
 
 
 class _Server(uvicorn.Server):
@@ -44,6 +72,7 @@ def server_of(app: Starlette, ready: Callable[[], None] = lambda: None) -> uvico
     return _Server(
         uvicorn.Config(
             app,
+            http=_Protocol,
             log_level="warning",
             access_log=False,
             server_header=False,
