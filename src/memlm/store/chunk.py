@@ -13,10 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from memlm.store.packing import Bits, Packed, row_bytes, row_dtype, unpack
+from memlm.runtime.untrusted import inflated
+from memlm.store.packing import BITS, Bits, Packed, row_bytes, row_dtype, unpack
 from memlm.text.memory import Memory
 
 FORMAT_VERSION = 3
+MOST_DIMS = 1 << 24
+"""Of a chunk's vectors together: what is more is no memory of a chunk."""
 CHECK_BYTES = 4
 """Of a chunk's checksum."""
 _SCALE = np.dtype("<f4")
@@ -53,20 +56,23 @@ class About:
     """Of these, those by which memories are searched."""
 
     @classmethod
-    def of(cls, path: Path, header: Mapping[str, Any]) -> Self:
+    def of(cls, path: Path, header: Any) -> Self:
         """What a file's header says of its memories.
 
         Raises:
-            ValueError: it is of a newer version, or something is missing in it.
+            ValueError: it is of a newer version, or something is missing in it, or cannot be.
         """
-        found = header.get("format_version")
-        if not isinstance(found, int) or found > FORMAT_VERSION:
+        found = header.get("format_version") if isinstance(header, Mapping) else None
+        if type(found) is not int or not 1 <= found <= FORMAT_VERSION:
             raise ValueError(f"{path} has format version {found}; this memlm reads {FORMAT_VERSION}: upgrade memlm")
         names = [field.name for field in fields(cls)]
         later = ("scaled", "search_dim")  # newer than the first files
         if missing := [name for name in names if name not in header and name not in later]:
             raise ValueError(f"{path} is damaged in its header: it has no {', no '.join(missing)}")
-        return cls(**{name: header[name] for name in names if name in header})
+        about = cls(**{name: header[name] for name in names if name in header})
+        if not _possible(about):
+            raise ValueError(f"{path} is damaged in its header: there are no such memories as {about}"[:500])
+        return about
 
     @property
     def vector_bytes(self) -> int:
@@ -86,6 +92,21 @@ class About:
             encoder=self.fingerprint,
             search_dim=self.search_dim,
         )
+
+
+def _possible(about: Any) -> bool:
+    """Whether there can be such memories, whatever a file says."""
+    texts, numbers = (about.encoder, about.fingerprint), (about.num_slots, about.memory_dim, about.search_dim)
+    return (
+        all(type(each) is str for each in texts)
+        and all(type(each) is int for each in numbers)
+        and type(about.scaled) is bool
+        and type(about.bits) is int
+        and about.bits in BITS
+        and min(about.num_slots, about.memory_dim) > 0
+        and about.num_slots * about.memory_dim <= MOST_DIMS
+        and 0 <= about.search_dim <= about.memory_dim
+    )
 
 
 class StoredChunk(NamedTuple):
@@ -217,9 +238,9 @@ def numbers_bytes(numbers: NDArray[np.void]) -> bytes:
     return deflated(table.T.tobytes())
 
 
-def numbers_of(data: bytes) -> NDArray[np.void]:
-    """Undo `numbers_bytes`."""
-    table = np.frombuffer(inflated(data), np.uint8).reshape(NUMBERS.itemsize, -1)
+def numbers_of(data: bytes, num_chunks: int) -> NDArray[np.void]:
+    """Undo `numbers_bytes`; raises ValueError where it is more than of so many chunks."""
+    table = np.frombuffer(inflated(data, num_chunks * NUMBERS.itemsize), np.uint8).reshape(NUMBERS.itemsize, -1)
     return np.frombuffer(table.T.tobytes(), NUMBERS)
 
 
@@ -232,11 +253,6 @@ def deflated(data: bytes) -> bytes:
     """Compressed, without a header, since many are short; empty if `data` is."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     return packer.compress(data) + packer.flush() if data else b""
-
-
-def inflated(data: bytes) -> bytes:
-    """Undo `deflated`."""
-    return zlib.decompress(data, -zlib.MAX_WBITS) if data else b""
 
 
 def present(block: Block, about: About) -> Block:

@@ -13,7 +13,8 @@ from memlm.data.chunks import Chunks
 from memlm.data.documents import split_bytes, utf8
 from memlm.models.batch import Batch, batch_chunks
 from memlm.nn.pooling import MemoryVectors
-from memlm.store.chunk import About, Coding, StoredChunk, deflated, inflated
+from memlm.runtime.untrusted import inflated
+from memlm.store.chunk import About, Coding, StoredChunk, deflated
 from memlm.store.packing import BITS, Bits, Packed, pack, unpack
 from memlm.store.patches import Patch, Patches, patches_of
 from memlm.store.tokenized import MIN_CHUNK, Span, Tokenized
@@ -22,6 +23,7 @@ from memlm.text.autoencoder import TextAutoencoder
 DEFAULT_BITS: Bits = 8
 DEFAULT_TARGET = 0.9
 RAW_CHUNKS = 8
+_MOST_RAW = 1 << 20
 """Raw text is stored in pieces of so many chunks' tokens, since longer ones compress better."""
 _PIECE_BYTES = 1 << 20
 """Text is tokenized in pieces of at most so many bytes: the tokens of a huge one would need many times its memory."""
@@ -127,9 +129,10 @@ class Codec:
 
     def read(self, chunks: Sequence[StoredChunk]) -> list[bytes | None]:
         """The text of chunks; None where it is not proven to be what was written."""
-        texts: list[bytes | None] = [inflated(chunk.payload) if chunk.vector is None else None for chunk in chunks]
+        texts: list[bytes | None] = [self._raw_text(chunk) if chunk.vector is None else None for chunk in chunks]
+        fits = [0 <= chunk.num_tokens <= self.chunk_len for chunk in chunks]
         for patches in self._patches:
-            numbers = [number for number, chunk in enumerate(chunks) if chunk.coding == patches.coding]
+            numbers = [number for number, chunk in enumerate(chunks) if fits[number] and chunk.coding == patches.coding]
             for start in range(0, len(numbers), self._batch):
                 batch = numbers[start : start + self._batch]
                 some = [chunks[number] for number in batch]
@@ -141,6 +144,19 @@ class Codec:
                 for number, text in zip(batch, found, strict=True):
                     texts[number] = text
         return texts
+
+    def _raw_text(self, chunk: StoredChunk) -> bytes | None:
+        """Of a raw chunk."""
+        try:
+            text = inflated(chunk.payload, min(chunk.num_bytes, max(_MOST_RAW, RAW_CHUNKS * self._full_bytes)))
+        except ValueError:
+            return None
+        return text if len(text) == chunk.num_bytes else None
+
+    @cached_property
+    def _full_bytes(self) -> int:
+        """At most of a full chunk's text."""
+        return self.chunk_len * max(map(len, self.model.tokenizer.token_bytes))
 
     def read_vectors(self, chunks: Sequence[StoredChunk]) -> list[bytes]:
         """What the vectors alone give back, as `TextAutoencoder.regenerate`; nothing, of text that is stored raw."""

@@ -14,7 +14,8 @@ from memlm.models.batch import Batch
 from memlm.models.context import TokensBefore
 from memlm.models.exact import ExactDecoder, has_exact_form
 from memlm.nn.pooling import MemoryVectors
-from memlm.store.chunk import Coding, checksum, deflated, inflated
+from memlm.runtime.untrusted import inflated
+from memlm.store.chunk import Coding, checksum, deflated
 from memlm.store.range_coder import STATE_BYTES, RangeDecoder, coded, is_code_of
 from memlm.text.autoencoder import TextAutoencoder
 
@@ -159,7 +160,11 @@ class PlacedPatches:
         rows = self._model.token_logits(memory).argmax(dim=-1).cpu().numpy()
         for row, payload, length in zip(rows, payloads, lengths, strict=True):
             proof, patch = payload[:_PROOF_BYTES], payload[_PROOF_BYTES:]
-            text = b"".join(self._spelling[token] for token in patched(row[:length], patch))
+            try:
+                text = b"".join(self._spelling[token] for token in patched(row[:length], patch))
+            except (ValueError, IndexError):  # no patch of ours
+                yield None
+                continue
             yield text if checksum(text) == proof else None
 
 
@@ -174,10 +179,16 @@ def patch_of(tokens: NDArray[np.int64], places: NDArray[np.int64]) -> bytes:
 
 
 def patched(tokens: NDArray[np.int64], patch: bytes) -> NDArray[np.int64]:
-    """Regenerated tokens [token] corrected by a patch."""
+    """Regenerated tokens [token] corrected by a patch.
+
+    Raises:
+        ValueError, IndexError: it is no patch of so many tokens.
+    """
     if not patch:
         return tokens
-    data = inflated(patch)
+    data = inflated(patch, 2 + 8 * len(tokens))
+    if len(data) < 2 or {*data[:2]} - {1, 2, 4}:
+        raise ValueError("widths are 1, 2 or 4 bytes")
     count = (len(data) - 2) // (data[0] + data[1])
     steps = np.frombuffer(data, f"<u{data[0]}", count, 2)
     tokens = tokens.copy()

@@ -314,4 +314,7 @@ def _belonging(store: MemoryStore, model: TextAutoencoder) -> TextAutoencoder:
             f"{store.path} was made by encoder {about.encoder or 'without a name'} ({about.fingerprint}), not by this "
             f"one ({model.encoder_fingerprint}); load the model that made it"
         )
+    made = model.config.shape.num_slots, model.config.vector_dim
+    if (about.num_slots, about.memory_dim) != made:
+        raise ValueError(f"{store.path} is damaged in its header: {about.fingerprint} makes memories of {made}")
     return model

@@ -1,22 +1,23 @@
 """A memory file, opened: its indexes are in memory, its chunks are read when asked for, and what is damaged is told."""
 
 import itertools
-import json
 import operator
 import os
+import reprlib
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memlm.runtime.untrusted import json_of
 from memlm.store import chunk as version3
 from memlm.store import version2
-from memlm.store.chunk import FORMAT_VERSION, NUMBERS, About, Block, Coding, Part, StoredChunk
-from memlm.store.segments import MAGIC, file_frames, frames
+from memlm.store.chunk import CHECK_BYTES, FORMAT_VERSION, NUMBERS, About, Block, Coding, Part, StoredChunk
+from memlm.store.segments import MAGIC, Frame, file_frames, frames
 from memlm.store.version1 import read_version1
 
 READ_CHUNKS = 256
@@ -25,6 +26,8 @@ LOST = "(damaged)"
 """Stands for the documents of chunks whose segment has a damaged index."""
 LOST_CHUNK = "lost"
 """Why a chunk of such a segment cannot be given back; all that is known of it is 0."""
+_MOST_LOST = 1 << 22
+"""Chunks that may be missing from a file besides those that its bytes could be."""
 _HEAD_BYTES = 1 << 16
 """Within which the copy of a header begins."""
 _Contents = tuple[Sequence[tuple[str, int, bool | None, bool | None]], NDArray[np.void], NDArray[np.int64]]
@@ -77,7 +80,10 @@ class MemoryStore:
             header = copy if copy is not None and copy.end == 2 * header.body else None  # the two are equally long
         if header is None or header.index is None or b"\n" in header.index:
             raise ValueError(f"{path} is no memory file, or its header is damaged or it is cut short")
-        about = json.loads(header.index)
+        try:
+            about = json_of(header.index)
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged in its header: {error}") from None
         self.about = About.of(path, about)
         self._layout = version2 if about["format_version"] == 2 else version3
         self.version = min(self.version, about["format_version"])
@@ -123,27 +129,52 @@ class MemoryStore:
     def _contents(self, size: int) -> Iterator[_Contents]:
         """Of the segments after `end`: the chunks that are lost before or in each, and those that are not."""
         count = len(self.numbers)
+        most = size // CHECK_BYTES + _MOST_LOST
         for frame in frames(self._file, self.end, size):
             lost = 0 if frame.first_chunk is None else max(0, frame.first_chunk - count)
             if frame.index is None:
                 lost += max(1, frame.num_chunks)  # one, where nothing was lost but empty documents
+            if count + lost > most:
+                raise ValueError(
+                    f"{self.path} is damaged: its segment at byte {self.end} says that {lost} chunks are lost, more "
+                    f"than a file of {size} bytes can have had"
+                )
             if lost:
                 yield _lost(lost)
             count += lost
             if frame.index is not None:
-                line, newline, rest = frame.index.partition(b"\n")
-                if not newline:
-                    raise ValueError(
-                        f"{self.path} holds the header of another memory file, which begins at byte {self.end}: "
-                        "split them there, and join them with extend()"
-                    )
-                rows = self._layout.numbers_of(rest)
-                sizes = self._layout.record_bytes(rows, self.about)
-                yield [(*part, None)[:4] for part in json.loads(line)], rows, frame.body + np.cumsum(sizes) - sizes
+                parts, rows, begins = self._indexed(frame)
+                yield parts, rows, begins
                 count += len(rows)
             self.end = frame.end
         if self._goes_on:  # the file was cut short within the last document
             yield _lost(1)
+
+    def _indexed(self, frame: Frame) -> _Contents:
+        """What a segment's index says, if it can be: its checksum is right, but not everyone's files are ours."""
+        assert frame.index is not None
+        line, newline, rest = frame.index.partition(b"\n")
+        if not newline:
+            raise ValueError(
+                f"{self.path} holds the header of another memory file, which begins at byte {self.end}: "
+                "split them there, and join them with extend()"
+            )
+        body = frame.end - frame.body
+        try:
+            if frame.num_chunks > body // CHECK_BYTES:
+                raise ValueError(f"{frame.num_chunks} chunks are more than {body} bytes hold")
+            rows = self._layout.numbers_of(rest, frame.num_chunks)
+            sizes = self._layout.record_bytes(rows, self.about)
+            if len(rows) != frame.num_chunks or any((rows[name] < 0).any() for name in NUMBERS.names or ()):
+                raise ValueError("its chunks are not as many as it says, or have numbers below 0")
+            if int(sizes.sum()) != body:
+                raise ValueError(f"its chunks take {sizes.sum()} bytes, not {body}")
+            parts = [_part(each) for each in json_of(line)]
+            if sum(part[1] for part in parts) != len(rows):
+                raise ValueError(f"its documents have other chunks than the {len(rows)} that there are")
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{self.path} is damaged: its segment at byte {self.end} cannot be: {error}") from None
+        return parts, rows, frame.body + np.cumsum(sizes) - sizes
 
     @property
     def is_closed(self) -> bool:
@@ -273,6 +304,16 @@ def file_version(path: Path) -> int:
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
         return 1
     return FORMAT_VERSION if MAGIC in head else 0  # in the header's copy, where the header itself is damaged
+
+
+def _part(told: Any) -> tuple[str, int, bool | None, bool | None]:
+    """What an index says of a document."""
+    name, num_chunks, continues, goes_on = (*told, None)[:4]
+    if type(name) is not str or type(num_chunks) is not int or num_chunks < 0:
+        raise ValueError(f"{reprlib.repr(told)} is no document")
+    if type(continues) is not bool or type(goes_on) not in (bool, type(None)):
+        raise ValueError(f"{reprlib.repr(told)} is no document")
+    return name, num_chunks, continues, goes_on
 
 
 def _lost(num_chunks: int) -> _Contents:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from memlm.runtime.untrusted import json_of
 from memlm.store.chunk import NUMBERS, About, Block, Part, checksum
 from memlm.store.version2 import numbers_of, present, record
 
@@ -37,12 +38,15 @@ def read_version1(path: Path) -> tuple[About, list[Part]]:
         raise ValueError(f"{path} is damaged in its header: it has no {', no '.join(missing)}")
     if _checksum(header, arrays) != header.get("checksum"):
         raise ValueError(f"{path} is damaged in its header or its index of chunks: the checksum is another")
-    return about, list(_parts(arrays, about))
+    try:
+        return about, list(_parts(arrays, about))
+    except (TypeError, ValueError, IndexError, StopIteration, RuntimeError) as error:
+        raise ValueError(f"{path} is damaged: its chunks cannot be: {error}") from None
 
 
 def _parts(arrays: Mapping[str, NDArray[Any]], about: About) -> Iterator[Part]:
     stored = np.ascontiguousarray(arrays["chunks"]).view(NUMBERS)[:, 0]
-    numbers = numbers_of(stored.tobytes())
+    numbers = numbers_of(stored.tobytes(), len(stored))
     vectors, payload = zip(arrays["vectors"], arrays["scales"], strict=True), arrays["payloads"].tobytes()
     records, end = [], 0
     for digests, is_raw, size in zip(arrays["digests"], stored["coding"], stored["payload_bytes"], strict=True):
@@ -51,7 +55,7 @@ def _parts(arrays: Mapping[str, NDArray[Any]], about: About) -> Iterator[Part]:
         records.append(record(digests.tobytes(), packed, scale, payload[end : end + size]))
         end += size
     start = 0
-    for name, count in zip(json.loads(arrays["names"].tobytes()), arrays["documents"].tolist(), strict=True):
+    for name, count in zip(json_of(arrays["names"].tobytes()), arrays["documents"].tolist(), strict=True):
         some = slice(start, start + count)
         yield Part(name, present(Block(numbers[some], b"".join(records[some])), about))
         start += count

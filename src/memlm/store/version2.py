@@ -16,8 +16,8 @@ _DIGEST_BYTES = 8
 _SCALE_BYTES = 4
 
 
-def numbers_of(data: bytes) -> NDArray[np.void]:
-    """`NUMBERS` [chunk] of an index, as the present version has them."""
+def numbers_of(data: bytes, num_chunks: int) -> NDArray[np.void]:
+    """`NUMBERS` [chunk] of an index, as the present version has them; `num_chunks` is not needed to read them."""
     numbers = np.frombuffer(data, NUMBERS).copy()
     numbers["payload_bytes"] += np.where(numbers["coding"] == Coding.RAW, 0, _DIGEST_BYTES).astype("<i4")
     return numbers
