@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from command_line import Memlm, assert_refused
 from memlm import TextAutoencoder
+from memlm.bulk import source as source_module
 from memlm.bulk.rows import About
 from memlm.bulk.source import open_source
 from memlm.bulk.store import open_store
@@ -220,6 +221,17 @@ def test_a_bad_line_is_named_and_what_was_finished_is_kept(memlm: Memlm, encoder
         out = source / "out"
         assert_refused(memlm(*encoded(source / "all.jsonl", out, encoder, "--part-mb", 5e-4)), *words)
         assert files(out)
+
+
+@pytest.mark.parametrize("name", ["all.jsonl.gz", "all.txt.gz", "all.jsonl"])
+def test_a_document_has_a_largest_size_however_small_its_file(
+    name: str, memlm: Memlm, encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_module, "_MOST_BYTES", 2**20)
+    lines = b"a line\n" * 200_000 if ".txt" in name else json.dumps({"text": "a" * 2**20}).encode()
+    (tmp_path / name).write_bytes(gzip.compress(lines) if name.endswith(".gz") else lines)
+    answer = memlm(*encoded(tmp_path / name, tmp_path / "out", encoder))
+    assert_refused(answer, f"{name} holds a document of more than 1048576 bytes", "split it")
 
 
 @pytest.mark.parametrize(("module", "options"), [("ray", ["--workers", "2"]), ("lance", ["--format", "lance"])])

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from memlm.bulk.rows import MEMORY
 from memlm.runtime.extras import extra
 from memlm.runtime.files import UNFINISHED, atomic_file, atomic_write, make_folder
+from memlm.runtime.untrusted import json_of
 
 Format = Literal["parquet", "lance"]
 _NOTES = "_memlm"
@@ -106,7 +107,7 @@ class Destination(ABC):
             atomic_write(path, json.dumps(plan, indent=2) + "\n")
             return
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = json_of(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path} is damaged: {error}") from None
         for name, value in plan.items():
@@ -143,7 +144,7 @@ class ParquetFolder(Destination):
             return None
         try:
             said = pq.read_metadata(path).metadata or {}
-            return Counts(*json.loads(said[_COUNTS]))
+            return Counts(*json_of(said[_COUNTS]))
         except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
             raise ValueError(f"{path} is damaged ({error}): remove it, and it is made anew") from None
 
@@ -201,7 +202,7 @@ class LanceFolder(Destination):
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:
-            read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            read: dict[str, Any] = json_of(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path} is damaged ({error}): remove it, and its part is made anew") from None
         return read

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from memlm.runtime.untrusted import json_of
 from memlm.text.memory import Memory
 
 Dtype = Literal["float32", "float16", "bit"]
@@ -46,7 +47,7 @@ class About:
         Raises:
             ValueError: it says nothing, or it is of a newer version.
         """
-        said: dict[str, Any] = json.loads((schema.metadata or {}).get(_KEY, b"{}"))
+        said: dict[str, Any] = json_of((schema.metadata or {}).get(_KEY, b"{}"))
         if said.pop("format", None) != _FORMAT["format"]:
             raise ValueError(f"{where} holds no memories that memlm encode-corpus or export-vectors has written")
         if (version := said.pop("version")) != _FORMAT["version"]:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from memlm.data.documents import Document, utf8
 from memlm.runtime.hub import hub
+from memlm.runtime.untrusted import json_of
 
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
 _LINES = (".jsonl", ".ndjson", ".json")
@@ -22,6 +23,8 @@ _KINDS = {"parquet": (".parquet",), "JSON lines": _LINES, "text": (".txt", ".md"
 """Of the files of a folder, those of the first kind that is there are read."""
 _ROWS = 256
 """Of a Parquet file, read at once."""
+_MOST_BYTES = 1 << 28
+"""Of a document; a small compressed file may hold any number of bytes."""
 _TO_THE_END = -1
 _HIDDEN = (".", "_")
 
@@ -158,7 +161,7 @@ class Source:
                 continue
             where = f"{name}@{offset}"
             try:
-                found = json.loads(line)
+                found = json_of(line)
             except ValueError as error:
                 raise ValueError(f"{where} is no JSON: {error}") from None
             if not isinstance(found, dict):
@@ -173,7 +176,10 @@ class Source:
 
     def _text(self, piece: Piece) -> Iterator[Document]:
         name = self.files[piece.file][0]
-        lines = list(self._lines(piece))
+        lines, size = list[tuple[int, bytes]](), 0
+        for place, line in self._lines(piece):
+            self._require_size(piece, size := size + len(line))
+            lines.append((place, line))
         if lines:
             first = lines[0][0]
             data = b"".join(line for _, line in lines)
@@ -191,13 +197,23 @@ class Source:
             place = 0
             if piece.start:  # the line before the first may reach into this piece
                 stream.seek(piece.start - 1)
-                place = piece.start - 1 + len(stream.readline())
+                place = piece.start - 1 + len(self._line(piece, stream))
             while piece.stop == _TO_THE_END or place < piece.stop:
-                line = stream.readline()
+                line = self._line(piece, stream)
                 if not line:
                     return
                 yield place, line
                 place += len(line)
+
+    def _line(self, piece: Piece, stream: IO[bytes]) -> bytes:
+        line = stream.readline(_MOST_BYTES + 1)
+        self._require_size(piece, len(line))
+        return line
+
+    def _require_size(self, piece: Piece, num_bytes: int) -> None:
+        """Raise ValueError where a document has so many bytes."""
+        if num_bytes > _MOST_BYTES:
+            raise ValueError(f"{self.files[piece.file][0]} holds a document of more than {_MOST_BYTES} bytes: split it")
 
 
 def open_source(source: str, *, text_column: str, subset: str | None, split: str | None, part_bytes: int) -> Source:

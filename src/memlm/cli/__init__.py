@@ -15,6 +15,7 @@ from memlm.cli.command import Command, FlawError
 from memlm.cli.parser import parse
 from memlm.runtime.cpu import wait_without_spinning
 from memlm.runtime.files import place_for
+from memlm.runtime.wording import printable
 
 
 @contextmanager
@@ -115,5 +116,5 @@ def _fail(error: Exception) -> None:
     if isinstance(error, BrokenPipeError) and any(map(_is_closed, _streams())):
         raise error  # of nobody reading our output any more
     with suppress(BrokenPipeError):
-        print(f"memlm: {error}", file=sys.stderr)
+        print(f"memlm: {printable(str(error))}", file=sys.stderr)
     sys.exit(2)

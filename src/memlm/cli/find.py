@@ -6,6 +6,7 @@ import tyro
 
 from memlm.cli.command import Answer
 from memlm.cli.memory import ReadsMemories, ranges
+from memlm.runtime.wording import printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +37,8 @@ class Find(ReadsMemories):
         if damaged:
             self.say(f"memlm: chunks {ranges(damaged)} of {notes.path} are damaged, and were not searched", aside=True)
         for one in found:
-            self.say(f"{one.score:.3f}  {one.document or '(no name)'}, chunk {one.chunk}")
-            self.say("    " + " ".join(one.text.split()) + "\n")
+            self.say(printable(f"{one.score:.3f}  {one.document or '(no name)'}, chunk {one.chunk}"))
+            self.say(printable("    " + " ".join(one.text.split()) + "\n"))
         if not found:
             self.say(f"there is no text in {notes.path}", aside=True)
         return {"found": [one._asdict() for one in found], "damaged_chunks": damaged}

@@ -15,7 +15,7 @@ import tyro
 from memlm.cli.command import Answer, Command, FlawError, ReadsText, UsesModel
 from memlm.data.corpus import FileReader
 from memlm.runtime.progress import track
-from memlm.runtime.wording import counted
+from memlm.runtime.wording import counted, printable
 
 if TYPE_CHECKING:
     from memlm.store.file import MemoryFile
@@ -188,7 +188,8 @@ class Inspect(ReadsMemories):
         return answer
 
     def _show(self, answer: dict[str, Any]) -> None:
-        self.say(f"encoder {answer['encoder']} ({answer['fingerprint']}), {answer['bits']} bits a dimension")
+        encoder = printable(f"encoder {answer['encoder']} ({answer['fingerprint']})")
+        self.say(f"{encoder}, {answer['bits']} bits a dimension")
         self.say(f"{counted(answer['chunks'], 'chunk')} of {counted(len(answer['documents']), 'document')}")
         self.say(fidelity_line(answer))
         for fidelity, count in answer["fidelity_histogram"].items():

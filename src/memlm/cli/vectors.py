@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from memlm.cli.command import Answer, Command, UsesModel
+from memlm.runtime.wording import printable
 
 if TYPE_CHECKING:
     from memlm.bulk.export import Rows
@@ -103,8 +104,8 @@ class Nearest(UsesModel):
             )
         ]
         for one in answer:
-            self.say(f"{one['score']:.3f}  {one['document'] or '(no name)'}, chunk {one['chunk']}")
-            self.say("    " + " ".join(one["text"].split()) + "\n")
+            self.say(printable(f"{one['score']:.3f}  {one['document'] or '(no name)'}, chunk {one['chunk']}"))
+            self.say(printable("    " + " ".join(one["text"].split()) + "\n"))
         return {"found": answer, "chunks": len(store)}
 
 

@@ -48,11 +48,11 @@ class TokenSplit:
     @classmethod
     def open(cls, folder: Path, name: str, dtype: str) -> Self:
         """Map a split that `prepare` wrote with tokens of this type."""
-        starts = np.load(folder / f"{name}.starts.npy")
+        starts = np.load(folder / f"{name}.starts.npy", allow_pickle=False)
         return cls(
             tokens=np.memmap(folder / f"{name}.tokens", dtype, mode="r", shape=(int(starts[-1]),)),
             document_starts=starts,
-            document_bytes=np.load(folder / f"{name}.bytes.npy"),
+            document_bytes=np.load(folder / f"{name}.bytes.npy", allow_pickle=False),
             document_names=json.loads((folder / f"{name}.names.json").read_text(encoding="utf-8")),
         )
 

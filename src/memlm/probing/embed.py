@@ -59,7 +59,7 @@ def embed_chunks(
             total, left = int(chunks.mask.sum()), int(chunks.mask[rows].sum())
             with track(title, total=total, unit="tokens", completed=total - left, quiet=quiet) as advance:
                 _fill(encoder, unfinished, chunks, rows, advance)
-    return [np.load(paths[view], mmap_mode="r") for view in views]
+    return [np.load(paths[view], mmap_mode="r", allow_pickle=False) for view in views]
 
 
 def _missing(path: Path, num_chunks: int) -> Bool[np.ndarray, " chunk"]:
@@ -67,7 +67,7 @@ def _missing(path: Path, num_chunks: int) -> Bool[np.ndarray, " chunk"]:
     if not path.exists():
         return np.ones(num_chunks, dtype=np.bool_)
     try:
-        return np.isnan(np.load(path, mmap_mode="r").min(axis=(1, 2)))
+        return np.isnan(np.load(path, mmap_mode="r", allow_pickle=False).min(axis=(1, 2)))
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path} is damaged ({error}); delete it") from None
 
@@ -89,7 +89,7 @@ def _fill(
                 )
             if not path.exists():
                 _allocate(path, (len(chunks.mask), *vectors.shape[1:]))
-            np.load(path, mmap_mode="r+")[some] = vectors
+            np.load(path, mmap_mode="r+", allow_pickle=False)[some] = vectors
         advance(batch.num_tokens)
 
 

@@ -183,7 +183,7 @@ class Course:
             nats = self.nats(reader, self.chunks.validation, self.embeddings.validation)
             with atomic_file(measured) as temporary, temporary.open("wb") as file:
                 np.save(file, nats)
-        return Round(num_pairs, weights, np.load(measured))
+        return Round(num_pairs, weights, np.load(measured, allow_pickle=False))
 
     def _trained(self, number: int) -> LanguageReader:
         reader = self._fresh()

@@ -148,4 +148,5 @@ BOXED_SEARCH = "english-search"
 
 def boxed_folder(name: str) -> Path | None:
     """The folder of the checkpoint of this name that ships with memlm, if there is one."""
-    return BOX / name if name and (BOX / name).is_dir() else None
+    named = Path(name).name == name != ".." and (BOX / name).is_dir()  # no path that leads elsewhere
+    return BOX / name if named else None

@@ -21,6 +21,7 @@ from memlm.data.tokenizer import Tokenizer
 from memlm.runtime import files
 from memlm.runtime.files import BOXED_READER, atomic_folder, boxed_folder
 from memlm.runtime.hub import hub
+from memlm.runtime.untrusted import json_of
 
 ModelConfig = AutoencoderConfig | LanguageModelConfig | MemoryModelConfig | MemoryReaderConfig
 FORMATS: dict[type[ModelConfig], str] = {
@@ -297,7 +298,7 @@ def push(save_pretrained: Callable[[Path], None], repo_id: str, **options: Any) 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json_of(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
     if not isinstance(content, dict):

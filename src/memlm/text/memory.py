@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from memlm.runtime.files import BOXED_SEARCH, atomic_file
+from memlm.runtime.untrusted import json_of
 
 _FORMAT = "memlm memories"
 _VERSION = "1"
@@ -199,7 +200,7 @@ class Memory:
                 raise ValueError("its content does not match its checksum")
             return cls(
                 **tensors,
-                num_chunks=tuple(json.loads(about["num_chunks"])),
+                num_chunks=tuple(json_of(about["num_chunks"])),
                 encoder=about["encoder"],
                 search_dim=int(about.get("search_dim", 0)),
             )

@@ -1,6 +1,7 @@
 """A model with its tokenizer, which can be saved, loaded and shared."""
 
 from collections.abc import Iterable, Mapping, Set
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -10,7 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from memlm.config import AutoencoderConfig, LanguageModelConfig, MemoryModelConfig, MemoryReaderConfig
+from memlm.config import (
+    AutoencoderConfig,
+    LanguageModelConfig,
+    MemoryModelConfig,
+    MemoryReaderConfig,
+    PretrainedDecoder,
+)
 from memlm.data.chunks import split_into_chunks
 from memlm.data.documents import Document
 from memlm.data.token_store import TokenSplit, tokenize_documents
@@ -119,6 +126,7 @@ class TextModel(Generic[Model, Configuration]):
             raise ValueError(f"{folder} has no tensor {missing[0]!r}: not a {kind}")
         tables = {name: tensors.pop(name) for name in cls.tables}
         try:
+            _require_stored(config, tensors)
             model: Any = build_model(config)
         except ValueError as error:
             raise ValueError(f"{folder}: {error}") from None
@@ -216,6 +224,35 @@ MODELS: dict[type[ModelConfig], type[nn.Module]] = {
 def build_model(cfg: ModelConfig) -> nn.Module:
     """The model that a configuration describes, freshly initialized."""
     return MODELS[type(cfg)](cfg)
+
+
+def _require_stored(cfg: ModelConfig, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError where a configuration describes a larger model than there are weights of, before it is built."""
+    if isinstance(getattr(cfg, "decoder", None), PretrainedDecoder):
+        return  # whose weights are elsewhere
+    stored, numbers = sum(tensor.numel() for tensor in tensors.values()), _numbers(asdict(cfg))
+    # First what would take long to count: each of these has weights of its own.
+    layers = max((number for name, number in numbers if name == "num_layers"), default=0)
+    fits = layers <= len(tensors) and max(number for _, number in numbers) <= stored
+    if fits:
+        try:
+            with torch.device("meta"):
+                fits = (
+                    sum(each.numel() for each in build_model(cfg).state_dict().values()) <= 2 * stored
+                )  # some are tied
+        except (RuntimeError, OverflowError):  # torch cannot even count so many
+            fits = False
+    if not fits:
+        raise ValueError(f"the weights do not fit config.json, which describes a model of more than {stored} weights")
+
+
+def _numbers(values: Any, name: str = "") -> list[tuple[str, float]]:
+    """All numbers in a configuration, each by the name of its field."""
+    if isinstance(values, Mapping):
+        return [each for key, value in values.items() for each in _numbers(value, key)]
+    if isinstance(values, (list, tuple)):
+        return [each for value in values for each in _numbers(value, name)]
+    return [(name, values)] if isinstance(values, (int, float)) else []
 
 
 def default_device() -> str:

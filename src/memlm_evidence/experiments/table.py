@@ -9,6 +9,7 @@ from typing import Any
 
 from memlm.runtime.files import atomic_write
 from memlm.runtime.tables import Table
+from memlm.runtime.untrusted import json_of
 from memlm.runtime.wording import duration, human, number
 from memlm_evidence.claims import Claim, Decision, ExperimentResult
 from memlm_evidence.experiments.costs import MEMORY_TRAINING, SUBSTITUTION
@@ -79,7 +80,7 @@ def read_results(folders: Sequence[Path]) -> Mapping[str, list[Any]]:
 
 def _read(path: Path, result: type[ExperimentResult]) -> list[ExperimentResult]:
     try:
-        read = json.loads(path.read_text(encoding="utf-8"))
+        read = json_of(path.read_text(encoding="utf-8"))
         return [result.from_dict(row) for row in (read if isinstance(read, list) else [read])]
     except ValueError as error:
         raise ValueError(f"{path} is not a result that memlm wrote: {error}") from None
