@@ -4,7 +4,7 @@ BIN := .venv/bin
 # A process for each core, a file's tests in one of them: its fixtures are made once.
 PYTEST := $(BIN)/pytest -n auto --dist loadfile
 
-.PHONY: install demo test test-slow campaign docs check dist format clean
+.PHONY: install demo test test-slow campaign audit docs check dist format clean
 
 install: .venv/installed
 
@@ -31,6 +31,10 @@ test-slow: install
 MINUTES ?= 240
 campaign: install
 	$(BIN)/memlm bench campaign --minutes $(MINUTES) --json
+
+# Known faults of the pinned packages; strict: one that cannot be looked up is an error. Needs PyPI's own advisories.
+audit: install
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 # Strict: a dead link, or a page that the navigation lacks, is an error.
 docs: install

@@ -100,8 +100,8 @@ def test_options_that_would_let_it_in_have_their_safe_value() -> None:
                 given = [(each.arg, each.value) for each in node.keywords]
                 if dotted(node.func) in ("np.load", "Environment", "jinja2.Environment"):
                     assert {"allow_pickle", "autoescape"} & {name for name, _ in given}, f"{path}:{node.lineno}"
-                if dotted(node.func).endswith("AutoConfig.from_pretrained"):
-                    assert "trust_remote_code" in {name for name, _ in given}, f"{path}:{node.lineno}"
+                if dotted(node.func).startswith("Auto") and dotted(node.func).endswith(".from_pretrained"):
+                    assert {"trust_remote_code", None} & {name for name, _ in given}, f"{path}:{node.lineno}"
             if isinstance(node, ast.Dict):
                 keys = [key.value if isinstance(key, ast.Constant) else None for key in node.keys]
                 given = [(key, value) for key, value in zip(keys, node.values, strict=True) if isinstance(key, str)]

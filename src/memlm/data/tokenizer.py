@@ -78,7 +78,7 @@ class Tokenizer:
             return cls.load(ours)
         with hub("tokenizer", name, instead="give a folder that holds a tokenizer"):
             try:
-                pretrained = AutoTokenizer.from_pretrained(name)
+                pretrained = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
             except (OSError, ValueError) as error:
                 raise ValueError(f"cannot load the tokenizer {name!r}: {error}") from error
         backend = getattr(pretrained, "backend_tokenizer", None)

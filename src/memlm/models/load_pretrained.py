@@ -63,7 +63,7 @@ def transformers_tokenizer(name: str, revision: str | None = None) -> Any:
     """A model's tokenizer as transformers has it, for chats and streams; same errors as `load_pretrained`."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(str(_find(name, revision)))
+    return AutoTokenizer.from_pretrained(str(_find(name, revision)), trust_remote_code=False)
 
 
 def load_causal(name: str, revision: str | None = None) -> Any:
@@ -248,8 +248,9 @@ def _convert(file: Path, folder: Path) -> None:
         raise ValueError(f"{file.name!r} needs the gguf package: pip install 'memlm[models]'")
     # Its parser raises whatever a malformed file leads it to.
     with explained(f"cannot read {str(file)!r} ({{why}}); check that the download is whole"):
-        tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
-        model = AutoModelForCausalLM.from_pretrained(str(file.parent), gguf_file=file.name)
+        options: Any = {"gguf_file": file.name, "trust_remote_code": False}
+        tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **options)
+        model = AutoModelForCausalLM.from_pretrained(str(file.parent), **options)
     # It is no longer quantized, and is not to be saved as if it were.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
