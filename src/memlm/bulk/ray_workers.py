@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ class RayWorkers:
     address: str = LOCAL
 
     def __post_init__(self) -> None:
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # each worker has one core
         require_ray(self.address, "encoding with several --workers", module="ray.data")
 
     def __call__(self, job: Job, parts: list[Part]) -> Finished:

@@ -164,11 +164,13 @@ def _not_done(group: Sequence[Job], folder: Path) -> list[Job]:
     return [job for job in group if not job.path(folder).exists()]
 
 
-def _work(groups: list[list[Job]], folder: Path) -> None:
-    """Claim all groups, again and again: others may be at work on some, and leave them to us when killed."""
+def _work(groups: list[list[Job]], folder: Path, *, begun_last: bool = False) -> None:
+    """Claim all groups, again and again: others may be at work on some, and leave them to us when killed.
+
+    What was begun may have killed who began it: taken last, it keeps nobody from the others.
+    """
     while groups:
-        # Last, what somebody has begun: who is killed is killed at the same again, perhaps, and the others are done.
-        in_order = sorted(groups, key=lambda group: _lock(group, folder).exists())
+        in_order = sorted(groups, key=lambda group: begun_last and _lock(group, folder).exists())
         left = [group for group in in_order if not claim(group, folder)]
         if len(left) == len(groups):
             time.sleep(_PATIENCE)
@@ -187,7 +189,7 @@ def _in_workers(groups: list[list[Job]], folder: Path, num_workers: int) -> None
         begin = (max(1, num_processes(0) // num_workers), os.getpid())
         pool = ProcessPoolExecutor(num_workers, initializer=_begin_worker, initargs=begin)
         try:
-            for done in as_completed([pool.submit(_work, groups, folder) for _ in range(num_workers)]):
+            for done in as_completed([pool.submit(_work, groups, folder, begun_last=True) for _ in range(num_workers)]):
                 done.result()  # whatever fails ends all, at once
         except TerminatedWorkerError:
             num_workers -= 1
@@ -204,7 +206,7 @@ def _on_ray(groups: list[list[Job]], folder: Path, num_workers: int, address: st
     def is_done() -> bool:
         return not any(_not_done(group, folder) for group in groups)
 
-    work, most = partial(_work, groups, folder), len(groups)
+    work, most = partial(_work, groups, folder, begun_last=True), len(groups)
     in_ray_workers(work, folder, is_done, num_workers=num_workers, at_most=most, address=address)
     _require_done(groups, folder)
 
