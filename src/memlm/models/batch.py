@@ -40,11 +40,16 @@ _BATCH_NUMBERS = 2**25
 """fp32 numbers held at once for a batch: 128 MiB."""
 _ENCODER_WIDTH = 256
 """Numbers that an encoder holds for each token, roughly."""
+_CACHED_TOKENS = 2048
+"""Of a batch on a processor, for each of its threads: what small models make of so many stays in its caches."""
 
 
 def batch_chunks(chunk_len: int, width: int) -> int:
     """Chunks in a batch, so that `width` numbers for each token (its logits, say) fit in memory."""
-    return max(1, _BATCH_NUMBERS // (chunk_len * width))
+    fitting = _BATCH_NUMBERS // (chunk_len * width)
+    if not torch.accelerator.is_available():
+        fitting = min(fitting, _CACHED_TOKENS * torch.get_num_threads() // chunk_len)
+    return max(1, fitting)
 
 
 def batches(

@@ -23,8 +23,12 @@ DEFAULT_BITS: Bits = 8
 DEFAULT_TARGET = 0.9
 RAW_CHUNKS = 8
 """Raw text is stored in pieces of so many chunks' tokens, since longer ones compress better."""
+_SIDE_BY_SIDE = 256
+"""Chunks that are coded or decoded at once, token after token."""
 _PIECE_BYTES = 1 << 20
 """Text is tokenized in pieces of at most so many bytes: the tokens of a huge one would need many times its memory."""
+
+_BLOCK_BYTES = 1 << 16
 
 
 class _Tried(NamedTuple):
@@ -101,19 +105,23 @@ class Codec:
         )
 
     def write(
-        self, text: str, advance: Callable[[int], None] | None = None, *, whole_chunks: bool = False
+        self, text: str | Iterator[str], advance: Callable[[int], None] | None = None, *, whole_chunks: bool = False
     ) -> Iterator[StoredChunk]:
         """The chunks of a text, in order, each whole characters; `advance` is called with bytes done.
 
-        With `whole_chunks` the last one is left out, which more text might make fuller.
+        Of a text that is given in pieces, no more is held at once than is worked on. With `whole_chunks` the last chunk
+        is left out, which more text might make fuller.
 
         Raises:
             ValueError: the text holds a lone surrogate.
+            TypeError: a piece is not a string.
         """
         batches: Iterator[list[StoredChunk]]
-        pieces = list(split_bytes([utf8(text)], _PIECE_BYTES))
-        for number, piece in enumerate(pieces, 1):
-            end = -1 if whole_chunks and number == len(pieces) else None
+        pieces = split_bytes(_blocks(text), _PIECE_BYTES)
+        after = next(pieces, None)
+        while after is not None:
+            piece, after = after, next(pieces, None)
+            end = -1 if whole_chunks and after is None else None
             tokenized = Tokenized.of(self.model.tokenizer, piece)
             if tokenized is None:  # these tokens do not give it back: all of it raw
                 per_piece = RAW_CHUNKS * self.chunk_len
@@ -130,8 +138,8 @@ class Codec:
         texts: list[bytes | None] = [inflated(chunk.payload) if chunk.vector is None else None for chunk in chunks]
         for patches in self._patches:
             numbers = [number for number, chunk in enumerate(chunks) if chunk.coding == patches.coding]
-            for start in range(0, len(numbers), self._batch):
-                batch = numbers[start : start + self._batch]
+            for start in range(0, len(numbers), _SIDE_BY_SIDE):
+                batch = numbers[start : start + _SIDE_BY_SIDE]
                 some = [chunks[number] for number in batch]
                 found = patches.read(
                     self.about.memory(some).vectors,
@@ -159,8 +167,8 @@ class Codec:
     # --- writing ---------------------------------------------------------------------------------------------------
 
     def _stored(self, tokenized: Tokenized, spans: Sequence[Span]) -> Iterator[list[StoredChunk]]:
-        for start in range(0, len(spans), self._batch):
-            yield [*self._smallest(tokenized, self._shortened(tokenized, spans[start : start + self._batch]))]
+        for start in range(0, len(spans), _SIDE_BY_SIDE):
+            yield [*self._smallest(tokenized, self._shortened(tokenized, spans[start : start + _SIDE_BY_SIDE]))]
 
     def _shortened(self, tokenized: Tokenized, spans: Sequence[Span]) -> list[_Tried]:
         """Each span as the longest chunks that reach the target, else the shortest."""
@@ -174,13 +182,13 @@ class Codec:
 
     def _try(self, tokenized: Tokenized, spans: Sequence[Span]) -> Iterator[_Tried]:
         """Make memories, and see what they miss."""
-        chunks, left = tokenized.chunks(spans, self.chunk_len), iter(spans)
-        for batch, packed, memory in self.sent(chunks):
-            some = [*itertools.islice(left, len(memory))]
-            texts = [tokenized.text(*span) for span in some]
-            patches = self._patches[0].write(memory, batch, texts)
-            for row, (span, text, patch) in enumerate(zip(some, texts, patches, strict=True)):
-                yield _Tried(span, text, packed.rows[row].tobytes(), float(packed.scales[row]), patch)
+        chunks = tokenized.chunks(spans, self.chunk_len)
+        _, packed, memory = zip(*self.sent(chunks), strict=True)
+        texts = [tokenized.text(*span) for span in spans]
+        patches = self._patches[0].write(torch.cat(memory), Batch.of(chunks), texts)
+        vectors = (pair for some in packed for pair in zip(some.rows, some.scales, strict=True))
+        for span, text, (row, scale), patch in zip(spans, texts, vectors, patches, strict=True):
+            yield _Tried(span, text, row.tobytes(), float(scale), patch)
 
     def _smallest(self, tokenized: Tokenized, tried: list[_Tried]) -> Iterator[StoredChunk]:
         """Each with its patch, or raw where that is smaller; neighbours that are raw are stored together."""
@@ -215,6 +223,19 @@ class Codec:
     @property
     def _batch(self) -> int:
         return batch_chunks(self.chunk_len, self.model.config.vocab_size)
+
+
+def _blocks(text: str | Iterator[str]) -> Iterator[bytes]:
+    """In UTF-8; small pieces, such as lines, are joined."""
+    held = bytearray()
+    for piece in [text] if isinstance(text, str) else text:
+        if not isinstance(piece, str):
+            raise TypeError(f"the pieces of a text are strings, not {piece!r:.40}")
+        held += utf8(piece)
+        if len(held) >= _BLOCK_BYTES:
+            yield bytes(held)
+            held.clear()
+    yield bytes(held)
 
 
 def require_options(bits: object, target: object) -> None:

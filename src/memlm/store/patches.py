@@ -10,12 +10,14 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memlm.models.batch import Batch
+from memlm.models.batch import Batch, batch_chunks
 from memlm.models.context import TokensBefore
 from memlm.models.exact import ExactDecoder, has_exact_form
+from memlm.nn.argmax import argmax
 from memlm.nn.pooling import MemoryVectors
 from memlm.store.chunk import Coding, checksum, deflated, inflated
-from memlm.store.range_coder import STATE_BYTES, RangeDecoder, coded, is_code_of
+from memlm.store.intervals import Divided
+from memlm.store.range_coder import STATE_BYTES, RangeDecoder, are_codes_of, coded, num_going_on
 from memlm.text.autoencoder import TextAutoencoder
 
 _LEAST_MARGIN = 1e-2
@@ -72,63 +74,59 @@ class CodedPatches:
     def _decoder(self) -> ExactDecoder:
         return ExactDecoder(self._model, in_context=self._in_context)
 
+    @cached_property
+    def _divided(self) -> Divided:
+        return Divided(self._decoder, self._model.decoder.shape.vocab_size)
+
     @torch.no_grad()
     def write(self, memory: MemoryVectors, batch: Batch, texts: Sequence[bytes]) -> Iterator[Patch]:
         """See `Patches`."""
-        states, lengths = self._decoder.states(memory), batch.mask.sum(dim=1).tolist()
-        mask, tokens = (part.to(states.device) for part in (batch.mask, batch.tokens))
-        context = self._decoder.context
-        before = None if context is None else context.before(tokens)[mask]
-        starts, sizes, wrong = torch.cat([*self._intervals(states[mask], tokens[mask], before)], dim=1).tolist()
-        end = 0
-        for text, length in zip(texts, lengths, strict=True):
-            some, end = slice(end, end + length), end + length
-            tokens_of_text = checksum(text), starts[some], sizes[some]
-            payload = coded(*tokens_of_text)
-            assert is_code_of(payload, *tokens_of_text), "what is written can be read"
-            yield Patch(payload, len(payload) - STATE_BYTES, sum(wrong[some]))
+        lengths = batch.mask.sum(dim=1)
+        order = lengths.argsort(descending=True, stable=True)
+        starts, sizes, wrong = self._intervals(self._decoder.states(memory[order]), batch.rows(order))
+        longest, checks = lengths[order].tolist(), [checksum(texts[row]) for row in order.tolist()]
+        codes = coded(checks, starts, sizes, longest)
+        assert are_codes_of(codes, checks, starts, sizes, longest), "what is written can be read"
+        for row in order.argsort().tolist():
+            yield Patch(codes[row], len(codes[row]) - STATE_BYTES, int(wrong[row].sum()))
 
     @torch.no_grad()
     def read(self, memory: MemoryVectors, payloads: Sequence[bytes], lengths: Sequence[int]) -> Iterator[bytes | None]:
         """See `Patches`."""
-        states, codes = self._decoder.states(memory), [RangeDecoder(payload) for payload in payloads]
-        tokens: list[list[int]] = [[] for _ in codes]
-        for place in range(max(lengths, default=0)):
-            left = [row for row, length in enumerate(lengths) if length > place]
-            before = self._before([tokens[row] for row in left])
-            frequencies = self._decoder.frequencies(self._decoder.scores(states[left, place], before))
-            ends, targets = frequencies.cumsum(dim=-1), torch.tensor([[float(codes[row].place)] for row in left])
-            found = torch.searchsorted(ends, targets.to(ends.device), right=True).clamp_max(ends.shape[-1] - 1)
-            sizes = frequencies.gather(-1, found)
-            starts = ends.gather(-1, found) - sizes
-            columns = torch.cat([found, starts, sizes], dim=1).long().tolist()
-            for row, (token, start, size) in zip(left, columns, strict=True):
-                tokens[row].append(token)
-                codes[row].take(start, size)
-        for some, code in zip(tokens, codes, strict=True):
-            text = b"".join(self._spelling[token] for token in some)
-            yield text if code.ends_with(checksum(text)) else None
+        order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+        states, codes = self._decoder.states(memory[order]), RangeDecoder([payloads[row] for row in order])
+        tokens = torch.zeros(states.shape[:2], dtype=torch.long, device=states.device)
+        for place, number in enumerate(num_going_on([lengths[row] for row in order])):
+            scores = self._decoder.scores(states[:number, place], self._before(tokens[:number], place))
+            found = self._divided.at(scores, torch.from_numpy(codes.places(number)).to(scores.device))
+            tokens[:number, place] = found.tokens
+            codes.take(found.starts.cpu().numpy(), found.sizes.cpu().numpy())
+        spelled = {
+            row: b"".join(map(self._spelling.__getitem__, some[: lengths[row]]))
+            for row, some in zip(order, tokens.tolist(), strict=True)
+        }
+        proven = dict(zip(order, codes.end_with([checksum(text) for text in spelled.values()]), strict=True))
+        for row in range(len(lengths)):
+            yield spelled[row] if proven[row] else None
 
-    def _intervals(
-        self, states: Float[Tensor, "row dim"], tokens: Int[Tensor, " row"], before: TokensBefore | None
-    ) -> Iterator[Int[Tensor, "3 row"]]:
+    def _intervals(self, states: Float[Tensor, "chunk token dim"], batch: Batch) -> Int[np.ndarray, "3 chunk token"]:
         """Of each token: where its interval begins, how wide it is, and whether another token is likelier."""
-        for rows in torch.split(torch.arange(len(tokens), device=tokens.device), _ROWS):
-            scores = self._decoder.scores(states[rows], None if before is None else before[rows])
-            frequencies, place = self._decoder.frequencies(scores), tokens[rows, None]
-            sizes = frequencies.gather(-1, place)
-            starts = frequencies.cumsum(dim=-1).gather(-1, place) - sizes
-            wrong = scores.gather(-1, place) < scores.amax(dim=-1, keepdim=True)
-            yield torch.cat([starts, sizes, wrong], dim=1).long().T
+        mask, tokens = (part.to(states.device) for part in (batch.mask, batch.tokens))
+        context, found = self._decoder.context, torch.zeros(3, *mask.shape, dtype=torch.long, device=states.device)
+        before = None if context is None else context.before(tokens)[mask]
+        rows, states, tokens = mask.nonzero(), states[mask], tokens[mask]
+        for some in torch.split(torch.arange(len(tokens), device=tokens.device), _ROWS):
+            scores = self._decoder.scores(states[some], None if before is None else before[some])
+            (_, *intervals), wrong = self._divided.of_tokens(scores, tokens[some])
+            found[:, *rows[some].T] = torch.stack([*intervals, wrong])
+        return found.cpu().numpy()
 
-    def _before(self, tokens: Sequence[list[int]]) -> TokensBefore | None:
-        """The tokens before the next one of each chunk, in context."""
+    def _before(self, tokens: Int[Tensor, "chunk token"], place: int) -> TokensBefore | None:
+        """The tokens before a place of each chunk, in context."""
         context = self._decoder.context
         if context is None:
             return None
-        empty = [context.none] * context.num_tokens
-        rows = [(some[: -context.num_tokens - 1 : -1] + empty)[: context.num_tokens] for some in tokens]
-        return torch.tensor(rows, device=self._decoder.device)
+        return context.before(tokens[:, max(0, place - context.num_tokens) : place + 1])[:, -1]
 
 
 class PlacedPatches:
@@ -156,7 +154,10 @@ class PlacedPatches:
     @torch.no_grad()
     def read(self, memory: MemoryVectors, payloads: Sequence[bytes], lengths: Sequence[int]) -> Iterator[bytes | None]:
         """See `Patches`."""
-        rows = self._model.token_logits(memory).argmax(dim=-1).cpu().numpy()
+        few = batch_chunks(self._model.config.shape.chunk_len, self._model.config.vocab_size)
+        rows = [
+            row for some in torch.split(memory, few) for row in argmax(self._model.token_logits(some)).cpu().numpy()
+        ]
         for row, payload, length in zip(rows, payloads, lengths, strict=True):
             proof, patch = payload[:_PROOF_BYTES], payload[_PROOF_BYTES:]
             text = b"".join(self._spelling[token] for token in patched(row[:length], patch))
