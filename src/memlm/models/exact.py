@@ -33,7 +33,7 @@ _LARGEST_NORMED = 2**12
 _EPSILON = 1e-5
 """Of layer norm, as torch has it."""
 _CHUNKS = 8
-"""Decoded at once: so many stay in a processor's cache."""
+"""Decoded at once by each thread: so many stay in a processor's cache."""
 _TINY = 1e-30
 """Instead of a step of 0."""
 _STEPS_PER_BIT = 16
@@ -139,7 +139,9 @@ class ExactDecoder:
     def states(self, memory: MemoryVectors) -> Float[Tensor, "chunk token dim"]:
         """The last states of chunks' memories [chunk slot memory_dim], of which `scores` are made."""
         with torch.autocast(self.device.type, enabled=False):
-            return torch.cat([self._states(some) for some in torch.split(memory.to(self.device), _CHUNKS)])
+            return torch.cat(
+                [self._states(some) for some in torch.split(memory.to(self.device), _CHUNKS * torch.get_num_threads())]
+            )
 
     def _states(self, memory: MemoryVectors) -> Hidden:
         text = memory[..., : self._memory_dim]  # not what memories are searched by

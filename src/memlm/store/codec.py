@@ -205,10 +205,10 @@ class Codec:
                 yield StoredChunk(*numbers, row.vector, row.scale, payload)
 
     def _is_raw(self, tried: _Tried) -> bool:
-        patch, size = tried.patch, len(deflated(tried.text))
+        patch = tried.patch
         if self.target is None:
-            return self.about.vector_bytes + len(patch.payload) >= size
-        return 0 < patch.num_bytes >= size
+            return self.about.vector_bytes + len(patch.payload) >= len(deflated(tried.text))
+        return patch.num_bytes > 0 and patch.num_bytes >= len(deflated(tried.text))
 
     def _raw(self, text: bytes, num_tokens: int | None = None) -> StoredChunk:
         if num_tokens is None:

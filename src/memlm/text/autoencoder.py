@@ -118,6 +118,7 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
         batch_size: int | None = None,
         show_progress_bar: bool = False,
         verify: bool = False,
+        precision: Literal["fp32", "bf16", "auto"] = "fp32",
     ) -> Memory:
         """`encode`, for texts that are already token ids of this model's tokenizer.
 
@@ -125,7 +126,13 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
             ValueError: there is no such token; names it and its text.
         """
         split = split_of_tokens(self.tokenizer, texts)
-        return self._memories(split, batch_size=batch_size, show_progress_bar=show_progress_bar, verify=verify)
+        return self._memories(
+            split,
+            batch_size=batch_size,
+            show_progress_bar=show_progress_bar,
+            verify=verify,
+            half=precision_on(self.device, precision) == "bf16",
+        )
 
     def _memories(
         self,
