@@ -104,8 +104,7 @@ def test_without_memories_tokens_cost_what_their_frequencies_say(trained: TextAu
     frequencies = decoder.frequencies(scores)[0].long()
     ends = frequencies.cumsum(0)
     tokens = trained.tokenizer.encode(chunks[0].decode())
-    starts, sizes = ((ends - frequencies)[tokens][None].numpy(), frequencies[tokens][None].numpy())
-    (code,) = coded([b""], starts, sizes, [len(tokens)])
+    code = coded(b"", (ends - frequencies)[tokens].tolist(), frequencies[tokens].tolist())
     assert len(code) - 5 == pytest.approx(-trained.unconditional.numpy()[tokens].sum() / math.log(256), abs=1.5)
 
 

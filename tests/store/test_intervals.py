@@ -34,13 +34,13 @@ def test_intervals_are_sums_of_frequencies(decoder: ExactDecoder, kind: str, voc
     ends = frequencies.cumsum(dim=-1)
     for token in (0, vocab_size // 2, vocab_size - 1):
         tokens = torch.full((64,), token)
-        (_, starts, sizes), wrong = divided.of_tokens(scores, tokens)
+        starts, sizes, wrong = divided.of_tokens(scores, tokens)
         assert torch.equal(sizes, frequencies[:, token])
         assert torch.equal(starts, ends[:, token] - sizes)
         assert torch.equal(wrong, scores[:, token] < scores.amax(dim=-1))
-        for place in (starts, starts + sizes // 2, starts + sizes - 1):
-            assert all(map(torch.equal, divided.at(scores, place), (tokens, starts, sizes)))
-    last = divided.at(scores, torch.full((64,), 2**24 - 1))
-    assert torch.equal(last.tokens, torch.full((64,), vocab_size - 1)), "what no interval holds is the last token's"
-    assert torch.equal(last.starts + last.sizes, ends[:, -1])
+        for row, start, size in zip(divided.rows(scores), starts.tolist(), sizes.tolist(), strict=True):
+            assert {row.at(place) for place in (start, start + size // 2, start + size - 1)} == {(token, start, size)}
+    for row, total in zip(divided.rows(scores), ends[:, -1].tolist(), strict=True):
+        token, start, size = row.at(2**24 - 1)
+        assert (token, start + size) == (vocab_size - 1, total), "what no interval holds is the last token's"
     assert torch.equal(scores, before), "scores are as they were"

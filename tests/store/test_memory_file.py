@@ -802,3 +802,15 @@ def test_a_text_may_come_in_pieces(trained: TextAutoencoder, tmp_path: Path) -> 
         with pytest.raises(error, match=r"string|surrogate"):
             pieces.append_all([("broken", broken)])  # type: ignore[list-item]
     assert len(pieces) == 3
+
+
+def test_many_short_texts_are_as_if_alone(trained: TextAutoencoder, tmp_path: Path) -> None:
+    documents = [(f"{number % 7}", "漢\n" * (number % 5) + "short " * (number % 3)) for number in range(40)]
+    documents.insert(20, ("long", "a long one, in the middle of the others. " * 40))
+    together = MemoryFile.create(tmp_path / "together.memory", trained, documents)
+    alone = MemoryFile.create(tmp_path / "alone.memory", trained)
+    for name, text in documents:
+        alone.append(text, name=name)
+    assert [*together.items()] == [*alone.items()] == documents
+    assert [one.num_bytes for one in together.chunks] == [one.num_bytes for one in alone.chunks]
+    assert len(together) == 41

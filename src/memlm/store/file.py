@@ -4,6 +4,8 @@ import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Self
 
@@ -273,9 +275,16 @@ def _pair(document: object) -> tuple[str, Text]:
 
 def _encoded(codec: Codec, named: Iterator[tuple[str, Text]], advance: Advance | None) -> Iterator[Part]:
     """Documents as they are stored, so many chunks at a time."""
-    for name, text in named:
-        chunks, continues = list[StoredChunk](), False
-        for chunk in codec.write(text, advance):
+    names = dict[int, str]()
+
+    def texts() -> Iterator[Text]:
+        for number, (name, text) in enumerate(named):
+            names[number] = name
+            yield text
+
+    for number, written in groupby(codec.write_all(texts(), advance), key=itemgetter(0)):
+        name, chunks, continues = names.pop(number), list[StoredChunk](), False
+        for chunk in chain.from_iterable(some for _, some in written):
             chunks.append(chunk)
             if len(chunks) == SEGMENT_CHUNKS:
                 yield Part(name, Block.of(chunks, codec.about), continues)

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -12,14 +13,6 @@ from memlm.nn.argmax import argmax
 Scores = Float[Tensor, "row vocab"]
 """Of the decoder, in sixteenths of a bit."""
 Whole = Int[Tensor, " row"]
-
-
-class Intervals(NamedTuple):
-    """Of some tokens."""
-
-    tokens: Whole
-    starts: Whole
-    sizes: Whole
 
 
 class Divided:
@@ -35,8 +28,8 @@ class Divided:
         scores[0, 0] = 0
         self._leading = int(self._frequencies(scores)[0, 0])
 
-    def of_tokens(self, scores: Scores, tokens: Whole) -> tuple[Intervals, Bool[Tensor, " row"]]:
-        """The intervals of tokens, and whether others are likelier."""
+    def of_tokens(self, scores: Scores, tokens: Whole) -> tuple[Whole, Whole, Bool[Tensor, " row"]]:
+        """Where the intervals of tokens begin, how wide they are, and whether other tokens are likelier."""
         place = tokens[:, None]
         lead = _lead(scores, place)
         starts, sizes = tokens.clone(), torch.full_like(tokens, self._leading)
@@ -45,24 +38,52 @@ class Divided:
             ends = frequencies.cumsum(dim=-1).gather(-1, place[rows])[:, 0].long()
             sizes[rows] = frequencies.gather(-1, place[rows])[:, 0].long()
             starts[rows] = ends - sizes[rows]
-        return Intervals(tokens, starts, sizes), lead < 0
+        return starts, sizes, lead < 0
 
-    def at(self, scores: Scores, places: Whole) -> Intervals:
-        """The tokens in whose intervals places lie."""
+    def rows(self, scores: Scores) -> list["Row"]:
+        """Each row, to look up places in."""
         best = argmax(scores)
-        lead = _lead(scores, best[:, None])
-        more = self._leading - 1
-        is_best = (places >= best) & (places <= best + more)
-        behind = places > best + more
-        tokens = torch.where(is_best, best, places - more * behind).clamp_max_(self._last)
-        starts, sizes = tokens + more * behind, torch.where(is_best, self._leading, 1)
-        if len(rows := (lead < NO_SHARE).nonzero()[:, 0]):
-            frequencies = self._frequencies(scores[rows])
-            ends = frequencies.cumsum(dim=-1)
-            found = torch.searchsorted(ends, places[rows, None].float(), right=True).clamp_max_(self._last)
-            tokens[rows], sizes[rows] = found[:, 0], frequencies.gather(-1, found)[:, 0].long()
-            starts[rows] = ends.gather(-1, found)[:, 0].long() - sizes[rows]
-        return Intervals(tokens, starts, sizes)
+        rows = (_lead(scores, best[:, None]) < NO_SHARE).nonzero()[:, 0]
+        found: list[Row] = [Leading(token, self._leading, self._last) for token in best.tolist()]
+        ends = self._frequencies(scores[rows]).cumsum(dim=-1).long().cpu().numpy()
+        for row, some in zip(rows.tolist(), ends, strict=True):
+            found[row] = Ends(some)
+        return found
+
+
+class Leading(NamedTuple):
+    """All but one token have an interval of one number each."""
+
+    token: int
+    size: int
+    """Of its interval."""
+    last: int
+    """Token of the vocabulary."""
+
+    def at(self, place: int) -> tuple[int, int, int]:
+        """The token in whose interval a place lies, where that begins, and how wide it is."""
+        behind = place - self.token
+        if behind < 0:
+            return place, place, 1
+        if behind < self.size:
+            return self.token, self.token, self.size
+        token = min(place - self.size + 1, self.last)
+        return token, token + self.size - 1, 1
+
+
+class Ends(NamedTuple):
+    """Of each token's interval."""
+
+    ends: Int[np.ndarray, " token"]
+
+    def at(self, place: int) -> tuple[int, int, int]:
+        """As of `Leading`."""
+        token = min(int(self.ends.searchsorted(place, side="right")), len(self.ends) - 1)
+        start = int(self.ends[token - 1]) if token else 0
+        return token, start, int(self.ends[token]) - start
+
+
+Row = Leading | Ends
 
 
 def _lead(scores: Scores, place: Int[Tensor, "row 1"]) -> Float[Tensor, " row"]:

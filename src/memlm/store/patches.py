@@ -1,5 +1,6 @@
 """Patches: what has to be stored beside a vector so that the exact text comes back, and is proven to be it."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -16,8 +17,8 @@ from memlm.models.exact import ExactDecoder, has_exact_form
 from memlm.nn.argmax import argmax
 from memlm.nn.pooling import MemoryVectors
 from memlm.store.chunk import Coding, checksum, deflated, inflated
-from memlm.store.intervals import Divided
-from memlm.store.range_coder import STATE_BYTES, RangeDecoder, are_codes_of, coded, num_going_on
+from memlm.store.intervals import Divided, Row
+from memlm.store.range_coder import STATE_BYTES, RangeDecoder, coded, is_code_of
 from memlm.text.autoencoder import TextAutoencoder
 
 _LEAST_MARGIN = 1e-2
@@ -29,6 +30,7 @@ _ROWS = 256
 
 Tokens = NDArray[np.int64]
 """[token]"""
+States = Float[Tensor, "chunk token dim"]
 
 
 class Patch(NamedTuple):
@@ -81,52 +83,70 @@ class CodedPatches:
     @torch.no_grad()
     def write(self, memory: MemoryVectors, batch: Batch, texts: Sequence[bytes]) -> Iterator[Patch]:
         """See `Patches`."""
-        lengths = batch.mask.sum(dim=1)
-        order = lengths.argsort(descending=True, stable=True)
-        starts, sizes, wrong = self._intervals(self._decoder.states(memory[order]), batch.rows(order))
-        longest, checks = lengths[order].tolist(), [checksum(texts[row]) for row in order.tolist()]
-        codes = coded(checks, starts, sizes, longest)
-        assert are_codes_of(codes, checks, starts, sizes, longest), "what is written can be read"
-        for row in order.argsort().tolist():
-            yield Patch(codes[row], len(codes[row]) - STATE_BYTES, int(wrong[row].sum()))
+        states, lengths = self._decoder.states(memory), batch.mask.sum(dim=1).tolist()
+        mask, tokens = (part.to(states.device) for part in (batch.mask, batch.tokens))
+        context = self._decoder.context
+        before = None if context is None else context.before(tokens)[mask]
+        starts, sizes, wrong = torch.cat([*self._intervals(states[mask], tokens[mask], before)], dim=1).tolist()
+        end = 0
+        for text, length in zip(texts, lengths, strict=True):
+            some, end = slice(end, end + length), end + length
+            tokens_of_text = checksum(text), starts[some], sizes[some]
+            payload = coded(*tokens_of_text)
+            assert is_code_of(payload, *tokens_of_text), "what is written can be read"
+            yield Patch(payload, len(payload) - STATE_BYTES, sum(wrong[some]))
 
     @torch.no_grad()
     def read(self, memory: MemoryVectors, payloads: Sequence[bytes], lengths: Sequence[int]) -> Iterator[bytes | None]:
         """See `Patches`."""
-        order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-        states, codes = self._decoder.states(memory[order]), RangeDecoder([payloads[row] for row in order])
-        tokens = torch.zeros(states.shape[:2], dtype=torch.long, device=states.device)
-        for place, number in enumerate(num_going_on([lengths[row] for row in order])):
-            scores = self._decoder.scores(states[:number, place], self._before(tokens[:number], place))
-            found = self._divided.at(scores, torch.from_numpy(codes.places(number)).to(scores.device))
-            tokens[:number, place] = found.tokens
-            codes.take(found.starts.cpu().numpy(), found.sizes.cpu().numpy())
-        spelled = {
-            row: b"".join(map(self._spelling.__getitem__, some[: lengths[row]]))
-            for row, some in zip(order, tokens.tolist(), strict=True)
-        }
-        proven = dict(zip(order, codes.end_with([checksum(text) for text in spelled.values()]), strict=True))
-        for row in range(len(lengths)):
-            yield spelled[row] if proven[row] else None
+        read = self._read_alone if self._decoder.context is None else self._read_in_context
+        codes = [RangeDecoder(payload) for payload in payloads]
+        for some, code in zip(read(self._decoder.states(memory), codes, lengths), codes, strict=True):
+            text = b"".join(map(self._spelling.__getitem__, some))
+            yield text if code.ends_with(checksum(text)) else None
 
-    def _intervals(self, states: Float[Tensor, "chunk token dim"], batch: Batch) -> Int[np.ndarray, "3 chunk token"]:
+    def _read_alone(self, states: States, codes: Sequence[RangeDecoder], lengths: Sequence[int]) -> Iterator[list[int]]:
+        """The tokens of each chunk, none of which changes what is expected of others."""
+        left = torch.split(torch.cat([some[:length] for some, length in zip(states, lengths, strict=True)]), _ROWS)
+        rows = (row for some in left for row in self._divided.rows(self._decoder.scores(some)))
+        for code, length in zip(codes, lengths, strict=True):
+            yield [_next(code, row) for row in itertools.islice(rows, length)]
+
+    def _read_in_context(
+        self, states: States, codes: Sequence[RangeDecoder], lengths: Sequence[int]
+    ) -> list[list[int]]:
+        """The tokens of each chunk, all chunks side by side, since the tokens before change what is expected."""
+        tokens: list[list[int]] = [[] for _ in codes]
+        for place in range(max(lengths, default=0)):
+            left = [row for row, length in enumerate(lengths) if length > place]
+            scores = self._decoder.scores(states[left, place], self._before([tokens[row] for row in left]))
+            for row, found in zip(left, self._divided.rows(scores), strict=True):
+                tokens[row].append(_next(codes[row], found))
+        return tokens
+
+    def _intervals(
+        self, states: Float[Tensor, "row dim"], tokens: Int[Tensor, " row"], before: TokensBefore | None
+    ) -> Iterator[Int[Tensor, "3 row"]]:
         """Of each token: where its interval begins, how wide it is, and whether another token is likelier."""
-        mask, tokens = (part.to(states.device) for part in (batch.mask, batch.tokens))
-        context, found = self._decoder.context, torch.zeros(3, *mask.shape, dtype=torch.long, device=states.device)
-        before = None if context is None else context.before(tokens)[mask]
-        rows, states, tokens = mask.nonzero(), states[mask], tokens[mask]
-        for some in torch.split(torch.arange(len(tokens), device=tokens.device), _ROWS):
-            scores = self._decoder.scores(states[some], None if before is None else before[some])
-            (_, *intervals), wrong = self._divided.of_tokens(scores, tokens[some])
-            found[:, *rows[some].T] = torch.stack([*intervals, wrong])
-        return found.cpu().numpy()
+        for rows in torch.split(torch.arange(len(tokens), device=tokens.device), _ROWS):
+            scores = self._decoder.scores(states[rows], None if before is None else before[rows])
+            yield torch.stack(self._divided.of_tokens(scores, tokens[rows]))
 
-    def _before(self, tokens: Int[Tensor, "chunk token"], place: int) -> TokensBefore | None:
-        """The tokens before a place of each chunk, in context."""
+    def _before(self, tokens: Sequence[list[int]]) -> TokensBefore | None:
+        """The tokens before the next one of each chunk, in context."""
         context = self._decoder.context
         if context is None:
             return None
-        return context.before(tokens[:, max(0, place - context.num_tokens) : place + 1])[:, -1]
+        empty = [context.none] * context.num_tokens
+        rows = [(some[: -context.num_tokens - 1 : -1] + empty)[: context.num_tokens] for some in tokens]
+        return torch.tensor(rows, device=self._decoder.device)
+
+
+def _next(code: RangeDecoder, row: Row) -> int:
+    """The next token of a code."""
+    token, start, size = row.at(code.place)
+    code.take(start, size)
+    return token
 
 
 class PlacedPatches:

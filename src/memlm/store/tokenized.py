@@ -69,3 +69,7 @@ class Tokenized(NamedTuple):
         mask = index < stops[:, None]
         tokens = np.where(mask, self.tokens[np.minimum(index, len(self.tokens) - 1)], 0)
         return Chunks(tokens, mask, np.zeros(len(spans), np.int64))
+
+
+NOTHING = Tokenized(b"", np.zeros(0, np.int64), np.zeros(1, np.int64), np.ones(1, np.bool_))
+"""An empty text."""
