@@ -28,11 +28,6 @@ class Chunks(NamedTuple):
         """Some of the chunks."""
         return Chunks(self.tokens[index], self.mask[index], self.document[index])
 
-    @classmethod
-    def concat(cls, parts: Sequence["Chunks"]) -> "Chunks":
-        """One after another."""
-        return cls(*map(np.concatenate, zip(*parts, strict=True)))
-
 
 class LazyChunks(NamedTuple):
     """Chunks that are yet to be read: where each begins. A corpus larger than memory can be had so."""

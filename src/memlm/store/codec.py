@@ -9,7 +9,7 @@ from typing import NamedTuple, Self, cast
 
 import torch
 
-from memlm.data.chunks import Chunks
+from memlm.data.chunks import Chunks, concat_chunks
 from memlm.data.documents import split_bytes, utf8
 from memlm.models.batch import Batch, batch_chunks
 from memlm.nn.pooling import MemoryVectors
@@ -229,7 +229,7 @@ class Codec:
         """Make memories, and see what they miss."""
         if not spans:
             return
-        chunks = Chunks.concat([tokenized.chunks([span], self.chunk_len) for tokenized, span in spans])
+        chunks = concat_chunks([tokenized.chunks([span], self.chunk_len) for tokenized, span in spans])
         _, packed, memory = zip(*self.sent(chunks), strict=True)
         texts = [tokenized.text(*span) for tokenized, span in spans]
         patches = self._patches[0].write(torch.cat(memory), Batch.of(chunks), texts)
