@@ -198,6 +198,7 @@ def test_another_run_is_refused_and_lost_nothing(memlm: Memlm, encoder: str, sig
         (encoded(source, out, signs), "encoder"),
         (encoded(source, out, encoder, "--dtype", "float16"), "dtype"),
         (encoded(source, out, encoder, "--text"), "text"),
+        (encoded(source, out, encoder, "--precision", "bf16"), "precision"),
         (encoded(source, out, encoder, "--part-mb", 1e-4), "source"),
     ):
         assert_refused(memlm(*arguments), f"{out} holds another run: {word} was")
@@ -205,6 +206,8 @@ def test_another_run_is_refused_and_lost_nothing(memlm: Memlm, encoder: str, sig
     assert_refused(memlm(*encoded(source, out, encoder)), "source was")
     assert files(out) == before
     assert_refused(memlm(*encoded(source, source, encoder)), f"{source} holds something else")
+    assert memlm(*encoded(source, tmp_path / "half", encoder, "--precision", "bf16")).code == 0
+    assert_refused(memlm(*encoded(source, tmp_path / "half", encoder)), "precision was 'bf16' there")
 
 
 def test_a_bad_line_is_named_and_what_was_finished_is_kept(memlm: Memlm, encoder: str, tmp_path: Path) -> None:

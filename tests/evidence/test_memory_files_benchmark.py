@@ -15,7 +15,10 @@ def test_files_are_measured(finished_run: Path, tmp_path: Path, monkeypatch: pyt
     text.write_text("the memory holds one long text and the vector reads short chunk whole text. " * 30)
     answer = MemoryFiles(model=str(finished_run / "model"), text=(str(text),)).run()
     assert answer["num_bytes"] == text.stat().st_size
-    speeds = answer["mb_per_second"]
+    speeds = answer["mb_per_s"]
+    assert answer["limit_ratio"].keys() == speeds.keys()
+    assert all(0 < ratio < 1 for ratio in answer["limit_ratio"].values())
+    assert min(answer["operations_per_second"].values()) > 0
     assert speeds.keys() == {"encode", "regenerate", "remember", "recall"}
     assert min(speeds.values()) > 0
     for name in ("encode", "regenerate"):

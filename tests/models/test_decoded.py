@@ -6,7 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import memlm
 from memlm import TextAutoencoder
+from memlm.data.texts import evaluation_documents
 from memlm.models.autoencoder import Autoencoder
 from memlm.models.decoded import Decoded, decode, num_regenerated
 from tiny import randomized, tiny_model
@@ -152,3 +154,23 @@ def test_an_end_token_makes_short_texts_as_strong_as_long_ones() -> None:
         hidden = model.encoder.embed(filled) + model.encoder.positions
         energy = model.encoder.pooling(model.encoder.stack(hidden), torch.ones_like(mask)).square().mean((1, 2)).sqrt()
     assert 0.5 < energy[0] / energy[1] < 2
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.03, 0.2])
+def test_a_guess_in_bf16_changes_nothing(noise: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    english = memlm.load("english")
+    text = evaluation_documents("code")[0].text
+    texts = [text[at : at + 3 * at % 500 + 1] for at in range(0, 20_000, 400)]
+    memory = english.encode(texts)
+    torch.manual_seed(0)
+    vectors = english.readable(memory)
+    vectors = vectors + noise * torch.randn_like(vectors)
+    found = []
+    for precision in ("fp32", "bf16"):
+        monkeypatch.setattr("memlm.models.decoded.precision_on", lambda device, answer=precision: answer)
+        found.append(decode(english.model, vectors))
+    exactly, guessed = found
+    assert torch.equal(exactly.proven, guessed.proven)
+    assert torch.equal(exactly.tokens, guessed.tokens)
+    assert torch.equal(exactly.unsure, guessed.unsure)
+    assert exactly.proven.all() == (noise == 0)

@@ -23,9 +23,15 @@ def english() -> TextAutoencoder:
     return memlm.load("english")
 
 
-@pytest.fixture(scope="module", params=["english", "in context"])
-def decoder(request: pytest.FixtureRequest, english: TextAutoencoder) -> ExactDecoder:
-    if request.param == "english":
+@pytest.fixture(params=["english", "in context"])
+def decoder(request: pytest.FixtureRequest, english: TextAutoencoder, monkeypatch: pytest.MonkeyPatch) -> ExactDecoder:
+    """In float32; in int8 it is what `test_int8_makes_no_difference` compares."""
+    monkeypatch.setattr(exact, "has_int8", lambda device: False)
+    return made(request.param, english)
+
+
+def made(name: str, english: TextAutoencoder) -> ExactDecoder:
+    if name == "english":
         return ExactDecoder(english.model)
     torch.manual_seed(0)
     cfg = tiny_model(context=ContextConfig(num_tokens=3, dim=16, inner=24))
@@ -66,6 +72,18 @@ def test_no_order_of_sums_makes_a_difference(decoder: ExactDecoder, monkeypatch:
     for other in (permuted, in_pieces, in_whole_numbers, in_float64):
         monkeypatch.setattr(torch, "matmul", other)
         assert torch.equal(frequencies(decoder), expected), other.__name__
+
+
+@pytest.mark.parametrize("name", ["english", "in context"])
+def test_int8_makes_no_difference(name: str, english: TextAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right wherever torch has it, if not fast."""
+    found = []
+    for with_int8 in (False, True):
+        monkeypatch.setattr(exact, "has_int8", lambda device, answer=with_int8: answer)
+        decoder = made(name, english)
+        assert decoder._head.weight.dtype == (torch.int8 if with_int8 else torch.float32)
+        found.append(frequencies(decoder, 5))
+    assert torch.equal(*found)
 
 
 def test_neither_batches_nor_threads_nor_settings_make_a_difference(decoder: ExactDecoder) -> None:

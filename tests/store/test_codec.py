@@ -166,7 +166,7 @@ def test_lone_surrogates_and_tiny_chunks_are_refused(trained: TextAutoencoder) -
 
 
 def test_the_progress_is_that_of_the_bytes(trained: TextAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memlm.store.codec.batch_chunks", lambda *_: 3)
+    monkeypatch.setattr("memlm.store.codec._SIDE_BY_SIDE", 3)
     heard: list[int] = []
     list(Codec(trained).write(SENTENCES, heard.append))
     assert sum(heard) == len(SENTENCES)
@@ -215,7 +215,7 @@ def test_english_holds_english_and_says_what_it_does_not_hold(english: TextAutoe
 def test_reading_does_not_depend_on_the_batch(trained: TextAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
     codec = Codec(trained)
     kept = list(codec.write(SENTENCES))
-    monkeypatch.setattr("memlm.store.codec.batch_chunks", lambda *_: 1)
+    monkeypatch.setattr("memlm.store.codec._SIDE_BY_SIDE", 1)
     assert b"".join(codec.read(kept)) == SENTENCES.encode()
 
 

@@ -785,3 +785,32 @@ def test_two_creators_at_once_make_one_file(trained: TextAutoencoder, tmp_path: 
         MemoryFile.create(path, trained, documents())
     assert dict(MemoryFile.open(path, trained)) == {"other": "was faster"}
     assert names(tmp_path) == {"notes.memory"}
+
+
+def test_a_text_may_come_in_pieces(trained: TextAutoencoder, tmp_path: Path) -> None:
+    """As one that does not fit in memory does; its file is that of the whole."""
+    text = "".join(text for _, text in TEXTS) + "ünd漢\r\n" * 40
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8", newline="")
+    whole = MemoryFile.create(tmp_path / "whole.memory", trained, {"a": text})
+    with (tmp_path / "text.txt").open(encoding="utf-8", newline="") as lines:
+        pieces = MemoryFile.create(tmp_path / "pieces.memory", trained, {"a": lines})
+    pieces.append_all([("letters", iter(text)), ("nothing", iter(()))])
+    assert pieces.text() == text * 2
+    assert pieces["nothing"] == ""
+    assert whole.chunks == pieces.chunks[: whole.num_chunks]
+    for broken, error in ((iter([1]), TypeError), (iter(["a", "\ud800"]), ValueError), (["a list"], TypeError)):
+        with pytest.raises(error, match=r"string|surrogate"):
+            pieces.append_all([("broken", broken)])  # type: ignore[list-item]
+    assert len(pieces) == 3
+
+
+def test_many_short_texts_are_as_if_alone(trained: TextAutoencoder, tmp_path: Path) -> None:
+    documents = [(f"{number % 7}", "漢\n" * (number % 5) + "short " * (number % 3)) for number in range(40)]
+    documents.insert(20, ("long", "a long one, in the middle of the others. " * 40))
+    together = MemoryFile.create(tmp_path / "together.memory", trained, documents)
+    alone = MemoryFile.create(tmp_path / "alone.memory", trained)
+    for name, text in documents:
+        alone.append(text, name=name)
+    assert [*together.items()] == [*alone.items()] == documents
+    assert [one.num_bytes for one in together.chunks] == [one.num_bytes for one in alone.chunks]
+    assert len(together) == 41

@@ -84,6 +84,15 @@ def test_more_texts_than_a_batch_keep_their_order(trained: TextAutoencoder, monk
     assert trained.regenerate(whole) == expected
 
 
+def test_in_bf16_memories_are_nearly_the_same_and_give_back_the_same(trained: TextAutoencoder) -> None:
+    exactly, nearly = trained.encode(TEXTS), trained.encode(TEXTS, precision="bf16")
+    assert 0 < (exactly.vectors - nearly.vectors).square().mean().sqrt() < 0.01
+    assert trained.regenerate(nearly) == trained.regenerate(exactly)
+    assert torch.equal(trained.encode(TEXTS).vectors, exactly.vectors), "precision ends with the call"
+    with pytest.raises(ValueError, match="not 'int8'"):
+        trained.encode(TEXTS, precision="int8")  # type: ignore[call-overload]
+
+
 def test_an_empty_text_has_no_memory_and_comes_back_empty(trained: TextAutoencoder) -> None:
     for texts in ([""], ["", ""]):
         memory = trained.encode(texts)

@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import pyarrow as pa
 import torch
@@ -23,6 +23,7 @@ from memlm.text.model import default_device
 _BATCH_BYTES = 1 << 20
 """Text that is held, tokenized and encoded at once, roughly; a longer document is cut there."""
 _VERSION = 1
+Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,8 @@ class Job:
     about: About
     text: bool
     """Whether chunks' texts are kept."""
+    precision: Precision = "fp32"
+    """Of matrix products."""
 
     @classmethod
     def of(
@@ -50,6 +53,7 @@ class Job:
         dtype: Dtype | None = None,
         text: bool = False,
         device: str | None = None,
+        precision: Precision = "fp32",
     ) -> Self:
         """Look at the encoder.
 
@@ -69,6 +73,7 @@ class Job:
             device=device or default_device(),
             about=about_memories(memory, model.source, dtype, signs=signs),
             text=text,
+            precision=precision,
         )
 
     @property
@@ -91,6 +96,7 @@ class Job:
             "dtype": self.about.dtype,
             "text": self.text,
             "num_parts": len(parts),
+            "precision": self.precision,
         }
 
 
@@ -138,7 +144,7 @@ class PartEncoder:
     def _table(self, documents: list[Document], chunks: dict[str, int]) -> tuple[pa.Table, Counts]:
         """The rows of some documents; `chunks` says how many of the last document's came before."""
         tokens = self.model.tokenizer.encode_batch([document.text for document in documents])
-        memory: Memory = self.model.encode_tokens([ids.tolist() for ids in tokens])
+        memory: Memory = self.model.encode_tokens([ids.tolist() for ids in tokens], precision=self.job.precision)
         names, numbers, new = list[str](), list[int](), 0
         for document, count in zip(documents, memory.num_chunks, strict=True):
             begin = chunks.get(document.name, 0)

@@ -44,6 +44,9 @@ class EncodeCorpus(UsesModel):
     """What to write."""
     dtype: Literal["float32", "float16", "bit"] | None = None
     """How numbers are stored: by default as float32; of encoders whose memories are signs (num_bits 1), as a bit."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of matrix products: bf16 takes half the time where processors have it, and moves memories by 0.003 of their root
+    mean square."""
     text: bool = False
     """Keep the text of each chunk beside its memory."""
     workers: int = 1
@@ -68,7 +71,13 @@ class EncodeCorpus(UsesModel):
         part_bytes = max(1, int(self.part_mb * 1e6))
         which = {"text_column": self.text_column, "subset": self.subset, "split": self.split}
         source = open_source(self.source, **which, part_bytes=part_bytes)  # type: ignore[arg-type]
-        how = {"format": self.format, "dtype": self.dtype, "text": self.text, "device": self.device}
+        how = {
+            "format": self.format,
+            "dtype": self.dtype,
+            "text": self.text,
+            "device": self.device,
+            "precision": self.precision,
+        }
         job = Job.of(source, self.out, encoder=self.encoder, **how)  # type: ignore[arg-type]
         alone, begin = self.workers == 1 and self.ray_address is None, time.monotonic()
         workers = in_this_process if alone else RayWorkers(self.workers, self.ray_address or LOCAL)

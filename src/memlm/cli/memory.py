@@ -61,23 +61,22 @@ class Remember(UsesModel, ReadsText):
         if not self.files:
             raise ValueError("nothing to remember: name files, or - for standard input")
         reader = FileReader(self.corpus(self.files))
-        documents, before, begin = reader.whole_texts(), 0, time.monotonic()
+        documents, begin = reader.whole_texts(), time.monotonic()
+        before = {"chunks": 0, "text_bytes": 0}
         with track("Remembering", total=reader.num_bytes, unit="bytes") as advance:
             if self.append:
                 notes = MemoryFile.open(self.out, self.model, device=self.device)
                 if self.bits not in (None, notes.about.bits):
                     raise ValueError(f"{self.out} keeps {notes.about.bits} bits, not {self.bits}; leave out --bits")
-                before = notes.num_chunks
+                before = notes.summary()
                 notes.append_all(documents, target=self.target, advance=advance)
             else:
                 how = {"bits": self.bits, "target": self.target, "device": self.device, "advance": advance}
                 notes = MemoryFile.create(self.out, self.model or "english", documents, **how)  # type: ignore[arg-type]
         seconds = time.monotonic() - begin
-        num_bytes = sum(chunk.num_bytes for chunk in notes.chunks[before:])
-        answer = notes.summary() | {
-            "added_chunks": notes.num_chunks - before,
-            "mb_per_second": num_bytes / 1e6 / seconds,
-        }
+        answer = notes.summary()
+        answer["added_chunks"] = answer["chunks"] - before["chunks"]
+        answer["mb_per_second"] = (answer["text_bytes"] - before["text_bytes"]) / 1e6 / seconds
         self.say(
             f"{fidelity_line(answer)}, {answer['exact_chunks']} of {answer['chunks']} chunks are exact; "
             f"{answer['file_bytes']} bytes for {answer['text_bytes']} of text"

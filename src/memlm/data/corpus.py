@@ -131,10 +131,10 @@ class FileReader(CorpusReader):
         for name, blocks in self._read():
             yield from split_blocks(name, blocks)
 
-    def whole_texts(self) -> Iterator[tuple[str, str]]:
-        """Each file's name and its whole text, however large, read when its turn comes."""
+    def whole_texts(self) -> Iterator[tuple[str, Iterator[str]]]:
+        """Each file's name and its whole text, however large, in pieces that are read when their turn comes."""
         for name, blocks in self._read():
-            yield name, b"".join(blocks).decode("utf-8", "surrogatepass")
+            yield name, (block.decode("utf-8", "surrogatepass") for block in blocks)
 
     def identity(self) -> list[str]:
         """Each file's place, size and time; a pipe's content."""

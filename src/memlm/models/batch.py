@@ -1,6 +1,7 @@
 """Batches of chunks that fit in memory: encoding them, and the cross-entropy of their tokens."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -40,11 +41,16 @@ _BATCH_NUMBERS = 2**25
 """fp32 numbers held at once for a batch: 128 MiB."""
 _ENCODER_WIDTH = 256
 """Numbers that an encoder holds for each token, roughly."""
+_CACHED_TOKENS = 2048
+"""Of a batch on a processor, for each of its threads: what small models make of so many stays in its caches."""
 
 
 def batch_chunks(chunk_len: int, width: int) -> int:
     """Chunks in a batch, so that `width` numbers for each token (its logits, say) fit in memory."""
-    return max(1, _BATCH_NUMBERS // (chunk_len * width))
+    fitting = _BATCH_NUMBERS // (chunk_len * width)
+    if not torch.accelerator.is_available():
+        fitting = min(fitting, _CACHED_TOKENS * torch.get_num_threads() // chunk_len)
+    return max(1, fitting)
 
 
 def batches(
@@ -88,14 +94,18 @@ def encoded(
     *,
     batch_size: int | None = None,
     advance: Callable[[int], None] | None = None,
+    half: bool = False,
 ) -> Iterator[tuple[Batch, MemoryVectors]]:
     """Chunks with their memories, batch by batch, on the encoder's device; `advance` hears of each batch's tokens.
 
-    An encoder takes tokens and mask. `batch_size` is in chunks; by default as many as fit in memory.
+    An encoder takes tokens and mask. `batch_size` is in chunks; by default as many as fit in memory. With `half`,
+    matrix products are in bf16.
     """
     device = next(encoder.parameters()).device
     for batch in batches(chunks, device, batch_size or batch_chunks(chunks.chunk_len, _ENCODER_WIDTH)):
-        yield batch, encoder(batch.tokens, batch.mask)
+        with torch.autocast(device.type, torch.bfloat16) if half else nullcontext():
+            memory = encoder(batch.tokens, batch.mask)
+        yield batch, memory
         if advance:
             advance(batch.num_tokens)
 

@@ -13,14 +13,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from memlm.models.autoencoder import Autoencoder
+from memlm.nn.argmax import argmax
 from memlm.nn.mixers import Logits
 from memlm.nn.pooling import MemoryVectors
+from memlm.runtime.cpu import precision_on
 
 _TOLERANCE = 2e-3
 """Root mean square by which a memory may differ from that of its text: above the error of half precision or of another
 machine, and far below that of one wrong token (0.017 and more in `english`)."""
 SURE_NATS = 12.0
 """A token with a larger margin counts as right even in a chunk that is not proven, perhaps because of rounding."""
+_HALF_ERROR = 1.0
+"""Nats by which products in bf16 may change a margin, with room to spare."""
 _DOUBTFUL_NATS, _DOUBTFUL_FRACTION = 4.0, 1 / 8
 """Search where some tokens have a smaller margin, but at most this share of the chunk: it is then nearly right."""
 _PLACES, _CHOICES, _ROUNDS = 16, 3, 8
@@ -104,16 +108,18 @@ def decode(model: Autoencoder, memory: MemoryVectors, num_tokens: Int[Tensor, " 
     Raises:
         ValueError: `num_tokens` is missing, and the model has no end token.
     """
-    shape, logits = model.encoder.shape, model.decoder(memory).float()
-    memory = memory[..., : shape.memory_dim]  # what it is searched by proves nothing
-    told = num_tokens is not None
-    if num_tokens is None:
-        if not shape.end_token:
-            raise ValueError("this model's memories do not hold their length: give num_tokens")
-        num_tokens = num_regenerated(logits, shape.vocab_size)
-    likeliest = logits[..., : shape.vocab_size].argmax(-1)
-    types = torch.where(token_mask(num_tokens, shape.chunk_len), likeliest, shape.vocab_size)
-    distance, margin = _distance(model, memory, types), _margin(logits, types)
+    shape, told = model.encoder.shape, num_tokens is not None
+    if not told and not shape.end_token:
+        raise ValueError("this model's memories do not hold their length: give num_tokens")
+    half = precision_on(memory.device) == "bf16"
+    logits, types, distance, margin = _likeliest(model, memory, num_tokens, half=half)
+    again = (distance > _TOLERANCE) & (margin < SURE_NATS + _HALF_ERROR).any(1)
+    if half and again.any():
+        rows = again.nonzero().flatten()
+        fully = _likeliest(model, memory[rows], None if num_tokens is None else num_tokens[rows], half=False)
+        for part, better in zip((logits, types, distance, margin), fully, strict=True):
+            part[rows] = better
+    memory = memory[..., : shape.memory_dim]
     doubtful = (margin < _DOUBTFUL_NATS).float().mean(1)
     nearly = (doubtful > 0) & (doubtful <= _DOUBTFUL_FRACTION)
     rows = ((distance > _TOLERANCE) & nearly).nonzero().flatten()
@@ -126,6 +132,21 @@ def decode(model: Autoencoder, memory: MemoryVectors, num_tokens: Int[Tensor, " 
         margin[rows] = _margin(logits[rows], types[rows])
     mask = types < shape.vocab_size
     return Decoded(types * mask, mask.sum(1), margin, distance <= _TOLERANCE)
+
+
+def _likeliest(
+    model: Autoencoder, memory: MemoryVectors, num_tokens: Int[Tensor, " chunk"] | None, *, half: bool
+) -> tuple[Logits, Types, Tensor, Tensor]:
+    """The decoder's logits, by products in bf16 if `half`; the most likely types, and their distances and margins."""
+    shape = model.encoder.shape
+    with torch.autocast(memory.device.type, torch.bfloat16, enabled=half):
+        logits = model.decoder(memory).float()
+    if num_tokens is None:
+        num_tokens = num_regenerated(logits, shape.vocab_size)
+    likeliest = argmax(logits[..., : shape.vocab_size])
+    types = torch.where(token_mask(num_tokens, shape.chunk_len), likeliest, shape.vocab_size)
+    # What a memory is searched by proves nothing.
+    return logits, types, _distance(model, memory[..., : shape.memory_dim], types), _margin(logits, types)
 
 
 def _searched(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -36,7 +37,8 @@ class Mlp(nn.Module):
         if self.gated:
             gate, value = inner.chunk(2, dim=-1)
             return self.down(F.silu(gate) * value)
-        return self.down(F.relu(inner).square())
+        inner = inner.relu_()
+        return self.down(inner.square() if torch.is_grad_enabled() else inner.square_())  # in place saves a sixth
 
 
 class Block(nn.Module):

@@ -27,9 +27,14 @@ def precision_on(device: "torch.device", wanted: Literal["auto", "bf16", "fp32"]
     """The type of matrix products on a device: what is wanted, or, if that is `auto`, what the device is made for.
 
     On a processor without such instructions bf16 is emulated, up to sixty times slower than fp32.
+
+    Raises:
+        ValueError: there is no such precision.
     """
     import torch
 
+    if wanted not in ("auto", "bf16", "fp32"):
+        raise ValueError(f"precision is one of auto, bf16 and fp32, not {wanted!r}")
     if wanted != "auto":
         return wanted
     match device.type:

@@ -1,7 +1,7 @@
 """Verified writing: text → chunks → memories, rounded as they are stored → what they miss, as patches; and reading."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
@@ -9,7 +9,7 @@ from typing import NamedTuple, Self, cast
 
 import torch
 
-from memlm.data.chunks import Chunks
+from memlm.data.chunks import Chunks, concat_chunks
 from memlm.data.documents import split_bytes, utf8
 from memlm.models.batch import Batch, batch_chunks
 from memlm.nn.pooling import MemoryVectors
@@ -17,16 +17,21 @@ from memlm.runtime.untrusted import inflated
 from memlm.store.chunk import About, Coding, StoredChunk, deflated
 from memlm.store.packing import BITS, Bits, Packed, pack, unpack
 from memlm.store.patches import Patch, Patches, patches_of
-from memlm.store.tokenized import MIN_CHUNK, Span, Tokenized
+from memlm.store.tokenized import MIN_CHUNK, NOTHING, Span, Tokenized
 from memlm.text.autoencoder import TextAutoencoder
 
 DEFAULT_BITS: Bits = 8
 DEFAULT_TARGET = 0.9
 RAW_CHUNKS = 8
-_MOST_RAW = 1 << 20
 """Raw text is stored in pieces of so many chunks' tokens, since longer ones compress better."""
+_MOST_RAW = 1 << 20
+"""Bytes of such a piece, unless tokens are very long."""
+_SIDE_BY_SIDE = 256
+"""Chunks that are coded or decoded at once, token after token."""
 _PIECE_BYTES = 1 << 20
 """Text is tokenized in pieces of at most so many bytes: the tokens of a huge one would need many times its memory."""
+
+_BLOCK_BYTES = 1 << 16
 
 
 class _Tried(NamedTuple):
@@ -47,6 +52,17 @@ class _Tried(NamedTuple):
     def fidelity(self) -> float:
         """The share of them that the vector gives back."""
         return 1 - self.patch.num_wrong / self.num_tokens
+
+
+class _Stretch(NamedTuple):
+    """A part of a text that is worked on at once."""
+
+    number: int
+    """Of the text."""
+    tokenized: Tokenized = NOTHING
+    spans: Sequence[Span] = ()
+    raw: Sequence[StoredChunk] = ()
+    """What its tokens do not give back."""
 
 
 @dataclass(frozen=True)
@@ -103,29 +119,40 @@ class Codec:
         )
 
     def write(
-        self, text: str, advance: Callable[[int], None] | None = None, *, whole_chunks: bool = False
+        self, text: str | Iterator[str], advance: Callable[[int], None] | None = None, *, whole_chunks: bool = False
     ) -> Iterator[StoredChunk]:
         """The chunks of a text, in order, each whole characters; `advance` is called with bytes done.
 
-        With `whole_chunks` the last one is left out, which more text might make fuller.
+        Of a text that is given in pieces, no more is held at once than is worked on. With `whole_chunks` the last chunk
+        is left out, which more text might make fuller.
 
         Raises:
             ValueError: the text holds a lone surrogate.
+            TypeError: a piece is not a string.
         """
-        batches: Iterator[list[StoredChunk]]
-        pieces = list(split_bytes([utf8(text)], _PIECE_BYTES))
-        for number, piece in enumerate(pieces, 1):
-            end = -1 if whole_chunks and number == len(pieces) else None
-            tokenized = Tokenized.of(self.model.tokenizer, piece)
-            if tokenized is None:  # these tokens do not give it back: all of it raw
-                per_piece = RAW_CHUNKS * self.chunk_len
-                batches = ([self._raw(part)] for part in list(split_bytes([piece], per_piece))[:end])
-            else:
-                batches = self._stored(tokenized, tokenized.spans(0, len(tokenized.tokens), self.chunk_len)[:end])
-            for chunks in batches:
-                yield from chunks
-                if advance:
-                    advance(sum(chunk.num_bytes for chunk in chunks))
+        for _, chunks in self.write_all([text], advance, whole_chunks=whole_chunks):
+            yield from chunks
+
+    def write_all(
+        self,
+        texts: Iterable[str | Iterator[str]],
+        advance: Callable[[int], None] | None = None,
+        *,
+        whole_chunks: bool = False,
+    ) -> Iterator[tuple[int, list[StoredChunk]]]:
+        """The chunks of several texts, in order, with the number of their text, of which each comes at least once.
+
+        Many short texts are worked on together. Otherwise as `write`.
+        """
+        waiting, num_spans = list[_Stretch](), 0
+        for number, text in enumerate(texts):
+            for stretch in self._stretches(number, text, whole_chunks):
+                waiting.append(stretch)
+                num_spans += len(stretch.spans)
+                if num_spans >= _SIDE_BY_SIDE:
+                    yield from self._stored(waiting, advance)
+                    waiting, num_spans = [], 0
+        yield from self._stored(waiting, advance)
 
     def read(self, chunks: Sequence[StoredChunk]) -> list[bytes | None]:
         """The text of chunks; None where it is not proven to be what was written."""
@@ -133,8 +160,8 @@ class Codec:
         fits = [0 <= chunk.num_tokens <= self.chunk_len for chunk in chunks]
         for patches in self._patches:
             numbers = [number for number, chunk in enumerate(chunks) if fits[number] and chunk.coding == patches.coding]
-            for start in range(0, len(numbers), self._batch):
-                batch = numbers[start : start + self._batch]
+            for start in range(0, len(numbers), _SIDE_BY_SIDE):
+                batch = numbers[start : start + _SIDE_BY_SIDE]
                 some = [chunks[number] for number in batch]
                 found = patches.read(
                     self.about.memory(some).vectors,
@@ -174,29 +201,58 @@ class Codec:
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
-    def _stored(self, tokenized: Tokenized, spans: Sequence[Span]) -> Iterator[list[StoredChunk]]:
-        for start in range(0, len(spans), self._batch):
-            yield [*self._smallest(tokenized, self._shortened(tokenized, spans[start : start + self._batch]))]
+    def _stretches(self, number: int, text: str | Iterator[str], whole_chunks: bool) -> Iterator[_Stretch]:
+        """A text in stretches to be worked on."""
+        pieces = split_bytes(_blocks(text), _PIECE_BYTES)
+        after = next(pieces, None)
+        if after is None:
+            yield _Stretch(number)
+        while after is not None:
+            piece, after = after, next(pieces, None)
+            end = -1 if whole_chunks and after is None else None
+            tokenized = Tokenized.of(self.model.tokenizer, piece)
+            if tokenized is None:  # these tokens do not give it back: all of it raw
+                per_piece = RAW_CHUNKS * self.chunk_len
+                yield _Stretch(number, raw=[self._raw(part) for part in list(split_bytes([piece], per_piece))[:end]])
+                continue
+            spans = tokenized.spans(0, len(tokenized.tokens), self.chunk_len)[:end]
+            for start in range(0, len(spans), _SIDE_BY_SIDE):
+                yield _Stretch(number, tokenized, spans[start : start + _SIDE_BY_SIDE])
 
-    def _shortened(self, tokenized: Tokenized, spans: Sequence[Span]) -> list[_Tried]:
-        """Each span as the longest chunks that reach the target, else the shortest."""
-        done: list[_Tried] = []
+    def _stored(
+        self, stretches: Sequence[_Stretch], advance: Callable[[int], None] | None
+    ) -> Iterator[tuple[int, list[StoredChunk]]]:
+        for stretch, tried in zip(stretches, self._shortened(stretches), strict=True):
+            chunks = [*stretch.raw, *self._smallest(stretch.tokenized, tried)]
+            yield stretch.number, chunks
+            if advance:
+                advance(sum(chunk.num_bytes for chunk in chunks))
+
+    def _shortened(self, stretches: Sequence[_Stretch]) -> list[list[_Tried]]:
+        """Of each stretch, its spans as the longest chunks that reach the target, else the shortest."""
+        done: list[list[_Tried]] = [[] for _ in stretches]
+        left = [(place, span) for place, stretch in enumerate(stretches) for span in stretch.spans]
         for shorter in (self.chunk_len // 2, self.chunk_len // 4, 0):
-            tried = [*self._try(tokenized, spans)] if spans else []
-            poor = [shorter >= MIN_CHUNK and self.target is not None and row.fidelity < self.target for row in tried]
-            done += itertools.compress(tried, (not is_poor for is_poor in poor))
-            spans = [part for row in itertools.compress(tried, poor) for part in tokenized.spans(*row.span, shorter)]
-        return sorted(done, key=lambda row: row.span)
+            tried = [*zip(left, self._try([(stretches[place].tokenized, span) for place, span in left]), strict=True)]
+            left = []
+            for (place, span), row in tried:
+                if shorter >= MIN_CHUNK and self.target is not None and row.fidelity < self.target:
+                    left += [(place, part) for part in stretches[place].tokenized.spans(*span, shorter)]
+                else:
+                    done[place].append(row)
+        return [sorted(rows, key=lambda row: row.span) for rows in done]
 
-    def _try(self, tokenized: Tokenized, spans: Sequence[Span]) -> Iterator[_Tried]:
+    def _try(self, spans: Sequence[tuple[Tokenized, Span]]) -> Iterator[_Tried]:
         """Make memories, and see what they miss."""
-        chunks, left = tokenized.chunks(spans, self.chunk_len), iter(spans)
-        for batch, packed, memory in self.sent(chunks):
-            some = [*itertools.islice(left, len(memory))]
-            texts = [tokenized.text(*span) for span in some]
-            patches = self._patches[0].write(memory, batch, texts)
-            for row, (span, text, patch) in enumerate(zip(some, texts, patches, strict=True)):
-                yield _Tried(span, text, packed.rows[row].tobytes(), float(packed.scales[row]), patch)
+        if not spans:
+            return
+        chunks = concat_chunks([tokenized.chunks([span], self.chunk_len) for tokenized, span in spans])
+        _, packed, memory = zip(*self.sent(chunks), strict=True)
+        texts = [tokenized.text(*span) for tokenized, span in spans]
+        patches = self._patches[0].write(torch.cat(memory), Batch.of(chunks), texts)
+        vectors = (pair for some in packed for pair in zip(some.rows, some.scales, strict=True))
+        for (_, span), text, (row, scale), patch in zip(spans, texts, vectors, patches, strict=True):
+            yield _Tried(span, text, row.tobytes(), float(scale), patch)
 
     def _smallest(self, tokenized: Tokenized, tried: list[_Tried]) -> Iterator[StoredChunk]:
         """Each with its patch, or raw where that is smaller; neighbours that are raw are stored together."""
@@ -213,10 +269,10 @@ class Codec:
                 yield StoredChunk(*numbers, row.vector, row.scale, payload)
 
     def _is_raw(self, tried: _Tried) -> bool:
-        patch, size = tried.patch, len(deflated(tried.text))
+        patch = tried.patch
         if self.target is None:
-            return self.about.vector_bytes + len(patch.payload) >= size
-        return 0 < patch.num_bytes >= size
+            return self.about.vector_bytes + len(patch.payload) >= len(deflated(tried.text))
+        return patch.num_bytes > 0 and patch.num_bytes >= len(deflated(tried.text))
 
     def _raw(self, text: bytes, num_tokens: int | None = None) -> StoredChunk:
         if num_tokens is None:
@@ -231,6 +287,19 @@ class Codec:
     @property
     def _batch(self) -> int:
         return batch_chunks(self.chunk_len, self.model.config.vocab_size)
+
+
+def _blocks(text: str | Iterator[str]) -> Iterator[bytes]:
+    """In UTF-8; small pieces, such as lines, are joined."""
+    held = bytearray()
+    for piece in [text] if isinstance(text, str) else text:
+        if not isinstance(piece, str):
+            raise TypeError(f"the pieces of a text are strings, not {piece!r:.40}")
+        held += utf8(piece)
+        if len(held) >= _BLOCK_BYTES:
+            yield bytes(held)
+            held.clear()
+    yield bytes(held)
 
 
 def require_options(bits: object, target: object) -> None:

@@ -4,6 +4,8 @@ import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Self
 
@@ -19,7 +21,9 @@ from memlm.store.store import MemoryStore
 from memlm.store.writer import Writer, refuse_existing, remove_leftovers, write_file, writing
 from memlm.text.autoencoder import TextAutoencoder
 
-Documents = Mapping[str, str] | Iterable[tuple[str, str]]
+Text = str | Iterator[str]
+"""Whole, or in pieces: a generator, or a file that is open for reading text."""
+Documents = Mapping[str, Text] | Iterable[tuple[str, Text]]
 """Names and texts: a dict, or pairs."""
 _WAY_OUT = "give pairs, [('a name', 'a text')], or a dict of texts by name"
 _CHUNKS_AT_ONCE = 16
@@ -127,7 +131,8 @@ class MemoryFile(MemoryReader):
         Args:
             path: where.
             model: an autoencoder, or what `memlm.load` takes: then its name is stored, and `open` loads it.
-            documents: to begin with, as pairs of a name and a text, or a dict of texts by name.
+            documents: to begin with, as pairs of a name and a text, or a dict of texts by name. A text that does not
+                fit in memory is given in pieces: any iterator of strings, such as a file opened with newline="".
             name: what `open` is to load; by default what `model` was loaded by.
             bits: of each dimension of a memory: 32, 16, 8, 6, 4, 3, 2 or 1. By default those that the model was trained
                 for (`num_bits`), else 8.
@@ -236,7 +241,7 @@ class MemoryFile(MemoryReader):
         return Codec.of(self.model, self.about.bits, target)
 
 
-def _named_texts(documents: Documents) -> Iterator[tuple[str, str]]:
+def _named_texts(documents: Documents) -> Iterator[tuple[str, Text]]:
     """Documents as names and texts; those of a list or a dict are checked before the first is given.
 
     Raises:
@@ -257,21 +262,29 @@ def _require_string(what: str, value: object) -> None:
         raise TypeError(f"{what} is a string, not {reprlib.repr(value)}{hint}")
 
 
-def _pair(document: object) -> tuple[str, str]:
+def _pair(document: object) -> tuple[str, Text]:
     # A string of two letters can be taken apart, too.
     if not isinstance(document, (tuple, list)) or len(document) != 2:
         raise TypeError(f"a document is a name and a text, not {reprlib.repr(document)}; {_WAY_OUT}")
     name, text = document
     _require_string("a document's name", name)
-    _require_string(f"the text of document {name!r}", text)
+    if not isinstance(text, Iterator):
+        _require_string(f"the text of document {name!r}", text)
     return name, text
 
 
-def _encoded(codec: Codec, named: Iterator[tuple[str, str]], advance: Advance | None) -> Iterator[Part]:
+def _encoded(codec: Codec, named: Iterator[tuple[str, Text]], advance: Advance | None) -> Iterator[Part]:
     """Documents as they are stored, so many chunks at a time."""
-    for name, text in named:
-        chunks, continues = list[StoredChunk](), False
-        for chunk in codec.write(text, advance):
+    names = dict[int, str]()
+
+    def texts() -> Iterator[Text]:
+        for number, (name, text) in enumerate(named):
+            names[number] = name
+            yield text
+
+    for number, written in groupby(codec.write_all(texts(), advance), key=itemgetter(0)):
+        name, chunks, continues = names.pop(number), list[StoredChunk](), False
+        for chunk in chain.from_iterable(some for _, some in written):
             chunks.append(chunk)
             if len(chunks) == SEGMENT_CHUNKS:
                 yield Part(name, Block.of(chunks, codec.about), continues)

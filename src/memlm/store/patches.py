@@ -1,5 +1,6 @@
 """Patches: what has to be stored beside a vector so that the exact text comes back, and is proven to be it."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -10,12 +11,14 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memlm.models.batch import Batch
+from memlm.models.batch import Batch, batch_chunks
 from memlm.models.context import TokensBefore
 from memlm.models.exact import ExactDecoder, has_exact_form
+from memlm.nn.argmax import argmax
 from memlm.nn.pooling import MemoryVectors
 from memlm.runtime.untrusted import inflated
 from memlm.store.chunk import Coding, checksum, deflated
+from memlm.store.intervals import Divided, Row
 from memlm.store.range_coder import STATE_BYTES, RangeDecoder, coded, is_code_of
 from memlm.text.autoencoder import TextAutoencoder
 
@@ -28,6 +31,7 @@ _ROWS = 256
 
 Tokens = NDArray[np.int64]
 """[token]"""
+States = Float[Tensor, "chunk token dim"]
 
 
 class Patch(NamedTuple):
@@ -73,6 +77,10 @@ class CodedPatches:
     def _decoder(self) -> ExactDecoder:
         return ExactDecoder(self._model, in_context=self._in_context)
 
+    @cached_property
+    def _divided(self) -> Divided:
+        return Divided(self._decoder, self._model.decoder.shape.vocab_size)
+
     @torch.no_grad()
     def write(self, memory: MemoryVectors, batch: Batch, texts: Sequence[bytes]) -> Iterator[Patch]:
         """See `Patches`."""
@@ -92,23 +100,30 @@ class CodedPatches:
     @torch.no_grad()
     def read(self, memory: MemoryVectors, payloads: Sequence[bytes], lengths: Sequence[int]) -> Iterator[bytes | None]:
         """See `Patches`."""
-        states, codes = self._decoder.states(memory), [RangeDecoder(payload) for payload in payloads]
+        read = self._read_alone if self._decoder.context is None else self._read_in_context
+        codes = [RangeDecoder(payload) for payload in payloads]
+        for some, code in zip(read(self._decoder.states(memory), codes, lengths), codes, strict=True):
+            text = b"".join(map(self._spelling.__getitem__, some))
+            yield text if code.ends_with(checksum(text)) else None
+
+    def _read_alone(self, states: States, codes: Sequence[RangeDecoder], lengths: Sequence[int]) -> Iterator[list[int]]:
+        """The tokens of each chunk, none of which changes what is expected of others."""
+        left = torch.split(torch.cat([some[:length] for some, length in zip(states, lengths, strict=True)]), _ROWS)
+        rows = (row for some in left for row in self._divided.rows(self._decoder.scores(some)))
+        for code, length in zip(codes, lengths, strict=True):
+            yield [_next(code, row) for row in itertools.islice(rows, length)]
+
+    def _read_in_context(
+        self, states: States, codes: Sequence[RangeDecoder], lengths: Sequence[int]
+    ) -> list[list[int]]:
+        """The tokens of each chunk, all chunks side by side, since the tokens before change what is expected."""
         tokens: list[list[int]] = [[] for _ in codes]
         for place in range(max(lengths, default=0)):
             left = [row for row, length in enumerate(lengths) if length > place]
-            before = self._before([tokens[row] for row in left])
-            frequencies = self._decoder.frequencies(self._decoder.scores(states[left, place], before))
-            ends, targets = frequencies.cumsum(dim=-1), torch.tensor([[float(codes[row].place)] for row in left])
-            found = torch.searchsorted(ends, targets.to(ends.device), right=True).clamp_max(ends.shape[-1] - 1)
-            sizes = frequencies.gather(-1, found)
-            starts = ends.gather(-1, found) - sizes
-            columns = torch.cat([found, starts, sizes], dim=1).long().tolist()
-            for row, (token, start, size) in zip(left, columns, strict=True):
-                tokens[row].append(token)
-                codes[row].take(start, size)
-        for some, code in zip(tokens, codes, strict=True):
-            text = b"".join(self._spelling[token] for token in some)
-            yield text if code.ends_with(checksum(text)) else None
+            scores = self._decoder.scores(states[left, place], self._before([tokens[row] for row in left]))
+            for row, found in zip(left, self._divided.rows(scores), strict=True):
+                tokens[row].append(_next(codes[row], found))
+        return tokens
 
     def _intervals(
         self, states: Float[Tensor, "row dim"], tokens: Int[Tensor, " row"], before: TokensBefore | None
@@ -116,11 +131,7 @@ class CodedPatches:
         """Of each token: where its interval begins, how wide it is, and whether another token is likelier."""
         for rows in torch.split(torch.arange(len(tokens), device=tokens.device), _ROWS):
             scores = self._decoder.scores(states[rows], None if before is None else before[rows])
-            frequencies, place = self._decoder.frequencies(scores), tokens[rows, None]
-            sizes = frequencies.gather(-1, place)
-            starts = frequencies.cumsum(dim=-1).gather(-1, place) - sizes
-            wrong = scores.gather(-1, place) < scores.amax(dim=-1, keepdim=True)
-            yield torch.cat([starts, sizes, wrong], dim=1).long().T
+            yield torch.stack(self._divided.of_tokens(scores, tokens[rows]))
 
     def _before(self, tokens: Sequence[list[int]]) -> TokensBefore | None:
         """The tokens before the next one of each chunk, in context."""
@@ -130,6 +141,13 @@ class CodedPatches:
         empty = [context.none] * context.num_tokens
         rows = [(some[: -context.num_tokens - 1 : -1] + empty)[: context.num_tokens] for some in tokens]
         return torch.tensor(rows, device=self._decoder.device)
+
+
+def _next(code: RangeDecoder, row: Row) -> int:
+    """The next token of a code."""
+    token, start, size = row.at(code.place)
+    code.take(start, size)
+    return token
 
 
 class PlacedPatches:
@@ -157,7 +175,10 @@ class PlacedPatches:
     @torch.no_grad()
     def read(self, memory: MemoryVectors, payloads: Sequence[bytes], lengths: Sequence[int]) -> Iterator[bytes | None]:
         """See `Patches`."""
-        rows = self._model.token_logits(memory).argmax(dim=-1).cpu().numpy()
+        few = batch_chunks(self._model.config.shape.chunk_len, self._model.config.vocab_size)
+        rows = [
+            row for some in torch.split(memory, few) for row in argmax(self._model.token_logits(some)).cpu().numpy()
+        ]
         for row, payload, length in zip(rows, payloads, lengths, strict=True):
             proof, patch = payload[:_PROOF_BYTES], payload[_PROOF_BYTES:]
             try:

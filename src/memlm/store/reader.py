@@ -2,14 +2,15 @@
 
 import difflib
 import itertools
-from collections import Counter
 from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from memlm.runtime.files import followed
-from memlm.store.chunk import About, ChunkInfo
+from memlm.store.chunk import About, ChunkInfo, Coding
 from memlm.store.codec import Codec
 from memlm.store.search import Found, SearchIndex
 from memlm.store.store import LOST, DamagedChunkError, Document, MemoryStore, OnDamage
@@ -263,18 +264,22 @@ class MemoryReader(Mapping[str, str]):
 
         There is no fidelity to no text: then it is None.
         """
-        chunks = self.chunks
-        num_tokens = sum(chunk.num_tokens for chunk in chunks)
-        kinds = Counter(chunk.kind for chunk in chunks)
-        num_vectors = kinds["exact"] + kinds["patched"]
+        numbers = self._store.numbers  # as arrays: a file may have millions of chunks
+        total = {name: int(numbers[name].sum(dtype=np.int64)) for name in ("num_tokens", "num_wrong", "num_bytes")}
+        is_raw = numbers["coding"] == Coding.RAW
+        lost, patched = is_raw & (numbers["num_bytes"] == 0), ~is_raw & (numbers["num_wrong"] > 0)
+        payload = {raw: int(numbers["payload_bytes"][is_raw == raw].sum(dtype=np.int64)) for raw in (False, True)}
         return {
-            "chunks": len(chunks),
-            "fidelity": 1 - sum(chunk.num_wrong for chunk in chunks) / num_tokens if num_tokens else None,
-            **{f"{kind}_chunks": kinds[kind] for kind in ("exact", "patched", "raw", "lost")},
-            "text_bytes": sum(chunk.num_bytes for chunk in chunks),
-            "memory_bytes": num_vectors * self.about.vector_bytes,
-            "patch_bytes": sum(chunk.payload_bytes for chunk in chunks if not chunk.is_raw),
-            "raw_bytes": sum(chunk.payload_bytes for chunk in chunks if chunk.is_raw),
+            "chunks": len(numbers),
+            "fidelity": 1 - total["num_wrong"] / total["num_tokens"] if total["num_tokens"] else None,
+            "exact_chunks": int((~is_raw & ~patched).sum()),
+            "patched_chunks": int(patched.sum()),
+            "raw_chunks": int((is_raw & ~lost).sum()),
+            "lost_chunks": int(lost.sum()),
+            "text_bytes": total["num_bytes"],
+            "memory_bytes": int((~is_raw).sum()) * self.about.vector_bytes,
+            "patch_bytes": payload[False],
+            "raw_bytes": payload[True],
             "file_bytes": self.file_bytes,
         }
 

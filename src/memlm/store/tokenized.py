@@ -35,8 +35,8 @@ class Tokenized(NamedTuple):
         # In pieces, for all cores, and so that a line of megabytes is no single word.
         pieces = [piece.decode() for piece in split_bytes([data])]
         tokens = np.concatenate([np.zeros(0, np.int32), *tokenizer.encode_batch(pieces)]).astype(np.int64)
-        spelled = [tokenizer.token_bytes[token] for token in tokens.tolist()]
-        sizes = np.array([len(token) for token in spelled], dtype=np.int64)
+        spelled = [*map(tokenizer.token_bytes.__getitem__, tokens.tolist())]
+        sizes = np.array([*map(len, spelled)], dtype=np.int64)
         if b"".join(spelled) != data or not sizes.all():
             return None
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
@@ -69,3 +69,7 @@ class Tokenized(NamedTuple):
         mask = index < stops[:, None]
         tokens = np.where(mask, self.tokens[np.minimum(index, len(self.tokens) - 1)], 0)
         return Chunks(tokens, mask, np.zeros(len(spans), np.int64))
+
+
+NOTHING = Tokenized(b"", np.zeros(0, np.int64), np.zeros(1, np.int64), np.ones(1, np.bool_))
+"""An empty text."""

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from memlm.config import AutoencoderConfig
 from memlm.runtime.files import BOXED_SEARCH, atomic_file
 from memlm.runtime.untrusted import json_of
 
@@ -265,3 +266,33 @@ class Regenerated(str):
             pieces += [self[end:start], before, self[start:stop], after]
             end = stop
         return "".join([*pieces, self[end:]])
+
+
+def memory_of_vectors(vectors: object, cfg: AutoencoderConfig, encoder: str) -> Memory:
+    """Vectors of any source, each a text of one chunk of an encoder whose memories hold their length.
+
+    Raises:
+        ValueError: the encoder's do not, or are of another size.
+        TypeError: these are no vectors.
+    """
+    if not isinstance(vectors, (np.ndarray, Tensor)):
+        found = type(vectors).__name__
+        raise TypeError(
+            f"expected a Memory, as encode makes it, or an array of vectors, not {found} (numpy.stack makes one)"
+        )
+    shape, given = cfg.shape, torch.as_tensor(vectors)
+    if not shape.end_token:
+        raise ValueError("this model's vectors do not hold their length: give a Memory, which has num_tokens")
+    search_dim = cfg.search_dim if given.ndim and given.shape[-1] == cfg.vector_dim else 0
+    dim = shape.memory_dim + search_dim
+    width = shape.num_slots * dim
+    if given.ndim == 0 or given.shape[-1] not in (dim, width) or given.numel() % width:
+        raise ValueError(f"expected vectors [text {width}], not {list(given.shape)}")
+    rows = given.reshape(-1, shape.num_slots, dim)
+    return Memory(
+        vectors=rows,
+        num_tokens=torch.full((len(rows),), shape.chunk_len),
+        num_chunks=(1,) * len(rows),
+        encoder=encoder,
+        search_dim=search_dim,
+    )

@@ -22,7 +22,7 @@ from memlm.training.step import Stepper
 Name = TypeVar("Name", bound=Hashable)
 _ATTENTION = "aten::_scaled_dot_product_flash_attention_for_cpu"
 MATRIX_PRODUCTS = (
-    *("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::linear"),
+    *("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::linear", "aten::_int_mm"),
     *(_ATTENTION, f"{_ATTENTION}_backward"),
 )
 

@@ -2,24 +2,30 @@
 
 import itertools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import torch
 import tyro
 
 from memlm.cli.command import Answer, ReadsText, UsesModel
 from memlm.data.texts import evaluation_documents
+from memlm.models.exact import has_exact_form, has_int8
+from memlm.runtime.cpu import precision_on
 from memlm.store.file import MemoryFile
 from memlm.store.packing import Bits
 from memlm.text.autoencoder import TextAutoencoder
+from memlm.training.footprint import flop_counter
 from memlm_evidence.benchmarks.measuring import Benchmark, made_here, operation_shares, seconds_of, side_by_side
 
 ROUNDS = 5
 ALL_BITS: tuple[Bits, ...] = (32, 16, 8, 6, 4)
 MANY_CHUNKS = 10_000
+SIDE = 1024
+"""Rows and columns of large matrices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +43,11 @@ class MemoryFiles(Benchmark, UsesModel, ReadsText):
     """Files, globs, or - for standard input; without any, a novel that comes with memlm."""
 
     def run(self) -> Answer:
-        """Speed in `mb_per_second` of text (10⁶ bytes), medians over rounds in turn: of the encoder and of the decoder
-        alone, with their `matrix_product_share`, and from text to file and back; `random_access_ratio`, seconds to read
-        all of a file of many chunks over those for its last; `by_bits`, what files of each number of bits hold.
+        """Speed in `mb_per_s` of text (10⁶ bytes), medians over rounds in turn: of encoding and regenerating, with
+        their `matrix_product_share`, and from text to file and back. `limit_ratio` is that speed over what matrix
+        products alone would allow, at the rates of large ones (`operations_per_second`, measured in the same rounds).
+        `random_access_ratio` is seconds to read all of a file of many chunks over those for its last; `by_bits` what
+        files of each number of bits hold.
         """
         model = TextAutoencoder.from_pretrained(self.model, device=self.device)
         texts = self.documents(self.text) if self.text else [each.text for each in evaluation_documents("novel")]
@@ -54,10 +62,15 @@ class MemoryFiles(Benchmark, UsesModel, ReadsText):
                 "remember": lambda: written(folder / f"{next(numbers)}.memory", model, texts, 8),
                 "recall": notes.text,
             }
-            seconds = side_by_side(work, ROUNDS)
+            products = large_products(model.device)
+            seconds = side_by_side({**work, **products}, ROUNDS)
+            rates = {name: 2 * SIDE**3 / seconds.pop(name) for name in products}
+            limits = limit_seconds(model, texts, rates)
             shares = {name: operation_shares(work[name]) for name in ("encode", "regenerate")}
             return {
-                "mb_per_second": {name: num_bytes / 1e6 / spent for name, spent in seconds.items()},
+                "mb_per_s": {name: num_bytes / 1e6 / spent for name, spent in seconds.items()},
+                "limit_ratio": {name: limits[name] / spent for name, spent in seconds.items()},
+                "operations_per_second": rates,
                 "matrix_product_share": {name: share["matrix products"] for name, share in shares.items()},
                 "operation_shares": shares,
                 "by_bits": [_row(folder / f"{bits}-bits.memory", model, texts, bits) for bits in ALL_BITS],
@@ -71,6 +84,39 @@ def written(path: Path, model: TextAutoencoder, texts: Sequence[str], bits: Bits
     """A new file of these texts."""
     documents = [(f"text {number}", text) for number, text in enumerate(texts)]
     return MemoryFile.create(path, model, documents, bits=bits)
+
+
+def large_products(device: torch.device) -> dict[str, Callable[[], object]]:
+    """A product of two large matrices, of each type of numbers that models multiply here."""
+    numbers = torch.randn(SIDE, SIDE, device=device)
+    work: dict[str, Callable[[], object]] = {"fp32": lambda: numbers @ numbers.mT}
+    if precision_on(device) == "bf16":
+        halves = numbers.bfloat16()
+        work["bf16"] = lambda: halves @ halves.mT
+    if has_int8(device.type):
+        whole = numbers.mul(30).to(torch.int8)
+        work["int8"] = lambda: torch._int_mm(whole, whole.mT)
+    return work
+
+
+def limit_seconds(model: TextAutoencoder, texts: Sequence[str], rates: Mapping[str, float]) -> dict[str, float]:
+    """What the matrix products of each kind of work would take at these rates, and nothing else."""
+    shape, autoencoder = model.config.shape, model.model
+    num_chunks = len(model.encode(texts).vectors)
+    tokens = torch.zeros(1, shape.chunk_len, dtype=torch.long, device=model.device)
+    memory = torch.zeros(1, shape.num_slots, model.config.vector_dim, device=model.device)
+    flops = {}
+    for name, compute in {
+        "encode": lambda: autoencoder.encoder(tokens, tokens == 0),
+        "decode": lambda: autoencoder.decoder(memory),
+    }.items():
+        with torch.no_grad(), flop_counter() as counter:
+            compute()  # type: ignore[no-untyped-call]
+        flops[name] = num_chunks * counter.get_total_flops()
+    encode = flops["encode"] / rates["fp32"]
+    guess = flops["decode"] / rates[precision_on(model.device)]
+    exact = flops["decode"] / rates["int8" if "int8" in rates and has_exact_form(model.config) else "fp32"]
+    return {"encode": encode, "regenerate": guess + encode, "remember": encode + exact, "recall": exact}
 
 
 def _row(path: Path, model: TextAutoencoder, texts: Sequence[str], bits: Bits) -> dict[str, Any]:

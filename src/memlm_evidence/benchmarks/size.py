@@ -95,7 +95,8 @@ class Size(Benchmark, UsesModel, ReadsText):
     def _samples(self) -> Iterator[Sample]:
         if not self.text:
             yield from (sample() for sample in SAMPLES)
-        for name, text in FileReader(self.corpus(self.text)).whole_texts() if self.text else ():
+        for name, pieces in FileReader(self.corpus(self.text)).whole_texts() if self.text else ():
+            text = "".join(pieces)
             if not text:
                 raise ValueError(f"{name} is empty: there is nothing that its size could be compared with")
             yield Sample(name, text)

@@ -1,0 +1,46 @@
+"""Tokens have intervals as wide as their frequencies, one behind the other, whichever way they are found."""
+
+import pytest
+import torch
+from torch import Tensor
+
+import memlm
+from memlm.models.exact import NO_SHARE, ExactDecoder
+from memlm.store.intervals import Divided
+
+
+@pytest.fixture(scope="module")
+def decoder() -> ExactDecoder:
+    return ExactDecoder(memlm.load("english").model)
+
+
+def scores_of(kind: str, vocab_size: int) -> Tensor:
+    random = torch.Generator().manual_seed(0)
+    scores = (torch.randn(64, vocab_size, generator=random) * 40).round()
+    if kind == "one leads":
+        scores[torch.arange(64), torch.randint(vocab_size, (64,), generator=random)] = scores.amax() + NO_SHARE
+    elif kind == "some lead, by a little more or less":
+        scores[torch.arange(64), torch.arange(64)] = scores.amax(dim=-1) + NO_SHARE - 2 + torch.arange(64) % 4
+    return scores
+
+
+@pytest.mark.parametrize("vocab_size", [7, 300])
+@pytest.mark.parametrize("kind", ["one leads", "none leads", "some lead, by a little more or less"])
+def test_intervals_are_sums_of_frequencies(decoder: ExactDecoder, kind: str, vocab_size: int) -> None:
+    if kind.startswith("some") and vocab_size == 7:
+        vocab_size = 64
+    divided, scores = Divided(decoder, vocab_size), scores_of(kind, vocab_size)
+    before, frequencies = scores.clone(), decoder.frequencies(scores).long()
+    ends = frequencies.cumsum(dim=-1)
+    for token in (0, vocab_size // 2, vocab_size - 1):
+        tokens = torch.full((64,), token)
+        starts, sizes, wrong = divided.of_tokens(scores, tokens)
+        assert torch.equal(sizes, frequencies[:, token])
+        assert torch.equal(starts, ends[:, token] - sizes)
+        assert torch.equal(wrong, scores[:, token] < scores.amax(dim=-1))
+        for row, start, size in zip(divided.rows(scores), starts.tolist(), sizes.tolist(), strict=True):
+            assert {row.at(place) for place in (start, start + size // 2, start + size - 1)} == {(token, start, size)}
+    for row, total in zip(divided.rows(scores), ends[:, -1].tolist(), strict=True):
+        token, start, size = row.at(2**24 - 1)
+        assert (token, start + size) == (vocab_size - 1, total), "what no interval holds is the last token's"
+    assert torch.equal(scores, before), "scores are as they were"
