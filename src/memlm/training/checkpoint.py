@@ -9,7 +9,6 @@ import json
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -160,7 +159,7 @@ def restore(folder: Path, fingerprint: str, model: nn.Module, optimizers: list[O
         return progress
     try:
         _load(checkpoint, model, optimizers)
-    except CheckpointException as error:
+    except (CheckpointException, ValueError, IndexError) as error:
         raise ValueError(f"{checkpoint} is damaged ({_cause(error)}); delete it to go on without it") from error
     if is_main_process():
         for newer, why in damaged.items():
@@ -224,18 +223,15 @@ def _load(checkpoint: Path, model: nn.Module, optimizers: list[Optimizer]) -> No
     weights = model.state_dict()
     moments: dict[str, Tensor] = {}
     states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
+    parameters = [[each for group in optimizer.param_groups for each in group["params"]] for optimizer in optimizers]
     for key, stored in reader.read_metadata().state_dict_metadata.items():
         if key not in weights:
             owner, index, name = key.split(".", 2)
-            held = list(_parameters(optimizers[int(owner)]))[int(index)]
-            moments[key] = states[int(owner)].setdefault(int(index), {})[name] = _room(stored, held)
+            moments[key] = _room(stored, parameters[int(owner)][int(index)])
+            states[int(owner)].setdefault(int(index), {})[name] = moments[key]
     load({**weights, **moments}, storage_reader=reader, no_dist=True)
     for optimizer, state in zip(optimizers, states, strict=True):
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _parameters(optimizer: Optimizer) -> Iterator[Tensor]:
-    return (parameter for group in optimizer.param_groups for parameter in group["params"])
 
 
 def _room(stored: Any, parameter: Tensor) -> Tensor:
@@ -244,6 +240,6 @@ def _room(stored: Any, parameter: Tensor) -> Tensor:
     return torch.empty_like(parameter, dtype=dtype) if stored.size == parameter.shape else torch.empty((), dtype=dtype)
 
 
-def _cause(error: CheckpointException) -> BaseException:
-    """What went wrong in the first process in which something did."""
-    return next(iter(error.failures.values()))[0]
+def _cause(error: BaseException) -> BaseException:
+    """What went wrong, in the first process in which something did."""
+    return next(iter(error.failures.values()))[0] if isinstance(error, CheckpointException) else error
