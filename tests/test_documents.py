@@ -20,7 +20,7 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipP
 
 from command_line import every_command
 from memlm.cli.parser import parse
-from memlm.cli.train import Train
+from memlm.cli.train import Train, with_corpus
 
 ROOT = Path(__file__).parents[1]
 UNRUN = {"results.md", "log.md"}
@@ -55,7 +55,8 @@ def test_commands_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
         except SystemExit:
             pytest.fail(f"{page.name} shows memlm {shlex.join(arguments)}\n{capsys.readouterr().err}")
         if isinstance(command, Train):
-            command.recipe.with_values(command.set)  # raises where there is no such field
+            # Raises where there is no such field.
+            with_corpus(command.recipe, None, command.dataset).with_values(command.set)
 
 
 @each_page

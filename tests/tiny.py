@@ -44,7 +44,7 @@ from memlm.data.tokenizer import Tokenizer
 from memlm.models.load_pretrained import transformers_tokenizer
 from memlm.recipes.autoencoder import searchable
 from memlm.recipes.reader import reader
-from memlm.training import checkpoint
+from memlm.training.checkpoint import Saver
 from memlm_evidence.claims import decide
 from memlm_evidence.experiments.memory_model import MemoryModelResult
 from memlm_evidence.experiments.memory_model.page import CONDITIONS
@@ -227,14 +227,14 @@ def randomized(module: Module, seed: int = 0) -> Module:
 
 def break_down_after(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a run save so many checkpoints, and fail before the next."""
-    saves, save = iter(range(number)), checkpoint.save
+    saves, save = iter(range(number)), Saver.save
 
     def fragile(*arguments: object) -> None:
         if next(saves, None) is None:
             raise KeyboardInterrupt
         save(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(checkpoint, "save", fragile)
+    monkeypatch.setattr(Saver, "save", fragile)
 
 
 def launch(train: Callable[..., Any], recipe: Config, folder: Path, num_processes: int) -> Path:

@@ -6,12 +6,14 @@ import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from memlm.config import DataConfig, FileCorpus, HubCorpus, NamedCorpus
-from memlm.data.corpus import read_documents
+from memlm.data.corpus import open_corpus, read_documents
 from memlm.data.documents import MAX_DOCUMENT_BYTES, Document, split_bytes, split_of
 
 
@@ -219,6 +221,24 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_dataset_is_streamed(dataset: Path) -> None:
     documents = list(read_documents(HubCorpus(name=str(dataset))))
     assert documents == [Document(f"{dataset}#0", "first"), Document(f"{dataset}#3", "last")]
+
+
+def test_a_glob_of_shards_is_a_dataset_in_the_order_of_their_names(dataset: Path) -> None:
+    for name in ("b-10", "b-2", "a/c"):
+        shard = dataset / f"{name}.parquet"
+        shard.parent.mkdir(exist_ok=True)
+        parquet.write_table(pyarrow.table({"text": [f"{name} first", f"{name} second"]}), shard)
+    glob = HubCorpus(name=str(dataset / "**" / "*.parquet"))
+    expected = [f"{name} {place}" for name in ("a/c", "b-10", "b-2") for place in ("first", "second")]
+    assert [document.text for document in read_documents(glob)] == expected
+    before = open_corpus(glob).identity()
+    assert len(before) == 3
+    (dataset / "train.jsonl").unlink()
+    assert open_corpus(glob).identity() == before
+    (dataset / "b-2.parquet").unlink()
+    assert open_corpus(glob).identity() == before[:2]
+    with pytest.raises(ValueError, match=r"cannot load the dataset '.*/\*.csv'"):
+        list(read_documents(HubCorpus(name=str(dataset / "*.csv"))))
 
 
 def test_a_dataset_stops_at_max_bytes(dataset: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     def full(path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(files, "_sync", full)
+    monkeypatch.setattr(files, "sync", full)
     with pytest.raises(OSError, match=r"could not write .*file\.txt: .*No space left"):
         atomic_write(path, "new")
     assert contents(tmp_path) == {"parent/file.txt": "ünd\n"}

@@ -23,7 +23,7 @@ from memlm.models.autoencoder import Autoencoder
 from memlm.runtime.results import read_json_lines
 from memlm.training import checkpoint
 from memlm.training.accelerator import build_accelerator
-from memlm.training.checkpoint import Progress, RunFolder
+from memlm.training.checkpoint import Progress, RunFolder, Saver
 from memlm.training.loop import MetricsLog
 from memlm.training.optimizers import build_optimizers
 from memlm.training.train import train
@@ -163,7 +163,8 @@ def test_another_recipes_checkpoint_is_refused_and_left_as_it_is(recipe: Autoenc
     assert {path: path.read_bytes() for path in unfinished.rglob("*") if path.is_file()} == before
 
 
-FILES = ["model.safetensors", "optimizer.safetensors", "state.json"]
+PART = "shard-00001-model-00001-of-00001.safetensors"
+FILES = [PART, "state.json"]
 SHARES = [None, 0, 0.1, 0.9]
 
 
@@ -194,13 +195,15 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
 def test_only_whole_checkpoints_count_as_kept(recipe: AutoencoderRecipe, tmp_path: Path) -> None:
     model = Autoencoder(recipe.model)
     optimizers = build_optimizers(model, recipe.stages[-1].training.optimizer)
-    for step in (1, 2, 3):
-        checkpoint.save(tmp_path, "f", Progress(step=step), model, optimizers)
+    with Saver(tmp_path, "f") as saver:
+        for step in (1, 2, 3):
+            saver.save(Progress(step=step), model, optimizers)
     assert [path.name[-1] for path in sorted(tmp_path.iterdir())] == ["2", "3"]
     damage(tmp_path / "step-00000003" / "state.json", 0.5)
     with pytest.warns(UserWarning, match="step-00000003 is damaged"):
         assert checkpoint.restore(tmp_path, "f", model, optimizers).step == 2
-    checkpoint.save(tmp_path, "f", Progress(step=4), model, optimizers)
+    with Saver(tmp_path, "f") as saver:
+        saver.save(Progress(step=4), model, optimizers)
     assert [path.name[-1] for path in sorted(tmp_path.iterdir())] == ["2", "4"]
 
 
@@ -210,7 +213,7 @@ def test_where_all_checkpoints_are_damaged_the_newest_is_named_and_none_removed(
     folder = shutil.copytree(left_alone, tmp_path / "run")
     shutil.rmtree(folder / "model")
     for step in steps(folder):
-        damage(folder / step / "model.safetensors", 0.5)
+        damage(folder / step / PART, 0.5)
     with pytest.raises(ValueError, match=f"{steps(folder)[1]} is damaged .*delete it to start again"):
         train(cautious, folder, quiet=True)
     assert steps(folder) == steps(left_alone)
@@ -265,12 +268,15 @@ def test_a_full_disk_leaves_the_older_checkpoint(recipe: AutoencoderRecipe, tmp_
     size = sum(weight.nbytes for weight in model.state_dict().values())
     with small_disk(tmp_path / "disk", str(int(1.5 * size))) as disk:
         folder = disk / "checkpoints"
-        checkpoint.save(folder, "f", Progress(step=1), model, optimizers)
+        saver = Saver(folder, "f")
+        saver.save(Progress(step=1), model, optimizers)
+        saver.wait()
         saved = {name: weight.clone() for name, weight in model.state_dict().items()}
         for weight in model.parameters():
             weight.data.zero_()
+        saver.save(Progress(step=2), model, optimizers)
         with pytest.raises(OSError, match=f"could not write {folder}/step-00000002: .*nothing was changed"):
-            checkpoint.save(folder, "f", Progress(step=2), model, optimizers)
+            saver.wait()
         assert [path.name for path in folder.iterdir()] == ["step-00000001"]
         assert checkpoint.restore(folder, "f", model, optimizers).step == 1
         for name, weight in model.state_dict().items():

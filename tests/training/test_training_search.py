@@ -14,7 +14,7 @@ from memlm import TextAutoencoder
 from memlm.config import AutoencoderRecipe
 from memlm.models.autoencoder import SearchEncoder
 from memlm.runtime.results import read_json_lines
-from memlm.training import checkpoint
+from memlm.training.checkpoint import Saver
 from memlm.training.search import Teacher, principal_directions
 from memlm.training.train import train
 from tiny import tiny_search_recipe, write_language_model, write_sentence_encoder
@@ -67,14 +67,14 @@ def test_the_text_is_held_as_before(search_run: Path, trained: TextAutoencoder) 
 
 
 def test_a_resumed_run_ends_the_same(search_recipe: AutoencoderRecipe, search_run: Path, tmp_path: Path) -> None:
-    folder, saved = tmp_path / "run", checkpoint.save
+    folder, saved = tmp_path / "run", Saver.save
 
     def once(*arguments: Any) -> None:
         saved(*arguments)
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "save", once)
+        patch.setattr(Saver, "save", once)
         with pytest.raises(KeyboardInterrupt):
             train(search_recipe, folder, quiet=True)
     train(search_recipe, folder, quiet=True)

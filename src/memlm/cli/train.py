@@ -43,7 +43,8 @@ class Train(ReadsText):
     text: tuple[str, ...] = ()
     """Train on these files (globs, or - for standard input) instead of the recipe's corpus."""
     dataset: str | None = None
-    """Train on this Hugging Face dataset, streamed, instead of the recipe's corpus."""
+    """Train on this dataset, streamed, instead of the recipe's corpus: its name on the Hugging Face hub, a folder of
+    Parquet or JSON lines files, or a glob of them."""
     set: tuple[str, ...] = ()
     """Override fields of the recipe, as path.to.field=value."""
 

@@ -42,11 +42,12 @@ class FileCorpus(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class HubCorpus(Config):
-    """A Hugging Face dataset, streamed: a hub name or a local folder `datasets.load_dataset` understands."""
+    """A dataset, streamed: of the Hugging Face hub, or of a local folder or glob that `datasets.load_dataset` reads."""
 
     kind: Annotated[Literal["hub"], KIND] = "hub"
     name: str
-    """Dataset name, such as HuggingFaceFW/fineweb-edu."""
+    """Name, such as HuggingFaceFW/fineweb-edu; folder of Parquet or JSON lines files; or glob, such as
+    'shards/*.parquet'."""
     subset: str | None = None
     """The dataset's configuration, such as sample-10BT."""
     split: str = "train"

@@ -181,9 +181,9 @@ def file_stamp(path: Path) -> str:
     return f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
 
 
-def folder_stamps(name: str) -> list[str]:
+def folder_stamps(name: str, pattern: str = "**/*") -> list[str]:
     """What tells the state of a local folder; nothing for a name on the hub, which is taken to stay the same."""
-    return [file_stamp(path) for path in sorted(Path(name).rglob("*")) if path.is_file()]
+    return [file_stamp(path) for path in sorted(Path(name).glob(pattern)) if path.is_file()]
 
 
 def _expand(path: str) -> list[str]:
@@ -225,7 +225,7 @@ def _in_utf8(name: str, blocks: Iterable[bytes], corpus: FileCorpus) -> Iterator
 
 
 class HubReader(CorpusReader):
-    """A dataset, streamed."""
+    """A dataset, streamed: of the hub, of a folder, or of a glob of files."""
 
     def __init__(self, corpus: HubCorpus) -> None:
         self._corpus = corpus
@@ -246,8 +246,9 @@ class HubReader(CorpusReader):
                 return
 
     def identity(self) -> list[str]:
-        """Of a local folder, the state of its files."""
-        return folder_stamps(self._corpus.name)
+        """Of a local folder or of a glob, the state of its files."""
+        folder, pattern = self._place()
+        return folder_stamps(folder, pattern or "**/*")
 
     def __str__(self) -> str:
         subset = f", subset {self._corpus.subset!r}" if self._corpus.subset else ""
@@ -259,9 +260,20 @@ class HubReader(CorpusReader):
         corpus = self._corpus
         with hub("dataset", corpus.name, instead="give a folder that holds the dataset, or text files"):
             try:
-                return datasets.load_dataset(corpus.name, corpus.subset, split=corpus.split, streaming=True)
+                folder, pattern = self._place()
+                return datasets.load_dataset(
+                    folder, corpus.subset, data_files=pattern, split=corpus.split, streaming=True
+                )
             except (OSError, ValueError) as error:
                 raise ValueError(f"cannot load {self}: {error}") from error
+
+    def _place(self) -> tuple[str, str | None]:
+        """Name or folder; and the pattern of the files in it, of a glob."""
+        parts = Path(self._corpus.name).parts
+        plain = next((number for number, part in enumerate(parts) if glob.has_magic(part)), None)
+        if plain is None:
+            return self._corpus.name, None
+        return str(Path(*parts[:plain])), str(Path(*parts[plain:]))
 
 
 READERS: Mapping[type[Any], Any] = {NamedCorpus: NamedReader, FileCorpus: FileReader, HubCorpus: HubReader}

@@ -6,9 +6,11 @@ import math
 import os
 import platform
 import warnings
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -48,40 +50,73 @@ class TokenSplit:
     @classmethod
     def open(cls, folder: Path, name: str, dtype: str) -> Self:
         """Map a split that `prepare` wrote with tokens of this type."""
-        starts = np.load(folder / f"{name}.starts.npy", allow_pickle=False)
+        starts, sizes = (
+            np.load(folder / f"{name}.{kind}.npy", mmap_mode="r", allow_pickle=False) for kind in ("starts", "bytes")
+        )
         return cls(
             tokens=np.memmap(folder / f"{name}.tokens", dtype, mode="r", shape=(int(starts[-1]),)),
             document_starts=starts,
-            document_bytes=np.load(folder / f"{name}.bytes.npy", allow_pickle=False),
-            document_names=json.loads((folder / f"{name}.names.json").read_text(encoding="utf-8")),
+            document_bytes=sizes,
+            document_names=_Names(folder / f"{name}.names.json", len(sizes)),
         )
 
 
+class _Names(Sequence[str]):
+    """Documents' names in a file, which is read when the first of them is asked for: training asks for none."""
+
+    def __init__(self, path: Path, number: int) -> None:
+        self._path, self._number = path, number
+
+    def __len__(self) -> int:
+        return self._number
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._read[index]
+
+    @cached_property
+    def _read(self) -> list[str]:
+        names: list[str] = json.loads(self._path.read_text(encoding="utf-8"))
+        return names
+
+
 class SplitWriter:
-    """Appends one split's documents to its files, in memory that does not grow with their tokens."""
+    """Appends one split's documents to its files, in 16 bytes of memory for each document, however long."""
 
     def __init__(self, folder: Path, name: str, dtype: np.dtype[np.unsignedinteger[Any]]) -> None:
         self._path, self._dtype, self._digest = folder / name, dtype, hashlib.sha256()
-        self.file = (folder / f"{name}.tokens").open("wb")
-        self.documents: list[tuple[str, int, int]] = []
-        """Name, tokens and bytes of each so far."""
+        self._tokens = (folder / f"{name}.tokens").open("wb")
+        self._names = (folder / f"{name}.names.json").open("w", encoding="utf-8")
+        self._lengths, self._sizes = array("q"), array("q")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tokens.close()
+        self._names.close()
+
+    def __len__(self) -> int:
+        """Documents so far."""
+        return len(self._lengths)
 
     def add(self, document: Document, tokens: NDArray[np.int32]) -> None:
         """Append a document."""
         data = tokens.astype(self._dtype).tobytes()
-        self.file.write(data)
+        self._tokens.write(data)
         self._digest.update(data)
-        self.documents.append((document.name, len(tokens), document.num_bytes))
+        self._names.write((", " if self._lengths else "[") + json.dumps(document.name))
+        self._lengths.append(len(tokens))
+        self._sizes.append(document.num_bytes)
 
     def finish(self) -> str:
         """Write what is not yet written, and return a hash of all tokens and of where documents begin."""
-        self.file.flush()
-        os.fsync(self.file.fileno())  # the folder's name must not reach the disk before its content
-        names, lengths, sizes = zip(*self.documents, strict=True)
-        starts = _starts_of(lengths)
+        self._names.write("]")
+        self._names.flush()
+        self._tokens.flush()
+        os.fsync(self._tokens.fileno())  # the folder's name must not reach the disk before its content
+        starts = _starts_of(self._lengths)
         np.save(self._path.with_suffix(".starts.npy"), starts)
-        np.save(self._path.with_suffix(".bytes.npy"), np.array(sizes, dtype=np.int64))
-        self._path.with_suffix(".names.json").write_text(json.dumps(names), encoding="utf-8")
+        np.save(self._path.with_suffix(".bytes.npy"), np.array(self._sizes, dtype=np.int64))
         self._digest.update(starts.tobytes())
         return self._digest.hexdigest()
 
@@ -185,7 +220,7 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
 
 def _starts_of(lengths: Sequence[int]) -> NDArray[np.int64]:
     """Where documents of these lengths begin when laid end to end [document + 1], and where the last one ends."""
-    return np.cumsum([0, *lengths], dtype=np.int64)
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
 def _token_dtype(tokenizer: Tokenizer) -> np.dtype[np.unsignedinteger[Any]]:
@@ -229,7 +264,7 @@ def _write_splits(
         def add(split: str, document: Document, tokens: NDArray[np.int32]) -> None:
             if split not in writers:
                 writers[split] = SplitWriter(folder, split, _token_dtype(tokenizer))
-                stack.enter_context(writers[split].file)
+                stack.enter_context(writers[split])
             writers[split].add(document, tokens)
 
         for document, tokens in _tokenized(tokenizer, reader.texts()):
@@ -240,7 +275,7 @@ def _write_splits(
             if config.everyday_bytes and split == "train" and len(words) < _EVERYDAY_WORDS:
                 words.update(document.text.split())
             advance(document.num_bytes)
-        _require_splits(config, {name: len(writer.documents) for name, writer in writers.items()}, nearest)
+        _require_splits(config, {name: len(writer) for name, writer in writers.items()}, nearest)
         if config.everyday_bytes:
             for made_up in _tokenized(tokenizer, everyday_documents(sorted(words), config.everyday_bytes)):
                 add("everyday", *made_up)

@@ -60,7 +60,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary.mkdir()  # unlike mkdtemp, with the permissions that the user's umask gives to a folder
         yield temporary
         for file in temporary.rglob("*"):
-            _sync(file)
+            sync(file)
         if path.is_dir():
             # A folder cannot be renamed over a full one; the old one steps aside for an instant.
             old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-old-"))
@@ -74,7 +74,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             temporary.rename(path)
-        _sync(path.parent)
+        sync(path.parent)
 
 
 @contextlib.contextmanager
@@ -89,10 +89,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
         yield temporary
         if path.exists():
             shutil.copymode(path, temporary)
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(path)
     with contextlib.suppress(OSError):  # it is written; some file systems cannot make sure of a folder
-        _sync(path.parent)
+        sync(path.parent)
 
 
 @contextlib.contextmanager
@@ -130,7 +130,8 @@ def _what(path: Path) -> str:
     return "a file" if path.is_file() else "neither file nor folder"
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Return when a file's content, or a folder's names, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

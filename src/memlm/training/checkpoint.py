@@ -1,6 +1,8 @@
 """Training checkpoints: everything the loop needs to go on as if it had never stopped.
 
-Batches are a function of seed and step alone, so that weights, optimizer state and counters are all there is.
+Batches are a function of seed and step alone, so that weights, optimizer state and counters are all there is. Each
+process writes what it holds, by torch's distributed checkpoints in safetensors, while training goes on. Any number of
+processes reads them, each only its part. (The other format of torch's checkpoints is a pickle.)
 """
 
 import json
@@ -9,20 +11,31 @@ import shutil
 import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+import torch.distributed as dist
+from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import async_save
+from torch.distributed.checkpoint.storage import WriteResult
 from torch.optim import Optimizer
 
-from memlm.runtime.files import atomic_folder
+from memlm.runtime.files import sync, write_failed
 from memlm.training.accelerator import is_main_process
-from memlm.training.sharding import part_of, whole
+
+# torch's, of every run in one process.
+warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable or uninitialized")
 
 _NUM_CHECKPOINTS = 2
 """If the newest is damaged, there is one before it."""
-_WEIGHTS, _MOMENTS, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+_STATE = "state.json"
+_OLD_FILES = ("model.safetensors", "optimizer.safetensors")
+"""Of checkpoints whose state names none, up to version 0.2."""
 
 
 @dataclass
@@ -60,21 +73,75 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
 
-def save(folder: Path, fingerprint: str, progress: Progress, model: nn.Module, optimizers: list[Optimizer]) -> None:
-    """Save a checkpoint atomically, then remove all but the last two. Every process calls this, the first one writes.
+class Saver:
+    """Saves a stage's checkpoints while it trains on, one at a time; every process has one, and calls it alike.
 
-    Raises:
-        OSError: the disk is full; the older checkpoints are still there.
+    A checkpoint is there when its folder has its name: after all of it is on the disk. Whatever ends a process before
+    that leaves the older ones. The end of a `with` block waits for the last.
     """
-    weights, moments = _gathered(model.state_dict()), _gathered(_optimizer_tensors(optimizers))
-    if not is_main_process():
-        return
-    with atomic_folder(folder / f"step-{progress.step:08d}") as temporary:
-        save_file(weights, temporary / _WEIGHTS)
-        save_file(moments, temporary / _MOMENTS)
-        (temporary / _STATE).write_text(json.dumps({"fingerprint": fingerprint, **asdict(progress)}))
-    for old in _steps(folder)[:-_NUM_CHECKPOINTS]:
-        shutil.rmtree(old)
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self._folder, self._fingerprint = folder, fingerprint
+        # Of its own: what is agreed on for a save must not meet the gradients, nor does every backend know the CPU.
+        self._group = dist.new_group(backend="gloo") if dist.is_initialized() else None
+        self._saving: tuple[_Writer, Any] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
+
+    def save(self, progress: Progress, model: nn.Module, optimizers: list[Optimizer]) -> None:
+        """Begin to save a checkpoint, of which there is a copy in memory on return; waits for the one before.
+
+        Same errors as `wait`.
+        """
+        self.wait()
+        state = {"fingerprint": self._fingerprint, **asdict(progress)}
+        writer = _Writer(self._folder / f"step-{progress.step:08d}", state)
+        tensors = {**_weights(model), **_moments(optimizers)}
+        self._saving = writer, async_save(tensors, storage_writer=writer, process_group=self._group)
+
+    def wait(self) -> None:
+        """Wait until what was saved is on the disk; then all but the last two checkpoints are gone.
+
+        Raises:
+            OSError: the disk is full, or not all processes see the folder; the older checkpoints are still there.
+        """
+        if not self._saving:
+            return
+        (writer, saving), self._saving = self._saving, None
+        try:
+            saving.result()
+        except CheckpointException as error:
+            shutil.rmtree(writer.path, ignore_errors=True)
+            cause = _cause(error)
+            raise write_failed(writer.final, cause) if isinstance(cause, OSError) else cause from error
+
+
+class _Writer(HuggingFaceStorageWriter):
+    """Writes a process's part of a checkpoint; the first one gives it its name when all parts are there."""
+
+    def __init__(self, final: Path, state: dict[str, Any]) -> None:
+        super().__init__(str(final.with_name(f".{final.name}")), save_distributed=True)
+        self.final, self._state = final, state
+
+    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        """Called in the first process, when every part is on the disk."""
+        unfinished = Path(self.path)
+        files = sorted({part.storage_data.relative_path for parts in results for part in parts})
+        if missing := [name for name in files if not (unfinished / name).exists()]:
+            raise OSError(
+                f"{', '.join(missing)} of other processes cannot be seen: give a folder that all machines share"
+            )
+        (unfinished / _STATE).write_text(json.dumps({**self._state, "files": files}))
+        sync(unfinished / _STATE)
+        sync(unfinished)
+        unfinished.rename(self.final)
+        sync(self.final.parent)
+        for old in _steps(self.final.parent)[:-_NUM_CHECKPOINTS]:
+            shutil.rmtree(old)
 
 
 def restore(folder: Path, fingerprint: str, model: nn.Module, optimizers: list[Optimizer]) -> Progress:
@@ -90,10 +157,10 @@ def restore(folder: Path, fingerprint: str, model: nn.Module, optimizers: list[O
     checkpoint, progress, damaged = newest_whole(folder, fingerprint)
     if not checkpoint:
         return progress
-    held = model.state_dict()
-    weights = load_file(checkpoint / _WEIGHTS)
-    model.load_state_dict({name: part_of(weight, held[name]) for name, weight in weights.items()})
-    _load_optimizer_tensors(optimizers, load_file(checkpoint / _MOMENTS))
+    try:
+        _load(checkpoint, model, optimizers)
+    except (CheckpointException, ValueError, IndexError) as error:
+        raise ValueError(f"{checkpoint} is damaged ({_cause(error)}); delete it to go on without it") from error
     if is_main_process():
         for newer, why in damaged.items():
             going_on = f"going on from the checkpoint before it, at step {progress.step}"
@@ -112,10 +179,11 @@ def newest_whole(folder: Path, fingerprint: str) -> tuple[Path | None, Progress,
     for checkpoint in reversed(_steps(folder)):
         try:
             state = json.loads((checkpoint / _STATE).read_text())
-            found, progress = state.pop("fingerprint"), Progress(**state)
-            for name in (_WEIGHTS, _MOMENTS):
-                with safe_open(checkpoint / name, "pt"):  # which refuses a file that was cut short
-                    pass
+            found, files = state.pop("fingerprint"), state.pop("files", _OLD_FILES)
+            progress = Progress(**state)
+            for name in files:
+                (checkpoint / name).stat()
+            HuggingFaceStorageReader(str(checkpoint)).read_metadata()  # which refuses a file that was cut short
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
             damaged[checkpoint] = error
             continue
@@ -134,31 +202,44 @@ def _steps(folder: Path) -> list[Path]:
     return sorted(path for path in found if re.fullmatch(r"step-\d+", path.name))
 
 
-def _gathered(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Whole tensors on the CPU, of whatever parts; on the first process, for the others keep nothing."""
-    gathered = {}
-    for name, tensor in tensors.items():
-        entire = whole(tensor.detach())
-        if is_main_process():
-            gathered[name] = entire.cpu().contiguous()
-    return gathered
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    """By name, as they are held: whole, or a part of each."""
+    return {name: weight.detach().contiguous() for name, weight in model.state_dict().items()}
 
 
-def _optimizer_tensors(optimizers: list[Optimizer]) -> dict[str, Tensor]:
+def _moments(optimizers: list[Optimizer]) -> dict[str, Tensor]:
+    """What optimizers keep, by the numbers of optimizer and parameter, and a name; held as the parameters are."""
     return {
-        f"{number}.{index}.{name}": torch.as_tensor(value)
+        f"{number}.{index}.{name}": torch.as_tensor(value).contiguous()
         for number, optimizer in enumerate(optimizers)
         for index, state in optimizer.state_dict()["state"].items()
         for name, value in state.items()
     }
 
 
-def _load_optimizer_tensors(optimizers: list[Optimizer], tensors: dict[str, Tensor]) -> None:
-    for number, optimizer in enumerate(optimizers):
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
+def _load(checkpoint: Path, model: nn.Module, optimizers: list[Optimizer]) -> None:
+    """Read this process's part of a checkpoint into model and optimizers; asks no other process."""
+    reader = HuggingFaceStorageReader(str(checkpoint))
+    weights = model.state_dict()
+    moments: dict[str, Tensor] = {}
+    states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
+    parameters = [[each for group in optimizer.param_groups for each in group["params"]] for optimizer in optimizers]
+    for key, stored in reader.read_metadata().state_dict_metadata.items():
+        if key not in weights:
             owner, index, name = key.split(".", 2)
-            if int(owner) == number:
-                state.setdefault(int(index), {})[name] = part_of(value, parameters[int(index)])
+            moments[key] = _room(stored, parameters[int(owner)][int(index)])
+            states[int(owner)].setdefault(int(index), {})[name] = moments[key]
+    load({**weights, **moments}, storage_reader=reader, no_dist=True)
+    for optimizer, state in zip(optimizers, states, strict=True):
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _room(stored: Any, parameter: Tensor) -> Tensor:
+    """An empty tensor for what an optimizer keeps of a parameter: one like it, or a number."""
+    dtype = stored.properties.dtype
+    return torch.empty_like(parameter, dtype=dtype) if stored.size == parameter.shape else torch.empty((), dtype=dtype)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What went wrong, in the first process in which something did."""
+    return next(iter(error.failures.values()))[0] if isinstance(error, CheckpointException) else error

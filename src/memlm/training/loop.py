@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from memlm.runtime.progress import track
 from memlm.runtime.results import json_lines, read_json_lines
 from memlm.training import checkpoint
 from memlm.training.accelerator import autocast, build_accelerator
-from memlm.training.checkpoint import Progress, RunFolder
+from memlm.training.checkpoint import Progress, RunFolder, Saver
 from memlm.training.footprint import require_memory
 from memlm.training.objectives import Objective
 from memlm.training.optimizers import budget_spent, learning_rate_scale, set_learning_rate
@@ -71,8 +72,9 @@ def fit(
     if budget_spent(cfg, progress.tokens, progress.seconds) < 1:
         watch = _Watch(stepper, evaluate, stop, MetricsLog(folder, accelerator, progress))
         quiet = quiet or not accelerator.is_main_process
-        with track(title, total=cfg.num_tokens, unit="tokens", completed=progress.tokens, quiet=quiet) as advance:
-            _train(stepper, sample, watch, folder, advance)
+        bar = track(title, total=cfg.num_tokens, unit="tokens", completed=progress.tokens, quiet=quiet)
+        with bar as advance, Saver(folder.checkpoints, folder.run) if folder else nullcontext() as saver:
+            _train(stepper, sample, watch, saver, advance)
     if stepper.sharded:
         unshard(stepper.module, model)
     return progress
@@ -82,7 +84,7 @@ def _train(
     stepper: Stepper,
     sample: Callable[[int], Any],
     watch: "_Watch",
-    folder: RunFolder | None,
+    saver: Saver | None,
     advance: Callable[..., None],
 ) -> None:
     """Take steps until the budget is spent or the watch says stop."""
@@ -98,9 +100,8 @@ def _train(
         progress.step, progress.tokens = progress.step + 1, before + batch.num_tokens
         progress.seconds += time.monotonic() - started
         done = watch.after_step(values, before)
-        if folder and (done or _passed(cfg.checkpoint_tokens, before, progress.tokens)):
-            accelerator.wait_for_everyone()
-            checkpoint.save(folder.checkpoints, folder.run, progress, stepper.module, stepper.optimizers)
+        if saver and (done or _passed(cfg.checkpoint_tokens, before, progress.tokens)):
+            saver.save(progress, stepper.module, stepper.optimizers)
         advance(batch.num_tokens, note=watch.note)
 
 

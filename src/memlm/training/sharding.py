@@ -1,14 +1,13 @@
 """Weights, gradients and optimizer state divided over all processes (FSDP2), and made whole again."""
 
 from copy import deepcopy
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 
 
 def shard(model: nn.Module, device: torch.device) -> nn.Module:
@@ -35,11 +34,3 @@ def unshard(sharded: nn.Module, model: nn.Module) -> None:
 def whole(tensor: Tensor) -> Tensor:
     """A tensor with all its parts; every process calls this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def part_of(tensor: Tensor, like: Tensor) -> Tensor:
-    """This process's part of a whole tensor, if that is how another of its shape is held; asks no other process."""
-    if not isinstance(like, DTensor) or tensor.shape != like.shape:
-        return tensor
-    mesh: Any = like.device_mesh
-    return distribute_tensor(tensor.to(like.device), mesh, like.placements, src_data_rank=None)

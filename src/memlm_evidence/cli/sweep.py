@@ -63,7 +63,8 @@ class Sweep(ReadsText, HasWorkers):
     text: tuple[str, ...] = ()
     """Train on these files (globs) instead of the recipe's corpus."""
     dataset: str | None = None
-    """Train on this Hugging Face dataset, streamed, instead of the recipe's corpus."""
+    """Train on this dataset, streamed, instead of the recipe's corpus: its name on the Hugging Face hub, a folder of
+    Parquet or JSON lines files, or a glob of them."""
     set: tuple[str, ...] = ()
     """Override fields of the recipe in all runs, as path.to.field=value."""
 
