@@ -25,7 +25,11 @@ LOCAL = "local"
 """The address of a Ray of one's own on this machine."""
 _STORE_BYTES = 256 << 20
 """Of shared memory on this machine: only what tells workers what to do passes through it."""
-_SETTINGS = {"RAY_COLOR_PREFIX": "0", "RAY_DEDUP_LOGS": "0"}
+_SETTINGS = {
+    "RAY_COLOR_PREFIX": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_TQDM_PATCH_PRINT": "0",  # else `print` is another, and what refers to it cannot be pickled
+}
 _LOCAL_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # so that Ray, on Linux too, listens on the loopback address alone
