@@ -65,25 +65,12 @@ def probe(
     cfg = replace(cfg or ProbeConfig(), **settings)
     require_workers(num_workers, ray_address)
     cells = _Cells(encoder, texts, train_texts, cfg, precision, cache or default_cache(), quiet)
-    lengths = [*cells.lengths.values()]
     for doubt in cells.doubts():
         warnings.warn(doubt, stacklevel=2)
     if num_workers != 1 or ray_address is not None:  # what they measure is then remembered
         who = Workers(num_workers=num_workers, ray_address=ray_address)
-        run_jobs(cells.jobs(), lengths[0].memory.folder, **who, title=f"Probing {cells.encoder.name}", quiet=quiet)
-    rows = tuple(row for length in lengths for row in length.rows())
-    controls = tuple(row for length in lengths for row in length.controls()) if cfg.controls else ()
-    encoder = cells.encoder
-    dtype = str(encoder.token_table.dtype).removeprefix("torch.")
-    return ProbeResult(
-        encoder=encoder.name,
-        rows=rows,
-        controls={str(row.control): row for row in controls[: len(CONTROLS)]},
-        control_rows=controls,
-        baselines={str(length.chunk_len): length.baselines() for length in lengths if cfg.controls},
-        round_trips=all(length.data.round_trips for length in lengths),
-        provenance=Provenance.here(config=asdict(cfg), encoder=encoder.fingerprint, dtype=dtype),
-    )
+        run_jobs(cells.jobs(), cells.folder, **who, title=f"Probing {cells.encoder.name}", quiet=quiet)
+    return cells.result()
 
 
 @dataclass(frozen=True)
@@ -135,6 +122,27 @@ class _Cells:
                 name = digest(length.key(spec))
                 made[name] = Job(name=name, run=partial(self.entry, chunk_len, spec), num_tokens=tokens)
         return [*made.values()]
+
+    @property
+    def folder(self) -> Path:
+        """Where rows are remembered."""
+        return next(iter(self.lengths.values())).memory.folder
+
+    def result(self) -> ProbeResult:
+        """All rows; what has not been measured yet is."""
+        lengths, encoder = [*self.lengths.values()], self.encoder
+        rows = tuple(row for length in lengths for row in length.rows())
+        controls = tuple(row for length in lengths for row in length.controls()) if self.cfg.controls else ()
+        dtype = str(encoder.token_table.dtype).removeprefix("torch.")
+        return ProbeResult(
+            encoder=encoder.name,
+            rows=rows,
+            controls={str(row.control): row for row in controls[: len(CONTROLS)]},
+            control_rows=controls,
+            baselines={str(length.chunk_len): length.baselines() for length in lengths if self.cfg.controls},
+            round_trips=all(length.data.round_trips for length in lengths),
+            provenance=Provenance.here(config=asdict(self.cfg), encoder=encoder.fingerprint, dtype=dtype),
+        )
 
     def entry(self, chunk_len: int, spec: ReaderSpec) -> Row:
         """A row as it is remembered, measured if it has not been."""

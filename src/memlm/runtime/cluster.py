@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,11 @@ LOCAL = "local"
 """The address of a Ray of one's own on this machine."""
 _STORE_BYTES = 256 << 20
 """Of shared memory on this machine: only what tells workers what to do passes through it."""
-_SETTINGS = {"RAY_COLOR_PREFIX": "0", "RAY_DEDUP_LOGS": "0"}
+_SETTINGS = {
+    "RAY_COLOR_PREFIX": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_TQDM_PATCH_PRINT": "0",  # else `print` is another, and what refers to it cannot be pickled
+}
 _LOCAL_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # so that Ray, on Linux too, listens on the loopback address alone
@@ -36,8 +39,6 @@ _LOCAL_SETTINGS = {
 _TOLD = ("MEMLM_HOME", "HF_HOME", "HF_HUB_OFFLINE", "OMP_WAIT_POLICY")
 """Variables that workers on other machines get from this process."""
 _SECONDS = 0.5
-_LEAST_LOST = 3
-"""Workers that are lost before nobody tries again; it may be the work that kills them."""
 _LOOKS = 40
 """How often a worker looks for a folder: a network's file system may show it late."""
 
@@ -95,12 +96,12 @@ def in_ray_workers(
     num_workers: int,
     at_most: int,
     address: str,
-) -> None:
+) -> int:
     """Call `work`, which is pickled, in so many workers at once, until all have ended or were lost, or all is done.
 
     Each has an equal share of the cores, and of the GPUs where there are any; 0 workers are one for each GPU, or core,
-    and there are `at_most` so many. One that is lost is not replaced, since it may be memory that ran out, unless it
-    was the last of fewer than three.
+    and there are `at_most` so many. Returns how many were lost; they are not replaced, since it may be memory that ran
+    out.
 
     Raises:
         ValueError: there is no such cluster; or a machine of it does not see the folder, or has another memlm.
@@ -120,8 +121,8 @@ def in_ray_workers(
             memlm=installed_version("memlm"),
         )
         task = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=0)(_call)
-        begin = partial(task.remote, ray.put(ray.cloudpickle.dumps(work)), here, cores)
-        left, lost = [begin() for _ in range(num_workers)], 0
+        pickled = ray.put(ray.cloudpickle.dumps(work))
+        left, lost = [task.remote(pickled, here, cores) for _ in range(num_workers)], 0
         try:
             while left and not is_done():
                 ended, left = ray.wait(left, timeout=_SECONDS)
@@ -132,10 +133,10 @@ def in_ray_workers(
                         raise error.cause from None
                     except (WorkerCrashedError, NodeDiedError, OutOfMemoryError):  # others do what it was at
                         lost += 1
-                        left += [] if left or lost >= _LEAST_LOST else [begin()]
         finally:
             for each in left:
                 ray.cancel(each, force=True)
+        return lost
 
 
 def shares(machines: Sequence[Mapping[str, float]], num_workers: int) -> tuple[int, float]:

@@ -113,12 +113,12 @@ def run_jobs(
     does everything in this one, 0 is one for each core. Small models gain more from a core each than from all together.
 
     With a `ray_address` they are Ray's (`local`, or a cluster's, whose machines all share the folder), and 0 is one for
-    each GPU, or core, that Ray has. Where a worker is lost, others do what it was at, and it is not replaced.
+    each GPU, or core, that Ray has. Where a worker is lost, of this machine or of Ray, others do what it was at.
 
     Raises:
         ValueError: a negative number of workers, no such Ray, or the row that is damaged; and whatever a job raises,
             which ends all.
-        ChildProcessError: workers were killed, again and again; names what is not done.
+        ChildProcessError: workers were killed; names what killed one that worked alone, and is not done.
     """
     require_workers(num_workers, ray_address)
     make_folder(folder)
@@ -135,10 +135,9 @@ def run_jobs(
 
 def _do(groups: list[list[Job]], folder: Path, num_workers: int, ray_address: str | None) -> None:
     """Do all groups, by whoever is asked for."""
-    if ray_address is not None and groups:
-        _on_ray(groups, folder, num_workers, ray_address)
-    elif (num_workers := min(num_processes(num_workers), len(groups))) > 1:
-        _in_workers(groups, folder, num_workers)
+    number = num_workers if ray_address is not None else min(num_processes(num_workers), len(groups))
+    if ray_address is not None or number > 1:
+        _in_workers(groups, folder, number, ray_address)
     else:
         _work(groups, folder)
 
@@ -177,47 +176,65 @@ def _work(groups: list[list[Job]], folder: Path, *, begun_last: bool = False) ->
         groups = left
 
 
-def _in_workers(groups: list[list[Job]], folder: Path, num_workers: int) -> None:
+def _in_workers(groups: list[list[Job]], folder: Path, num_workers: int, ray_address: str | None) -> None:
     """The same in several processes, which share the folder as any others do.
 
-    Where one is killed, others do what is left, one fewer each time, since it may be memory that ran out.
+    Where some are killed, others do what is left, fewer of them, since it may be memory that ran out. What one that
+    worked alone was killed at is given up.
+
+    Raises:
+        ChildProcessError: something was given up; names it.
     """
+    given_up = list[list[Job]]()
+    while groups:
+        if ray_address is not None:
+            lost = _in_ray(groups, folder, num_workers, ray_address)
+        else:
+            lost = _in_pool(groups, folder, min(num_workers, len(groups)))
+        groups = [group for group in groups if _not_done(group, folder)]
+        if groups and num_workers == 1:
+            given_up.append(max(groups, key=lambda group: _begun(group, folder)))
+            groups.remove(given_up[-1])
+        num_workers = max(1, num_workers - lost)
+    if names := ", ".join(job.name for group in given_up for job in _not_done(group, folder)):
+        raise ChildProcessError(
+            f"not done: {names}; all workers were killed, as when memory runs out: then give fewer workers; run it "
+            "again to go on"
+        )
+
+
+def _in_pool(groups: list[list[Job]], folder: Path, num_workers: int) -> int:
+    """In processes of this machine; all end where one is killed. Returns how many were lost."""
     from joblib.externals.loky import ProcessPoolExecutor, as_completed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    while groups and num_workers:
-        begin = (max(1, num_processes(0) // num_workers), os.getpid())
-        pool = ProcessPoolExecutor(num_workers, initializer=_begin_worker, initargs=begin)
-        try:
-            for done in as_completed([pool.submit(_work, groups, folder, begun_last=True) for _ in range(num_workers)]):
-                done.result()  # whatever fails ends all, at once
-        except TerminatedWorkerError:
-            num_workers -= 1
-        finally:
-            pool.shutdown(kill_workers=True)
-        groups = [group for group in groups if _not_done(group, folder)]
-    _require_done(groups, folder)
+    begin = (max(1, num_processes(0) // num_workers), os.getpid())
+    pool = ProcessPoolExecutor(num_workers, initializer=_begin_worker, initargs=begin)
+    try:
+        for done in as_completed([pool.submit(_work, groups, folder, begun_last=True) for _ in range(num_workers)]):
+            done.result()  # whatever fails ends all, at once
+    except TerminatedWorkerError:
+        return 1
+    finally:
+        pool.shutdown(kill_workers=True)
+    return 0
 
 
-def _on_ray(groups: list[list[Job]], folder: Path, num_workers: int, address: str) -> None:
-    """The same in Ray's workers, of which the others go on where one is lost."""
+def _in_ray(groups: list[list[Job]], folder: Path, num_workers: int, address: str) -> int:
+    """In Ray's workers, of which the others go on where one is lost. Returns how many were lost."""
     folder = folder.resolve()
 
     def is_done() -> bool:
         return not any(_not_done(group, folder) for group in groups)
 
-    work, most = partial(_work, groups, folder, begun_last=True), len(groups)
-    in_ray_workers(work, folder, is_done, num_workers=num_workers, at_most=most, address=address)
-    _require_done(groups, folder)
+    work = partial(_work, groups, folder, begun_last=True)
+    return in_ray_workers(work, folder, is_done, num_workers=num_workers, at_most=len(groups), address=address)
 
 
-def _require_done(groups: list[list[Job]], folder: Path) -> None:
-    """Raise ChildProcessError where workers have left something: they were all killed."""
-    if names := ", ".join(job.name for group in groups for job in _not_done(group, folder)):
-        raise ChildProcessError(
-            f"not done: {names}; all workers were killed, as when memory runs out: then give fewer workers; run it "
-            "again to go on"
-        )
+def _begun(group: Sequence[Job], folder: Path) -> float:
+    """When it was begun last."""
+    lock = _lock(group, folder)
+    return lock.stat().st_mtime if lock.exists() else 0.0
 
 
 def _begin_worker(num_threads: int, parent: int) -> None:
