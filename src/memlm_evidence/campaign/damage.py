@@ -1,6 +1,7 @@
 """Damaged files: what is wrong with them is said, or they are read right; nothing else."""
 
 import random
+import resource
 import shutil
 import signal
 import tempfile
@@ -18,6 +19,8 @@ from memlm_evidence.campaign.part import Part
 
 _PATIENCE = 60
 """Seconds after which a damaged file counts as one that hangs."""
+_MOST_BYTES = 2 << 30
+"""What reading one may take."""
 _REFUSALS = (ValueError, OSError)
 """How a file is refused."""
 
@@ -97,14 +100,14 @@ def checkpoints(part: Part, model: TextAutoencoder) -> None:
 def _documents(rng: random.Random) -> Iterator[str]:
     prose = everyday_lines("prose")
     yield ""
-    for _ in range(8):
-        begin = rng.randrange(len(prose) - 20)
-        yield " ".join(prose[begin : begin + rng.randint(1, 20)])
-    yield "漢字 → ünd 👩‍👩‍👧\0\r\n" * 30
+    for _ in range(3):
+        begin = rng.randrange(len(prose) - 4)
+        yield " ".join(prose[begin : begin + rng.randint(1, 4)])
+    yield "漢字 → ünd 👩‍👩‍👧\0\r\n" * 4
 
 
 def _judge(part: Part, read: Callable[[], str], path: Path) -> None:
-    begun = time.monotonic()
+    begun, before = time.monotonic(), _peak_bytes()
     try:
         with _patience():
             outcome = read()
@@ -116,7 +119,15 @@ def _judge(part: Part, read: Callable[[], str], path: Path) -> None:
     if not outcome:
         part.failed(_kept(path, "refused without a word"))
         return
+    if (taken := _peak_bytes() - before) > _MOST_BYTES:
+        part.failed(_kept(path, f"{outcome}, and took {taken / 1e9:.1f} GB"))
+        return
     part.saw(outcome, seconds=time.monotonic() - begun)
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process ever held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _kept(path: Path, fault: str) -> str:
