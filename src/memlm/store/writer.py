@@ -84,11 +84,13 @@ def write_file(path: Path, about: About, parts: Iterable[Part], *, new: bool = F
     Raises:
         OSError: the disk is full or not writable; what was there still is.
     """
-    with atomic_file(path) as temporary, temporary.open("xb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # spares it from `remove_leftovers`
-        file.writelines(file_frames(about, parts))
-        if new:
-            refuse_existing(path)
+    try:
+        with atomic_file(path, new=new) as temporary, temporary.open("xb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # spares it from `remove_leftovers`
+            file.writelines(file_frames(about, parts))
+    except FileExistsError:
+        refuse_existing(path)
+        raise
 
 
 def refuse_existing(path: Path) -> None:

@@ -12,7 +12,7 @@ def killed(part: Part, case: Case, place: Disk, folder: Path) -> tuple[str, int]
     """Killed again and again until it is done, by one signal; what is finished is not made again."""
     number, work = part.rng.choice(SIGNALS), case.work
     kills, before = 0, work.finished(folder)
-    while begin(work, folder).stop(part.rng.uniform(0, case.usual_seconds), number):
+    while begin(work, folder).stop(_moment(part, case, kills), number):
         kills += 1
         now = work.finished(folder)
         again = [name for name, written in before.items() if now.get(name) != written]
@@ -20,3 +20,10 @@ def killed(part: Part, case: Case, place: Disk, folder: Path) -> tuple[str, int]
             raise AssertionError(f"killed {kills} times by {number.name}: {fault}")
         before = now
     return f"killed by {number.name}", kills
+
+
+def _moment(part: Part, case: Case, kills: int) -> float | None:
+    """When to kill, in seconds: later after many kills, which may have left nothing; at last not at all."""
+    if part.is_over:
+        return None
+    return part.rng.uniform(0, case.usual_seconds * (1 + kills / 4))

@@ -65,8 +65,12 @@ class Part:
     @property
     def goes_on(self) -> bool:
         """Whether there is something left to try, and time; at least one thing is tried."""
-        left = time.monotonic() - self._begun[0] < self.seconds
-        return self.tries < self.wanted and (left or not self.tries)
+        return self.tries < self.wanted and (not self.is_over or not self.tries)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its time is."""
+        return time.monotonic() - self._begun[0] >= self.seconds
 
     def saw(self, outcome: str, number: int = 1, *, seconds: float = 0.0) -> None:
         """So many tries ended well, in this way; the slowest one took so long."""

@@ -6,6 +6,7 @@ import random
 import resource
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -58,8 +59,8 @@ class Running:
             raise ChildProcessError(f"the process ended with {code}")
         return None
 
-    def stop(self, after: float, number: signal.Signals) -> bool:
-        """Kill it after so many seconds; returns whether it was killed, rather than done.
+    def stop(self, after: float | None, number: signal.Signals) -> bool:
+        """Kill it after so many seconds, or never; returns whether it was killed, rather than done.
 
         Raises:
             ChildProcessError: it failed, or crashed.
@@ -77,12 +78,21 @@ class Running:
 
 def begin(work: Work, folder: Path, surroundings: Surroundings = USUAL) -> Running:
     """Work in a process that forks from one that has everything imported."""
+    report = work.base / f"report-{surroundings.writer}"
+    return Running(_started(_child, work, folder, report, surroundings), report)
+
+
+def warm_up() -> None:
+    """Let the process that others fork from import everything, which takes seconds."""
+    _started(len, "").join()
+
+
+def _started(target: Callable[..., object], *given: object) -> BaseProcess:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    report = work.base / f"report-{surroundings.writer}"
-    process = context.Process(target=_child, args=(work, folder, report, surroundings), daemon=True)
+    process = context.Process(target=target, args=given, daemon=True)
     process.start()
-    return Running(process, report)
+    return process
 
 
 def _child(work: Work, folder: Path, report: Path, surroundings: Surroundings) -> None:

@@ -8,7 +8,7 @@ from memlm_evidence.campaign.part import Part
 from memlm_evidence.campaign.processes import SIGNALS, USUAL, Surroundings, begin
 from memlm_evidence.campaign.workshop import Case
 
-_LEAST_BYTES = 1 << 14
+_LEAST_BYTES = 1 << 12
 _SAID = {
     "full": ("No space left", "File too large"),
     "read-only": ("Read-only file system", "Permission denied"),

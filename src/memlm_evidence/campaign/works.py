@@ -82,7 +82,7 @@ class Training(Work):
 class Appending(Work):
     """A file to which each writer appends its documents, one by one."""
 
-    number: int = 12
+    number: int = 8
 
     def do(self, folder: Path, writer: int = 0) -> None:
         """Make the file if there is none, and append what is not in it; tells of each document that is."""
@@ -244,7 +244,7 @@ def write_corpus(folder: Path, num_files: int) -> None:
 
 
 def _text(name: str) -> str:
-    return f"the memory {name} holds ünd 漢字 " * (1 + sum(name.encode()) % 7)
+    return f"the memory {name} holds ünd 漢字 " * (1 + sum(name.encode()) % 4)
 
 
 def _parts(folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from memlm.config.recipe import Recipe
 from memlm.text.autoencoder import TextAutoencoder
 from memlm_evidence.campaign.disk import Disk, disk
 from memlm_evidence.campaign.part import Part
-from memlm_evidence.campaign.processes import Running, begin
+from memlm_evidence.campaign.processes import Running, begin, warm_up
 from memlm_evidence.campaign.recipes import first_recipe, recipes
 from memlm_evidence.campaign.works import Appending, Encoding, Probing, Replacing, Training, Work, write_corpus
 
@@ -47,6 +47,7 @@ class Workshop:
         self.base = base
         write_corpus(base / "corpus", _NUM_FILES)
         model.save_pretrained(base / "model")
+        warm_up()
         self._cases: dict[str, Case] = {}
 
     def case(self, name: str) -> Case:
@@ -128,4 +129,5 @@ def _judge(part: Part, attempt: Try, shop: Workshop, name: str, place: Disk) -> 
     except (AssertionError, ChildProcessError) as error:
         part.failed(f"{name}: {error}")
         return
-    part.saw(f"{name}, {outcome}", number, seconds=time.monotonic() - begun)
+    if number:
+        part.saw(f"{name}, {outcome}", number, seconds=time.monotonic() - begun)
