@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 
 import memlm
 from memlm import MemoryFile, TextAutoencoder
+from memlm.runtime import files
 from memlm.store import writer
 from memlm.store.chunk import FORMAT_VERSION
 from memlm.store.segments import MAGIC, frame
@@ -783,5 +784,22 @@ def test_two_creators_at_once_make_one_file(trained: TextAutoencoder, tmp_path: 
 
     with pytest.raises(ValueError, match="exists; open it"):
         MemoryFile.create(path, trained, documents())
+    assert dict(MemoryFile.open(path, trained)) == {"other": "was faster"}
+    assert names(tmp_path) == {"notes.memory"}
+
+
+def test_a_file_that_another_makes_in_the_last_instant_is_kept(
+    trained: TextAutoencoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, sync = tmp_path / "notes.memory", files._sync
+
+    def another_was_faster(written: Path) -> None:
+        monkeypatch.setattr(files, "_sync", sync)
+        MemoryFile.create(path, trained, {"other": "was faster"})
+        sync(written)
+
+    monkeypatch.setattr(files, "_sync", another_was_faster)
+    with pytest.raises(ValueError, match="exists; open it"):
+        MemoryFile.create(path, trained, {"this": "comes too late"})
     assert dict(MemoryFile.open(path, trained)) == {"other": "was faster"}
     assert names(tmp_path) == {"notes.memory"}

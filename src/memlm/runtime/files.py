@@ -79,8 +79,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 def _renamed(one: Path, other: Path, how: int) -> bool:
     """Rename in one instant, to a name that nobody has, or by exchange; False where that cannot be done so."""
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    return bool(rename) and rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), how) == 0
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    return rename is not None and rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), how) == 0
 
 
 def _replace_folder(temporary: Path, path: Path) -> None:

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import tyro
 
 from memlm.cli.command import Answer, FlawError, UsesModel
+from memlm.cli.show import print_table
 from memlm.runtime.files import atomic_write, make_folder
 from memlm.text.autoencoder import TextAutoencoder
 from memlm_evidence.benchmarks.measuring import Benchmark, made_here
@@ -18,6 +19,7 @@ from memlm_evidence.campaign.damage import checkpoints, memory_files
 from memlm_evidence.campaign.kills import killed
 from memlm_evidence.campaign.part import Part
 from memlm_evidence.campaign.surroundings import full_disk, jumping_clock, read_only, two_writers
+from memlm_evidence.campaign.table import campaign_table
 from memlm_evidence.campaign.texts import long_lines, regenerated, remembered, surrogates_refused
 from memlm_evidence.campaign.workshop import interrupting
 
@@ -87,6 +89,8 @@ class Campaign(Benchmark, UsesModel):
     """A folder in which what was found is kept, and from which a campaign goes on; by default it is only printed."""
     seed: int = 0
 
+    answer_is_output: ClassVar[bool] = False
+
     def run(self) -> Answer:
         """Each part's `tries` of the `wanted`, its `outcomes` by how often they were seen, and its `faults`."""
         if not 0 < self.minutes < math.inf:
@@ -115,6 +119,13 @@ class Campaign(Benchmark, UsesModel):
         }
         if self.out:
             atomic_write(self.out / "campaign.json", json.dumps(answer, indent=2) + "\n")
+        print_table(
+            self.console(),
+            campaign_table(answer),
+            "Times: texts, files, kills, or pieces of work; a part is done when all of them were tried.",
+        )
+        for fault in (fault for part in found for fault in part["faults"]):
+            self.say(fault)
         if faults:
             raise FlawError(f"{faults} faults were found", answer)
         return answer

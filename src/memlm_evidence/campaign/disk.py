@@ -49,9 +49,14 @@ def disk(path: Path) -> Iterator[Disk]:
     try:
         yield Disk(path, mounted=path.is_mount())
     finally:
-        if path.is_mount():
-            _run("umount", str(path))
+        unmount(path)
         shutil.rmtree(path)
+
+
+def unmount(path: Path) -> None:
+    """Unmount what is mounted at a path, if anything."""
+    if path.is_mount():
+        _run("umount", str(path))
 
 
 def _run(*command: str) -> None:

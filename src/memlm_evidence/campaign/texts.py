@@ -42,7 +42,7 @@ _BLOCKS = (
 _ODD = ("\0", "\ufeff", "\u202e", "\u200d", "\u0301" * 8, "\r\n", "\t", "\x1b[31m", "\x7f", "\uffff", "\U0010ffff")
 _LONGEST = 6.5
 """Most texts are short, and all of a kind have up to two to the power of this pieces."""
-_LONG_BYTES, _PATIENT = {False: 1_000_000, True: 10_000_000}, 3600
+_LONG_BYTES, _PATIENT = {False: 100_000, True: 10_000_000}, 3600
 """How long a long line is, by whether there is an hour for them."""
 
 _lines = functools.cache(everyday_lines)
@@ -88,14 +88,14 @@ def remembered(part: Part, model: TextAutoencoder) -> None:
 
 
 def long_lines(part: Part, model: TextAutoencoder) -> None:
-    """A line of megabytes through a memory file, in each number of bits by turns."""
+    """A line of up to ten megabytes through a memory file, in each number of bits by turns."""
     size = _LONG_BYTES[part.seconds > _PATIENT]
     with tempfile.TemporaryDirectory() as name:
         while part.goes_on:
             bits, path = BITS[part.tries % len(BITS)], Path(name) / "line.memory"
             piece = "".join(hard_text(part.rng) for _ in range(10)).replace("\n", "") + "a"
             line = piece * (1 + size // len(piece.encode()))
-            well = f"{size / 1e6:.0f} MB, exact, {bits} bits"
+            well = f"{size:,} bytes, exact, {bits} bits"
             _judge(part, [line], partial(_kept, path, model, bits=bits), f"a long line in {bits} bits", well)
 
 

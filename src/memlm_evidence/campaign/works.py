@@ -82,11 +82,12 @@ class Training(Work):
 class Appending(Work):
     """A file to which each writer appends its documents, one by one."""
 
+    encoder: Path
     number: int = 8
 
     def do(self, folder: Path, writer: int = 0) -> None:
         """Make the file if there is none, and append what is not in it; tells of each document that is."""
-        path, model = folder / "notes.memory", str(self.base / "model")
+        path, model = folder / "notes.memory", str(self.encoder)
         if not path.exists():
             try:
                 MemoryFile.create(path, model, device=_CPU).close()
@@ -140,7 +141,7 @@ class Appending(Work):
 
     @property
     def _model(self) -> TextAutoencoder:
-        return _loaded(self.base / "model")
+        return _loaded(self.encoder)
 
 
 @dataclass(frozen=True)
@@ -177,13 +178,14 @@ class Replacing(Work):
 class Encoding(Work):
     """A corpus, encoded in parts."""
 
+    encoder: Path
     part_bytes: int = 2_000
 
     def do(self, folder: Path, writer: int = 0) -> None:
         """Encode what is not encoded."""
         which = {"text_column": "text", "subset": None, "split": None}
         source = open_source(str(self.base / "corpus"), **which, part_bytes=self.part_bytes)  # type: ignore[arg-type]
-        job = Job.of(source, folder / "out", encoder=str(self.base / "model"), text=True, device=_CPU)
+        job = Job.of(source, folder / "out", encoder=str(self.encoder), text=True, device=_CPU)
         encode_corpus(job)
         atomic_write(folder / "done", "")
 

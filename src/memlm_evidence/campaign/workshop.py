@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,13 +12,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from memlm.config.recipe import Recipe
+from memlm.runtime.files import is_in_use, only_one_in
 from memlm.text.autoencoder import TextAutoencoder
-from memlm_evidence.campaign.disk import Disk, disk
+from memlm_evidence.campaign.disk import Disk, disk, unmount
 from memlm_evidence.campaign.part import Part
 from memlm_evidence.campaign.processes import Running, begin, warm_up
 from memlm_evidence.campaign.recipes import first_recipe, recipes
 from memlm_evidence.campaign.works import Appending, Encoding, Probing, Replacing, Training, Work, write_corpus
 
+_PREFIX = "memlm-campaign-"
 _NUM_FILES = 30
 Try = Callable[[Part, "Case", Disk, Path], tuple[str, int]]
 """Interrupts a case's work in a new folder on a disk, and lets it end; gives what to call that, and how often it did.
@@ -43,10 +46,9 @@ class Case:
 class Workshop:
     """A folder in which work is done; each kind is done once without interruption, when it is first asked for."""
 
-    def __init__(self, base: Path, model: TextAutoencoder) -> None:
+    def __init__(self, base: Path) -> None:
         self.base = base
         write_corpus(base / "corpus", _NUM_FILES)
-        model.save_pretrained(base / "model")
         warm_up()
         self._cases: dict[str, Case] = {}
 
@@ -70,11 +72,11 @@ class Workshop:
     def _work(self, name: str) -> Work:
         match name:
             case "append":
-                return Appending(self.base)
+                return Appending(self.base, self._encoder)
             case "replace":
                 return Replacing(self.base)
             case "encode-corpus":
-                return Encoding(self.base)
+                return Encoding(self.base, self._encoder)
             case "probe":
                 return Probing(self.base, self._encoder)
             case "train autoencoder":
@@ -106,14 +108,25 @@ def interrupting(attempt: Try, *names: str) -> Callable[[Part, TextAutoencoder],
     """The part of a campaign that interrupts these works by turns."""
 
     def go(part: Part, model: TextAutoencoder) -> None:
-        with TemporaryDirectory(prefix="memlm-campaign-") as base, disk(Path(base) / "disk") as place:
-            shop = Workshop(Path(base), model)
+        if not part.goes_on:
+            return
+        _remove_leftovers()
+        with TemporaryDirectory(prefix=_PREFIX) as name, only_one_in(base := Path(name)), disk(base / "disk") as place:
+            shop = Workshop(base)
             for name in itertools.cycle(names):
                 if not part.goes_on:
                     return
                 _judge(part, attempt, shop, name, place)
 
     return go
+
+
+def _remove_leftovers() -> None:
+    """Remove what campaigns that were killed have left, mounted file systems too."""
+    for base in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        if base.is_dir() and not is_in_use(base):
+            unmount(base / "disk")
+            shutil.rmtree(base, ignore_errors=True)
 
 
 def _judge(part: Part, attempt: Try, shop: Workshop, name: str, place: Disk) -> None:
