@@ -73,8 +73,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             _sync(file)
         if not _renamed(temporary, path, _NO_REPLACE) and not _renamed(temporary, path, _EXCHANGE):
             _replace_folder(temporary, path)
-        shutil.rmtree(temporary, ignore_errors=True)  # what was there before, after an exchange
         _sync(path.parent)
+        shutil.rmtree(temporary, ignore_errors=True)  # what was there before, after an exchange
 
 
 def _renamed(one: Path, other: Path, how: int) -> bool:

@@ -81,10 +81,11 @@ class Campaign(Benchmark, UsesModel):
     minutes: float = 10.0
     """How long, in all; each part gets its share of what is left, and ends what it has begun."""
     parts: tuple[Name, ...] = tuple(PARTS)
-    """kills-*: appends, replaced folders, bulk encoding, probes and trainings, killed and gone on with. full-disk,
-    read-only, clock, two-writers: the same where the disk is full, the folder read-only, the clock jumps, or two write
-    at once. Hard texts: those that UTF-8 cannot say (surrogates), through memory files of every number of bits
-    (remembered, long-lines), through vectors alone (regenerated). Damaged memory-files and checkpoints."""
+    """kills-*: appends, replaced folders, bulk encoding, probes and trainings, of small models of their own, killed and
+    gone on with. full-disk, read-only, clock, two-writers: the same where the disk is full, the folder read-only, the
+    clock jumps, or two write at once. Hard texts: those that UTF-8 cannot say (surrogates), through memory files of
+    every number of bits (remembered, long-lines), through vectors alone (regenerated). Damaged memory-files and
+    checkpoints."""
     out: Path | None = None
     """A folder in which what was found is kept, and from which a campaign goes on; by default it is only printed."""
     seed: int = 0

@@ -15,14 +15,12 @@ import memlm
 from memlm.data.texts import everyday_lines
 from memlm.store.file import MemoryFile
 from memlm.text.autoencoder import TextAutoencoder
-from memlm_evidence.campaign.part import Part
+from memlm_evidence.campaign.part import REFUSALS, Part
 
 _PATIENCE = 60
 """Seconds after which a damaged file counts as one that hangs."""
 _MOST_BYTES = 2 << 30
 """What reading one may take."""
-_REFUSALS = (ValueError, OSError)
-"""How a file is refused."""
 
 
 def damaged(data: bytes, rng: random.Random) -> bytes:
@@ -64,7 +62,7 @@ def memory_files(part: Part, model: TextAutoencoder) -> None:
                 for one in notes.documents:
                     try:
                         text = notes.text(one.start_chunk, one.stop_chunk)
-                    except _REFUSALS:
+                    except REFUSALS:
                         ends.add("refused")
                         continue
                     if text != texts.get(one.name):
@@ -111,7 +109,7 @@ def _judge(part: Part, read: Callable[[], str], path: Path) -> None:
     try:
         with _patience():
             outcome = read()
-    except _REFUSALS as error:
+    except REFUSALS as error:
         outcome = "refused" if str(error) else ""
     except Exception as error:  # anything else is a fault
         part.failed(_kept(path, f"{type(error).__name__}: {error}"))

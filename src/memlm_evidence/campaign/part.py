@@ -10,6 +10,8 @@ from typing import Any
 
 from memlm.runtime.files import atomic_write
 
+REFUSALS = (ValueError, OSError)
+"""What says that something cannot be done."""
 _KEPT_EVERY = 5.0
 """Seconds of work that a campaign which is killed loses at most, and the try that it is at."""
 

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import torch
 
+from memlm_evidence.campaign.part import REFUSALS
 from memlm_evidence.campaign.works import Work
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 """What processes are killed by."""
-REFUSALS = (ValueError, OSError)
-"""What says that something cannot be done."""
 _FAILED = 3
 """How a process ends that has written down what went wrong."""
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from memlm_evidence.campaign.disk import ROOM, Disk
-from memlm_evidence.campaign.part import Part
+from memlm_evidence.campaign.part import REFUSALS, Part
 from memlm_evidence.campaign.processes import SIGNALS, USUAL, Surroundings, begin
 from memlm_evidence.campaign.workshop import Case
 
@@ -37,15 +37,21 @@ def read_only(part: Part, case: Case, place: Disk, folder: Path) -> tuple[str, i
     begin(case.work, folder).stop(part.rng.uniform(0, case.usual_seconds), part.rng.choice(SIGNALS))
     done = case.work.result(folder) is not None
     with place.read_only():
-        if not place.mounted and os.access(folder, os.W_OK):
-            return "this user may write everywhere, and mount nothing: not tried", 1
-        said = begin(case.work, folder).end()
-        if fault := case.work.lost(folder):
-            raise AssertionError(f"while it cannot be written: {fault}")
+        if place.mounted or not os.access(folder, os.W_OK):
+            outcome = f"a read-only folder: {_while_read_only(case, folder, done)}"
+        else:
+            outcome = "not tried: this user may write everywhere, and mount nothing"
+    _finish(case, folder)
+    return outcome, 1
+
+
+def _while_read_only(case: Case, folder: Path, done: bool) -> str:
+    said = begin(case.work, folder).end()
+    if fault := case.work.lost(folder):
+        raise AssertionError(f"while it cannot be written: {fault}")
     if said is None and not done:
         raise AssertionError("it was done in a folder that cannot be written")
-    _finish(case, folder)
-    return f"a read-only folder: {_refused(said, 'read-only')}", 1
+    return _refused(said, "read-only")
 
 
 def jumping_clock(part: Part, case: Case, place: Disk, folder: Path) -> tuple[str, int]:
@@ -81,6 +87,8 @@ def _refused(said: str | None, why: str) -> str:
     """What to call the end of a process that must either be done, or say why it is not."""
     if said is None:
         return "done"
-    if not said.startswith(("OSError: ", "ValueError: ")) or not any(word in said for word in _SAID[why]):
+    if not said.startswith(tuple(f"{kind.__name__}: " for kind in REFUSALS)) or not any(
+        word in said for word in _SAID[why]
+    ):
         raise AssertionError(f"not refused by name: {said}")
     return "refused by name"

@@ -1,5 +1,6 @@
 """What a campaign interrupts: work in a folder that can be stopped at any moment, and done again to the same end."""
 
+import functools
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -106,7 +107,7 @@ class Appending(Work):
         path = folder / "notes.memory"
         if not path.exists():
             return None
-        with MemoryFile.open(path, self._model) as notes:
+        with MemoryFile.open(path, _loaded(self.encoder)) as notes:
             there = {one.name for one in notes.documents}
         return _digest(path.read_bytes()) if there >= {*self._names(0)} else None
 
@@ -116,7 +117,7 @@ class Appending(Work):
         said = {name for file in self.base.glob("acknowledged-*") for name in file.read_text().split()}
         if not path.exists():
             return f"the file is gone, with {len(said)} documents" if said else None
-        with MemoryFile.open(path, self._model) as notes:
+        with MemoryFile.open(path, _loaded(self.encoder)) as notes:
             names = [one.name for one in notes.documents]
             if gone := said - {*names}:
                 return f"acknowledged, and not there: {', '.join(sorted(gone))}"
@@ -138,10 +139,6 @@ class Appending(Work):
 
     def _names(self, writer: int) -> list[str]:
         return [f"{writer}-{number}" for number in range(self.number)]
-
-    @property
-    def _model(self) -> TextAutoencoder:
-        return _loaded(self.encoder)
 
 
 @dataclass(frozen=True)
@@ -226,14 +223,10 @@ class Probing(Work):
         return _written([*folder.glob("cache/probes/*.json"), *folder.glob("cache/readers/*.safetensors")])
 
 
-_models: dict[Path, TextAutoencoder] = {}
-
-
+@functools.lru_cache(maxsize=1)
 def _loaded(folder: Path) -> TextAutoencoder:
     """A model, loaded once."""
-    if folder not in _models:
-        _models[folder] = TextAutoencoder.from_pretrained(folder, device=_CPU)
-    return _models[folder]
+    return TextAutoencoder.from_pretrained(folder, device=_CPU)
 
 
 def write_corpus(folder: Path, num_files: int) -> None:
