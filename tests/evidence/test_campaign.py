@@ -17,7 +17,9 @@ from memlm_evidence.campaign.campaign import PARTS
 from memlm_evidence.campaign.disk import Disk
 from memlm_evidence.campaign.part import Part
 from memlm_evidence.campaign.processes import begin
+from memlm_evidence.campaign.table import campaign_table
 from memlm_evidence.campaign.workshop import Case, interrupting
+from memlm_evidence.pages.page import environment
 
 
 def tried(name: str, model: TextAutoencoder, seconds: float = 1.0) -> Part:
@@ -121,6 +123,14 @@ def test_a_part_that_is_kept_goes_on(tmp_path: Path) -> None:
     path.write_text("{}}")
     with pytest.raises(ValueError, match=r"is damaged .*; remove it"):
         Part("part", 1, path=path)
+
+
+def test_the_committed_campaign_is_what_the_documents_say() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    answer = json.loads((docs / "results" / "campaign.json").read_text(encoding="utf-8"))
+    assert [part["part"] for part in answer["parts"]] == [*PARTS]
+    table = str(environment("md").globals["m"].table(campaign_table(answer))).strip()
+    assert table in (docs / "results.md").read_text(encoding="utf-8"), f"docs/results.md should have\n{table}"
 
 
 def test_as_a_command_it_counts_what_it_tried_and_goes_on(
