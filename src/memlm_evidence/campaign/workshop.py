@@ -113,9 +113,7 @@ def interrupting(attempt: Try, *names: str) -> Callable[[Part, TextAutoencoder],
         _remove_leftovers()
         with TemporaryDirectory(prefix=_PREFIX) as name, only_one_in(base := Path(name)), disk(base / "disk") as place:
             shop = Workshop(base)
-            for name in itertools.cycle(names):
-                if not part.goes_on:
-                    return
+            for name in itertools.takewhile(lambda _: part.goes_on, itertools.cycle(names)):
                 _judge(part, attempt, shop, name, place)
 
     return go
