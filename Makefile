@@ -4,7 +4,7 @@ BIN := .venv/bin
 # A process for each core, a file's tests in one of them: its fixtures are made once.
 PYTEST := $(BIN)/pytest -n auto --dist loadfile
 
-.PHONY: install demo test test-slow campaign audit docs check dist format clean
+.PHONY: install demo test test-slow campaign campaign-short audit docs check dist format clean
 
 install: .venv/installed
 
@@ -27,10 +27,16 @@ test: install
 test-slow: install
 	$(BIN)/pytest -m slow
 
-# Hours of trying to make it lose or garble something: make campaign MINUTES=10
-MINUTES ?= 240
+# Hours of trying to make it lose or garble something; one that was stopped goes on, and what it found is in docs/results/.
+MINUTES ?= 720
+CAMPAIGN ?= runs/campaign
 campaign: install
-	$(BIN)/memlm bench campaign --minutes $(MINUTES) --json
+	$(BIN)/memlm bench campaign --minutes $(MINUTES) --out $(CAMPAIGN); status=$$?; \
+	cp $(CAMPAIGN)/campaign.json docs/results/; exit $$status
+
+# Ten minutes of it, for every week: each week's number draws other texts and other moments.
+campaign-short: install
+	$(BIN)/memlm bench campaign --minutes 10 --seed $$(date +%G%V)
 
 # Known faults of the pinned packages; strict: one that cannot be looked up is an error. Needs PyPI's own advisories.
 audit: install

@@ -284,6 +284,7 @@ WRITERS = [
     ["report", "."],
     ["reproduce"],
     *(["reproduce", name] for name in sorted(Reproduce.commands)),
+    ["bench", "campaign"],
     ["bench", "density"],
     ["bench", "reader", "reader", "--last", "last", "--full", "full"],
 ]

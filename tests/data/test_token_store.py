@@ -19,6 +19,7 @@ from memlm.data.corpus import read_documents
 from memlm.data.documents import Document, split_of
 from memlm.data.token_store import PreparedData, SplitWriter, prepare, tokenize_documents
 from memlm.data.tokenizer import Tokenizer
+from memlm.runtime.files import only_one_in
 
 
 @pytest.fixture
@@ -151,6 +152,9 @@ token_store.prepare(DataConfig.from_json(sys.argv[1]), cache=Path(sys.argv[2]), 
     assert len(data.splits) == 3
     assert partial.exists()  # it might belong to a preparation that is still at work
     os.utime(partial, (time.time() - 100_000,) * 2)
+    with only_one_in(partial):  # as if it did, by a clock that jumped
+        prepare(replace(config, test_fraction=0.3), cache=cache, quiet=True)
+        assert partial.exists()
     prepare(replace(config, test_fraction=0.25), cache=cache, quiet=True)
     assert not partial.exists()
 

@@ -3,13 +3,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from safetensors import SafetensorError
 
 from memlm import cli
 from memlm.runtime import files
-from memlm.runtime.files import atomic_folder, atomic_write, make_folder
+from memlm.runtime.files import atomic_file, atomic_folder, atomic_write, is_in_use, make_folder, only_one_in
 
 
 @pytest.fixture
@@ -77,11 +78,74 @@ def test_a_failure_of_the_last_renaming_puts_the_old_folder_back(
             raise OSError(errno.EIO, "i/o")
         return rename(path, target)
 
+    monkeypatch.setattr(files, "_renamed", lambda *_: False)  # a system that cannot exchange two folders
     monkeypatch.setattr(Path, "rename", fail_at_the_new)
     with pytest.raises(OSError, match="nothing was changed there"):
         write_folder(folder, a="new")
     assert contents(tmp_path) == {"folder/a": "old"}
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_replaced_folder_is_there_at_every_instant(tmp_path: Path) -> None:
+    folder, over, missed = tmp_path / "folder", Event(), list[str]()
+    write_folder(folder, a="0")
+
+    def watch() -> None:
+        while not over.is_set():
+            if not folder.exists():
+                missed.append("gone")
+
+    watcher = Thread(target=watch)
+    watcher.start()
+    for number in range(100):
+        write_folder(folder, a=str(number))
+    over.set()
+    watcher.join()
+    assert not missed
+    assert contents(tmp_path) == {"folder/a": "99"}
+
+
+def test_where_folders_cannot_be_exchanged_they_are_replaced_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_renamed", lambda *_: False)
+    for number in range(3):
+        write_folder(tmp_path / "folder", a=str(number))
+        assert contents(tmp_path) == {"folder/a": str(number)}
+    assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
+
+
+@pytest.mark.parametrize("system", ["renames to new names alone", "does not"])
+def test_a_new_file_leaves_one_that_was_made_meanwhile(
+    system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if system == "does not":
+        monkeypatch.setattr(files, "_renamed", lambda *_: False)
+
+    def write_second() -> None:
+        with atomic_file(tmp_path / "file", new=True) as temporary:
+            temporary.write_text("second")
+            (tmp_path / "file").write_text("first")
+
+    with pytest.raises(FileExistsError):
+        write_second()
+    assert contents(tmp_path) == {"file": "first"}
+    with atomic_file(tmp_path / "other", new=True) as temporary:
+        temporary.write_text("new")
+    assert contents(tmp_path) == {"file": "first", "other": "new"}
+
+
+def test_one_at_a_time_is_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_PATIENCE", 0)
+    with only_one_in(tmp_path):
+        assert is_in_use(tmp_path)
+        with pytest.raises(ValueError, match="somebody else is at work in"), only_one_in(tmp_path):
+            pass
+    assert not is_in_use(tmp_path)
+    with pytest.raises(KeyboardInterrupt), only_one_in(tmp_path):
+        raise KeyboardInterrupt
+    with only_one_in(tmp_path):
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

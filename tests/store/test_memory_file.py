@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 
 import memlm
 from memlm import MemoryFile, TextAutoencoder
+from memlm.runtime import files
 from memlm.store import writer
 from memlm.store.chunk import FORMAT_VERSION
 from memlm.store.segments import MAGIC, frame
@@ -814,3 +815,20 @@ def test_many_short_texts_are_as_if_alone(trained: TextAutoencoder, tmp_path: Pa
     assert [*together.items()] == [*alone.items()] == documents
     assert [one.num_bytes for one in together.chunks] == [one.num_bytes for one in alone.chunks]
     assert len(together) == 41
+
+
+def test_a_file_that_another_makes_in_the_last_instant_is_kept(
+    trained: TextAutoencoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, sync = tmp_path / "notes.memory", files.sync
+
+    def another_was_faster(written: Path) -> None:
+        monkeypatch.setattr(files, "sync", sync)
+        MemoryFile.create(path, trained, {"other": "was faster"})
+        sync(written)
+
+    monkeypatch.setattr(files, "sync", another_was_faster)
+    with pytest.raises(ValueError, match="exists; open it"):
+        MemoryFile.create(path, trained, {"this": "comes too late"})
+    assert dict(MemoryFile.open(path, trained)) == {"other": "was faster"}
+    assert names(tmp_path) == {"notes.memory"}

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from memlm.config import AdamW, AutoencoderRecipe
 from memlm.models.autoencoder import Autoencoder
+from memlm.runtime import files
 from memlm.runtime.results import read_json_lines
 from memlm.training import checkpoint
 from memlm.training.accelerator import build_accelerator
@@ -286,6 +287,19 @@ def test_a_full_disk_leaves_the_older_checkpoint(recipe: AutoencoderRecipe, tmp_
 def test_a_run_that_fills_the_disk_says_so(recipe: AutoencoderRecipe, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "256k") as disk, pytest.raises(OSError, match=f"could not write {disk}/run/"):
         train(recipe, disk / "run", quiet=True)
+
+
+def test_one_at_a_time_trains_in_a_folder(
+    recipe: AutoencoderRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_PATIENCE", 0)
+    (tmp_path / "run").mkdir()
+    with (
+        files.only_one_in(tmp_path / "run"),
+        pytest.raises(ValueError, match=f"somebody else is at work in {tmp_path / 'run'}"),
+    ):
+        train(recipe, tmp_path / "run", quiet=True)
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 # --- processes ---

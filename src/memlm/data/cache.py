@@ -12,6 +12,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from memlm.runtime.files import is_in_use, only_one_in
+
 _TEMPORARY_PREFIX = ".partial-"
 _STALE_SECONDS = 24 * 3600
 
@@ -50,7 +52,8 @@ def temporary_folder(cache: Path) -> Iterator[Path]:
     try:
         cache.mkdir(parents=True, exist_ok=True)
         _remove_stale(cache)
-        with tempfile.TemporaryDirectory(prefix=_TEMPORARY_PREFIX, dir=cache, ignore_cleanup_errors=True) as folder:
+        made = tempfile.TemporaryDirectory(prefix=_TEMPORARY_PREFIX, dir=cache, ignore_cleanup_errors=True)
+        with made as folder, only_one_in(Path(folder)):
             yield Path(folder)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -60,8 +63,9 @@ def temporary_folder(cache: Path) -> Iterator[Path]:
 
 
 def _remove_stale(cache: Path) -> None:
-    """Remove what processes that were killed have left, once nobody can be at work on it any more."""
+    """Remove what processes that were killed have left: what nobody has locked, and, where there are no locks, what is
+    old. A clock that jumps makes everything old."""
     for folder in cache.glob(f"{_TEMPORARY_PREFIX}*"):
         with suppress(FileNotFoundError):  # another process may be cleaning up too
-            if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
+            if time.time() - folder.stat().st_mtime > _STALE_SECONDS and not is_in_use(folder):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -1,9 +1,13 @@
 """Writing that is all or nothing: a crash or a full disk leaves the old state, never half of the new."""
 
 import contextlib
+import ctypes
+import errno
+import fcntl
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from importlib import resources
@@ -13,6 +17,12 @@ from typing import Literal
 Kind = Literal["file", "folder"]
 UNFINISHED = ".memlm-unfinished"
 """How the names end of files that `atomic_file` is writing, after a point, the name to come, a point and 32 digits."""
+
+_PATIENCE = 10.0
+"""Seconds to wait for somebody else who is at work in a folder."""
+_PAUSE = 0.05
+_HERE, _NO_REPLACE, _EXCHANGE = -100, 1, 2
+"""Linux's numbers for a path as it is, and for two ways to rename."""
 
 
 def place_for(kind: Kind, path: Path) -> Path:
@@ -61,27 +71,42 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             sync(file)
-        if path.is_dir():
-            # A folder cannot be renamed over a full one; the old one steps aside for an instant.
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-old-"))
-            path.rename(old / path.name)
-            try:
-                temporary.rename(path)
-            except BaseException:
-                (old / path.name).rename(path)
-                old.rmdir()
-                raise
-            shutil.rmtree(old)
-        else:
-            temporary.rename(path)
+        if not _renamed(temporary, path, _NO_REPLACE) and not _renamed(temporary, path, _EXCHANGE):
+            _replace_folder(temporary, path)
         sync(path.parent)
+        shutil.rmtree(temporary, ignore_errors=True)  # what was there before, after an exchange
+
+
+def _renamed(one: Path, other: Path, how: int) -> bool:
+    """Rename in one instant, to a name that nobody has, or by exchange; False where that cannot be done so."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    return rename is not None and rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), how) == 0
+
+
+def _replace_folder(temporary: Path, path: Path) -> None:
+    """The same where two folders cannot be exchanged: the old one steps aside for an instant."""
+    if not path.is_dir():
+        temporary.rename(path)
+        return
+    old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-old-"))
+    path.rename(old / path.name)
+    try:
+        temporary.rename(path)
+    except BaseException:
+        (old / path.name).rename(path)
+        old.rmdir()
+        raise
+    shutil.rmtree(old)
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path, *, new: bool = False) -> Iterator[Path]:
     """The name of a file that becomes `path` (replacing the one that was there) when the block, which writes it, ends.
 
     Same errors as `atomic_folder`.
+
+    Raises:
+        FileExistsError: it is to be `new`, and by now there is one, which stays.
     """
     path = place_for("file", path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
@@ -90,9 +115,57 @@ def atomic_file(path: Path) -> Iterator[Path]:
         if path.exists():
             shutil.copymode(path, temporary)
         sync(temporary)
-        temporary.replace(path)
+        if not new or not _renamed(temporary, path, _NO_REPLACE):
+            if new and path.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+            temporary.replace(path)
     with contextlib.suppress(OSError):  # it is written; some file systems cannot make sure of a folder
         sync(path.parent)
+
+
+@contextlib.contextmanager
+def only_one_in(folder: Path) -> Iterator[None]:
+    """A block that no other process is in for the same folder; where folders cannot be locked, it may be.
+
+    It waits a little, since what was killed may have left processes that end soon. The lock ends with its holder, and
+    leaves nothing.
+
+    Raises:
+        ValueError: another is.
+    """
+    handle, deadline = os.open(folder, os.O_RDONLY), time.monotonic() + _PATIENCE
+    try:
+        while not _locked(handle):
+            if time.monotonic() >= deadline:
+                raise ValueError(f"somebody else is at work in {folder}; wait for it, or give another folder")
+            time.sleep(_PAUSE)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_UN)  # closing alone would leave it to processes forked meanwhile
+    finally:
+        os.close(handle)
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether somebody is in a block of `only_one_in` for it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        return not _locked(handle)
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    """Lock an open folder; False if somebody else has."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # some network file systems lock no folders
+        pass
+    return True
 
 
 @contextlib.contextmanager
@@ -105,6 +178,8 @@ def _undone_on_error(path: Path, temporary: Path) -> Iterator[None]:
         shutil.rmtree(temporary, ignore_errors=True)
         with contextlib.suppress(OSError):
             temporary.unlink()  # where it is a file
+        if isinstance(error, FileExistsError):
+            raise
         # safetensors reports a full disk as an error of its own; to the user both are one.
         if isinstance(error, OSError) or "I/O error" in str(error):
             raise write_failed(path, error) from error

@@ -5,7 +5,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 
@@ -84,11 +84,16 @@ def write_file(path: Path, about: About, parts: Iterable[Part], *, new: bool = F
     Raises:
         OSError: the disk is full or not writable; what was there still is.
     """
-    with atomic_file(path) as temporary, temporary.open("xb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # spares it from `remove_leftovers`
-        file.writelines(file_frames(about, parts))
-        if new:
+    with ExitStack() as stack:
+        try:
+            with atomic_file(path, new=new) as temporary:
+                file = stack.enter_context(temporary.open("xb"))
+                fcntl.flock(file, fcntl.LOCK_EX)  # spares it from `remove_leftovers` until it has its name
+                file.writelines(file_frames(about, parts))
+                file.flush()
+        except FileExistsError:
             refuse_existing(path)
+            raise
 
 
 def refuse_existing(path: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, overload
@@ -22,7 +23,7 @@ from memlm.config import (
 from memlm.config.base import Config
 from memlm.data.token_store import PreparedData, prepare
 from memlm.runtime.cpu import precision_on
-from memlm.runtime.files import atomic_write, place_for
+from memlm.runtime.files import atomic_write, make_folder, only_one_in, place_for
 from memlm.runtime.results import Provenance
 from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.language_model import TextLanguageModel
@@ -30,7 +31,7 @@ from memlm.text.memory_model import TextMemoryModel
 from memlm.text.memory_reader import TextMemoryReader
 from memlm.text.model import TextModel
 from memlm.training import checkpoint
-from memlm.training.accelerator import build_accelerator
+from memlm.training.accelerator import build_accelerator, is_main_process
 from memlm.training.autoencoder import AutoencoderTraining
 from memlm.training.checkpoint import Progress, RunFolder
 from memlm.training.language_model import LanguageModelTraining
@@ -82,25 +83,32 @@ def train(recipe: Recipe[Any], folder: Path, *, prepared: PreparedData | None = 
     `folder` receives `recipe.json`, `metrics.jsonl`, `checkpoints/`, and `model/` at the end.
 
     Raises:
-        ValueError: the recipe does not fit its data or the encoder it begins with, or `folder` holds another run.
+        ValueError: the recipe does not fit its data or the encoder it begins with; `folder` holds another run, or
+            somebody else is training in it.
         TrainingDivergedError: a loss became NaN or infinite.
     """
     training = training_of(recipe, prepared or prepare(recipe.data, quiet=quiet))
     run = fingerprint(recipe, training.prepared) + training.begins_with
     start = RunFolder(folder, run)
-    try:
+    with _told_apart(folder, recipe):
         if done := _finished(training.text_model, folder, run):
             return done
-        checkpoint.newest_whole(start.checkpoints, run)  # another run's is refused before anything is written
-    except ValueError as error:
-        raise ValueError(f"{error}{_differences(folder, recipe)}") from None
+    with only_one_in(make_folder(folder)) if is_main_process() else nullcontext():
+        return _trained(training, start, quiet=quiet)
+
+
+def _trained(training: ModelTraining, start: RunFolder, *, quiet: bool) -> TextModel[Any, Any]:
+    """Train in a folder that nobody else trains in."""
+    recipe, folder = training.recipe, start.path
+    with _told_apart(folder, recipe):
+        checkpoint.newest_whole(start.checkpoints, start.run)  # another run's is refused before anything is written
     accelerator = build_accelerator(recipe.stages[0].training, folder, all_used=training.all_weights_used)
     if accelerator.num_processes > 1 and any(stage.weights.retrieval for stage in recipe.stages):
         raise ValueError("retrieval tells a text from the whole rest of its batch: train it in one process")
     if accelerator.is_main_process:
         atomic_write(folder / "recipe.json", recipe.to_json())
     model, progress = train_stages(training, accelerator, start=start, quiet=quiet)
-    result = training.finish(model.cpu(), _provenance(training, run, progress, accelerator))
+    result = training.finish(model.cpu(), _provenance(training, start.run, progress, accelerator))
     if accelerator.is_main_process:
         result.save_pretrained(folder / "model")
     accelerator.wait_for_everyone()
@@ -178,6 +186,15 @@ def _finished(text_model: type[TextModel[Any, Any]], folder: Path, run: str) -> 
     if model.provenance.get("run") != run:
         raise ValueError(f"{folder} holds a model of another recipe or data; give another folder, or delete it")
     return model
+
+
+@contextmanager
+def _told_apart(folder: Path, recipe: Recipe[Any]) -> Iterator[None]:
+    """A block that refuses a folder of another recipe; the error says how they differ."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{error}{_differences(folder, recipe)}") from None
 
 
 def _differences(folder: Path, recipe: Recipe[Any]) -> str:

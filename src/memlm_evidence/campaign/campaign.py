@@ -1,30 +1,65 @@
 """`memlm bench campaign`."""
 
+import json
 import math
-import random
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
 import tyro
 
 from memlm.cli.command import Answer, FlawError, UsesModel
+from memlm.cli.show import print_table
+from memlm.runtime.files import atomic_write, make_folder
 from memlm.text.autoencoder import TextAutoencoder
 from memlm_evidence.benchmarks.measuring import Benchmark, made_here
 from memlm_evidence.campaign.damage import checkpoints, memory_files
-from memlm_evidence.campaign.kills import appends, trainings
+from memlm_evidence.campaign.kills import killed
 from memlm_evidence.campaign.part import Part
-from memlm_evidence.campaign.texts import regenerated, remembered
+from memlm_evidence.campaign.surroundings import full_disk, jumping_clock, read_only, two_writers
+from memlm_evidence.campaign.table import campaign_table
+from memlm_evidence.campaign.texts import long_lines, regenerated, remembered, surrogates_refused
+from memlm_evidence.campaign.workshop import interrupting
 
-Name = Literal["remembered", "regenerated", "memory-files", "checkpoints", "appends", "trainings"]
-PARTS: Mapping[Name, Callable[[Part, TextAutoencoder], None]] = {
-    "remembered": remembered,
-    "regenerated": regenerated,
-    "memory-files": memory_files,
-    "checkpoints": checkpoints,
-    "appends": appends,
-    "trainings": trainings,
+_TRAININGS = tuple(f"train {kind}" for kind in ("autoencoder", "memory model", "language model", "reader"))
+_WORKS = ("append", "replace", "encode-corpus", "probe", *_TRAININGS[:2])
+Name = Literal[
+    "kills-append",
+    "kills-replace",
+    "kills-encode",
+    "kills-probe",
+    "kills-train",
+    "full-disk",
+    "read-only",
+    "clock",
+    "two-writers",
+    "surrogates",
+    "checkpoints",
+    "regenerated",
+    "long-lines",
+    "memory-files",
+    "remembered",
+]
+PARTS: Mapping[Name, tuple[Callable[[Part, TextAutoencoder], None], int]] = {
+    "kills-append": (interrupting(killed, "append"), 400),
+    "kills-replace": (interrupting(killed, "replace"), 400),
+    "kills-encode": (interrupting(killed, "encode-corpus"), 400),
+    "kills-probe": (interrupting(killed, "probe"), 400),
+    "kills-train": (interrupting(killed, *_TRAININGS), 400),
+    "full-disk": (interrupting(full_disk, *_WORKS), 200),
+    "read-only": (interrupting(read_only, *_WORKS), 200),
+    "clock": (interrupting(jumping_clock, *_WORKS), 200),
+    "two-writers": (interrupting(two_writers, *_WORKS), 200),
+    "surrogates": (surrogates_refused, 10_000),
+    "checkpoints": (checkpoints, 50_000),
+    "regenerated": (regenerated, 200_000),
+    "long-lines": (long_lines, 8),
+    "memory-files": (memory_files, 50_000),
+    "remembered": (remembered, 800_000),
 }
+"""Each part, and the tries after which it is done. The shorter ones come first: the time they leave is the others'."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,40 +68,73 @@ class Campaign(Benchmark, UsesModel):
 
     memlm bench campaign --minutes 10
 
+    memlm bench campaign --minutes 600 --out runs/campaign
+
     memlm bench campaign --parts memory-files checkpoints --minutes 120 --seed 1
 
-    Any fault is printed with what shows it, and the exit code is 2. Other seeds try other things.
+    A part is done when it has made its full number of tries, which takes all of them hours; with --out, a campaign that
+    was stopped goes on where it was. Any fault is printed with what shows it, and the exit code is 2.
     """
 
     model: tyro.conf.Positional[str] = "english"
     """An autoencoder: one that ships with memlm (english), a checkpoint folder, or a Hugging Face hub name."""
     minutes: float = 10.0
-    """How long, in all: each part gets its share, and ends what it has begun."""
+    """How long, in all; each part gets its share of what is left, and ends what it has begun."""
     parts: tuple[Name, ...] = tuple(PARTS)
-    """Texts through memory files of every number of bits, and through vectors alone; damaged memory files and
-    checkpoints; killed appends and trainings."""
+    """kills-*: appends, replaced folders, bulk encoding, probes and trainings, of small models of their own, killed and
+    gone on with. full-disk, read-only, clock, two-writers: the same where the disk is full, the folder read-only, the
+    clock jumps, or two write at once. Hard texts: those that UTF-8 cannot say (surrogates), through memory files of
+    every number of bits (remembered, long-lines), through vectors alone (regenerated). Damaged memory-files and
+    checkpoints."""
+    out: Path | None = None
+    """A folder in which what was found is kept, and from which a campaign goes on; by default it is only printed."""
     seed: int = 0
 
+    answer_is_output: ClassVar[bool] = False
+
     def run(self) -> Answer:
-        """Each part's `tries`, its `outcomes` by how often they were seen, and its `faults`."""
+        """Each part's `tries` of the `wanted`, its `outcomes` by how often they were seen, and its `faults`."""
         if not 0 < self.minutes < math.inf:
             raise ValueError(f"--minutes must be positive, not {self.minutes}")
         if not self.parts:
             raise ValueError(f"--parts must name some of {', '.join(PARTS)}")
         model = TextAutoencoder.from_pretrained(self.model, device=self.device)
-        found = []
-        for name in self.parts:
-            part = Part(name, self.minutes * 60 / len(self.parts), random.Random(f"{self.seed} {name}"))
-            PARTS[name](part, model)
+        if self.out:
+            self._go_on(self.out, model)
+        end, found = time.monotonic() + 60 * self.minutes, []
+        for place, name in enumerate(self.parts):
+            attempt, wanted = PARTS[name]
+            seconds = (end - time.monotonic()) / (len(self.parts) - place)
+            path = self.out / f"{name}.json" if self.out else None
+            part = Part(name, seconds, self.seed, wanted=wanted, path=path)
+            attempt(part, model)
             found.append(part.to_dict())
-            self.say(f"{name}: {part.tries:,} tries, {len(part.faults)} faults", aside=True)
+            self.say(f"{name}: {part.tries:,} of {wanted:,} tries, {len(part.faults)} faults", aside=True)
         faults = sum(len(each["faults"]) for each in found)
         answer = {
             "tries": sum(each["tries"] for each in found),
             "faults": faults,
             "parts": found,
+            "encoder": model.encoder_fingerprint,
             **made_here(seed=self.seed),
         }
+        if self.out:
+            atomic_write(self.out / "campaign.json", json.dumps(answer, indent=2) + "\n")
+        print_table(
+            self.console(),
+            campaign_table(answer),
+            "Times: texts, files, kills, or pieces of work; a part is done when all of them were tried.",
+        )
+        for fault in (fault for part in found for fault in part["faults"]):
+            self.say(fault)
         if faults:
             raise FlawError(f"{faults} faults were found", answer)
         return answer
+
+    def _go_on(self, out: Path, model: TextAutoencoder) -> None:
+        """Raise ValueError where the folder holds another model's campaign."""
+        path = make_folder(out) / "encoder.json"
+        if not path.exists():
+            atomic_write(path, json.dumps(model.encoder_fingerprint) + "\n")
+        if json.loads(path.read_text(encoding="utf-8")) != model.encoder_fingerprint:
+            raise ValueError(f"{out} holds the campaign of another model; give another folder")
