@@ -111,7 +111,7 @@ def decode(model: Autoencoder, memory: MemoryVectors, num_tokens: Int[Tensor, " 
     shape, told = model.encoder.shape, num_tokens is not None
     if not told and not shape.end_token:
         raise ValueError("this model's memories do not hold their length: give num_tokens")
-    half = precision_on(memory.device) == "bf16"
+    half = memory.device.type in ("cpu", "cuda") and precision_on(memory.device) == "bf16"  # not tried elsewhere
     logits, types, distance, margin = _likeliest(model, memory, num_tokens, half=half)
     again = (distance > _TOLERANCE) & (margin < SURE_NATS + _HALF_ERROR).any(1)
     if half and again.any():
