@@ -35,6 +35,8 @@ REASONS = {
     ("memlm/runtime/executor.py", "joblib"): "carries jobs to worker processes that this process starts itself",
     ("memlm/runtime/cluster.py", "ray.cloudpickle"): "carries jobs to Ray's workers, which run them: they are trusted",
     ("memlm/runtime/cpu.py", "ctypes"): "sets two options of the C library's allocator",
+    ("memlm/runtime/files.py", "ctypes"): "renames by renameat2, which Python does not have",
+    ("memlm_evidence/campaign/disk.py", "subprocess"): "mounts a small disk, in a list of fixed arguments",
     ("memlm/runtime/results.py", "subprocess"): "asks git for the commit, in a list of fixed arguments",
     ("memlm_evidence/benchmarks/serving_server.py", "subprocess"): "starts memlm serve, to measure it",
 }
