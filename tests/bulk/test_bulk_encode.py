@@ -199,7 +199,7 @@ def test_another_run_is_refused_and_lost_nothing(memlm: Memlm, encoder: str, sig
         (encoded(source, out, encoder, "--dtype", "float16"), "dtype"),
         (encoded(source, out, encoder, "--text"), "text"),
         (encoded(source, out, encoder, "--precision", "bf16"), "precision"),
-        (encoded(source, out, encoder, "--part-mb", 1e-4), "source"),
+        (encoded(source, out, encoder, "--part-mb", 1e-4), "part bytes"),
     ):
         assert_refused(memlm(*arguments), f"{out} holds another run: {word} was")
     (source / "more.jsonl").write_text('{"text": "more"}\n')
@@ -213,7 +213,7 @@ def test_another_run_is_refused_and_lost_nothing(memlm: Memlm, encoder: str, sig
 def test_a_bad_line_is_named_and_what_was_finished_is_kept(memlm: Memlm, encoder: str, tmp_path: Path) -> None:
     lines = [json.dumps({"text": text}) for text in TEXTS]
     for bad, words in (
-        ("{", ["all.jsonl@", "no JSON"]),
+        ("{", ["all.jsonl, the line at byte ", "no JSON"]),
         ('{"words": "a"}', ["has no column 'text'", "'words'"]),
         ('{"text": 3}', ["'text' is 3, not text"]),
         ('{"text": "\\ud800"}', ["lone surrogate"]),

@@ -129,6 +129,8 @@ def test_memories_that_were_saved_are_exported(memory: Memory, memlm: Memlm, tmp
     assert_refused(nameless, "does not name its encoder", "--model")
     shown = memlm("nearest", tmp_path / "out.parquet", "the memory", "--model", "english")
     assert_refused(shown, "made these queries")
+    MemoryFile.create(tmp_path / "notes.memory", "english", {"one": "a"}, device="cpu")
+    assert_refused(memlm("nearest", tmp_path / "notes.memory", "a"), "export-vectors makes a store of it")
 
 
 def test_rows_in_several_files_are_one_store(memory: Memory, tmp_path: Path) -> None:
@@ -176,7 +178,7 @@ def test_what_cannot_be_searched_is_refused(memory: Memory, memlm: Memlm, tmp_pa
         store.search(np.zeros((1, 31), np.float32))
     with pytest.raises(ValueError, match="encoder another made these queries"):
         store.search(replace(memory, encoder="another"))
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="1 or more"):
         store.search(memory, 0)
     index = tmp_path / "out.faiss" / FaissStore.INDEX
     index.write_bytes(index.read_bytes()[:1000])

@@ -237,8 +237,15 @@ def test_a_glob_of_shards_is_a_dataset_in_the_order_of_their_names(dataset: Path
     assert open_corpus(glob).identity() == before
     (dataset / "b-2.parquet").unlink()
     assert open_corpus(glob).identity() == before[:2]
-    with pytest.raises(ValueError, match=r"cannot load the dataset '.*/\*.csv'"):
+    with pytest.raises(ValueError, match=r"\*.csv matches no file"):
         list(read_documents(HubCorpus(name=str(dataset / "*.csv"))))
+
+
+def test_a_dataset_may_be_one_file_or_a_glob_right_here(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [document.text for document in read_documents(HubCorpus(name=str(dataset)))]
+    monkeypatch.chdir(dataset)
+    for name in ("train.jsonl", "*.jsonl", str(dataset / "train.jsonl")):
+        assert [document.text for document in read_documents(HubCorpus(name=name))] == expected
 
 
 def test_a_dataset_stops_at_max_bytes(dataset: Path) -> None:

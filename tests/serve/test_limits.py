@@ -82,6 +82,8 @@ def test_a_request_has_so_many_chunks_and_no_more(limited: str, model: TextAutoe
         answer = httpx.post(f"{limited}/v1/memories", json={"model": "tiny", "input": asked}, timeout=60)
         assert answer.status_code == status, answer.text
     assert "input has 10 chunks; a request may have 9" in answer.json()["error"]["message"]
+    answer = httpx.post(f"{limited}/v1/embeddings", json={"model": "tiny", "input": ["a"] * 10}, timeout=60)
+    assert answer.status_code == 413
     asked = httpx.post(f"{limited}/v1/memories", json={"model": "tiny", "input": texts[:9]}, timeout=60).json()
     for more, status in (([], 200), (asked["data"][:1], 413)):
         body = {"model": "tiny", "encoder": asked["encoder"], "data": [*asked["data"], *more]}

@@ -91,6 +91,7 @@ class Job:
         return {
             "version": _VERSION,
             "encoder": self.about.fingerprint,
+            "part_bytes": self.source.part_bytes,
             "source": self.source.digest(parts),
             "format": self.format,
             "dtype": self.about.dtype,

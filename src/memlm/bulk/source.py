@@ -159,7 +159,7 @@ class Source:
         for offset, line in self._lines(piece):
             if not line.strip():
                 continue
-            where = f"{name}@{offset}"
+            place, where = f"{name}@{offset}", f"{name}, the line at byte {offset},"
             try:
                 found = json_of(line)
             except ValueError as error:
@@ -172,7 +172,7 @@ class Source:
             if not isinstance(text, str | None):
                 raise ValueError(f"{where}: {self.text_column!r} is {text!r:.40}, not text")
             utf8(text or "", where)
-            yield Document(where, text or "")
+            yield Document(place, text or "")
 
     def _text(self, piece: Piece) -> Iterator[Document]:
         name = self.files[piece.file][0]

@@ -67,7 +67,7 @@ class VectorStore(ABC):
         if given.ndim != 2 or given.shape[1] != width:
             raise ValueError(f"queries are [query {width}] here, not {list(given.shape)}")
         if most < 1 or not len(self):
-            raise ValueError(f"{most} of {len(self)} chunks cannot be found; ask for at least one of at least one")
+            raise ValueError(f"{most} of {len(self)} chunks cannot be found; ask for 1 or more of a store that has any")
         return self._nearest(given, min(most, len(self)))
 
     def _nearest(self, queries: NDArray[np.float32], most: int) -> Found:

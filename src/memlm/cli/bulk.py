@@ -40,8 +40,8 @@ class EncodeCorpus(UsesModel):
     """Of a data set, such as sample-10BT."""
     split: str | None = None
     """Of a data set; by default train."""
-    format: Literal["parquet", "lance"] = "parquet"
-    """What to write."""
+    format: Literal["parquet", "lance"] | None = None
+    """What to write; by default Lance where the folder's name ends so, else Parquet."""
     dtype: Literal["float32", "float16", "bit"] | None = None
     """How numbers are stored: by default as float32; of encoders whose memories are signs (num_bits 1), as a bit."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -72,7 +72,7 @@ class EncodeCorpus(UsesModel):
         which = {"text_column": self.text_column, "subset": self.subset, "split": self.split}
         source = open_source(self.source, **which, part_bytes=part_bytes)  # type: ignore[arg-type]
         how = {
-            "format": self.format,
+            "format": self.format or ("lance" if self.out.suffix == ".lance" else "parquet"),
             "dtype": self.dtype,
             "text": self.text,
             "device": self.device,

@@ -69,7 +69,7 @@ class Nearest(UsesModel):
     store: tyro.conf.Positional[Path]
     """What memlm encode-corpus or export-vectors has written."""
     query: tyro.conf.Positional[str]
-    """What to look for; of more than a chunk, the first chunk counts."""
+    """What to look for; of more than a chunk, the first."""
     most: int = 5
     """Chunks to show, the nearest first."""
     model: str | None = None
@@ -79,7 +79,10 @@ class Nearest(UsesModel):
         """Search, and show."""
         import memlm
         from memlm.bulk.store import open_store
+        from memlm.store.store import file_version
 
+        if self.store.is_file() and file_version(self.store):
+            raise ValueError(f"{self.store} is a file of memories: memlm export-vectors makes a store of it")
         store = open_store(self.store)
         name = self.model or store.about.encoder
         if not name:
@@ -88,6 +91,8 @@ class Nearest(UsesModel):
         query = model.encode([self.query])
         if not query.num_chunks[0]:
             raise ValueError("an empty text is nothing to look for")
+        if len(query.vectors) > 1:
+            self.say(f"This text has {len(query.vectors)} chunks; the first is looked for.\n")
         found = store.search(query, self.most)
         rows = store.rows(found.row[0])
         texts = model.regenerate(store.about.memory(rows))
@@ -106,7 +111,7 @@ class Nearest(UsesModel):
         for one in answer:
             self.say(printable(f"{one['score']:.3f}  {one['document'] or '(no name)'}, chunk {one['chunk']}"))
             self.say(printable("    " + " ".join(one["text"].split()) + "\n"))
-        return {"found": answer, "chunks": len(store)}
+        return {"found": answer, "chunks": len(store), "query_chunks": len(query.vectors)}
 
 
 def rows_of(source: Path) -> "Rows":

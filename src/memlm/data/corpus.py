@@ -225,7 +225,7 @@ def _in_utf8(name: str, blocks: Iterable[bytes], corpus: FileCorpus) -> Iterator
 
 
 class HubReader(CorpusReader):
-    """A dataset, streamed: of the hub, of a folder, or of a glob of files."""
+    """A dataset, streamed: of the hub, of a folder, of a file, or of a glob."""
 
     def __init__(self, corpus: HubCorpus) -> None:
         self._corpus = corpus
@@ -258,9 +258,9 @@ class HubReader(CorpusReader):
         import datasets
 
         corpus = self._corpus
+        folder, pattern = self._place()
         with hub("dataset", corpus.name, instead="give a folder that holds the dataset, or text files"):
             try:
-                folder, pattern = self._place()
                 return datasets.load_dataset(
                     folder, corpus.subset, data_files=pattern, split=corpus.split, streaming=True
                 )
@@ -268,12 +268,21 @@ class HubReader(CorpusReader):
                 raise ValueError(f"cannot load {self}: {error}") from error
 
     def _place(self) -> tuple[str, str | None]:
-        """Name or folder; and the pattern of the files in it, of a glob."""
-        parts = Path(self._corpus.name).parts
-        plain = next((number for number, part in enumerate(parts) if glob.has_magic(part)), None)
+        """Name or folder; and the pattern of the files in it, of a glob or a file.
+
+        Raises:
+            ValueError: no file matches.
+        """
+        path = Path(self._corpus.name)
+        if path.is_file():
+            return str(path.parent.resolve()), path.name
+        plain = next((number for number, part in enumerate(path.parts) if glob.has_magic(part)), None)
         if plain is None:
             return self._corpus.name, None
-        return str(Path(*parts[:plain])), str(Path(*parts[plain:]))
+        folder, pattern = Path(*path.parts[:plain]).resolve(), str(Path(*path.parts[plain:]))
+        if not any(folder.glob(pattern)):  # else it would be looked for on the hub
+            raise ValueError(f"{path} matches no file")
+        return str(folder), pattern
 
 
 READERS: Mapping[type[Any], Any] = {NamedCorpus: NamedReader, FileCorpus: FileReader, HubCorpus: HubReader}

@@ -132,7 +132,7 @@ class _Routes:
             why = f"{served.name} has {served.dimensions} dimensions, and cannot be cut to {asked.dimensions}"
             raise ApiError(HTTPStatus.BAD_REQUEST, why, param="dimensions")
         texts = served.texts(asked.input, self._limits.max_inputs)
-        vectors, num_tokens = await self._done(request, served.embed, texts, len(texts))
+        vectors, num_tokens = await self._done(request, served.embed, texts, self._chunks(len(texts), "input"))
         self._counted(served, request, num_tokens)
         return response(answers.embeddings(served, vectors, num_tokens, asked.encoding_format))
 

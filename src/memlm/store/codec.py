@@ -294,7 +294,9 @@ def _blocks(text: str | Iterator[str]) -> Iterator[bytes]:
     held = bytearray()
     for piece in [text] if isinstance(text, str) else text:
         if not isinstance(piece, str):
-            raise TypeError(f"the pieces of a text are strings, not {piece!r:.40}")
+            raise TypeError(
+                f"the pieces of a text are strings, not {piece!r:.40}; open a file without 'b', or decode it"
+            )
         held += utf8(piece)
         if len(held) >= _BLOCK_BYTES:
             yield bytes(held)

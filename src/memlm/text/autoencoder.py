@@ -86,7 +86,8 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
             convert_to_numpy: return the vectors alone.
             verify: regenerate and compare each chunk, and set the memory's `exact` and `confidence`.
             precision: of matrix products. In bf16 encoding takes half the time, where the processor multiplies it
-                (`auto` finds out), and memories differ by 0.003 of root mean square, a tenth of a wrong token.
+                (`auto` finds out), and memories differ by 0.003 of root mean square, less than by a wrong token, but
+                too much to be proven when they are regenerated.
 
         Raises:
             ValueError: one string, or a text that is not valid Unicode (a lone surrogate).
