@@ -26,8 +26,8 @@ _LEAST_MARGIN = 1e-2
 """Nats by which the right token must lead: less might be lost to rounding on another machine, and is patched."""
 _PROOF_BYTES = 8
 """Of the text's checksum, with which a payload of placed tokens begins."""
-_ROWS = 256
-"""Tokens whose probabilities are made at once: so many stay in a processor's cache."""
+_ROWS = 512
+"""Tokens whose probabilities are made at once by each thread: so many stay in a processor's cache."""
 
 Tokens = NDArray[np.int64]
 """[token]"""
@@ -108,7 +108,10 @@ class CodedPatches:
 
     def _read_alone(self, states: States, codes: Sequence[RangeDecoder], lengths: Sequence[int]) -> Iterator[list[int]]:
         """The tokens of each chunk, none of which changes what is expected of others."""
-        left = torch.split(torch.cat([some[:length] for some, length in zip(states, lengths, strict=True)]), _ROWS)
+        left = torch.split(
+            torch.cat([some[:length] for some, length in zip(states, lengths, strict=True)]),
+            _ROWS * torch.get_num_threads(),
+        )
         rows = (row for some in left for row in self._divided.rows(self._decoder.scores(some)))
         for code, length in zip(codes, lengths, strict=True):
             yield [_next(code, row) for row in itertools.islice(rows, length)]
@@ -129,7 +132,7 @@ class CodedPatches:
         self, states: Float[Tensor, "row dim"], tokens: Int[Tensor, " row"], before: TokensBefore | None
     ) -> Iterator[Int[Tensor, "3 row"]]:
         """Of each token: where its interval begins, how wide it is, and whether another token is likelier."""
-        for rows in torch.split(torch.arange(len(tokens), device=tokens.device), _ROWS):
+        for rows in torch.split(torch.arange(len(tokens), device=tokens.device), _ROWS * torch.get_num_threads()):
             scores = self._decoder.scores(states[rows], None if before is None else before[rows])
             yield torch.stack(self._divided.of_tokens(scores, tokens[rows]))
 
