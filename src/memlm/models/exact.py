@@ -7,7 +7,6 @@ everywhere, each by itself: no exponential, no logarithm, no sum of anything but
 Python number, by whose reciprocal CUDA would multiply instead. Files depend on every constant here.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ from memlm.models.autoencoder import Autoencoder
 from memlm.models.context import TokensBefore
 from memlm.nn.mixers import Hidden
 from memlm.nn.pooling import MemoryVectors
+from memlm.runtime.cpu import has_int8
 
 TOTAL_BITS = 24
 """The probabilities of a token are whole numbers that add up to at most 2^24."""
@@ -80,18 +80,6 @@ def _sums(left: Tensor, right: Tensor) -> Tensor:
     for some, head, out in zip(left, right, sums, strict=True):
         torch._int_mm(some, head, out=out)
     return sums.float()
-
-
-@functools.cache
-def has_int8(device: str) -> bool:
-    """Whether products of int8 numbers, in int32, are fast here (four times as fast), and right.
-
-    Older processors add pairs of products in 16 bits, where the largest do not fit.
-    """
-    if device != "cpu" or not torch.cpu.get_capabilities().get("avx512_vnni"):
-        return False
-    largest = torch.full((64, 64), -_LARGEST, dtype=torch.int8)
-    return bool((torch._int_mm(largest, largest) == 64 * _LARGEST**2).all())
 
 
 def rounded(rows: Tensor, largest: int) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,7 @@ RAW_CHUNKS = 8
 _MOST_RAW = 1 << 20
 """Bytes of such a piece, unless tokens are very long."""
 _SIDE_BY_SIDE = 256
-"""Chunks that are coded or decoded at once, token after token."""
+"""Chunks that are worked on together."""
 _PIECE_BYTES = 1 << 20
 """Text is tokenized in pieces of at most so many bytes: the tokens of a huge one would need many times its memory."""
 
@@ -291,8 +291,11 @@ class Codec:
 
 def _blocks(text: str | Iterator[str]) -> Iterator[bytes]:
     """In UTF-8; small pieces, such as lines, are joined."""
+    if isinstance(text, str):
+        yield utf8(text)
+        return
     held = bytearray()
-    for piece in [text] if isinstance(text, str) else text:
+    for piece in text:
         if not isinstance(piece, str):
             raise TypeError(
                 f"the pieces of a text are strings, not {piece!r:.40}; open a file without 'b', or decode it"

@@ -13,8 +13,8 @@ import tyro
 
 from memlm.cli.command import Answer, ReadsText, UsesModel
 from memlm.data.texts import evaluation_documents
-from memlm.models.exact import has_exact_form, has_int8
-from memlm.runtime.cpu import precision_on
+from memlm.models.exact import has_exact_form
+from memlm.runtime.cpu import has_int8, precision_on
 from memlm.store.file import MemoryFile
 from memlm.store.packing import Bits
 from memlm.text.autoencoder import TextAutoencoder
