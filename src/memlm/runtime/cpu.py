@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+Precision = Literal["auto", "bf16", "fp32"]
+"""Of matrix products; `auto` is what the device is made for."""
 _BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
 """Instructions of x86 and Arm processors that multiply in bf16."""
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -24,7 +26,7 @@ def wait_without_spinning() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def precision_on(device: "torch.device", wanted: Literal["auto", "bf16", "fp32"] = "auto") -> Literal["bf16", "fp32"]:
+def precision_on(device: "torch.device", wanted: Precision = "auto") -> Literal["bf16", "fp32"]:
     """The type of matrix products on a device: what is wanted, or, if that is `auto`, what the device is made for.
 
     On a processor without such instructions bf16 is emulated, up to sixty times slower than fp32.

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memlm.models.batch import Batch, batch_chunks
-from memlm.models.context import TokensBefore
+from memlm.models.context import ContextHead, TokensBefore
 from memlm.models.exact import ExactDecoder, has_exact_form
 from memlm.nn.argmax import argmax
 from memlm.nn.pooling import MemoryVectors
@@ -100,7 +100,8 @@ class CodedPatches:
     @torch.no_grad()
     def read(self, memory: MemoryVectors, payloads: Sequence[bytes], lengths: Sequence[int]) -> Iterator[bytes | None]:
         """See `Patches`."""
-        read = self._read_alone if self._decoder.context is None else self._read_in_context
+        context = self._decoder.context
+        read = self._read_alone if context is None else partial(self._read_in_context, context)
         codes = [RangeDecoder(payload) for payload in payloads]
         for some, code in zip(read(self._decoder.states(memory), codes, lengths), codes, strict=True):
             text = b"".join(map(self._spelling.__getitem__, some))
@@ -117,13 +118,15 @@ class CodedPatches:
             yield [_next(code, row) for row in itertools.islice(rows, length)]
 
     def _read_in_context(
-        self, states: States, codes: Sequence[RangeDecoder], lengths: Sequence[int]
+        self, context: ContextHead, states: States, codes: Sequence[RangeDecoder], lengths: Sequence[int]
     ) -> list[list[int]]:
         """The tokens of each chunk, all chunks side by side, since the tokens before change what is expected."""
         tokens: list[list[int]] = [[] for _ in codes]
+        none = [context.none] * context.num_tokens
         for place in range(max(lengths, default=0)):
             left = [row for row, length in enumerate(lengths) if length > place]
-            scores = self._decoder.scores(states[left, place], self._before([tokens[row] for row in left]))
+            before = [[*tokens[row][: -context.num_tokens - 1 : -1], *none][: context.num_tokens] for row in left]
+            scores = self._decoder.scores(states[left, place], torch.tensor(before, device=states.device))
             for row, found in zip(left, self._divided.rows(scores), strict=True):
                 tokens[row].append(_next(codes[row], found))
         return tokens
@@ -135,15 +138,6 @@ class CodedPatches:
         for rows in torch.split(torch.arange(len(tokens), device=tokens.device), _ROWS * torch.get_num_threads()):
             scores = self._decoder.scores(states[rows], None if before is None else before[rows])
             yield torch.stack(self._divided.of_tokens(scores, tokens[rows]))
-
-    def _before(self, tokens: Sequence[list[int]]) -> TokensBefore | None:
-        """The tokens before the next one of each chunk, in context."""
-        context = self._decoder.context
-        if context is None:
-            return None
-        empty = [context.none] * context.num_tokens
-        rows = [(some[: -context.num_tokens - 1 : -1] + empty)[: context.num_tokens] for some in tokens]
-        return torch.tensor(rows, device=self._decoder.device)
 
 
 def _next(code: RangeDecoder, row: Row) -> int:

@@ -21,7 +21,7 @@ from memlm.models.autoencoder import Autoencoder, SearchEncoder
 from memlm.models.batch import Batch, batch_chunks, encoded
 from memlm.models.decoded import Decoded, Row, decode
 from memlm.nn.pooling import MemoryVectors
-from memlm.runtime.cpu import precision_on
+from memlm.runtime.cpu import Precision, precision_on
 from memlm.runtime.progress import Advance, track
 from memlm.runtime.results import Result
 from memlm.text.memory import SEARCHED, Memory, Regenerated, memory_of_vectors, not_searchable
@@ -36,7 +36,7 @@ class EncodeOptions(TypedDict, total=False):
     show_progress_bar: bool
     normalize: bool
     verify: bool
-    precision: Literal["fp32", "bf16", "auto"]
+    precision: Precision
 
 
 class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
@@ -73,7 +73,7 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
         normalize: bool = False,
         convert_to_numpy: bool = False,
         verify: bool = False,
-        precision: Literal["fp32", "bf16", "auto"] = "fp32",
+        precision: Precision = "fp32",
     ) -> Memory | Float[np.ndarray, "chunk slot memory_dim"]:
         """One memory for each chunk of each text; an empty text has none.
 
@@ -101,7 +101,7 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
             show_progress_bar=show_progress_bar,
             normalize=normalize,
             verify=verify,
-            half=precision_on(self.device, precision) == "bf16",
+            precision=precision,
         )
         return memories.numpy() if convert_to_numpy else memories
 
@@ -119,7 +119,7 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
         batch_size: int | None = None,
         show_progress_bar: bool = False,
         verify: bool = False,
-        precision: Literal["fp32", "bf16", "auto"] = "fp32",
+        precision: Precision = "fp32",
     ) -> Memory:
         """`encode`, for texts that are already token ids of this model's tokenizer.
 
@@ -132,7 +132,7 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
             batch_size=batch_size,
             show_progress_bar=show_progress_bar,
             verify=verify,
-            half=precision_on(self.device, precision) == "bf16",
+            precision=precision,
         )
 
     def _memories(
@@ -143,13 +143,13 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
         show_progress_bar: bool = False,
         normalize: bool = False,
         verify: bool = False,
-        half: bool = False,
+        precision: Precision = "fp32",
     ) -> Memory:
         """`encode`, for documents already tokenized."""
         shape, chunks = self.config.shape, split_into_chunks(split, self.config.shape.chunk_len)
         vectors = [torch.zeros(0, shape.num_slots, self.config.vector_dim)]
         exact, confidence = [torch.zeros(0, dtype=torch.bool)], [torch.zeros(0, shape.chunk_len)]
-        batch_size = self._batch_size(batch_size)
+        batch_size, half = self._batch_size(batch_size), precision_on(self.device, precision) == "bf16"
         with track("Encoding", total=int(chunks.mask.sum()), unit="tokens", quiet=not show_progress_bar) as advance:
             for batch, memory in self.encoded(chunks, batch_size=batch_size, advance=advance, half=half):
                 vectors.append((F.normalize(memory, dim=-1) if normalize else memory).cpu())
