@@ -149,6 +149,7 @@ def claim(group: Sequence[Job], folder: Path) -> bool:
     except Timeout:
         return False
     with held:
+        _lock(group, folder).touch()  # opening an empty file again need not: `_begun`
         for job in _not_done(group, folder):
             row = {**job.run(), **({"plan": job.plan} if job.plan else {})}
             atomic_write(job.path(folder), json.dumps(row, indent=2) + "\n")
