@@ -16,7 +16,7 @@ import pytest
 
 from command_line import Memlm, Outcome, assert_refused, every_command
 from memlm import MemoryFile, cli
-from memlm.cli.parser import parse
+from memlm.cli.parser import commands, parse
 from memlm.config import Recipe
 from memlm.runtime.results import read_json_lines
 from memlm.runtime.tables import MEASURES
@@ -332,9 +332,19 @@ def test_a_table_in_a_pipe_is_whole(memlm: Memlm, model: Path, text: Path, monke
     assert out.count("chunks") == 1
 
 
+def test_commands_are_listed_by_topic(memlm: Memlm) -> None:
+    listed = memlm("--help")
+    assert listed.code == 0
+    for name in commands():
+        assert listed.out.count(f"\n  {name} ") == 1
+    assert "More:" not in listed.out
+    assert "\n  density " in memlm("bench", "--help").out
+
+
 def test_no_command_is_a_refusal_too(memlm: Memlm) -> None:
-    assert memlm().code == 2
-    assert memlm("--help").code == 0
+    missing = memlm()
+    assert (missing.code, missing.out, "Train:" in missing.err) == (2, "", True)
+    assert_refused(memlm("--foo"), "--foo", "memlm --help")
 
 
 @pytest.mark.parametrize(

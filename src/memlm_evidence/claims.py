@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
-from memlm.runtime.results import Provenance, Record
+from memlm.runtime.results import Interval, Provenance, Record
 
 Verdict = Literal["holds", "fails", "undecided"]
 
@@ -58,6 +58,19 @@ class Measured(NamedTuple):
         """The mean, and an interval that holds all of theirs."""
         value, low, high = zip(*found, strict=True)
         return Measured(fmean(value), min(low), max(high))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference(Record):
+    """Between two models on the same documents, with its paired 95% interval over these."""
+
+    value: float
+    interval: Interval
+
+    @property
+    def measured(self) -> Measured:
+        """As claims take it."""
+        return Measured(self.value, *self.interval)
 
 
 @dataclass(frozen=True, kw_only=True)

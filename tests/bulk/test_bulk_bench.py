@@ -1,3 +1,4 @@
+import random
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,19 @@ def test_stores_are_measured(fixture: str, memlm: Memlm, tmp_path: Path, request
     assert first["given_back"] == answer["given_back_directly"]
     if not signs:
         assert [row["recall_at_10"] < 0.99 for row in others] == [True, True]
+
+
+def test_what_was_encoded_before_is_measured(encoder: str, memlm: Memlm, tmp_path: Path) -> None:
+    text, texts, without = tmp_path / "text.txt", tmp_path / "with", tmp_path / "without"
+    letters = random.Random(0).choices("abcdefghijklmnopqrstuvwxyz", k=4000)  # no two chunks are the same
+    text.write_text("".join(letters), encoding="utf-8")
+    for out, keep in ((texts, ["--text"]), (without, [])):
+        memlm("encode-corpus", text, "--encoder", encoder, "--out", out, "--device", "cpu", *keep)
+    common = ("bench", "store", encoder, "--queries", text, "--kinds", "Flat", "--device", "cpu", "--json")
+    answer = memlm(*common, "--memories", texts).json()
+    assert answer["num_real"] == answer["num_vectors"] > 100
+    assert answer["rows"][0]["recall_at_10"] > 0.99
+    assert answer["rows"][0]["given_back"] == answer["given_back_directly"]
+    refused = memlm(*common, "--memories", without)
+    assert refused.code
+    assert "encode-corpus --text" in refused.err

@@ -10,6 +10,7 @@ import torch
 from memlm.models.language_model import LanguageModel
 from memlm.runtime.results import Interval, Provenance
 from memlm_evidence.benchmarks.measuring import num_parameters
+from memlm_evidence.claims import Difference
 from memlm_evidence.experiments.mixers import (
     MIXERS,
     MIXERS_COMPARED,
@@ -40,21 +41,31 @@ def test_models_differ_in_their_mixer_alone(plan: MixersPlan) -> None:
     ("losses", "verdict"),
     [([3.3, 3.2, 3.1, 3.0, 2.9], "holds"), ([3.3, 3.2, 3.25, 3.0, 2.9], "fails"), ([3.3, 3.2, 3.19, 3.0, 2.9], None)],
 )
-def test_variants_are_in_order_where_each_saves_more_than_chance(losses: list[float], verdict: str | None) -> None:
+@pytest.mark.parametrize("paired", [False, True])
+def test_variants_are_in_order_where_each_saves_more_than_chance(
+    losses: list[float], verdict: str | None, paired: bool
+) -> None:
+    saved = [
+        None,
+        *(Difference(value=a - b, interval=Interval(a - b - 1e-3, a - b + 1e-3)) for a, b in pairwise(losses)),
+    ]
     rows = [
         LossRow(
             mixer=mixer,
             num_parameters=1,
             next_token_nats=loss,
+            saved=less if paired else None,
             intervals={"next_token_nats": Interval(loss - 0.01, loss + 0.01)},
         )
-        for mixer, loss in zip(PUBLISHED, losses, strict=True)
+        for mixer, loss, less in zip(PUBLISHED, losses, saved, strict=True)
     ]
     result = MixersResult(losses=rows, rows=[], memories=[], chunk_len=8, seed=0, provenance=Provenance.here())
     measured = recurrent_variants_improve_as_published.measure(result)
     assert measured
     assert measured.value == pytest.approx(min(a - b for a, b in pairwise(losses)))
-    assert recurrent_variants_improve_as_published.verdict(measured) == (verdict or "undecided")
+    assert recurrent_variants_improve_as_published.verdict(measured) == (
+        verdict or ("holds" if paired else "undecided")
+    )
 
 
 @pytest.mark.slow
@@ -67,6 +78,11 @@ def test_mixers_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     objectives = ("untrained", "causal")
     assert [(row.mixer, row.objective) for row in result.rows] == [(m, o) for m in MIXERS for o in objectives]
     assert [row.mixer for row in result.memories] == [*MIXERS]
+    first, *others = (row.saved for row in result.losses if row.mixer in PUBLISHED)
+    assert first is None
+    for less, (one, other) in zip(others, pairwise(result.losses), strict=False):
+        assert less
+        assert less.value == pytest.approx(one.next_token_nats - other.next_token_nats)
     for claim in MIXERS_COMPARED.claims:
         measured = claim.measure(result)
         assert measured

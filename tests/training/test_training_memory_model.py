@@ -161,6 +161,7 @@ def test_broken_off_and_run_again_it_ends_in_the_same_bits(
     assert logged(folder) == logged(curriculum_run)
 
 
+@pytest.mark.slow
 def test_two_processes_log_the_same_losses_as_one(curriculum: MemoryModelRecipe, tmp_path: Path) -> None:
     # AdamW, for PyTorch's Muon rounds to bf16. A stage that only reads memories leaves weights of the decoder unused.
     one, two = (

@@ -12,7 +12,7 @@ from memlm.runtime.files import BOXED_READER
 
 @dataclass(frozen=True, kw_only=True)
 class App(UsesModel):
-    """Explore memories in the browser: what a vector holds, what an embedding holds, and a book in memory.
+    """Explore memories in the browser: what a vector holds, what an embedding holds, a book in memory.
 
     memlm app --open
 

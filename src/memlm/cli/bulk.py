@@ -13,7 +13,7 @@ from memlm.cli.command import Answer, UsesModel
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeCorpus(UsesModel):
-    """Encode a corpus of any size, one memory a chunk, into Parquet files or a Lance data set.
+    """Encode a corpus of any size, one memory per chunk, into Parquet files or a Lance data set.
 
     memlm encode-corpus texts/ --out memories
 

@@ -11,7 +11,7 @@ from memlm.runtime.wording import printable
 
 @dataclass(frozen=True, kw_only=True)
 class Find(ReadsMemories):
-    """Find what a file of memories says of something, by meaning, and print it.
+    """Search a memory file by meaning, and print what is found.
 
     memlm remember notes.txt -o notes.memory --model english-search
 

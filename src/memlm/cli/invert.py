@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Invert(ReadsText):
-    """Give texts back from their embeddings, by search: what anyone can read who has the vectors and the encoder.
+    """Recover texts from their embeddings by search, as anyone could who has the vectors and the encoder.
 
     memlm invert minilm --text README.md --chunk-len 16 --max-chunks 30
 

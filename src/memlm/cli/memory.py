@@ -28,7 +28,7 @@ _BINS, _BAR = 10, 40
 
 @dataclass(frozen=True, kw_only=True)
 class Remember(UsesModel, ReadsText):
-    """Write texts into a file of memories, one vector a chunk, each checked as it is made.
+    """Write texts into a memory file, one vector per chunk, each checked as it is written.
 
     memlm remember notes.txt 'chapters/*.txt' -o notes.memory
 
@@ -102,7 +102,7 @@ class ReadsMemories(UsesModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Recall(ReadsMemories):
-    """Write the text of a file of memories to standard output, byte for byte, and nothing else.
+    """Write the text of a memory file to standard output, byte for byte.
 
     memlm recall notes.memory --chunks 10:20
 
@@ -150,7 +150,7 @@ class Recall(ReadsMemories):
 
 @dataclass(frozen=True, kw_only=True)
 class Inspect(ReadsMemories):
-    """Show what a file of memories holds, how much of it its vectors alone give back, and whether it is whole.
+    """Show what a memory file holds, how much the vectors alone give back, and whether it is whole.
 
     memlm inspect notes.memory
     """

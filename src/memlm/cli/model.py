@@ -94,7 +94,7 @@ class Regenerate(UsesModel, ReadsText):
 
 @dataclass(frozen=True, kw_only=True)
 class Generate(UsesModel, ReadsText):
-    """Go on from a prompt, with past text read as one vector a chunk.
+    """Continue a prompt with a memory model, which reads past text as one vector per chunk.
 
     memlm generate runs/memory/model --memory address.txt --prompt 'My fellow citizens,' --max-new-tokens 200
 

@@ -10,13 +10,11 @@ import sys
 import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import make_dataclass
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Annotated, Any, Union
 
 import tyro
 
@@ -45,6 +43,17 @@ COMMANDS: Mapping[str, str] = {
     "serve": "memlm.cli.serve:Serve",
 }
 """The library's own commands: name → module:class."""
+Topics = Mapping[str, tuple[str, ...]]
+TOPICS: Topics = {
+    "Begin here": ("demo", "app"),
+    "Measure what vectors hold": ("evaluate", "regenerate", "probe", "invert", "leak", "settle"),
+    "Train": ("train", "recipe", "sweep", "context"),
+    "Keep text in memory files": ("remember", "recall", "inspect", "find"),
+    "Encode and search corpora": ("encode-corpus", "export-vectors", "nearest"),
+    "Let language models read memories": ("generate", "adapt", "ask", "export-prompt", "serve"),
+    "Check the claims": ("reproduce", "report", "bench"),
+}
+"""How `memlm --help` lists the commands; those that it does not know come last."""
 PLUGINS = "memlm.commands"
 """The entry points of commands that other packages add, such as memlm_evidence: name → a `Command`, or a `Group`."""
 # Options may follow a subcommand's name, where people look for them: memlm train demo --out runs/mine
@@ -52,7 +61,7 @@ CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs)
 PIPE_COLUMNS = "120"
 """Width of help that is read through a pipe."""
 
-ABOUT = "memlm: measure, make and use vectors that hold a whole chunk of text. (memlm --version prints the version.)"
+ABOUT = "Measure, make and use memories: vectors that hold a whole chunk of text. memlm --version prints the version."
 
 
 def parse(arguments: Sequence[str]) -> Command:
@@ -64,8 +73,8 @@ def parse(arguments: Sequence[str]) -> Command:
         os.environ.setdefault("COLUMNS", PIPE_COLUMNS)
         if not {"-h", "--help"}.isdisjoint(arguments):
             with _wrapped():
-                return _parse("memlm", ABOUT, commands(), arguments)
-    return _parse("memlm", ABOUT, commands(), arguments)
+                return _parse("memlm", ABOUT, commands(), arguments, topics=TOPICS)
+    return _parse("memlm", ABOUT, commands(), arguments, topics=TOPICS)
 
 
 @contextmanager
@@ -89,7 +98,14 @@ def commands() -> dict[str, str]:
     return dict(sorted({**COMMANDS, **added}.items()))
 
 
-def _parse(prog: str, about: str, table: Mapping[str, str], arguments: Sequence[str], default: str = "") -> Command:
+def _parse(
+    prog: str,
+    about: str,
+    table: Mapping[str, str],
+    arguments: Sequence[str],
+    default: str = "",
+    topics: Topics | None = None,
+) -> Command:
     """The command among those of a table that the first argument names, with the others as its options."""
     word, *rest = arguments or [""]
     if word in table:
@@ -106,8 +122,10 @@ def _parse(prog: str, about: str, table: Mapping[str, str], arguments: Sequence[
         return tyro.cli(chosen, prog=prog, args=list(arguments), description=about, config=CONFIG)
     if word and not word.startswith("-"):
         raise _unknown("command", word, table, prog)
-    _list_commands(prog, about, table, arguments)
-    sys.exit(2)
+    if word not in ("", "-h", "--help"):
+        raise ValueError(f"{prog} has no option {word}; {prog} --help lists its commands")
+    print(_listed(prog, about, table, topics or {}), file=sys.stdout if word else sys.stderr)
+    sys.exit(0 if word else 2)
 
 
 def _unknown(kind: str, word: str, names: Collection[str], prog: str) -> ValueError:
@@ -116,14 +134,27 @@ def _unknown(kind: str, word: str, names: Collection[str], prog: str) -> ValueEr
     return ValueError(f"no such {kind}: {prog} {word}; {remedy}")
 
 
-def _list_commands(prog: str, about: str, table: Mapping[str, str], arguments: Sequence[str]) -> None:
-    """Print what commands there are, or that one is missing."""
-    named = tuple(
-        Annotated[make_dataclass(name, ()), tyro.conf.subcommand(name, description=summary(address))]
-        for name, address in table.items()
-    )
-    choices: Any = Union[named]  # noqa: UP007  # made of the commands there are
-    tyro.cli(choices, prog=prog, description=about, args=list(arguments))
+def _listed(prog: str, about: str, table: Mapping[str, str], topics: Topics) -> str:
+    """What commands there are, by topic; those without one come last."""
+    known = {name for names in topics.values() for name in names}
+    topics = {**topics, "More" if topics else "Commands": tuple(name for name in table if name not in known)}
+    column = 4 + max(map(len, table))
+    width = shutil.get_terminal_size().columns
+    lines = [f"usage: {prog} COMMAND [OPTIONS]; {prog} COMMAND --help explains one", "", textwrap.fill(about, width)]
+    for topic, names in topics.items():
+        if there := [name for name in names if name in table]:
+            lines += ["", f"{topic}:"]
+            lines += [
+                textwrap.fill(
+                    summary(table[name]),
+                    width,
+                    initial_indent=f"  {name}".ljust(column),
+                    subsequent_indent=" " * column,
+                    break_on_hyphens=False,
+                )
+                for name in there
+            ]
+    return "\n".join(lines)
 
 
 def summary(address: str) -> str:

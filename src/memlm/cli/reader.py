@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Adapt(ReadsText):
-    """Teach a causal language model to read memories, by a frozen model's LoRA and a small network.
+    """Teach a pretrained language model to read memories, with LoRA and a small network.
 
     memlm adapt smollm2 --out runs/smollm2
 
@@ -141,7 +141,7 @@ class ReadsMemories(UsesModel, ReadsText):
 
 @dataclass(frozen=True, kw_only=True)
 class Ask(ReadsMemories):
-    """Ask a language model about what memories hold.
+    """Ask a language model questions about a memory file.
 
     memlm remember novel.txt -o novel.memory
 
@@ -166,7 +166,7 @@ class Ask(ReadsMemories):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportPrompt(ReadsMemories):
-    """Write memories and a prompt as input embeddings, and the model that reads them, for engines such as vLLM.
+    """Write memories and a prompt as input embeddings for engines such as vLLM, with the model that reads them.
 
     memlm export-prompt novel.memory --prompt 'In short,' --out prompt.safetensors
 

@@ -11,7 +11,7 @@ from memlm.cli.command import Answer, UsesModel
 
 @dataclass(frozen=True, kw_only=True)
 class Serve(UsesModel):
-    """Serve models over HTTP: embeddings as OpenAI's clients ask for them, memories, and the texts that they hold.
+    """Serve models over HTTP: OpenAI's embeddings and chat, memories and their texts.
 
     memlm serve --model english --port 8000
 

@@ -25,7 +25,7 @@ AnyRecipe: Any = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Train(ReadsText):
-    """Train a recipe. If it is interrupted, run the same command again: it resumes from its last checkpoint.
+    """Train a recipe; run again after an interruption, the same command resumes from the last checkpoint.
 
     memlm train autoencoder --out runs/mine --text 'docs/**/*.md' --chunk-len 128 --memory-dim 512
 
@@ -85,7 +85,7 @@ class Train(ReadsText):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipes(Command):
-    """Show a recipe's whole configuration as JSON: every field that `train --set` can override."""
+    """Show a recipe's configuration as JSON: every field that `train --set` can override."""
 
     recipe: AnyRecipe
 

@@ -20,7 +20,7 @@ _CHUNKS_AT_ONCE = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class ExportVectors(Command):
-    """Write memories into a store that vectors are searched in: Parquet, Lance or FAISS, by the ending of its name.
+    """Write memories into a vector store: Parquet, Lance or FAISS, by the ending of its name.
 
     memlm export-vectors memories -o memories.faiss
 
@@ -58,7 +58,7 @@ class ExportVectors(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Nearest(UsesModel):
-    """Find the memories that are nearest to a text's, and give back their chunks from their vectors.
+    """Find the memories nearest to a text's, and print their chunks, regenerated from the vectors.
 
     memlm nearest memories 'She was the youngest of the two daughters'
 

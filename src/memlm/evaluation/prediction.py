@@ -25,7 +25,7 @@ class Prediction(NamedTuple):
         shorter = windows._replace(tokens=windows.tokens.reshape(shape), mask=windows.mask.reshape(shape))
         return Prediction(self.nats.reshape(shape), shorter)
 
-    def later_sums(self) -> Float[np.ndarray, "document sum"]:
+    def later_sums(self) -> Float[np.ndarray, "document 2"]:
         """Nats and tokens of each document's chunks, but for the first of each window: those with a past to read."""
         mask = self.windows.mask[:, 1:]
         per_window = (self.nats[:, 1:] * mask).sum((1, 2), dtype=np.float64), mask.sum((1, 2))
@@ -66,10 +66,12 @@ def prediction_measures(prediction: Prediction) -> tuple[dict[str, Any], dict[st
     return values, ratio_intervals("causal_nats_per_token", sums)
 
 
-def excess(one: Prediction, other: Prediction, *, relative: bool = False) -> dict[str, Any]:
-    """How much more the one's next tokens cost than the other's on the same windows, in nats a token or as a share of
-    the other's: the `value`, and its paired 95% `interval` over documents."""
-    both = np.column_stack((one.later_sums(), other.later_sums()))
+def excess(
+    one: Float[np.ndarray, "document 2"], other: Float[np.ndarray, "document 2"], *, relative: bool = False
+) -> dict[str, Any]:
+    """How much more the one's tokens cost than the other's in the same documents, of which each has nats and tokens; in
+    nats a token or as a share of the other's: the `value`, and its paired 95% `interval` over documents."""
+    both = np.column_stack((one, other))
     both = both[both[:, 1] > 0]
 
     def difference(rows: Float[np.ndarray, "resample sum"]) -> Float[np.ndarray, " resample"]:

@@ -24,12 +24,7 @@ class TextLanguageModel(TextModel[LanguageModel, LanguageModelConfig]):
 
     def evaluate_split(self, split: TokenSplit, *, name: str, quiet: bool = True) -> Result:
         """Cross-entropy of next tokens within chunks (`causal_nats_per_token`), with a 95% interval over documents."""
-        chunks = split_into_chunks(split, self.config.chunk_len)
-        total_tokens = int(chunks.mask.sum())
-        with track(f"Predicting {name}", total=total_tokens, unit="tokens", quiet=quiet) as advance:
-            nats, mask = causal_nats(self.model, chunks, advance), chunks.mask[:, 1:]
-        per_chunk = (nats * mask).sum(1, dtype=np.float64), mask.sum(1)
-        sums = sums_by_unit(per_chunk, chunks.document)
+        sums = self.document_nats(split, name=name, quiet=quiet)
         total = sums.sum(axis=0)
         values = {
             "causal_nats_per_token": float(total[0] / total[1]),
@@ -39,6 +34,14 @@ class TextLanguageModel(TextModel[LanguageModel, LanguageModelConfig]):
         intervals = ratio_intervals("causal_nats_per_token", sums)
         made_by = Provenance.here(model=self.provenance)
         return Result(name=name, measures=values, intervals=intervals, provenance=made_by)
+
+    def document_nats(self, split: TokenSplit, *, name: str, quiet: bool = True) -> Float[np.ndarray, "document 2"]:
+        """Cross-entropy of next tokens within each document's chunks, in nats, and the number of these tokens."""
+        chunks = split_into_chunks(split, self.config.chunk_len)
+        total_tokens = int(chunks.mask.sum())
+        with track(f"Predicting {name}", total=total_tokens, unit="tokens", quiet=quiet) as advance:
+            nats, mask = causal_nats(self.model, chunks, advance), chunks.mask[:, 1:]
+        return sums_by_unit(((nats * mask).sum(1, dtype=np.float64), mask.sum(1)), chunks.document)
 
 
 def causal_nats(

@@ -5,17 +5,18 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import torch
 import tyro
+from jaxtyping import Int
 from numpy.typing import NDArray
 
-from memlm.bulk.export import MemoryRows, export, table_of
+from memlm.bulk.export import MemoryRows, Rows, export, table_of
 from memlm.bulk.rows import About
-from memlm.bulk.store import BATCH_ROWS, Found, VectorStore, exact
+from memlm.bulk.store import BATCH_ROWS, Found, VectorStore, exact, open_store
 from memlm.cli.command import Answer, ReadsText, UsesModel
 from memlm.cli.show import print_table
 from memlm.data.texts import evaluation_documents
@@ -40,15 +41,21 @@ class StoreBenchmark(Benchmark, UsesModel, ReadsText):
 
     memlm bench store --num-vectors 100000 --json
 
+    memlm bench store --memories crawl-memories --queries questions.txt --json
+
     Needs pip install 'memlm[lance,faiss]'.
     """
 
     model: tyro.conf.Positional[str] = "english"
     """An autoencoder that ships with memlm, a checkpoint folder, or a Hugging Face hub name."""
     text: tuple[str, ...] = ()
-    """Files or globs to encode; without any, a novel that comes with memlm. Queries are chunks of verse."""
+    """Files or globs to encode; without any, a novel that comes with memlm."""
     num_vectors: int = 100_000
     """In the store: memories of the text, then vectors made of two of them each, as far as it takes."""
+    memories: Path | None = None
+    """What memlm encode-corpus --text has written: its memories, all of them and nothing else, in place of a text's."""
+    queries: tuple[str, ...] = ()
+    """Files or globs whose full chunks are looked for; without any, verse that comes with memlm."""
     num_queries: int = 200
     kinds: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Of FAISS's index factory, or out.lance; by default the usual ones."""
@@ -62,35 +69,54 @@ class StoreBenchmark(Benchmark, UsesModel, ReadsText):
         `given_back_directly`, without one; `query_ms`, on one thread, all queries at once.
         """
         model = TextAutoencoder.from_pretrained(self.model, device=self.device)
-        texts = self.documents(self.text) if self.text else [each.text for each in evaluation_documents("novel")]
-        ids, length = model.tokenizer.encode_batch(texts), model.config.shape.chunk_len
-        chunks = [text[begin : begin + length] for text in ids for begin in range(0, len(text), length)]
-        memory = model.encode_tokens([text.tolist() for text in ids])
-        made = MadeRows(memory, [model.tokenizer.decode(chunk) for chunk in chunks], self.num_vectors, model.source)
-        verse = model.encode([each.text for each in evaluation_documents("verse")])
-        full = verse.num_tokens == length
-        queries = verse.vectors[full][: self.num_queries].flatten(1).numpy()
+        rows, sample = self._stored(model) if self.memories else self._made(model)
+        asked = model.encode(self._texts(self.queries, "verse"))
+        full = asked.num_tokens == model.config.shape.chunk_len
+        queries = asked.vectors[full][: self.num_queries].flatten(1).numpy()
         torch.set_num_threads(1)
-        right = exact(queries, (made.about.stored(table) for table in made.batches()), made.about, NEAREST)
-        bit = made.about.dtype == "bit"
-        kinds = self.kinds or (SIGNS if bit else (*FLOATS, _SIGNS_OF_FLOATS))
-        rows = []
-        num_bytes = len(made) * made.about.row_bytes
+        right = exact(queries, (rows.about.stored(table) for table in rows.batches()), rows.about, NEAREST)
+        kinds = self.kinds or (SIGNS if rows.about.dtype == "bit" else (*FLOATS, _SIGNS_OF_FLOATS))
+        measured = []
+        num_bytes = len(rows) * rows.about.row_bytes
         with track("Storing", total=len(kinds) * num_bytes, unit="bytes") as advance:
             for kind in kinds:
-                rows.append(_row(kind, made, queries, right, model))
+                measured.append(_row(kind, rows, queries, right, sample, model))
                 advance(num_bytes)
         answer = {
-            "rows": rows,
-            "num_vectors": len(made),
-            "num_real": made.num_real,
+            "rows": measured,
+            "num_vectors": len(rows),
+            "num_real": rows.num_real if isinstance(rows, MadeRows) else len(rows),
             "num_queries": len(queries),
-            "float32_bytes": 4 * made.about.width,
-            "given_back_directly": _given_back(made.memory, made, model),
+            "float32_bytes": 4 * rows.about.width,
+            "given_back_directly": _given_back(sample.memory, sample, model),
             **made_here(model=model.provenance, encoder=model.encoder_fingerprint),
         }
         self._show(answer)
         return answer
+
+    def _texts(self, patterns: tuple[str, ...], otherwise: str) -> list[str]:
+        return self.documents(patterns) if patterns else [each.text for each in evaluation_documents(otherwise)]
+
+    def _made(self, model: TextAutoencoder) -> tuple["MadeRows", "Sample"]:
+        """Memories of a text, and vectors made of them."""
+        ids, length = model.tokenizer.encode_batch(self._texts(self.text, "novel")), model.config.shape.chunk_len
+        chunks = [text[begin : begin + length] for text in ids for begin in range(0, len(text), length)]
+        memory = model.encode_tokens([text.tolist() for text in ids])
+        rows = MadeRows(memory, self.num_vectors, model.source)
+        places = _all_over(rows.num_real)
+        texts = [model.tokenizer.decode(chunks[place]) for place in places]
+        return rows, Sample(places, rows.memory(places), texts)
+
+    def _stored(self, model: TextAutoencoder) -> tuple[VectorStore, "Sample"]:
+        """Memories that were encoded before."""
+        rows = open_store(self.memories or "")
+        if rows.about.fingerprint != model.encoder_fingerprint:
+            raise ValueError(f"encoder {rows.about.fingerprint} made {self.memories}, not {self.model}")
+        places = _all_over(len(rows))
+        some = rows.rows(places)
+        if "text" not in some.column_names:
+            raise ValueError(f"{self.memories} has no texts; write them with memlm encode-corpus --text")
+        return rows, Sample(places, rows.about.memory(some), some.column("text").to_pylist())
 
     def _show(self, answer: Mapping[str, Any]) -> None:
         names = ("recall_at_10", "index_bytes", "table_bytes", "given_back", "query_ms", "build_seconds")
@@ -102,19 +128,32 @@ class StoreBenchmark(Benchmark, UsesModel, ReadsText):
         print_table(self.console(), Table(["store", "recall", "bytes", "table", "given back", "ms", "s"], rows), note)
 
 
+class Sample(NamedTuple):
+    """Real chunks, whose texts are regenerated from what each store holds of them."""
+
+    places: Int[np.ndarray, " chunk"]
+    """Their rows."""
+    memory: Memory
+    texts: Sequence[str]
+
+
+def _all_over(num_rows: int) -> Int[np.ndarray, " chunk"]:
+    """Rows from all over a store."""
+    return np.linspace(0, num_rows - 1, _GIVEN_BACK).astype(np.int64)
+
+
 class MadeRows(MemoryRows):
     """Real memories, and then vectors between two of them each, anew whenever they are read; of signs, some of each."""
 
-    def __init__(self, memory: Memory, texts: Sequence[str], number: int, encoder: str) -> None:
+    def __init__(self, memory: Memory, number: int, encoder: str) -> None:
         super().__init__(memory, encoder)
         self._real = memory.vectors.flatten(1).numpy()[:number]
         self._tokens = memory.num_tokens.numpy()[:number]
         self.num_real, self._number = len(self._real), number
-        self.places = np.linspace(0, self.num_real - 1, _GIVEN_BACK).astype(np.int64)
-        """Rows of real memories, from all over."""
-        self.memory = self.about.memory_of(self._real[self.places], self._tokens[self.places])
-        self.texts = [texts[place] for place in self.places]
-        """What they are of."""
+
+    def memory(self, places: Int[np.ndarray, " chunk"]) -> Memory:
+        """The memories of some real chunks."""
+        return self.about.memory_of(self._real[places], self._tokens[places])
 
     def __len__(self) -> int:
         return self._number
@@ -141,41 +180,43 @@ class MadeRows(MemoryRows):
         return table_of(memory, self.about, ["made"] * len(vectors), [*range(begin, begin + len(vectors))])
 
 
-class _Signs(MadeRows):
+class _Signs:
     """The signs of such vectors."""
 
-    def __init__(self, made: MadeRows) -> None:
-        self.__dict__.update(made.__dict__)
-        self._made, self.about = made, replace(made.about, dtype="bit")
+    def __init__(self, rows: Rows) -> None:
+        self._rows, self.about = rows, replace(rows.about, dtype="bit")
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
     def batches(self) -> Iterator[pa.Table]:
         """All rows."""
-        for table in self._made.batches():
-            vectors = self._made.about.vectors(self._made.about.stored(table))
+        for table in self._rows.batches():
+            vectors = self._rows.about.vectors(self._rows.about.stored(table))
             yield table.drop_columns(["memory"]).append_column("memory", self.about.column(vectors))
 
 
 def _row(
-    kind: str, made: MadeRows, queries: NDArray[np.float32], right: Found, model: TextAutoencoder
+    kind: str, rows: Rows, queries: NDArray[np.float32], right: Found, sample: Sample, model: TextAutoencoder
 ) -> dict[str, Any]:
     """What a store finds of the right rows, takes, and gives back."""
     signs_of_floats = kind == _SIGNS_OF_FLOATS
     with tempfile.TemporaryDirectory() as folder:
         out, begin = Path(folder) / (kind if kind.endswith(".lance") else "out.faiss"), time.monotonic()
         index = None if out.suffix == ".lance" else "BFlat" if signs_of_floats else kind
-        store: VectorStore = export(_Signs(made) if signs_of_floats else made, out, index=index)
+        store: VectorStore = export(_Signs(rows) if signs_of_floats else rows, out, index=index)
         built = time.monotonic() - begin
         begin = time.monotonic()
         found = store.search(queries, NEAREST)
         seconds = time.monotonic() - begin
         sizes = {path.name: path.stat().st_size for path in out.rglob("*") if path.is_file()}
         table = sizes.pop("rows.parquet", 0)
-        back = None if signs_of_floats else _given_back(store.memory(made.places), made, model)
+        back = None if signs_of_floats else _given_back(store.memory(sample.places), sample, model)
     return {
         "kind": kind,
-        "recall_at_10": _recall(found, right, made.about),
-        "index_bytes": sum(sizes.values()) / len(made),
-        "table_bytes": table / len(made),
+        "recall_at_10": _recall(found, right, rows.about),
+        "index_bytes": sum(sizes.values()) / len(rows),
+        "table_bytes": table / len(rows),
         "given_back": back,
         "query_ms": 1000 * seconds / len(queries),
         "build_seconds": built,
@@ -188,7 +229,7 @@ def _recall(found: Found, right: Found, about: About) -> float:
     return float((found.row[:, :, None] == right.row[:, None]).any(1).mean())
 
 
-def _given_back(stored: Memory, made: MadeRows, model: TextAutoencoder) -> float:
+def _given_back(stored: Memory, sample: Sample, model: TextAutoencoder) -> float:
     """The share of real chunks whose text is regenerated exactly from what is stored of them."""
-    pairs = zip(model.regenerate(stored), made.texts, strict=True)
-    return sum(back == text for back, text in pairs) / len(made.texts)
+    pairs = zip(model.regenerate(stored), sample.texts, strict=True)
+    return sum(back == text for back, text in pairs) / len(sample.texts)

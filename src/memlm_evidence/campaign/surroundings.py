@@ -10,8 +10,8 @@ from memlm_evidence.campaign.workshop import Case
 
 _LEAST_BYTES = 1 << 12
 _SAID = {
-    "full": ("No space left", "File too large"),
-    "read-only": ("Read-only file system", "Permission denied"),
+    "full": ("no space left", "file too large"),
+    "read-only": ("read-only file system", "permission denied"),
     "taken": ("somebody else is", "is being written by", "exists; open it"),
 }
 """What a refusal names."""
@@ -88,7 +88,7 @@ def _refused(said: str | None, why: str) -> str:
     if said is None:
         return "done"
     if not said.startswith(tuple(f"{kind.__name__}: " for kind in REFUSALS)) or not any(
-        word in said for word in _SAID[why]
+        word in said.lower() for word in _SAID[why]
     ):
         raise AssertionError(f"not refused by name: {said}")
     return "refused by name"

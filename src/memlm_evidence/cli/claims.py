@@ -55,7 +55,7 @@ class Claims(HasWorkers):
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Command):
-    """Decide the claims from results that are there already, and make the page again; nothing is measured.
+    """Decide the claims from results that were measured before, and write the report again.
 
     memlm report runs/quick/results --out runs/quick
     """

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Leak(ReadsText, HasWorkers):
-    """Measure what a vector store gives away: text, names and numbers, by length and precision, and what would hide it.
+    """Measure what a vector store gives away, by length of text and precision, and what would hide it.
 
     memlm leak minilm --out runs/leak
 

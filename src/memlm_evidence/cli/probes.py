@@ -35,7 +35,7 @@ class _Reads(ReadsText):
 
 @dataclass(frozen=True, kw_only=True)
 class Probe(_Reads, HasWorkers):
-    """Measure how much of a text any encoder's embeddings hold, with the controls that keep the number honest.
+    """Measure how much of a text any encoder's embeddings hold, with controls that keep the number honest.
 
     The encoder is frozen and embeds the text once. Readers are trained to regenerate text from the embeddings alone,
     and measured on text that they have not seen. If it is interrupted, run it again: it resumes.
@@ -79,7 +79,7 @@ class Probe(_Reads, HasWorkers):
 
 @dataclass(frozen=True, kw_only=True)
 class Settle(_Reads):
-    """Attack a causal language model's last hidden state with all there is, and say what follows.
+    """Attack a causal language model's last hidden state with every method here, and give the verdict.
 
     The claim: next-token training leaves little of a text in one hidden state. Trained readers, a white-box search
     verified by encoding again, and, for reference, an inversion of all states. The verdict is, for each length, refuted

@@ -153,7 +153,7 @@ class NonInvertible(OneExperiment, HasWorkers):
 
 
 class Reproduce(Group):
-    """The paper's claims, decided one by one; or one of the experiments behind them, with its main settings."""
+    """Measure and decide the paper's claims: all, some by name, or one experiment with its settings."""
 
     commands: ClassVar[Mapping[str, str]] = {
         "claims": "memlm_evidence.cli.claims:Claims",

@@ -29,7 +29,7 @@ Varied: Any = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep(ReadsText, HasWorkers):
-    """Vary a recipe's fields: every combination of values is trained and evaluated, once.
+    """Train and evaluate a recipe with every combination of some fields' values.
 
     memlm sweep autoencoder --over model.shape.memory_dim=128,256 model.memory_noise=0,0.1 --out runs/sweep
 

@@ -9,7 +9,7 @@ from memlm.probing.results import ProbeRow
 from memlm.recipes.paper import paper_memory_model
 from memlm.runtime.results import Interval, Record
 from memlm.runtime.wording import share
-from memlm_evidence.claims import ExperimentResult, Measured, claim
+from memlm_evidence.claims import Difference, ExperimentResult, Measured, claim
 from memlm_evidence.experiments.experiment import Experiment, deferred
 
 BOUNDS = ("encoder_decoder", "oracle")
@@ -75,19 +75,6 @@ class PaperPlan:
         """The paper's."""
         causal = paper_memory_model(retention=0.0, seed=seed)
         return cls(causal=causal, combined=paper_memory_model(seed=seed), seed=seed)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference(Record):
-    """Between two conditions on the same windows, with its paired 95% interval over documents."""
-
-    value: float
-    interval: Interval
-
-    @property
-    def measured(self) -> Measured:
-        """As claims take it."""
-        return Measured(self.value, *self.interval)
 
 
 @dataclass(frozen=True, kw_only=True)

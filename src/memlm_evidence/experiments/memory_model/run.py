@@ -22,8 +22,9 @@ from memlm.text.memory_model import TextMemoryModel
 from memlm.training.accelerator import world_size
 from memlm.training.train import train
 from memlm_evidence.benchmarks.paper import require_machine
+from memlm_evidence.claims import Difference
 from memlm_evidence.experiments.exact_recall import RecallPlan
-from memlm_evidence.experiments.memory_model import Difference, MemoryModelResult, PaperPlan, Plan, VariantRow
+from memlm_evidence.experiments.memory_model import MemoryModelResult, PaperPlan, Plan, VariantRow
 from memlm_evidence.experiments.memory_model.training import Data, Trained, trained_encoder
 from memlm_evidence.experiments.readers import Readers
 
@@ -116,7 +117,7 @@ def compare_two(out: Path, plan: PaperPlan) -> MemoryModelResult | None:
     windows = all_windows(test, cfg.windows.num_chunks)
     probes = {name: readers.row(_memories(model, recipes[name].name)) for name, model in trained.items()}
     found = {name: predict(model.model, windows, shape.vocab_size) for name, model in trained.items()}
-    gap = Difference.from_dict(excess(found["combined"], found["causal"], relative=True))
+    gap = Difference.from_dict(excess(found["combined"].later_sums(), found["causal"].later_sums(), relative=True))
     return MemoryModelResult(
         probes=probes,
         retention_accuracy={name: row.token_accuracy for name, row in probes.items()},
@@ -179,7 +180,7 @@ def _trained(data: Data, name: str, out: Path, plan: Plan) -> Trained:
 
 def _difference(one: Trained, other: Trained, *, relative: bool = False) -> Difference:
     """How much more the one's next tokens cost than the other's."""
-    return Difference.from_dict(excess(one.prediction, other.prediction, relative=relative))
+    return Difference.from_dict(excess(one.prediction.later_sums(), other.prediction.later_sums(), relative=relative))
 
 
 def _variant(variant: Variant, data: Data, out: Path, plan: Plan) -> VariantRow:

@@ -9,7 +9,7 @@ from memlm import config
 from memlm.runtime.results import Interval, Record
 from memlm.runtime.tables import Table
 from memlm.runtime.wording import human, number, quantity, share
-from memlm_evidence.claims import ExperimentResult, Measured, claim
+from memlm_evidence.claims import Difference, ExperimentResult, Measured, claim
 from memlm_evidence.experiments.embeddings import EmbeddingRow
 from memlm_evidence.experiments.experiment import Experiment, deferred
 from memlm_evidence.pages.page import Page, Section
@@ -59,6 +59,8 @@ class LossRow(Record):
     mixer: str
     num_parameters: int
     next_token_nats: float
+    saved: Difference | None = None
+    """By the variant that is published before it, less this: of variants but the first; older results lack it."""
     intervals: Mapping[str, Interval] = field(default_factory=dict)
 
 
@@ -87,9 +89,13 @@ class MixersResult(ExperimentResult):
     chunk_len: int
     seed: int
 
-    def loss(self, mixer: str) -> Measured:
-        """The next-token loss with a mixer."""
-        return Measured.of(next(row for row in self.losses if row.mixer == mixer), "next_token_nats")
+    def saved(self, before: str, mixer: str) -> Measured:
+        """What a mixer's next-token loss is lower by than another's; unpaired where the result is an older one."""
+        one, other = (next(row for row in self.losses if row.mixer == each) for each in (before, mixer))
+        if other.saved:
+            return other.saved.measured
+        first, second = (Measured.of(row, "next_token_nats") for row in (one, other))
+        return Measured(first.value - second.value, first.low - second.high, first.high - second.low)
 
     def in_state(self, mixer: str) -> Measured:
         """The fraction of the text's information that a reader finds in a trained language model's last state."""
@@ -145,13 +151,7 @@ def page(results: Sequence[MixersResult]) -> Page:
 @claim("least loss saved from a variant to the next, in nats", at_least=0.0)
 def recurrent_variants_improve_as_published(result: MixersResult) -> Measured:
     """Losses of recurrent mixers fall from rows to columns, to both, to decay, to a diagonal."""
-    found = [result.loss(mixer) for mixer in PUBLISHED]
-    pairs = list(pairwise(found))
-    return Measured(
-        min(before.value - after.value for before, after in pairs),
-        min(before.low - after.high for before, after in pairs),
-        min(before.high - after.low for before, after in pairs),
-    )
+    return Measured(*map(min, zip(*(result.saved(*pair) for pair in pairwise(PUBLISHED)), strict=True)))
 
 
 @claim("retained fraction", at_most=0.317)

@@ -4,14 +4,18 @@ Causal language models and autoencoders, one of each for every mixer: the same d
 through the width of the language models' MLP, parameters.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from jaxtyping import Float
 
 from memlm.config import AutoencoderRecipe, LanguageModelRecipe, ReadingConfig
 from memlm.data.token_store import prepare
+from memlm.evaluation.bootstrap import ratio_intervals
+from memlm.evaluation.prediction import excess
 from memlm.models.language_model import LanguageModel
 from memlm.probing.encoders import StateEncoder
 from memlm.recipes.autoencoder import autoencoder
@@ -21,8 +25,9 @@ from memlm.runtime.results import Provenance
 from memlm.text.language_model import TextLanguageModel
 from memlm.training.train import train
 from memlm_evidence.benchmarks.measuring import num_parameters
+from memlm_evidence.claims import Difference
 from memlm_evidence.experiments.embeddings.run import Encoder
-from memlm_evidence.experiments.mixers import MIXERS, LossRow, MemoryRow, MixersPlan, MixersResult
+from memlm_evidence.experiments.mixers import MIXERS, PUBLISHED, LossRow, MemoryRow, MixersPlan, MixersResult
 from memlm_evidence.experiments.readers import Readers
 
 LIKE = "diagonal"
@@ -37,19 +42,13 @@ def run(out: Path, plan: MixersPlan | None = None, *, cache: Path | None = None,
     reading = ReadingConfig(num_steps=plan.reading_steps, max_chunks=plan.reading_chunks)
     readers = Readers(data, prepared.tokenizer, plan.chunk_len, reading, plan.seed, cache=cache, quiet=quiet)
     losses, rows, given_back = [], [], []
+    nats: dict[str, Float[np.ndarray, "document 2"]] = {}
     for mixer in plan.mixers:
         folder, test = f"{mixer}-seed-{plan.seed}", prepared.splits["test"]
         written = train(language_model(plan, mixer), out / f"causal-{folder}", prepared=prepared, quiet=quiet)
         kept = train(memories(plan, mixer), out / f"autoencoder-{folder}", prepared=prepared, quiet=quiet)
-        found = written.evaluate_split(test, name=f"held-out text, {mixer}", quiet=quiet)
-        losses.append(
-            LossRow(
-                mixer=mixer,
-                num_parameters=num_parameters(written.model),
-                next_token_nats=found.causal_nats_per_token,
-                intervals={"next_token_nats": found.intervals["causal_nats_per_token"]},
-            )
-        )
+        nats[mixer] = written.document_nats(test, name=f"held-out text, {mixer}", quiet=quiet)
+        losses.append(_loss(mixer, num_parameters(written.model), nats))
         rows += [each.row(readers, mixer) for each in states(written, mixer, plan.seed)]
         back = kept.evaluate_split(test, name=f"held-out text, {mixer}", quiet=quiet)
         measures = ("token_accuracy", "exact_match", "retained_fraction")
@@ -68,6 +67,19 @@ def run(out: Path, plan: MixersPlan | None = None, *, cache: Path | None = None,
         chunk_len=plan.chunk_len,
         seed=plan.seed,
         provenance=Provenance.here(plan=vars(plan), data=prepared.fingerprint),
+    )
+
+
+def _loss(mixer: str, size: int, nats: Mapping[str, Float[np.ndarray, "document 2"]]) -> LossRow:
+    """The loss with a mixer, and what it saves over the one that is published before it, where that was measured."""
+    before = dict(zip(PUBLISHED[1:], PUBLISHED, strict=False)).get(mixer, "")
+    total, number = nats[mixer].sum(axis=0)
+    return LossRow(
+        mixer=mixer,
+        num_parameters=size,
+        next_token_nats=float(total / number),
+        saved=Difference.from_dict(excess(nats[before], nats[mixer])) if before in nats else None,
+        intervals=ratio_intervals("next_token_nats", nats[mixer]),
     )
 
 
