@@ -236,7 +236,10 @@ def test_nothing_is_remembered_of_no_text(memlm: Memlm, tmp_path: Path) -> None:
         (["remember", "good.txt", "-o", "folder", "--append"], "folder is a folder, not a memory file"),
         (["remember", "good.txt", "-o", "good.txt/x.memory"], "good.txt is a file, not a folder"),
         (["recall", "folder"], "folder is a folder, not a memory file"),
-        (["recall", "good.txt"], "good.txt is no memory file"),
+        (["recall", "good.txt"], "good.txt is a text file, not a memory file, which memlm remember makes"),
+        (["inspect", "empty"], "empty is an empty file, not a memory file, which memlm remember makes"),
+        (["inspect", "noise"], "noise is no memory file, or its header is damaged"),
+        (["inspect", "folder"], "folder is a folder, not a memory file, which memlm remember makes"),
         (["recall", "nowhere.memory"], "there is no memory file nowhere.memory"),
         (["recall", "notes.memory", "--chunks", "3"], "'3' is no range"),
         (["recall", "notes.memory", "--chunks", "0:99"], "has chunks 0:1, not 0:99"),
@@ -249,6 +252,8 @@ def test_what_cannot_be_is_said_in_one_line(
     Path("bad.txt").write_bytes(b"good \xff")
     Path("good.txt").write_text("good")
     Path("folder").mkdir()
+    Path("empty").touch()
+    Path("noise").write_bytes(b"\x89\0\xff")
     memlm("remember", "good.txt", "-o", "notes.memory")
     done = memlm(*arguments)
     assert done.code == 2

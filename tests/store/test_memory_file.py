@@ -459,7 +459,7 @@ def test_a_chunk_that_is_regenerated_otherwise_is_named(notes: MemoryFile, monke
     assert "the decoder is another" in lost[0].why
 
 
-@pytest.mark.parametrize("share", [0, 0.001, 0.01])
+@pytest.mark.parametrize("share", [0.001, 0.01])
 def test_a_file_without_its_header_is_refused(share: float, notes: MemoryFile) -> None:
     data = notes.path.read_bytes()
     notes.path.write_bytes(data[: int(len(data) * share)])
@@ -554,7 +554,7 @@ def test_files_joined_byte_by_byte_are_told_apart(notes: MemoryFile) -> None:
 
 def test_foreign_and_newer_files_are_refused(notes: MemoryFile, tmp_path: Path) -> None:
     (tmp_path / "text.memory").write_text("Call me Ishmael. " * 100)
-    with pytest.raises(ValueError, match=r"text\.memory is no memory file"):
+    with pytest.raises(ValueError, match=r"text\.memory is a text file, not a memory file"):
         MemoryFile.open(tmp_path / "text.memory")
     save_file({"weight": np.zeros(3)}, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="but no memory file"):

@@ -1,5 +1,6 @@
 """Writing that is all or nothing: a crash or a full disk leaves the old state, never half of the new."""
 
+import codecs
 import contextlib
 import ctypes
 import errno
@@ -21,6 +22,8 @@ UNFINISHED = ".memlm-unfinished"
 _PATIENCE = 10.0
 """Seconds to wait for somebody else who is at work in a folder."""
 _PAUSE = 0.05
+_HEAD_BYTES = 1 << 12
+"""By which a file of text is known."""
 _HERE, _NO_REPLACE, _EXCHANGE = -100, 1, 2
 """Linux's numbers for a path as it is, and for two ways to rename."""
 
@@ -203,6 +206,21 @@ def _what(path: Path) -> str:
     if path.is_dir():
         return "a folder"
     return "a file" if path.is_file() else "neither file nor folder"
+
+
+def what_is(path: Path) -> str:
+    """What stands there, in words; of a file also whether it is empty or begins as text in UTF-8 does."""
+    if not path.is_file():
+        return _what(path)
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if not head:
+        return "an empty file"
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # its last character may be cut
+    except UnicodeDecodeError:
+        return "a file"
+    return "a file" if b"\0" in head else "a text file"
 
 
 def sync(path: Path) -> None:
