@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from command_line import Memlm
+from command_line import Memlm, assert_refused
 from memlm import MemoryFile
 from memlm.data.texts import evaluation_documents
 from memlm.store.segments import MAGIC
@@ -205,6 +205,23 @@ def test_files_are_read_in_their_encoding(memlm: Memlm, tmp_path: Path) -> None:
     assert len(MemoryFile.open(notes)) == 1, "a file is one document, however large"
     more = memlm("remember", "-", "-o", notes, "--append", "--errors", "replace", stdin=b"\xff!")
     assert (more.code, MemoryFile.open(notes)["standard input"]) == (0, "\ufffd!")
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_a_last_file_that_is_bad_is_refused_before_the_first_is_encoded(
+    append: bool, memlm: Memlm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for work in ("create", "open"):
+        monkeypatch.setattr(MemoryFile, work, pytest.fail)
+    (tmp_path / "a.txt").write_text("good")
+    (tmp_path / "b.txt").write_bytes(b"good " * 100_000 + b"\xff")
+    options = ["--append"] if append else []
+    for bad, why in (
+        (tmp_path / "b.txt", "b.txt: invalid UTF-8 at byte 500000"),
+        ("/proc/self/mem", "cannot read /proc/self/mem: Input/output error"),  # whoever asks, root too
+        (tmp_path / "c.txt", "there is no file"),
+    ):
+        assert_refused(memlm("remember", tmp_path / "a.txt", bad, "-o", tmp_path / "x.memory", *options), why)
 
 
 def test_nothing_is_remembered_of_no_text(memlm: Memlm, tmp_path: Path) -> None:
