@@ -612,7 +612,7 @@ def test_an_existing_file_is_not_written_over(notes: MemoryFile, trained: TextAu
 
 
 def test_a_second_writer_hears_who_is_writing(notes: MemoryFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "PATIENCE", 0)
+    monkeypatch.setattr(files, "_PATIENCE", 0)
     with writer.only_writer(notes.path):
         for write in (lambda: notes.append("more"), lambda: notes.forget(0, 1)):
             with pytest.raises(OSError, match=r"notes\.memory has an open session in this process; append to that one"):

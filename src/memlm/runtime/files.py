@@ -7,10 +7,11 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -20,8 +21,8 @@ UNFINISHED = ".memlm-unfinished"
 """How the names end of files that `atomic_file` is writing, after a point, the name to come, a point and 32 digits."""
 
 _PATIENCE = 10.0
-"""Seconds to wait for somebody else who is at work in a folder."""
-_PAUSE = 0.05
+"""Seconds to wait for somebody else who has locked a file or a folder."""
+_PAUSE = 0.02
 _HEAD_BYTES = 1 << 12
 """By which a file of text is known."""
 _HERE, _NO_REPLACE, _EXCHANGE = -100, 1, 2
@@ -136,19 +137,36 @@ def only_one_in(folder: Path) -> Iterator[None]:
     Raises:
         ValueError: another is.
     """
-    handle, deadline = os.open(folder, os.O_RDONLY), time.monotonic() + _PATIENCE
+
+    def taken(_: int) -> ValueError:
+        return ValueError(f"somebody else is at work in {folder}; wait for it, or give another folder")
+
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        while not _locked(handle):
-            if time.monotonic() >= deadline:
-                raise ValueError(f"somebody else is at work in {folder}; wait for it, or give another folder")
-            time.sleep(_PAUSE)
-        try:
+        with locked(handle, taken):
             yield
-        finally:
-            with contextlib.suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_UN)  # closing alone would leave it to processes forked meanwhile
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(handle: int, taken: Callable[[int], Exception]) -> Iterator[None]:
+    """A block in which an open file or folder is locked; waits a little for who has locked it.
+
+    Raises:
+        Exception: what `taken` makes of the handle, if somebody still has.
+        OSError: this file cannot be locked.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while not _locked(handle):
+        if time.monotonic() >= deadline:
+            raise taken(handle)
+        time.sleep(_PAUSE)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)  # closing alone would leave it to processes forked meanwhile
 
 
 def is_in_use(folder: Path) -> bool:
@@ -161,13 +179,14 @@ def is_in_use(folder: Path) -> bool:
 
 
 def _locked(handle: int) -> bool:
-    """Lock an open folder; False if somebody else has."""
+    """Lock an open file or folder; False if somebody else has."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # some network file systems lock no folders
-        pass
+    except OSError:
+        if not stat.S_ISDIR(os.fstat(handle).st_mode):  # some network file systems lock no folders
+            raise
     return True
 
 
