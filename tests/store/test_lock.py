@@ -55,7 +55,7 @@ def test_a_lock_ends_with_its_holder(how: signal.Signals, path: Path, monkeypatc
 
 
 def test_a_file_that_was_replaced_meanwhile_is_locked_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    flock, calls = writer.fcntl.flock, iter(range(100))
+    flock, calls = files.fcntl.flock, iter(range(100))
 
     def replaced_before(handle: int, operation: int) -> None:
         if next(calls) == 0:  # as by the writer before, between our opening and our locking it
@@ -63,7 +63,7 @@ def test_a_file_that_was_replaced_meanwhile_is_locked_anew(path: Path, monkeypat
             path.with_name("new").replace(path)
         flock(handle, operation)
 
-    monkeypatch.setattr(writer.fcntl, "flock", replaced_before)
+    monkeypatch.setattr(files.fcntl, "flock", replaced_before)
     with writer.only_writer(path) as handle:
         assert os.pread(handle, 1, 0) == b"1"
 

@@ -1,6 +1,7 @@
 """Where the memories of a corpus go: part by part, each whole or not at all, so that what is finished can be told."""
 
 import json
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -104,8 +105,8 @@ class Destination(ABC):
 
     def sweep(self) -> None:
         """Remove what killed workers have left."""
-        for left in self.folder.rglob(f".*{UNFINISHED}"):
-            left.unlink(missing_ok=True)
+        for left in [*self.folder.rglob(f".*{UNFINISHED}")]:
+            shutil.rmtree(left, ignore_errors=True)
 
     def _others(self) -> Iterator[Path]:
         return (path for path in self.folder.iterdir() if path.name != _NOTES)

@@ -1,13 +1,11 @@
 """Writing memory files, all or nothing, one writer at a time: a lock on the file itself ends with its holder."""
 
-import fcntl
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from memlm.runtime.files import UNFINISHED, atomic_file, locked, write_failed
+from memlm.runtime.files import atomic_file, locked, remove_leftovers, write_failed
 from memlm.store.chunk import FORMAT_VERSION, About, Part
 from memlm.store.segments import file_frames, segment
 from memlm.store.store import MemoryStore
@@ -79,16 +77,12 @@ def write_file(path: Path, about: About, parts: Iterable[Part], *, new: bool = F
     Raises:
         OSError: the disk is full or not writable; what was there still is.
     """
-    with ExitStack() as stack:
-        try:
-            with atomic_file(path, new=new) as temporary:
-                file = stack.enter_context(temporary.open("xb"))
-                fcntl.flock(file, fcntl.LOCK_EX)  # spares it from `remove_leftovers` until it has its name
-                file.writelines(file_frames(about, parts))
-                file.flush()
-        except FileExistsError:
-            refuse_existing(path)
-            raise
+    try:
+        with atomic_file(path, new=new) as temporary, temporary.open("xb") as file:
+            file.writelines(file_frames(about, parts))
+    except FileExistsError:
+        refuse_existing(path)
+        raise
 
 
 def refuse_existing(path: Path) -> None:
@@ -115,16 +109,6 @@ def only_writer(path: Path) -> Iterator[int]:
                 remove_leftovers(path)
                 yield file.fileno()
                 return
-
-
-def remove_leftovers(path: Path) -> None:
-    """Remove what `atomic_file` left beside a file because it was killed; not what somebody has locked."""
-    ours = re.compile(re.escape(f".{path.name}.") + "[0-9a-f]{32}" + re.escape(UNFINISHED))
-    for rest in path.parent.iterdir():
-        if ours.fullmatch(rest.name) and rest.is_file():
-            with suppress(OSError), rest.open("rb") as file:  # another may be cleaning up, too
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                rest.unlink()
 
 
 def _holder(handle: int) -> str:
