@@ -85,8 +85,8 @@ def require_memory(model: nn.Module, cfg: config.TrainingConfig, *, saves: bool 
     copy = ", and a copy of all but gradients while it is saved" if copies else ""
     raise ValueError(
         f"training this model takes at least {need / 1e9:.1f} GB of memory in each process (weights, gradients and "
-        f"optimizer state{copy}), and each of {world} has {there / 1e9:.1f} GB; make the model smaller, or divide it over at "
-        f"least {fitting} processes that have as much: stages.*.training.sharded=true, and torchrun"
+        f"optimizer state{copy}), and each of {world} has {there / 1e9:.1f} GB; make the model smaller, or divide it "
+        f"over at least {fitting} processes that have as much: stages.*.training.sharded=true, and torchrun"
     )
 
 
