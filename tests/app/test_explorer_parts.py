@@ -3,10 +3,13 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
@@ -316,6 +319,31 @@ def test_what_cannot_be_explored_is_refused(memlm: Memlm, monkeypatch: pytest.Mo
     assert re.fullmatch("starting.*\nnobody can.*no-such-reader.*\nmemlm: .*no-such-model.*\n", outcome.err)
     monkeypatch.setattr(app, "find_spec", lambda _: None)
     assert_refused(memlm("app"), "memlm app needs gradio: pip install 'memlm[app]'")
+
+
+def test_ctrl_c_is_told_and_ends_what_runs(memlm: Memlm, explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[str] = []
+
+    @contextmanager
+    def served(*_: object, opens: bool) -> Iterator[str]:
+        try:
+            yield "http://here"
+        finally:
+            ended.append("page")
+
+    monkeypatch.setattr("memlm.app.page.served", served)
+    monkeypatch.setattr("memlm.app.page.create_page", lambda explorer: None)
+    monkeypatch.setattr("memlm.app.explorer.Explorer", lambda **_: explorer)
+    monkeypatch.setattr("memlm.load", lambda *_, **__: None)
+    monkeypatch.setattr(explorer.jobs, "end", lambda: ended.append("jobs"))
+    monkeypatch.setattr(app.Event, "wait", lambda _: signal.raise_signal(signal.SIGINT))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        done = memlm("app", "--port", 0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (done.code, done.out, ended) == (130, "", ["jobs", "page"])
+    assert done.err.endswith("(Ctrl-C stops it)\nmemlm: interrupted\n")
 
 
 def test_help_does_not_import_gradio() -> None:

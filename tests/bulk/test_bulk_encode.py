@@ -14,6 +14,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +46,23 @@ def write_texts(folder: Path, kind: str) -> Path:
                 (folder / f"{number:02}.txt").write_text(text, encoding="utf-8")
     (folder / "README.rst").write_text("not a text of the corpus")
     return folder
+
+
+BAD_LINES = {
+    "{": "no JSON",
+    '"text"': "is str, not an object",
+    '{"words": "a"}': "has no column 'text'",
+    '{"text": 3}': "'text' is 3, not text",
+    '{"text": "\\ud800"}': "lone surrogate",
+}
+"""And what is wrong with each."""
+
+
+def spoilt(path: Path) -> int:
+    """Put all bad lines into a file, twice; gives where the first is."""
+    lines, bad = path.read_text(encoding="utf-8").splitlines(keepends=True), "".join(f"{line}\n" for line in BAD_LINES)
+    path.write_text("".join([*lines[:7], bad, *lines[7:], bad]), encoding="utf-8")
+    return len("".join(lines[:7]).encode())
 
 
 def encoded(source: Path | str, out: Path, encoder: str, *more: object) -> list[object]:
@@ -119,7 +137,7 @@ def test_a_killed_run_goes_on_and_does_nothing_twice(memlm: Memlm, encoder: str,
             time.sleep(0.001)
         process.kill()
     assert process.returncode == -signal.SIGKILL
-    (out / f".part-000009.parquet.{'0' * 32}.memlm-unfinished").write_bytes(b"half of one")
+    (out / f".part-000009.parquet.{'0' * 8}.memlm-unfinished").mkdir()
     before = {path: path.stat().st_mtime_ns for path in out.glob("part-*")}
     answer = memlm(*encoded(source, out, encoder, *options)).json()
     assert 0 < answer["parts_before"] == len(before) < answer["parts"]
@@ -132,8 +150,9 @@ def test_a_killed_run_goes_on_and_does_nothing_twice(memlm: Memlm, encoder: str,
 
 def test_two_workers_of_ray_give_the_rows_of_one(memlm: Memlm, encoder: str, tmp_path: Path) -> None:
     """Besides, Ray listens to nobody but this machine, and leaves no process behind."""
-    source, options = write_texts(tmp_path / "source", "lines"), ("--part-mb", 2e-4, "--json")
-    assert memlm(*encoded(source, tmp_path / "one", encoder, *options)).code == 0
+    source, options = write_texts(tmp_path / "source", "lines"), ("--part-mb", 2e-4, "--bad-lines", "skip", "--json")
+    first = spoilt(source / "all.jsonl")
+    one = memlm(*encoded(source, tmp_path / "one", encoder, *options)).json()
     arguments = encoded(source, tmp_path / "two", encoder, *options, "--workers", 2)
     command = [sys.executable, "-m", "memlm", *map(str, arguments)]
     seen, listening = set[psutil.Process](), set[str]()
@@ -149,12 +168,49 @@ def test_two_workers_of_ray_give_the_rows_of_one(memlm: Memlm, encoder: str, tmp
             time.sleep(0.3)
         out, err = process.communicate()
     assert process.returncode == 0, err
-    assert json.loads(out)["workers"] == 2
+    two = json.loads(out)
+    assert two["workers"] == 2
+    assert [each["bad_lines"] for each in (one, two)] == [2 * len(BAD_LINES)] * 2
+    assert one["first_bad_line"] == two["first_bad_line"]
+    assert one["first_bad_line"].startswith(f"all.jsonl, the line at byte {first}, is no JSON")
     assert files(tmp_path / "one") == files(tmp_path / "two")
     assert len(seen) > 4
     assert listening <= {"127.0.0.1", "::1"}
     assert "127.0.0.1" in listening
     assert not psutil.wait_procs(seen, timeout=20)[1]
+
+
+def test_without_bad_lines_the_rows_are_those_of_the_others(memlm: Memlm, encoder: str, tmp_path: Path) -> None:
+    source, options = write_texts(tmp_path / "source", "lines"), ("--part-mb", 1e-4, "--json")
+    plain = memlm(*encoded(source, tmp_path / "plain", encoder, *options)).json()
+    first = spoilt(source / "all.jsonl")
+    out, options = tmp_path / "out", (*options, "--bad-lines", "skip")
+    answer = memlm(*encoded(source, out, encoder, *options)).json()
+    told = {"bad_lines": 2 * len(BAD_LINES), "first_bad_line": answer["first_bad_line"]}
+    same = ("documents", "chunks", "tokens", "text_bytes")
+    assert [answer[name] for name in same] == [plain[name] for name in same]
+    assert answer | told == answer
+    assert f"the line at byte {first}, is no JSON" in answer["first_bad_line"]
+    stores = [open_store(folder) for folder in (out, tmp_path / "plain")]
+    one, other = (store.memory(range(len(store))).vectors for store in stores)
+    torch.testing.assert_close(one, other, atol=1e-5, rtol=0)  # parts are cut elsewhere: sums have another order
+    before = files(out)
+    for part in (*out.glob("part-*[13579].parquet"), out / "part-000000.parquet"):
+        part.unlink()  # as if it had been killed before these
+    again = memlm(*encoded(source, out, encoder, *options)).json()
+    assert again["parts_before"] < again["parts"]
+    assert {name: again[name] for name in told} == told
+    assert files(out) == before
+    assert_refused(memlm(*encoded(source, out, encoder, *options[:-2])), "bad lines was 'skip' there, and is 'stop'")
+    shown = memlm(*encoded(source, out, encoder, *options[:2], *options[3:])).out
+    assert f"{2 * len(BAD_LINES)} bad lines skipped; the first: all.jsonl, the line at byte {first}" in shown
+
+
+def test_a_corpus_of_bad_lines_alone_is_refused(memlm: Memlm, encoder: str, tmp_path: Path) -> None:
+    source = write_texts(tmp_path / "source", "lines")
+    done = memlm(*encoded(source, tmp_path / "out", encoder, "--text-column", "words", "--bad-lines", "skip"))
+    assert done.code == 2
+    assert f"memlm: all {len(TEXTS)} lines are bad, the first: all.jsonl, the line at byte 0, has no col" in done.err
 
 
 def test_signs_are_stored_as_bits(memlm: Memlm, signs: str, tmp_path: Path) -> None:
@@ -200,6 +256,7 @@ def test_another_run_is_refused_and_lost_nothing(memlm: Memlm, encoder: str, sig
         (encoded(source, out, encoder, "--text"), "text"),
         (encoded(source, out, encoder, "--precision", "bf16"), "precision"),
         (encoded(source, out, encoder, "--part-mb", 1e-4), "part bytes"),
+        (encoded(source, out, encoder, "--bad-lines", "skip"), "bad lines"),
     ):
         assert_refused(memlm(*arguments), f"{out} holds another run: {word} was")
     (source / "more.jsonl").write_text('{"text": "more"}\n')
@@ -212,17 +269,17 @@ def test_another_run_is_refused_and_lost_nothing(memlm: Memlm, encoder: str, sig
 
 def test_a_bad_line_is_named_and_what_was_finished_is_kept(memlm: Memlm, encoder: str, tmp_path: Path) -> None:
     lines = [json.dumps({"text": text}) for text in TEXTS]
-    for bad, words in (
-        ("{", ["all.jsonl, the line at byte ", "no JSON"]),
-        ('{"words": "a"}', ["has no column 'text'", "'words'"]),
-        ('{"text": 3}', ["'text' is 3, not text"]),
-        ('{"text": "\\ud800"}', ["lone surrogate"]),
-    ):
+    for bad, why in BAD_LINES.items():
         source = tmp_path / f"{abs(hash(bad))}.d"
         source.mkdir()
         (source / "all.jsonl").write_text("\n".join([*lines, bad, *lines]) + "\n")
         out = source / "out"
-        assert_refused(memlm(*encoded(source / "all.jsonl", out, encoder, "--part-mb", 5e-4)), *words)
+        assert_refused(
+            memlm(*encoded(source / "all.jsonl", out, encoder, "--part-mb", 5e-4)),
+            why,
+            "the line at byte",
+            "--bad-lines skip goes on",
+        )
         assert files(out)
 
 

@@ -151,23 +151,28 @@ def test_what_cannot_be_exported_is_refused(memory: Memory, signs: str, memlm: M
     memory.save(source)
     (tmp_path / "there.lance").mkdir()
     (tmp_path / "words.txt").write_text("no memories")
+    (tmp_path / "empty").touch()
     for given, out, options, words in (
         (source, "out.npy", [], ["out.npy does not say", ".faiss"]),
         (source, "there.lance", [], ["there.lance exists"]),
         (source, "out.parquet", ["--index", "Flat"], ["only FAISS takes an index"]),
-        (source, "out.faiss", ["--index", "Nonsense7"], ["FAISS knows no index", "Nonsense7"]),
-        (source, "out.faiss", ["--index", "IVF1024,Flat"], ["'IVF1024,Flat' cannot be made of", "take Flat"]),
+        (source, "out.faiss", ["--index", "Nonsense7"], ["--index Nonsense7 cannot be made", "take Flat, SQ8, HNSW32"]),
+        (source, "out.faiss", ["--index", "IDMap,Flat"], ["--index IDMap,Flat cannot be made"]),
+        (source, "out.faiss", ["--index", "PCA4,IVF2,Flat"], ["--index PCA4,IVF2,Flat cannot be made"]),
+        (source, "out.faiss", ["--index", "IVF1024,Flat"], ["--index IVF1024,Flat cannot be made of", "take Flat"]),
         (tmp_path / "none", "out.faiss", [], ["no store of memories"]),
         (tmp_path, "out.faiss", [], ["holds no memories"]),
-        (tmp_path / "words.txt", "out.faiss", [], ["cannot read", "words.txt"]),
+        (tmp_path / "words.txt", "out.faiss", [], ["cannot read", "words.txt, a text file, as a store"]),
+        (tmp_path / "empty", "out.faiss", [], ["empty, an empty file, as a store"]),
     ):
         assert_refused(memlm("export-vectors", given, "--out", tmp_path / out, *options), *words)
-    assert {path.name for path in tmp_path.iterdir()} == {"memory.safetensors", "there.lance", "words.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == {"memory.safetensors", "there.lance", "words.txt", "empty"}
     few = library.load(signs, device="cpu").encode(["the memory"])
     with pytest.raises(ValueError, match="stored as bit, which float16 cannot"):
         export(MemoryRows(few), tmp_path / "out.parquet", dtype="float16")
-    with pytest.raises(ValueError, match="no binary index"):
-        export(MemoryRows(few), tmp_path / "out.faiss", index="Flat,SQ8")
+    for index in ("Flat,SQ8", "BHash4"):
+        with pytest.raises(ValueError, match=f"index='{index}' cannot be made .* take BFlat"):
+            export(MemoryRows(few), tmp_path / "out.faiss", index=index)
     with pytest.raises(ValueError, match="no memories to export"):
         export(MemoryRows(memory[[]]), tmp_path / "out.parquet")
 

@@ -1,6 +1,9 @@
 """Detail over long generation: what is written is what the model generates, and who keeps its past keeps the facts."""
 
 import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -100,6 +103,39 @@ def test_a_wrong_answer_that_was_written_is_told_from_one_that_was_not() -> None
     assert not has_written(writer.chunks, TOKENIZER, FACTS, wrong).any(), "nothing is written yet"
     writer.read(torch.from_numpy(np.concatenate([wrong[:2, 1], FACTS.tokens[2:, 0]])))
     assert has_written(writer.chunks, TOKENIZER, FACTS, wrong).tolist() == [True, True, False, False]
+
+
+def in_cells(runs: Sequence[Mapping[str, float]], distances: Sequence[str]) -> list[str]:
+    """As the documents show shares of several seeds: how many, and the mean and range of each."""
+    shares = [[run[distance] for run in runs] for distance in distances]
+    ranges = [
+        f"{min(each):.3f} to {max(each):.3f}" if f"{min(each):.3f}" != f"{max(each):.3f}" else "" for each in shares
+    ]
+    means = [f"{np.mean(each):.3f}" for each in shares]
+    return [str(len(runs)), *(f"{mean} ({told})" if told else mean for mean, told in zip(means, ranges, strict=True))]
+
+
+def test_the_committed_results_are_what_the_documents_say() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    groups = defaultdict[tuple[float, str, str], list[Mapping[str, float]]](list)
+    for path in (docs / "results").glob(f"{LongResult.name}*.json"):
+        for run in json.loads(path.read_text(encoding="utf-8")):
+            temperature = run["provenance"]["settings"]["plan"]["temperature"]
+            for between in ("own", "text"):
+                for model, found in run[between].items():
+                    groups[temperature, between, model].append(found["exact"])
+    _, section = (docs / "results.md").read_text(encoding="utf-8").split("\n### Detail over long generation\n")
+    lines = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("|")]
+    header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    distances = [title.removeprefix("after ") for title in header[3:]]
+    measured = [(*group[:2], *in_cells(runs, distances)) for group, runs in groups.items()]
+    told = {
+        (float(warm[1]) if (warm := re.search(r"(?:temperature|at) (\d\.\d)$", label)) else 1.0, kind, *cells)
+        for label, between, *cells in rows
+        for kind in {"its own": ["own"], "a novel's": ["text"], "both": ["own", "text"]}[between]
+    }
+    assert told <= {*measured}, "numbers that no file holds"
+    assert {row for row in measured if row[1] == "own"} <= told, "files that no row shows"
 
 
 @pytest.mark.slow

@@ -1,9 +1,11 @@
 import errno
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import pytest
 from safetensors import SafetensorError
@@ -160,6 +162,56 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(OSError, match=r"could not write .*file\.txt: .*No space left"):
         atomic_write(path, "new")
     assert contents(tmp_path) == {"parent/file.txt": "ünd\n"}
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from memlm.runtime import files
+with getattr(files, sys.argv[1])(Path(sys.argv[2])) as temporary:
+    (temporary if temporary.is_dir() else temporary.parent).joinpath("half").touch()
+    print(flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("write", [atomic_file, atomic_folder])
+def test_what_was_killed_is_removed_and_what_goes_on_is_not(write: Callable[..., Any], tmp_path: Path) -> None:
+    path, others = (
+        tmp_path / "new",
+        {".new.backup", ".other.new.0a0a0a0a.memlm-unfinished", ".new.0a0a.memlm-unfinished"},
+    )
+    for other in others:
+        (tmp_path / other).mkdir()
+
+    def replace() -> set[str]:
+        with write(path) as temporary:
+            temporary.joinpath("a").touch() if temporary.is_dir() else temporary.touch()
+        return {each.name for each in tmp_path.iterdir()} - others - {"new"}
+
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, write.__name__, path], stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        (left,) = replace()
+        assert (tmp_path / left / "half").exists()
+        child.kill()
+    assert replace() == set()
+    assert path.exists()
+    assert {each.name for each in tmp_path.iterdir()} == others | {"new"}
+
+
+def test_where_nothing_can_be_locked_nothing_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = tmp_path / ".folder.0a0a0a0a.memlm-unfinished"
+    left.mkdir()
+
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files.fcntl, "flock", none)
+    write_folder(tmp_path / "folder", a="1")
+    assert left.exists()
 
 
 def test_others_may_read_what_the_umask_lets_them(tmp_path: Path, umask: int) -> None:

@@ -138,7 +138,8 @@ def test_what_cannot_be_answered_is_refused_by_name(client: openai.OpenAI, kept:
     refused("NaN", "memories", extra_body={"memories": broken})
     refused("no message of a user", "messages", messages=[{"role": "system", "content": "be kind"}])
     refused("positions", "messages", max_tokens=10**6)
-    refused("ratio", "messages", extra_body={"memories": kept, "ratio": 10**6})
+    for field, wrong in (("ratio", 17), ("ratio", -1), ("ratio", "4"), ("expand", -1)):
+        refused(f"{field} must be a whole", field, extra_body={"memories": kept, field: wrong})
     refused("n must be 1", "n", n=2)
     refused("call none", "tools", tools=[{"type": "function", "function": {"name": "a"}}])
     refused("at most 4", "stop", stop=["a"] * 5)

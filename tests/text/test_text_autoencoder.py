@@ -71,7 +71,7 @@ def test_texts_may_be_tokens_already(trained: TextAutoencoder) -> None:
     assert memory.exact is not None
     assert torch.equal(memory.exact, expected.exact)
     assert len(trained.encode_tokens([])) == 0
-    for wrong in (-1, 300):
+    for wrong in (-1, 300, 2**70):
         with pytest.raises(ValueError, match=f"text 1 has token {wrong}; there are tokens 0 to 299"):
             trained.encode_tokens([[1], [2, wrong]])
 

@@ -15,6 +15,7 @@ from memlm.models.batch import Batch
 from memlm.recipes import RECIPES
 from memlm.recipes.paper import BATCH_TOKENS, paper_autoencoder, paper_causal, paper_memory_model
 from memlm.text.model import build_model
+from memlm.training import checkpoint
 from memlm.training import footprint as module
 from memlm.training.footprint import flops_per_token, footprint, require_fits, work
 from memlm.training.loop import fit
@@ -47,6 +48,9 @@ def test_the_footprint_is_what_training_holds(optimizer: Optimizer, frozen: bool
     gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
     held = [*model.parameters(), *model.buffers()], gradients, state
     assert (told.weights, told.gradients, told.optimizer) == tuple(sum(t.nbytes for t in part) for part in held)
+    assert told.copied == sum(
+        tensor.nbytes for tensor in {**checkpoint._weights(model), **checkpoint._moments(optimizers)}.values()
+    )
     divided = footprint(model, optimizer, 3)
     assert told.total / 3 <= divided.total < told.total / 3 * 1.2  # rows do not always divide
 
@@ -75,8 +79,9 @@ def test_what_is_kept_for_the_backward_pass_is_told_without_keeping_it() -> None
 
 @pytest.fixture
 def small_machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    def make(gigabytes: float, processes: int = 1) -> None:
+    def make(gigabytes: float, processes: int = 1, *, on_gpu: bool = True) -> None:
         monkeypatch.setattr(module, "memory_per_process", lambda: int(gigabytes * 1e9))
+        monkeypatch.setattr(module, "on_gpu", lambda: on_gpu)
         monkeypatch.setattr(module, "world_size", lambda: processes)
 
     return make
@@ -92,6 +97,15 @@ def test_a_recipe_that_cannot_fit_is_refused(small_machine: Callable[..., None])
     with pytest.raises(ValueError, match=r"6\.2 GB"):  # a whole one each
         require_fits(recipe.with_training(sharded=False))
     small_machine(6.5)
+    require_fits(recipe)
+
+
+def test_a_checkpoint_on_its_way_to_the_disk_takes_memory_too(small_machine: Callable[..., None]) -> None:
+    recipe = paper_autoencoder("masked_mixer")
+    small_machine(6.5, on_gpu=False)  # else the copy is not where the model is
+    with pytest.raises(ValueError, match=r"at least 10\.9 GB .*a copy of all but gradients.* at least 2 processes"):
+        require_fits(recipe)
+    small_machine(11, on_gpu=False)
     require_fits(recipe)
 
 

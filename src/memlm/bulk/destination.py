@@ -1,9 +1,11 @@
 """Where the memories of a corpus go: part by part, each whole or not at all, so that what is finished can be told."""
 
 import json
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import add
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -21,6 +23,8 @@ _NOTES = "_memlm"
 """The folder of what is no data; readers of Parquet folders pass over it."""
 _PLAN = "plan.json"
 _COUNTS = b"memlm.counts"
+_UNSAID = {"bad_lines": "stop"}
+"""What plans of earlier versions do not say."""
 ROW_GROUP = 4096
 """Rows of a Parquet file that are read together: a found row costs so many."""
 
@@ -32,10 +36,15 @@ class Counts(NamedTuple):
     chunks: int = 0
     tokens: int = 0
     text_bytes: int = 0
+    bad_lines: int = 0
+    """That were skipped."""
+    first_bad_line: str = ""
+    """Where it is, and what is wrong with it."""
 
     def plus(self, other: "Counts") -> "Counts":
-        """Both together."""
-        return Counts(*(one + more for one, more in zip(self, other, strict=True)))
+        """Both together, of which this comes first."""
+        sums = map(add, self[:-1], other[:-1])
+        return Counts._make([*sums, self.first_bad_line or other.first_bad_line])
 
 
 Batches = Iterable[tuple[pa.Table, Counts]]
@@ -96,8 +105,8 @@ class Destination(ABC):
 
     def sweep(self) -> None:
         """Remove what killed workers have left."""
-        for left in self.folder.rglob(f".*{UNFINISHED}"):
-            left.unlink(missing_ok=True)
+        for left in [*self.folder.rglob(f".*{UNFINISHED}")]:
+            shutil.rmtree(left, ignore_errors=True)
 
     def _others(self) -> Iterator[Path]:
         return (path for path in self.folder.iterdir() if path.name != _NOTES)
@@ -111,9 +120,9 @@ class Destination(ABC):
         except ValueError as error:
             raise ValueError(f"{path} is damaged: {error}") from None
         for name, value in plan.items():
-            if found.get(name) != value:
+            if (before := found.get(name, _UNSAID.get(name))) != value:
                 raise ValueError(
-                    f"{self.folder} holds another run: {name.replace('_', ' ')} was {found.get(name)!r} there, and is "
+                    f"{self.folder} holds another run: {name.replace('_', ' ')} was {before!r} there, and is "
                     f"{value!r} now; give another folder"
                 )
 
@@ -132,7 +141,8 @@ class ParquetFolder(Destination):
         total = Counts()
         with atomic_file(self.path(number)) as path, parquet_writer(path, schema) as writer:
             for table, counts in batches:
-                writer.write_table(table, row_group_size=ROW_GROUP)
+                if len(table):  # none would be a group of rows, too
+                    writer.write_table(table, row_group_size=ROW_GROUP)
                 total = total.plus(counts)
             writer.add_key_value_metadata({_COUNTS: json.dumps(total)})
         return total

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -98,6 +98,7 @@ class Job:
             "text": self.text,
             "num_parts": len(parts),
             "precision": self.precision,
+            "bad_lines": self.source.bad_lines,
         }
 
 
@@ -131,8 +132,13 @@ class PartEncoder:
     def _tables(self, part: Part) -> Iterator[tuple[pa.Table, Counts]]:
         waiting: list[Document] = []
         chunks = dict[str, int]()
-        num_bytes = 0
-        for document in self.job.source.documents(part):
+        num_bytes, bad = 0, Counts()
+
+        def skipped(line: str) -> None:
+            nonlocal bad
+            bad = bad.plus(Counts(bad_lines=1, first_bad_line=line))
+
+        for document in self.job.source.documents(part, skipped):
             for piece in split_document(document, _BATCH_BYTES):
                 waiting.append(piece._replace(name=document.name))
                 num_bytes += piece.num_bytes
@@ -141,6 +147,7 @@ class PartEncoder:
                     waiting, num_bytes = [], 0
         if waiting:
             yield self._table(waiting, chunks)
+        yield self.job.schema.empty_table(), bad
 
     def _table(self, documents: list[Document], chunks: dict[str, int]) -> tuple[pa.Table, Counts]:
         """The rows of some documents; `chunks` says how many of the last document's came before."""
@@ -186,7 +193,8 @@ def encode_corpus(job: Job, workers: Workers = in_this_process) -> dict[str, Any
     """Encode what is not encoded yet, and tell how much there is.
 
     Raises:
-        ValueError: a file is damaged, or has no text column; the folder holds another run; a text cannot be read.
+        ValueError: a file is damaged, or has no text column; the folder holds another run; a text cannot be read, and
+            is no line to skip, or every line is.
         OSError: the disk is full or not writable. What was finished before is kept, and not done again.
     """
     parts = job.source.parts()
@@ -205,9 +213,9 @@ def encode_corpus(job: Job, workers: Workers = in_this_process) -> dict[str, Any
             for part, counts in work:
                 done[part.number] = counts
                 advance(part.num_bytes)
+        total = reduce(Counts.plus, (counts for _, counts in sorted(done.items())), Counts())
+        if total.bad_lines and not total.documents:
+            raise ValueError(f"all {total.bad_lines} lines are bad, the first: {total.first_bad_line}")
         destination.sweep()
         destination.complete(len(parts), job.schema)
-    total = Counts()
-    for counts in done.values():
-        total = total.plus(counts)
     return {**total._asdict(), "parts": len(parts), "parts_before": before, "row_bytes": job.about.row_bytes}

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -130,31 +132,42 @@ def _write_faiss(rows: Rows, about: About, folder: Path, factory: str) -> None:
     faiss, binary = extra("faiss", "writing FAISS"), about.dtype == "bit"
     if binary and about.search_dim:
         raise ValueError("memories of bits are searched by all of them, but these only by some: export float32")
-    width = about.search_dim or about.width
-    try:
+    width, asked = about.search_dim or about.width, partial(_asked, factory, len(rows), binary)
+    with asked():
         index = faiss.index_binary_factory(width, factory) if binary else _float_index(faiss, width, factory)
-    except RuntimeError as error:
-        kind = "binary index, such as BFlat or BHNSW32" if binary else "index, such as Flat, HNSW32 or IVF1024,SQ8"
-        said = str(error).strip().splitlines()[-1]
-        raise ValueError(f"FAISS knows no {kind}, that is called {factory!r}: {said}") from None
     if not index.is_trained:
         sample = _sample(rows, binary)
-        try:
+        with asked():
             index.train(sample)
-        except RuntimeError as error:
-            said = str(error).strip().splitlines()[-1]
-            few = f"{factory!r} cannot be made of {len(sample):,} chunks; take Flat, or fewer lists"
-            raise ValueError(f"{few} (FAISS: {said})") from None
     kept: list[pa.Table] = []
     for table in _converted(rows, about):
         vectors = _indexed(table, about)
-        index.add(vectors)
+        with asked():
+            index.add(vectors)
         kept.append(table if about.search_dim else _without_memory(table, about))
     if hasattr(index, "make_direct_map"):  # of inverted lists
         index.make_direct_map()
         index.nprobe = math.ceil(math.sqrt(index.nlist))  # lists to look through; by default it is one
+    if not about.search_dim:
+        with asked():
+            index.reconstruct(0)  # memories are given back by the index alone
     pq.write_table(pa.concat_tables(kept), folder / FaissStore.ROWS, compression="zstd")
     (faiss.write_index_binary if binary else faiss.write_index)(index, str(folder / FaissStore.INDEX))
+
+
+@contextmanager
+def _asked(factory: str, num_chunks: int, binary: bool) -> Iterator[None]:
+    """A block that asks FAISS for what it may refuse: ValueError then, with indexes that it does not refuse."""
+    try:
+        yield
+    except RuntimeError as error:
+        others = "BFlat, BHNSW32" if binary else "Flat, SQ8, HNSW32"
+        lists = "BIVF16" if binary else "IVF16,SQ8"
+        why = str(error).strip().rpartition(": ")[2]  # behind the places in FAISS's source
+        raise ValueError(
+            f"index={factory!r} cannot be made of these {num_chunks:,} chunks ({why}); take {others}, or lists that "
+            f"are fewer than the chunks, such as {lists}"
+        ) from None
 
 
 def _float_index(faiss: Any, width: int, factory: str) -> Any:

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from glob import has_magic
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import fsspec
 import pyarrow as pa
@@ -27,6 +28,9 @@ _MOST_BYTES = 1 << 28
 """Of a document; a small compressed file may hold any number of bytes."""
 _TO_THE_END = -1
 _HIDDEN = (".", "_")
+BadLines = Literal["stop", "skip"]
+OnBadLine = Callable[[str], object]
+"""Called with where a line is that was skipped, and what is wrong with it."""
 
 
 class Piece(NamedTuple):
@@ -60,6 +64,8 @@ class Source:
     """Name and address."""
     text_column: str
     part_bytes: int
+    bad_lines: BadLines = "stop"
+    """What to do with lines of JSON lines that hold no text."""
 
     def parts(self) -> list[Part]:
         """All of it, in order; every file is opened.
@@ -85,17 +91,21 @@ class Source:
         whole = json.dumps([self.files, stamps, self.text_column, parts])
         return hashlib.sha256(whole.encode()).hexdigest()[:32]
 
-    def documents(self, part: Part) -> Iterator[Document]:
-        """The documents of a part, but for empty ones.
+    def documents(self, part: Part, on_bad_line: OnBadLine | None = None) -> Iterator[Document]:
+        """The documents of a part, but for empty ones; `on_bad_line` is told of lines that are skipped.
 
         Raises:
-            ValueError: one of them cannot be read; says where.
+            ValueError: one of them cannot be read, and is no line to skip; says where.
         """
+        readers: dict[str, Callable[[Piece], Iterator[Document]]] = {
+            "parquet": self._rows,
+            "lines": partial(self._objects, on_bad_line=on_bad_line),
+            "text": self._text,
+        }
         for piece in part.pieces:
             _, address = self.files[piece.file]
-            read = {"parquet": self._rows, "lines": self._objects, "text": self._text}[_kind(address)]
             with _readable(address):
-                yield from (document for document in read(piece) if document.text.strip())
+                yield from (document for document in readers[_kind(address)](piece) if document.text.strip())
 
     # --- cutting -----------------------------------------------------------------------------------------------------
 
@@ -154,25 +164,36 @@ class Source:
                     yield Document(f"{name}#{row}", text or "")
                     row += 1
 
-    def _objects(self, piece: Piece) -> Iterator[Document]:
+    def _objects(self, piece: Piece, on_bad_line: OnBadLine | None = None) -> Iterator[Document]:
         name = self.files[piece.file][0]
         for offset, line in self._lines(piece):
             if not line.strip():
                 continue
-            place, where = f"{name}@{offset}", f"{name}, the line at byte {offset},"
             try:
-                found = json_of(line)
+                text = self._text_of(line, f"{name}, the line at byte {offset},")
             except ValueError as error:
-                raise ValueError(f"{where} is no JSON: {error}") from None
-            if not isinstance(found, dict):
-                raise ValueError(f"{where} is {type(found).__name__}, not an object: each line must be one")
-            if self.text_column not in found:
-                raise ValueError(self._no_column(where, list(found)))
-            text = found[self.text_column]
-            if not isinstance(text, str | None):
-                raise ValueError(f"{where}: {self.text_column!r} is {text!r:.40}, not text")
-            utf8(text or "", where)
-            yield Document(place, text or "")
+                if self.bad_lines == "stop":
+                    raise ValueError(f"{error}; bad_lines='skip' goes on without such lines") from None
+                if on_bad_line:
+                    on_bad_line(str(error))
+            else:
+                yield Document(f"{name}@{offset}", text)
+
+    def _text_of(self, line: bytes, where: str) -> str:
+        """The text of a line."""
+        try:
+            found = json_of(line)
+        except ValueError as error:
+            raise ValueError(f"{where} is no JSON: {error}") from None
+        if not isinstance(found, dict):
+            raise ValueError(f"{where} is {type(found).__name__}, not an object: each line must be one")
+        if self.text_column not in found:
+            raise ValueError(self._no_column(where, list(found)))
+        text = found[self.text_column]
+        if not isinstance(text, str | None):
+            raise ValueError(f"{where}: {self.text_column!r} is {text!r:.40}, not text")
+        utf8(text or "", where)
+        return text or ""
 
     def _text(self, piece: Piece) -> Iterator[Document]:
         name = self.files[piece.file][0]
@@ -216,7 +237,15 @@ class Source:
             raise ValueError(f"{self.files[piece.file][0]} holds a document of more than {_MOST_BYTES} bytes: split it")
 
 
-def open_source(source: str, *, text_column: str, subset: str | None, split: str | None, part_bytes: int) -> Source:
+def open_source(
+    source: str,
+    *,
+    text_column: str,
+    subset: str | None,
+    split: str | None,
+    part_bytes: int,
+    bad_lines: BadLines = "stop",
+) -> Source:
     """The files of a folder, of a glob, or of a data set by its name.
 
     Raises:
@@ -233,7 +262,7 @@ def open_source(source: str, *, text_column: str, subset: str | None, split: str
         files = [(_name(file, Path.cwd()), file) for file in found if Path(file).is_file()]
         if not files:
             raise ValueError(f"{source} matches no file")
-    return Source(tuple(files), text_column, part_bytes)
+    return Source(tuple(files), text_column, part_bytes, bad_lines)
 
 
 def _of_folder(folder: Path) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from memlm.bulk.rows import MEMORY, About
 from memlm.runtime.extras import extra
+from memlm.runtime.files import what_is
 from memlm.text.memory import Memory
 
 BATCH_ROWS = 8192
@@ -281,5 +282,6 @@ def open_store(path: str | Path) -> VectorStore:
         if path.is_file() or any(path.glob("*.parquet")):
             return ParquetStore(path)
     except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
+        why = str(error).splitlines()[0]
+        raise ValueError(f"cannot read {path}, {what_is(path)}, as a store of memories: {why}") from error
     raise ValueError(f"{path} holds no memories, or memlm encode-corpus has not finished there; run it again")

@@ -84,6 +84,7 @@ def main() -> None:
             raise
         _fail(ValueError(f"this model does not fit in memory; make it smaller ({str(error).splitlines()[0]})"))
     except KeyboardInterrupt:
+        print("memlm: interrupted", file=sys.stderr)
         sys.exit(130)
 
 

@@ -55,14 +55,15 @@ class App(UsesModel):
         model = memlm.load(self.model, device=self.device)
         explorer = Explorer(model=model, name=self.model, reader_name=self.reader, device=self.device)
         stopped = Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda number, frame: stopped.set())
+        signal.signal(signal.SIGTERM, lambda number, frame: stopped.set())
         with served(create_page(explorer), self.host, port, opens=self.open) as address:
             self.say(f"{self.model} at {address} (Ctrl-C stops it)", aside=True)
             if not _is_local(self.host):
                 self.say("anyone who reaches this machine may use it, and load models by name", aside=True)
-            stopped.wait()
-            explorer.jobs.end()
+            try:
+                stopped.wait()  # or until Ctrl-C
+            finally:
+                explorer.jobs.end()
         return {"address": address, "model": self.model}
 
 

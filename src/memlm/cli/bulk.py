@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from memlm.cli.command import Answer, UsesModel
+from memlm.runtime.wording import counted, printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,9 @@ class EncodeCorpus(UsesModel):
     mean square."""
     text: bool = False
     """Keep the text of each chunk beside its memory."""
+    bad_lines: Literal["stop", "skip"] = "stop"
+    """Of JSON lines, what to do with one that holds no text: stop at it, or skip it; how many, and the first, is then
+    said."""
     workers: int = 1
     """Processes, each with one core or one GPU; one needs no Ray."""
     ray_address: str | None = None
@@ -69,7 +73,12 @@ class EncodeCorpus(UsesModel):
         if not 0 < self.part_mb < math.inf:
             raise ValueError(f"--part-mb must be positive, not {self.part_mb}")
         part_bytes = max(1, int(self.part_mb * 1e6))
-        which = {"text_column": self.text_column, "subset": self.subset, "split": self.split}
+        which = {
+            "text_column": self.text_column,
+            "subset": self.subset,
+            "split": self.split,
+            "bad_lines": self.bad_lines,
+        }
         source = open_source(self.source, **which, part_bytes=part_bytes)  # type: ignore[arg-type]
         how = {
             "format": self.format or ("lance" if self.out.suffix == ".lance" else "parquet"),
@@ -87,4 +96,8 @@ class EncodeCorpus(UsesModel):
             f"{answer['chunks']} chunks of {answer['documents']} documents, {answer['row_bytes']} bytes each, in "
             f"{self.out}; {answer['parts_before']} of {answer['parts']} parts were there before"
         )
+        if answer["bad_lines"]:
+            self.say(
+                printable(f"{counted(answer['bad_lines'], 'bad line')} skipped; the first: {answer['first_bad_line']}")
+            )
         return answer

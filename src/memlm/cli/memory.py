@@ -61,6 +61,7 @@ class Remember(UsesModel, ReadsText):
         if not self.files:
             raise ValueError("nothing to remember: name files, or - for standard input")
         reader = FileReader(self.corpus(self.files))
+        reader.require_text()
         documents, begin = reader.whole_texts(), time.monotonic()
         before = {"chunks": 0, "text_bytes": 0}
         with track("Remembering", total=reader.num_bytes, unit="bytes") as advance:

@@ -173,16 +173,14 @@ def split_of_tokens(tokenizer: Tokenizer, texts: Iterable[Sequence[int]]) -> Tok
     """Texts that are tokens already, each as a document; how many bytes they would have is left open, as 0.
 
     Raises:
-        ValueError: the tokenizer has no such token; names it and its text.
+        ValueError: as `Tokenizer.require_tokens`.
     """
-    rows = [np.asarray(ids, dtype=np.int64) for ids in texts]
-    tokens, starts = np.concatenate([np.zeros(0, np.int64), *rows]), _starts_of([*map(len, rows)])
-    if len(wrong := np.flatnonzero((tokens < 0) | (tokens >= tokenizer.vocab_size))):
-        place = int(np.searchsorted(starts, wrong[0], side="right")) - 1
-        raise ValueError(f"text {place} has token {tokens[wrong[0]]}; there are tokens 0 to {tokenizer.vocab_size - 1}")
+    given, dtype = list(texts), _token_dtype(tokenizer)
+    tokenizer.require_tokens(given)
+    rows = [np.asarray(ids, dtype=dtype) for ids in given]
     return TokenSplit(
-        tokens=tokens.astype(_token_dtype(tokenizer)),
-        document_starts=starts,
+        tokens=np.concatenate([np.zeros(0, dtype), *rows]),
+        document_starts=_starts_of([*map(len, rows)]),
         document_bytes=np.zeros(len(rows), np.int64),
         document_names=[f"text {place}" for place in range(len(rows))],
     )

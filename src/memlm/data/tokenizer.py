@@ -138,6 +138,13 @@ class Tokenizer:
             raise
         return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
 
+    def require_tokens(self, texts: Iterable[Sequence[int]]) -> None:
+        """Raise ValueError where texts, as token ids, hold one that is none; names it and its text."""
+        for place, ids in enumerate(texts):
+            row = np.asarray(ids)  # of any numbers, as a client may send them
+            if len(wrong := row[(row < 0) | (row >= self.vocab_size)]):
+                raise ValueError(f"text {place} has token {wrong[0]}; there are tokens 0 to {self.vocab_size - 1}")
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids; bytes that are not UTF-8, which a model may well predict, become U+FFFD."""
         return str(self._backend.decode([int(i) for i in ids], skip_special_tokens=False))

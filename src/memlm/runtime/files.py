@@ -1,26 +1,31 @@
 """Writing that is all or nothing: a crash or a full disk leaves the old state, never half of the new."""
 
+import codecs
 import contextlib
 import ctypes
 import errno
 import fcntl
 import os
+import re
 import shutil
+import stat
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Literal
 
 Kind = Literal["file", "folder"]
 UNFINISHED = ".memlm-unfinished"
-"""How the names end of files that `atomic_file` is writing, after a point, the name to come, a point and 32 digits."""
+"""How the names end of folders in which something is written, after a point, the name to come, a point and 8 digits."""
 
 _PATIENCE = 10.0
-"""Seconds to wait for somebody else who is at work in a folder."""
-_PAUSE = 0.05
+"""Seconds to wait for somebody else who has locked a file or a folder."""
+_PAUSE = 0.02
+_HEAD_BYTES = 1 << 12
+"""By which a file of text is known."""
 _HERE, _NO_REPLACE, _EXCHANGE = -100, 1, 2
 """Linux's numbers for a path as it is, and for two ways to rename."""
 
@@ -65,16 +70,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     path = place_for("folder", path)
     if path.name in ("", ".."):  # what others are in is not replaced
         raise ValueError(f"{str(path)!r} is no name for a new folder; give it one")
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
-    with _undone_on_error(path, temporary):
-        temporary.mkdir()  # unlike mkdtemp, with the permissions that the user's umask gives to a folder
+    with _beside(path) as temporary:
         yield temporary
         for file in temporary.rglob("*"):
             sync(file)
         if not _renamed(temporary, path, _NO_REPLACE) and not _renamed(temporary, path, _EXCHANGE):
             _replace_folder(temporary, path)
         sync(path.parent)
-        shutil.rmtree(temporary, ignore_errors=True)  # what was there before, after an exchange
 
 
 def _renamed(one: Path, other: Path, how: int) -> bool:
@@ -109,8 +111,8 @@ def atomic_file(path: Path, *, new: bool = False) -> Iterator[Path]:
         FileExistsError: it is to be `new`, and by now there is one, which stays.
     """
     path = place_for("file", path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
-    with _undone_on_error(path, temporary):
+    with _beside(path) as folder:
+        temporary = folder / path.name
         yield temporary
         if path.exists():
             shutil.copymode(path, temporary)
@@ -119,8 +121,8 @@ def atomic_file(path: Path, *, new: bool = False) -> Iterator[Path]:
             if new and path.exists():
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
             temporary.replace(path)
-    with contextlib.suppress(OSError):  # it is written; some file systems cannot make sure of a folder
-        sync(path.parent)
+        with contextlib.suppress(OSError):  # it is written; some file systems cannot make sure of a folder
+            sync(path.parent)
 
 
 @contextlib.contextmanager
@@ -133,57 +135,97 @@ def only_one_in(folder: Path) -> Iterator[None]:
     Raises:
         ValueError: another is.
     """
-    handle, deadline = os.open(folder, os.O_RDONLY), time.monotonic() + _PATIENCE
+
+    def taken(_: int) -> ValueError:
+        return ValueError(f"somebody else is at work in {folder}; wait for it, or give another folder")
+
+    with _opened(folder) as handle, locked(handle, taken):
+        yield
+
+
+@contextlib.contextmanager
+def locked(handle: int, taken: Callable[[int], Exception]) -> Iterator[None]:
+    """A block in which an open file or folder is locked; waits a little for who has locked it.
+
+    Raises:
+        Exception: what `taken` makes of the handle, if somebody still has.
+        OSError: this file cannot be locked.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while not _locked(handle):
+        if time.monotonic() >= deadline:
+            raise taken(handle)
+        time.sleep(_PAUSE)
     try:
-        while not _locked(handle):
-            if time.monotonic() >= deadline:
-                raise ValueError(f"somebody else is at work in {folder}; wait for it, or give another folder")
-            time.sleep(_PAUSE)
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_UN)  # closing alone would leave it to processes forked meanwhile
+        yield
     finally:
-        os.close(handle)
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)  # closing alone would leave it to processes forked meanwhile
 
 
 def is_in_use(folder: Path) -> bool:
     """Whether somebody is in a block of `only_one_in` for it."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
+    with _opened(folder) as handle:
         return not _locked(handle)
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield handle
     finally:
         os.close(handle)
 
 
 def _locked(handle: int) -> bool:
-    """Lock an open folder; False if somebody else has."""
+    """Lock an open file or folder; False if somebody else has."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # some network file systems lock no folders
-        pass
+    except OSError:
+        if not stat.S_ISDIR(os.fstat(handle).st_mode):  # some network file systems lock no folders
+            raise
     return True
 
 
 @contextlib.contextmanager
-def _undone_on_error(path: Path, temporary: Path) -> Iterator[None]:
-    """A block that writes `temporary` and then moves it to `path`; where it fails, nothing of it is left."""
+def _beside(path: Path) -> Iterator[Path]:
+    """A new folder, gone after the block, that writes there what becomes `path`; what was killed at that is removed."""
+    made = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    temporary = made.with_name(made.name + UNFINISHED)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield
+        remove_leftovers(path)
+        made.mkdir()  # unlike mkdtemp, with the permissions that the user's umask gives to a folder
+        with only_one_in(made):
+            made.rename(temporary)  # locked before it has a name by which others might remove it
+            yield temporary
     except BaseException as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            temporary.unlink()  # where it is a file
         if isinstance(error, FileExistsError):
             raise
         # safetensors reports a full disk as an error of its own; to the user both are one.
         if isinstance(error, OSError) or "I/O error" in str(error):
             raise write_failed(path, error) from error
         raise
+    finally:
+        for folder in (made, temporary):
+            shutil.rmtree(folder, ignore_errors=True)  # which may be what was there before, after an exchange
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes have left beside a path that they were writing; not what anybody is at work in.
+
+    Where folders cannot be locked, nothing is removed.
+    """
+    ours = re.compile(re.escape(f".{path.name}.") + "[0-9a-f]{8}" + re.escape(UNFINISHED))
+    with contextlib.suppress(OSError):  # a folder whose names cannot be read, or somebody else who is cleaning up
+        for name in filter(ours.fullmatch, os.listdir(path.parent)):  # noqa: PTH208  # a path of each takes long
+            rest = path.with_name(name)
+            with contextlib.suppress(OSError), _opened(rest) as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(rest)
 
 
 def write_failed(path: Path, error: BaseException) -> OSError:
@@ -203,6 +245,21 @@ def _what(path: Path) -> str:
     if path.is_dir():
         return "a folder"
     return "a file" if path.is_file() else "neither file nor folder"
+
+
+def what_is(path: Path) -> str:
+    """What stands there, in words; of a file also whether it is empty or begins as text in UTF-8 does."""
+    if not path.is_file():
+        return _what(path)
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if not head:
+        return "an empty file"
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # its last character may be cut
+    except UnicodeDecodeError:
+        return "a file"
+    return "a file" if b"\0" in head else "a text file"
 
 
 def sync(path: Path) -> None:

@@ -8,10 +8,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
+from memlm.config import MAX_RATIO
+
 EXPECTED = {
     "input": "must be a string, a list of strings, a list of token ids, or a list of such lists",
     "encoding_format": "must be float or base64",
     "dimensions": "must be a whole number",
+    "ratio": f"must be a whole number from 0 (one position for each memory) to {MAX_RATIO}",
+    "expand": "must be a whole number of tokens, 0 or more",
     "n": "must be 1: one answer is written",
     "logprobs": "must be false: they cannot be had",
     "tools": "must be empty: these models call none",

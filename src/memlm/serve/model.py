@@ -52,11 +52,10 @@ class ServedModel:
             raise ApiError(
                 HTTPStatus.BAD_REQUEST, f"input has {len(listed)} texts; it may have 1 to {most}", param="input"
             )
-        size = self.model.tokenizer.vocab_size
-        for place, text in enumerate(listed):
-            if wrong := [] if isinstance(text, str) else [token for token in text if not 0 <= token < size]:
-                what = f"input {place} has token {wrong[0]}; {self.name} has tokens 0 to {size - 1}"
-                raise ApiError(HTTPStatus.BAD_REQUEST, what, param="input")
+        try:
+            self.model.tokenizer.require_tokens(text for text in listed if not isinstance(text, str))
+        except ValueError as error:
+            raise ApiError(HTTPStatus.BAD_REQUEST, f"input: {error}", param="input") from None
         return listed
 
     def tokens(self, texts: Sequence[Text]) -> list[Tokens]:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
+from memlm.config import MAX_RATIO
 from memlm.serve.errors import ApiError
 
 Asked = TypeVar("Asked", bound=BaseModel)
@@ -109,7 +110,7 @@ class ChatRequest(_Asked):
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     memories: Memories | None = None
     """All texts' chunks, in order, are one past."""
-    ratio: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    ratio: Annotated[int, Field(ge=0, le=MAX_RATIO)] | None = None
     """Tokens of the past that share a position; by default as few as fit, from 4 on."""
     expand: Annotated[int, Field(ge=0, lt=2**31)] = 400
     """Tokens of the past that may be read as text besides."""

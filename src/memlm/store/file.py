@@ -18,7 +18,7 @@ from memlm.store.packing import Bits
 from memlm.store.reader import MemoryReader
 from memlm.store.segments import SEGMENT_CHUNKS
 from memlm.store.store import MemoryStore
-from memlm.store.writer import Writer, refuse_existing, remove_leftovers, write_file, writing
+from memlm.store.writer import Writer, refuse_existing, write_file, writing
 from memlm.text.autoencoder import TextAutoencoder
 
 Text = str | Iterator[str]
@@ -154,8 +154,6 @@ class MemoryFile(MemoryReader):
         if not isinstance(model, TextAutoencoder):
             model = TextAutoencoder.from_pretrained(model, device=device)
         codec = Codec.of(model, bits, target)
-        if path.parent.is_dir():
-            remove_leftovers(path)
         about = replace(codec.about, encoder=name or model.source)
         write_file(path, about, _encoded(codec, named, advance), new=True)
         return cls(MemoryStore(path), model)

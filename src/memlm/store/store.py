@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from memlm.runtime.files import what_is
 from memlm.runtime.untrusted import json_of
 from memlm.store import chunk as version3
 from memlm.store import version2
@@ -28,6 +29,7 @@ LOST_CHUNK = "lost"
 """Why a chunk of such a segment cannot be given back; all that is known of it is 0."""
 _MOST_LOST = 1 << 22
 """Chunks that may be missing from a file besides those that its bytes could be."""
+_EXPECTED = "not a memory file, which memlm remember makes"
 _HEAD_BYTES = 1 << 16
 """Within which the copy of a header begins."""
 _Contents = tuple[Sequence[tuple[str, int, bool | None, bool | None]], NDArray[np.void], NDArray[np.int64]]
@@ -79,6 +81,8 @@ class MemoryStore:
             copy = next(frames(self._file, header.body, size), None)
             header = copy if copy is not None and copy.end == 2 * header.body else None  # the two are equally long
         if header is None or header.index is None or b"\n" in header.index:
+            if not self.version and (what := what_is(path)) != "a file":
+                raise ValueError(f"{path} is {what}, {_EXPECTED}")
             raise ValueError(f"{path} is no memory file, or its header is damaged or it is cut short")
         try:
             about = json_of(header.index)
@@ -295,7 +299,7 @@ def file_version(path: Path) -> int:
         ValueError: there is no such file.
     """
     if path.is_dir():
-        raise ValueError(f"{path} is a folder, not a memory file")
+        raise ValueError(f"{path} is a folder, {_EXPECTED}")
     if not path.is_file():
         raise ValueError(f"there is no memory file {path}")
     with path.open("rb") as file:

@@ -1,22 +1,15 @@
 """Writing memory files, all or nothing, one writer at a time: a lock on the file itself ends with its holder."""
 
-import fcntl
 import os
-import re
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from io import FileIO
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from memlm.runtime.files import UNFINISHED, atomic_file, write_failed
+from memlm.runtime.files import atomic_file, locked, remove_leftovers, write_failed
 from memlm.store.chunk import FORMAT_VERSION, About, Part
 from memlm.store.segments import file_frames, segment
 from memlm.store.store import MemoryStore
 
-PATIENCE = 10.0
-"""Seconds to wait for another writer."""
-_PAUSE = 0.02
 _LOCKS = Path("/proc/locks")
 _ANOTHER = "is being written by {}; try again when it is done"
 
@@ -84,16 +77,12 @@ def write_file(path: Path, about: About, parts: Iterable[Part], *, new: bool = F
     Raises:
         OSError: the disk is full or not writable; what was there still is.
     """
-    with ExitStack() as stack:
-        try:
-            with atomic_file(path, new=new) as temporary:
-                file = stack.enter_context(temporary.open("xb"))
-                fcntl.flock(file, fcntl.LOCK_EX)  # spares it from `remove_leftovers` until it has its name
-                file.writelines(file_frames(about, parts))
-                file.flush()
-        except FileExistsError:
-            refuse_existing(path)
-            raise
+    try:
+        with atomic_file(path, new=new) as temporary, temporary.open("xb") as file:
+            file.writelines(file_frames(about, parts))
+    except FileExistsError:
+        refuse_existing(path)
+        raise
 
 
 def refuse_existing(path: Path) -> None:
@@ -109,39 +98,22 @@ def only_writer(path: Path) -> Iterator[int]:
     Raises:
         OSError: it is not writable, or somebody else is writing it; says who, where the system tells.
     """
-    deadline = time.monotonic() + PATIENCE
+
+    def taken(handle: int) -> OSError:
+        return OSError(f"{path} {_holder(handle)}")
+
     while True:
-        with path.open("r+b", buffering=0) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise OSError(f"{path} {_holder(file)}") from None
-                time.sleep(_PAUSE)
-                continue
+        with path.open("r+b", buffering=0) as file, locked(file.fileno(), taken):
             # The writer before may have put a new file in its place: then this one is nobody's.
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                try:
-                    remove_leftovers(path)
-                    yield file.fileno()
-                finally:
-                    fcntl.flock(file, fcntl.LOCK_UN)  # closing alone would leave it to processes forked meanwhile
+                remove_leftovers(path)
+                yield file.fileno()
                 return
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove what `atomic_file` left beside a file because it was killed; not what somebody has locked."""
-    ours = re.compile(re.escape(f".{path.name}.") + "[0-9a-f]{32}" + re.escape(UNFINISHED))
-    for rest in path.parent.iterdir():
-        if ours.fullmatch(rest.name) and rest.is_file():
-            with suppress(OSError), rest.open("rb") as file:  # another may be cleaning up, too
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                rest.unlink()
-
-
-def _holder(file: FileIO) -> str:
+def _holder(handle: int) -> str:
     """Linux lists every lock, with the process that holds it and the file's inode."""
-    inode = os.fstat(file.fileno()).st_ino
+    inode = os.fstat(handle).st_ino
     with suppress(OSError):
         for line in _LOCKS.read_text(encoding="ascii").splitlines():
             match line.split():

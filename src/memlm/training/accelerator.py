@@ -50,9 +50,14 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def on_gpu() -> bool:
+    """Whether the launcher's processes train on GPUs."""
+    return torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "0").lower() not in ("1", "true", "yes")
+
+
 def memory_per_process() -> int:
     """Bytes of memory that each of the launcher's processes can have at most: its GPU's, or its share of the RAM."""
-    if torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "0").lower() not in ("1", "true", "yes"):
+    if on_gpu():
         device = int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count()
         return int(torch.cuda.get_device_properties(device).total_memory)
     ram = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

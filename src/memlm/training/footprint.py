@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from memlm import config
 from memlm.models.batch import Batch
 from memlm.text.model import build_model
-from memlm.training.accelerator import memory_per_process, world_size
+from memlm.training.accelerator import memory_per_process, on_gpu, world_size
 from memlm.training.objectives import Objective
 from memlm.training.optimizers import freeze, hidden_matrices
 
@@ -35,6 +35,11 @@ class Footprint:
     def total(self) -> int:
         """All of them."""
         return self.weights + self.gradients + self.optimizer
+
+    @property
+    def copied(self) -> int:
+        """What a checkpoint copies, in the computer's memory, until it is on the disk (`training.checkpoint`)."""
+        return self.weights + self.optimizer
 
 
 def footprint(model: nn.Module, optimizer: config.Optimizer, num_shares: int = 1) -> Footprint:
@@ -60,21 +65,28 @@ def _share(parameter: Tensor, num_shares: int) -> int:
     return parameter.nbytes // rows * -(-rows // num_shares)
 
 
-def require_memory(model: nn.Module, cfg: config.TrainingConfig) -> None:
-    """Refuse a model whose training cannot fit, whatever the batch.
+def require_memory(model: nn.Module, cfg: config.TrainingConfig, *, saves: bool = True) -> None:
+    """Refuse a model whose training cannot fit, whatever the batch; `saves` if it keeps checkpoints.
 
     Raises:
         ValueError: says what it needs at the least, what there is, and the way out.
     """
     world, there = world_size(), memory_per_process()
-    need = footprint(model, cfg.optimizer, world if cfg.sharded else 1).total
+    copies = saves and not on_gpu()
+
+    def needed(num_shares: int) -> int:
+        each = footprint(model, cfg.optimizer, num_shares)
+        return each.total + each.copied * copies
+
+    need = needed(world if cfg.sharded else 1)
     if need <= there:
         return
-    fitting = math.ceil(footprint(model, cfg.optimizer).total / there)
+    fitting = math.ceil(needed(1) / there)
+    copy = ", and a copy of all but gradients while it is saved" if copies else ""
     raise ValueError(
         f"training this model takes at least {need / 1e9:.1f} GB of memory in each process (weights, gradients and "
-        f"optimizer state), and each of {world} has {there / 1e9:.1f} GB; make the model smaller, or divide it over at "
-        f"least {fitting} processes that have as much: stages.*.training.sharded=true, and torchrun"
+        f"optimizer state{copy}), and each of {world} has {there / 1e9:.1f} GB; make the model smaller, or divide it "
+        f"over at least {fitting} processes that have as much: stages.*.training.sharded=true, and torchrun"
     )
 
 

@@ -64,7 +64,7 @@ def fit(
         TrainingDivergedError: a loss is NaN or infinite; earlier checkpoints are kept.
         ValueError: the checkpoint found is another run's, or there is not enough memory.
     """
-    require_memory(model, cfg)
+    require_memory(model, cfg, saves=folder is not None)
     accelerator, progress = accelerator or build_accelerator(cfg), Progress()
     stepper = Stepper(model, objective, cfg, accelerator)
     if folder:
