@@ -23,8 +23,6 @@ _NOTES = "_memlm"
 """The folder of what is no data; readers of Parquet folders pass over it."""
 _PLAN = "plan.json"
 _COUNTS = b"memlm.counts"
-_UNSAID = {"bad_lines": "stop"}
-"""What plans of earlier versions do not say."""
 ROW_GROUP = 4096
 """Rows of a Parquet file that are read together: a found row costs so many."""
 
@@ -120,9 +118,9 @@ class Destination(ABC):
         except ValueError as error:
             raise ValueError(f"{path} is damaged: {error}") from None
         for name, value in plan.items():
-            if (before := found.get(name, _UNSAID.get(name))) != value:
+            if found.get(name) != value:
                 raise ValueError(
-                    f"{self.folder} holds another run: {name.replace('_', ' ')} was {before!r} there, and is "
+                    f"{self.folder} holds another run: {name.replace('_', ' ')} was {found.get(name)!r} there, and is "
                     f"{value!r} now; give another folder"
                 )
 

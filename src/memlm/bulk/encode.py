@@ -98,7 +98,6 @@ class Job:
             "text": self.text,
             "num_parts": len(parts),
             "precision": self.precision,
-            "bad_lines": self.source.bad_lines,
         }
 
 
