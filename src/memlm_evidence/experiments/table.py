@@ -126,8 +126,8 @@ def claims_table(decisions: Sequence[Decision]) -> Table:
         for found in decisions
     ]
     caption = (
-        "Measured: the mean over seeds; the interval holds the 95% intervals of all of them. A claim holds, or fails, "
-        "if the whole interval does. What an experiment took is said of each claim that it decides."
+        "Measured: the mean over seeds. The interval holds the 95% intervals of all seeds; a claim holds, or fails, if "
+        "the whole interval does. Took: the time of the whole experiment, shown at each claim that it decides."
     )
     return Table(header, rows, caption)
 
