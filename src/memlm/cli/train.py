@@ -29,7 +29,7 @@ class Train(ReadsText):
 
     memlm train autoencoder --out runs/mine --text 'docs/**/*.md' --chunk-len 128 --memory-dim 512
 
-    --set overrides any field of a recipe's configuration; memlm recipe NAME shows them all:
+    You can override any field of a recipe's configuration; memlm recipe NAME shows them all:
 
     memlm train autoencoder --out runs/noisy --set model.memory_noise=0.1 'stages.*.training.precision=fp32'
 
@@ -43,7 +43,7 @@ class Train(ReadsText):
     text: tuple[str, ...] = ()
     """Train on these files (globs, or - for standard input) instead of the recipe's corpus."""
     dataset: str | None = None
-    """Train on this dataset, streamed, instead of the recipe's corpus: its name on the Hugging Face hub, a folder of
+    """Train on this streamed data set instead of the recipe's corpus: a name on the Hugging Face hub, a folder of
     Parquet or JSON lines files, or a glob of them."""
     set: tuple[str, ...] = ()
     """Override fields of the recipe, each given as path.to.field=value."""

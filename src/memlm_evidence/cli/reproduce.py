@@ -70,7 +70,7 @@ class Embeddings(OneExperiment):
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryModels(OneExperiment):
-    """Compare memory models by causal, combined and curriculum training with no memory, full context and RMT.
+    """Compare memory models by training objective, and with no memory, full context and recurrent memory.
 
     Claim: causal training leaves memories poor; combined training makes them rich (≥ 0.995 of tokens) at the same
     next-token loss; a frozen autoencoder's encoder with a curriculum makes that cheap.
