@@ -139,7 +139,7 @@ class ReadsMemories(UsesModel, ReadsText):
         """How memories are read, as arguments of a reader's methods."""
         ratio = reader.fitting_ratio(pasts) if self.ratio is None else self.ratio
         if not any(len(past.vectors) for past in pasts):
-            self.say("there are no memories to read: the language model answers without them", aside=True)
+            self.say("there are no memories to read: the language model goes on without them", aside=True)
         return {"ratio": ratio, "expand": self.expand, "by": self.by}
 
 

@@ -46,7 +46,7 @@ class Weights(Config):
     retention: float = 0.0
     """Regenerate each chunk from its memory alone (the paper's copy, on blank inputs)."""
     copy: float = 0.0
-    """Regenerate each chunk with its own tokens as inputs (teacher forcing); for comparison only."""
+    """Regenerate each chunk from its memory and its own tokens as inputs (teacher forcing); for comparison only."""
     likeness: float = 0.0
     """Train the search dimensions of a memory to be near a sentence encoder's vector of the same text."""
     retrieval: float = 0.0

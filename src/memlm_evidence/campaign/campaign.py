@@ -72,8 +72,9 @@ class Campaign(Benchmark, UsesModel):
 
     memlm bench campaign --parts memory-files checkpoints --minutes 120 --seed 1
 
-    Each part makes a fixed number of tries; all parts together take hours. With --out, a campaign that was stopped
-    continues where it was. Every fault is printed with what reproduces it, and the exit code is then 2.
+    A part is done when it has made its full number of tries; all parts together need hours for that. With --out, a
+    campaign that was stopped continues where it was. Every fault is printed with what shows it, and the exit code is
+    then 2.
     """
 
     model: tyro.conf.Positional[str] = "english"

@@ -23,9 +23,9 @@ class Leak(ReadsText, HasWorkers):
 
     memlm leak https://api.example.com/v1 --endpoint-model text-embedding-3-small --text 'notes/*.md' --out runs/leak
 
-    Pieces of the text are embedded, and their vectors stored in several ways: as float32, rounded, and with noise. Two
-    attacks then run on each: a linear map reads single words from the vectors, and a search (as in memlm invert)
-    recovers some whole pieces. Recall@10 shows what each way of storing costs in retrieval.
+    Pieces of the text are embedded, and their vectors stored in several ways: as float32, rounded, and with noise. A
+    linear map reads single words from all of them. A search, as in memlm invert, tries to recover some whole pieces
+    from float32 and rounded vectors. Recall@10 shows what each way of storing costs in retrieval.
 
     minilm takes about ten minutes on two cores. If the command is interrupted, run it again with the same --out: it
     continues. Several processes may share that folder.

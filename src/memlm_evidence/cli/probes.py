@@ -127,8 +127,8 @@ def print_probe(console: "Console", result: "ProbeResult") -> None:
         counted, causal = number(row.unconditional_nats_per_token), number(row.causal_nats_per_token)
         model = printable(row.causal_model)
         line = (
-            f"Without an embedding, each of {length} tokens costs {counted} nats by token frequencies alone, and "
-            f"{causal} with a language model ({model})."
+            f"Without an embedding, each of {length} tokens costs the reader {counted} nats, "
+            f"and a language model ({model}) {causal}."
         )
         console.print(line, markup=False, highlight=False)
     if not result.round_trips:
