@@ -458,7 +458,7 @@ def test_claims_are_measured_and_decided(memlm: Memlm, monkeypatch: pytest.Monke
     assert "Measuring" not in again.err + again.out
     assert "fails: memory-models-are-parallel" in again.out
     everything = memlm("reproduce", "--out", tmp_path / "out")  # no claim named: all of them
-    assert "not decided, for want of results: causal-embeddings-hold-little" in everything.out
+    assert "not decided, because there are no results: causal-embeddings-hold-little" in everything.out
     assert_refused(memlm("reproduce", "memory-models-are-paralel"), "did you mean memory-models-are-parallel?")
 
 

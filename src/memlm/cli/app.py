@@ -18,21 +18,21 @@ class App(UsesModel):
 
     memlm app --model runs/mine/model --reader runs/smollm2/model --port 8123
 
-    Only this machine can reach the page unless --host is given, and the page asks nothing of any other. Ctrl-C stops
-    it; the texts and files that it was given are then gone. Needs pip install 'memlm[app]'.
+    Only this machine can reach the page, unless you give --host. The page loads nothing from other machines. Ctrl-C
+    stops it, and the texts and files that it was given are deleted. Needs pip install 'memlm[app]'.
     """
 
     model: str = "english"
     """An autoencoder: one that ships with memlm, a checkpoint folder, or a Hugging Face hub name."""
     reader: str = BOXED_READER
-    """A language model that reads memories of this autoencoder: smollm2-english, which ships with memlm, or the folder
-    model of what memlm adapt has made."""
+    """A language model that reads this autoencoder's memories: smollm2-english, which ships with memlm, or the folder
+    OUT/model that memlm adapt wrote."""
     host: str = "127.0.0.1"
-    """The address to listen on; 0.0.0.0 is every one of this machine."""
+    """The address to listen on; 0.0.0.0 stands for all addresses of this machine."""
     port: int = 7860
-    """0 is any that is free."""
+    """The port to listen on; 0 takes any free one."""
     open: bool = False
-    """Open the page in the browser."""
+    """Also open the page in the browser."""
 
     def run(self) -> Answer:
         """Show the page until told to stop."""
@@ -41,7 +41,7 @@ class App(UsesModel):
         from memlm.app.ports import require_free
 
         port = require_free(self.host, self.port)  # before anything is loaded
-        self.say("starting, which takes some ten seconds", aside=True)
+        self.say("starting; this takes about ten seconds", aside=True)
         import memlm
         from memlm.app.explorer import Explorer
         from memlm.app.page import create_page, served
@@ -51,7 +51,7 @@ class App(UsesModel):
         try:
             locate(self.reader, cls=MemoryReaderConfig)  # loaded when it is asked
         except ValueError as error:
-            self.say(f"nobody can be asked about a book: {error}", aside=True)
+            self.say(f"no language model to answer questions about a book: {error}", aside=True)
         model = memlm.load(self.model, device=self.device)
         explorer = Explorer(model=model, name=self.model, reader_name=self.reader, device=self.device)
         stopped = Event()
@@ -59,7 +59,7 @@ class App(UsesModel):
         with served(create_page(explorer), self.host, port, opens=self.open) as address:
             self.say(f"{self.model} at {address} (Ctrl-C stops it)", aside=True)
             if not _is_local(self.host):
-                self.say("anyone who reaches this machine may use it, and load models by name", aside=True)
+                self.say("anyone who can reach this machine can use the page, and load models by name", aside=True)
             try:
                 stopped.wait()  # or until Ctrl-C
             finally:

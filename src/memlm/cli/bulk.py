@@ -22,44 +22,44 @@ class EncodeCorpus(UsesModel):
 
     memlm encode-corpus HuggingFaceFW/fineweb-edu --subset sample-10BT --out memories.lance --format lance
 
-    It is done in parts, each a file that appears whole or not at all. If it is killed, the same command goes on, and
-    does nothing twice; rows are the same whatever the number of workers. Several workers need pip install
-    'memlm[ray]', Lance needs 'memlm[lance]'. Then memlm nearest searches in it.
+    The corpus is encoded in parts. Each part is a file that appears whole or not at all. If the command is killed, run
+    it again: it continues, and encodes no finished part twice. The rows do not depend on the number of workers. Search
+    them with memlm nearest. Several workers need pip install 'memlm[ray]', Lance needs 'memlm[lance]'.
     """
 
     source: tyro.conf.Positional[str]
     """A folder, a file, a glob, or the name of a Hugging Face data set. Parquet (.parquet) and JSON lines (.jsonl,
-    .ndjson, .json) have a column of text; any other file is text in UTF-8. Of a folder, Parquet is read if there is
-    any, else JSON lines, else text (.txt, .md)."""
+    .ndjson, .json) have a text column; any other file is text in UTF-8. In a folder, only one kind of file is read:
+    Parquet if there is any, else JSON lines, else text (.txt, .md, .text)."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """The folder to write: files part-*.parquet, or a Lance data set."""
+    """The folder to write: it will hold files part-*.parquet, or be a Lance data set."""
     encoder: str = "english"
     """An autoencoder that ships with memlm, a checkpoint folder, or a Hugging Face hub name."""
     text_column: str = "text"
-    """Of Parquet and JSON lines."""
+    """The column of Parquet or JSON lines that holds the text."""
     subset: str | None = None
-    """Of a data set, such as sample-10BT."""
+    """The subset (configuration) of a Hugging Face data set, such as sample-10BT."""
     split: str | None = None
-    """Of a data set; by default train."""
+    """The split of a Hugging Face data set; by default train."""
     format: Literal["parquet", "lance"] | None = None
-    """What to write; by default Lance where the folder's name ends so, else Parquet."""
+    """What to write. By default Lance if the name of the folder ends with .lance, else Parquet."""
     dtype: Literal["float32", "float16", "bit"] | None = None
-    """How numbers are stored: by default as float32; of encoders whose memories are signs (num_bits 1), as a bit."""
+    """How each number is stored. By default as float32; as a bit if the encoder's memories are signs (num_bits 1)."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Of matrix products: bf16 takes half the time where processors have it, and moves memories by 0.003 of their root
-    mean square."""
+    """Precision of matrix products. bf16 takes half the time on processors that support it, and changes memories by
+    0.003 of their root mean square."""
     text: bool = False
-    """Keep the text of each chunk beside its memory."""
+    """Store the text of each chunk beside its memory."""
     bad_lines: Literal["stop", "skip"] = "stop"
-    """Of JSON lines, what to do with one that holds no text: stop at it, or skip it; how many, and the first, is then
-    said."""
+    """What to do with a line of a JSON lines file that holds no text: stop there, or skip it. At the end the number of
+    skipped lines and the first of them are printed."""
     workers: int = 1
-    """Processes, each with one core or one GPU; one needs no Ray."""
+    """Number of processes, each with one core or one GPU. More than one needs Ray."""
     ray_address: str | None = None
-    """A Ray cluster to work on, such as auto; all its machines must see the same files. By default local: a Ray of its
-    own on this machine."""
+    """Address of the Ray cluster to run on, or auto; all its machines must see the same files. By default several
+    workers run on a Ray started for this command on this machine."""
     part_mb: float = 8.0
-    """Millions of bytes of text in a part: what a killed worker has to do again."""
+    """Size of a part in megabytes of text. A killed worker has to encode its part again."""
 
     def run(self) -> Answer:
         """Encode what is left of it."""
@@ -94,7 +94,7 @@ class EncodeCorpus(UsesModel):
         answer |= {"out": str(self.out), "workers": self.workers, "seconds": time.monotonic() - begin}
         self.say(
             f"{answer['chunks']} chunks of {answer['documents']} documents, {answer['row_bytes']} bytes each, in "
-            f"{self.out}; {answer['parts_before']} of {answer['parts']} parts were there before"
+            f"{self.out}; {answer['parts_before']} of {answer['parts']} parts were already there"
         )
         if answer["bad_lines"]:
             self.say(

@@ -33,7 +33,7 @@ class Command:
     """What every command has."""
 
     json: bool = False
-    """Print one JSON object on standard output, and everything else on standard error."""
+    """Print the result as one JSON object on standard output, and everything else on standard error."""
 
     answer_is_output: ClassVar[bool] = False
     """Whether the answer is printed as JSON without `--json` too."""
@@ -77,7 +77,7 @@ class UsesModel(Command):
     """What every command has that runs a trained model."""
 
     device: str | None = None
-    """Where to run the model, such as cuda, cuda:1, mps or cpu; by default on a GPU, where there is one."""
+    """Where to run the model, such as cuda, cuda:1, mps or cpu. By default the GPU, or the CPU if there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +85,9 @@ class HasWorkers(Command):
     """What every command has whose work is done by workers; each has its own `workers`."""
 
     ray_address: str | None = None
-    """Let Ray's processes be the workers, instead of this machine's: auto or an address for a cluster, whose machines
-    must all see the same files; local for a Ray of its own on this machine. Needs pip install 'memlm[ray]'."""
+    """Run the workers on Ray. auto or an address: on that cluster, whose machines must all see the same files. local:
+    on a Ray started for this command on this machine. By default the workers are plain processes. Needs pip install
+    'memlm[ray]'."""
 
     def who(self, workers: int) -> "Workers":
         """So many workers, there."""
@@ -98,10 +99,10 @@ class ReadsText(Command):
     """What every command has that reads files of text."""
 
     encoding: str = "utf-8"
-    """How the files of text are encoded: utf-8, latin-1, utf-16 or any other encoding that Python knows."""
+    """The encoding of the text files: utf-8, latin-1, utf-16 or any other that Python knows."""
     errors: Literal["strict", "replace"] = "strict"
-    """What to do with bytes that are not valid in this encoding: strict stops and says where the first one is, replace
-    reads U+FFFD instead of each."""
+    """What to do with bytes that are invalid in this encoding. strict stops and says where the first one is. replace
+    reads U+FFFD in place of each."""
 
     def corpus(self, paths: tuple[str, ...]) -> "FileCorpus":
         """The files of these paths and globs, as this command reads them."""

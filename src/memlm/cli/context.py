@@ -23,19 +23,21 @@ class Context(UsesModel, ReadsText):
 
     memlm context runs/mine/model --text 'docs/**/*.md' --out runs/mine-in-context
 
-    Encoder and decoder stay as they are: memories are the same, and files that the model wrote before are still read.
+    Encoder and decoder do not change: memories stay the same, and the new model reads files that the old one wrote.
     """
 
     model: tyro.conf.Positional[str]
     """An autoencoder: a checkpoint folder, one that ships with memlm, or a Hugging Face hub name."""
     out: Path
-    """Folder for the model that has learned it."""
+    """Folder for the new model."""
     text: tuple[str, ...] = ()
-    """Files, globs, or - for standard input; without any, addresses, made-up everyday text, and code."""
+    """Text to learn from: files, globs, or - for standard input. By default the presidential addresses, made-up
+    everyday text, and code."""
     context: ContextConfig = field(default_factory=ContextConfig)
     num_tokens: int = 4_000_000
-    """Tokens to learn from; a million in two to four minutes of a core."""
+    """Tokens to learn from. A million take one core two to four minutes."""
     seed: int = 0
+    """Random seed."""
 
     def run(self) -> Answer:
         """Learn, measure on held-out text, and save."""
@@ -50,8 +52,8 @@ class Context(UsesModel, ReadsText):
         )
         taught.save_pretrained(self.out)
         self.say(
-            f"held-out tokens cost {found.from_memory:.2f} bits from the memory alone, "
-            f"{found.in_context:.2f} after the tokens before; the model: {self.out}"
+            f"a held-out token costs {found.from_memory:.2f} bits given the memory alone, "
+            f"{found.in_context:.2f} given also the tokens before it; the model: {self.out}"
         )
         return {"model": str(self.out), **{f"held_out_bits_{name}": bits for name, bits in found._asdict().items()}}
 

@@ -17,15 +17,15 @@ class Find(ReadsMemories):
 
     memlm find notes.memory 'who pays for the repairs?'
 
-    Memories hold what they are searched by only if their model was trained for it, as english-search was. Each chunk
-    that is found is printed on one line, with its likeness to the query, from -1 to 1, and its number, by which memlm
-    recall --chunks writes it exactly; so does --json.
+    This needs a memory file whose model was trained for search, as english-search was. Each chunk found is printed on
+    one line, with its similarity to the query (from -1 to 1) and its number. --json prints its exact text; so does
+    memlm recall notes.memory --chunks 7:8 for chunk 7.
     """
 
     query: tyro.conf.Positional[str]
-    """What to look for: words, a question, a sentence; at most a chunk."""
+    """What to look for: words, a question or a sentence, at most one chunk long."""
     most: int = 5
-    """Chunks to show, the likest first."""
+    """Number of chunks to show, the most similar first."""
 
     def run(self) -> Answer:
         """Search, and show."""
@@ -35,7 +35,7 @@ class Find(ReadsMemories):
         found = notes.find(self.query, self.most, on_damage=damage.append)
         damaged = [error.number for error in damage]
         if damaged:
-            self.say(f"memlm: chunks {ranges(damaged)} of {notes.path} are damaged, and were not searched", aside=True)
+            self.say(f"memlm: chunks {ranges(damaged)} of {notes.path} are damaged and were not searched", aside=True)
         for one in found:
             self.say(printable(f"{one.score:.3f}  {one.document or '(no name)'}, chunk {one.chunk}"))
             self.say(printable("    " + " ".join(one.text.split()) + "\n"))

@@ -22,36 +22,39 @@ class Invert(ReadsText):
 
     memlm invert https://api.example.com/v1 --endpoint-model text-embedding-3-small --vectors store.safetensors
 
-    With --text, pieces of it are embedded, inverted and compared. A memlm autoencoder's memories are simply decoded.
-    The first time, what reads words off the encoder's vectors is learned, from some 100,000 encodings, and kept.
+    With --text, pieces of the text are embedded, and what comes back is compared with them. A memlm autoencoder's
+    memories are simply decoded. The first run with an encoder learns to read words from its vectors, with some 100,000
+    encodings, and keeps that for later runs.
     """
 
     encoder: tyro.conf.Positional[str]
     """A sentence-transformers or Hugging Face model (folder or hub name), minilm, smollm2, a GGUF file, a memlm
     checkpoint (folder, or english), or the address of an endpoint in OpenAI's form (its key in OPENAI_API_KEY)."""
     text: tuple[str, ...] = ()
-    """Files, globs, or - for standard input: pieces of them are embedded, and their embeddings inverted."""
+    """Embed pieces of this text and invert the embeddings: files, globs, or - for standard input."""
     vectors: Path | None = None
-    """A file of embeddings [text dim], or of one [dim], .npy or .safetensors."""
+    """Invert the embeddings in this .npy or .safetensors file, of shape [text dim], or [dim] for a single one."""
     chunk_len: int | None = None
-    """Tokens of each text: of --text 16 by default; of --vectors, if all texts have as many, and that is known."""
+    """Tokens in each text. With --text, 16 by default. With --vectors, give it only if you know that all the texts have
+    this length."""
     max_chunks: int = 30
-    """Embeddings to invert at most."""
+    """Invert at most this many embeddings."""
     length_unknown: bool = False
     """With --text, do not tell the search how many tokens the texts have."""
     black_box: bool = False
-    """Search also for a memlm autoencoder's memories, instead of decoding them."""
+    """Attack a memlm autoencoder's memories by search too, instead of decoding them."""
     encodings: int = 20_000
-    """Texts that may be embedded for each."""
+    """Budget of the search: the number of texts that may be embedded to find one text."""
     language_model: str = "smollm2"
-    """A causal language model of the texts' language: a folder, hub name or .gguf file."""
+    """A causal language model for the language of the texts: a folder, hub name or .gguf file."""
     reader_steps: int = 0
-    """Let the language model first learn, in so many steps of 16 pairs, to read embeddings of texts of --chunk-len
-    tokens (160: ten minutes on a core for 16 tokens; kept): what it proposes then goes with the vector."""
+    """Train the language model for this many steps (of 16 pairs) to read embeddings of texts of --chunk-len tokens, so
+    that what it proposes fits the vector. 160 steps take one core ten minutes for 16 tokens, and are kept. 0 leaves
+    this out."""
     endpoint_model: str = ""
-    """The name of the endpoint's model, which an endpoint must be given."""
+    """The name of the endpoint's model; required for an endpoint."""
     seed: int = 0
-    """Of the pieces and of the search."""
+    """Random seed for the choice of pieces and for the search."""
 
     def run(self) -> Answer:
         """Invert and show."""
@@ -73,7 +76,7 @@ class Invert(ReadsText):
         from memlm.probing.inversion.measure import invert_texts, summary
 
         if given is not None and len(given) > self.max_chunks:
-            self.say(f"the first {self.max_chunks} of {len(given)} vectors are inverted: see --max-chunks", aside=True)
+            self.say(f"the first {self.max_chunks} of {len(given)} vectors are inverted (--max-chunks)", aside=True)
             given = given[: self.max_chunks]
         inverter = Inverter.of(
             self.encoder,

@@ -32,25 +32,26 @@ class Remember(UsesModel, ReadsText):
 
     memlm remember notes.txt 'chapters/*.txt' -o notes.memory
 
-    What a vector does not give back is stored beside it, so that memlm recall writes the texts exactly, in UTF-8.
+    A patch beside each vector stores what the vector misses, so memlm recall writes the texts exactly, in UTF-8.
     """
 
     out_is_folder = False
 
     files: tyro.conf.Positional[tuple[str, ...]]
-    """Files, globs, or - for standard input. Each is a document."""
+    """The texts: files, globs, or - for standard input. Each file becomes one document."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """The file of memories to make."""
+    """The memory file to write."""
     append: bool = False
-    """Add to a file that exists, with its encoder and its bits."""
+    """Append to an existing memory file, with its encoder and its bits."""
     model: str | None = None
     """An autoencoder that ships with memlm (english, the default), a checkpoint folder, or a Hugging Face hub name."""
     bits: Literal[32, 16, 8, 6, 4, 3, 2, 1] | None = None
-    """Of each dimension of a memory; by default those that the model was trained for, else 8. english is not trained
-    for fewer than 4: its files are larger then, not smaller."""
+    """Bits per dimension of a memory. By default the number that the model was trained for, else 8. english is not
+    trained for fewer than 4: with fewer, its files grow."""
     target: float | None = None
-    """Chunks of which a vector gives back less than this share of tokens are made shorter; by default 0.9. At the bits
-    that the model was trained for there is none by default: the file is as small as it can be."""
+    """The share of a chunk's tokens that its vector must give back; otherwise the chunk is cut into shorter ones. By
+    default 0.9. With the bits that the model was trained for there is none by default: chunks stay whole, and the file
+    becomes as small as possible."""
 
     def run(self) -> Answer:
         """Write it."""
@@ -79,8 +80,8 @@ class Remember(UsesModel, ReadsText):
         answer["added_chunks"] = answer["chunks"] - before["chunks"]
         answer["mb_per_second"] = (answer["text_bytes"] - before["text_bytes"]) / 1e6 / seconds
         self.say(
-            f"{fidelity_line(answer)}, {answer['exact_chunks']} of {answer['chunks']} chunks are exact; "
-            f"{answer['file_bytes']} bytes for {answer['text_bytes']} of text"
+            f"{fidelity_line(answer)}, {answer['exact_chunks']} of {answer['chunks']} chunks exactly; "
+            f"the file has {answer['file_bytes']} bytes for {answer['text_bytes']} bytes of text"
         )
         return answer
 
@@ -90,9 +91,9 @@ class ReadsMemories(UsesModel):
     """What every command has that reads a file of memories."""
 
     file: tyro.conf.Positional[Path]
-    """What memlm remember has made."""
+    """A memory file that memlm remember wrote."""
     model: str | None = None
-    """The encoder, if it is no longer where the file says."""
+    """The encoder, needed only if it is no longer where the memory file says."""
 
     def open(self) -> "MemoryFile":
         """The file."""
@@ -107,16 +108,16 @@ class Recall(ReadsMemories):
 
     memlm recall notes.memory --chunks 10:20
 
-    A damaged chunk is an error, unless damaged ones are skipped. Where the file's end is missing, what is there is
-    written, with exit code 2.
+    A damaged chunk is an error, unless you give --skip-damaged. If the end of the file is missing, the rest is written,
+    with exit code 2.
     """
 
     chunks: str = ":"
-    """Which chunks, as 10:20, 10: or :20; of the rest nothing is read."""
+    """Which chunks to write, as 10:20, 10: or :20. Nothing else is read."""
     vectors_only: bool = False
-    """Only what the vectors give back, without patches and without what is stored as raw text."""
+    """Write only what the vectors give back, without patches and without chunks stored as raw text."""
     skip_damaged: bool = False
-    """Write all that is whole; if chunks are damaged, name them on standard error, with exit code 2."""
+    """Write all undamaged chunks. If there are damaged ones, name them on standard error, with exit code 2."""
 
     def run(self) -> Answer:
         """Write it."""
@@ -189,7 +190,7 @@ class Inspect(ReadsMemories):
 
     def _show(self, answer: dict[str, Any]) -> None:
         encoder = printable(f"encoder {answer['encoder']} ({answer['fingerprint']})")
-        self.say(f"{encoder}, {answer['bits']} bits a dimension")
+        self.say(f"{encoder}, {answer['bits']} bits per dimension")
         self.say(f"{counted(answer['chunks'], 'chunk')} of {counted(len(answer['documents']), 'document')}")
         self.say(fidelity_line(answer))
         for fidelity, count in answer["fidelity_histogram"].items():
@@ -198,7 +199,7 @@ class Inspect(ReadsMemories):
         self.say("bytes: " + ", ".join(f"{name} {answer[f'{name}_bytes']}" for name in ("memory", "patch", "raw")))
         if answer.get("bits_per_character"):
             shares = (f"{name} {bits:.2f}" for name, bits in answer["bits_per_character"].items())
-            self.say("bits a character: " + ", ".join(shares))
+            self.say("bits per character: " + ", ".join(shares))
         for span in answer["spans"]:
             size = "" if span["kind"] == "lost" else f", {span['payload_bytes']} bytes"
             self.say(f"  chunks {span['start_chunk']}:{span['stop_chunk']} {span['kind']}{size}")
@@ -262,7 +263,7 @@ def memories_of(command: Command, path: Path, chunks: str, most: int = sys.maxsi
     except DamagedChunkError as error:
         raise ValueError(f"{error.where} is {error.why}; give --chunks without it") from None
     if raw := kinds.count("raw"):
-        command.say(f"{raw} of {len(kinds)} chunks are raw text: they have no memory, and are not read", aside=True)
+        command.say(f"{raw} of {len(kinds)} chunks are raw text: they have no memory and are not read", aside=True)
     return memory, {"past_chunks": len(with_memory), "raw_chunks": raw}
 
 

@@ -29,8 +29,8 @@ class Evaluate(UsesModel, ReadsText):
     model: tyro.conf.Positional[str]
     """A model that ships with memlm (english), a checkpoint folder, or a Hugging Face hub name."""
     text: tuple[str, ...] = ()
-    """Files, globs, or - for standard input; without any, the texts that come with memlm: a novel, verse, source code
-    and random tokens."""
+    """The text to measure on: files, globs, or - for standard input. By default the texts that come with memlm: a
+    novel, verse, source code and random tokens."""
 
     def run(self) -> Answer:
         """Evaluate and show."""
@@ -58,8 +58,8 @@ class Regenerate(UsesModel, ReadsText):
 
     echo 'Fellow citizens of the Senate: ...' | memlm regenerate english
 
-    In a terminal, wrong tokens are marked, and those that the model itself is unsure of. Into a pipe or a file goes the
-    regenerated text and nothing else:
+    In a terminal, wrong tokens are marked, and so are tokens that the model itself is unsure of. A pipe or a file gets
+    only the regenerated text:
 
     memlm regenerate english --text README.md > regenerated.md
     """
@@ -67,7 +67,7 @@ class Regenerate(UsesModel, ReadsText):
     model: tyro.conf.Positional[str]
     """A model that ships with memlm (english), a checkpoint folder, or a Hugging Face hub name."""
     text: tuple[str, ...] = ("-",)
-    """Files, globs, or - for standard input."""
+    """The text to encode: files, globs, or - for standard input (the default)."""
 
     def run(self) -> Answer:
         """Regenerate and show."""
@@ -102,30 +102,34 @@ class Generate(UsesModel, ReadsText):
     """
 
     model: tyro.conf.Positional[str] = BOXED_READER
-    """A memory model, or a reader: the one that ships with memlm, a checkpoint folder (of memlm adapt, or memlm train
-    memory-model), or a Hugging Face hub name."""
+    """A memory model (of memlm train memory-model) or a reader (of memlm adapt): a checkpoint folder, a Hugging Face
+    hub name, or the reader that ships with memlm."""
     prompt: str = ""
-    """Text to go on from."""
+    """The text to continue."""
     memory: tuple[str, ...] = ()
-    """Files (globs, or - for standard input) of the text before it, which is read as memories; or one that memlm
-    remember has made with this model's encoder, whose vectors are read as they are."""
+    """The past, which stands before the prompt and is read as memories: text files (globs, or - for standard input), or
+    one memory file that memlm remember wrote with this model's encoder."""
     chunks: str = ":"
-    """Which chunks of a file of memories, as 10:20, 10: or :20; a memory model reads the last of them."""
+    """Which chunks of the memory file to read, as 10:20, 10: or :20. A memory model reads the last of them."""
     ratio: int | None = None
-    """Of a reader: tokens of the past that share a position; 0 is one position for each memory. By default 4, or as
-    few as let everything fit into its context."""
+    """For a reader: tokens of the past per position of the language model; 0 gives each memory one position. By default
+    4, or a larger ratio if the past does not fit into the context otherwise."""
     expand: int = 0
-    """Of a reader: tokens of the past that may be read as text besides, of the chunks that matter to the prompt."""
+    """For a reader: also read the chunks that matter to the prompt as text, up to this many tokens."""
     by: Literal["similarity", "likelihood", "attention"] = "similarity"
-    """Of a reader: how the chunks that matter are chosen."""
+    """For a reader: how --expand chooses the chunks that matter. similarity: by the rare words that they share with the
+    prompt. likelihood: by how likely they make the prompt. attention: by how much the prompt attends to them."""
     pointed_memories: int | None = None
-    """Of a memory model: how many memories, the latest, its pointer copies from; by default those its decoder reads."""
+    """For a memory model with a pointer: the pointer copies from this many memories, the latest. By default from those
+    that the decoder reads."""
     max_new_tokens: int = 100
+    """Write at most this many tokens."""
     temperature: float = 0.8
-    """0 always takes the likeliest token."""
+    """Sampling temperature; 0 always takes the likeliest token."""
     top_p: float = 0.95
-    """Draw among the likeliest tokens that have this probability together."""
+    """Sample only from the likeliest tokens that together have this probability."""
     seed: int = 0
+    """Random seed for sampling."""
 
     def run(self) -> Answer:
         """Generate and show."""

@@ -118,7 +118,7 @@ def _parse(
     if default:
         others = "\n".join(f"{prog} {name}: {summary(table[name])}\n" for name in table if name != default)
         chosen = resolve_name(table[default])
-        about = f"{inspect.getdoc(chosen)}\n\nBesides:\n\n{others}"
+        about = f"{inspect.getdoc(chosen)}\n\nOther commands:\n\n{others}"
         return tyro.cli(chosen, prog=prog, args=list(arguments), description=about, config=CONFIG)
     if word and not word.startswith("-"):
         raise _unknown("command", word, table, prog)

@@ -25,38 +25,41 @@ class Adapt(ReadsText):
 
     memlm adapt meta-llama/Llama-3.2-1B --encoder runs/mine/model --text 'docs/**/*.md' --out runs/llama
 
-    If it is interrupted, run the same command again: it resumes from its last checkpoint. On several GPUs: torchrun
+    If the command is interrupted, run it again: it resumes from its last checkpoint. On several GPUs: torchrun
     --nproc_per_node 8 -m memlm adapt ...
     """
 
     model: tyro.conf.Positional[str]
     """A causal language model: a Hugging Face folder or hub name, a .gguf file, or smollm2."""
     out: Path
-    """Folder for checkpoints and metrics; the reader will be in its subfolder model."""
+    """Folder for checkpoints and metrics; the reader is written to its subfolder model."""
     encoder: str = "english"
-    """The autoencoder whose memories are read: one that ships with memlm, or a checkpoint folder."""
+    """The autoencoder whose memories the language model learns to read: one that ships with memlm, or a checkpoint
+    folder."""
     text: tuple[str, ...] = ()
-    """Learn from these files (globs, or - for standard input) instead of presidential addresses."""
+    """Learn from these files (globs, or - for standard input) instead of the presidential addresses."""
     source: Literal["text", "states", "vector"] = "text"
-    """What the language model's input is made of: the text that a memory gives back, the states of the decoder that
-    gives it back, or the bare vector."""
+    """What the language model reads of a memory: the text that the decoder regenerates from it, the decoder's states,
+    or the bare vector."""
     ratios: tuple[int, ...] = (2, 4, 8, 16, 0)
-    """Tokens of the past that share a position, which one reader learns all of; 0 is one position for each memory."""
+    """Ratios to learn, all in one reader: tokens of the past per position; 0 gives each memory one position."""
     num_tokens: int = 256_000
-    """Tokens to learn from: the more, the better it reads. SmolLM2 learns from 60 to 80 a second on one core."""
+    """Tokens to learn from; more make a better reader. On one core SmolLM2 learns from 60 to 80 tokens a second."""
     batch_rows: int = 4
     """Texts per step."""
     lora_rank: int = 16
-    """Of the adapters inside the language model; 0 for none: then only what it is given to read is learned."""
+    """Rank of the LoRA adapters inside the language model. With 0 there are none: only the network that turns memories
+    into inputs is trained."""
     begin_with: str | None = None
-    """Go on from this reader, the folder model that an earlier run has made, with other text or more tokens."""
+    """Start from this reader (the folder OUT/model of an earlier run), to train it on other text or more tokens."""
     teacher: str | None = None
-    """Learn also what this model predicts: the same language model adapted to all of the past as tokens (the folder
-    model that --arm full has made)."""
+    """Also learn to predict what this model predicts: the same language model, adapted to read the whole past as tokens
+    (the folder OUT/model of a run with --arm full)."""
     arm: Literal["reader", "last", "full", "paper"] = "reader"
-    """To compare with: the same model, adapted alike to see recent tokens alone (last), or all of the past as tokens
-    (full), instead of memories; or to read memories as the paper does, by one linear map to one position each."""
+    """What to train. reader reads memories. The others are for comparison: last sees only recent tokens, full sees the
+    whole past as tokens, and paper reads memories as the paper does, by one linear map to one position each."""
     seed: int = 0
+    """Random seed."""
     set: tuple[str, ...] = ()
     """Override fields of the recipe (memlm recipe reader shows them), as path.to.field=value."""
 
@@ -91,11 +94,11 @@ def _told(measures: Mapping[str, Any]) -> Iterator[str]:
         if not name.startswith(start):
             continue
         ratio = name.removeprefix(start)
-        line = f"ratio {ratio}: next token {value:.3f}"
+        line = f"ratio {ratio}: next-token loss {value:.3f} nats/token"
         if (shuffled := measures.get(f"shuffled_nats_per_token_ratio_{ratio}")) is not None:
-            line += f" (after another text's memories {shuffled:.3f}: more, if memories help)"
+            line += f" (with another text's memories {shuffled:.3f}: higher if memories help)"
         if (given_back := measures.get(f"retention_nats_per_token_ratio_{ratio}")) is not None:
-            line += f", giving memories back {given_back:.3f}"
+            line += f", regenerating the memories' text {given_back:.3f}"
         yield line.replace("ratio None", "without memories")
 
 
@@ -104,16 +107,17 @@ class ReadsMemories(UsesModel, ReadsText):
     """What every command has that lets a language model read memories."""
 
     reader: str = BOXED_READER
-    """A reader: the one that ships with memlm, the folder model of what memlm adapt has made, or a hub name."""
+    """The reader to use: the one that ships with memlm, the folder OUT/model of memlm adapt, or a hub name."""
     chunks: str = ":"
-    """Which chunks of the file of memories are read, as 10:20, 10: or :20."""
+    """Which chunks of the memory file to read, as 10:20, 10: or :20; by default all."""
     ratio: int | None = None
-    """Tokens of the past that share a position of the language model; 0 is one position for each memory, 1 the text as
-    tokens. By default 4, or as few as let everything fit into its context."""
+    """Tokens of the past per position of the language model; 0 gives each memory one position, 1 reads the text as
+    tokens. By default 4, or a larger ratio if the past does not fit into the context otherwise."""
     expand: int = 400
-    """Tokens of the past that may be read as text besides: of the chunks that matter to the question; 0 for none."""
+    """Also read the chunks that matter to the question or prompt as text, up to this many tokens; 0 for none."""
     by: Literal["similarity", "likelihood", "attention"] = "similarity"
-    """How the chunks that matter are chosen."""
+    """How --expand chooses the chunks that matter. similarity: by the rare words that they share with the question or
+    prompt. likelihood: by how likely they make it. attention: by how much it attends to them."""
 
     def read(self, path: str) -> "tuple[TextMemoryReader, list[Past], Answer]":
         """The reader, what memories of a file give back (of memlm remember, or of text, which is encoded now), and how
@@ -149,9 +153,11 @@ class Ask(ReadsMemories):
     """
 
     memory: tyro.conf.Positional[str]
-    """A file of memories, or of text (globs, or - for standard input)."""
+    """What to ask about: a memory file, or text (a file, a glob, or - for standard input), which is encoded first."""
     question: tyro.conf.Positional[str]
+    """The question."""
     max_new_tokens: int = 100
+    """The answer has at most this many tokens."""
 
     def run(self) -> Answer:
         """Ask and show."""
@@ -175,13 +181,13 @@ class ExportPrompt(ReadsMemories):
     """
 
     memory: tyro.conf.Positional[str]
-    """A file of memories, or of text (globs, or - for standard input)."""
+    """A memory file, or text (a file, a glob, or - for standard input), which is encoded first."""
     out: Path
     """The safetensors file to write."""
     prompt: str = ""
-    """Text after the memories."""
+    """The text after the memories."""
     model_out: Path | None = None
-    """Folder for the language model with its adapters merged in, as any Hugging Face model."""
+    """Also write the language model, with its adapters merged in, to this folder as an ordinary Hugging Face model."""
 
     out_is_folder = False
 
@@ -198,5 +204,5 @@ class ExportPrompt(ReadsMemories):
             save_file({"prompt_embeds": embeds.contiguous()}, temporary)
         if self.model_out:
             reader.export_model(self.model_out)
-        self.say(f"{len(embeds)} positions of {embeds.shape[1]} dimensions: {self.out}")
+        self.say(f"{len(embeds)} positions of {embeds.shape[1]} dimensions, in {self.out}")
         return {"positions": len(embeds), "dim": embeds.shape[1], "out": str(self.out), **told}

@@ -19,34 +19,34 @@ class Serve(UsesModel):
 
     memlm serve --reader smollm2-english    # /v1/chat/completions as well, with memories in place of text
 
-    Then http://127.0.0.1:8000/v1 is a base_url of the openai package. Only this machine can reach it unless --host is
-    given. SIGTERM or Ctrl-C stops it when what it has accepted is answered, or after a minute. Needs pip install
-    'memlm[serve]'.
+    Then give http://127.0.0.1:8000/v1 to the openai package as base_url. Only this machine can reach the server, unless
+    you give --host. SIGTERM or Ctrl-C stops it once it has answered the requests that it accepted, after a minute at
+    the latest. Needs pip install 'memlm[serve]'.
     """
 
     model: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """An autoencoder: one that ships with memlm, a checkpoint folder, or a Hugging Face hub name; clients call it so.
-    Several by repeating --model; by default english."""
+    """An autoencoder: one that ships with memlm, a checkpoint folder, or a Hugging Face hub name. Clients ask for it by
+    this name. Repeat --model to serve several; by default english."""
     reader: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """A language model that reads memories and answers chats: smollm2-english, which ships with memlm, or the folder
-    model of what memlm adapt has made. Several by repeating."""
+    OUT/model that memlm adapt wrote. Repeat --reader to serve several; by default none."""
     host: str = "127.0.0.1"
-    """The address to listen on; 0.0.0.0 is every one of this machine."""
+    """The address to listen on; 0.0.0.0 stands for all addresses of this machine."""
     port: int = 8000
-    """0 is any that is free."""
+    """The port to listen on; 0 takes any free one."""
     api_key: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """What clients must send as their key, or one of several by repeating; by default MEMLM_API_KEY, or none. Others on
-    this machine can see options, but not variables."""
+    """The key that clients must send; repeat --api-key to accept several. By default the environment variable
+    MEMLM_API_KEY; without either, no key is needed. Other users of this machine can see options, but not variables."""
     queue: int = 128
-    """Requests that may wait for the model; more are told to try again (429)."""
+    """At most this many requests wait for the model; the others get the status 429 (try again)."""
     batch: int = 64
-    """Chunks that the model is given at once, from as many requests as wait."""
+    """The most chunks in a batch, which joins waiting requests; a request with more is a batch by itself."""
     max_body: int = 4 * 2**20
-    """Bytes that a request may have."""
+    """The most bytes in a request."""
     max_inputs: int = 2048
-    """Texts that a request may have."""
+    """The most texts in a request."""
     max_chunks: int = 4096
-    """Chunks that a request may have, of all its texts: the others wait for it."""
+    """The most chunks in a request, over all its texts; other requests wait while they are encoded."""
 
     def run(self) -> Answer:
         """Serve until told to stop."""
@@ -83,7 +83,7 @@ class Serve(UsesModel):
             def ready() -> None:
                 self.say(f"serving {', '.join([*names, *readers])} at {address}", aside=True)
                 if not keys and not ip_address(host).is_loopback:
-                    self.say("anyone who reaches this machine may use it: there is no --api-key", aside=True)
+                    self.say("anyone who can reach this machine can use the server: there is no --api-key", aside=True)
 
             serve(app, listening, ready)
         answered = app.state.metrics.answered

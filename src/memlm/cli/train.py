@@ -29,24 +29,24 @@ class Train(ReadsText):
 
     memlm train autoencoder --out runs/mine --text 'docs/**/*.md' --chunk-len 128 --memory-dim 512
 
-    Any field of a recipe's configuration can be overridden; memlm recipe NAME shows them all:
+    You can override any field of a recipe's configuration; memlm recipe NAME shows them all:
 
     memlm train autoencoder --out runs/noisy --set model.memory_noise=0.1 'stages.*.training.precision=fp32'
 
-    Several processes: torchrun --nproc_per_node 2 -m memlm train ... (--set 'stages.*.training.sharded=true' divides
-    the model)
+    With several processes: torchrun --nproc_per_node 2 -m memlm train ... (--set 'stages.*.training.sharded=true'
+    divides the model among them)
     """
 
     recipe: AnyRecipe = field(default_factory=RECIPES["autoencoder"])
     out: Path
-    """Folder for checkpoints, metrics and the model, which will be in its subfolder model."""
+    """Folder for checkpoints and metrics; the model is written to its subfolder model."""
     text: tuple[str, ...] = ()
     """Train on these files (globs, or - for standard input) instead of the recipe's corpus."""
     dataset: str | None = None
-    """Train on this dataset, streamed, instead of the recipe's corpus: its name on the Hugging Face hub, a folder of
+    """Train on this streamed data set instead of the recipe's corpus: a name on the Hugging Face hub, a folder of
     Parquet or JSON lines files, or a glob of them."""
     set: tuple[str, ...] = ()
-    """Override fields of the recipe, as path.to.field=value."""
+    """Override fields of the recipe, each given as path.to.field=value."""
 
     recipes: ClassVar[Collection[str]] = tuple(RECIPES)
 
@@ -68,7 +68,7 @@ class Train(ReadsText):
             return {}
         if isinstance(trained, TextAutoencoder) and trained.config.search:
             results = []  # the text's part is as it was
-            self.say(f"What it finds: memlm bench search {self.out / 'model'}", aside=True)
+            self.say(f"To measure what it finds: memlm bench search {self.out / 'model'}", aside=True)
         elif isinstance(trained, TextAutoencoder):
             results = evaluate_standard_sets(trained, prepared, self.out)
         else:

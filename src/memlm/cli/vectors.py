@@ -28,22 +28,23 @@ class ExportVectors(Command):
 
     memlm export-vectors memories -o small.faiss --index IVF1024,SQ8
 
-    FAISS is a folder: an index, from which memories are given back, and a table of what each row is. Of memories that
-    are signs, it is a binary index, searched by Hamming distance. Lance needs pip install 'memlm[lance]', FAISS
-    'memlm[faiss]'.
+    A FAISS store is a folder with an index, which also returns the memories, and a table that says which chunk each row
+    is. If the memories are signs, the index is binary and is searched by Hamming distance. Lance needs pip install
+    'memlm[lance]', FAISS 'memlm[faiss]'.
     """
 
     out_is_folder = False
 
     source: tyro.conf.Positional[Path]
-    """What memlm encode-corpus or export-vectors has written; a file of memlm remember; or of Memory.save."""
+    """The memories to write: what memlm encode-corpus or memlm export-vectors wrote, a memory file of memlm remember,
+    or a file of Memory.save."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """The store to make: a name that ends with .parquet, .lance or .faiss."""
+    """The store to write; its name ends with .parquet, .lance or .faiss."""
     dtype: Literal["float32", "float16"] | None = None
-    """How numbers are stored; by default as they are."""
+    """How each number is stored; by default as in the source."""
     index: str | None = None
-    """What FAISS's index factory takes, such as HNSW32 or IVF1024,SQ8, or BHNSW32 for signs; by default one that
-    compares everything."""
+    """The FAISS index, as a string for FAISS's index factory, such as HNSW32 or IVF1024,SQ8, or BHNSW32 for signs. By
+    default a flat index, which compares the query with every memory."""
 
     def run(self) -> Answer:
         """Write it."""
@@ -62,18 +63,18 @@ class Nearest(UsesModel):
 
     memlm nearest memories 'She was the youngest of the two daughters'
 
-    Memories are compared whole, by cosine: near are chunks of nearly the same words. Of an encoder that was trained
-    for it (memlm train searchable), they are compared by meaning.
+    Whole memories are compared by cosine, so the nearest chunks are those with nearly the same words. If the encoder
+    was trained for search (memlm train searchable), memories are compared by meaning.
     """
 
     store: tyro.conf.Positional[Path]
-    """What memlm encode-corpus or export-vectors has written."""
+    """The store to search, which memlm encode-corpus or memlm export-vectors wrote."""
     query: tyro.conf.Positional[str]
-    """What to look for; of more than a chunk, the first."""
+    """The text to look for. Only its first chunk is used."""
     most: int = 5
-    """Chunks to show, the nearest first."""
+    """Number of chunks to show, the nearest first."""
     model: str | None = None
-    """The encoder, if it is no longer where the store says."""
+    """The encoder, needed only if it is no longer where the store says."""
 
     def run(self) -> Answer:
         """Search, and show."""
@@ -92,7 +93,7 @@ class Nearest(UsesModel):
         if not query.num_chunks[0]:
             raise ValueError("an empty text is nothing to look for")
         if len(query.vectors) > 1:
-            self.say(f"This text has {len(query.vectors)} chunks; the first is looked for.\n")
+            self.say(f"This text has {len(query.vectors)} chunks; only the first is looked for.\n")
         found = store.search(query, self.most)
         rows = store.rows(found.row[0])
         texts = model.regenerate(store.about.memory(rows))

@@ -26,9 +26,10 @@ class FileCorpus(Config):
     paths: tuple[str, ...]
     """Paths or glob patterns; `-` reads standard input."""
     encoding: str = "utf-8"
-    """How the files are encoded: any encoding that Python knows, such as latin-1 or utf-16."""
+    """The files' encoding: any that Python knows, such as latin-1 or utf-16."""
     errors: Literal["strict", "replace"] = "strict"
-    """What to do with bytes that are invalid in this encoding: stop and say where the first one is, or read U+FFFD."""
+    """What to do with bytes that are invalid in this encoding: stop and say where the first one is (strict), or read
+    U+FFFD in place of each (replace)."""
 
     def __post_init__(self) -> None:
         require(len(self.paths) > 0, "paths must name at least one file")
@@ -42,19 +43,20 @@ class FileCorpus(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class HubCorpus(Config):
-    """A dataset, streamed: of the Hugging Face hub, or of a local folder or glob that `datasets.load_dataset` reads."""
+    """A streamed data set: from the Hugging Face hub, or a local folder or glob that `datasets.load_dataset` reads."""
 
     kind: Annotated[Literal["hub"], KIND] = "hub"
     name: str
-    """Name, such as HuggingFaceFW/fineweb-edu; folder of Parquet or JSON lines files; or glob, such as
+    """A hub name, such as HuggingFaceFW/fineweb-edu; a folder of Parquet or JSON lines files; or a glob, such as
     'shards/*.parquet'."""
     subset: str | None = None
-    """The dataset's configuration, such as sample-10BT."""
+    """The data set's subset (configuration), such as sample-10BT."""
     split: str = "train"
+    """The data set's split."""
     text_field: str = "text"
     """The column that holds the text."""
     max_bytes: int = 1_000_000_000
-    """Stop after this many bytes of text."""
+    """Stop reading after this many bytes of text."""
 
 
 Corpus = Annotated[NamedCorpus | FileCorpus | HubCorpus, pydantic.Discriminator("kind")]
@@ -81,6 +83,7 @@ class PretrainedTokenizer(Config):
 
     kind: Annotated[Literal["pretrained"], KIND] = "pretrained"
     name: str
+    """Hub name or folder."""
 
 
 Tokenizer = Annotated[BpeTokenizer | PretrainedTokenizer, pydantic.Discriminator("kind")]
@@ -93,12 +96,12 @@ class DataConfig(Config):
     corpus: Corpus = field(default_factory=NamedCorpus)
     tokenizer: Tokenizer = field(default_factory=BpeTokenizer)
     validation_fraction: float = 0.03
-    """Share of documents watched during training; a document's split is fixed by the hash of its content."""
+    """Share of documents that training is evaluated on. The hash of its content decides a document's split."""
     test_fraction: float = 0.06
-    """Share of documents kept for the reported numbers."""
+    """Share of documents held out for the reported numbers."""
     everyday_bytes: int = 0
-    """Of everyday text that is made up (words, names, dates, amounts, addresses, code, other alphabets), to train on
-    besides the corpus (`everyday_fraction` of a stage's training)."""
+    """Bytes of made-up everyday text (words, names, dates, amounts, addresses, code, other alphabets) to train on
+    beside the corpus. A stage's `everyday_fraction` says how often it is used."""
 
     def __post_init__(self) -> None:
         require_fraction(self, "validation_fraction", "test_fraction")

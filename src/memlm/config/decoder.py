@@ -11,14 +11,16 @@ from memlm.config.model import MemoryShape, Pooling, Positional, RecurrentMixer,
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig(Config):
-    """A causal decoder trained from scratch: Llama's kind, or GPT-2's where memories enter by cross-attention."""
+    """A causal decoder trained from scratch: a Llama, or a GPT-2 if memories enter by cross-attention."""
 
     cross_attends: ClassVar[bool] = True
     kind: Annotated[Literal["scratch"], KIND] = "scratch"
     dim: int = 128
     """Width of the hidden state."""
     num_layers: int = 3
+    """Number of layers."""
     num_heads: int = 4
+    """Attention heads per layer."""
     mlp_ratio: float = 8 / 3
     """Width of the gated MLP in units of `dim`, rounded to whole dimensions."""
 
@@ -34,11 +36,13 @@ class LoraConfig(Config):
     """Low-rank adapters (LoRA, Hu et al. 2021), through the peft library."""
 
     rank: int = 8
+    """Rank of each adapter."""
     alpha: int = 16
     """An adapter's output is scaled by alpha / rank."""
     dropout: float = 0.0
+    """Dropout probability on an adapter's input in training."""
     target_modules: tuple[str, ...] = ()
-    """Names of the linear maps that get an adapter; by default all but the head."""
+    """Names of the linear maps that get an adapter; by default all except the head."""
 
     def __post_init__(self) -> None:
         require_positive(self, "rank", "alpha")
@@ -47,26 +51,28 @@ class LoraConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainedDecoder(Config):
-    """A pretrained causal language model of Hugging Face's, frozen; its tokenizer is the memory model's."""
+    """A frozen pretrained causal language model from Hugging Face. The memory model uses its tokenizer."""
 
     cross_attends: ClassVar[bool] = False
     kind: Annotated[Literal["pretrained"], KIND] = "pretrained"
     name: str
-    """A folder, or a name on the hub."""
+    """A folder or a hub name."""
     revision: str | None = None
+    """Revision (branch, tag or commit) on the hub; None is the latest."""
     lora: LoraConfig | None = field(default_factory=LoraConfig)
-    """Adapters to train inside the model; None trains only what turns memories into its inputs (soft prompts)."""
+    """LoRA adapters to train inside the model. None trains only the part that turns memories into soft prompts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecurrentDecoder(Config):
-    """A causal decoder of recurrent mixers, trained from scratch: one small state, however much it has read."""
+    """A causal decoder of recurrent mixers, trained from scratch. Its state stays small, however much it has read."""
 
     cross_attends: ClassVar[bool] = False
     kind: Annotated[Literal["recurrent"], KIND] = "recurrent"
     window: int = 512
-    """Positions that it has weights for, memories and text together."""
+    """The most positions it can read, memories and text together."""
     stack: StackConfig = field(default_factory=lambda: StackConfig(mixer=RecurrentMixer(), causal=True, num_layers=3))
+    """The layers; the mixer must be recurrent."""
 
     def __post_init__(self) -> None:
         require_positive(self, "window")
@@ -97,7 +103,7 @@ class InsertionConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class Prefix(InsertionConfig):
-    """A memory becomes positions before the text, each a linear map of the whole memory; one is the paper's way."""
+    """A memory becomes decoder positions before the text, each a linear map of the whole memory. The paper uses one."""
 
     kind: Annotated[Literal["prefix"], KIND] = "prefix"
     num_positions: int = 4
@@ -109,14 +115,17 @@ class Prefix(InsertionConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Unpooled(InsertionConfig):
-    """A memory is unpooled: `token_dim` dimensions for each token. To regenerate, they are added to the blank inputs,
-    as a parallel decoder reads them; to predict, those of neighbouring tokens are joined to positions before the text.
+    """Each memory is unpooled to `token_dim` dimensions per token.
+
+    For regeneration they are added to the blank inputs, as in a parallel decoder. For prediction, the dimensions of
+    neighbouring tokens are joined into decoder positions before the text.
     """
 
     kind: Annotated[Literal["unpooled"], KIND] = "unpooled"
     num_positions: int = 4
-    """Decoder positions that a memory takes in prediction; in regeneration it takes none."""
+    """Decoder positions that a memory takes in prediction. In regeneration it takes none."""
     token_dim: int = 16
+    """Dimensions per token of the chunk."""
 
     def __post_init__(self) -> None:
         require_positive(self, "num_positions", "token_dim")
@@ -129,11 +138,11 @@ class Unpooled(InsertionConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class CrossAttention(InsertionConfig):
-    """Every layer attends to parts of the memories, which take no decoder positions; the decoder is GPT-2's kind."""
+    """Every layer attends to parts of the memories, which take no decoder positions. The decoder is a GPT-2."""
 
     kind: Annotated[Literal["cross_attention"], KIND] = "cross_attention"
     num_parts: int | None = 4
-    """Keys that a memory is unfolded into, each a linear map of the whole memory; None makes each of its slots one."""
+    """Keys per memory, each a linear map of the whole memory. None makes each slot of the memory one key."""
 
     def __post_init__(self) -> None:
         require(self.num_parts is None or self.num_parts > 0, f"num_parts must be positive, not {self.num_parts}")
@@ -153,19 +162,23 @@ class MemoryModelConfig(Config):
 
     kind: Annotated[Literal["memory_model"], KIND] = "memory_model"
     shape: MemoryShape
+    """Shape of chunks and memories."""
     encoder: StackConfig | None = field(default_factory=StackConfig)
-    """None for a model without memories, whose decoder sees a chunk's own tokens only."""
+    """The encoder. None is a model without memories, whose decoder sees only a chunk's own tokens."""
     pooling: Pooling = field(default_factory=Positional)
+    """How the encoder's states become a memory."""
     insertion: Insertion = field(default_factory=Unpooled)
+    """How memories enter the decoder."""
     decoder: Decoder = field(default_factory=DecoderConfig)
+    """The causal decoder."""
     max_memories: int = 3
-    """The most memories of earlier chunks that the decoder reads for a chunk: the latest."""
+    """The most memories that the decoder reads for a chunk: those of the latest earlier chunks."""
     overlap: int = 4
-    """Tokens at the end of the chunk before, regenerated from its memory, that the decoder also reads. 0 adds a linear
-    map of that memory to the chunk's first input instead, for models that are not trained to regenerate."""
+    """The decoder also reads this many tokens from the end of the chunk before, regenerated from its memory. 0 adds a
+    linear map of that memory to the chunk's first input instead, for models that are not trained to regenerate."""
     pointer_span: int = 0
-    """Tokens that make up a key of the pointer, which copies regenerated tokens of past chunks, for exact strings; 0
-    for no pointer."""
+    """Tokens per key of the pointer, which finds and copies regenerated tokens of past chunks, to recall exact strings;
+    0 for no pointer."""
 
     def __post_init__(self) -> None:
         require_positive(self, "max_memories")
@@ -190,9 +203,11 @@ class RecurrentConfig(Config):
     """A causal decoder that carries memory tokens from chunk to chunk (RMT, Bulatov et al. 2022); a baseline."""
 
     vocab_size: int
+    """Number of token types."""
     decoder: Decoder = field(default_factory=DecoderConfig)
+    """The causal decoder."""
     num_memory_tokens: int = 4
-    """Memory tokens that a chunk reads, and writes."""
+    """Memory tokens that each chunk reads and writes."""
 
     def __post_init__(self) -> None:
         require_positive(self, "vocab_size", "num_memory_tokens")

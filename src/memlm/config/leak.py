@@ -11,28 +11,30 @@ from memlm.config.probe import Degradation, Noise, Quantization
 
 @dataclass(frozen=True, kw_only=True)
 class LeakConfig(Config):
-    """Lengths, ways to store a vector, and the budget."""
+    """What `memlm leak` measures: lengths of text, ways to store a vector, and the budget of the attack."""
 
     chunk_lens: Annotated[tuple[int, ...], tyro.conf.arg(name="chunk-len")] = ()
-    """Tokens of the texts; by default 8 to 128, as far as the encoder reads and the text has room."""
+    """Tokens per text; each length is measured. By default lengths from 8 to 128 that the encoder can read and the text
+    is long enough for."""
     bits: tuple[int, ...] = (8, 1)
-    """Beside float32, vectors rounded to so many bits a dimension: 8 is int8, 1 is binary."""
+    """Beside float32, attack vectors rounded to this many bits per dimension: 8 is int8, 1 is binary."""
     noise: tuple[float, ...] = (0.5, 1.0, 2.0)
-    """And with noise of so many standard deviations of a dimension."""
+    """Also attack vectors with Gaussian noise, given in standard deviations of each dimension."""
     num_texts: int = 100
-    """Texts of each length whose words are read off at once."""
+    """Number of texts of each length. Words are read directly from all of their vectors."""
     num_searched: int = 4
-    """Of these, texts that are searched for, at each precision; 0 for none."""
+    """Number of these texts that the search tries to recover, at each precision; 0 for none."""
     searched_lens: tuple[int, ...] = (8, 16, 32)
-    """Lengths at which texts are searched for."""
+    """Lengths, in tokens, at which texts are searched for."""
     encodings: int = 4000
-    """Texts that may be embedded in the search for one: more find more, and take longer."""
+    """Budget of the search: the number of texts that may be embedded to find one text. More find more, and take
+    longer."""
     num_passages: int = 2000
-    """Passages among which Recall@10 is measured; 0 leaves it out."""
+    """Number of passages among which Recall@10 is measured; 0 leaves it out."""
     passage_len: int = 32
-    """Tokens of a passage, and of its query, with which it shares the half of them."""
+    """Tokens per passage, and per query. A query shares half of its tokens with its passage."""
     seed: int = 0
-    """Of the texts, the noise and the search."""
+    """Random seed for the texts, the noise and the search."""
 
     def __post_init__(self) -> None:
         require_positive(self, "encodings", "passage_len")

@@ -18,34 +18,40 @@ Source = Literal["text", "states", "vector"]
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingWindow(Config):
-    """What a reader is trained on: memories of a text's past, its last tokens as they are, and the tokens after them;
-    and a stretch of one memory, to regenerate."""
+    """What a reader is trained on: memories of a text's past, the last tokens of the past, and the tokens after them.
+    It also regenerates a stretch of one memory."""
 
     max_memories: int = 2
-    """The most memories of the past; each step draws how many, up to this."""
+    """The most memories of the past. Each step draws a number up to this."""
     recent_tokens: int = 16
-    """Tokens of the language model at the end of the past that it also reads as they are."""
+    """The model also reads this many tokens at the end of the past as tokens (counted by the language model)."""
     predicted_tokens: int = 64
-    """Tokens of the language model that are predicted, of the chunk after the past."""
+    """The model predicts this many tokens after the past (counted by the language model)."""
     regenerated_tokens: int = 64
-    """Tokens of the encoder in a stretch that is regenerated; each step draws how many, from a quarter of this on."""
+    """The longest stretch to regenerate, in tokens of the encoder. Each step draws a length of a quarter of this or
+    more."""
     unread_fraction: float = 0.1
-    """Share of steps without memories, so that the model stays able to do without."""
+    """Share of steps without memories, so that the model still works without them."""
     expanded_fraction: float = 0.0
-    """Share of steps in which the chunk of each past that is most like the text after it is read as tokens."""
+    """Share of steps that expand a chunk: in each past, the chunk most similar to the text after it is read as
+    tokens."""
     facts_fraction: float = 0.0
-    """Share of texts in which facts are hidden and asked for (`data.facts`), to stay able to look them up."""
+    """Share of texts in which facts are hidden and asked for (`data.facts`), so that the model can still look them
+    up."""
     misplaced_fraction: float = 0.0
-    """Share of steps in which each text stands after the memories of another, to learn to leave such alone."""
+    """Share of steps in which each text follows another text's memories, to learn to ignore memories that do not
+    matter."""
     chat_fraction: float = 0.0
-    """Share of steps that answer questions about the past, in the language model's chat format: half of them about
-    facts hidden in it, half with what the language model itself answers when it reads the text (`text.chats`)."""
+    """Share of steps that answer questions about the past in the language model's chat format. Half of the questions
+    are about facts hidden in the past. The others have the answers that the language model itself gives when it reads
+    the text (`text.chats`)."""
     num_chats: int = 64
-    """Such answers of its own, which it writes before training."""
+    """Number of these answers, which the language model writes before training."""
     begin_with: str | None = None
-    """Go on from another reader of the same language model, encoder and adapters: its checkpoint folder."""
+    """Start from this reader of the same language model, encoder and adapters: its checkpoint folder."""
     teacher: str | None = None
-    """For the divergence: a checkpoint folder of the same language model, adapted to see all of the past as tokens."""
+    """The model whose predictions the divergence learns: a checkpoint folder of the same language model, adapted to see
+    the whole past as tokens."""
 
     def __post_init__(self) -> None:
         require_positive(self, "max_memories", "recent_tokens", "predicted_tokens", "regenerated_tokens")
@@ -56,36 +62,39 @@ class ReadingWindow(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryReaderConfig(Config):
-    """A frozen pretrained causal language model that reads memories as a soft prompt: a few input embeddings each."""
+    """A frozen pretrained causal language model that reads each memory as a soft prompt of a few input embeddings."""
 
     kind: Annotated[Literal["memory_reader"], KIND] = "memory_reader"
     encoder: str
     """The autoencoder whose memories are read: a checkpoint folder, or one that ships with memlm."""
     shape: MemoryShape
-    """Of its memories."""
+    """Shape of the encoder's memories."""
     encoder_fingerprint: str = ""
-    """Of its encoder, set in training: memories of another one are refused."""
+    """Fingerprint of the encoder, set in training. Memories of other encoders are refused."""
     decoder: PretrainedDecoder
+    """The language model and its LoRA adapters."""
     decoder_fingerprint: str = ""
-    """Of the language model's own weights, set in training."""
+    """Fingerprint of the language model's own weights, set in training."""
     begin: tuple[int, ...] = ()
     """Tokens that the language model expects at the beginning, set in training."""
     source: Source = "text"
-    """What positions are made of: the text that the parallel decoder gives back, as tokens of the language model; the
-    parallel decoder's last states, one for each token of a chunk; or the bare vector."""
+    """What the soft prompt is made of. text: the text that the parallel decoder regenerates, as tokens of the language
+    model. states: the parallel decoder's last states, one per token of a chunk. vector: the bare vector."""
     state_dim: int = 0
-    """Width of the parallel decoder's states, where those are read."""
+    """Width of the parallel decoder's states, needed for the source states."""
     ratios: tuple[int, ...] = (2, 4, 8, 16, PER_MEMORY)
-    """Tokens of the past for each position of the soft prompt; each step draws one of these. 0 is one position for each
-    memory, 1 the text itself as tokens; without any, the model reads no memories, only recent tokens."""
+    """Tokens of the past per position of the soft prompt; each step draws one of these ratios. 0 gives each memory one
+    position, 1 reads the text itself as tokens. Without any ratio, the model reads only recent tokens, no memories."""
     recent_share: float = 0.7
-    """Share of the positions that the last tokens of a past have to themselves, where next tokens are predicted."""
+    """For predicting next tokens: the share of positions given to the last tokens of a past, one token each."""
     positions: Literal["consecutive", "text"] = "consecutive"
-    """Position ids: one after another, as other engines count them; or those of the text, as if it were there."""
+    """Position ids. consecutive: one after another, as other engines count them. text: those that the tokens of the
+    past would have."""
     hidden_dim: int = 1024
-    """Of the adapter's network; 0 for none: a state or a bare vector then becomes an input by one linear map, and a
-    bare vector has a position of its own at every ratio."""
+    """Width of the adapter's network. 0 for none: a state or a bare vector then becomes an input by one linear map, and
+    a bare vector gets one position at every ratio."""
     window: ReadingWindow = field(default_factory=ReadingWindow)
+    """What the reader is trained on."""
 
     def __post_init__(self) -> None:
         require(self.hidden_dim >= 0, f"hidden_dim must not be negative, not {self.hidden_dim}")

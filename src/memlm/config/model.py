@@ -55,21 +55,21 @@ class MaskedMixer(_MultiHead):
 
 @dataclass(frozen=True, kw_only=True)
 class RecurrentMixer(_MultiHead):
-    """A structured recurrent mixer (arXiv 2605.08696): a few weights per position and head, which make up a matrix over
-    tokens in training, and a state of constant size in generation; causal only."""
+    """A structured recurrent mixer (arXiv 2605.08696): a few weights per position and head. In training they form a
+    matrix over tokens, in generation a state of constant size. Causal only."""
 
     causal_only: ClassVar[bool] = True
     kind: Annotated[Literal["recurrent_mixer"], KIND] = "recurrent_mixer"
     num_heads: int = 8
     structure: Literal["row", "column", "mixed"] = "mixed"
-    """Whether a position's weights are for what enters the state there (row), or for what is read from it (column);
-    in mixed, half of the heads are of either kind."""
+    """What a position's weights apply to: what enters the state there (row), or what is read from it (column). In
+    mixed, half of the heads are of each kind."""
     kernel: int = 1
-    """Weights of a position, for so many neighbouring dimensions."""
+    """Weights per position, one for each of as many neighbouring dimensions."""
     decay: bool = True
     """Whether a head forgets what lies far back, at a learned rate."""
     diagonal: bool = True
-    """Whether a position has one more weight, for its own token."""
+    """Whether each position has one more weight, for its own token."""
 
     def __post_init__(self) -> None:
         require_positive(self, "num_heads", "kernel")
@@ -85,17 +85,17 @@ class RecurrentMixer(_MultiHead):
 
 @dataclass(frozen=True, kw_only=True)
 class Mamba(MixerConfig):
-    """A selective state space (Gu and Dao 2023), as transformers has it: a state that each token says how to change;
-    causal only, for texts of any length."""
+    """A selective state space (Gu and Dao 2023), as in transformers: each token determines how the state changes.
+    Causal only, for texts of any length."""
 
     causal_only: ClassVar[bool] = True
     kind: Annotated[Literal["mamba"], KIND] = "mamba"
     state_size: int = 16
-    """Numbers of the state for each dimension."""
+    """Numbers in the state per dimension."""
     expand: int = 2
     """Dimensions of the state in units of `dim`."""
     kernel: int = 4
-    """Positions that the convolution before it sees."""
+    """Positions that the convolution before the state space covers."""
 
     def __post_init__(self) -> None:
         require_positive(self, "state_size", "expand", "kernel")
@@ -131,6 +131,7 @@ class MemoryShape(Config):
     """The shape of chunks and memories, which encoder and decoder share."""
 
     vocab_size: int
+    """Number of token types."""
     chunk_len: int
     """Tokens per chunk."""
     memory_dim: int
@@ -138,10 +139,10 @@ class MemoryShape(Config):
     num_slots: int = 1
     """Memory vectors per chunk."""
     num_bits: int | None = None
-    """Bits that each dimension of a memory is quantized to, in training too; None does not quantize."""
+    """Quantize each dimension of a memory to this many bits, in training too; None does not quantize."""
     end_token: bool = False
-    """Whether empty positions are encoded and regenerated as an end token, so that a memory holds its own length.
-    Otherwise they are masked, and decoding needs the length."""
+    """Whether empty positions are encoded and regenerated as an end token, so that a memory holds the length of its
+    chunk. Otherwise they are masked, and decoding needs the length."""
 
     def __post_init__(self) -> None:
         require_positive(self, "vocab_size", "chunk_len", "memory_dim", "num_slots")
@@ -177,11 +178,12 @@ class Mean(PoolingConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Positional(PoolingConfig):
-    """Each position projected to `token_dim`, all concatenated, one linear map to the memory; and the same on the
-    way out: one linear map from the memory to `token_dim` for each position."""
+    """Pooling: each position is projected to `token_dim`, and one linear map of all makes the memory. Unpooling: one
+    linear map of the memory makes `token_dim` dimensions for each position."""
 
     kind: Annotated[Literal["positional"], KIND] = "positional"
     token_dim: int = 32
+    """Dimensions per position."""
 
     def __post_init__(self) -> None:
         require_positive(self, "token_dim")
@@ -189,12 +191,12 @@ class Positional(PoolingConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedQuery(PoolingConfig):
-    """Learned queries attend to the tokens (pooling), or each position's query to the memory's parts (unpooling)."""
+    """Pooling: learned queries attend to the tokens. Unpooling: each position's query attends to a memory's parts."""
 
     kind: Annotated[Literal["learned_query"], KIND] = "learned_query"
     num_heads: int = 4
     num_parts: int = 8
-    """Pooling: queries per slot, whose results are concatenated. Unpooling: parts that a slot is divided into."""
+    """Pooling: queries per slot, whose results are concatenated. Unpooling: parts that each slot is divided into."""
 
     def __post_init__(self) -> None:
         require_positive(self, "num_heads", "num_parts")
@@ -208,7 +210,7 @@ class LearnedQuery(PoolingConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Aligned(PoolingConfig):
-    """Each token's hidden state in a slot of its own, without pooling, as in a standard encoder-decoder."""
+    """No pooling: each token's hidden state has its own slot, as in a standard encoder-decoder."""
 
     kind: Annotated[Literal["aligned"], KIND] = "aligned"
 
@@ -220,7 +222,7 @@ class Aligned(PoolingConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Repeat(PoolingConfig):
-    """The memory, projected to the width, repeated at every position (the paper's plain unpooling)."""
+    """The memory is projected to the decoder's width and repeated at every position (the paper's plain unpooling)."""
 
     kind: Annotated[Literal["repeat"], KIND] = "repeat"
 
@@ -243,13 +245,13 @@ Unpooling = Annotated[Repeat | SlidingWindow | Positional | LearnedQuery, pydant
 
 @dataclass(frozen=True, kw_only=True)
 class ContextConfig(Config):
-    """What a decoder expects of a token once it has read the tokens before it, too: a small network of its state at
-    that place and of their embeddings. Nothing but patches depends on it."""
+    """A small network that predicts each token from the decoder's state there and the embeddings of the tokens before.
+    It makes the patches of memory files smaller; nothing else depends on it."""
 
     num_tokens: int = 4
-    """How many tokens before are read."""
+    """Number of tokens before that are read."""
     dim: int = 64
-    """Width of an embedding."""
+    """Width of a token embedding."""
     inner: int = 512
     """Width of the hidden layer."""
 
@@ -259,29 +261,28 @@ class ContextConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig(Config):
-    """What makes the last dimensions of a memory: they are near each other where texts mean the same, as a sentence
-    encoder, the teacher, would have it. A network of its own, which reads the same tokens as the rest."""
+    """A separate network that makes the last dimensions of a memory, the search vector, from the same tokens. Search
+    vectors are close where texts mean the same, as learned from a sentence encoder, the teacher."""
 
     dim: int = 128
-    """Dimensions, beside those that hold the text."""
+    """Dimensions of the search vector, beside those that hold the text."""
     teacher: str = "minilm"
-    """A sentence-transformers model: a folder, a hub name, or minilm."""
+    """The teacher, a sentence-transformers model: a folder, a hub name, or minilm."""
     teacher_fingerprint: str = ""
-    """Of its weights, set in training."""
+    """Fingerprint of the teacher's weights, set in training."""
     teacher_dim: int = 384
-    """Dimensions of its vectors; the directions in which they differ most become `dim`."""
+    """Dimensions of the teacher's vectors. They are reduced to the `dim` directions in which they differ most."""
     reduced_from: int = 16_384
-    """Texts by whose vectors these directions are found."""
+    """Number of texts whose teacher vectors determine these directions."""
     stack: StackConfig = field(default_factory=lambda: StackConfig(dim=256, num_layers=4, mixer=Attention(num_heads=8)))
     num_words: int = 32_768
-    """Rows of a table that is looked up by a hash of the word so far, which tokens alone do not tell; 0 for none."""
+    """Rows of an embedding table, looked up by a hash of the word so far; 0 for no table."""
     word_dim: int = 64
-    """Of a row."""
+    """Dimensions of a row of this table."""
     base: str = ""
-    """The autoencoder that encoder and decoder are of, where it ships with memlm: a checkpoint then does not hold it a
-    second time. Set in training."""
+    """The autoencoder that this extends, if it ships with memlm: checkpoints then do not hold it. Set in training."""
     base_sha256: str = ""
-    """Of its weights."""
+    """SHA-256 of that autoencoder's weights."""
 
     def __post_init__(self) -> None:
         require_positive(self, "dim", "teacher_dim", "reduced_from", "word_dim")
@@ -301,12 +302,12 @@ class AutoencoderConfig(Config):
     unpooling: Unpooling = field(default_factory=Positional)
     decoder: StackConfig = field(default_factory=StackConfig)
     context: ContextConfig | None = None
-    """For memory files: what memories miss is coded by what the decoder expects after the tokens before. Trained beside
-    the decoder, so that memories learn to hold what the text before does not tell."""
+    """For smaller memory files: a network that also reads the tokens before, to code what memories miss. It is trained
+    with the decoder, so that memories learn to hold what the text before does not tell."""
     memory_noise: float = 0.0
-    """Standard deviation of Gaussian noise on the memory in training; a memory's root mean square is 1."""
+    """Standard deviation of Gaussian noise added to memories in training. A memory's root mean square is 1."""
     search: SearchConfig | None = None
-    """What makes further dimensions, by which memories are searched; without it there are none."""
+    """Adds search vectors to memories; None adds none."""
 
     def __post_init__(self) -> None:
         single = self.search is None or self.shape.num_slots == 1
@@ -341,7 +342,7 @@ class LanguageModelConfig(Config):
     kind: Annotated[Literal["language_model"], KIND] = "language_model"
     vocab_size: int
     chunk_len: int
-    """Longest text it reads, in tokens."""
+    """The longest text that the model reads, in tokens."""
     stack: StackConfig = field(default_factory=lambda: StackConfig(causal=True))
 
     def __post_init__(self) -> None:

@@ -10,21 +10,22 @@ from memlm.config.base import KIND, Config, require, require_positive
 from memlm.config.model import StackConfig
 
 StatePooling = Literal["last", "second_to_last", "mean", "cls", "all", "positional", "sentence"]
-"""How hidden states become an embedding: one position's, their mean, all of them side by side, a fixed random
-positional projection of them, or a sentence-transformers model's own way."""
+"""How hidden states become an embedding: one position's state, their mean, all of them side by side, a fixed random
+positional projection of them, or a sentence-transformers model's own pooling."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ParallelReader(Config):
-    """The paper's reader: positions unpooled from the one embedding, a bidirectional stack, all tokens at once."""
+    """The paper's reader: the embedding is unpooled to positions; a bidirectional stack writes all tokens at once."""
 
     kind: Annotated[Literal["parallel"], KIND] = "parallel"
     dim: Annotated[int, tyro.conf.arg(name="parallel-dim")] = 128
     """Width of the parallel reader; a multiple of its 8 heads."""
     num_layers: Annotated[int, tyro.conf.arg(name="parallel-layers")] = 2
-    """Its layers."""
+    """Number of layers of the parallel reader."""
     token_dim: Annotated[int | None, tyro.conf.arg(name="parallel-token-dim")] = None
-    """Dimensions that each of its positions gets of the embedding; by default more for short chunks, 16 to 64."""
+    """Dimensions per position to which the parallel reader unpools the embedding; by default 16 to 64, more for short
+    chunks."""
 
     def __post_init__(self) -> None:
         StackConfig(dim=self.dim, num_layers=self.num_layers)  # refuses a width that its heads do not divide
@@ -45,13 +46,15 @@ class LinearReader(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class AutoregressiveReader(Config):
-    """A causal decoder with the embedding, unfolded, before the text; it regenerates greedily, token by token."""
+    """A causal decoder that reads the embedding as positions before the text, and regenerates it token by token."""
 
     kind: Annotated[Literal["autoregressive"], KIND] = "autoregressive"
     dim: int = 128
+    """Width."""
     num_layers: int = 3
+    """Number of layers."""
     num_prefix: int = 4
-    """Positions that the embedding is unfolded into."""
+    """Positions that the embedding becomes."""
 
     def __post_init__(self) -> None:
         require_positive(self, "dim", "num_layers", "num_prefix")
@@ -59,23 +62,23 @@ class AutoregressiveReader(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainedReader(Config):
-    """A pretrained causal language model with LoRA, to which the embedding is a soft prompt; it writes its own tokens,
+    """A pretrained causal language model with LoRA that reads the embedding as a soft prompt. It writes its own tokens,
     greedily. Its baseline is the same model, trained for as many steps on a constant embedding."""
 
     kind: Annotated[Literal["pretrained"], KIND] = "pretrained"
     model: Annotated[str, tyro.conf.arg(name="reader-model")] = "smollm2"
-    """Of the pretrained reader: a causal language model, as a folder, a hub name, a .gguf file, or smollm2."""
+    """The causal language model of the pretrained reader: a folder, a hub name, a .gguf file, or smollm2."""
     num_positions: Annotated[int, tyro.conf.arg(name="reader-positions")] = 4
-    """Positions of its soft prompt."""
+    """Positions of the pretrained reader's soft prompt."""
     rank: Annotated[int, tyro.conf.arg(name="reader-rank")] = 16
-    """Of its adapters (LoRA)."""
+    """Rank of the pretrained reader's LoRA adapters."""
     learning_rate: Annotated[float, tyro.conf.arg(name="reader-rate")] = 1e-3
-    """Its learning rate (AdamW)."""
+    """Learning rate of the pretrained reader (AdamW)."""
     batch_pairs: Annotated[int, tyro.conf.arg(name="reader-batch")] = 16
-    """Texts, with their embeddings, in each of its steps."""
+    """Pairs of text and embedding in each training step of the pretrained reader."""
     doublings: int = 0
-    """Go on with the pretrained reader after its steps, twice as long each time and at most so often, until doubling
-    the pairs surely gains less than 3%; what may still gain more is marked as a lower bound."""
+    """After its steps, train the pretrained reader further: each time on twice as many pairs, at most this many times,
+    until doubling surely gains less than 3%. A result that may still gain more is marked as a lower bound."""
 
     def __post_init__(self) -> None:
         require_positive(self, "num_positions", "rank", "learning_rate", "batch_pairs")
@@ -100,7 +103,7 @@ Reader = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Quantization(Config):
-    """Every dimension rounded to one of 2^`num_bits` levels within three standard deviations; 1 bit is its sign."""
+    """Every dimension is rounded to one of 2^`num_bits` levels within three standard deviations; 1 bit is its sign."""
 
     kind: Annotated[Literal["quantization"], KIND] = "quantization"
     num_bits: int
@@ -131,18 +134,18 @@ Degradation = Annotated[Quantization | Noise, pydantic.Discriminator("kind")]
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingConfig(Config):
-    """The budget of reading, the same for every encoder."""
+    """The budget of a reader, the same for every encoder."""
 
     num_steps: Annotated[int, tyro.conf.arg(name="steps")] = 600
-    """Optimizer steps that a reader is trained for."""
+    """Train each reader for this many optimizer steps."""
     max_chunks: int = 50_000
     """Embed at most this many training chunks."""
     test_chunks: int = 1_000
     """Embed at most this many test chunks."""
     batch_chunks: int | None = None
-    """Chunks per optimizer step; by default 32, or as many more as make up 1024 tokens."""
+    """Chunks per optimizer step; by default as many as have 1024 tokens, but at least 32."""
     test_fraction: float = 0.15
-    """Share of documents held out for the reported numbers; a third as many again are watched during training."""
+    """Share of documents held out for the reported numbers. A third as many more are held out to watch training."""
 
     def __post_init__(self) -> None:
         require_positive(self, "num_steps")
@@ -169,25 +172,26 @@ READERS: dict[ReaderName, Reader] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeConfig(Config):
-    """What to read of an encoder: every combination of these is a row of the result."""
+    """What to measure. Every combination of these values is a row of the result."""
 
     chunk_lens: Annotated[tuple[int, ...], tyro.conf.arg(name="chunk-len")] = (16,)
-    """Tokens per chunk; several give a curve."""
+    """Tokens per chunk; several values give a curve."""
     layers: Annotated[tuple[int, ...], tyro.conf.arg(name="layer")] = (-1,)
-    """Layers whose states are pooled: 0 is the token embeddings, -1 the last."""
+    """Layers whose states are pooled: 0 is the token embeddings, -1 the last layer."""
     poolings: Annotated[tuple[StatePooling, ...], tyro.conf.arg(name="pooling")] = ()
-    """How states become an embedding; by default what the model was made for (memory, sentence, last token, or mean).
-    `all` keeps every position's state, `positional` is a fixed random projection of all of them."""
+    """How states become an embedding. By default what the model was made for (memory, sentence, last token, or mean).
+    `all` keeps the state of every position, `positional` is a fixed random projection of all of them."""
     readers: Annotated[tuple[ReaderName, ...], tyro.conf.arg(name="reader")] = ("parallel",)
-    """What is trained to regenerate the text; `pretrained` is a language model, which knows the language already."""
+    """Readers to train. `pretrained` is a language model, which already knows the language; the others start from
+    scratch."""
     parallel: ParallelReader = field(default_factory=ParallelReader)
     pretrained: PretrainedReader = field(default_factory=PretrainedReader)
     bits: tuple[int, ...] = ()
-    """Also read embeddings quantized to so many bits a dimension."""
+    """Also measure embeddings rounded to this many bits per dimension."""
     noise: tuple[float, ...] = ()
-    """Also read embeddings with Gaussian noise of so many standard deviations."""
+    """Also measure embeddings with Gaussian noise, given in standard deviations of each dimension."""
     seeds: Annotated[tuple[int, ...], tyro.conf.arg(name="seed")] = (0,)
-    """Of readers; several give the spread."""
+    """Random seeds for training the readers; several show the spread."""
     controls: tyro.conf.Suppress[bool] = True
     """Measure the controls (untrained, shuffled, constant, random tokens, positive) and the language-model baseline."""
     reading: ReadingConfig = field(default_factory=ReadingConfig)
@@ -212,25 +216,26 @@ class ProbeConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class SettleConfig(Config):
-    """How hard to attack a hidden state."""
+    """What `memlm settle` attacks, and how hard."""
 
     chunk_lens: Annotated[tuple[int, ...], tyro.conf.arg(name="chunk-len")] = (8, 16)
     """Tokens per text; each length has its own verdict."""
     layer: int = -1
-    """Layer whose state is attacked; -1 is the last."""
+    """The layer whose state is attacked; -1 is the last."""
     bits: int | None = None
-    """Round every dimension of the one state to so many bits before it is attacked."""
+    """Round every dimension of the state to this many bits before the attack; by default it is not rounded."""
     num_texts: int = 8
-    """Texts that are searched for, and inverted position by position."""
+    """Number of texts for the search, and for the inversion of all states."""
     encodings: int = 20_000
-    """Texts that may be encoded to search for one."""
+    """Budget of the search: the number of texts that may be encoded to find one text."""
     readers: Annotated[tuple[ReaderName, ...], tyro.conf.arg(name="reader")] = tuple(READERS)
-    """Trained to regenerate the text; `pretrained` is a language model, whose bits count over its own prior."""
+    """Readers to train. `pretrained` is a language model; only the bits beyond its own prior count."""
     pretrained: PretrainedReader = field(default_factory=PretrainedReader)
     language_model: str = ""
-    """Says to the search what is likely text: a folder, hub name or .gguf file; by default the model itself where it is
-    a pretrained one, else nothing does."""
+    """The language model that tells the search which text is likely: a folder, hub name or .gguf file. By default the
+    attacked model itself if it is a pretrained one, else none."""
     seed: int = 0
+    """Random seed for the readers and the search."""
     reading: ReadingConfig = field(default_factory=ReadingConfig)
 
     def __post_init__(self) -> None:

@@ -36,21 +36,21 @@ _LEAST_BATCH = {
 
 @dataclass(frozen=True, kw_only=True)
 class Weights(Config):
-    """How much each term of the loss counts; a term of weight 0 is not computed."""
+    """The weight of each term of the loss. A term of weight 0 is not computed."""
 
     causal: float = 0.0
-    """Predict next tokens; a memory model, those of every chunk from the memories of earlier ones."""
+    """Predict next tokens. A memory model predicts the tokens of every chunk from the memories of earlier chunks."""
     divergence: float = 0.0
-    """Predict what the same language model, adapted to see all of the past as tokens, predicts (its Kullback-Leibler
-    divergence from a reader)."""
+    """For a reader: predict what its teacher predicts, the same language model adapted to see the whole past as tokens
+    (Kullback-Leibler divergence)."""
     retention: float = 0.0
     """Regenerate each chunk from its memory alone (the paper's copy, on blank inputs)."""
     copy: float = 0.0
-    """The same with the chunk's own tokens as inputs, teacher-forced; for comparison only."""
+    """Regenerate each chunk from its memory and its own tokens as inputs (teacher forcing); for comparison only."""
     likeness: float = 0.0
-    """Be near what a sentence encoder gives for the same text, in the dimensions by which memories are searched."""
+    """Train the search dimensions of a memory to be near a sentence encoder's vector of the same text."""
     retrieval: float = 0.0
-    """Tell which texts belong together, by their last states (InfoNCE)."""
+    """Tell which texts belong together by their last states (InfoNCE)."""
 
     def __post_init__(self) -> None:
         for name, weight in vars(self).items():
@@ -65,16 +65,19 @@ class Weights(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class Stage(Config):
-    """A stretch of training: what for, on chunks of what length, and what does not learn."""
+    """One stage of training: its objective, its chunk length, and what is frozen."""
 
     weights: Weights
+    """The terms of the loss."""
     training: TrainingConfig
+    """How long and how fast to train."""
     chunk_len: int | None = None
-    """Tokens per chunk, where they are shorter than the model's, which is then grown from them (`models.growth`)."""
+    """Tokens per chunk, if shorter than the model's chunks; the model is then grown from this stage's
+    (`models.growth`)."""
     frozen: tuple[Literal["encoder"], ...] = ()
-    """Parts that stay as they are. With a frozen encoder, training chunks are encoded once, not once a step."""
+    """Parts that are not trained. With a frozen encoder, training chunks are encoded only once."""
     retrieval_temperature: float = 0.1
-    """Retrieval divides cosines by this."""
+    """The retrieval loss divides cosines by this."""
 
     def __post_init__(self) -> None:
         require(self.chunk_len is None or self.chunk_len > 0, f"chunk_len must be positive, not {self.chunk_len}")
@@ -89,11 +92,12 @@ class WindowConfig(Config):
     """What a memory model is trained on: consecutive chunks of one document."""
 
     num_chunks: int = 4
+    """Chunks per window."""
     recall_fraction: float = 0.0
-    """Share of windows that hold a fact and a question about it (`data.facts`)."""
+    """Share of windows with a fact and a question about it (`data.facts`)."""
     recall_chunk_len: int | None = None
-    """Tokens of the chunks that facts are placed in; the model's if None. One that reads whole windows as tokens has
-    longer chunks than the model it is compared with."""
+    """Tokens of the chunks in which facts are placed; None is the model's chunk length. A model that reads whole
+    windows as tokens has longer chunks than the memory model it is compared with."""
 
     def __post_init__(self) -> None:
         require_positive(self, "num_chunks")
@@ -105,15 +109,18 @@ class Recipe(Config, Generic[Model]):
     """Everything that determines a training run: data, model and stages."""
 
     name: str
+    """Name of the recipe, shown in reports."""
     data: DataConfig
+    """Corpus, splits and tokenizer."""
     model: Model
+    """The model to train."""
     stages: tuple[Stage, ...]
-    """One after the other; the last trains the model itself, whatever it was grown from."""
+    """Stages of training, run in order. Earlier ones may train a smaller model; the last trains the model itself."""
     windows: WindowConfig = field(default_factory=WindowConfig)
-    """Of a memory model's training."""
+    """For a memory model: the windows it is trained on."""
     encoder_from: str | None = None
-    """Begin a memory model with the encoder of this autoencoder or memory model: a checkpoint folder, or one that ships
-    with memlm. Or the autoencoder to whose memories dimensions are added by which they are searched."""
+    """For a memory model: start with the encoder of this autoencoder or memory model (a checkpoint folder, or one that
+    ships with memlm). For a searchable autoencoder: the autoencoder to which search dimensions are added."""
 
     def __post_init__(self) -> None:
         require(len(self.stages) > 0, "a recipe has at least one stage")

@@ -19,7 +19,7 @@ TUNED_LEARNING_RATE = 0.15
 def autoencoder(
     scale: Annotated[Scale, tyro.conf.arg(name="")] = DEFAULT_SCALE, *, grown_from: int = 16
 ) -> config.AutoencoderRecipe:
-    """A chunk of text in one vector: ours.
+    """Our autoencoder: a chunk of text in one vector.
 
     Three quarters of the token budget go to short chunks, the rest to the model grown from them (`models.growth`).
 
@@ -27,7 +27,7 @@ def autoencoder(
 
     Args:
         scale: Size, budget and seed.
-        grown_from: Tokens of the short chunks that are trained on first; 0 trains on full chunks from the start.
+        grown_from: Tokens per chunk at first; then the model grows. 0 trains on full chunks from the start.
     """
     if grown_from < 0:
         raise ValueError(f"grown_from must be a chunk length, or 0 for no growth, not {grown_from}")
@@ -80,15 +80,15 @@ def reference(
     *,
     mixer: Literal["attention", "masked_mixer"] = "attention",
 ) -> config.AutoencoderRecipe:
-    """The paper's autoencoder recipe, to compare with, on our scale.
+    """The paper's autoencoder recipe at our scale, for comparison.
 
     Causal stacks, last-token memory, sliding-window unrolling, AdamW at 2e-4 with 500 steps of warm-up and linear
     decay. `mixer` is a Llama-style transformer, or the masked mixer, which is the paper's stronger autoencoder. Both
-    read learned positions too, without which a causal transformer cannot tell apart the places of one repeated vector.
-    Not the paper's: layers that start silent, orthogonal mixers, norms without parameters, a memory of unit root mean
-    square, batches of `batch_chunks`, and of course the size.
+    also read learned positions, without which a causal transformer cannot tell apart the places of a repeated vector.
+    These parts are not the paper's: layers that start silent, orthogonal mixers, norms without parameters, a memory of
+    unit root mean square, batches of `batch_chunks`, and the size.
 
-    Claim: under a fifth of the tokens, where ours has nearly all.
+    Claim: under a fifth of the tokens come back, where ours gives back nearly all.
     """
     ours = autoencoder(scale, grown_from=0)
     blocks: dict[str, Any] = {"causal": True, "mixer": config.MaskedMixer(num_heads=4)}
@@ -132,9 +132,9 @@ def _demo_scale(seed: int) -> Scale:
 def english(seed: int = 0) -> config.AutoencoderRecipe:
     """The model that ships with memlm: 128 tokens (350 to 460 bytes of English prose) in one vector of 512 dimensions.
 
-    A quarter of the training chunks are everyday text (words, names, dates, amounts, addresses, code, other alphabets),
-    a quarter are scrambled, so that rare strings are held too, and memories are trained with a little noise, so that
-    they may be stored in few bits.
+    A quarter of the training chunks are everyday text (words, names, dates, amounts, addresses, code, other alphabets).
+    A quarter are scrambled, so that memories hold rare strings too. Memories are trained with a little noise, so that
+    they can be stored in few bits.
 
     Claim: exact at every length from 1 to 128 tokens, for text of every kind: 0.995 of English prose, words, names,
     dates, addresses, code, German, French and digits, 0.97 of other alphabets and emoji (`memlm bench everyday`).
@@ -156,22 +156,22 @@ def searchable(
     batch_texts: int = 2048,
     seed: int = 0,
 ) -> config.AutoencoderRecipe:
-    """An autoencoder's memories with dimensions added by which they are searched: near each other where texts mean the
-    same, as a sentence encoder would have it. What holds the text stays as it is.
+    """An autoencoder whose memories also have search dimensions, which are close where texts mean the same.
 
-    Half of the texts trained on are short, as queries are.
+    The search dimensions learn from a sentence encoder, the teacher. The dimensions that hold the text do not change.
+    Half of the training texts are short, as queries are.
 
     Claim: passages are found as often as by the teacher, to a tenth (`memlm bench search`).
-    Cost: 400 M tokens, half an hour of an H200 that is shared; 100 hours of a processor's core.
+    Cost: 400 M tokens: half an hour of a shared H200, or 100 hours of a processor's core.
 
     Args:
         encoder_from: The autoencoder: one that ships with memlm, or a checkpoint folder.
-        teacher: A sentence-transformers model: minilm, a folder, or a hub name.
+        teacher: The teacher, a sentence-transformers model: minilm, a folder, or a hub name.
         search_dim: Dimensions to add.
-        num_layers: Of the network that makes them.
-        num_tokens: Tokens trained on.
+        num_layers: Layers of the network that makes these dimensions.
+        num_tokens: Tokens to train on.
         batch_texts: Texts per optimizer step.
-        seed: Of initial weights and of the order of the data.
+        seed: Random seed of the first weights and of the order of the data.
     """
     base = config.AutoencoderConfig.read((boxed_folder(encoder_from) or Path(encoder_from)) / "config.json")
     search = config.SearchConfig(dim=search_dim, teacher=teacher)
@@ -192,16 +192,16 @@ def searchable(
 def density(
     chunk_len: int = 128, tokens_per_dim: float = 0.5, num_tokens: int = 4_000_000, seed: int = 0
 ) -> config.AutoencoderRecipe:
-    """One row of the density table: `chunk_len` tokens in one vector, so many to a dimension.
+    """One row of the density table: `chunk_len` tokens in one vector, at a number of tokens per dimension.
 
     Claim: 128 tokens in 256 dimensions, held-out token accuracy ≥ 0.99 after 6 M tokens.
     Cost: three to four minutes on one core for four million tokens.
 
     Args:
         chunk_len: Tokens per chunk.
-        tokens_per_dim: Tokens for each dimension of the vector.
-        num_tokens: Tokens trained on, over all stages.
-        seed: Of initial weights and of the order of the data.
+        tokens_per_dim: Tokens per dimension of the vector.
+        num_tokens: Tokens to train on, over all stages.
+        seed: Random seed of the first weights and of the order of the data.
     """
     if tokens_per_dim <= 0:
         raise ValueError(f"tokens_per_dim must be positive, not {tokens_per_dim}")

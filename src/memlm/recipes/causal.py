@@ -46,7 +46,7 @@ def retrieval(
     num_tokens: int = 2_000_000,
     seed: int = 0,
 ) -> config.LanguageModelRecipe:
-    """A causal language model, trained on, for the second half of its tokens, to tell which texts belong together.
+    """A causal language model that is trained, for the second half of its tokens, to tell which texts belong together.
 
     Claim (paper, §3): retrieval training adds next to nothing to what its last token's state holds of the text.
     Cost: as `causal`.

@@ -35,17 +35,17 @@ def memory_model(
         memory_dim: Dimensions of the one vector that holds a chunk.
         window_chunks: Consecutive chunks of a document that are trained on together; the last sees all before it.
         insertion: How the decoder reads a memory: as positions before the text, or by attention in every layer.
-        num_positions: Decoder positions, or attention's keys, that a memory takes.
-        overlap: Tokens at the end of the chunk before, regenerated from its memory, that the decoder also reads.
-        pointer_span: Tokens by which the decoder finds a place in regenerated text, to copy what follows; 0 for none.
+        num_positions: Decoder positions, or keys of attention, that a memory takes.
+        overlap: The decoder also reads this many tokens from the end of the chunk before, regenerated from its memory.
+        pointer_span: Tokens per key of the pointer, which finds and copies regenerated text; 0 for no pointer.
         dim: Width of the decoder.
         num_layers: Layers of the decoder.
         vocab_size: Token types of the byte-level BPE.
-        retention: Weight of giving back each chunk from its memory; 0 is causal training alone: memories stay poor.
-        num_tokens: Tokens trained on, over all stages.
-        encoder_from: A trained model, whose encoder is taken and frozen.
-        reading_fraction: Share of the tokens by which it first learns to read memories alone: the paper's curriculum.
-        recall_fraction: Share of windows with facts and a question about one of them, as `memlm bench recall` asks.
+        retention: Weight of regenerating each chunk from its memory; 0 is causal training alone: memories stay poor.
+        num_tokens: Tokens to train on, over all stages.
+        encoder_from: Use the encoder of this trained model, frozen.
+        reading_fraction: Share of the tokens on which it first learns only to read memories: the paper's curriculum.
+        recall_fraction: Share of windows with facts and a question about one of them, as in `memlm bench recall`.
     """
     # Small batches: steps are what counts. But attention that finds a fact by its key is not learned from small ones.
     batch_tokens = (32 if recall_fraction else 8) * window_chunks * chunk_len

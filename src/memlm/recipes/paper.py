@@ -28,7 +28,7 @@ def paper_autoencoder(
 ) -> config.AutoencoderRecipe:
     """The paper's autoencoder at the paper's size: 512 tokens in one vector of `dim` (512 to 1024) dimensions.
 
-    As `reference`, with `num_layers` in the encoder and as many in the decoder.
+    It is built as `reference`, with `num_layers` layers in the encoder and as many in the decoder.
 
     Claim (paper, §3): token accuracy 0.77 with masked mixers, 0.39 with attention. Cost: `memlm bench paper`.
     """
@@ -63,7 +63,7 @@ def paper_causal(
     num_tokens: int = NUM_TOKENS,
     seed: int = 0,
 ) -> config.LanguageModelRecipe:
-    """The paper's causal language model at the paper's size, of the same blocks as its autoencoder's encoder.
+    """The paper's causal language model at the paper's size, with the same blocks as its autoencoder's encoder.
 
     Claim (paper, §3): its last token's state gives back 0.05 of 512 tokens. Cost: `memlm bench paper`.
     """
@@ -90,9 +90,9 @@ def paper_memory_model(
 ) -> config.MemoryModelRecipe:
     """The paper's memory model at the paper's size: windows of 4 chunks of 256 tokens, a vector of `encoder_dim` each.
 
-    The encoder is the autoencoder's, of `mixer`; the decoder a Llama of width `dim`, which reads a memory in one
-    position before the text. With `encoder_from` the encoder is frozen; the paper's curriculum is `reading_fraction`
-    0.5. `retention` 0 is causal training alone.
+    The encoder is that of the autoencoder, with `mixer`. The decoder is a Llama of width `dim`, which reads a memory in
+    one position before the text. With `encoder_from` the encoder is frozen. The paper's curriculum is
+    `reading_fraction` 0.5. `retention` 0 is causal training alone.
 
     Claim (paper, §4): combined training gives memories that can be copied (0.947 of tokens), causal training does not.
     Cost: `memlm bench paper`.
@@ -137,11 +137,11 @@ def paper_reader(
 ) -> config.MemoryReaderRecipe:
     """The paper's way to let a pretrained language model read memories, on the budget of `reader`.
 
-    A frozen encoder (`english`: 512 dimensions), one linear map of a vector to the language model's width, one position
-    each, 4 chunks; first it learns to copy chunks, then to predict next tokens too. Without LoRA (rank 0) the map alone
-    is trained. As in `reader`, the last tokens of the past are read as they are.
+    The encoder is frozen (`english`: 512 dimensions). One linear map turns each of 4 vectors into one position of the
+    language model's width. It first learns to copy chunks, then also to predict next tokens. Without LoRA (rank 0) only
+    the map is trained. As in `reader`, the last tokens of the past are also read as tokens.
 
-    Claim: none; the paper shows no results of it. It is here to be compared with `reader`.
+    Claim: none; the paper shows no results for it. It is here for comparison with `reader`.
     """
     ours = reader(model, encoder, lora_rank=lora_rank, num_tokens=num_tokens, batch_rows=batch_rows, seed=seed)
     return arms(ours)["paper"]

@@ -26,26 +26,26 @@ def reader(
     batch_rows: int = 4,
     seed: int = 0,
 ) -> config.MemoryReaderRecipe:
-    """An adapter by which a frozen language model reads memories as a soft prompt, at any ratio.
+    """An adapter that lets a frozen language model read memories as a soft prompt, at any ratio.
 
     Claim: past text costs a language model a fraction of its positions. With a teacher, SmolLM2-135M recovers 0.87 of
     what the past's text is worth to it at ratio 2, 0.66 at 4 and 0.52 at 8, on text of the kind that it was trained on.
     Cost: two hours on one core for 282,000 tokens with SmolLM2-135M and a teacher.
 
     Args:
-        model: A causal language model: a folder, a name on the hub, a .gguf file, or smollm2.
+        model: A causal language model: a folder, a hub name, a .gguf file, or smollm2.
         encoder: The autoencoder whose memories are read: a checkpoint folder, or one that ships with memlm.
-        source: Make positions of the text that memories give back, of the states it is read from, or of bare vectors.
-        ratios: Tokens of the past for each position; 0 is one position for each memory, 1 the text as tokens.
-        lora_rank: Of the adapters inside the language model; 0 for none, which trains the soft prompt alone.
+        source: What the soft prompt is made of: the text regenerated from memories, the decoder's states, or vectors.
+        ratios: Tokens of the past per position; 0 gives each memory one position, 1 reads the text as tokens.
+        lora_rank: Rank of the adapters inside the language model; 0 for none, which trains the soft prompt alone.
         max_memories: The most memories of the past.
-        regenerating_fraction: Share of the tokens by which it learns first, and only, to give memories back.
-        begin_with: Go on from this reader, a checkpoint folder; it has learned to give memories back.
-        teacher: A checkpoint folder of the same model adapted to the whole past as tokens, whose predictions are
-            learned besides.
-        num_tokens: Predicted tokens trained on, over all stages.
+        regenerating_fraction: Share of the tokens on which it first learns only to regenerate text from memories.
+        begin_with: Start from this reader, a checkpoint folder; it has already learned to regenerate.
+        teacher: Also learn the predictions of this model: a checkpoint folder of the same language model, adapted to
+            the whole past as tokens.
+        num_tokens: Predicted tokens to train on, over all stages.
         batch_rows: Texts per step.
-        seed: Of everything that is drawn.
+        seed: Random seed.
     """
     window = replace(_WINDOW, max_memories=max_memories, begin_with=begin_with, teacher=teacher)
     learns = bool(set(ratios) - {config.AS_TOKENS})

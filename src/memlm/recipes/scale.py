@@ -18,14 +18,17 @@ class Scale(Config):
     dim: int = 128
     """Width of the hidden state."""
     encoder_layers: int = 1
+    """Layers of the encoder."""
     decoder_layers: int = 2
+    """Layers of the decoder."""
     vocab_size: int = 1024
     """Token types of the byte-level BPE."""
     num_tokens: int = 2_000_000
-    """Tokens trained on, over all stages."""
+    """Tokens to train on, over all stages."""
     batch_chunks: int = 32
     """Chunks per optimizer step."""
     seed: int = 0
+    """Random seed of the first weights and of the order of the data."""
 
     def __post_init__(self) -> None:
         names = ("chunk_len", "memory_dim", "dim", "encoder_layers", "decoder_layers", "num_tokens", "batch_chunks")

@@ -17,15 +17,21 @@ MEASURES = ("chunk_len", "memory_dim", "token_accuracy", "exact_match", "retaine
 
 @dataclass(frozen=True, kw_only=True)
 class Density(Benchmark):
-    """Held-out fidelity by chunk length and tokens per dimension. If it is interrupted, run it again: it resumes."""
+    """Measure how much held-out text comes back, by chunk length and tokens per dimension of the memory.
+
+    One autoencoder is trained for each combination. If the command is interrupted, run it again: it resumes.
+    """
 
     out: Path = Path("runs/density")
-    """Folder of the runs."""
+    """Folder for the trained models."""
     chunk_lens: tuple[int, ...] = (32, 64, 128, 256)
+    """Tokens per chunk; each length is measured."""
     tokens_per_dim: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0)
+    """Tokens per dimension of the memory; each value is measured."""
     num_tokens: int = 4_000_000
     """Tokens that each model is trained on."""
     seed: int = 0
+    """Random seed."""
 
     def run(self) -> Answer:
         """Train and evaluate every combination, each in a folder of its own; what is finished is not trained again."""

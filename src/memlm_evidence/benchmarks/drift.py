@@ -34,29 +34,30 @@ Slices = dict[int, dict[str, Texts]]
 
 @dataclass(frozen=True, kw_only=True)
 class Drift(Benchmark, UsesModel, ReadsText):
-    """What becomes of text that is remembered and recalled again and again: text → memory → text → memory → ...
+    """Measure how text changes when it is encoded and regenerated many times: text → memory → text → memory → ...
 
     memlm bench drift --json
 
     memlm bench drift runs/mine/model --text README.md --bits 32 8 4
 
-    Memories are rounded as memory files round them, and give back what they do there without patches. Once with nothing
-    else done; and once with a word replaced in each round, as where a generation edits its own past.
+    Memories are rounded as in memory files, and read without patches. Every text is measured as it is. Some texts are
+    also measured with one word replaced in each round, as happens when a model edits its own past.
     """
 
     model: tyro.conf.Positional[str] = "english"
     """An autoencoder: one that ships with memlm (english), a checkpoint folder, or a Hugging Face hub name."""
     text: tuple[str, ...] = ()
-    """Files, globs, or - for standard input; without any, everyday text of every kind, and verse."""
+    """Text to measure on: files, globs, or - for standard input; by default everyday text of every kind, and verse."""
     bits: tuple[Bits, ...] = (32, 4)
-    """Bits of a memory's dimension; 32 is full precision."""
+    """Bits per dimension of a memory; each value is measured. 32 is full precision."""
     rounds: int = 100
-    """How often a text becomes a memory, and a memory text."""
+    """Number of rounds; in each, a text is encoded and regenerated once."""
     num_texts: int = 50
-    """Texts of each kind and length."""
+    """Number of texts of each kind and length."""
     num_edited: int = 3
-    """How many of those that have words have one replaced in each round, too; 0 leaves that out."""
+    """Number of texts of each kind and length that are also measured with a word replaced in each round; 0 for none."""
     seed: int = 0
+    """Random seed."""
 
     answer_is_output: ClassVar[bool] = False
 

@@ -21,21 +21,23 @@ _CHARACTERS_PER_TOKEN = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Everyday(Benchmark, UsesModel):
-    """How much of what people type comes back exactly: words, names, dates, addresses, code, other alphabets, emoji.
+    """Measure how much everyday text comes back exactly: words, names, dates, URLs, code, other alphabets, emoji, ...
 
     memlm bench everyday --json
 
-    For each kind of text and each length in tokens: the share of texts that are regenerated without an error, from
-    their vectors alone. And whether what is wrong is marked as unsure.
+    For each kind of text and each length in tokens, this gives the share of texts that are regenerated without an error
+    from their vectors alone. It also checks that errors are marked as unsure.
     """
 
     model: tyro.conf.Positional[str] = "english"
     """An autoencoder: one that ships with memlm, a checkpoint folder, or a Hugging Face hub name."""
     num_texts: int = 400
-    """Texts of each kind and length."""
+    """Number of texts of each kind and length."""
     noise: float = 0.0
-    """Standard deviation of Gaussian noise on the memories, whose root mean square is 1: are errors marked then?"""
+    """Standard deviation of Gaussian noise added to the memories, whose root mean square is 1, to check that the errors
+    it causes are marked."""
     seed: int = 0
+    """Random seed."""
 
     def run(self) -> Answer:
         """Measure the model that is named."""

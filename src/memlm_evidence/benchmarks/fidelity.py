@@ -20,15 +20,18 @@ RESOLUTION = 40
 
 @dataclass(frozen=True, kw_only=True)
 class Fidelity(Benchmark):
-    """Tokens and seconds to 90% token accuracy: the paper's recipe against ours, on the same data, side by side."""
+    """Compare tokens and seconds of training to 90% token accuracy: the paper's recipe and ours, on the same data."""
 
     chunk_len: int = 64
+    """Tokens per chunk."""
     memory_dim: int = 256
+    """Dimensions of a memory."""
     mixer: Literal["attention", "masked_mixer"] = "masked_mixer"
-    """The reference's token mixer; the masked mixer is the paper's stronger autoencoder."""
+    """Mixer of the paper's recipe; with the masked mixer it is the stronger autoencoder."""
     budget_ratio: float = 60
-    """Give the reference at most this many times the tokens that ours took."""
+    """Train the paper's recipe on at most this many times the tokens that ours needed."""
     seed: int = 0
+    """Random seed."""
 
     def run(self) -> Answer:
         """Train ours to 90% held-out token accuracy, then the reference on up to `budget_ratio` times the tokens.

@@ -27,23 +27,24 @@ ROOM = STEPS * (ROUNDS + 1)
 
 @dataclass(frozen=True, kw_only=True)
 class Generation(Benchmark):
-    """How fast a recurrent language model writes on after a text, and what it keeps of the text, beside attention.
+    """Compare a recurrent language model with attention: how fast it continues a text, and how much state it keeps.
 
-    Attention is transformers' Llama with as many parameters. Its cache of keys and values either grows, as by default
-    in `generate`, which copies it for every token; or has its size from the start, and is written in place. The ratios
-    are to the faster of the two. Weights are random, in fp32; one thread; seconds of its processor.
+    Attention is transformers' Llama with as many parameters. Its KV cache is measured in two ways: it grows, as by
+    default in `generate`, which copies it for every token; or it has its full size from the start and is written in
+    place. Ratios are to the faster of the two. Weights are random, in fp32. One thread is used, and its processor time
+    is measured.
     """
 
     tokens: tuple[int, ...] = (512, 1024, 2048, 4096)
-    """Lengths of the text, in tokens."""
+    """Lengths of the text in tokens; each is measured."""
     batch: tuple[int, ...] = (1, 16, 64)
-    """Rows that are written at once, each after a copy of the text."""
+    """Batch sizes; each is measured. All rows of a batch continue a copy of the same text."""
     chunks: tuple[int, ...] = (1, 4, 16, 64)
-    """Chunks before the one that a memory model reads."""
+    """For a memory model: numbers of past chunks; each is measured."""
     dim: int = 256
-    """Width of the models: a multiple of 64, or a smaller one of 8."""
+    """Width of the models: a multiple of 64, or a smaller multiple of 8."""
     num_layers: int = 4
-    """Blocks of each model."""
+    """Number of layers of each model."""
 
     answer_is_output: ClassVar[bool] = False
 

@@ -21,7 +21,7 @@ def print_generation(console: Console, answer: Mapping[str, Any]) -> None:
     )
     reading = Table(["tokens read", *speed], [[str(row["tokens"]), *_speed(row)] for row in answer["prefill"]])
     chunks = Table(
-        ["after chunks", "seconds", "all anew", "attention", "attention anew", "times smaller"],
+        ["past chunks", "seconds", "reading again", "attention", "attention, reading again", "times smaller"],
         [
             [
                 str(row["chunks"]),
@@ -35,14 +35,14 @@ def print_generation(console: Console, answer: Mapping[str, Any]) -> None:
     print_table(
         console,
         writing,
-        "Writing after a text, from a state that is so many times smaller than keys and values.",
+        "Writing after a text. The state is so many times smaller than a KV cache.",
         text_columns=(),
     )
     print_table(console, reading, "Reading one text.", text_columns=())
     print_table(
         console,
         chunks,
-        "A memory model's next chunk from a state, and the others' seconds over those.",
+        "A memory model's next chunk, from a state; the other columns are their seconds divided by these.",
         text_columns=(),
     )
 

@@ -30,7 +30,7 @@ SIDE = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryFiles(Benchmark, UsesModel, ReadsText):
-    """How fast text is remembered and recalled, how much of that is matrix products, and what rounding memories costs.
+    """Measure how fast memlm remember and recall are, how much of it is matrix products, and what rounding costs.
 
     memlm bench memory --json
 
@@ -40,7 +40,7 @@ class MemoryFiles(Benchmark, UsesModel, ReadsText):
     model: tyro.conf.Positional[str] = "english"
     """An autoencoder: one that ships with memlm (english), a checkpoint folder, or a Hugging Face hub name."""
     text: tuple[str, ...] = ()
-    """Files, globs, or - for standard input; without any, a novel that comes with memlm."""
+    """Text to measure on: files, globs, or - for standard input; by default a novel that comes with memlm."""
 
     def run(self) -> Answer:
         """Speed in `mb_per_s` of text (10⁶ bytes), medians over rounds in turn: of encoding and regenerating, with

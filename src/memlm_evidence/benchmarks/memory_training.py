@@ -33,16 +33,17 @@ STEPS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryTraining(Benchmark):
-    """How much faster a memory model's training step is with all chunks at once than with a loop over chunks.
+    """Measure how much faster a memory model's training step is with all chunks at once than in a loop over chunks.
 
-    The loop is the paper's reference code's: one pass of encoder and decoder for each chunk and each objective. It has
-    the same weights and gives the same losses. Beside it, on next tokens alone: recurrent memory, which carries memory
-    tokens from chunk to chunk, and an encoder-decoder, which attends to all past tokens' states.
+    The loop is that of the paper's reference code: one pass of encoder and decoder for each chunk and each objective,
+    with the same weights and the same losses. Two other models are compared, on next tokens alone: recurrent memory,
+    which carries memory tokens from chunk to chunk, and an encoder-decoder, which attends to the states of all past
+    tokens.
     """
 
     window_chunks: tuple[int, ...] = (4, 8, 16, 32)
-    """Chunks of a window, each with as many tokens a batch as the recipe has, and a memory of every earlier chunk; the
-    answer's own numbers are those of the first."""
+    """Chunks per window; each value is measured, with the recipe's tokens per batch and a memory of every earlier
+    chunk. The numbers at the top of the answer are for the first value."""
 
     def run(self) -> Answer:
         """Measure; a step is forward, backward and update, on random tokens, and numbers are medians over rounds.

@@ -36,14 +36,14 @@ STEPS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Paper(Benchmark):
-    """What training at the paper's sizes takes: parameters, memory, operations, GPU hours.
+    """Measure or compute what training at the paper's sizes takes: parameters, memory, operations, GPU hours.
 
-    Measured on the GPUs this runs on (torchrun --nproc_per_node 8 -m memlm bench paper); without any, computed for
-    so many H100, and marked so.
+    Training steps are measured on the GPUs this runs on (torchrun --nproc_per_node 8 -m memlm bench paper). Without a
+    GPU, the numbers are computed for H100s and marked as computed.
     """
 
     num_gpus: int = 8
-    """GPUs to compute for, where there are none to measure on."""
+    """Number of H100s to compute for if there is no GPU to measure on."""
 
     def run(self) -> Answer:
         """Measure or compute what each of the paper's configurations takes.

@@ -24,12 +24,14 @@ STEPS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeSpeed(Benchmark):
-    """How much faster a reader's step is from cached embeddings than with the encoder run again at every step."""
+    """Measure how much faster a reader's step is with cached embeddings than with the encoder run at every step."""
 
     encoder: str = "smollm2"
     """Any encoder that memlm probe takes."""
     chunk_len: int = 32
+    """Tokens per chunk."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    """Precision of a pretrained encoder's weights."""
 
     def run(self) -> Answer:
         """Train the same reader for the same steps on cached and on fresh embeddings, in turn; medians over rounds.

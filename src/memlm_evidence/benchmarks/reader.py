@@ -28,41 +28,43 @@ from memlm_evidence.benchmarks.reader_tables import print_reader
 
 @dataclass(frozen=True, kw_only=True)
 class ReaderBenchmark(Benchmark, UsesModel, ReadsText):
-    """What a language model makes of memories, beside the same model adapted alike that sees recent tokens or all text.
+    """Measure what a reader gains from memories, beside the same model adapted to recent tokens or to the whole past.
 
     memlm bench reader runs/smollm2/model --last runs/last/model --full runs/full/model --out runs/measured
 
-    If it is interrupted, run the same command again: what was measured is in the folder. Others may share it.
+    If the command is interrupted, run it again with the same --out: it continues. Several processes may share that
+    folder.
     """
 
     reader: tyro.conf.Positional[str]
     """A reader: a checkpoint folder, or one that ships with memlm."""
     last: str
-    """The same language model, adapted alike to see recent tokens alone (memlm adapt --arm last)."""
+    """The same language model, adapted to see only recent tokens (from memlm adapt --arm last)."""
     full: str
-    """The same, adapted to see all of the past as tokens (memlm adapt --arm full)."""
+    """The same language model, adapted to see the whole past as tokens (from memlm adapt --arm full)."""
     out: Path | None = None
-    """Folder that keeps what is measured, part by part; without it, nothing is kept."""
+    """Folder that keeps finished parts of the measurement; by default none are kept."""
     text: tuple[str, ...] = ()
-    """Files, globs, or - for standard input; without any, addresses kept apart, a novel and source code."""
+    """Text to measure on: files, globs, or - for standard input; by default held-out addresses, a novel and source
+    code."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """The type of the language model's matrix products (auto: bf16 where the processor multiplies in it); memories are
-    made in fp32 either way."""
+    """Precision of the language model's matrix products. auto is bf16 if the processor supports it, else fp32. Memories
+    are always made in fp32."""
     ratios: tuple[int, ...] = (2, 4, 8, 16, 0)
-    """Tokens of the past for each position; 0 is one position for each memory."""
+    """Tokens of the past per position; each ratio is measured. 0 gives each memory one position."""
     num_memories: tuple[int, ...] = ()
-    """Lengths of the past in memories, all before the same predicted tokens; by default the most that the reader was
-    trained on."""
+    """Lengths of the past in memories; each is measured, before the same predicted tokens. By default the most memories
+    that the reader was trained on."""
     num_windows: int = 64
-    """Texts of each kind: a past of memories and what follows it."""
+    """Number of texts of each kind; each has a past, read as memories, and the tokens that follow it."""
     num_copies: int = 16
-    """Memories of each kind that the language model itself gives back, at each ratio; 0 for none."""
+    """Number of memories of each kind that the language model regenerates, at each ratio; 0 for none."""
     num_needles: int = 5
-    """Needles of each kind at each length of the past; 0 for none."""
+    """Number of needles (facts to find) of each kind at each length of the past; 0 for none."""
     needle_tokens: tuple[int, ...] = (1024, 2048, 4096, 8192)
-    """Lengths of the past in the language model's tokens."""
+    """Lengths of the past for needles, in the language model's tokens."""
     time_tokens: tuple[int, ...] = (1024, 2048, 4096, 8192)
-    """Lengths of the past in the language model's tokens; none to leave times out."""
+    """Lengths of the past for timing, in the language model's tokens. Give none to leave timing out."""
 
     def run(self) -> Answer:
         """Measure; intervals are 95% over documents.
@@ -144,7 +146,7 @@ class ReaderBenchmark(Benchmark, UsesModel, ReadsText):
                 texts[kind] = Texts(readers, split, self.num_windows, tuple(n for n in lengths if n <= longest))
                 break
             if lengths[-1] not in (texts[kind].memories if kind in texts else ()):
-                self.say(f"{kind} has no text of {lengths[-1]} memories and a chunk: left out there", aside=True)
+                self.say(f"{kind} has no text of {lengths[-1]} memories and a chunk: not measured there", aside=True)
         if not texts:
             raise told
         return texts

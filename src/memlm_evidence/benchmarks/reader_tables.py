@@ -16,8 +16,11 @@ def print_reader(console: Console, answer: Mapping[str, Any]) -> None:
     """Tables of losses, needles and times."""
     for table, note in (
         (_rows(answer["rows"]), f"Nats per token; recovered is (last - memory) / (last - full); {INTERVALS}"),
-        (_needles(answer["needles"]), f"Shares of answers that are right; base is told the fact's chunk; {INTERVALS}"),
-        (_times(answer["times"]), "How many times less memories take than the text."),
+        (
+            _needles(answer["needles"]),
+            f"Share of right answers; base: the unadapted model, given the fact's chunk as text; {INTERVALS}",
+        ),
+        (_times(answer["times"]), "How many times less time or space memories take than the text."),
     ):
         if table.rows:
             print_table(console, table, note)
@@ -26,7 +29,7 @@ def print_reader(console: Console, answer: Mapping[str, Any]) -> None:
 def _rows(rows: Sequence[Mapping[str, Any]]) -> Table:
     worst_first = sorted(rows, key=lambda row: (row["recovered_fraction"] is not None, row["recovered_fraction"]))
     return Table(
-        ["text", "memories", "tokens a position", *_LOSSES, "recovered", "copied"],
+        ["text", "memories", "tokens per position", *_LOSSES, "recovered", "copied"],
         [
             [
                 row["kind"],

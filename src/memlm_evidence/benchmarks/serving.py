@@ -32,31 +32,33 @@ _LOADED = 0.8
 
 @dataclass(frozen=True, kw_only=True)
 class Serving(Benchmark, UsesModel):
-    """How fast memlm serve answers many clients, beside the library called in batches.
+    """Compare how fast memlm serve answers many clients with the library called in batches.
 
     memlm bench serve --json
 
-    The server is a process of its own, and so are the clients: they ask for embeddings over loopback, each for its next
-    when it has its answer. All answers are compared with the library's. Clients, HTTP and the model share the machine's
-    cores; `cpu` says how many milliseconds of one each takes for a text. Needs pip install 'memlm[serve,bench]'.
+    Server and clients run in separate processes. The clients ask for embeddings over loopback; each sends its next
+    request when it has its answer. All answers are compared with the library's. Clients, HTTP and the model share the
+    machine's cores; `cpu` gives the milliseconds of a core that each takes per text. Needs pip install
+    'memlm[serve,bench]'.
     """
 
     model: tyro.conf.Positional[str] = "english"
     """An autoencoder: one that ships with memlm, a checkpoint folder, or a Hugging Face hub name."""
     requests: int = 10_000
-    """Requests of one text each; of those with more texts there are as many fewer."""
+    """Number of texts to send, which is the number of requests with one text each."""
     clients: int = 64
-    """Clients that ask at the same time."""
+    """Number of clients that send requests at the same time."""
     texts: tuple[int, ...] = (1, 16)
-    """Texts of a request, each a full chunk of a novel."""
+    """Texts per request; each value is measured. A text is a full chunk of a novel."""
     rounds: int = 3
-    """How often the library and the server are measured, in turn."""
+    """Number of rounds; in each, the library and the server are measured in turn."""
     threads: int = 1
-    """Of the model, in the server as in the library."""
+    """Threads of the model, in the server and in the library."""
     minutes: float = 0.0
-    """Then also load the server to 0.8 of what it can do for so long, and stop it under load."""
+    """Afterwards, load the server to 0.8 of its capacity for this many minutes, then stop it under load; 0 leaves this
+    out."""
     leaving: float = 0.02
-    """The share of requests, in these minutes, whose client closes its connection instead of waiting."""
+    """During these minutes, the share of requests whose client closes its connection instead of waiting."""
 
     def run(self) -> Answer:
         """A row for each number of texts: medians over rounds of what is measured, and all rounds' ratios.

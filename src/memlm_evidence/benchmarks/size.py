@@ -43,21 +43,22 @@ BAD_INPUTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Size(Benchmark, UsesModel, ReadsText):
-    """How many bytes a memory file takes for its text, beside gzip, brotli, and zstd with a dictionary.
+    """Compare the size of a memory file with its text compressed by gzip, brotli, or zstd with a dictionary.
 
     memlm bench size --json
 
     memlm bench size --text README.md 'docs/*.md'
 
-    The compressors get the text in the very chunks of the memory file, so that each can be read alone, and whole.
-    zstd's dictionary is trained on other text of the same kind; its bytes are not counted, as the model's weights are
-    not. Needs brotli: pip install 'memlm[bench]'.
+    The compressors are measured in two ways: on the chunks of the memory file, so that each chunk can be read alone,
+    and on the whole text. zstd's dictionary is trained on other text of the same kind. Its bytes are not counted, and
+    neither are the model's weights. Needs brotli: pip install 'memlm[bench]'.
     """
 
     model: tyro.conf.Positional[str] = "english"
     """An autoencoder: one that ships with memlm, a checkpoint folder, or a Hugging Face hub name."""
     text: tuple[str, ...] = ()
-    """Files, globs, or - for standard input; without any, a novel, addresses, made-up e-mail, code, docstrings."""
+    """Text to measure on: files, globs, or - for standard input; by default a novel, addresses, made-up e-mail, code
+    and docstrings."""
 
     answer_is_output: ClassVar[bool] = False
 

@@ -11,8 +11,8 @@ from memlm.runtime.wording import number
 
 _COMPRESSORS = {"zstd_dictionary": "zstd, dictionary", "brotli": "brotli", "deflate": "deflate", "gzip": "gzip"}
 _RATIOS_NOTE = (
-    "Bytes over bytes of the text, cut at the same chunks. Bare: without index and checksums. "
-    "No memory: the tokens, coded by how frequent they are."
+    "Bytes divided by the bytes of the text, cut into the same chunks. Bare: without index and checksums. "
+    "No memory: the tokens, coded by their frequencies."
 )
 _PARTS = ("vector", "patch", "raw", "other", "memory", "text")
 
@@ -23,13 +23,13 @@ def print_sizes(console: Console, answer: Mapping[str, Any]) -> None:
     rows = sorted(answer["rows"], key=lambda row: -times[row["text"]])
     for table, note in (
         (_ratios(rows), _RATIOS_NOTE),
-        (_whole(rows), "The text as one stream, without a dictionary."),
-        (_parts(rows), "Bytes per chunk of the memory file: vectors, patches, text kept raw, and the rest."),
+        (_whole(rows), "Bytes divided by the bytes of the text, compressed as one stream without a dictionary."),
+        (_parts(rows), "Bytes per chunk of the memory file: vectors, patches, raw text, and the rest."),
         (_bad(answer["bad_input"]), "Input that is hardly text, in a memory file."),
     ):
         print_table(console, table, note)
     worst = answer["summary"]["worst"]
-    console.print(f"Worst: {worst}, {number(times[worst])} times what zstd takes with a dictionary.")
+    console.print(f"Worst: {worst}, {number(times[worst])} times the bytes of zstd with a dictionary.")
 
 
 def _ratios(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -20,7 +20,7 @@ STEPS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Speed(Benchmark):
-    """Tokens per second of training and encoding, ours against the reference, and where a training step's time goes."""
+    """Compare tokens per second in training and encoding, the paper's recipe and ours, and profile a training step."""
 
     def run(self) -> Answer:
         """Run all recipes in turn; medians over rounds."""

@@ -28,9 +28,10 @@ MEMORY_DIM = 512
 
 @dataclass(frozen=True, kw_only=True)
 class Substitution(Benchmark):
-    """What a decoder saves that reads memories in place of tokens: time to first token, speed, cache and operations.
+    """Measure what a decoder saves by reading memories instead of tokens: time to first token, speed, cache, FLOPs.
 
-    One past is read as tokens; as memories yet to be made of them (cold); and as memories kept from before (cached).
+    The same past is read in three ways: as tokens; as memories that are first made from them (cold); and as memories
+    made before (cached).
     """
 
     chunk_len: int = 256
@@ -42,9 +43,9 @@ class Substitution(Benchmark):
     num_layers: int = 4
     """Layers of the decoder."""
     contexts: tuple[int, ...] = (1024, 2048, 4096, 8192, 16384)
-    """Lengths of the past in tokens, each a whole number of chunks."""
+    """Lengths of the past in tokens, each a whole number of chunks; each is measured."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Matrix products' type (auto: bf16 where the processor multiplies in it); memories are fp32 either way."""
+    """Precision of matrix products. auto is bf16 if the processor supports it, else fp32. Memories are always fp32."""
 
     def run(self) -> Answer:
         """Read pasts of so many tokens with the same decoder, as tokens and as memories; medians over rounds.

@@ -37,7 +37,7 @@ _GIVEN_BACK = 64
 
 @dataclass(frozen=True, kw_only=True)
 class StoreBenchmark(Benchmark, UsesModel, ReadsText):
-    """What vector stores of memories find, take, and give back, beside exact search through float32.
+    """Compare vector stores of memories with exact search in float32: what they find, their size, what they give back.
 
     memlm bench store --num-vectors 100000 --json
 
@@ -49,16 +49,18 @@ class StoreBenchmark(Benchmark, UsesModel, ReadsText):
     model: tyro.conf.Positional[str] = "english"
     """An autoencoder that ships with memlm, a checkpoint folder, or a Hugging Face hub name."""
     text: tuple[str, ...] = ()
-    """Files or globs to encode; without any, a novel that comes with memlm."""
+    """Text to encode: files or globs; by default a novel that comes with memlm."""
     num_vectors: int = 100_000
-    """In the store: memories of the text, then vectors made of two of them each, as far as it takes."""
+    """Number of vectors in the store: the memories of the text, filled up with mixtures of two memories each."""
     memories: Path | None = None
-    """What memlm encode-corpus --text has written: its memories, all of them and nothing else, in place of a text's."""
+    """Use exactly the memories that memlm encode-corpus --text wrote to this folder, instead of encoding a text."""
     queries: tuple[str, ...] = ()
-    """Files or globs whose full chunks are looked for; without any, verse that comes with memlm."""
+    """Text whose full chunks are the queries: files or globs; by default verse that comes with memlm."""
     num_queries: int = 200
+    """Use at most this many queries."""
     kinds: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """Of FAISS's index factory, or out.lance; by default the usual ones."""
+    """A store to measure: a string for FAISS's index factory, or out.lance. Repeat --kinds for several; by default the
+    usual ones."""
 
     answer_is_output: ClassVar[bool] = False
 
@@ -123,7 +125,7 @@ class StoreBenchmark(Benchmark, UsesModel, ReadsText):
         rows = [[row["kind"], *(number(row[name], 3) for name in names)] for row in answer["rows"]]
         note = (
             f"{answer['num_vectors']} vectors, {answer['num_real']} of them memories of text; in float32 each takes "
-            f"{answer['float32_bytes']} bytes, and {answer['given_back_directly']:.3f} are given back exactly."
+            f"{answer['float32_bytes']} bytes, and {answer['given_back_directly']:.3f} of the texts come back exactly."
         )
         print_table(self.console(), Table(["store", "recall", "bytes", "table", "given back", "ms", "s"], rows), note)
 

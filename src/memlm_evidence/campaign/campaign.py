@@ -72,23 +72,25 @@ class Campaign(Benchmark, UsesModel):
 
     memlm bench campaign --parts memory-files checkpoints --minutes 120 --seed 1
 
-    A part is done when it has made its full number of tries, which takes all of them hours; with --out, a campaign that
-    was stopped goes on where it was. Any fault is printed with what shows it, and the exit code is 2.
+    A part is done when it has made its full number of tries; all parts together need hours for that. With --out, a
+    campaign that was stopped continues where it was. Every fault is printed with what shows it, and the exit code is
+    then 2.
     """
 
     model: tyro.conf.Positional[str] = "english"
     """An autoencoder: one that ships with memlm (english), a checkpoint folder, or a Hugging Face hub name."""
     minutes: float = 10.0
-    """How long, in all; each part gets its share of what is left, and ends what it has begun."""
+    """Total time in minutes. Each part gets a share of the time left, and finishes the try that it has begun."""
     parts: tuple[Name, ...] = tuple(PARTS)
-    """kills-*: appends, replaced folders, bulk encoding, probes and trainings, of small models of their own, killed and
-    gone on with. full-disk, read-only, clock, two-writers: the same where the disk is full, the folder read-only, the
-    clock jumps, or two write at once. Hard texts: those that UTF-8 cannot say (surrogates), through memory files of
-    every number of bits (remembered, long-lines), through vectors alone (regenerated). Damaged memory-files and
-    checkpoints."""
+    """The parts to run. kills-*: appends, replaced folders, bulk encoding, probes and trainings (with small models) are
+    killed and continued. full-disk, read-only, clock, two-writers: the same with a full disk, a read-only folder, a
+    clock that jumps, or two writers at once. surrogates: texts that UTF-8 cannot express. remembered, long-lines: hard
+    texts and very long lines through memory files of every number of bits. regenerated: hard texts through vectors
+    alone. memory-files, checkpoints: damaged files."""
     out: Path | None = None
-    """A folder in which what was found is kept, and from which a campaign goes on; by default it is only printed."""
+    """Folder that keeps what was found, and from which a stopped campaign continues; by default nothing is kept."""
     seed: int = 0
+    """Random seed."""
 
     answer_is_output: ClassVar[bool] = False
 
@@ -123,7 +125,7 @@ class Campaign(Benchmark, UsesModel):
         print_table(
             self.console(),
             campaign_table(answer),
-            "Times: texts, files, kills, or pieces of work; a part is done when all of them were tried.",
+            "Times: number of texts, files, kills, or pieces of work tried. A part is done when it has tried them all.",
         )
         for fault in (fault for part in found for fault in part["faults"]):
             self.say(fault)

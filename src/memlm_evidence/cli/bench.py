@@ -7,7 +7,7 @@ from memlm.cli.command import Group
 
 
 class Bench(Group):
-    """Run a benchmark of cost or capacity, where possible as a ratio of two things side by side."""
+    """Run a benchmark of cost or capacity. Where possible, it gives the ratio of two things measured side by side."""
 
     commands: ClassVar[Mapping[str, str]] = {
         "campaign": "memlm_evidence.campaign.campaign:Campaign",

@@ -16,28 +16,28 @@ _NAMES = f"Claims to decide: {', '.join(claim.name for claim in CLAIMS)}. Withou
 
 @dataclass(frozen=True, kw_only=True)
 class Claims(HasWorkers):
-    """Measure what decides the paper's claims, and say of each whether it holds: of all of them, or of those named.
+    """Measure what decides the paper's claims, all of them or those named, and say whether each holds.
 
     memlm reproduce --preset quick
 
     memlm reproduce memories-help combined-memories-are-rich --preset standard --out runs/mine
 
-    What was measured into the folder before is not measured again. If it is interrupted, run it again: it resumes. The
-    whole report is report.html there.
+    Results that the output folder already holds are not measured again. If the command is interrupted, run it again: it
+    resumes. The report is report.html in that folder.
     """
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CLAIM", help=_NAMES)] = ()
     preset: Literal["quick", "standard", "paper"] = "quick"
-    """quick: as small as a claim can be decided, one seed, half an hour on two cores that multiply in bf16, a few times
-    that where they do not. standard: what docs/results.md says, three seeds, a night. paper: the paper's sizes, on
-    GPUs, by torchrun."""
+    """quick: the smallest sizes that can decide a claim, one seed; half an hour on two cores with bf16, a few times
+    that without. standard: the sizes of docs/results.md, three seeds; a night. paper: the paper's sizes, on GPUs, run
+    with torchrun."""
     out: Path | None = None
-    """Folder of results, of what is trained on the way, and of the report; by default runs/ and the preset's name."""
+    """Folder for the results, the trained models and the report; by default runs/ and the preset's name."""
     seeds: tuple[int, ...] = ()
-    """By default 0, and with the standard preset 0, 1 and 2."""
+    """Random seeds to measure with. By default 0, 1 and 2 for the standard preset, else 0."""
     workers: int = 0
-    """Processes that measure side by side what shares nothing; 0 is one for each core, or a single one where there is a
-    GPU. What is timed is measured alone."""
+    """Number of processes; they measure independent experiments side by side, and timed ones alone. 0 is one process
+    per core, or a single one if there is a GPU."""
 
     def run(self) -> Answer:
         """Measure, decide, show."""
@@ -61,9 +61,9 @@ class Report(Command):
     """
 
     results: tyro.conf.Positional[tuple[Path, ...]]
-    """Folders of results, which `memlm reproduce` has written; a benchmark's output counts as <its name>.json."""
+    """Folders with results that `memlm reproduce` wrote. A benchmark's saved output counts too, as <its name>.json."""
     out: Path | None = None
-    """Folder for report.html and report.md."""
+    """Folder for report.html and report.md; without it, no report is written."""
 
     def run(self) -> Answer:
         """Read, decide, show."""
@@ -89,7 +89,7 @@ def decided(
         )
     missing = [claim.name for claim in claims if claim not in [found.claim for found in decisions]]
     if missing:
-        command.say(f"not decided, for want of results: {', '.join(missing)}")
+        command.say(f"not decided, because there are no results: {', '.join(missing)}")
     shown = {found.claim.experiment: rows[found.claim.experiment] for found in decisions}
     report = write_claims_report(decisions, shown, out) if out else None
     if report:

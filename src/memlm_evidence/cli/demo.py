@@ -10,14 +10,15 @@ from memlm.cli.command import Answer, Command
 class Demo(Command):
     """Train an autoencoder on presidential addresses, regenerate held-out ones, and write a report.
 
-    One vector for 64 tokens. Takes minutes on two cores. If it is interrupted, run it again: it resumes.
+    One vector holds 64 tokens. It takes minutes on two cores. If it is interrupted, run it again: it resumes.
     """
 
     out: Path = Path("demo")
     """Folder for the model, metrics, samples and report.html."""
     reference: bool = False
-    """Also train the paper's recipe on as many tokens, instead of showing its recorded run."""
+    """Also train the paper's recipe here, on as many tokens. By default the report shows a recorded run of it."""
     seed: int = 0
+    """Random seed."""
 
     def run(self) -> Answer:
         """Run the demo and show it."""

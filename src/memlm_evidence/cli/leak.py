@@ -23,29 +23,30 @@ class Leak(ReadsText, HasWorkers):
 
     memlm leak https://api.example.com/v1 --endpoint-model text-embedding-3-small --text 'notes/*.md' --out runs/leak
 
-    Pieces of the text are embedded, stored as float32, rounded and with noise, and attacked: words are read off at
-    once, and some pieces are searched for, as memlm invert does. Beside it stands Recall@10 of vectors stored so.
+    Pieces of the text are embedded, and their vectors stored in several ways: as float32, rounded, and with noise. A
+    linear map reads single words from all of them. A search, as in memlm invert, tries to recover some whole pieces
+    from float32 and rounded vectors. Recall@10 shows what each way of storing costs in retrieval.
 
-    Of minilm it takes about ten minutes on two cores. If it is interrupted, run the same command with the same --out
-    again: it goes on. Others may share that folder.
+    minilm takes about ten minutes on two cores. If the command is interrupted, run it again with the same --out: it
+    continues. Several processes may share that folder.
     """
 
     encoder: tyro.conf.Positional[str]
     """A sentence-transformers or Hugging Face model (folder or hub name), minilm, smollm2, a GGUF file, a memlm
     checkpoint (folder, or english), or the address of an endpoint in OpenAI's form (its key in OPENAI_API_KEY)."""
     text: tuple[str, ...] = ()
-    """Files, globs, or - for standard input, of the kind that the store holds; without any, a novel."""
+    """Text like that in your vector store: files, globs, or - for standard input; by default a novel."""
     cfg: tyro.conf.OmitArgPrefixes[LeakConfig] = field(default_factory=LeakConfig)
     language_model: str = "smollm2"
-    """A causal language model of the texts' language: a folder, hub name or .gguf file."""
+    """A causal language model for the language of the texts: a folder, hub name or .gguf file."""
     endpoint_model: str = ""
-    """The name of the endpoint's model."""
+    """The name of the endpoint's model; required for an endpoint."""
     black_box: bool = False
-    """Search also for a memlm autoencoder's memories, instead of decoding them."""
+    """Attack a memlm autoencoder's memories by search too, instead of decoding them."""
     workers: int = 0
-    """Processes; 0 is one for each core."""
+    """Number of processes; 0 is one per core."""
     out: Path | None = None
-    """Folder for leak.json and report.html; it keeps what is measured, part by part."""
+    """Folder for leak.json and report.html. It keeps finished parts, so that an interrupted run can continue."""
 
     def run(self) -> Answer:
         """Measure and show."""

@@ -20,12 +20,13 @@ class _Reads(ReadsText):
     """What every command has that reads embeddings."""
 
     text: tuple[str, ...] = ()
-    """Files, globs, or - for standard input; without any, the presidential addresses that come with memlm."""
+    """Text to measure on: files, globs, or - for standard input; by default the presidential addresses that come with
+    memlm."""
     train_text: tuple[str, ...] = ()
-    """Files or globs of the text that readers are trained on; without any, the presidential addresses. If these are the
-    files of --text, some of their text is kept apart and measured on."""
+    """Text to train the readers on: files or globs; by default the presidential addresses. If these are the files of
+    --text, part of their text is held out to measure on."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Of a pretrained model's weights; bf16 is about twice as fast."""
+    """Precision of a pretrained encoder's weights; bf16 is about twice as fast."""
 
     def texts(self) -> dict[str, Any]:
         """What to measure on, and what readers learn from."""
@@ -38,10 +39,11 @@ class Probe(_Reads, HasWorkers):
     """Measure how much of a text any encoder's embeddings hold, with controls that keep the number honest.
 
     The encoder is frozen and embeds the text once. Readers are trained to regenerate text from the embeddings alone,
-    and measured on text that they have not seen. If it is interrupted, run it again: it resumes.
+    and measured on text that they have not seen. If the command is interrupted, run it again: it resumes.
 
-    Readers are trained on the presidential addresses, unless --train-text names other text, and kept: another text is
-    answered in about a minute. So --text may be short (50 kB); part of one of 2 MB or more trains the readers further.
+    Readers are trained on the presidential addresses, unless you give --train-text. They are kept, so measuring another
+    text takes about a minute. --text may be short (50 kB). If it has 2 MB or more, part of it trains the readers
+    further.
 
     memlm probe minilm --text README.md --chunk-len 16 32 64 --out runs/minilm
 
@@ -55,12 +57,12 @@ class Probe(_Reads, HasWorkers):
     GGUF file, or a model that comes as a Python package: smollm2, minilm."""
     cfg: tyro.conf.OmitArgPrefixes[ProbeConfig] = field(default_factory=ProbeConfig)
     workers: int = 1
-    """Processes that measure combinations and controls side by side, with a share of the cores each; 0 is one for each
-    core. Each loads the encoder."""
+    """Number of processes that measure combinations and controls side by side; 0 is one per core. They share the cores,
+    and each loads the encoder."""
     controls: Literal["yes", "no"] = "yes"
-    """Measure the controls: untrained, shuffled, constant, random tokens, positive. They take most of the time."""
+    """Measure the controls too: untrained, shuffled, constant, random tokens, positive. They take most of the time."""
     out: Path | None = None
-    """Folder for probe.json and report.html."""
+    """Folder for probe.json and report.html; without it, the result is only printed."""
 
     def run(self) -> Answer:
         """Probe and show."""
@@ -81,10 +83,10 @@ class Probe(_Reads, HasWorkers):
 class Settle(_Reads):
     """Attack a causal language model's last hidden state with every method here, and give the verdict.
 
-    The claim: next-token training leaves little of a text in one hidden state. Trained readers, a white-box search
-    verified by encoding again, and, for reference, an inversion of all states. The verdict is, for each length, refuted
-    or withstood, with its conditions: one text that comes back whole refutes it; a failure only says that these attacks
-    failed.
+    The claim under attack: next-token training leaves little of a text in one hidden state. The attacks are trained
+    readers and a white-box search, whose finds are verified by encoding them again. For reference, all states are
+    inverted too. The verdict for each length is refuted or withstood, with its conditions. One text that comes back
+    whole refutes the claim; if none does, that only says that these attacks failed.
 
     memlm settle smollm2 --chunk-len 8 16 --num-texts 4 --encodings 5000
 
@@ -104,7 +106,7 @@ class Settle(_Reads):
         for row in result.attacks:
             right, exact = share(row.token_accuracy, 3), share(row.exact_match, 3)
             what = f"{row.chunk_len} tokens, {row.attack}: {right} of tokens, {exact} of texts exact"
-            self.say(f"{what}, {row.num_texts} texts; given {row.given}; knows {row.knows}")
+            self.say(f"{what}, of {row.num_texts} texts; given {row.given}; the attack knows {row.knows}")
         self.say(result.verdict)
         return result.to_dict()
 
@@ -119,19 +121,21 @@ def print_probe(console: "Console", result: "ProbeResult") -> None:
 
     console.print(Text(printable(result.encoder), style="bold"))
     bound = any(row.lower_bound for row in result.rows)
-    marks = "; ≥: a lower bound, the reader was still learning" if bound else ""
+    marks = "; ≥: a lower bound, because the reader was still learning" if bound else ""
     print_table(console, terminal_table(result.rows), INTERVALS + marks)
     for length, row in result.baselines.items():
         counted, causal = number(row.unconditional_nats_per_token), number(row.causal_nats_per_token)
         model = printable(row.causal_model)
         line = (
-            f"Without an embedding, {length} tokens cost {counted} nats each; a language model ({model}) pays {causal}."
+            f"Without an embedding, each of {length} tokens costs the reader {counted} nats, "
+            f"and a language model ({model}) {causal}."
         )
         console.print(line, markup=False, highlight=False)
     if not result.round_trips:
-        console.print("The tokenizer does not give the text back exactly: what is measured is tokens.")
+        console.print("The tokenizer does not give the text back exactly, so only tokens are measured.")
     if not (judged := verdicts(result)):
         console.print("No controls were measured.")
         return
     styles = ["bold red" if verdict.failed else "" for verdict in judged]
-    print_table(console, controls_table(judged), "of the first view and reader", text_columns=(0, 2), styles=styles)
+    note = "measured with the first view and reader"
+    print_table(console, controls_table(judged), note, text_columns=(0, 2), styles=styles)

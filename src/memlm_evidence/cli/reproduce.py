@@ -14,8 +14,9 @@ class OneExperiment(Command):
     """One experiment with its main settings: a subclass has those fields of the experiment's plan that are options."""
 
     out: Path
-    """Folder of the measurements."""
+    """Folder for the results."""
     seed: int = 0
+    """Random seed."""
 
     experiment: ClassVar[str]
     """Its name in the table of experiments."""
@@ -41,21 +42,23 @@ class OneExperiment(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Embeddings(OneExperiment):
-    """Embeddings of untrained, causal, retrieval and autoencoder models, trained on equal tokens and probed alike.
+    """Probe embeddings of untrained, causal, retrieval and autoencoder models, trained on equally many tokens.
 
-    Claim: autoencoders' hold nearly all of 64 tokens (≥ 0.98), the others little, whatever the data and compute.
-    Cost: under 15 minutes on two cores for one seed; what was trained before is not trained again.
+    Claim: autoencoders' embeddings hold nearly all of 64 tokens (≥ 0.98), the others little, whatever the data and
+    compute. Cost: under 15 minutes on two cores for one seed. Models that the folder already holds are not trained
+    again.
     """
 
     out: Path = Path("runs/embeddings")
-    """Folder of the trained encoders."""
+    """Folder for the trained encoders and the results."""
     chunk_len: int = 64
+    """Tokens per chunk."""
     num_tokens: int = 750_000
-    """Tokens every encoder is trained on."""
+    """Tokens that every encoder is trained on."""
     mixers: tuple[Literal["attention", "masked_mixer"], ...] = ("masked_mixer",)
-    """Of the language models."""
+    """Mixers of the language models."""
     full: bool = False
-    """Also every size with every budget, and objectives crossed with poolings; takes three times as long."""
+    """Also measure every size with every budget, and every objective with every pooling; takes three times as long."""
 
     experiment: ClassVar[str] = "embeddings"
 
@@ -67,26 +70,28 @@ class Embeddings(OneExperiment):
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryModels(OneExperiment):
-    """Memory models by causal, combined and curriculum training, beside no memory, full context and recurrent memory.
+    """Compare memory models by training objective, and with no memory, full context and recurrent memory.
 
     Claim: causal training leaves memories poor; combined training makes them rich (≥ 0.995 of tokens) at the same
     next-token loss; a frozen autoencoder's encoder with a curriculum makes that cheap.
-    Cost: 17 minutes on two cores; what was trained before is not trained again.
+    Cost: 17 minutes on two cores. Models that the folder already holds are not trained again.
     """
 
     out: Path = Path("runs/memory-model")
-    """Folder of the trained models."""
+    """Folder for the trained models and the results."""
     chunk_len: int = 32
+    """Tokens per chunk."""
     memory_dim: int = 256
+    """Dimensions of a memory."""
     num_positions: int = 4
     """Decoder positions that a memory takes."""
     dim: int = 128
     """Width of the decoder."""
     num_tokens: int = 1_000_000
-    """Causal tokens that every condition is trained on."""
+    """Tokens on which every model learns next-token prediction."""
     full: bool = False
-    """Also an encoder-decoder and an oracle, and, at half the tokens, sweeps over the weight of retention, the size of
-    the decoder and the ways in which a memory may enter it; takes twice as long."""
+    """Also measure an encoder-decoder and an oracle. With half the tokens, also vary the weight of retention, the size
+    of the decoder and the way memories enter it. Takes twice as long."""
 
     experiment: ClassVar[str] = "memory-model"
 
@@ -97,53 +102,55 @@ class MemoryModels(OneExperiment):
 
 @dataclass(frozen=True, kw_only=True)
 class RecallOfFacts(OneExperiment):
-    """Exact strings from anywhere in the past: memories by combined and by causal training, and the tokens themselves.
+    """Measure recall of exact strings from the past: from combined or causal memories, and from the tokens themselves.
 
-    Claim: combined memories give back facts that are asked for by their keys (≥ 0.95 of the strings, at every
-    distance); causal training's do not.
-    Cost: some 12 minutes a model on two cores; what was trained before is not trained again.
+    Claim: memories of combined training give back facts that are asked for by their keys (≥ 0.95 of the strings, at
+    every distance); memories of causal training do not.
+    Cost: some 12 minutes per model on two cores. Models that the folder already holds are not trained again.
     """
 
     out: Path = Path("runs/memory-model")
-    """Folder of the trained models."""
+    """Folder for the trained models and the results."""
     pointer_span: int = 12
-    """Tokens by which a decoder finds what it copies; 0 lets it read memories alone, as positions."""
+    """Tokens in a key of the pointer, by which the decoder finds what it copies. With 0 there is no pointer, and the
+    decoder only reads memories as positions."""
     reading_fraction: float = 0.25
-    """Share of the tokens that the combined model first learns to read memories from."""
+    """Share of the tokens on which the combined model first learns only to read memories."""
     num_tokens: int = 8_000_000
     """Tokens that every model is trained on."""
     num_texts: int = 100
-    """Texts for each kind of fact, number of past chunks and distance."""
+    """Number of texts for each kind of fact, number of past chunks and distance."""
     models: tuple[Literal["combined", "causal", "full_context"], ...] = ("combined", "causal", "full_context")
+    """The models to train and measure; full_context reads the past as tokens."""
 
     experiment: ClassVar[str] = "recall"
 
 
 @dataclass(frozen=True, kw_only=True)
 class NonInvertible(OneExperiment, HasWorkers):
-    """Next-token prediction asks a memory for the past's predictive state alone, on sources whose entropies are known.
+    """Measure, on sources of known entropy, whether next-token prediction keeps more than the past's predictive state.
 
     Claim: of 64 tokens of a Markov chain, causal training keeps the state (≥ 0.9 of its bits) and little else (< 0.2
-    of the rest); regeneration and combined training keep all (≥ 0.95). What later questions ask for is kept by all.
-    Beside it: memories of few bits against the rate-distortion limit, and retained bits against exact mutual
+    of the rest); regeneration and combined training keep all (≥ 0.95). All keep what later questions ask for.
+    Two more comparisons: memories of few bits with the rate-distortion limit, and retained bits with the exact mutual
     information. The argument, with proofs: docs/theory.md.
     Cost: under 15 minutes on two cores. If it is interrupted, run it again: it resumes.
     """
 
     out: Path = Path("runs/non-invertible")
-    """Folder of the measurements."""
+    """Folder for the results."""
     chunk_lens: tuple[int, ...] = (64, 32, 16)
-    """Tokens of a chunk of the Markov chain."""
+    """Tokens per chunk for the Markov chain; each length is measured."""
     chunk_len: int = 32
-    """Tokens of a chunk of the other sources."""
+    """Tokens per chunk for the other sources."""
     steps: int = 600
     """Training steps of each model."""
     reading_steps: int = 200
     """Training steps of each reader."""
     num_windows: int = 1024
-    """Windows that a model is measured on."""
+    """Number of windows, of two chunks each, that each model is measured on."""
     workers: int = 0
-    """Processes that measure side by side; 0 is one for each core."""
+    """Number of processes that measure side by side; 0 is one per core."""
 
     experiment: ClassVar[str] = "non-invertible"
 

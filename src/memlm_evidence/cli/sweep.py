@@ -33,12 +33,12 @@ class Sweep(ReadsText, HasWorkers):
 
     memlm sweep autoencoder --over model.shape.memory_dim=128,256 model.memory_noise=0,0.1 --out runs/sweep
 
-    Fields that move together are named together, and a variant goes by its kind:
+    Fields that change together are named together. Name a variant, such as a mixer, by its kind:
 
     memlm sweep autoencoder --grown-from 0 --over model.encoder.mixer,model.decoder.mixer=attention,masked_mixer ...
 
-    If it is interrupted, run it again: it resumes; with more values, only new ones are trained. Several processes and
-    machines may share the folder. Ablations are sweeps with a name:
+    If the command is interrupted, run it again: it resumes. If you give more values, only the new ones are trained.
+    Several processes and machines may share the folder. Ablations are ready-made sweeps:
 
     memlm sweep architecture --out runs/architecture
 
@@ -49,24 +49,24 @@ class Sweep(ReadsText, HasWorkers):
 
     recipe: Varied = field(default_factory=RECIPES["autoencoder"])
     over: tuple[str, ...] = ()
-    """What is varied, as path.to.field=value,value; values as --set takes them."""
+    """The fields to vary, each given as path.to.field=value,value. Values are written as for --set."""
     out: Path
-    """Folder for the runs' rows and models, and report.html."""
+    """Folder for the results and models of all runs, and for report.html."""
     seeds: tuple[int, ...] = ()
-    """Train every combination with each of these."""
+    """Train every combination with each of these random seeds; by default with the recipe's own seed."""
     shard: str = "0/1"
-    """Train every n-th run only, from the i-th on, as i/n: 0/4 is the first of four shards."""
+    """Train only a part of the runs, given as i/n: 0/4 is the first of four parts, 3/4 the last."""
     workers: int = 1
-    """Processes that train side by side, with a share of the threads each; 0 is one for each core."""
+    """Number of processes that train side by side and share the cores; 0 is one per core."""
     retry: bool = False
-    """Train runs again that have failed."""
+    """Train failed runs again."""
     text: tuple[str, ...] = ()
     """Train on these files (globs) instead of the recipe's corpus."""
     dataset: str | None = None
-    """Train on this dataset, streamed, instead of the recipe's corpus: its name on the Hugging Face hub, a folder of
+    """Train on this streamed data set instead of the recipe's corpus: a name on the Hugging Face hub, a folder of
     Parquet or JSON lines files, or a glob of them."""
     set: tuple[str, ...] = ()
-    """Override fields of the recipe in all runs, as path.to.field=value."""
+    """Override fields of the recipe in all runs, each given as path.to.field=value."""
 
     def run(self) -> Answer:
         """Train, evaluate, compare."""
@@ -80,7 +80,7 @@ class Sweep(ReadsText, HasWorkers):
         for run, fault in swept.failures:
             self.say(f"failed: {run}: {fault}")
         if not swept.rows and not swept.num_left:
-            raise ValueError(f"nothing could be trained; {path} tells why")
+            raise ValueError(f"nothing could be trained; {path} says why")
         total = len(swept.rows) + len(swept.failed) + swept.num_left
         self.say(f"{len(swept.rows)} of {total} runs measured; the best is {best_of(swept) or 'not known'}")
         self.say(f"The whole report: {path}")

@@ -33,7 +33,7 @@ def _ablation(
         return SweepConfig(name=name, question=question, recipe=recipe(num_tokens), axes=parsed)
 
     cost = math.prod(len(axis.options) for axis in parsed)
-    sweep.__doc__ = f"Ablation: {varied}.\n\nAsks: {question} Cost: {cost} runs."
+    sweep.__doc__ = f"Ablation: {varied}.\n\nQuestion: {question} Cost: {cost} runs."
     return sweep
 
 
@@ -88,28 +88,28 @@ ABLATIONS: Mapping[str, Ablation] = {
     ),
     "width": _ablation(
         "width",
-        "width of an autoencoder's encoder and decoder, apart",
+        "widths of an autoencoder's encoder and decoder, crossed",
         "Does fidelity need a wide encoder, or a wide decoder?",
         "model.encoder.dim=64,128,256",
         "model.decoder.dim=64,128,256",
     ),
     "depth": _ablation(
         "depth",
-        "layers of an autoencoder's encoder and decoder, apart",
+        "numbers of layers of an autoencoder's encoder and decoder, crossed",
         "Does fidelity need a deep encoder, or a deep decoder?",
         "model.encoder.num_layers=1,2,3",
         "model.decoder.num_layers=1,2,3",
     ),
     "slots": _ablation(
         "slots",
-        "one memory vector for a chunk, or several that have as many dimensions together, by pooling",
+        "one memory vector per chunk, or several with the same total of dimensions, crossed with pooling",
         "Is one vector harder to read than several?",
         _shapes("slots × dimensions", "num_slots", {1: 256, 2: 128, 4: 64, 8: 32}, "×"),
         "model.pooling=positional,learned_query",
     ),
     "chunk-length": _ablation(
         "chunk length",
-        "an autoencoder's chunk length at four dimensions a token, at equal tokens and tokens a step",
+        "an autoencoder's chunk length at four dimensions per token, with equal tokens in all and per step",
         "Are longer chunks harder at the same density?",
         _shapes("tokens → dimensions", "chunk_len", {16: 64, 32: 128, 64: 256, 128: 512}, "→"),
     ),
@@ -121,7 +121,7 @@ ABLATIONS: Mapping[str, Ablation] = {
     ),
     "frozen": _ablation(
         "frozen",
-        "a memory model's encoder (128 tokens in 512 dimensions), new, or that of `english`, frozen or not",
+        "a memory model's encoder (128 tokens in 512 dimensions): a new one, or that of `english`, frozen or not",
         "Do next tokens need an encoder that learns with them, and does one that learns keep what it knew?",
         Axis(
             name="encoder",
