@@ -368,6 +368,12 @@ def test_help_in_a_pipe_is_wrapped(memlm: Memlm, monkeypatch: pytest.MonkeyPatch
     assert max(map(len, memlm(*typed.split()).out.splitlines())) <= 100
 
 
+def test_help_of_an_option_is_a_paragraph(memlm: Memlm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    (line,) = (line for line in memlm("encode-corpus", "--help").out.splitlines() if "A folder, a file, a glob" in line)
+    assert "(.txt, .md, .text)" in line
+
+
 def test_what_has_moved_is_said_by_an_import_too() -> None:
     with pytest.raises(ImportError, match=r"it is memlm_evidence\.settle now"):
         from memlm import settle  # noqa: F401

@@ -77,6 +77,15 @@ def parse(arguments: Sequence[str]) -> Command:
     return _parse("memlm", ABOUT, commands(), arguments, topics=TOPICS)
 
 
+def _joined(helptext: str) -> str:
+    """Paragraphs, each on one line for the terminal to wrap."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", helptext.strip()))
+
+
+# tyro's own keeps line breaks before indented lines, which all but the first of an attribute's docstring are.
+tyro._strings.remove_single_line_breaks = _joined
+
+
 @contextmanager
 def _wrapped() -> Iterator[None]:
     """Wrap the paragraphs of what is printed to the width of its boxes, which tyro leaves to the terminal."""
