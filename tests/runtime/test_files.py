@@ -202,6 +202,21 @@ def test_what_was_killed_is_removed_and_what_goes_on_is_not(write: Callable[...,
     assert {each.name for each in tmp_path.iterdir()} == others | {"new"}
 
 
+def test_what_is_cleared_before_it_is_locked_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mkdir, cleared = Path.mkdir, list[Path]()
+
+    def made_and_cleared(folder: Path, *given: Any, **named: Any) -> None:
+        mkdir(folder, *given, **named)
+        if folder.name.endswith(files.UNFINISHED) and not cleared:
+            cleared.append(folder)
+            folder.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", made_and_cleared)
+    atomic_write(tmp_path / "file", "1")
+    assert cleared
+    assert contents(tmp_path) == {"file": "1"}
+
+
 def test_where_nothing_can_be_locked_nothing_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     left = tmp_path / ".folder.0a0a0a0a.memlm-unfinished"
     left.mkdir()

@@ -193,15 +193,15 @@ def _locked(handle: int) -> bool:
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """A new folder, gone after the block, that writes there what becomes `path`; what was killed at that is removed."""
-    made = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    temporary = made.with_name(made.name + UNFINISHED)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path)
-        made.mkdir()  # unlike mkdtemp, with the permissions that the user's umask gives to a folder
-        with only_one_in(made):
-            made.rename(temporary)  # locked before it has a name by which others might remove it
-            yield temporary
+        temporary, lock = _new_and_locked(path)
+        with lock:
+            try:
+                yield temporary
+            finally:  # which may be what was there before, after an exchange
+                shutil.rmtree(temporary, ignore_errors=True)
     except BaseException as error:
         if isinstance(error, FileExistsError):
             raise
@@ -209,9 +209,17 @@ def _beside(path: Path) -> Iterator[Path]:
         if isinstance(error, OSError) or "I/O error" in str(error):
             raise write_failed(path, error) from error
         raise
-    finally:
-        for folder in (made, temporary):
-            shutil.rmtree(folder, ignore_errors=True)  # which may be what was there before, after an exchange
+
+
+def _new_and_locked(path: Path) -> tuple[Path, contextlib.ExitStack]:
+    """A new folder beside a path, and the lock on it, which ends with the stack."""
+    while True:
+        folder = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
+        folder.mkdir()  # unlike mkdtemp, with the permissions that the user's umask gives to a folder
+        with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as stack:
+            stack.enter_context(only_one_in(folder))
+            if folder.exists():  # nobody took it for a leftover before it was locked
+                return folder, stack.pop_all()
 
 
 def remove_leftovers(path: Path) -> None:
@@ -230,9 +238,9 @@ def remove_leftovers(path: Path) -> None:
 
 def write_failed(path: Path, error: BaseException) -> OSError:
     """What to raise where a full disk or the like has kept something from being written."""
-    return OSError(
-        f"could not write {path}: {error}; nothing was changed there; free some space, or choose another place"
-    )
+    full = getattr(error, "errno", None) in (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "free some space, or choose another place" if full else "choose another place"
+    return OSError(f"could not write {path}: {error}; nothing was changed there; {remedy}")
 
 
 def atomic_write(path: Path, text: str) -> None:
