@@ -320,6 +320,7 @@ def test_arguments_that_an_error_names_are_told_as_options() -> None:
 def test_the_version_is_printed(memlm: Memlm) -> None:
     outcome = memlm("--version")
     assert (outcome.code, outcome.out) == (0, f"memlm {metadata.version('memlm')}\n")
+    assert memlm("--version", "train").out == outcome.out
     assert "--version" in memlm("--help").out
 
 
@@ -345,6 +346,14 @@ def test_no_command_is_a_refusal_too(memlm: Memlm) -> None:
     missing = memlm()
     assert (missing.code, missing.out, "Train:" in missing.err) == (2, "", True)
     assert_refused(memlm("--foo"), "--foo", "memlm --help")
+    assert_refused(memlm(""), "no such command: memlm ''")
+
+
+@pytest.mark.parametrize("typed", ["help", "help recall", "-h recall", "bench help everyday", "bench -h everyday"])
+def test_help_may_stand_first(memlm: Memlm, typed: str) -> None:
+    words = typed.split()
+    last = [word for word in words if word not in ("help", "-h")]
+    assert memlm(*words).out == memlm(*last, "--help").out != ""
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ PLUGINS = "memlm.commands"
 """The entry points of commands that other packages add, such as memlm_evidence: name → a `Command`, or a `Group`."""
 # Options may follow a subcommand's name, where people look for them: memlm train demo --out runs/mine
 CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs)
+_HELP = frozenset({"-h", "--help", "help"})
 PIPE_COLUMNS = "120"
 """Width of help that is read through a pipe."""
 
@@ -66,12 +67,12 @@ ABOUT = "Measure, make and use memories: vectors that hold a whole chunk of text
 
 def parse(arguments: Sequence[str]) -> Command:
     """The command that was typed; what is wrong with it, or its help, is printed, and the process ends."""
-    if list(arguments) == ["--version"]:
+    if list(arguments[:1]) == ["--version"]:
         print(f"memlm {memlm.__version__}")
         sys.exit(0)
     if not sys.stdout.isatty():
         os.environ.setdefault("COLUMNS", PIPE_COLUMNS)
-        if not {"-h", "--help"}.isdisjoint(arguments):
+        if not _HELP.isdisjoint(arguments):
             with _wrapped():
                 return _parse("memlm", ABOUT, commands(), arguments, topics=TOPICS)
     return _parse("memlm", ABOUT, commands(), arguments, topics=TOPICS)
@@ -117,6 +118,8 @@ def _parse(
 ) -> Command:
     """The command among those of a table that the first argument names, with the others as its options."""
     word, *rest = arguments or [""]
+    if word in _HELP and rest and not rest[0].startswith("-"):  # memlm help train
+        return _parse(prog, about, table, [*rest, "--help"], default, topics)
     if word in table:
         prog, chosen = f"{prog} {word}", resolve_name(table[word])
         if issubclass(chosen, Group):
@@ -129,12 +132,12 @@ def _parse(
         chosen = resolve_name(table[default])
         about = f"{inspect.getdoc(chosen)}\n\nOther commands:\n\n{others}"
         return tyro.cli(chosen, prog=prog, args=list(arguments), description=about, config=CONFIG)
-    if word and not word.startswith("-"):
-        raise _unknown("command", word, table, prog)
-    if word not in ("", "-h", "--help"):
-        raise ValueError(f"{prog} has no option {word}; {prog} --help lists its commands")
-    print(_listed(prog, about, table, topics or {}), file=sys.stdout if word else sys.stderr)
-    sys.exit(0 if word else 2)
+    if arguments and word not in _HELP:
+        if word.startswith("-"):
+            raise ValueError(f"{prog} has no option {word}; {prog} --help lists its commands")
+        raise _unknown("command", word or "''", table, prog)
+    print(_listed(prog, about, table, topics or {}), file=sys.stdout if arguments else sys.stderr)
+    sys.exit(0 if arguments else 2)
 
 
 def _unknown(kind: str, word: str, names: Collection[str], prog: str) -> ValueError:
