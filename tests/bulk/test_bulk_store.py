@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -203,8 +204,11 @@ def test_what_cannot_be_searched_is_refused(memory: Memory, memlm: Memlm, tmp_pa
         store.search(np.zeros((1, 31), np.float32))
     with pytest.raises(ValueError, match="encoder another made these queries"):
         store.search(replace(memory, encoder="another"))
-    with pytest.raises(ValueError, match="1 or more"):
+    with pytest.raises(ValueError, match="0 chunks cannot be found; ask for 1 or more"):
         store.search(memory, 0)
+    pq.write_table(store.rows([]), tmp_path / "none.parquet")
+    with pytest.raises(ValueError, match="this store is empty"):
+        open_store(tmp_path / "none.parquet").search(memory)
     index = tmp_path / "out.faiss" / FaissStore.INDEX
     index.write_bytes(index.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"index.faiss is damaged"):
