@@ -2,12 +2,14 @@
 
 import gzip
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -20,6 +22,7 @@ from hypothesis import strategies as st
 
 from command_line import Memlm, assert_refused
 from memlm import TextAutoencoder
+from memlm.bulk import destination as destination_module
 from memlm.bulk import source as source_module
 from memlm.bulk.rows import About
 from memlm.bulk.source import open_source
@@ -50,9 +53,13 @@ def write_texts(folder: Path, kind: str) -> Path:
 
 BAD_LINES = {
     "{": "no JSON",
-    '"text"': "is str, not an object",
+    '"text"': "is a string, not an object",
+    "[1, 2]": "is an array, not an object",
+    "null": "is null, not an object",
     '{"words": "a"}': "has no column 'text'",
-    '{"text": 3}': "'text' is 3, not text",
+    '{"text": 3}': ": 'text' is 3, not text",
+    '{"text": null}': ": 'text' is null, not text",
+    '{"text": ["a"]}': ": 'text' is an array, not text",
     '{"text": "\\ud800"}': "lone surrogate",
 }
 """And what is wrong with each."""
@@ -211,7 +218,66 @@ def test_a_corpus_of_bad_lines_alone_is_refused(memlm: Memlm, encoder: str, tmp_
     source = write_texts(tmp_path / "source", "lines")
     done = memlm(*encoded(source, tmp_path / "out", encoder, "--text-column", "words", "--bad-lines", "skip"))
     assert done.code == 2
-    assert f"memlm: all {len(TEXTS)} lines are bad, the first: all.jsonl, the line at byte 0, has no col" in done.err
+    assert f"any document; {len(TEXTS)} bad lines, the first: all.jsonl, the line at byte 0, has no col" in done.err
+
+
+def test_documents_without_text_are_passed_over(memlm: Memlm, encoder: str, tmp_path: Path) -> None:
+    """Empty texts and blank lines are no bad lines; Parquet's nulls are the same."""
+    (tmp_path / "some.jsonl").write_text('\ufeff{"text": ""}\n\n{"text": "a"}\n', encoding="utf-8")
+    pq.write_table(pa.table({"text": ["", None, "a"]}), tmp_path / "some.parquet")
+    for name in ("some.jsonl", "some.parquet"):
+        answer = memlm(*encoded(tmp_path / name, tmp_path / f"{name}.out", encoder, "--json")).json()
+        assert (answer["documents"], answer["bad_lines"]) == (1, 0)
+    (tmp_path / "none.jsonl").write_text('\n{"text": " "}\n')
+    none = memlm(*encoded(tmp_path / "none.jsonl", tmp_path / "none", encoder))
+    assert (none.code, none.out) == (2, "")
+    assert "memlm: there is no text to encode in any document\n" in none.err
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32", "utf-32-be"])
+def test_json_lines_in_wide_encodings_are_refused(encoding: str, tmp_path: Path) -> None:
+    mark = "" if encoding in ("utf-16", "utf-32") else "\ufeff"
+    path = tmp_path / "wide.jsonl"
+    path.write_bytes((mark + '{"text": "a"}\n' * 9).encode(encoding))
+    how: dict[str, Any] = {"text_column": "text", "subset": None, "split": None, "part_bytes": 50}
+    with pytest.raises(ValueError, match=r"wide.jsonl is in UTF-16 or UTF-32; .* convert the file"):
+        open_source(str(path), **how, bad_lines="skip").parts()
+    path.write_bytes(b'{"text": "b"}\n' + ('{"text": "a"}\n' * 9).encode("utf-16-be"))  # no line of it is guessed at
+    source, bad = open_source(str(path), **how, bad_lines="skip"), list[str]()
+    texts = [document.text for part in source.parts() for document in source.documents(part, bad.append)]
+    assert (texts, len(bad)) == (["b"], 9)
+
+
+def test_what_is_no_file_is_refused_by_name(tmp_path: Path) -> None:
+    folder, how = tmp_path / "d", {"text_column": "text", "subset": None, "split": None, "part_bytes": 50}
+    (folder / "c.txt").mkdir(parents=True)
+    (folder / "a.txt").write_text("a")
+    (folder / "b.md").symlink_to("nothing")  # no text, and passed over by the glob
+    for make, what in (
+        (lambda path: path.symlink_to("nothing"), "a link that leads to no file"),
+        (lambda path: path.symlink_to(path), "a link that leads to no file"),
+        (os.mkfifo, "neither file nor folder"),
+    ):
+        bad = folder / "b.txt"
+        make(bad)
+        for source in (folder / "*.txt", bad):
+            with pytest.raises(ValueError, match=f"cannot read {bad}: it is {what}"):
+                open_source(str(source), **how)  # type: ignore[arg-type]
+        bad.unlink()
+    assert [name for name, _ in open_source(str(folder / "*.txt"), **how).files] == [str(folder / "a.txt")]  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"cannot read {folder / 'b.md'}: it is a link"):
+        open_source(str(folder), **how)  # type: ignore[arg-type]
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    memlm: Memlm, encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> Path:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(destination_module, "make_folder", refuse)
+    source, out = write_texts(tmp_path / "source", "lines"), tmp_path / "out"
+    assert_refused(memlm(*encoded(source, out, encoder)), f"could not write {out}: ", "choose another place")
 
 
 def test_signs_are_stored_as_bits(memlm: Memlm, signs: str, tmp_path: Path) -> None:
@@ -257,7 +323,6 @@ def test_another_run_is_refused_and_lost_nothing(memlm: Memlm, encoder: str, sig
         (encoded(source, out, encoder, "--text"), "text"),
         (encoded(source, out, encoder, "--precision", "bf16"), "precision"),
         (encoded(source, out, encoder, "--part-mb", 1e-4), "part bytes"),
-        (encoded(source, out, encoder, "--bad-lines", "skip"), "bad lines"),
     ):
         assert_refused(memlm(*arguments), f"{out} holds another run: {word} was")
     (source / "more.jsonl").write_text('{"text": "more"}\n')

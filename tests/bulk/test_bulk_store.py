@@ -1,11 +1,13 @@
 """Stores: what they find is what exact search finds, and what is found is given back from its vector."""
 
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -60,6 +62,21 @@ def test_a_store_finds_what_exact_search_finds_and_gives_memories_back(
     assert len(store.memory([]).vectors) == 0
     with pytest.raises(IndexError, match=f"rows 0:{len(store)}"):
         store.rows([len(store)])
+
+
+@each_kind
+def test_of_two_exports_into_one_name_the_later_is_refused(ending: str, memory: Memory, tmp_path: Path) -> None:
+    out = tmp_path / f"out{ending}"
+
+    class Overtaken(MemoryRows):
+        def batches(self) -> Iterator[pa.Table]:
+            export(MemoryRows(memory[:1]), out)
+            return super().batches()
+
+    with pytest.raises(ValueError, match=rf"out{ending} exists; give another name"):
+        export(Overtaken(memory[1:3]), out)
+    assert len(open_store(out)) == memory.num_chunks[0] != sum(memory.num_chunks[1:3])
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
 @each_kind
@@ -160,6 +177,10 @@ def test_what_cannot_be_exported_is_refused(memory: Memory, signs: str, memlm: M
         (source, "out.faiss", ["--index", "IDMap,Flat"], ["--index IDMap,Flat cannot be made"]),
         (source, "out.faiss", ["--index", "PCA4,IVF2,Flat"], ["--index PCA4,IVF2,Flat cannot be made"]),
         (source, "out.faiss", ["--index", "IVF1024,Flat"], ["--index IVF1024,Flat cannot be made of", "take Flat"]),
+        (source, "out.faiss", ["--index", "HNSW0"], ["--index HNSW0 cannot be made", "2 links or more"]),
+        (source, "out.faiss", ["--index", "IVF4_HNSW01,Flat"], ["2 links or more"]),
+        (source, "out.faiss", ["--index", "PQ4x0"], ["no number of it may be 0"]),
+        (source, "out.faiss", ["--index", ""], ["index is empty", "leave it out"]),
         (tmp_path / "none", "out.faiss", [], ["no store of memories"]),
         (tmp_path, "out.faiss", [], ["holds no memories"]),
         (tmp_path / "words.txt", "out.faiss", [], ["cannot read", "words.txt, a text file, as a store"]),
@@ -170,7 +191,7 @@ def test_what_cannot_be_exported_is_refused(memory: Memory, signs: str, memlm: M
     few = library.load(signs, device="cpu").encode(["the memory"])
     with pytest.raises(ValueError, match="stored as bit, which float16 cannot"):
         export(MemoryRows(few), tmp_path / "out.parquet", dtype="float16")
-    for index in ("Flat,SQ8", "BHash4"):
+    for index in ("Flat,SQ8", "BHash4", "BHNSW1"):
         with pytest.raises(ValueError, match=f"index='{index}' cannot be made .* take BFlat"):
             export(MemoryRows(few), tmp_path / "out.faiss", index=index)
     with pytest.raises(ValueError, match="no memories to export"):
@@ -183,8 +204,11 @@ def test_what_cannot_be_searched_is_refused(memory: Memory, memlm: Memlm, tmp_pa
         store.search(np.zeros((1, 31), np.float32))
     with pytest.raises(ValueError, match="encoder another made these queries"):
         store.search(replace(memory, encoder="another"))
-    with pytest.raises(ValueError, match="1 or more"):
+    with pytest.raises(ValueError, match="0 chunks cannot be found; ask for 1 or more"):
         store.search(memory, 0)
+    pq.write_table(store.rows([]), tmp_path / "none.parquet")
+    with pytest.raises(ValueError, match="this store is empty"):
+        open_store(tmp_path / "none.parquet").search(memory)
     index = tmp_path / "out.faiss" / FaissStore.INDEX
     index.write_bytes(index.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"index.faiss is damaged"):

@@ -140,6 +140,10 @@ def test_inspect_names_what_is_damaged(memlm: Memlm, text: bytes, tmp_path: Path
     assert "chunk 3 (of" in failed.err
     assert "--skip-damaged writes the others" in failed.err
     assert memlm("recall", notes, "--chunks", "4:").code == 0
+    exported = memlm("export-vectors", notes, "--out", tmp_path / "out.parquet")
+    assert_refused(exported, "chunk 3 (of", "memlm recall --skip-damaged writes the text of the others")
+    assert "on_damage" not in exported.err
+    assert not (tmp_path / "out.parquet").exists()
 
 
 def test_inspect_lists_lost_chunks_as_lost(memlm: Memlm, text: bytes, tmp_path: Path) -> None:

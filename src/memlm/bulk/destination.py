@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from memlm.bulk.rows import MEMORY
 from memlm.runtime.extras import extra
-from memlm.runtime.files import UNFINISHED, atomic_file, atomic_write, make_folder
+from memlm.runtime.files import UNFINISHED, atomic_file, atomic_write, make_folder, write_failed
 from memlm.runtime.untrusted import json_of
 
 Format = Literal["parquet", "lance"]
@@ -87,12 +87,14 @@ class Destination(ABC):
         path = self.notes / _PLAN
         if not path.is_file() and self.folder.is_dir() and any(self._others()):
             raise ValueError(f"{self.folder} holds something else already: give a new folder, or an empty one")
-        make_folder(self.notes)
         lock = FileLock(self.notes / "lock")
         try:
+            make_folder(self.notes)
             lock.acquire(timeout=0)
         except Timeout:
             raise ValueError(f"somebody else is writing {self.folder}; wait for it, or give another folder") from None
+        except OSError as error:
+            raise write_failed(self.folder, error) from error
         try:
             self._require_same(path, plan)
             self.sweep()

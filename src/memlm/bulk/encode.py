@@ -16,6 +16,7 @@ from memlm.bulk.source import Part, Source
 from memlm.data.documents import Document, split_document
 from memlm.runtime.extras import extra
 from memlm.runtime.progress import track
+from memlm.runtime.wording import counted
 from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.memory import Memory
 from memlm.text.model import default_device
@@ -193,7 +194,7 @@ def encode_corpus(job: Job, workers: Workers = in_this_process) -> dict[str, Any
 
     Raises:
         ValueError: a file is damaged, or has no text column; the folder holds another run; a text cannot be read, and
-            is no line to skip, or every line is.
+            is no line to skip; no document holds any text.
         OSError: the disk is full or not writable. What was finished before is kept, and not done again.
     """
     parts = job.source.parts()
@@ -213,8 +214,9 @@ def encode_corpus(job: Job, workers: Workers = in_this_process) -> dict[str, Any
                 done[part.number] = counts
                 advance(part.num_bytes)
         total = reduce(Counts.plus, (counts for _, counts in sorted(done.items())), Counts())
-        if total.bad_lines and not total.documents:
-            raise ValueError(f"all {total.bad_lines} lines are bad, the first: {total.first_bad_line}")
+        if not total.documents:
+            bad = f"; {counted(total.bad_lines, 'bad line')}, the first: {total.first_bad_line}"
+            raise ValueError(f"there is no text to encode in any document{bad if total.bad_lines else ''}")
         destination.sweep()
         destination.complete(len(parts), job.schema)
     return {**total._asdict(), "parts": len(parts), "parts_before": before, "row_bytes": job.about.row_bytes}

@@ -1,6 +1,7 @@
 """Memories written into a store: Parquet, Lance or FAISS."""
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,13 +18,15 @@ from memlm.bulk.destination import ROW_GROUP, parquet_writer
 from memlm.bulk.rows import COLUMNS, MEMORY, About, Dtype, about_memories, sign_size
 from memlm.bulk.store import FaissStore, VectorStore, compared, open_store, unit
 from memlm.runtime.extras import extra
-from memlm.runtime.files import atomic_file, atomic_folder
+from memlm.runtime.files import atomic_file, sync
 from memlm.text.memory import Memory
 
 KINDS = (".parquet", ".lance", ".faiss")
 """What the name of a store ends with."""
 _TRAINING_ROWS = 65_536
 """By which an index learns where vectors lie, from all over the store."""
+_FATAL = re.compile(r"(?<!\d)0+(?!\d)|(HNSW|NSG)0*1(?!\d)")
+"""In the name of an index: some of these end the whole process, or never end."""
 
 
 class Rows(Protocol):
@@ -76,8 +79,8 @@ def export(rows: Rows, out: str | Path, *, dtype: Dtype | None = None, index: st
         index: what FAISS's index factory takes, such as Flat, HNSW32 or `IVF1024,SQ8`; for signs BFlat or BHNSW32.
 
     Raises:
-        ValueError: the ending is none of these; something is there; what writes it is not installed; there is no such
-            index; numbers are more than signs; there are no rows.
+        ValueError: the ending is none of these; something is there, or is by the time that this is written, and stays;
+            what writes it is not installed; there is no such index; numbers are more than signs; there are no rows.
         OSError: the disk is full or not writable.
     """
     out = Path(out)
@@ -87,6 +90,8 @@ def export(rows: Rows, out: str | Path, *, dtype: Dtype | None = None, index: st
         raise ValueError(f"{out} exists; give another name")
     if index is not None and out.suffix != ".faiss":
         raise ValueError(f"only FAISS takes an index ({index}); let the name of {out} end with .faiss")
+    if index == "":
+        raise ValueError("index is empty: name one, such as Flat or HNSW32, or leave it out")
     if not len(rows):
         raise ValueError("there are no memories to export")
     about = rows.about
@@ -95,12 +100,24 @@ def export(rows: Rows, out: str | Path, *, dtype: Dtype | None = None, index: st
             raise ValueError(f"these memories are stored as {about.dtype}, which {dtype} cannot stand for")
         about = replace(about, dtype=dtype)
     write = {".parquet": _write_parquet, ".lance": _write_lance}
-    if out.suffix == ".faiss":
-        with atomic_folder(out) as folder:
-            _write_faiss(rows, about, folder, index or ("BFlat" if about.dtype == "bit" else "Flat"))
-    else:
-        write[out.suffix](_converted(rows, about), out)
+    with _new(out) as path:
+        if out.suffix == ".faiss":
+            _write_faiss(rows, about, path, index or ("BFlat" if about.dtype == "bit" else "Flat"))
+        else:
+            write[out.suffix](_converted(rows, about), path)
     return open_store(out)
+
+
+@contextmanager
+def _new(out: Path) -> Iterator[Path]:
+    """What becomes `out`, a file or a folder, when the block ends, unless somebody else has made one meanwhile."""
+    try:
+        with atomic_file(out, new=True) as path:
+            yield path
+            for file in path.rglob("*"):
+                sync(file)
+    except FileExistsError:
+        raise ValueError(f"{out} exists; give another name") from None
 
 
 def _converted(rows: Rows, about: About) -> Iterator[pa.Table]:
@@ -111,20 +128,18 @@ def _converted(rows: Rows, about: About) -> Iterator[pa.Table]:
         yield pa.table([*others.columns, column], schema=about.schema(list(others.schema)))
 
 
-def _write_parquet(tables: Iterator[pa.Table], out: Path) -> None:
+def _write_parquet(tables: Iterator[pa.Table], path: Path) -> None:
     first = next(tables)
-    with atomic_file(out) as path, parquet_writer(path, first.schema) as writer:
+    with parquet_writer(path, first.schema) as writer:
         writer.write_table(first, row_group_size=ROW_GROUP)
         for table in tables:
             writer.write_table(table, row_group_size=ROW_GROUP)
 
 
-def _write_lance(tables: Iterator[pa.Table], out: Path) -> None:
+def _write_lance(tables: Iterator[pa.Table], path: Path) -> None:
     lance, first = extra("lance", "writing Lance"), next(tables)
     batches = (batch for table in (first, *tables) for batch in table.to_batches())
-    with atomic_folder(out) as folder:
-        reader = pa.RecordBatchReader.from_batches(first.schema, batches)
-        lance.write_dataset(reader, str(folder), mode="overwrite")
+    lance.write_dataset(pa.RecordBatchReader.from_batches(first.schema, batches), str(path))
 
 
 def _write_faiss(rows: Rows, about: About, folder: Path, factory: str) -> None:
@@ -134,6 +149,8 @@ def _write_faiss(rows: Rows, about: About, folder: Path, factory: str) -> None:
         raise ValueError("memories of bits are searched by all of them, but these only by some: export float32")
     width, asked = about.search_dim or about.width, partial(_asked, factory, len(rows), binary)
     with asked():
+        if _FATAL.search(factory):
+            raise RuntimeError("no number of it may be 0, and a graph has 2 links or more")
         index = faiss.index_binary_factory(width, factory) if binary else _float_index(faiss, width, factory)
     if not index.is_trained:
         sample = _sample(rows, binary)
@@ -151,6 +168,7 @@ def _write_faiss(rows: Rows, about: About, folder: Path, factory: str) -> None:
     if not about.search_dim:
         with asked():
             index.reconstruct(0)  # memories are given back by the index alone
+    folder.mkdir()
     pq.write_table(pa.concat_tables(kept), folder / FaissStore.ROWS, compression="zstd")
     (faiss.write_index_binary if binary else faiss.write_index)(index, str(folder / FaissStore.INDEX))
 

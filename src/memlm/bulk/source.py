@@ -1,7 +1,9 @@
 """Where text comes from: files of a folder, a glob or a data set, cut into parts, whoever encodes them."""
 
+import codecs
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,9 +16,10 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from memlm.data.documents import Document, utf8
+from memlm.bulk.json_line import no_column, text_of
+from memlm.data.documents import Document
+from memlm.runtime.files import what_is
 from memlm.runtime.hub import hub
-from memlm.runtime.untrusted import json_of
 
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
 _LINES = (".jsonl", ".ndjson", ".json")
@@ -28,6 +31,8 @@ _MOST_BYTES = 1 << 28
 """Of a document; a small compressed file may hold any number of bytes."""
 _TO_THE_END = -1
 _HIDDEN = (".", "_")
+_WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
+"""What files in UTF-16 and UTF-32 begin with; the two of little-endian order begin alike."""
 BadLines = Literal["stop", "skip"]
 OnBadLine = Callable[[str], object]
 """Called with where a line is that was skipped, and what is wrong with it."""
@@ -140,16 +145,12 @@ class Source:
         """The place of the column of text among those that the file stores."""
         name, column = self.files[number][0], self.text_column
         if column not in schema.names:
-            raise ValueError(self._no_column(name, schema.names))
+            raise ValueError(no_column(name, column, schema.names))
         kind = schema.field(column).type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
             raise ValueError(f"column {column!r} of {name} holds {kind}, not text; name another with --text-column")
         leaves = [_leaves(field.type) for field in schema]
         return sum(leaves[: schema.get_field_index(column)])
-
-    def _no_column(self, name: str, there: Sequence[str]) -> str:
-        others = ", ".join(map(repr, there)) or "none"
-        return f"{name} has no column {self.text_column!r}; it has {others}: name one with --text-column"
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -167,10 +168,12 @@ class Source:
     def _objects(self, piece: Piece, on_bad_line: OnBadLine | None = None) -> Iterator[Document]:
         name = self.files[piece.file][0]
         for offset, line in self._lines(piece):
+            if not offset and line.startswith(_WIDE):
+                raise ValueError(f"{name} is in UTF-16 or UTF-32; encode-corpus reads UTF-8: convert the file")
             if not line.strip():
                 continue
             try:
-                text = self._text_of(line, f"{name}, the line at byte {offset},")
+                text = text_of(line, self.text_column, f"{name}, the line at byte {offset}")
             except ValueError as error:
                 if self.bad_lines == "stop":
                     raise ValueError(f"{error}; bad_lines='skip' goes on without such lines") from None
@@ -178,22 +181,6 @@ class Source:
                     on_bad_line(str(error))
             else:
                 yield Document(f"{name}@{offset}", text)
-
-    def _text_of(self, line: bytes, where: str) -> str:
-        """The text of a line."""
-        try:
-            found = json_of(line)
-        except ValueError as error:
-            raise ValueError(f"{where} is no JSON: {error}") from None
-        if not isinstance(found, dict):
-            raise ValueError(f"{where} is {type(found).__name__}, not an object: each line must be one")
-        if self.text_column not in found:
-            raise ValueError(self._no_column(where, list(found)))
-        text = found[self.text_column]
-        if not isinstance(text, str | None):
-            raise ValueError(f"{where}: {self.text_column!r} is {text!r:.40}, not text")
-        utf8(text or "", where)
-        return text or ""
 
     def _text(self, piece: Piece) -> Iterator[Document]:
         name = self.files[piece.file][0]
@@ -249,27 +236,28 @@ def open_source(
     """The files of a folder, of a glob, or of a data set by its name.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are none, or one of them is no file.
     """
     path = Path(source)
-    if subset is not None or split is not None or not (path.exists() or has_magic(source)):
+    if subset is not None or split is not None or not (os.path.lexists(path) or has_magic(source)):
         files = _of_data_set(source, subset, split or "train")
     elif path.is_dir():
         files = _of_folder(path)
     else:
         # Path.glob knows no absolute patterns.
-        found = sorted(fsspec.filesystem("file").glob(source)) if has_magic(source) else [str(path.resolve())]
-        files = [(_name(file, Path.cwd()), file) for file in found if Path(file).is_file()]
+        found = sorted(fsspec.filesystem("file").glob(source)) if has_magic(source) else [str(_file(path).resolve())]
+        files = [(_name(file, Path.cwd()), str(_file(Path(file)))) for file in found if not Path(file).is_dir()]
         if not files:
             raise ValueError(f"{source} matches no file")
     return Source(tuple(files), text_column, part_bytes, bad_lines)
 
 
 def _of_folder(folder: Path) -> list[tuple[str, str]]:
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_hidden(path.relative_to(folder))]
+    shown = (path for path in sorted(folder.rglob("*")) if not _is_hidden(path.relative_to(folder)))
+    files = [path for path in shown if not path.is_dir()]
     for suffixes in _KINDS.values():
         if found := [path for path in files if _plain(path.name).endswith(suffixes)]:
-            return [(path.relative_to(folder).as_posix(), str(path.resolve())) for path in found]
+            return [(path.relative_to(folder).as_posix(), str(_file(path).resolve())) for path in found]
     kinds = ", ".join(suffix for suffixes in _KINDS.values() for suffix in suffixes)
     raise ValueError(f"{folder} holds no file of a known kind ({kinds}); name others by a glob: they are read as text")
 
@@ -288,6 +276,14 @@ def _of_data_set(name: str, subset: str | None, split: str) -> list[tuple[str, s
         raise ValueError(f"data set {name!r} has no split {split!r}; it has {', '.join(map(repr, splits)) or 'none'}")
     base = Path(name).resolve()
     return [(_name(str(file), base), str(file)) for file in splits[split]]
+
+
+def _file(path: Path) -> Path:
+    """The path of a file, or ValueError where it leads to none: links to nothing, pipes."""
+    if not path.is_file():
+        what = "a link that leads to no file" if path.is_symlink() else what_is(path)
+        raise ValueError(f"cannot read {path}: it is {what}")
+    return path
 
 
 def _name(file: str, base: Path) -> str:

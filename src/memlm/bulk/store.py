@@ -67,8 +67,10 @@ class VectorStore(ABC):
         given = np.asarray(queries, np.float32)
         if given.ndim != 2 or given.shape[1] != width:
             raise ValueError(f"queries are [query {width}] here, not {list(given.shape)}")
-        if most < 1 or not len(self):
-            raise ValueError(f"{most} of {len(self)} chunks cannot be found; ask for 1 or more of a store that has any")
+        if not len(self):
+            raise ValueError("this store is empty: it holds no chunk to find")
+        if most < 1:
+            raise ValueError(f"{most} chunks cannot be found; ask for 1 or more")
         return self._nearest(given, min(most, len(self)))
 
     def _nearest(self, queries: NDArray[np.float32], most: int) -> Found:

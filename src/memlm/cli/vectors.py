@@ -49,8 +49,15 @@ class ExportVectors(Command):
     def run(self) -> Answer:
         """Write it."""
         from memlm.bulk.export import export
+        from memlm.store.store import DamagedChunkError
 
-        store = export(rows_of(self.source), self.out, dtype=self.dtype, index=self.index)
+        try:
+            store = export(rows_of(self.source), self.out, dtype=self.dtype, index=self.index)
+        except DamagedChunkError as error:
+            raise ValueError(
+                f"{error.where} is {error.why}; memlm recall --skip-damaged writes the text of the others, which memlm "
+                "remember makes a whole file of"
+            ) from None
         paths = [self.out] if self.out.is_file() else [path for path in self.out.rglob("*") if path.is_file()]
         num_bytes = sum(path.stat().st_size for path in paths)
         self.say(f"{len(store)} chunks in {self.out}, {num_bytes / len(store):.0f} bytes each")
