@@ -65,6 +65,7 @@ def test_probe_minilm_says_what_is_missing(tmp_path: Path) -> None:
     assert "sentence_transformers is missing: pip install 'memlm[models]'" in done.stderr
 
 
+@pytest.mark.slow
 def test_train_on_your_text(run, tmp_path: Path) -> None:
     printed = run("train_on_your_text", "--tokens", "60000", "--out", "mine")
     assert float(re.findall(r"held-out token accuracy: (0\.\d+)", printed)[0]) > 0.3

@@ -316,7 +316,7 @@ def test_what_cannot_be_explored_is_refused(memlm: Memlm, monkeypatch: pytest.Mo
         assert_refused(memlm("app", "--port", taken.getsockname()[1]), "--port", "in use")
     outcome = memlm("app", "--port", 0, "--reader", "no-such-reader", "--model", "no-such-model")
     assert outcome.code == 2
-    assert re.fullmatch("starting.*\nnobody can.*no-such-reader.*\nmemlm: .*no-such-model.*\n", outcome.err)
+    assert re.fullmatch("starting.*\nno language model.*no-such-reader.*\nmemlm: .*no-such-model.*\n", outcome.err)
     monkeypatch.setattr(app, "find_spec", lambda _: None)
     assert_refused(memlm("app"), "memlm app needs gradio: pip install 'memlm[app]'")
 

@@ -37,9 +37,8 @@ def reader(finished_run: Path, corpus: str, tmp_path_factory: pytest.TempPathFac
     return folder / "model"
 
 
-@pytest.mark.parametrize(
-    "context", ["memory+expand", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("text", "memory"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("context", ["memory+expand", "text", "memory"])
 def test_a_local_task_runs_from_the_command_line(
     reader: Path, context: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -269,7 +269,8 @@ def processes_at_work(ray_address: str | None) -> list[int]:
     return [each.pid for each in below if each.name().startswith("ray::_call")]
 
 
-@pytest.mark.parametrize("ray_address", [pytest.param(None, marks=pytest.mark.slow), LOCAL])
+@pytest.mark.slow
+@pytest.mark.parametrize("ray_address", [None, LOCAL])
 def test_a_worker_that_is_killed_leaves_its_run_to_another(
     ray_address: str | None, four: SweepConfig, whole: Path, tmp_path: Path
 ) -> None:
@@ -347,7 +348,7 @@ def test_cells_that_cannot_be_are_failed_and_the_rest_go_on(
 
 
 def test_a_sweep_of_which_nothing_can_be_trained_is_an_error(four: SweepConfig, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"nothing could be trained; .*report\.html tells why"):
+    with pytest.raises(ValueError, match=r"nothing could be trained; .*report\.html says why"):
         Sweep(
             recipe=four.recipe, over=("stages.0.training.optimizer.adamw.learning_rate=1e37,1e38",), out=tmp_path
         ).run()
