@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,8 @@ from command_line import Memlm, Outcome, assert_refused, every_command
 from memlm import MemoryFile, cli
 from memlm.cli.parser import commands, parse
 from memlm.config import Recipe
+from memlm.data.chunks import split_into_chunks
+from memlm.data.token_store import split_of_tokens
 from memlm.runtime.results import read_json_lines
 from memlm.runtime.tables import MEASURES
 from memlm.text.autoencoder import TextAutoencoder
@@ -25,7 +28,7 @@ from memlm_evidence.cli.reproduce import Reproduce
 from memlm_evidence.experiments import reproduce as experiments
 from memlm_evidence.experiments.costs import MEMORY_TRAINING, MemoryTrainingResult
 from memlm_evidence.experiments.exact_recall import RecallPlan, RecallResult
-from tiny import made_up_comparison, made_up_known_sources, recorded, write_language_model
+from tiny import SENTENCE, made_up_comparison, made_up_known_sources, recorded, write_language_model
 
 CONTRACT = {
     "token_accuracy",
@@ -106,6 +109,19 @@ def test_what_is_regenerated_into_a_pipe_is_the_text_byte_for_byte(
     assert outcome.code == 0
     assert outcome.out == trained.regenerate(trained.encode([text]))[0]
     assert "text 0: regenerated" in outcome.err
+
+
+def test_a_thorough_search_finds_more(memlm: Memlm, model: Path, trained: TextAutoencoder, tmp_path: Path) -> None:
+    text = tmp_path / "words.txt"
+    text.write_text(" ".join(random.Random(0).choices(SENTENCE.split(), k=300)), encoding="utf-8")
+    usual, thorough = (memlm("regenerate", model, "--text", text, *more) for more in ((), ("--thorough",)))
+    split = split_of_tokens(trained.tokenizer, [trained.tokenizer.encode(text.read_text(encoding="utf-8"))])
+    chunks = split_into_chunks(split, trained.config.shape.chunk_len)
+    wrong = [trained.check(chunks, thorough=each).wrong.mean() for each in (False, True)]
+    assert wrong[0] > 0.1
+    assert wrong[1] < 0.02
+    memory = trained.encode([text.read_text(encoding="utf-8")])
+    assert [usual.out, thorough.out] == [trained.regenerate(memory, thorough=each)[0] for each in (False, True)]
 
 
 def test_several_texts_are_regenerated_one_after_another(

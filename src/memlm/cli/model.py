@@ -68,6 +68,9 @@ class Regenerate(UsesModel, ReadsText):
     """A model that ships with memlm (english), a checkpoint folder, or a Hugging Face hub name."""
     text: tuple[str, ...] = ("-",)
     """The text to encode: files, globs, or - for standard input (the default)."""
+    thorough: bool = False
+    """Search long for the right text wherever a memory differs from that of what was decoded, even if much is wrong. It
+    takes seconds to a minute for each such chunk. Worth it for a model with less than two dimensions a token."""
 
     def run(self) -> Answer:
         """Regenerate and show."""
@@ -76,9 +79,10 @@ class Regenerate(UsesModel, ReadsText):
 
         model, texts = memlm.load(self.model, device=self.device), self.documents(self.text)
         if not self.json and not sys.stdout.isatty():
-            self._write(texts, model.regenerate(model.encode(texts)))
+            memory = model.encode(texts)
+            self._write(texts, model.regenerate(memory, thorough=self.thorough, show_progress_bar=self.thorough))
             return {}
-        samples = list(regenerated(model, texts))
+        samples = list(regenerated(model, texts, thorough=self.thorough))
         print_samples(self.console(), samples)
         return {"samples": samples}
 

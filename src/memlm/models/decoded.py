@@ -4,7 +4,6 @@ The right text encodes to the same memory, and a wrong one does not. So whether 
 without the original, and wrong tokens can be searched for.
 """
 
-import itertools
 from typing import NamedTuple, Self
 
 import torch
@@ -13,29 +12,23 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from memlm.models.autoencoder import Autoencoder
+from memlm.models.correction import QUICK, THOROUGH, Types, corrected, distances, smallest_move
 from memlm.nn.argmax import argmax
 from memlm.nn.mixers import Logits
 from memlm.nn.pooling import MemoryVectors
 from memlm.runtime.cpu import precision_on
 
-_TOLERANCE = 2e-3
+_TOLERANCE = QUICK.enough
 """Root mean square by which a memory may differ from that of its text: above the error of half precision or of another
 machine, and far below that of one wrong token (0.017 and more in `english`)."""
+_BELOW_ONE_TOKEN = 8
+"""Where an unsure token moves the memory by less than this factor times the tolerance, that is lowered."""
 SURE_NATS = 12.0
 """A token with a larger margin counts as right even in a chunk that is not proven, perhaps because of rounding."""
 _HALF_ERROR = 1.0
 """Nats by which products in bf16 may change a margin, with room to spare."""
 _DOUBTFUL_NATS, _DOUBTFUL_FRACTION = 4.0, 1 / 8
 """Search where some tokens have a smaller margin, but at most this share of the chunk: it is then nearly right."""
-_PLACES, _CHOICES, _ROUNDS = 16, 3, 8
-"""Each round tries other tokens at the least certain places, and takes the best change."""
-_NEARER = 0.97
-"""A change must reduce the distance by at least this factor."""
-_BATCH = 256
-"""Changed chunks encoded at once."""
-
-Types = Int[Tensor, "chunk token"]
-"""Tokens; at empty positions, the end token's id, which is `vocab_size`."""
 
 
 class Row(NamedTuple):
@@ -99,8 +92,15 @@ def num_regenerated(logits: Logits, vocab_size: int) -> Int[Tensor, " chunk"]:
 
 
 @torch.no_grad()
-def decode(model: Autoencoder, memory: MemoryVectors, num_tokens: Int[Tensor, " chunk"] | None = None) -> Decoded:
-    """Decode memories, encode the result, and search for a better text where its memory differs.
+def decode(
+    model: Autoencoder,
+    memory: MemoryVectors,
+    num_tokens: Int[Tensor, " chunk"] | None = None,
+    *,
+    thorough: bool = False,
+) -> Decoded:
+    """Decode memories, encode the result, and search for a better text where its memory differs (`correction`): for
+    chunks that are nearly right, or, if `thorough`, for all, and for long.
 
     The model is in evaluation mode, memories have root mean square 1, as its encoder makes them, and `num_tokens` of
     each chunk are not needed for a model with an end token.
@@ -120,18 +120,35 @@ def decode(model: Autoencoder, memory: MemoryVectors, num_tokens: Int[Tensor, " 
         for part, better in zip((logits, types, distance, margin), fully, strict=True):
             part[rows] = better
     memory = memory[..., : shape.memory_dim]
+    proven = _proven(model, logits, types, distance, margin, told=told)
     doubtful = (margin < _DOUBTFUL_NATS).float().mean(1)
     nearly = (doubtful > 0) & (doubtful <= _DOUBTFUL_FRACTION)
-    rows = ((distance > _TOLERANCE) & nearly).nonzero().flatten()
+    rows = (~proven & (nearly | thorough)).nonzero().flatten()
     if len(rows):
-        found, nearer = _searched(model, memory[rows], logits[rows], types[rows], distance[rows], told)
-        # Some wrong text is slightly nearer to a noisy memory than its own.
-        accepted = (nearer <= _TOLERANCE) | (nearer < distance[rows] / 2)
-        rows = rows[accepted]
-        types[rows], distance[rows] = found[accepted], nearer[accepted]
+        effort = THOROUGH if thorough else QUICK
+        types[rows], distance[rows] = corrected(
+            model, memory[rows], logits[rows], types[rows], told=told, effort=effort
+        )
         margin[rows] = _margin(logits[rows], types[rows])
+        proven[rows] = _proven(model, logits[rows], types[rows], distance[rows], margin[rows], told=told)
     mask = types < shape.vocab_size
-    return Decoded(types * mask, mask.sum(1), margin, distance <= _TOLERANCE)
+    return Decoded(types * mask, mask.sum(1), margin, proven)
+
+
+def _proven(
+    model: Autoencoder, logits: Logits, types: Types, distance: Tensor, margin: Tensor, *, told: bool
+) -> Bool[Tensor, " chunk"]:
+    """Whether chunks are nearer to their memories than they could be with a wrong token.
+
+    A memory that holds as many tokens as it has dimensions may hardly move with one of them, and then the decoder is
+    not sure of it either.
+    """
+    proven = distance <= _TOLERANCE
+    rows = (proven & (margin < SURE_NATS).any(1)).nonzero().flatten()
+    if len(rows):
+        least = smallest_move(model, logits[rows], types[rows], told=told)
+        proven[rows] = distance[rows] <= least / _BELOW_ONE_TOKEN
+    return proven
 
 
 def _likeliest(
@@ -146,48 +163,7 @@ def _likeliest(
     likeliest = argmax(logits[..., : shape.vocab_size])
     types = torch.where(token_mask(num_tokens, shape.chunk_len), likeliest, shape.vocab_size)
     # What a memory is searched by proves nothing.
-    return logits, types, _distance(model, memory[..., : shape.memory_dim], types), _margin(logits, types)
-
-
-def _searched(
-    model: Autoencoder, memory: MemoryVectors, logits: Logits, types: Types, distance: Tensor, told: bool
-) -> tuple[Types, Tensor]:
-    """Chunks nearer to their memories, found by changing one token at a time, and their distances."""
-    active = torch.arange(len(types), device=types.device)
-    for _ in range(_ROUNDS):
-        copies = [_changed(logits[row], types[row], model.encoder.shape.vocab_size, told=told) for row in active]
-        counts = [len(rows) for rows in copies]
-        changed, owner = torch.cat(copies), active.repeat_interleave(torch.tensor(counts, device=active.device))
-        parts = zip(torch.split(changed, _BATCH), torch.split(owner, _BATCH), strict=True)
-        found = torch.cat([_distance(model, memory[own], part) for part, own in parts])
-        firsts = itertools.accumulate(counts[:-1], initial=0)
-        best = torch.stack(
-            [first + some.argmin() for first, some in zip(firsts, torch.split(found, counts), strict=True)]
-        )
-        # Correcting one of eight wrong tokens reduces the distance by a sixteenth.
-        best = best[found[best] < _NEARER * distance[owner[best]]]
-        active = owner[best]
-        types[active], distance[active] = changed[best], found[best]
-        active = active[distance[active] > _TOLERANCE]
-        if not len(active):
-            break
-    return types, distance
-
-
-def _changed(logits: Tensor, types: Tensor, vocab_size: int, *, told: bool) -> Types:
-    """Copies of a chunk [token], each with one uncertain token changed; or the length by one, unless it is given."""
-    length = int((types < vocab_size).sum())
-    others = logits.scatter(-1, types.clamp_max(logits.shape[-1] - 1)[:, None], -torch.inf)
-    # The end token may replace the last token or follow it, and nothing may follow the end token.
-    others[: max(length - 1, 1) if not told else length, vocab_size:] = -torch.inf
-    others[length if told else length + 1 :] = -torch.inf
-    margin = _margin(logits[None], types[None])[0].masked_fill(others.isinf().all(-1), torch.inf)
-    places = margin.argsort()[:_PLACES]
-    values, choices = others[places].topk(_CHOICES, dim=-1)
-    allowed = values.isfinite()
-    changed = types.repeat(int(allowed.sum()), 1)
-    changed[torch.arange(len(changed)), places[:, None].expand_as(choices)[allowed]] = choices[allowed]
-    return changed
+    return logits, types, distances(model, memory[..., : shape.memory_dim], types), _margin(logits, types)
 
 
 def _margin(logits: Logits, types: Types) -> Float[Tensor, "chunk token"]:
@@ -198,9 +174,3 @@ def _margin(logits: Logits, types: Types) -> Float[Tensor, "chunk token"]:
     logits.scatter_(-1, place, own)  # restored: copying all logits would take longer than everything else
     lead = own[..., 0] - others
     return lead.masked_fill(types >= logits.shape[-1], torch.inf)
-
-
-def _distance(model: Autoencoder, memory: MemoryVectors, types: Types) -> Float[Tensor, " chunk"]:
-    """Root mean square difference between memories and those of chunks."""
-    mask = types < model.encoder.shape.vocab_size
-    return (model.encoder(types * mask, mask) - memory).square().mean((1, 2)).sqrt()

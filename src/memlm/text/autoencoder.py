@@ -27,6 +27,9 @@ from memlm.runtime.results import Result
 from memlm.text.memory import SEARCHED, Memory, Regenerated, memory_of_vectors, not_searchable
 from memlm.text.model import MemoryTextModel, as_texts
 
+_SEARCHED_AT_ONCE = 4
+"""Chunks, in a thorough search: so that progress is seen."""
+
 
 class EncodeOptions(TypedDict, total=False):
     """The other options of `TextAutoencoder.encode`."""
@@ -209,16 +212,19 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
         *,
         batch_size: int | None = None,
         show_progress_bar: bool = False,
+        thorough: bool = False,
     ) -> list[Regenerated]:
         """Decode memories to texts, which say what may be wrong in them (`Regenerated.unsure`).
 
         The most likely tokens are encoded again; where the memory differs, a better text is searched for
-        (`models.decoded`).
+        (`models.correction`).
 
         Args:
             memory: from `encode`; or vectors alone, each a text of one chunk, where memories hold their length.
             batch_size: chunks decoded at once; by default as many as fit in memory.
             show_progress_bar: on standard error.
+            thorough: search long, and also where much is wrong: seconds to a minute for each chunk that is not proven.
+                Worth it where a memory holds more than a token in two dimensions.
 
         Raises:
             ValueError: the memory was made by another encoder, does not fit this one, or holds NaN.
@@ -229,15 +235,23 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
         )
         total = int(memory.num_tokens.sum())
         with track("Regenerating", total=total, unit="tokens", quiet=not show_progress_bar) as advance:
-            rows = self.rows(memory, batch_size=batch_size, advance=advance)
+            rows = self.rows(memory, batch_size=batch_size, advance=advance, thorough=thorough)
             return [self._text([*itertools.islice(rows, count)]) for count in memory.num_chunks]
 
-    def rows(self, memory: Memory, *, batch_size: int | None = None, advance: Advance | None = None) -> Iterator[Row]:
+    def rows(
+        self,
+        memory: Memory,
+        *,
+        batch_size: int | None = None,
+        advance: Advance | None = None,
+        thorough: bool = False,
+    ) -> Iterator[Row]:
         """The tokens of each chunk, with the errors of `regenerate`; `advance` is called with numbers of tokens."""
         vectors = self.readable(memory)
-        for some in torch.split(torch.arange(len(vectors)), self._batch_size(batch_size)):
+        batch_size = self._batch_size(batch_size or (_SEARCHED_AT_ONCE if thorough else None))
+        for some in torch.split(torch.arange(len(vectors)), batch_size):
             lengths = None if self.holds_length else memory.num_tokens[some].to(self.device)
-            rows = decode(self.model, vectors[some].to(self.device), lengths).rows()
+            rows = decode(self.model, vectors[some].to(self.device), lengths, thorough=thorough).rows()
             if advance:  # before the rows: a caller may stop at the last one
                 advance(int(memory.num_tokens[some].sum()))
             yield from rows
@@ -288,15 +302,15 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
                 advance(int(some.mask.sum()))
         return self._result(name, values | checked.measures_by_length(by_fill), intervals)
 
-    def check(self, chunks: Chunks, *, noise: float = 0.0) -> Checked:
+    def check(self, chunks: Chunks, *, noise: float = 0.0, thorough: bool = False) -> Checked:
         """`send` chunks through their memories, and compare."""
-        return Checked.of(chunks, self.send(chunks, noise=noise))
+        return Checked.of(chunks, self.send(chunks, noise=noise, thorough=thorough))
 
-    def send(self, chunks: Chunks, *, noise: float = 0.0) -> Decoded:
+    def send(self, chunks: Chunks, *, noise: float = 0.0, thorough: bool = False) -> Decoded:
         """Encode and decode chunks, with Gaussian noise of this standard deviation on the memories (of RMS 1)."""
         decoded = []
         for batch, memory in encoded(self.model.encoder, chunks, batch_size=self._batch_chunks):
-            decoded.append(self._regenerated(batch, memory + noise * torch.randn_like(memory)))
+            decoded.append(self._regenerated(batch, memory + noise * torch.randn_like(memory), thorough=thorough))
         return Decoded.concat(decoded)
 
     def unconditional_nats(self, chunks: Chunks) -> Float[np.ndarray, "chunk token"]:
@@ -314,8 +328,8 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
             raise ValueError(f"batch_size must be a positive whole number, not {asked!r}")
         return asked or self._batch_chunks
 
-    def _regenerated(self, batch: Batch, memory: Tensor) -> Decoded:
-        return decode(self.model, memory, None if self.holds_length else batch.mask.sum(1))
+    def _regenerated(self, batch: Batch, memory: Tensor, *, thorough: bool = False) -> Decoded:
+        return decode(self.model, memory, None if self.holds_length else batch.mask.sum(1), thorough=thorough)
 
     def _text(self, chunks: list[Row]) -> Regenerated:
         """The text of consecutive chunks."""

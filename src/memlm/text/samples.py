@@ -34,15 +34,16 @@ def random_passages(
         yield _sample(model, name, passage)
 
 
-def regenerated(model: TextAutoencoder, texts: Sequence[str]) -> Iterator[Sample]:
+def regenerated(model: TextAutoencoder, texts: Sequence[str], *, thorough: bool = False) -> Iterator[Sample]:
     """Each text whole."""
     for number, text in enumerate(texts):
         split = tokenize_documents(model.tokenizer, [Document(f"text {number}", text, None)])
-        yield _sample(model, f"text {number}", split_into_chunks(split, model.config.shape.chunk_len))
+        chunks = split_into_chunks(split, model.config.shape.chunk_len)
+        yield _sample(model, f"text {number}", chunks, thorough=thorough)
 
 
-def _sample(model: TextAutoencoder, name: str, chunks: Chunks) -> Sample:
-    decoded = model.send(chunks)
+def _sample(model: TextAutoencoder, name: str, chunks: Chunks, *, thorough: bool = False) -> Sample:
+    decoded = model.send(chunks, thorough=thorough)
     counted = decoded.mask.cpu().numpy() | chunks.mask
     original = np.where(chunks.mask, chunks.tokens, -1)[counted].tolist()
     came_out = np.where(decoded.mask.cpu().numpy(), decoded.tokens.cpu().numpy(), -1)[counted].tolist()

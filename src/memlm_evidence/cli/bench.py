@@ -11,6 +11,7 @@ class Bench(Group):
 
     commands: ClassVar[Mapping[str, str]] = {
         "campaign": "memlm_evidence.campaign.campaign:Campaign",
+        "correction": "memlm_evidence.benchmarks.correction:Correction",
         "density": "memlm_evidence.benchmarks.density:Density",
         "drift": "memlm_evidence.benchmarks.drift:Drift",
         "everyday": "memlm_evidence.benchmarks.everyday:Everyday",

@@ -118,7 +118,7 @@ class RecallOfFacts(OneExperiment):
     """Share of the tokens on which the combined model first learns only to read memories."""
     num_tokens: int = 8_000_000
     """Tokens that every model is trained on."""
-    num_texts: int = 100
+    num_texts: int = 1000
     """Number of texts for each kind of fact, number of past chunks and distance."""
     models: tuple[Literal["combined", "causal", "full_context"], ...] = ("combined", "causal", "full_context")
     """The models to train and measure; full_context reads the past as tokens."""

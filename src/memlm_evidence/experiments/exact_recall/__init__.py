@@ -38,7 +38,7 @@ class RecallPlan:
     and leave that as it is: memories are good from the first step on. None trains the encoder with the rest."""
     recall_fraction: float = 0.8
     """Share of training windows with facts and questions."""
-    num_texts: int = 100
+    num_texts: int = 1000
     """Texts of the benchmark for each kind of fact, number of past chunks and distance."""
     models: tuple[str, ...] = MODELS
     seed: int = 0

@@ -17,6 +17,7 @@ class LongPlan(RecallPlan):
 
     num_tokens: int = 3_000_000
     autoencoder_tokens: int | None = 1_000_000
+    num_texts: int = 100
     models: tuple[str, ...] = ("frozen", "combined", "causal", "sliding_window", "full_context", "recurrent")
     """`frozen` has an autoencoder's encoder and first learns to read its memories; `combined` learns all at once; the
     sliding window has the last chunks as tokens, as many as a window of training has; the full context is the same
