@@ -113,3 +113,20 @@ def test_a_quick_search_looks_at_the_least_certain_places() -> None:
     model, right, memory, logits = coded(32, 3)
     found, _ = corrected(model, memory, logits, logits.argmax(-1), told=True, effort=QUICK)
     assert torch.equal(found, right)
+
+
+def test_a_token_that_hardly_moves_the_memory_is_not_proven() -> None:
+    model, right, _, logits = coded(32, 0)
+    model.encoder.vectors[7] *= 1e-3
+    memory = model.encoder(right, right >= 0)
+    logits = logits.scatter(-1, right[..., None], 20.0)
+    logits[0, 7] = torch.linspace(1, 0, TYPES)  # the decoder cannot tell
+    logits[0, 7, right[0, 7]] = 0.5
+    model.decoder = lambda _: logits
+    usual, thorough = (decode(model, memory, torch.tensor([LENGTH]), thorough=each) for each in (False, True))
+    assert distances(model, memory, usual.tokens) < QUICK.enough
+    assert not torch.equal(usual.tokens, right)
+    assert not usual.proven
+    assert usual.unsure[0].nonzero().flatten().tolist() == [7]
+    assert torch.equal(thorough.tokens, right)
+    assert thorough.proven
