@@ -71,9 +71,9 @@ def test_what_a_token_moves_a_memory_by_at_least() -> None:
     memory, at = model.encoder(right, right >= 0), torch.arange(LENGTH)
     moved = [float(distances(model, memory, torch.where(at == one, second, right))) for one in range(LENGTH)]
     assert min(moved) == moved[7]
-    assert float(smallest_move(model, logits, right, told=True)) == pytest.approx(min(moved), rel=0.1)
+    assert float(smallest_move(model, logits, right, 9.0, told=True)) == pytest.approx(min(moved), rel=0.1)
     sure = logits.scatter(-1, right[..., None], 100.0)
-    assert smallest_move(model, sure, right, told=True).isinf().all()
+    assert smallest_move(model, sure, right, 9.0, told=True).isinf().all()
 
 
 texts = st.lists(st.lists(st.integers(0, 299), min_size=1, max_size=16), min_size=1, max_size=3)

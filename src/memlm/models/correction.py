@@ -88,11 +88,15 @@ def corrected(
 
 
 @torch.no_grad()
-def smallest_move(model: Autoencoder, logits: Logits, types: Types, *, told: bool) -> Float[Tensor, " chunk"]:
+def smallest_move(
+    model: Autoencoder, logits: Logits, types: Types, nats: float, *, told: bool
+) -> Float[Tensor, " chunk"]:
     """By how much, in root mean square, a memory moves at least if one token is replaced by the next most likely one;
-    infinite where no other token is likely at all."""
+    infinite where none is less likely by at most `nats`."""
     likely = _Likely.of(logits, types, model.encoder.shape.vocab_size, told=told)
-    return _move_of_each(model, types, likely).amin(1)
+    everywhere = torch.arange(types.shape[1], device=types.device).expand_as(types)
+    tried, moves = _moves(model, _encoded(model, types), types, likely.changes(everywhere, 2, nats))
+    return moves.square().mean(-1).sqrt().masked_fill(~tried, torch.inf).flatten(1).amin(1)
 
 
 class _Changes(NamedTuple):
@@ -131,22 +135,15 @@ class _Likely(NamedTuple):
         first, second = torch.cat([self.own, self.others], dim=-1).topk(2, dim=-1).values.unbind(-1)
         return (first - second).topk(number, dim=-1, largest=False).indices
 
-    def changes(self, places: Int[Tensor, "chunk place"], number: int) -> _Changes:
+    def changes(self, places: Int[Tensor, "chunk place"], number: int, nats: float = _LIKELY_NATS) -> _Changes:
         """The likeliest types at these places."""
         here = places[..., None]
         others = self.others.gather(1, here.expand(-1, -1, self.others.shape[-1]))
         values, choices = others.topk(number - 1, dim=-1)
         own = self.own.gather(1, here)
-        values = values.masked_fill(values < torch.maximum(own, values[..., :1]) - _LIKELY_NATS, -torch.inf)
+        values = values.masked_fill(values < torch.maximum(own, values[..., :1]) - nats, -torch.inf)
         types = self.types[..., None].gather(1, here)
         return _Changes(places, torch.cat([types, choices], dim=-1), torch.cat([own, values], dim=-1))
-
-
-def _move_of_each(model: Autoencoder, types: Types, likely: _Likely) -> Float[Tensor, "chunk token"]:
-    """By how much the next most likely token of each place moves the memory; infinite where none is likely."""
-    everywhere = torch.arange(types.shape[1], device=types.device).expand_as(types)
-    tried, moves = _moves(model, _encoded(model, types), types, likely.changes(everywhere, 2))
-    return moves[:, :, 1].square().mean(-1).sqrt().masked_fill(~tried[:, :, 1], torch.inf)
 
 
 def _steepest(model: Autoencoder, memory: MemoryVectors, likely: _Likely, num_places: int, num_types: int) -> _Changes:

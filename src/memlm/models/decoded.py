@@ -140,13 +140,13 @@ def _proven(
 ) -> Bool[Tensor, " chunk"]:
     """Whether chunks are nearer to their memories than they could be with a wrong token.
 
-    A memory that holds as many tokens as it has dimensions may hardly move with one of them, and then the decoder is
-    not sure of it either.
+    A memory that holds as many tokens as it has dimensions may hardly move with one of them, of which the decoder knows
+    little then.
     """
     proven = distance <= _TOLERANCE
-    rows = (proven & (margin < SURE_NATS).any(1)).nonzero().flatten()
+    rows = (proven & (margin < _DOUBTFUL_NATS).any(1)).nonzero().flatten()
     if len(rows):
-        least = smallest_move(model, logits[rows], types[rows], told=told)
+        least = smallest_move(model, logits[rows], types[rows], _DOUBTFUL_NATS, told=told)
         proven[rows] = distance[rows] <= least / _BELOW_ONE_TOKEN
     return proven
 
