@@ -1,5 +1,6 @@
 """Searching for the text whose memory is at hand."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from memlm import TextAutoencoder
+from memlm.models.autoencoder import Autoencoder
 from memlm.models.correction import QUICK, THOROUGH, corrected, distances, smallest_move
-from memlm.models.decoded import decode
+from memlm.models.decoded import decode, token_mask
+from tiny import randomized, tiny_model
 
 TYPES, LENGTH = 50, 48
 
@@ -130,3 +133,22 @@ def test_a_token_that_hardly_moves_the_memory_is_not_proven() -> None:
     assert usual.unsure[0].nonzero().flatten().tolist() == [7]
     assert torch.equal(thorough.tokens, right)
     assert thorough.proven
+
+
+@pytest.mark.parametrize("end_token", [False, True])
+def test_short_texts_are_searched_for_too(end_token: bool) -> None:
+    cfg = tiny_model()
+    model = randomized(Autoencoder(replace(cfg, shape=replace(cfg.shape, end_token=end_token)))).eval()
+    lengths = torch.tensor([1, 3, 9, 16])
+    mask = token_mask(lengths, 16)
+    tokens = torch.randint(300, (4, 16), generator=torch.Generator().manual_seed(0)) * mask
+    with torch.no_grad():
+        memory = model.encoder(tokens, mask)
+    for told in {True, not end_token}:
+        usual, thorough = (decode(model, memory, lengths if told else None, thorough=each) for each in (False, True))
+        types = [torch.where(each.mask, each.tokens, 300) for each in (usual, thorough)]
+        away = [distances(model, memory, each) for each in types]
+        assert (away[1] <= away[0] + 1e-6).all()
+        if told:
+            assert torch.equal(thorough.num_tokens, lengths)
+            assert thorough.proven[0], "one token is soon found"

@@ -70,7 +70,7 @@ class Regenerate(UsesModel, ReadsText):
     """The text to encode: files, globs, or - for standard input (the default)."""
     thorough: bool = False
     """Search long for the right text wherever a memory differs from that of what was decoded, even if much is wrong. It
-    takes seconds to a minute for each such chunk. Worth it for a model with less than two dimensions a token."""
+    takes seconds to a minute for each such chunk. Worth it for a model with two dimensions a token, or fewer."""
 
     def run(self) -> Answer:
         """Regenerate and show."""

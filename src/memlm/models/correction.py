@@ -166,12 +166,17 @@ def _steepest(model: Autoencoder, memory: MemoryVectors, likely: _Likely, num_pl
     handle.remove()
     missing = memory.flatten(1) - made.detach()
     probes = torch.randn(_PROBES, missing.shape[1], generator=torch.Generator().manual_seed(0)).to(missing)
-    toward, square = torch.zeros_like(likely.others), torch.zeros_like(likely.others)
-    for number, direction in enumerate([missing, *probes]):
+    embeddings = model.encoder.embed.weight.float()
+    own_type = likely.types.clamp_max(len(embeddings) - 1)[..., None]
+
+    def moved_along(direction: Tensor) -> Float[Tensor, "chunk token type"]:
         (slope,) = torch.autograd.grad(made, inputs[0], direction.expand_as(made), retain_graph=True)
-        along = slope.float() @ model.encoder.embed.weight.float().T
-        along = (along - along.gather(-1, likely.types[..., None]))[..., : toward.shape[-1]]
-        toward, square = (along, square) if number == 0 else (toward, square + along.square() / _PROBES)
+        along = slope.float() @ embeddings.T
+        return (along - along.gather(-1, own_type))[..., : likely.others.shape[-1]]
+
+    toward, square = moved_along(missing), torch.zeros_like(likely.others)
+    for probe in probes:
+        square += moved_along(probe).square() / _PROBES
     noise = missing.square().mean(-1)[:, None, None]
     gain = (toward - square / 2) / noise + likely.others - likely.own
     best, choices = gain.topk(num_types - 1, dim=-1)

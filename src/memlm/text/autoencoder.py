@@ -224,7 +224,7 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
             batch_size: chunks decoded at once; by default as many as fit in memory.
             show_progress_bar: on standard error.
             thorough: search long, and also where much is wrong: seconds to a minute for each chunk that is not proven.
-                Worth it where a memory holds more than a token in two dimensions.
+                Worth it where a memory has two dimensions a token, or fewer.
 
         Raises:
             ValueError: the memory was made by another encoder, does not fit this one, or holds NaN.
