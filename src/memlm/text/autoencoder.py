@@ -239,16 +239,11 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
             return [self._text([*itertools.islice(rows, count)]) for count in memory.num_chunks]
 
     def rows(
-        self,
-        memory: Memory,
-        *,
-        batch_size: int | None = None,
-        advance: Advance | None = None,
-        thorough: bool = False,
+        self, memory: Memory, *, batch_size: int | None = None, advance: Advance | None = None, thorough: bool = False
     ) -> Iterator[Row]:
         """The tokens of each chunk, with the errors of `regenerate`; `advance` is called with numbers of tokens."""
-        vectors = self.readable(memory)
-        batch_size = self._batch_size(batch_size or (_SEARCHED_AT_ONCE if thorough else None))
+        vectors, at_once = self.readable(memory), _SEARCHED_AT_ONCE if thorough else None
+        batch_size = self._batch_size(at_once if batch_size is None else batch_size)
         for some in torch.split(torch.arange(len(vectors)), batch_size):
             lengths = None if self.holds_length else memory.num_tokens[some].to(self.device)
             rows = decode(self.model, vectors[some].to(self.device), lengths, thorough=thorough).rows()
@@ -302,9 +297,9 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
                 advance(int(some.mask.sum()))
         return self._result(name, values | checked.measures_by_length(by_fill), intervals)
 
-    def check(self, chunks: Chunks, *, noise: float = 0.0, thorough: bool = False) -> Checked:
-        """`send` chunks through their memories, and compare."""
-        return Checked.of(chunks, self.send(chunks, noise=noise, thorough=thorough))
+    def check(self, chunks: Chunks, **options: Any) -> Checked:
+        """`send` chunks through their memories, with its options, and compare."""
+        return Checked.of(chunks, self.send(chunks, **options))
 
     def send(self, chunks: Chunks, *, noise: float = 0.0, thorough: bool = False) -> Decoded:
         """Encode and decode chunks, with Gaussian noise of this standard deviation on the memories (of RMS 1)."""
