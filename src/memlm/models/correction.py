@@ -6,7 +6,7 @@ of a sparse superposition code (Joseph and Barron 2012), here by mean-field infe
 encoder is not linear: so the changes are made, the chunk encoded again, and what is left is looked at anew.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,7 +23,7 @@ Types = Int[Tensor, "chunk token"]
 class Effort(NamedTuple):
     """How much a search looks at."""
 
-    levels: tuple[tuple[str, int, int], ...]
+    levels: tuple[tuple[Literal["likely", "steep"], int, int], ...]
     """Where one finds nothing, the next: so many places, and types at each. `likely`: the least certain places, and the
     likeliest types. `steep`: what promises most by the encoder's derivative."""
     rounds: int

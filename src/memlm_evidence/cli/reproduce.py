@@ -106,7 +106,7 @@ class RecallOfFacts(OneExperiment):
 
     Claim: memories of combined training give back facts that are asked for by their keys (≥ 0.95 of the strings, at
     every distance); memories of causal training do not.
-    Cost: some 12 minutes per model on two cores. Models that the folder already holds are not trained again.
+    Cost: some 16 minutes per model on a core. Models that the folder already holds are not trained again.
     """
 
     out: Path = Path("runs/memory-model")
