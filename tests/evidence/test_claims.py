@@ -20,7 +20,6 @@ VERDICTS = {
     "results": {
         "recurrent-variants-improve-as-published": "fails",
         "curriculum-is-cheaper": "undecided",
-        "memories-can-be-used": "undecided",
         "retention-keeps-facts": "fails",
         "memories-outlast-text": "undecided",
         "memory-models-are-parallel": "fails",
