@@ -159,11 +159,9 @@ def _steepest(model: Autoencoder, memory: MemoryVectors, likely: _Likely, num_pl
         inputs.append(embedded.detach().requires_grad_())
         return inputs[-1]
 
-    handle = model.encoder.embed.register_forward_hook(follow)
-    with torch.enable_grad():
+    with model.encoder.embed.register_forward_hook(follow), torch.enable_grad():
         mask = likely.types < model.encoder.shape.vocab_size
         made = model.encoder(likely.types * mask, mask).flatten(1)
-    handle.remove()
     missing = memory.flatten(1) - made.detach()
     probes = torch.randn(_PROBES, missing.shape[1], generator=torch.Generator().manual_seed(0)).to(missing)
     embeddings = model.encoder.embed.weight.float()
