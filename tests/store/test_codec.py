@@ -98,6 +98,17 @@ def test_what_a_vector_cannot_hold_is_raw_and_says_so(untrained: TextAutoencoder
     assert len(raw) < len(SENTENCES) / 40, "neighbours are kept together"
 
 
+def test_what_a_model_cannot_expect_is_raw_together(trained: TextAutoencoder) -> None:
+    line = "".join(random.Random(0).choices("the memory holds one long text", k=14))
+    kept = list(Codec(trained, 1, target=None).write(line * 40))
+    assert all(chunk.vector is None for chunk in kept)
+    assert len(kept) < 40 / 4
+    assert sum(len(chunk.payload) for chunk in kept) < len(line) * 40 / 4
+    text = "".join(map(chr, random.Random(0).choices(range(32, 127), k=3000)))
+    stored = Codec(trained, 1, target=None).write(text)
+    assert sum(len(chunk.vector or b"") + len(chunk.payload) for chunk in stored) < 1.02 * len(text)
+
+
 def test_tokens_that_lead_by_too_little_are_patched(english: TextAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("memlm.store.codec.patches_of", lambda model: [PlacedPatches(model)])
     text = evaluation_documents("novel")[1].text[:400]

@@ -24,6 +24,9 @@ DEFAULT_BITS: Bits = 8
 DEFAULT_TARGET = 0.9
 RAW_CHUNKS = 8
 """Raw text is stored in pieces of so many chunks' tokens, since longer ones compress better."""
+_HARDLY_SMALLER = 0.9
+"""A chunk that takes more of its text's bytes is raw: what its model cannot expect, such as random characters, is
+smaller together with its neighbours."""
 _MOST_RAW = 1 << 20
 """Bytes of such a piece, unless tokens are very long."""
 _SIDE_BY_SIDE = 256
@@ -71,7 +74,8 @@ class Codec:
 
     Each stretch is one memory of a whole chunk, if that gives back `target` of its tokens; else of halves, or quarters.
     What they miss is patched, or all of it stored as raw text, if that is smaller than the patch. Without a target only
-    bytes count: chunks are whole, and raw where that is smaller than vector and patch together.
+    bytes count: chunks are whole, and raw where that is smaller than vector and patch together, or these hardly smaller
+    than the text.
 
     Raises:
         ValueError: the model's chunks are shorter than `MIN_CHUNK`; there are no such `bits`; `target` is not a share.
@@ -271,7 +275,8 @@ class Codec:
     def _is_raw(self, tried: _Tried) -> bool:
         patch = tried.patch
         if self.target is None:
-            return self.about.vector_bytes + len(patch.payload) >= len(deflated(tried.text))
+            size = self.about.vector_bytes + len(patch.payload)
+            return size >= min(len(deflated(tried.text)), _HARDLY_SMALLER * len(tried.text))
         return patch.num_bytes > 0 and patch.num_bytes >= len(deflated(tried.text))
 
     def _raw(self, text: bytes, num_tokens: int | None = None) -> StoredChunk:

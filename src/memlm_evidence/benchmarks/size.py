@@ -37,6 +37,7 @@ BAD_INPUTS = {
     "nothing": b"",
     "one byte": b"a",
     "one byte, repeated": b"a" * _BAD_BYTES,
+    "random ASCII": bytes(random.Random(0).choices(range(32, 127), k=_BAD_BYTES)),
     "random bytes": random.Random(0).randbytes(_BAD_BYTES),
 }
 
