@@ -77,7 +77,7 @@ def corrected(
         for rows in torch.split((active & (stuck == level)).nonzero().flatten(), at_once):
             likely = _Likely.of(logits[rows], types[rows], shape.vocab_size, told=told)
             if kind == "likely":
-                changes = likely.changes(likely.least_sure(num_places), num_types)
+                changes = likely.likeliest(likely.least_sure(num_places), num_types)
             else:
                 changes = _steepest(model, memory[rows], likely, num_places, num_types)
             found, nearer, gain = _best(model, memory[rows], types[rows], changes)
@@ -95,7 +95,7 @@ def smallest_move(
     infinite where none is less likely by at most `nats`."""
     likely = _Likely.of(logits, types, model.encoder.shape.vocab_size, told=told)
     everywhere = torch.arange(types.shape[1], device=types.device).expand_as(types)
-    tried, moves = _moves(model, _encoded(model, types), types, likely.changes(everywhere, 2, nats))
+    tried, moves = _moves(model, _encoded(model, types), types, likely.likeliest(everywhere, 2, nats))
     return moves.square().mean(-1).sqrt().masked_fill(~tried, torch.inf).flatten(1).amin(1)
 
 
@@ -135,15 +135,24 @@ class _Likely(NamedTuple):
         first, second = torch.cat([self.own, self.others], dim=-1).topk(2, dim=-1).values.unbind(-1)
         return (first - second).topk(number, dim=-1, largest=False).indices
 
-    def changes(self, places: Int[Tensor, "chunk place"], number: int, nats: float = _LIKELY_NATS) -> _Changes:
-        """The likeliest types at these places."""
-        here = places[..., None]
-        others = self.others.gather(1, here.expand(-1, -1, self.others.shape[-1]))
+    def likeliest(self, places: Int[Tensor, "chunk place"], number: int, nats: float = _LIKELY_NATS) -> _Changes:
+        """Changes to the likeliest other types at these places."""
+        others = _at(places, self.others)
         values, choices = others.topk(number - 1, dim=-1)
-        own = self.own.gather(1, here)
-        values = values.masked_fill(values < torch.maximum(own, values[..., :1]) - nats, -torch.inf)
-        types = self.types[..., None].gather(1, here)
-        return _Changes(places, torch.cat([types, choices], dim=-1), torch.cat([own, values], dim=-1))
+        least = torch.maximum(_at(places, self.own), values[..., :1]) - nats
+        return self.changes(places, choices, values.masked_fill(values < least, -torch.inf))
+
+    def changes(
+        self, places: Int[Tensor, "chunk place"], others: Int[Tensor, "chunk place other"], prior: Tensor
+    ) -> _Changes:
+        """Changes to these other types, of these logits."""
+        choices = torch.cat([_at(places, self.types[..., None]), others], dim=-1)
+        return _Changes(places, choices, torch.cat([_at(places, self.own), prior], dim=-1))
+
+
+def _at(places: Int[Tensor, "chunk place"], of_tokens: Tensor) -> Tensor:
+    """Of these places, [chunk place *], what there is of all, [chunk token *]."""
+    return of_tokens.gather(1, places[..., None].expand(-1, -1, of_tokens.shape[-1]))
 
 
 def _steepest(model: Autoencoder, memory: MemoryVectors, likely: _Likely, num_places: int, num_types: int) -> _Changes:
@@ -177,13 +186,10 @@ def _steepest(model: Autoencoder, memory: MemoryVectors, likely: _Likely, num_pl
         square += moved_along(probe).square() / _PROBES
     noise = missing.square().mean(-1)[:, None, None]
     gain = (toward - square / 2) / noise + likely.others - likely.own
-    best, choices = gain.topk(num_types - 1, dim=-1)
+    best, types = gain.topk(num_types - 1, dim=-1)
     places = best[..., 0].topk(num_places, dim=-1).indices
-    here = places[..., None]
-    choices = choices.gather(1, here.expand(-1, -1, num_types - 1))
-    prior = likely.others.gather(1, here.expand(-1, -1, likely.others.shape[-1])).gather(-1, choices)
-    own, types = likely.own.gather(1, here), likely.types[..., None].gather(1, here)
-    return _Changes(places, torch.cat([types, choices], dim=-1), torch.cat([own, prior], dim=-1))
+    types = _at(places, types)
+    return likely.changes(places, types, _at(places, likely.others).gather(-1, types))
 
 
 def _best(
