@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from memlm.config import AdamW, AutoencoderConfig, MemoryShape, Muon, Positional, StackConfig
+from memlm.evaluation.bootstrap import mean_interval
 from memlm.evaluation.information import hamming_distortion, hamming_rate, quantized_capacity
 from memlm.models.autoencoder import Autoencoder
 from memlm.training.objectives import RETENTION
-from memlm_evidence.known_sources.known import BITS, fit_steps, mean_interval, text_nats, whole
+from memlm_evidence.known_sources.known import BITS, fit_steps, text_nats, whole
 from memlm_evidence.known_sources.measured import DistortionPlan, DistortionRow, LimitRow
 from memlm_evidence.known_sources.sources import uniform
 

@@ -13,12 +13,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from memlm import config
+from memlm.evaluation.bootstrap import mean_interval
 from memlm.evaluation.information import noisy_capacity
 from memlm.models.batch import Batch, token_nats
 from memlm.models.memory_model import MemoryModel
 from memlm.nn.linear import linear
 from memlm.training.objectives import Objective, combined
-from memlm_evidence.known_sources.known import BITS, fit_steps, mean_interval, text_nats, trained_reader, whole
+from memlm_evidence.known_sources.known import BITS, fit_steps, text_nats, trained_reader, whole
 from memlm_evidence.known_sources.measured import StatePlan, StateRow
 from memlm_evidence.known_sources.sources import Source
 
