@@ -18,14 +18,13 @@ from memlm_evidence.experiments.foreign_text import ForeignTextPlan, ForeignText
 MIXERS = ("masked_mixer", "attention")
 
 
-def run(out: Path, plan: ForeignTextPlan | None = None, *, quiet: bool = False) -> ForeignTextResult:
+def run(out: Path, plan: ForeignTextPlan) -> ForeignTextResult:
     """Train, and give back. What was trained before is not trained again."""
-    plan = plan or ForeignTextPlan()
-    prepared = prepare(plan.recipe(MIXERS[0]).data, quiet=quiet)
+    prepared = prepare(plan.recipe(MIXERS[0]).data)
     rows, samples = [], {}
     for mixer in MIXERS:
-        trained = train(plan.recipe(mixer), out / plan.folder(mixer), prepared=prepared, quiet=quiet)
-        for found in evaluate_sets(trained, standard_sets(prepared, trained.tokenizer), quiet=quiet):
+        trained = train(plan.recipe(mixer), out / plan.folder(mixer), prepared=prepared)
+        for found in evaluate_sets(trained, standard_sets(prepared, trained.tokenizer)):
             rows.append(TextRow.from_dict({**found.to_dict(), "mixer": mixer, "text": found.name}))
         samples[mixer] = list(_samples(trained, prepared, plan.seed))
     made_by = Provenance.here(plan=vars(plan), data=prepared.fingerprint)
