@@ -13,11 +13,10 @@ import pytest
 from command_line import Outcome
 from memlm import MemoryFile, TextAutoencoder
 from memlm_evidence.campaign import damage, texts
-from memlm_evidence.campaign.campaign import PARTS
+from memlm_evidence.campaign.campaign import PARTS, campaign_table
 from memlm_evidence.campaign.disk import Disk
 from memlm_evidence.campaign.part import Part
 from memlm_evidence.campaign.processes import begin
-from memlm_evidence.campaign.table import campaign_table
 from memlm_evidence.campaign.workshop import Case, interrupting
 from memlm_evidence.pages.page import environment
 
@@ -37,28 +36,28 @@ def test_nothing_is_found_where_nothing_is_wrong(
     monkeypatch.setattr(texts, "_AT_ONCE", 100)
     monkeypatch.setitem(texts._LONG_BYTES, False, 5_000)
     part = tried(name, trained)
-    assert part.faults == []
-    assert part.tries == sum(part.outcomes.values()) > 0
+    assert part.found.faults == []
+    assert part.found.tries == sum(part.found.outcomes.values()) > 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in PARTS if name.startswith(("kills", "full", "read", "clock", "two"))])
 def test_what_is_interrupted_loses_nothing(name: str, trained: TextAutoencoder) -> None:
     part = tried(name, trained, seconds=20)
-    assert part.faults == []
-    assert part.tries > 0
+    assert part.found.faults == []
+    assert part.found.tries > 0
 
 
 def test_what_an_interruption_loses_is_found_and_a_crash_is_too(trained: TextAutoencoder) -> None:
     def losing(part: Part, case: Case, place: Disk, folder: Path) -> tuple[str, int]:
         begin(case.work, folder).end()
-        if not part.tries:
+        if not part.found.tries:
             return "nothing lost", 1
-        if part.tries == 1:
+        if part.found.tries == 1:
             shutil.rmtree(folder / "replaced")
-        if part.tries == 2:
+        if part.found.tries == 2:
             (folder / "replaced" / "a").write_text("another")
-        if part.tries == 3:
+        if part.found.tries == 3:
             running = begin(case.work, folder)
             os.kill(running.process.pid or 0, signal.SIGABRT)
             running.end()
@@ -66,8 +65,8 @@ def test_what_an_interruption_loses_is_found_and_a_crash_is_too(trained: TextAut
 
     part = Part("losing", 600, wanted=4)
     interrupting(losing, "replace")(part, trained)
-    assert part.outcomes == {"replace, nothing lost": 1}
-    gone, other, crashed = part.faults
+    assert part.found.outcomes == {"replace, nothing lost": 1}
+    gone, other, crashed = part.found.faults
     assert gone == "replace: lost: the folder is gone"
     assert "its files say ['another', '399']" in other
     assert "ended with -6" in crashed
@@ -80,8 +79,8 @@ def test_a_text_that_comes_back_otherwise_is_found_and_named(
     whole = MemoryFile.text
     monkeypatch.setattr(MemoryFile, "text", lambda *given: whole(*given).replace("\0", ""))
     part = tried("remembered", trained, seconds=0.01)
-    assert len(part.faults) == 1
-    assert r"came back otherwise: 'two \x00'" in part.faults[0]
+    assert len(part.found.faults) == 1
+    assert r"came back otherwise: 'two \x00'" in part.found.faults[0]
 
 
 def test_a_damaged_file_that_is_read_wrong_or_breaks_is_kept(
@@ -91,11 +90,11 @@ def test_a_damaged_file_that_is_read_wrong_or_breaks_is_kept(
     whole = MemoryFile.text
     monkeypatch.setattr(MemoryFile, "text", lambda *given: whole(*given) + "!")
     part = tried("memory-files", trained, seconds=0.01)
-    assert "AssertionError: document 0 was read as '!'" in part.faults[0]
-    kept = Path(part.faults[0].rpartition("(")[2].rstrip(")"))
+    assert "AssertionError: document 0 was read as '!'" in part.found.faults[0]
+    kept = Path(part.found.faults[0].rpartition("(")[2].rstrip(")"))
     assert kept.stat().st_size > 0
     monkeypatch.setattr(MemoryFile, "text", lambda *given: 1 / 0)
-    assert "ZeroDivisionError" in tried("memory-files", trained, seconds=0.01).faults[0]
+    assert "ZeroDivisionError" in tried("memory-files", trained, seconds=0.01).found.faults[0]
 
 
 def test_hard_texts_are_text_and_surrogates_are_not() -> None:
@@ -115,7 +114,7 @@ def test_a_part_that_is_kept_goes_on(tmp_path: Path) -> None:
     first.saw("well", 2)
     first.failed("a fault")
     second = Part("part", 1, wanted=5, path=path)
-    assert (second.tries, second.faults, second.outcomes) == (3, ["a fault"], {"well": 2})
+    assert (second.found.tries, second.found.faults, second.found.outcomes) == (3, ["a fault"], {"well": 2})
     assert second.rng.random() != first.rng.random(), "it draws others"
     assert second.goes_on
     second.saw("well", 2)

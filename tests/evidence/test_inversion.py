@@ -58,13 +58,6 @@ def test_a_corrupted_state_is_not_verified() -> None:
     assert torch.equal(read.tokens[:3], tokens[:3])
 
 
-def test_only_allowed_tokens_are_read() -> None:
-    model, tokens = language_model(), text(0)
-    read = read_off(model, states(model, tokens, 1), 1, allowed=torch.tensor([5, tokens[0].item(), 5]))
-    assert set(read.tokens.tolist()) <= {5, tokens[0].item()}
-    assert read.verified[0]
-
-
 def test_positions_of_a_model_that_is_not_causal_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = language_model()
     observed = states(model, text(0), 1)

@@ -141,7 +141,7 @@ def test_the_committed_results_are_what_the_documents_say() -> None:
 @pytest.mark.slow
 def test_it_runs_resumes_and_says_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = LongPlan(num_tokens=8_000, autoencoder_tokens=8_000, num_texts=3, chunks=(0, 2))
-    result = LONG_GENERATION.run(tmp_path, plan, quiet=True)
+    result = LONG_GENERATION.run(tmp_path, plan)
     assert result is not None
     written = json.loads(json.dumps(result.to_dict()))
     assert LongResult.from_dict(written).to_dict() == written
@@ -155,6 +155,6 @@ def test_it_runs_resumes_and_says_what_it_found(tmp_path: Path, monkeypatch: pyt
     assert page
     assert "Detail over long generation" in page.to_markdown()
     monkeypatch.setattr("memlm.training.train.train_stages", None)
-    again = LONG_GENERATION.run(tmp_path, plan, quiet=True)
+    again = LONG_GENERATION.run(tmp_path, plan)
     assert again is not None
     assert np.all([getattr(again, name) == getattr(result, name) for name in ("own", "text", "chance", "rows")])

@@ -71,7 +71,7 @@ def test_variants_are_in_order_where_each_saves_more_than_chance(
 @pytest.mark.slow
 def test_mixers_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = MixersPlan(chunk_len=8, dim=32, num_tokens=4_000, memory_tokens=4_000, reading_steps=5, reading_chunks=100)
-    result = MIXERS_COMPARED.run(tmp_path, plan, cache=tmp_path / "cache", quiet=True)
+    result = MIXERS_COMPARED.run(tmp_path, plan)
     assert result is not None
     written = json.loads(json.dumps(result.to_dict()))
     assert MixersResult.from_dict(written).to_dict() == written
@@ -91,6 +91,6 @@ def test_mixers_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert page
     assert "Next-token loss by mixer" in page.to_markdown()
     monkeypatch.setattr("memlm.training.train.train_stages", None)
-    again = MIXERS_COMPARED.run(tmp_path, plan, cache=tmp_path / "cache", quiet=True)
+    again = MIXERS_COMPARED.run(tmp_path, plan)
     assert again is not None
     assert (again.losses, again.rows, again.memories) == (result.losses, result.rows, result.memories)

@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def result(folder: Path) -> NonInvertibleResult:
-    return run(folder, TINY, quiet=True)
+    return run(folder, TINY)
 
 
 def test_every_source_and_objective_has_a_row_on_the_possible_side(result: NonInvertibleResult, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_every_source_and_objective_has_a_row_on_the_possible_side(result: NonIn
 def test_a_point_on_the_impossible_side_fails_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("memlm_evidence.known_sources.retained_state.noisy_capacity", lambda dims, noise: -1e6)
     with pytest.raises(ImpossibleError, match=r"impossible side of a bound.*'uniform 8'"):
-        run(tmp_path, TINY, quiet=True)
+        run(tmp_path, TINY)
 
 
 def test_what_was_measured_is_not_measured_again(
@@ -67,7 +67,7 @@ def test_what_was_measured_is_not_measured_again(
     for kind in (StateRun, DistortionRun, CalibrationRun):
         monkeypatch.setattr(kind, "rows", None)
     monkeypatch.setattr("memlm_evidence.experiments.non_invertible.run._oracles", lambda *_: result.oracle)
-    assert replace(run(folder, TINY, quiet=True), provenance=result.provenance) == result
+    assert replace(run(folder, TINY), provenance=result.provenance) == result
     names = {job(each).name for seed in (0, 1) for each in distortion_runs(DistortionPlan(seed=seed))}
     assert len(names) == 2 * len(distortion_runs(DistortionPlan()))
 

@@ -72,7 +72,7 @@ def with_tokenizer(model: MemoryModel) -> TextMemoryModel:
 
 
 def recall(model: TextMemoryModel, texts: Sequence[str] = (), **options: Any) -> dict[str, Any]:
-    return dict(Recall(model="made up", **options).measure(model, texts, quiet=True))
+    return dict(Recall(model="made up", **options).measure(model, texts))
 
 
 QUESTION = re.compile(r" What is the (?:number|code) of (\w+)\?| Repeat the words after (\w+ \w+):")

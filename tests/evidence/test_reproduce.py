@@ -30,7 +30,7 @@ def test_embeddings_are_compared_at_equal_tokens_and_remembered(
         reading_steps=60,
         reading_chunks=1000,
     )
-    result = compare(tmp_path / "runs", plan, cache=tmp_path / "cache", quiet=True)
+    result = compare(tmp_path / "runs", plan)
     json.dumps(result.to_dict())
     assert tuple(result.token_accuracy) == tuple(result.retained_fraction) == OBJECTIVES
     for row in result.rows[1:]:
@@ -41,7 +41,7 @@ def test_embeddings_are_compared_at_equal_tokens_and_remembered(
     }
     assert result.retained_fraction["autoencoder"] > result.retained_fraction["causal"]
     monkeypatch.setattr("memlm.training.train.fit", None)  # nothing is trained again
-    again = compare(tmp_path / "runs", plan, cache=tmp_path / "cache", quiet=True)
+    again = compare(tmp_path / "runs", plan)
     assert again == replace(result, provenance=again.provenance)
 
 
@@ -63,7 +63,7 @@ def test_memory_models_are_compared_at_equal_tokens_and_remembered(
         dims=(32, 48),
         insertions=(("prefix", 1), ("cross_attention", 2)),
     )
-    result = compare_memory_models(tmp_path / "runs", plan, cache=tmp_path / "cache", quiet=True)
+    result = compare_memory_models(tmp_path / "runs", plan)
     json.dumps(result.to_dict())
     assert tuple(result.causal_nats) == plan.compared
     assert [row.retention_weight for row in result.trade_off] == [0.0, 0.5]
@@ -79,20 +79,20 @@ def test_memory_models_are_compared_at_equal_tokens_and_remembered(
     gain = result.gain["full_context"]
     assert gain.interval.low <= gain.value <= gain.interval.high
     monkeypatch.setattr("memlm.training.train.fit", None)  # nothing is trained again
-    again = compare_memory_models(tmp_path / "runs", plan, cache=tmp_path / "cache", quiet=True)
+    again = compare_memory_models(tmp_path / "runs", plan)
     assert again == replace(result, provenance=again.provenance)
 
 
 @pytest.mark.slow
 def test_models_are_asked_for_what_they_have_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = RecallPlan(memory_dim=64, dim=32, num_positions=2, num_tokens=8_000, num_texts=2)
-    result = run_recall(tmp_path, plan, quiet=True)
+    result = run_recall(tmp_path, plan)
     json.dumps(result.to_dict())
     assert tuple(result.recall) == tuple(result.chance) == plan.models
     for by_distance in result.recall.values():
         assert list(by_distance) == ["1", "2", "3"]
     monkeypatch.setattr("memlm.training.train.fit", None)  # nothing is trained again
-    again = run_recall(tmp_path, plan, quiet=True)
+    again = run_recall(tmp_path, plan)
     assert again == replace(result, provenance=again.provenance)
 
 

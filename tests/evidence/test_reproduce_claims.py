@@ -236,7 +236,7 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[],
 @pytest.mark.slow
 def test_autoencoders_meet_foreign_text(tmp_path: Path, nothing_is_trained: Callable[[], None]) -> None:
     plan = ForeignTextPlan(chunk_len=16, memory_dim=64, num_tokens=30_000)
-    result = FOREIGN_TEXT.run(tmp_path, plan, quiet=True)
+    result = FOREIGN_TEXT.run(tmp_path, plan)
     assert result is not None
     json.dumps(result.to_dict())
     texts = ["held_out", "temporal", "novel", "verse", "code", "random_tokens"]
@@ -249,14 +249,14 @@ def test_autoencoders_meet_foreign_text(tmp_path: Path, nothing_is_trained: Call
         assert measured
         assert measured.low <= measured.value <= measured.high
     nothing_is_trained()
-    assert FOREIGN_TEXT.run(tmp_path, plan, quiet=True) == result
+    assert FOREIGN_TEXT.run(tmp_path, plan) == result
 
 
 @pytest.mark.slow
 def test_a_causal_model_is_settled(tmp_path: Path, nothing_is_trained: Callable[[], None]) -> None:
     reading = ReadingConfig(num_steps=5, max_chunks=100, test_chunks=20)
     plan = SettlingPlan(chunk_len=8, num_tokens=20_000, reading=reading, num_texts=2, encodings=300)
-    result = SETTLE_CAUSAL.run(tmp_path, plan, quiet=True)
+    result = SETTLE_CAUSAL.run(tmp_path, plan)
     assert result is not None
     assert result.chunk_len == 8
     (claim,) = SETTLE_CAUSAL.claims
@@ -264,4 +264,4 @@ def test_a_causal_model_is_settled(tmp_path: Path, nothing_is_trained: Callable[
     assert measured
     assert measured.value <= 1
     nothing_is_trained()
-    assert SETTLE_CAUSAL.run(tmp_path, plan, quiet=True) == result
+    assert SETTLE_CAUSAL.run(tmp_path, plan) == result

@@ -166,7 +166,7 @@ def test_a_past_that_is_absent_changes_nothing_and_the_base_predicts_as_by_itsel
     theirs = transformers.AutoModelForCausalLM.from_pretrained(base)(input_ids=tokens).logits[..., :VOCAB]
     model = MemoryModel(configuration(base, LoraConfig(rank=2)))
     none = model.insertion(torch.zeros(2, 2, 1, 24), torch.zeros(2, 2, dtype=torch.bool))
-    ours = decoder.logits(decoder.states(decoder.embed(tokens), none))
+    ours = decoder.head(decoder.states(decoder.embed(tokens), none))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 

@@ -385,7 +385,7 @@ def test_memories_that_were_read_are_not_read_again(insertion: Insertion, pointe
             after = (inputs, context.without_padding())
             assert after[1].prefix.shape[1] == min(num_tokens, 3) - 1, "the end of the latest chunk alone"
             with reads.pointing(past, present):
-                logits, again = (reads.decoder.logits(reads.decoder.states(*each)) for each in (anew, after))
+                logits, again = (reads.decoder.head(reads.decoder.states(*each)) for each in (anew, after))
                 torch.testing.assert_close(again, logits, **CLOSE)
                 assert torch.equal(reads.decoder.generate(*after, **beams), reads.decoder.generate(*anew, **beams))
 

@@ -28,6 +28,11 @@ class Config:
         """This configuration as indented JSON."""
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
 
+    def leaves(self) -> dict[str, Any]:
+        """Each value that holds no others, by its path."""
+        values = _values(json.loads(self.to_json()))
+        return {path: value for path, value in values if not isinstance(value, dict | list)}
+
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read a configuration, refusing unknown keys and wrong types.
@@ -60,7 +65,7 @@ class Config:
 
     def field_paths(self) -> list[str]:
         """The path of every field, as `with_values` takes it."""
-        return list(_paths(json.loads(self.to_json())))
+        return [path for path, _ in _values(json.loads(self.to_json()))]
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -129,17 +134,19 @@ def _fields(values: Any) -> list[str]:
     return list(values) if isinstance(values, dict) else []
 
 
-def _paths(values: Any, before: str = "") -> Iterator[str]:
-    for field in _fields(values):
-        yield before + field
-        yield from _paths(values[int(field) if isinstance(values, list) else field], f"{before}{field}.")
+def _values(whole: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value in nested dictionaries and lists, with its path, before those that it holds."""
+    for field in _fields(whole):
+        value = whole[int(field) if isinstance(whole, list) else field]
+        yield before + field, value
+        yield from _values(value, f"{before}{field}.")
 
 
 def _no_field(whole: Any, keys: list[str], depth: int, fields: list[str]) -> str:
     """What is wrong with a path, and which was probably meant: one that ends like it, or is spelt alike."""
     path, key = ".".join(keys), keys[depth]
     endings = ["." + ".".join(keys[start:]) for start in range(len(keys))]
-    same_end = (known for ending in endings for known in _paths(whole) if known.endswith(ending))
+    same_end = (known for ending in endings for known, _ in _values(whole) if known.endswith(ending))
     # Of a list's items, all are meant.
     meant = [re.sub(r"\.\d+\.", ".*.", known) for known in itertools.islice(same_end, 1)]
     meant += [".".join([*keys[:depth], field]) for field in difflib.get_close_matches(key, fields)]

@@ -45,6 +45,11 @@ def ratio_interval(sums: Float[np.ndarray, "unit 2"]) -> Interval:
     return bootstrap_interval(sums, lambda rows: rows[:, 0] / rows[:, 1])
 
 
+def mean_interval(values: Float[np.ndarray, " unit"]) -> Interval:
+    """`bootstrap_interval` of the mean over units."""
+    return ratio_interval(np.column_stack((values, np.ones(len(values)))))
+
+
 def ratio_intervals(name: str, sums: Float[np.ndarray, "unit 2"]) -> dict[str, Interval]:
     """`ratio_interval` by its measure's name, of the units that have anything to divide by; none of a lone unit."""
     counted = sums[sums[:, 1] > 0]

@@ -94,8 +94,8 @@ class SearchEncoder(Encoder):
         if self.words is not None:
             nn.init.normal_(self.words.weight, std=0.1)
             self.from_words = linear(cfg.word_dim, cfg.stack.dim)
-        for name, dtype in (("hash", torch.long), ("power", torch.long)):
-            self.register_buffer(f"letters_{name}", torch.zeros(shape.vocab_size, dtype=dtype))
+        for name in ("hash", "power"):
+            self.register_buffer(f"letters_{name}", torch.zeros(shape.vocab_size, dtype=torch.long))
         for name in ("before", "after"):
             self.register_buffer(f"joins_{name}", torch.zeros(shape.vocab_size, dtype=torch.bool))
         self.register_buffer("reduction", torch.zeros(cfg.teacher_dim, cfg.dim))

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from memlm import config
@@ -93,10 +93,6 @@ class CausalDecoder(nn.Module):
         """What the decoder keeps of a soft prompt that comes after `state`, of one size for any length, for a
         context's `state`; None of a decoder that reads its whole past for each text."""
         return None
-
-    def logits(self, states: Hidden) -> Float[Tensor, "row token vocab"]:
-        """Logits of the token after each state."""
-        return self.head(states)
 
     def generate(self, inputs: Hidden, context: Context, **options: Any) -> Int[Tensor, "row token"]:
         """New tokens after a context and inputs; `options` are those of transformers' `generate`."""

@@ -7,6 +7,7 @@ everywhere, each by itself: no exponential, no logarithm, no sum of anything but
 Python number, by whose reciprocal CUDA would multiply instead. Files depend on every constant here.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -192,8 +193,4 @@ def shares() -> Float[Tensor, " step"]:
 
 def _root(power: int) -> int:
     """The largest number whose 16th power is not above `power`."""
-    low, high = 0, 1 << (TOTAL_BITS + 1)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if middle**_STEPS_PER_BIT <= power else (low, middle)
-    return low
+    return math.isqrt(math.isqrt(math.isqrt(math.isqrt(power))))

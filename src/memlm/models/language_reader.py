@@ -123,7 +123,7 @@ class LanguageReader(nn.Module):
 
     def _logits(self, states: Hidden, whole: Hidden, placed: Hidden) -> Float[Tensor, "*row vocab"]:
         one, other = torch.sigmoid(self.gate(states.float())).split(1, dim=-1)  # type: ignore[no-untyped-call]
-        return self.decoder.logits(to_compute_dtype(states + one * whole + other * placed))
+        return self.decoder.head(to_compute_dtype(states + one * whole + other * placed))
 
 
 class Words(nn.Module):

@@ -115,7 +115,8 @@ class MemoryModel(nn.Module):
         context, added = self.insertion.regenerating(memory)
         blanks = repeat(self.blanks, "t d -> r t d", r=len(memory))
         inputs = blanks if added is None else blanks + self.decoder.as_inputs(added)
-        return self.decoder.logits(self.decoder.states(inputs, context.map_prefix(self.decoder.as_inputs)))
+        context = context._replace(prefix=self.decoder.as_inputs(context.prefix))
+        return self.decoder.head(self.decoder.states(inputs, context))
 
     def predict(
         self, tokens: Int[Tensor, "row token"], memory: Memories, present: Present, past: PastTokens | None = None
@@ -128,7 +129,7 @@ class MemoryModel(nn.Module):
         past = past or self.past_tokens(memory if self.pointer else memory[:, -1:])
         inputs, context = self.read(tokens[:, :-1], memory, present, past)
         with self.pointing(past, present):
-            return self.decoder.logits(self.decoder.states(inputs, context))
+            return self.decoder.head(self.decoder.states(inputs, context))
 
     def remember(self, memory: Memories, state: Any = None) -> Any:
         """What the decoder keeps of memories that come after those in `state` (`CausalDecoder.remember`)."""
@@ -150,8 +151,8 @@ class MemoryModel(nn.Module):
         `state`, if there is one, is what the decoder keeps of all memories, and stands for them.
         """
         unread = slice(-self.config.max_memories, None) if state is None else slice(0)
-        context = self.insertion(memory[:, unread], present[:, unread]).map_prefix(self.decoder.as_inputs)
-        context = context._replace(state=state)
+        context = self.insertion(memory[:, unread], present[:, unread])
+        context = context._replace(prefix=self.decoder.as_inputs(context.prefix), state=state)
         start: Tensor = repeat(self.start, "d -> r 1 d", r=len(tokens))
         if memory.shape[1]:
             # The first input takes the position of the last token before the chunk.

@@ -241,7 +241,7 @@ class MemoryReader(nn.Module):
         states = self.decoder.states(inputs, context)
         # The state before each token; a text that is not asked for is scored from its second token on.
         before = states[:, :-1] if reading.regenerates else F.pad(states[:, :-1], (0, 0, 1, 0))
-        return self.decoder.logits(before[reading.scored])
+        return self.decoder.head(before[reading.scored])
 
     def inputs(
         self, past: Groups, tokens: Tokens, regenerates: bool, before: Sequence[int] | None = None

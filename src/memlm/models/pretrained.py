@@ -200,15 +200,13 @@ def max_positions(model: Any) -> int:
 class SentenceModel(PretrainedModel):
     """A sentence-transformers model: also has one vector for a whole text."""
 
-    def __init__(
-        self, *body: Any, name: str, pooling: Sequence[nn.Module], max_sentence_len: int, head: nn.Module | None = None
-    ) -> None:
+    def __init__(self, *body: Any, name: str, pooling: Sequence[nn.Module], max_sentence_len: int) -> None:
         """Wrap a body and the library's modules after it; the longest text they were made for, special tokens included.
 
         Raises:
             ValueError: as for any `PretrainedModel`.
         """
-        super().__init__(*body, name=name, head=head)
+        super().__init__(*body, name=name)
         self.pooling = nn.ModuleList(pooling).requires_grad_(False).eval()
         self.max_sentence_len = min(self.max_len, max_sentence_len - self.num_prefix - self.num_suffix)
 

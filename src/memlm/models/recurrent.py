@@ -34,7 +34,7 @@ class RecurrentModel(nn.Module):
         carried, logits = self.nothing_carried(len(tokens)), []
         for chunk in tokens.unbind(1):
             states, carried = self.carry(chunk, carried)
-            logits.append(self.decoder.logits(states))
+            logits.append(self.decoder.head(states))
         return Predictions(torch.stack(logits, dim=1), None, None, None)
 
     def nothing_carried(self, num_rows: int) -> Hidden:

@@ -12,14 +12,9 @@ _BLOCK_ROWS = 1024
 
 
 def cross_entropy(logits: Float[Tensor, "token vocab"], tokens: Int[Tensor, " token"]) -> Float[Tensor, " token"]:
-    """Nats of each token, in fp32: `naive_cross_entropy`, its gradient rounded to the logits' type a little earlier."""
+    """Nats of each token, in fp32: PyTorch's own, its gradient rounded to the logits' type a little earlier."""
     if logits.device.type == "cpu" and logits.requires_grad:
         return _CrossEntropy.apply(logits, tokens)  # type: ignore[no-untyped-call]
-    return naive_cross_entropy(logits, tokens)
-
-
-def naive_cross_entropy(logits: Float[Tensor, "token vocab"], tokens: Int[Tensor, " token"]) -> Float[Tensor, " token"]:
-    """PyTorch's own, in fp32."""
     return F.cross_entropy(logits.float(), tokens, reduction="none")
 
 

@@ -1,6 +1,5 @@
 """Insertion: memories [row memory slot memory_dim] → what a causal decoder reads of them."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -37,10 +36,6 @@ class Context(NamedTuple):
         if self.keys is None or self.keys_mask is None:
             return {}
         return {"encoder_hidden_states": to_compute_dtype(self.keys), "encoder_attention_mask": self.keys_mask.long()}
-
-    def map_prefix(self, convert: Callable[[Hidden], Hidden]) -> "Context":
-        """This context with `convert` applied to the soft prompt."""
-        return self._replace(prefix=convert(self.prefix))
 
     def followed_by(self, more: Hidden, mask: Bool[Tensor, "row 1"]) -> "Context":
         """This context with more positions at the end of the soft prompt."""

@@ -68,7 +68,8 @@ class TrainedLanguageReader:
     ) -> tuple[dict[str, Any], dict[str, Interval]]:
         """As `TrainedReader.measure`; and `f1` and `bleu` of the words that are written, means over chunks."""
         course = self.course
-        written, nats = self._written(chunks, vectors), self._language_nats(chunks, vectors)
+        written = course.written(course.reader(self.number), chunks, vectors)
+        nats = self._language_nats(chunks, vectors)
         without = self.without._language_nats(chunks, vectors) if self.without else nats
         scores = Scores(
             course.texts.numbered(written, chunks), spread(mixed(nats, without, self.trust), chunks), chunks
@@ -86,20 +87,16 @@ class TrainedLanguageReader:
         shape = {"memory_dim": dim, "num_slots": num_slots, "vocab_size": vocab_size}
         return {**values, **about, **shape, "curve": self.curve}, intervals
 
-    def nats(self, chunks: Chunks, vectors: Vectors | None = None) -> Nats:
+    def nats(self, chunks: Chunks, vectors: Vectors) -> Nats:
         """What each of the chunks' tokens costs, in nats, if a chunk's are shared among its tokens; without the
         mixture."""
         return spread(self._language_nats(chunks, vectors), chunks)
 
-    def _language_nats(self, chunks: Chunks, vectors: Vectors | None) -> LanguageNats:
+    def _language_nats(self, chunks: Chunks, vectors: Vectors) -> LanguageNats:
         course = self.course
-        if vectors is None or self.without is None:
+        if self.without is None:
             vectors = np.broadcast_to(np.float32(0), (len(chunks.tokens), *course.transform.shape))
         return course.nats(course.reader(self.number), chunks, vectors)
-
-    def _written(self, chunks: Chunks, vectors: Vectors) -> list[str]:
-        course = self.course
-        return course.written(course.reader(self.number), chunks, vectors)
 
 
 def spread(nats: LanguageNats, chunks: Chunks) -> Nats:

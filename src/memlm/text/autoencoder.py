@@ -308,10 +308,6 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
             decoded.append(self._regenerated(batch, memory + noise * torch.randn_like(memory), thorough=thorough))
         return Decoded.concat(decoded)
 
-    def unconditional_nats(self, chunks: Chunks) -> Float[np.ndarray, "chunk token"]:
-        """The cross-entropy of each token, in nats, for the reader without a memory."""
-        return -self.unconditional.numpy()[chunks.tokens]
-
     # --- batches, and memories in and out --------------------------------------------------------------------------
 
     @property

@@ -1,6 +1,5 @@
 """The standard evaluation sets of autoencoders: held-out text, later years, and text of other kinds."""
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,11 +16,12 @@ HELD_OUT = "held_out"
 RANDOM = "random_tokens"
 
 
-def corpus_sets(prepared: PreparedData) -> Iterator[tuple[str, TokenSplit]]:
-    """Held-out documents of the training corpus."""
+def standard_sets(prepared: PreparedData, tokenizer: Tokenizer) -> Iterator[tuple[str, TokenSplit]]:
+    """Held-out documents of the training corpus, and text of other kinds."""
     yield HELD_OUT, prepared.splits["test"]
     if "temporal" in prepared.splits:
         yield "temporal", prepared.splits["temporal"]
+    yield from foreign_sets(tokenizer)
 
 
 def foreign_texts(tokenizer: Tokenizer) -> Iterator[tuple[str, TokenSplit]]:
@@ -65,7 +65,6 @@ def evaluate_standard_sets(
     model: TextAutoencoder, prepared: PreparedData, folder: Path, *, quiet: bool = False
 ) -> list[Result]:
     """Evaluate on all of the above; results go to `results.jsonl` in the folder, too."""
-    sets = itertools.chain(corpus_sets(prepared), foreign_sets(model.tokenizer))
-    results = evaluate_sets(model, sets, quiet=quiet)
+    results = evaluate_sets(model, standard_sets(prepared, model.tokenizer), quiet=quiet)
     atomic_write(folder / "results.jsonl", json_lines(result.to_dict() for result in results))
     return results

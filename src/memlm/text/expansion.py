@@ -27,7 +27,7 @@ def choose(
     *,
     ratio: int,
     budget: int,
-    by: Chooser = "similarity",
+    by: Chooser,
 ) -> list[int]:
     """The chunks that matter most to a prompt, in order, with at most `budget` tokens together.
 
@@ -35,11 +35,7 @@ def choose(
 
     `likelihood` asks how likely a chunk makes the prompt, `attention` how much the prompt attends to its
     positions, and `similarity` which rare words they share.
-
-    Raises:
-        ValueError: there is no such way to choose.
     """
-    require_chooser(by)
     if not prompt:
         return []
     gains = CHOOSERS[by](model, past, prompt, surprisal, ratio)

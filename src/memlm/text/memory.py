@@ -19,6 +19,7 @@ from torch import Tensor
 from memlm.config import AutoencoderConfig
 from memlm.runtime.files import BOXED_SEARCH, atomic_file
 from memlm.runtime.untrusted import json_of
+from memlm.runtime.wording import counted
 
 _FORMAT = "memlm memories"
 _VERSION = "1"
@@ -126,9 +127,7 @@ class Memory:
 
     def __repr__(self) -> str:
         chunks, slots, dim = self.vectors.shape
-        size = (
-            f"{_counted(len(self), 'text')}, {_counted(chunks, 'chunk')} of {f'{slots} × ' if slots > 1 else ''}{dim}"
-        )
+        size = f"{counted(len(self), 'text')}, {counted(chunks, 'chunk')} of {f'{slots} × ' if slots > 1 else ''}{dim}"
         known = "" if self.exact is None else f", {int(self.exact.sum())} exact"
         return f"Memory({size}{known}, encoder {self.encoder})"
 
@@ -228,10 +227,6 @@ def not_searchable(encoder: str) -> ValueError:
         f"memories of {encoder} cannot be searched by meaning: make them with {BOXED_SEARCH}, or with a model of your "
         "own (memlm train searchable)"
     )
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 Span = tuple[int, int]

@@ -84,9 +84,7 @@ class TextMemoryModel(MemoryTextModel[MemoryModel, MemoryModelConfig]):
         split = self._tokenize(text for text in as_texts(texts) if text)
         return self.evaluate_split(split, name=name, quiet=quiet)
 
-    def evaluate_split(
-        self, split: TokenSplit, *, name: str, window_chunks: int | None = None, quiet: bool = True
-    ) -> Result:
+    def evaluate_split(self, split: TokenSplit, *, name: str, quiet: bool = True) -> Result:
         """`evaluate`, for documents already tokenized by this model's tokenizer."""
         shape = self.config.shape
         longest = int(np.diff(split.document_starts).max(initial=0))
@@ -94,8 +92,7 @@ class TextMemoryModel(MemoryTextModel[MemoryModel, MemoryModelConfig]):
             raise ValueError(f"no text is longer than a chunk of {shape.chunk_len} tokens; the longest has {longest}")
         recipe = self.provenance.get("recipe", {})
         # A model that was trained before recipes had stages has its windows' length in the recipe itself.
-        own = recipe.get("windows", {}).get("num_chunks") or recipe.get("window_chunks", WINDOW_CHUNKS)
-        num_chunks = window_chunks or own
+        num_chunks = recipe.get("windows", {}).get("num_chunks") or recipe.get("window_chunks", WINDOW_CHUNKS)
         windows = all_windows(split_into_chunks(split, shape.chunk_len), num_chunks)
         total = int(windows.mask.sum())
         with track(f"Predicting {name}", total=total, unit="tokens", quiet=quiet) as advance:

@@ -135,7 +135,7 @@ class TextMemoryReader(ReadsMemories):
         # What stands right before the text predicts its first token.
         stands_before = prompt.past is not None or prompt.before
         inputs, context = self.inputs_of([prompt], ratio, len(ids) + bool(stands_before))
-        logits = self.model.decoder.logits(self.model.decoder.states(inputs, context)[:, :-1])[0].float()
+        logits = self.model.decoder.head(self.model.decoder.states(inputs, context)[:, :-1])[0].float()
         tokens = torch.tensor(ids[-len(logits) :] if len(logits) else [], dtype=torch.long, device=self.device)
         nats = torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
         return nats.cpu().numpy(), (logits.argmax(-1) == tokens).cpu().numpy()

@@ -1,7 +1,6 @@
 """A model with its tokenizer, which can be saved, loaded and shared."""
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -230,10 +229,11 @@ def _require_stored(cfg: ModelConfig, tensors: Mapping[str, Tensor]) -> None:
     """Raise ValueError where a configuration describes a larger model than there are weights of, before it is built."""
     if isinstance(getattr(cfg, "decoder", None), PretrainedDecoder):
         return  # whose weights are elsewhere
-    stored, numbers = sum(tensor.numel() for tensor in tensors.values()), _numbers(asdict(cfg))
+    stored = sum(tensor.numel() for tensor in tensors.values())
+    numbers = {path: value for path, value in cfg.leaves().items() if isinstance(value, int | float)}
     # First what would take long to count: each of these has weights of its own.
-    layers = max((number for name, number in numbers if name == "num_layers"), default=0)
-    fits = layers <= len(tensors) and max(number for _, number in numbers) <= stored
+    layers = max((number for path, number in numbers.items() if path.endswith("num_layers")), default=0)
+    fits = layers <= len(tensors) and max(numbers.values()) <= stored
     if fits:
         try:
             with torch.device("meta"):
@@ -244,15 +244,6 @@ def _require_stored(cfg: ModelConfig, tensors: Mapping[str, Tensor]) -> None:
             fits = False
     if not fits:
         raise ValueError(f"the weights do not fit config.json, which describes a model of more than {stored} weights")
-
-
-def _numbers(values: Any, name: str = "") -> list[tuple[str, float]]:
-    """All numbers in a configuration, each by the name of its field."""
-    if isinstance(values, Mapping):
-        return [each for key, value in values.items() for each in _numbers(value, key)]
-    if isinstance(values, (list, tuple)):
-        return [each for value in values for each in _numbers(value, name)]
-    return [(name, values)] if isinstance(values, (int, float)) else []
 
 
 def default_device() -> str:

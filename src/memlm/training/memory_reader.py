@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +13,7 @@ from memlm.config import AS_TOKENS, MemoryReaderRecipe, PretrainedDecoder, Stage
 from memlm.data.chunks import LazyChunks, Windows, gather_windows, lazy_chunks
 from memlm.data.facts import FactTexts
 from memlm.data.token_store import PreparedData
+from memlm.evaluation.information import unconditional_log_probs
 from memlm.models.load_pretrained import tokenizer_of, transformers_tokenizer, weights_fingerprint
 from memlm.models.memory_reader import MemoryReader, ReaderBatch
 from memlm.text.chats import has_chats
@@ -55,7 +55,8 @@ class MemoryReaderTraining(ModelTraining):
         self.begins_with = f" {encoder.encoder_fingerprint} {weights_fingerprint(decoder.name, decoder.revision)}"
         cfg = replace(recipe.model, encoder_fingerprint=encoder.encoder_fingerprint, begin=begin)
         super().__init__(replace(recipe, model=cfg), prepared)
-        surprisal = _surprisal(prepared, tokenizer.encode, tokenizer.vocab_size)
+        text = prepared.tokenizer.decode(prepared.splits["train"].tokens[:_COUNTED_TOKENS].tolist())
+        surprisal = -unconditional_log_probs(tokenizer.encode(text), tokenizer.vocab_size)
         self.readings = Readings(config=cfg, encoder=encoder, model_tokenizer=tokenizer, surprisal=surprisal)
 
     def fresh(self, stage: Stage) -> nn.Module:
@@ -214,13 +215,3 @@ def _places_before(chunks: LazyChunks, number: int) -> NDArray[np.int64]:
 def _own_device() -> str | None:
     """This process's GPU, where there are any."""
     return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else None
-
-
-def _surprisal(
-    prepared: PreparedData, encode: Callable[[str], NDArray[np.int32]], vocab_size: int
-) -> NDArray[np.float64]:
-    """Nats of each of a language model's tokens by its frequency in the training split."""
-    text = prepared.tokenizer.decode(prepared.splits["train"].tokens[:_COUNTED_TOKENS].tolist())
-    counts = np.bincount(encode(text), minlength=vocab_size) + 0.5
-    surprisal: NDArray[np.float64] = -np.log(counts / counts.sum())
-    return surprisal

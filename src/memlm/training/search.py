@@ -200,6 +200,7 @@ class SearchTraining(ModelTraining):
         device = default_device()
         taught = [self.teacher.all_vectors(batch, device) for batch in (whole, short)]
 
+        @torch.no_grad()
         def evaluate(model: nn.Module) -> dict[str, float]:
             assert isinstance(model, SearchEncoder)
             place = model.reduction.device
@@ -213,7 +214,7 @@ class SearchTraining(ModelTraining):
                 "reduced_same_neighbours": _same_neighbours(targets[0], taught[0]),
             }
 
-        return _without_gradient(evaluate)
+        return evaluate
 
     def finish(self, model: nn.Module, provenance: dict[str, Any]) -> TextAutoencoder:
         """The autoencoder with what was trained beside it."""
@@ -234,15 +235,3 @@ def _same_neighbours(made: Float[Tensor, "text dim"], taught: Float[Tensor, "tex
         found.append((unit @ unit.T).fill_diagonal_(-2).topk(min(NEAREST, len(unit) - 1)).indices)
     same = (found[0][:, :, None] == found[1][:, None]).any(-1)
     return float(same.float().mean())
-
-
-def _without_gradient(evaluate: Evaluator) -> Evaluator:
-    @torch.no_grad()
-    def made(model: nn.Module) -> dict[str, float]:
-        was_training = model.training
-        model.eval()
-        measures = evaluate(model)
-        model.train(was_training)
-        return measures
-
-    return made

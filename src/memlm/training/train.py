@@ -1,7 +1,6 @@
 """A recipe of any kind → a trained model, saved: one loop over stages."""
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
@@ -203,21 +202,12 @@ def _differences(folder: Path, recipe: Recipe[Any]) -> str:
         kept = type(recipe).from_json((folder / "recipe.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):  # none, or another kind's
         return ""
-    there, here = (dict(_fields(json.loads(each.to_json()))) for each in (kept, recipe))
+    there, here = kept.leaves(), recipe.leaves()
     others = [name for name in {**here, **there} if here.get(name) != there.get(name)]
     told = [name for name in others if name.rpartition(".")[2] not in _UNWATCHED]
     named = "; ".join(f"{name} is {there.get(name)!r} there and {here.get(name)!r} here" for name in told[:_TOLD])
     more = f"; and {len(told) - _TOLD} more" * (len(told) > _TOLD)
     return f" ({named}{more})" if told else ""
-
-
-def _fields(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The values in JSON, each with the path to it."""
-    if not isinstance(value, dict | list):
-        yield name, value
-        return
-    for key, each in value.items() if isinstance(value, dict) else enumerate(value):
-        yield from _fields(each, f"{name}.{key}" if name else str(key))
 
 
 def _provenance(training: ModelTraining, run: str, progress: Progress, accelerator: Accelerator) -> dict[str, Any]:

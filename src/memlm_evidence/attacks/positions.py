@@ -31,8 +31,8 @@ class Inversion:
     """Recovers the text whose states at `layer` are these: position by position, each candidate encoded to verify it.
 
     A causal state depends on the tokens before it, known by then, and its own, so that a matching candidate is the
-    token but for coincidence (SipIt, Nikolaou et al. 2025). Up to `batch` allowed tokens are simply all tried. Of
-    more, those nearest to where gradient descent on the position's input embedding leads: `num_steps` steps, then
+    token but for coincidence (SipIt, Nikolaou et al. 2025). Up to `batch` tokens are simply all tried; of more,
+    those nearest to where gradient descent on the position's input embedding leads: `num_steps` steps, then
     `batch` candidates, for `num_rounds` rounds at most. Rounds enough to try every token make the recovery certain,
     however deep the layer.
 
@@ -44,8 +44,6 @@ class Inversion:
     states: Float[Tensor, "token dim"]
     """Of the text's own tokens, without special tokens."""
     layer: int
-    allowed: Int[Tensor, " allowed"] | None = None
-    """Tokens to try; all by default."""
     tolerance: float = 1e-3
     """Distance, in units of the state's length, within which a candidate matches: must be above what rounding does,
     which is more in bf16."""
@@ -57,14 +55,12 @@ class Inversion:
     def __post_init__(self) -> None:
         if not self.model.causal:
             raise ValueError("this model is not causal: its states depend on later tokens too; use search instead")
-        every = torch.arange(len(self.model.token_table), device=self.states.device)
-        self.tokens = every if self.allowed is None else torch.unique(self.allowed)
-        self.embedded = self.model.embed_tokens(self.tokens[None])[0].detach()
+        self.embedded = self.model.token_table.detach()
         self.blank = self.embedded.mean(dim=0)
 
     def recover(self) -> Recovered:
         """The text, from left to right."""
-        prefix, verified = self.tokens[:0], []
+        prefix, verified = torch.zeros(0, dtype=torch.long, device=self.states.device), []
         for _ in range(len(self.states)):
             token, matches = self.next_token(prefix)
             prefix = torch.cat((prefix, token[None]))
@@ -74,23 +70,23 @@ class Inversion:
     def next_token(self, prefix: Int[Tensor, " token"]) -> tuple[Tensor, bool]:
         """The nearest token after this prefix, and whether it matches."""
         known = self.model.embed_tokens(prefix[None])[0].detach()
-        distances = self.embedded.new_full((len(self.tokens),), torch.inf, dtype=torch.float32)
+        distances = self.embedded.new_full((len(self.embedded),), torch.inf, dtype=torch.float32)
         for rows in self._rounds(known, distances):
             with torch.no_grad():
                 distances[rows] = self._distance(known, self.embedded[rows])
             if self._matches(distances):
                 break
-        return self.tokens[distances.argmin()], self._matches(distances)
+        return distances.argmin(), self._matches(distances)
 
-    def _matches(self, distances: Float[Tensor, " allowed"]) -> bool:
+    def _matches(self, distances: Float[Tensor, " vocab"]) -> bool:
         """Whether the nearest is within the tolerance, and the next more than twice as far."""
         nearest = distances.topk(min(2, len(distances)), largest=False).values.tolist()
         return nearest[0] <= self.tolerance and (len(nearest) == 1 or 2 * nearest[0] < nearest[1])
 
     def _rounds(self, known: Tensor, distances: Tensor) -> Iterator[Tensor]:
-        """Rows of `allowed` to try together; `distances` is infinite at those not tried yet."""
-        if len(self.tokens) <= self.batch:
-            yield torch.arange(len(self.tokens), device=distances.device)
+        """Tokens to try together; `distances` is infinite at those not tried yet."""
+        if len(self.embedded) <= self.batch:
+            yield torch.arange(len(self.embedded), device=distances.device)
             return
         path = self.blank
         for number in range(self.num_rounds):

@@ -16,7 +16,7 @@ from jaxtyping import Bool
 
 from memlm.config import READERS, ProbeConfig, SettleConfig
 from memlm.data.cache import default_cache
-from memlm.evaluation.bootstrap import ratio_interval
+from memlm.evaluation.bootstrap import mean_interval
 from memlm.models.pretrained import PretrainedModel
 from memlm.probing.encoders import FrozenEncoder, StateEncoder, load_encoder
 from memlm.probing.inversion.embedder import Ids
@@ -248,11 +248,7 @@ class _Target:
             "num_found": int((shares["exact_match"] & (np.array(sure) == 1)).sum()),
             "encodings_per_text": encodings / len(hits),
             "accuracy_by_position": tuple(hits.mean(axis=0).tolist()),
-            "intervals": {
-                name: ratio_interval(np.column_stack((share, np.ones(len(share)))))
-                for name, share in shares.items()
-                if len(share) > 1
-            },
+            "intervals": {name: mean_interval(share) for name, share in shares.items() if len(share) > 1},
         }
 
 

@@ -9,7 +9,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from memlm.config import Quantization
-from memlm.nn.mixers import Hidden
 from memlm.nn.quantization import level_indices
 from memlm.probing.encoders import StateEncoder
 from memlm.probing.inversion.embedder import Embedder, Ids, Missing, Unit
@@ -77,15 +76,12 @@ class StateEmbedder(Embedder):
         right one's."""
         self.num_encodings += _PER_GRADIENT * len(text)
         place = torch.arange(len(text))
-        embedded = self._inputs(text).repeat(len(text), 1, 1)
+        embedded = self.encoder.model.embed_tokens(torch.tensor([text])).detach().repeat(len(text), 1, 1)
         embedded[place, place] = self.blank.to(embedded.dtype)
         with torch.enable_grad():
             vectors = F.normalize(self.whitened(self.embed_inputs(embedded.requires_grad_())), dim=-1)
             (slopes,) = torch.autograd.grad((vectors @ target).sum(), embedded)
         return Missing(vectors.detach(), slopes[place, place].float() @ self.table.T)
-
-    def _inputs(self, text: Ids) -> Hidden:
-        return self.encoder.model.embed_tokens(torch.tensor([text])).detach().clone()
 
 
 class Found(NamedTuple):

@@ -10,7 +10,7 @@ import tyro
 
 from memlm.cli.command import Answer, ReadsText, UsesModel
 from memlm.data.chunks import Chunks, split_into_chunks
-from memlm.data.documents import Document
+from memlm.data.corpus import read_documents
 from memlm.data.token_store import TokenSplit, tokenize_documents
 from memlm.evaluation.bootstrap import ratio_intervals, share_interval
 from memlm.evaluation.checked import Checked
@@ -73,8 +73,7 @@ class Correction(Benchmark, UsesModel, ReadsText):
     def _splits(self, model: TextAutoencoder) -> Iterator[tuple[str, TokenSplit]]:
         if not self.text:
             return foreign_texts(model.tokenizer)
-        documents = [Document(f"text {number}", text, None) for number, text in enumerate(self.documents(self.text))]
-        return iter([("text", tokenize_documents(model.tokenizer, documents))])
+        return iter([("text", tokenize_documents(model.tokenizer, read_documents(self.corpus(self.text))))])
 
     def _drawn(self, name: str, split: TokenSplit, model: TextAutoencoder) -> Chunks:
         chunks = split_into_chunks(split, model.config.shape.chunk_len)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice, pairwise
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import tyro
@@ -11,7 +11,7 @@ import tyro
 from memlm.cli.command import Answer, ReadsText, UsesModel
 from memlm.config.base import require
 from memlm.data.chunks import beginnings, excerpts
-from memlm.data.documents import Document
+from memlm.data.corpus import read_documents
 from memlm.data.texts import EVERYDAY_KINDS, evaluation_documents, everyday_lines
 from memlm.data.token_store import tokenize_documents
 from memlm.runtime.progress import Advance, track
@@ -21,7 +21,7 @@ from memlm.text.autoencoder import TextAutoencoder
 from memlm_evidence.benchmarks.drift_rounds import Editor, Texts, Words, rounds_of, sender
 from memlm_evidence.benchmarks.drift_rows import ALL_KINDS, History, print_drift, worst_rows
 from memlm_evidence.benchmarks.everyday import everyday_split
-from memlm_evidence.benchmarks.measuring import Benchmark, made_here
+from memlm_evidence.benchmarks.measuring import made_here
 
 FILLS = (1, 2, 4, 8, 16, 32, 64, 96, 128)
 """Lengths of text, in tokens, that are told apart where a chunk holds them; and full chunks."""
@@ -33,7 +33,7 @@ Slices = dict[int, dict[str, Texts]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drift(Benchmark, UsesModel, ReadsText):
+class Drift(UsesModel, ReadsText):
     """Measure how text changes when it is encoded and regenerated many times: text → memory → text → memory → ...
 
     memlm bench drift --json
@@ -58,8 +58,6 @@ class Drift(Benchmark, UsesModel, ReadsText):
     """Number of texts of each kind and length that are also measured with a word replaced in each round; 0 for none."""
     seed: int = 0
     """Random seed."""
-
-    answer_is_output: ClassVar[bool] = False
 
     def run(self) -> Answer:
         """Each of `rows` is of a `kind` of text (`all`: of all kinds), a length in `tokens`, and `bits`, with `edits`
@@ -106,8 +104,7 @@ class Drift(Benchmark, UsesModel, ReadsText):
         """Texts by length and kind; what is too short is told in `left_out`."""
         chunk_len, tokenizer = model.config.shape.chunk_len, model.tokenizer
         if self.text:
-            read = [Document(f"text {number}", text) for number, text in enumerate(self.documents(self.text))]
-            splits = {"text": tokenize_documents(tokenizer, read)}
+            splits = {"text": tokenize_documents(tokenizer, read_documents(self.corpus(self.text)))}
         else:
             splits = {kind: everyday_split(model, kind, self.num_texts, self.seed) for kind in EVERYDAY_KINDS}
             splits[VERSE] = tokenize_documents(tokenizer, evaluation_documents(VERSE))

@@ -6,18 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from memlm.cli.command import Answer
+from memlm.cli.command import Answer, Command
 from memlm.config import RecurrentMixer, StackConfig
 from memlm.config.base import require
 from memlm.runtime.progress import track
 from memlm_evidence.benchmarks.generation_memories import HEAD_DIM, VOCAB_SIZE, mlp_width, next_chunk
 from memlm_evidence.benchmarks.generation_tables import print_generation
-from memlm_evidence.benchmarks.measuring import Benchmark, made_here, num_bytes, num_parameters, side_by_side
+from memlm_evidence.benchmarks.measuring import made_here, num_bytes, num_parameters, side_by_side
 
 ROUNDS = 3
 STEPS = 8
@@ -26,7 +26,7 @@ ROOM = STEPS * (ROUNDS + 1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generation(Benchmark):
+class Generation(Command):
     """Compare a recurrent language model with attention: how fast it continues a text, and how much state it keeps.
 
     Attention is transformers' Llama with as many parameters. Its KV cache is measured in two ways: it grows, as by
@@ -45,8 +45,6 @@ class Generation(Benchmark):
     """Width of the models: a multiple of 64, or a smaller multiple of 8."""
     num_layers: int = 4
     """Number of layers of each model."""
-
-    answer_is_output: ClassVar[bool] = False
 
     def run(self) -> Answer:
         """Each row: `tokens_per_second` of the next 24 tokens after so many `tokens` in each of `batch` rows, greedily,

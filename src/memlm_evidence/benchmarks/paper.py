@@ -14,7 +14,14 @@ from memlm.text.model import build_model
 from memlm.training.accelerator import is_main_process, world_size
 from memlm.training.footprint import footprint, require_fits, work
 from memlm.training.objectives import Objective, objective_of
-from memlm_evidence.benchmarks.measuring import Benchmark, TrainingSteps, made_here, random_batch, side_by_side
+from memlm_evidence.benchmarks.measuring import (
+    Benchmark,
+    TrainingSteps,
+    made_here,
+    num_parameters,
+    random_batch,
+    side_by_side,
+)
 
 RECIPES: tuple[Recipe, ...] = (
     paper_autoencoder("masked_mixer"),
@@ -103,7 +110,7 @@ def _row(recipe: Recipe, num_gpus: int) -> dict[str, Any]:
     seconds = cfg.num_tokens / step["tokens_per_second"]
     return {
         "name": recipe.name,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": num_parameters(model),
         "flops_per_token": takes.flops_per_token,
         "num_tokens": cfg.num_tokens,
         "num_gpus": num_gpus,
@@ -137,7 +144,7 @@ def shortened_step(recipe: Recipe) -> dict[str, Any]:
     cfg = replace(cfg, num_micro_batches=1, precision="fp32")  # many a CPU multiplies bf16 a hundred times as slowly
     batch = random_batch(world_size() * math.prod(shape), shape, recipe.model.vocab_size)
     values = TrainingSteps(model, objective, cfg, batch).stepper.step(batch)
-    return {"parameters": sum(parameter.numel() for parameter in model.parameters()), **values}
+    return {"parameters": num_parameters(model), **values}
 
 
 def one_layer(cfg: ModelConfig) -> ModelConfig:

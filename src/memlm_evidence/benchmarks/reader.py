@@ -1,7 +1,5 @@
 """`memlm bench reader`."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +9,7 @@ import tyro
 
 from memlm.cli.command import Answer, ReadsText, UsesModel
 from memlm.config import AS_TOKENS, MAX_RATIO
-from memlm.data.documents import Document
+from memlm.data.corpus import read_documents
 from memlm.data.texts import evaluation_documents
 from memlm.data.token_store import TokenSplit, prepare, tokenize_documents
 from memlm.recipes.reader import reader as reader_recipe
@@ -89,9 +87,10 @@ class ReaderBenchmark(Benchmark, UsesModel, ReadsText):
             needle_tokens=self.needle_tokens,
             time_tokens=self.time_tokens,
         )
-        with self._folder() as folder:
-            jobs = parts.jobs()
-            done = dict(zip((job.name for job in jobs), run_jobs(jobs, folder, title="Reading"), strict=True))
+        jobs = parts.jobs()
+        with TemporaryDirectory() as made:
+            rows = run_jobs(jobs, self.out or Path(made), title="Reading")
+        done = {job.name: row for job, row in zip(jobs, rows, strict=True)}
         provenances = {name: getattr(readers, name).provenance for name in ("last", "full")}
         answer = {
             **parts.answer(done),
@@ -102,14 +101,6 @@ class ReaderBenchmark(Benchmark, UsesModel, ReadsText):
         }
         print_reader(console(stderr=True), answer)
         return answer
-
-    @contextmanager
-    def _folder(self) -> Iterator[Path]:
-        if self.out:
-            yield self.out
-            return
-        with TemporaryDirectory() as folder:
-            yield Path(folder)
 
     def _readers(self) -> Readers:
         memory, last, full = (
@@ -155,8 +146,7 @@ class ReaderBenchmark(Benchmark, UsesModel, ReadsText):
         """Kinds of text that the reader has not seen, as tokens of its encoder."""
         tokenizer = reader.encoder.tokenizer
         if self.text:
-            documents = [Document(f"text {number}", text) for number, text in enumerate(self.documents(self.text))]
-            return {"text": tokenize_documents(tokenizer, documents)}
+            return {"text": tokenize_documents(tokenizer, read_documents(self.corpus(self.text)))}
         held_out = prepare(reader_recipe(encoder=reader.config.encoder).data).splits["test"]
         others = {kind: tokenize_documents(tokenizer, evaluation_documents(kind)) for kind in ("novel", "code")}
         return {"addresses": held_out, **others}

@@ -11,7 +11,7 @@ import torch
 
 from memlm.data.texts import evaluation_documents
 from memlm.runtime.executor import Row
-from memlm_evidence.benchmarks.measuring import side_by_side
+from memlm_evidence.benchmarks.measuring import num_bytes, side_by_side
 from memlm_evidence.benchmarks.reader_rows import Readers
 
 _RATIO, _ROUNDS, _NEW_TOKENS = 8, 2, 16
@@ -38,7 +38,7 @@ class Times:
         ways = self._ways(context)
         seconds = side_by_side(ways, _ROUNDS)
         caches = {"text": ways["text"](), "memories": ways["cached"]()}
-        sizes = {name: _cache_bytes(cache) for name, cache in caches.items()}
+        sizes = {name: num_bytes(cache) for name, cache in caches.items()}
         decoding = side_by_side({name: partial(self._decode, cache) for name, cache in caches.items()}, _ROUNDS)
         return {
             "context_tokens": context,
@@ -75,7 +75,3 @@ class Times:
         for _ in range(_NEW_TOKENS):
             self.hf(input_ids=token, past_key_values=cache, use_cache=True)
         cache.crop(length - cache.get_seq_length())
-
-
-def _cache_bytes(cache: Any) -> int:
-    return sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)

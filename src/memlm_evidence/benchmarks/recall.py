@@ -60,7 +60,7 @@ class Recall(Benchmark, UsesModel, ReadsText):
         texts = self.documents(self.text) if self.text else ()
         return self.measure(TextMemoryModel.from_pretrained(self.model, device=self.device), texts)
 
-    def measure(self, model: TextMemoryModel, texts: Sequence[str] = (), *, quiet: bool = False) -> Answer:
+    def measure(self, model: TextMemoryModel, texts: Sequence[str] = ()) -> Answer:
         """Hide facts in text, ask for one of them in the last chunk, and decode the answer greedily (`data.facts`).
 
         Every kind of fact is asked for after every number of past chunks that the model can read, at every distance.
@@ -90,7 +90,7 @@ class Recall(Benchmark, UsesModel, ReadsText):
         settings = list(_settings(self.kinds, reader.max_chunks))
         total = self.num_texts * reader.chunk_len * sum(num_chunks + 1 for _, num_chunks, _ in settings)
         asked = []
-        with track("Recalling", total=total, unit="tokens", quiet=quiet) as advance:
+        with track("Recalling", total=total, unit="tokens") as advance:
             for step, (kind, past, distance) in enumerate(settings):  # each has texts of its own
                 texts_of_kind = by_kind[kind]
                 windows = texts_of_kind.sample(self.num_texts, past + 1, seed=self.seed, step=step, distance=distance)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from memlm.store.packing import BITS, Bits, pack, row_bytes, unpack
 from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.memory import not_searchable
 from memlm.training.search import Teacher
-from memlm_evidence.benchmarks.measuring import Benchmark, made_here, side_by_side
+from memlm_evidence.benchmarks.measuring import made_here, num_parameters, side_by_side
 from memlm_evidence.benchmarks.search_pairs import PAIRS, Pairs
 
 NEAREST = 10
@@ -39,7 +39,7 @@ Unit = Float[Tensor, "text dim"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search(Benchmark, UsesModel):
+class Search(UsesModel):
     """Measure whether memories find what their teacher, a sentence encoder, finds, and still give the text back.
 
     memlm bench search english-search --json
@@ -51,8 +51,6 @@ class Search(Benchmark, UsesModel):
     """An autoencoder whose memories can be searched: one that ships with memlm, or a checkpoint folder."""
     num_passages: int = 1000
     """Use at most this many passages of each kind of text."""
-
-    answer_is_output: ClassVar[bool] = False
 
     def run(self) -> Answer:
         """Cosines are those to the teacher's vectors in as many dimensions (`search.reduction`), of passages and of
@@ -78,7 +76,7 @@ class Search(Benchmark, UsesModel):
             "regeneration": _regeneration(model),
             "seconds_per_chunk": _seconds(model, teacher),
             "search_dim": cfg.dim,
-            "num_parameters": sum(parameter.numel() for parameter in model.model.search.parameters()),
+            "num_parameters": num_parameters(model.model.search),
             **made_here(model=model.provenance, encoder=model.encoder_fingerprint),
         }
         self._show(answer)

@@ -38,7 +38,6 @@ class Plan:
     seconds: float
     leaving: float
     """The share of requests whose client closes its connection instead of waiting for the answer."""
-    seed: int = 0
 
 
 @dataclass
@@ -58,7 +57,7 @@ def steady(plan: Plan) -> Steady:
 
 
 async def _steady(plan: Plan) -> Steady:
-    found, drawn, began = Steady(), random.Random(plan.seed), time.perf_counter()
+    found, drawn, began = Steady(), random.Random(0), time.perf_counter()
     moments = iter(np.arange(0, plan.seconds, 1 / plan.rate).tolist())
 
     async def client(session: "aiohttp.ClientSession") -> None:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import tyro
 
@@ -18,7 +18,7 @@ from memlm.store.file import MemoryFile
 from memlm.store.packing import BITS, Bits
 from memlm.store.range_coder import STATE_BYTES
 from memlm.text.autoencoder import TextAutoencoder
-from memlm_evidence.benchmarks.measuring import Benchmark, made_here
+from memlm_evidence.benchmarks.measuring import made_here
 from memlm_evidence.benchmarks.memory_files import written
 from memlm_evidence.benchmarks.size_compressors import (
     Compress,
@@ -43,7 +43,7 @@ BAD_INPUTS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Size(Benchmark, UsesModel, ReadsText):
+class Size(UsesModel, ReadsText):
     """Compare the size of a memory file with its text compressed by gzip, brotli, or zstd with a dictionary.
 
     memlm bench size --json
@@ -60,8 +60,6 @@ class Size(Benchmark, UsesModel, ReadsText):
     text: tuple[str, ...] = ()
     """Text to measure on: files, globs, or - for standard input; by default a novel, addresses, made-up e-mail, code
     and docstrings."""
-
-    answer_is_output: ClassVar[bool] = False
 
     def run(self) -> Answer:
         """Ratios are bytes over bytes of the text, in UTF-8. `memory_ratio` counts the whole file, at the number of

@@ -18,7 +18,7 @@ from memlm.nn.pointer import PastTokens
 from memlm.runtime.cpu import precision_on
 from memlm.runtime.progress import track
 from memlm.training.footprint import flop_counter
-from memlm_evidence.benchmarks.measuring import Benchmark, made_here, side_by_side
+from memlm_evidence.benchmarks.measuring import Benchmark, made_here, num_bytes, side_by_side
 
 ROUNDS = 3
 NEW_TOKENS = 32
@@ -116,7 +116,7 @@ def _row(model: MemoryModel, num_tokens: int) -> dict[str, Any]:
         with flop_counter() as counter:
             read(name)
         flops[name] = counter.get_total_flops()
-    cache = {name: reading.cache_bytes for name, reading in readings.items()}
+    cache = {name: num_bytes(reading.cache) for name, reading in readings.items()}
     positions = num_tokens // shape.chunk_len * model.decoder_positions_per_chunk
     return {
         "context_tokens": num_tokens,
@@ -146,11 +146,6 @@ class Reading(NamedTuple):
     """The first token after it, the likeliest."""
     cache: Any
     """Keys and values of all positions; it grows as more is read."""
-
-    @property
-    def cache_bytes(self) -> int:
-        """Of the keys and values so far."""
-        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.cache.layers)
 
 
 class Past:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +25,7 @@ from memlm.runtime.tables import Table
 from memlm.runtime.wording import number
 from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.memory import Memory
-from memlm_evidence.benchmarks.measuring import Benchmark, made_here
+from memlm_evidence.benchmarks.measuring import made_here
 
 NEAREST = 10
 FLOATS = ("out.lance", "Flat", "SQfp16", "SQ8", "SQ4", "PQ64", "IVF1024,SQ8", "HNSW32")
@@ -36,7 +36,7 @@ _GIVEN_BACK = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoreBenchmark(Benchmark, UsesModel, ReadsText):
+class StoreBenchmark(UsesModel, ReadsText):
     """Compare vector stores of memories with exact search in float32: what they find, their size, what they give back.
 
     memlm bench store --num-vectors 100000 --json
@@ -61,8 +61,6 @@ class StoreBenchmark(Benchmark, UsesModel, ReadsText):
     kinds: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """A store to measure: a string for FAISS's index factory, or out.lance. Repeat --kinds for several; by default the
     usual ones."""
-
-    answer_is_output: ClassVar[bool] = False
 
     def run(self) -> Answer:
         """`recall_at_10`: the share of a query's ten nearest, by exact search, that a store finds; of signs, of which

@@ -6,20 +6,20 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, Literal
 
 import tyro
 
 from memlm.cli.command import Answer, FlawError, UsesModel
 from memlm.cli.show import print_table
 from memlm.runtime.files import atomic_write, make_folder
+from memlm.runtime.tables import Table
 from memlm.text.autoencoder import TextAutoencoder
-from memlm_evidence.benchmarks.measuring import Benchmark, made_here
+from memlm_evidence.benchmarks.measuring import made_here
 from memlm_evidence.campaign.damage import checkpoints, memory_files
 from memlm_evidence.campaign.kills import killed
 from memlm_evidence.campaign.part import Part
 from memlm_evidence.campaign.surroundings import full_disk, jumping_clock, read_only, two_writers
-from memlm_evidence.campaign.table import campaign_table
 from memlm_evidence.campaign.texts import long_lines, regenerated, remembered, surrogates_refused
 from memlm_evidence.campaign.workshop import interrupting
 
@@ -42,28 +42,29 @@ Name = Literal[
     "memory-files",
     "remembered",
 ]
-PARTS: Mapping[Name, tuple[Callable[[Part, TextAutoencoder], None], int]] = {
-    "kills-append": (interrupting(killed, "append"), 400),
-    "kills-replace": (interrupting(killed, "replace"), 400),
-    "kills-encode": (interrupting(killed, "encode-corpus"), 400),
-    "kills-probe": (interrupting(killed, "probe"), 400),
-    "kills-train": (interrupting(killed, *_TRAININGS), 400),
-    "full-disk": (interrupting(full_disk, *_WORKS), 200),
-    "read-only": (interrupting(read_only, *_WORKS), 200),
-    "clock": (interrupting(jumping_clock, *_WORKS), 200),
-    "two-writers": (interrupting(two_writers, *_WORKS), 200),
-    "surrogates": (surrogates_refused, 10_000),
-    "checkpoints": (checkpoints, 50_000),
-    "regenerated": (regenerated, 200_000),
-    "long-lines": (long_lines, 8),
-    "memory-files": (memory_files, 50_000),
-    "remembered": (remembered, 800_000),
+PARTS: Mapping[Name, tuple[Callable[[Part, TextAutoencoder], None], int, str]] = {
+    "kills-append": (interrupting(killed, "append"), 400, "appends to a file, killed"),
+    "kills-replace": (interrupting(killed, "replace"), 400, "folders being replaced, killed"),
+    "kills-encode": (interrupting(killed, "encode-corpus"), 400, "bulk encoding, killed"),
+    "kills-probe": (interrupting(killed, "probe"), 400, "probes, killed"),
+    "kills-train": (interrupting(killed, *_TRAININGS), 400, "trainings of four kinds, killed"),
+    "full-disk": (interrupting(full_disk, *_WORKS), 200, "the same work on a full disk"),
+    "read-only": (interrupting(read_only, *_WORKS), 200, "in a folder that becomes read-only"),
+    "clock": (interrupting(jumping_clock, *_WORKS), 200, "by a clock that jumps"),
+    "two-writers": (interrupting(two_writers, *_WORKS), 200, "by two at once"),
+    "surrogates": (surrogates_refused, 10_000, "texts that UTF-8 cannot say"),
+    "checkpoints": (checkpoints, 50_000, "damaged checkpoints"),
+    "regenerated": (regenerated, 200_000, "hard texts through vectors alone"),
+    "long-lines": (long_lines, 8, "very long lines"),
+    "memory-files": (memory_files, 50_000, "damaged memory files"),
+    "remembered": (remembered, 800_000, "hard texts through memory files"),
 }
-"""Each part, and the tries after which it is done. The shorter ones come first: the time they leave is the others'."""
+"""Each part, the tries after which it is done, and what is tried. The shorter ones come first: the time they leave is
+the others'."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Campaign(Benchmark, UsesModel):
+class Campaign(UsesModel):
     """Try to make memlm lose or garble something: hard texts, damaged files, processes killed at random moments.
 
     memlm bench campaign --minutes 10
@@ -92,8 +93,6 @@ class Campaign(Benchmark, UsesModel):
     seed: int = 0
     """Random seed."""
 
-    answer_is_output: ClassVar[bool] = False
-
     def run(self) -> Answer:
         """Each part's `tries` of the `wanted`, its `outcomes` by how often they were seen, and its `faults`."""
         if not 0 < self.minutes < math.inf:
@@ -105,13 +104,13 @@ class Campaign(Benchmark, UsesModel):
             self._go_on(self.out, model)
         end, found = time.monotonic() + 60 * self.minutes, []
         for place, name in enumerate(self.parts):
-            attempt, wanted = PARTS[name]
+            attempt, wanted, _ = PARTS[name]
             seconds = (end - time.monotonic()) / (len(self.parts) - place)
             path = self.out / f"{name}.json" if self.out else None
             part = Part(name, seconds, self.seed, wanted=wanted, path=path)
             attempt(part, model)
             found.append(part.to_dict())
-            self.say(f"{name}: {part.tries:,} of {wanted:,} tries, {len(part.faults)} faults", aside=True)
+            self.say(f"{name}: {part.found.tries:,} of {wanted:,} tries, {len(part.found.faults)} faults", aside=True)
         faults = sum(len(each["faults"]) for each in found)
         answer = {
             "tries": sum(each["tries"] for each in found),
@@ -140,3 +139,23 @@ class Campaign(Benchmark, UsesModel):
             atomic_write(path, json.dumps(model.encoder_fingerprint) + "\n")
         if json.loads(path.read_text(encoding="utf-8")) != model.encoder_fingerprint:
             raise ValueError(f"{out} holds the campaign of another model; give another folder")
+
+
+def campaign_table(answer: Mapping[str, Any]) -> Table:
+    """A row for each part of what `memlm bench campaign` gives."""
+    rows = [
+        [
+            PARTS[part["part"]][-1],
+            f"{part['tries']:,}",
+            f"{part['wanted']:,}",
+            f"{len(part['faults']):,}",
+            _rate(part["tries"], part["seconds"]),
+        ]
+        for part in answer["parts"]
+    ]
+    return Table(["what was tried", "times", "of", "faults", "a second"], rows)
+
+
+def _rate(tries: int, seconds: float) -> str:
+    rate = tries / max(seconds, 1e-9)
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2f}"

@@ -24,6 +24,6 @@ def killed(part: Part, case: Case, place: Disk, folder: Path) -> tuple[str, int]
 
 def _moment(part: Part, case: Case, kills: int) -> float | None:
     """When to kill, in seconds: later after many kills, which may have left nothing; when time is over not at all."""
-    if part.is_over and (kills or part.tries):
+    if part.is_over and (kills or part.found.tries):
         return None
     return part.rng.uniform(0, case.usual_seconds * (1 + kills / 4))

@@ -46,28 +46,13 @@ class Part:
         """
         self.name, self.seconds, self.wanted, self._path = name, seconds, wanted, path
         self.found = _read(path) if path and path.exists() else Found()
-        self.rng = random.Random(f"{seed} {name} {self.tries}")
+        self.rng = random.Random(f"{seed} {name} {self.found.tries}")
         self._begun = self._kept = time.monotonic(), time.process_time()
-
-    @property
-    def tries(self) -> int:
-        """So far."""
-        return self.found.tries
-
-    @property
-    def faults(self) -> list[str]:
-        """So far."""
-        return self.found.faults
-
-    @property
-    def outcomes(self) -> dict[str, int]:
-        """So far."""
-        return self.found.outcomes
 
     @property
     def goes_on(self) -> bool:
         """Whether there is something left to try, and time; at least one thing is tried."""
-        return self.tries < self.wanted and (not self.is_over or not self.tries)
+        return self.found.tries < self.wanted and (not self.is_over or not self.found.tries)
 
     @property
     def is_over(self) -> bool:
@@ -77,7 +62,7 @@ class Part:
     def saw(self, outcome: str, number: int = 1, *, seconds: float = 0.0) -> None:
         """So many tries ended well, in this way; the slowest one took so long."""
         self.found.tries += number
-        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + number
+        self.found.outcomes[outcome] = self.found.outcomes.get(outcome, 0) + number
         self.found.slowest_seconds = max(self.found.slowest_seconds, seconds)
         if time.monotonic() - self._kept[0] > _KEPT_EVERY:
             self.keep()
@@ -85,7 +70,7 @@ class Part:
     def failed(self, fault: str) -> None:
         """A try found a fault."""
         self.found.tries += 1
-        self.faults.append(fault)
+        self.found.faults.append(fault)
         self.keep()
 
     def keep(self) -> None:

@@ -92,7 +92,7 @@ def long_lines(part: Part, model: TextAutoencoder) -> None:
     size = _LONG_BYTES[part.seconds > _PATIENT]
     with tempfile.TemporaryDirectory() as name:
         while part.goes_on:
-            bits, path = BITS[part.tries % len(BITS)], Path(name) / "line.memory"
+            bits, path = BITS[part.found.tries % len(BITS)], Path(name) / "line.memory"
             piece = "".join(hard_text(part.rng) for _ in range(10)).replace("\n", "") + "a"
             line = piece * (1 + size // len(piece.encode()))
             well = f"{size:,} bytes, exact, {bits} bits"

@@ -16,7 +16,7 @@ from memlm.runtime.files import is_in_use, only_one_in
 from memlm.text.autoencoder import TextAutoencoder
 from memlm_evidence.campaign.disk import Disk, disk, unmount
 from memlm_evidence.campaign.part import Part
-from memlm_evidence.campaign.processes import Running, begin, warm_up
+from memlm_evidence.campaign.processes import begin, warm_up
 from memlm_evidence.campaign.recipes import first_recipe, recipes
 from memlm_evidence.campaign.works import Appending, Encoding, Probing, Replacing, Training, Work, write_corpus
 
@@ -60,8 +60,9 @@ class Workshop:
         """
         if name not in self._cases:
             work, folder = self._work(name), self.base / "alone" / name
+            renew(work, folder)
             begun = time.monotonic()
-            fault = renewed(work, folder).end()
+            fault = begin(work, folder).end()
             seconds, result = time.monotonic() - begun, work.result(folder)
             if fault or result is None:
                 raise AssertionError(f"{name}, left alone: {fault or 'nothing came of it'}")
@@ -95,13 +96,11 @@ class Workshop:
         return recipes(self.base / "corpus", self._encoder, self.base)
 
 
-def renewed(work: Work, folder: Path) -> Running:
-    """Work begun in a new folder."""
-    if folder.exists():
-        shutil.rmtree(folder)
+def renew(work: Work, folder: Path) -> None:
+    """Let work begin anew, in a new folder."""
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     work.forget()
-    return begin(work, folder)
 
 
 def interrupting(attempt: Try, *names: str) -> Callable[[Part, TextAutoencoder], None]:
@@ -131,9 +130,7 @@ def _judge(part: Part, attempt: Try, shop: Workshop, name: str, place: Disk) -> 
     begun, folder = time.monotonic(), place.path / "run"
     try:
         case = shop.case(name)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        case.work.forget()
+        renew(case.work, folder)
         outcome, number = attempt(part, case, place, folder)
         if fault := case.work.lost(folder) or case.work.wrong(folder, case.expected):
             raise AssertionError(f"{outcome}: {fault}")

@@ -1,7 +1,6 @@
 """Readers of the encoders that an experiment compares: the same text and budget for all of them."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from memlm.config import DataConfig, HubCorpus, ProbeConfig, ReadingConfig
 from memlm.config.probe import StatePooling
@@ -26,21 +25,17 @@ class Readers:
         chunk_len: int,
         reading: ReadingConfig,
         seed: int,
-        *,
-        cache: Path | None = None,
-        quiet: bool = False,
     ) -> None:
         if isinstance(data.corpus, HubCorpus):
             most = min(data.corpus.max_bytes, _MOST_BYTES)
             data = replace(data, corpus=replace(data.corpus, max_bytes=most))
         self.texts = ProbeTexts.of_splits(data, tokenizer, reading.test_fraction)
         self.chunk_len, self.reading, self.seed = chunk_len, reading, seed
-        self.cache, self.quiet = cache or default_cache(), quiet
 
     def probe(self, encoder: FrozenEncoder, *poolings: StatePooling) -> EncoderProbe:
         """Of an encoder's default view, or of these poolings."""
         cfg = ProbeConfig(chunk_lens=(self.chunk_len,), poolings=poolings, seeds=(self.seed,), reading=self.reading)
-        return EncoderProbe(encoder, self.texts, cfg, self.chunk_len, cache=self.cache, quiet=self.quiet)
+        return EncoderProbe(encoder, self.texts, cfg, self.chunk_len, cache=default_cache(), quiet=False)
 
     def row(self, encoder: FrozenEncoder, *poolings: StatePooling) -> ProbeRow:
         """What a reader finds."""

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 
 from memlm.config import MemoryShape
+from memlm.evaluation.bootstrap import mean_interval
 from memlm.evaluation.information import retained_bits
 from memlm.models.batch import Batch
 from memlm.nn.linear import orthogonal
-from memlm_evidence.known_sources.known import BITS, mean_interval, text_nats, trained_reader, whole
+from memlm_evidence.known_sources.known import BITS, text_nats, trained_reader, whole
 from memlm_evidence.known_sources.measured import CalibrationPlan, CalibrationRow
 from memlm_evidence.known_sources.unifilar import Channel, Unifilar, erasure, symmetric, through
 

@@ -10,10 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from memlm.config import AdamW, AutoregressiveReader, MemoryShape, Muon, TrainingConfig
-from memlm.evaluation.bootstrap import ratio_interval
 from memlm.models.batch import Batch
 from memlm.models.readers import build_reader
-from memlm.runtime.results import Interval
 from memlm.training.loop import fit
 from memlm.training.objectives import RETENTION, Objective
 
@@ -63,9 +61,3 @@ def text_nats(logits: Tensor, tokens: Tensor) -> Float[np.ndarray, " text"]:
     """Cross-entropies of texts, each summed over its tokens."""
     nats = F.cross_entropy(logits.flatten(0, 1).double(), tokens.flatten(), reduction="none")
     return nats.view(tokens.shape).sum(1).numpy()
-
-
-def mean_interval(values: Float[np.ndarray, " text"]) -> Interval:
-    """Of the mean, over texts."""
-    sums = np.column_stack([values, np.ones(len(values))])
-    return ratio_interval(sums)

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from memlm.config import AdamW, AutoencoderConfig, MemoryShape, Muon, Positional, StackConfig
+from memlm.evaluation.bootstrap import mean_interval
 from memlm.evaluation.information import hamming_distortion, hamming_rate, quantized_capacity
 from memlm.models.autoencoder import Autoencoder
 from memlm.training.objectives import RETENTION
-from memlm_evidence.known_sources.known import BITS, fit_steps, mean_interval, text_nats, whole
+from memlm_evidence.known_sources.known import BITS, fit_steps, text_nats, whole
 from memlm_evidence.known_sources.measured import DistortionPlan, DistortionRow, LimitRow
 from memlm_evidence.known_sources.sources import uniform
 
@@ -24,6 +25,7 @@ ROUNDED, NOISY_ROUNDED = "rounded in training", "rounded in training, with noise
 METHODS = (AFTERWARDS, NOISY_AFTERWARDS, ROUNDED, NOISY_ROUNDED)
 """How memories come to be stored in few bits."""
 _TRAINING, _MEASURED = range(2)
+_ERROR = 0.01
 
 
 def distortion_runs(plan: DistortionPlan) -> list["DistortionRun"]:
@@ -107,15 +109,15 @@ def limit(plan: DistortionPlan) -> list[LimitRow]:
     return [LimitRow(bits_per_token=rate, error=hamming_distortion(rate * BITS, plan.vocab_size)) for rate in rates]
 
 
-def ideal_over_stored(rows: Sequence[DistortionRow], vocab_size: int, error: float = 0.01) -> dict[str, float | None]:
-    """By method: the bits that so many wrong tokens need at least, over the fewest stored that had no more.
+def ideal_over_stored(rows: Sequence[DistortionRow], vocab_size: int) -> dict[str, float | None]:
+    """By method: the bits that 1% of wrong tokens need at least, over the fewest stored that had no more.
 
     None where no number of bits was enough.
     """
     found: dict[str, float | None] = {}
-    ideal = hamming_rate(error, vocab_size) / BITS
+    ideal = hamming_rate(_ERROR, vocab_size) / BITS
     for method in METHODS:
-        enough = [row for row in rows if row.method == method and row.token_error <= error]
+        enough = [row for row in rows if row.method == method and row.token_error <= _ERROR]
         fewest = min(enough, key=lambda row: row.stored_bits, default=None)
         found[method] = None if fewest is None else fewest.num_tokens * ideal / fewest.stored_bits
     return found

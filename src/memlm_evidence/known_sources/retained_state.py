@@ -13,12 +13,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from memlm import config
+from memlm.evaluation.bootstrap import mean_interval
 from memlm.evaluation.information import noisy_capacity
 from memlm.models.batch import Batch, token_nats
 from memlm.models.memory_model import MemoryModel
 from memlm.nn.linear import linear
 from memlm.training.objectives import Objective, combined
-from memlm_evidence.known_sources.known import BITS, fit_steps, mean_interval, text_nats, trained_reader, whole
+from memlm_evidence.known_sources.known import BITS, fit_steps, text_nats, trained_reader, whole
 from memlm_evidence.known_sources.measured import StatePlan, StateRow
 from memlm_evidence.known_sources.sources import Source
 
@@ -76,7 +77,7 @@ class StateRun:
         """What readers pay for each window's text and state, and the model for a token of what follows beyond what one
         pays who knows all that went before."""
         source, length = self.source, self.chunk_len
-        entropy, needed = source.past_entropy(length), source.needed_entropy(length)
+        entropy, needed = source.block_entropy(length), source.state_entropy
         capacity = noisy_capacity(self.shape.memory_dim, self.plan.noise_std)
         found = {
             "retained_bits": (entropy - text_nats) / BITS,
@@ -147,7 +148,7 @@ class StateRun:
 
     def state_reader(self, model: MemoryModel) -> nn.Module:
         """Of the predictive state, given the memory."""
-        sizes = self.source.state_sizes(self.chunk_len)
+        sizes = self.source.state_sizes
         torch.manual_seed(self.plan.seed)
         reader = _StateReader(self.shape.memory_dim, len(sizes), max(sizes))
 

@@ -74,15 +74,17 @@ class Lookup:
         future = np.stack([self.num_values + place, answers], axis=-1).reshape(num_windows, chunk_len)
         return Drawn(np.stack([past, future], axis=1), past[:, : self.num_asked])
 
-    def state_sizes(self, chunk_len: int) -> tuple[int, ...]:
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
         """How many values each part of a drawn state has."""
         return (self.num_values,) * self.num_asked
 
-    def past_entropy(self, chunk_len: int) -> float:
-        """Of the first chunk, nats."""
-        return chunk_len * math.log(self.num_values)
+    def block_entropy(self, num_tokens: int) -> float:
+        """Of so many tokens of the first chunk, nats."""
+        return num_tokens * math.log(self.num_values)
 
-    def needed_entropy(self, chunk_len: int) -> float:
+    @property
+    def state_entropy(self) -> float:
         """Of the values that may be asked for, nats."""
         return self.num_asked * math.log(self.num_values)
 
@@ -102,9 +104,9 @@ def uniform(vocab_size: int) -> Unifilar:
 
 
 @cache
-def zipf(vocab_size: int, exponent: float = 1.0) -> Unifilar:
-    """Independent tokens, as frequent as words are: P(rank) ∝ rank^-exponent."""
-    weights = np.arange(1, vocab_size + 1.0) ** -exponent
+def zipf(vocab_size: int) -> Unifilar:
+    """Independent tokens, as frequent as words are: P(rank) ∝ 1 / rank."""
+    weights = np.arange(1, vocab_size + 1.0) ** -1.0
     return independent(f"Zipf {vocab_size}", weights / weights.sum())
 
 
@@ -121,25 +123,22 @@ def markov(name: str, transition: Float[np.ndarray, "*context token"]) -> Unifil
 
 
 @cache
-def random_markov(vocab_size: int, order: int = 1, *, concentration: float = 0.5, seed: int = 0) -> Unifilar:
+def random_markov(vocab_size: int, order: int = 1, *, concentration: float = 0.5) -> Unifilar:
     """A Markov chain whose rows are drawn from a symmetric Dirichlet distribution."""
-    random = np.random.default_rng(seed)
-    rows = random.dirichlet(np.full(vocab_size, concentration), size=(vocab_size,) * order)
+    rows = np.random.default_rng(0).dirichlet(np.full(vocab_size, concentration), size=(vocab_size,) * order)
     return markov(f"Markov {vocab_size}, order {order}", rows)
 
 
 @cache
-def golden_mean(probability: float = 0.5) -> Unifilar:
+def golden_mean() -> Unifilar:
     """Bits without two ones in a row; two causal states, after a one and after a zero."""
-    emission = np.array([[1 - probability, probability], [1.0, 0.0]])
-    return Unifilar("golden mean", emission, np.array([[0, 1], [0, 0]]))
+    return Unifilar("golden mean", np.array([[0.5, 0.5], [1.0, 0.0]]), np.array([[0, 1], [0, 0]]))
 
 
 @cache
-def even_process(probability: float = 0.5) -> Unifilar:
+def even_process() -> Unifilar:
     """Bits whose ones come in even runs: its states cannot be told from any fixed number of last tokens."""
-    emission = np.array([[1 - probability, probability], [0.0, 1.0]])
-    return Unifilar("even process", emission, np.array([[0, 1], [0, 0]]))
+    return Unifilar("even process", np.array([[0.5, 0.5], [0.0, 1.0]]), np.array([[0, 1], [0, 0]]))
 
 
 @cache

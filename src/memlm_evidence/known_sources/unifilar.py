@@ -47,10 +47,6 @@ _PRECISION = 12
 """Decimals to which probabilities are told apart."""
 _MAX_BELIEFS = 20_000
 """Beliefs about the state that are followed exactly."""
-_NEGLIGIBLE = 1e-10
-"""Nats a token."""
-_LONGEST = 1000
-"""Tokens after which nothing more is learned of the state, or it is a source that never tells."""
 
 
 class Drawn(NamedTuple):
@@ -86,7 +82,9 @@ class Unifilar:
                 )
         if self.next_state.shape != self.emission.shape or not np.isin(self.next_state, range(self.num_states)).all():
             raise ValueError(f"{self.name}: next_state must name one of {self.num_states} states for each state, token")
-        stranded = np.argwhere(~self._reachable)
+        from scipy.sparse.csgraph import shortest_path  # takes a second to import
+
+        stranded = np.argwhere(np.isinf(shortest_path(self._moves.sum(0) > 0, unweighted=True)))
         if len(stranded):
             begin, end = stranded[0]
             raise ValueError(f"{self.name} is reducible: state {end} cannot be reached from state {begin}")
@@ -106,14 +104,6 @@ class Unifilar:
         """P(token, next state | state)."""
         target = np.arange(self.num_states) == self.next_state[..., None]
         return np.moveaxis(self.emission[..., None] * target, 1, 0)
-
-    @property
-    def _reachable(self) -> NDArray[np.bool_]:
-        """[state state], whether the second can be reached from the first."""
-        step = np.eye(self.num_states, dtype=np.int64) | (self._moves.sum(0) > 0)
-        for _ in range(max(1, (self.num_states - 1).bit_length())):
-            step = (step @ step > 0).astype(np.int64)
-        return step > 0
 
     @cached_property
     def stationary(self) -> Float[np.ndarray, " state"]:
@@ -142,16 +132,6 @@ class Unifilar:
     def state_entropy(self) -> float:
         """The entropy of the predictive state: statistical complexity."""
         return float(_entropy(np.bincount(self.causal_state, weights=self.stationary)))
-
-    @property
-    def excess_entropy(self) -> float:
-        """I(past; future): what block entropies tend to above n·h."""
-        total = 0.0
-        for number, nats in enumerate(self.conditional_entropies(), 1):
-            total += nats - self.entropy_rate
-            if nats - self.entropy_rate < _NEGLIGIBLE or number == _LONGEST:
-                break
-        return total
 
     def block_entropy(self, num_tokens: int) -> float:
         """H(X₁..ₙ), nats."""
@@ -206,17 +186,10 @@ class Unifilar:
             state = self.next_state[state, tokens[:, place]]
         return Drawn(tokens.reshape(num_windows, 2, chunk_len), self.causal_state[between][:, None])
 
-    def state_sizes(self, chunk_len: int) -> tuple[int, ...]:
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
         """How many values each part of a drawn state has."""
         return (int(self.causal_state.max()) + 1,)
-
-    def past_entropy(self, chunk_len: int) -> float:
-        """Of the first chunk, nats."""
-        return self.block_entropy(chunk_len)
-
-    def needed_entropy(self, chunk_len: int) -> float:
-        """Of the predictive state after the first chunk, nats."""
-        return self.state_entropy
 
 
 @cache

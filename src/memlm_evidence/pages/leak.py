@@ -26,12 +26,13 @@ def leak_page(result: LeakResult) -> Page:
     """The page of a leak."""
     read, given = result.of("words", "guess"), result.of("search", "decoder")
     lists = [kind_table(read, kind) for kind in KINDS] if read else []
+    terms = [(name, _ABOUT[name]) for name in _FOUND]
     data = {
         "leak": result,
         "sections": [
             *([Section("Words read off at once", _READ, [_by_length(result)], lists[0])] if read else []),
             *(Section(f"Of these, {kind}", "", [], table) for kind, table in zip(KINDS[1:], lists[1:], strict=False)),
-            *([Section("Whole texts given back", _GIVEN, [], given_table(given), _terms())] if given else []),
+            *([Section("Whole texts given back", _GIVEN, [], given_table(given), terms)] if given else []),
             Section("What it costs to hide", _COSTS, _by_noise(result), cost_table(result)),
         ],
         "texts": result.texts,
@@ -102,10 +103,6 @@ def _show(value: float | None) -> str:
     return share(value, _DIGITS) if value is not None and 0 <= value <= 1 else number(value, _DIGITS)
 
 
-def _terms() -> list[tuple[str, str]]:
-    return [(name, _ABOUT[name]) for name in _FOUND]
-
-
 def _by_length(result: LeakResult) -> Figure:
     """Words read off at once against length."""
     lines: dict[tuple[bool, Degradation | None], list[LeakRow]] = {}
@@ -153,11 +150,7 @@ def _by_noise(result: LeakResult) -> list[Figure]:
 
 def _noise_line(label: str, rows: Sequence[StorageRow], name: str) -> Line:
     """A share that is left, with its interval, by the noise's strength."""
-    stds = [(getattr(row.degradation, "std", 0.0), row) for row in rows if _is_noise_or_none(row.degradation)]
+    stds = [(getattr(row.degradation, "std", 0.0), row) for row in rows if isinstance(row.degradation, Noise | None)]
     points = [(std, getattr(row, name), row.intervals[name]) for std, row in stds if getattr(row, name) is not None]
     x, y, between = zip(*sorted(points), strict=True) if points else ((), (), ())
     return Line(label, x, y, [each.low for each in between], [each.high for each in between], marked=True)
-
-
-def _is_noise_or_none(degradation: Degradation | None) -> bool:
-    return degradation is None or isinstance(degradation, Noise)

@@ -7,7 +7,7 @@ control characters are made visible.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
@@ -25,7 +25,7 @@ from memlm.runtime.wording import human, printable, quantity
 from memlm_evidence.pages.figures import Figure
 
 Format = Literal["html", "md"]
-_FILTERS = ("duration", "human", "in_words", "number", "percent", "quantity", "share", "verdict")
+_FILTERS = ("duration", "human", "in_words", "percent", "quantity", "verdict")
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&#$])")
 _STARTS_BLOCK = re.compile(r"^(\s*\d*)([-+=]|(?<=\d)[.)](?=\s|$))")
 _NUMERIC = re.compile(r"[<>≤≥~±−+-]?\d[\d,.]*%?(\s.*)?|—", re.DOTALL)
@@ -113,9 +113,9 @@ def _own_names(svg: str, number: int) -> str:
 Pairs = list[tuple[str, str]]
 
 
-def meanings(results: Iterable[Result], measures: Iterable[str] = REPORTED) -> Pairs:
+def meanings(results: Sequence[Result]) -> Pairs:
     """What the measures that these results have mean."""
-    shown = map(measure, present(list(results), list(measures)))
+    shown = map(measure, present(results, REPORTED))
     return [(each.header, each.meaning) for each in shown if each.meaning]
 
 

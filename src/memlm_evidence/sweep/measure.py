@@ -9,6 +9,7 @@ from memlm.data.token_store import prepare
 from memlm.runtime.results import Interval, Provenance, Result
 from memlm.text.evaluation_sets import HELD_OUT
 from memlm.training.train import train
+from memlm_evidence.benchmarks.measuring import num_parameters
 
 
 def measure(recipe: Recipe, folder: Path) -> Result:
@@ -26,7 +27,7 @@ def measure(recipe: Recipe, folder: Path) -> Result:
     result = _side_by_side(model.evaluate_split(prepared.splits["test"], name=HELD_OUT))
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     took = {
-        "parameters": sum(parameter.numel() for parameter in model.model.parameters()),
+        "parameters": num_parameters(model.model),
         "tokens_trained": model.provenance["tokens"],
         "seconds": model.provenance["seconds"],
     }

@@ -3,14 +3,13 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import fmean
 from textwrap import fill
 
 from memlm.runtime.tables import Measure, Table, measure
 from memlm.runtime.wording import duration, quantity
 from memlm_evidence.pages.figures import Figure, Line, line_figure
 from memlm_evidence.pages.page import Page
-from memlm_evidence.pages.seeds import over_seeds
+from memlm_evidence.pages.seeds import line_over_seeds, over_seeds
 from memlm_evidence.sweep.config import Axis
 from memlm_evidence.sweep.rows import HEADLINES, LESS_IS_BETTER, Combination, SweepResult, seeds_of, value_label
 
@@ -100,9 +99,8 @@ def _lines(swept: SweepResult, axis: Axis, places: Mapping[str, float], name: st
         others = {other: value for other, value in each.values.items() if other != axis.name}
         groups.setdefault(swept.said(others), []).append(each)
     if len(groups) > _MAX_LINES:
-        return [
-            _line("", swept.combinations, axis, places, name)
-        ], "Mean over all other fields and seeds, and the range."
+        mean = _line("", swept.combinations, axis, places, name)
+        return [mean], "Mean over all other fields and seeds, and the range."
     lines = [_line(label, group, axis, places, name) for label, group in sorted(groups.items())]
     many = any(len(each.rows) > 1 for each in swept.combinations)
     return lines, "Mean over seeds, and the range." if many else ""
@@ -112,9 +110,8 @@ def _line(label: str, group: Sequence[Combination], axis: Axis, places: Mapping[
     by_place: dict[float, list[float]] = {}
     for each in group:
         by_place.setdefault(places[each.values[axis.name]], []).extend(each.all(name))
-    points = sorted(by_place.items())
-    low, high = ([end(values) for _, values in points] for end in (min, max))
-    return Line(label, [place for place, _ in points], [fmean(values) for _, values in points], low, high)
+    x = sorted(by_place)
+    return line_over_seeds(label, x, [by_place[place] for place in x], band=True)
 
 
 def _scale(labels: Sequence[str]) -> tuple[list[float], dict[float, str], bool]:

@@ -24,7 +24,7 @@ from memlm.runtime.progress import console
 KEY = "OPENAI_API_KEY"
 """The environment variable that holds the key, if the endpoint wants one."""
 _BATCH = 256
-_TRIES, _FIRST_WAIT, _LONGEST_WAIT = 8, 0.5, 60.0
+_TRIES, _FIRST_WAIT, _LONGEST_WAIT, _TIMEOUT = 8, 0.5, 60.0, 60.0
 _PASSING = (408, 409, 425, 429)
 
 
@@ -40,12 +40,11 @@ class EndpointEmbedder(Embedder):
         *,
         cache: Path | None = None,
         quiet: bool = True,
-        timeout: float = 60.0,
         first_wait: float = _FIRST_WAIT,
     ) -> None:
         self.name, self.tokenizer, self.model = url, tokenizer, model
         self.address = url.rstrip("/").removesuffix("/embeddings") + "/embeddings"
-        self.timeout, self.first_wait, self.max_len = timeout, first_wait, 256
+        self.first_wait, self.max_len = first_wait, 256
         self.console, self.trouble = console(stderr=True, quiet=quiet), ""
         self.fingerprint = digest([self.address, model, tokenizer.fingerprint])
         folder = (cache or default_cache()) / "endpoints"
@@ -93,7 +92,7 @@ class EndpointEmbedder(Embedder):
         for attempt in range(_TRIES):
             wait = min(_LONGEST_WAIT, self.first_wait * 2**attempt)
             try:
-                with urllib.request.urlopen(request, timeout=self.timeout) as answer:
+                with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
                     return json.load(answer)
             except urllib.error.HTTPError as error:
                 body = error.read(300).decode(errors="replace")

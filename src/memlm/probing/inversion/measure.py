@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from memlm.evaluation.bootstrap import ratio_interval
+from memlm.evaluation.bootstrap import mean_interval
 from memlm.probing.inversion.invert import Inverter, pieces_of
 from memlm.probing.inversion.likeness import bleu, f1
 from memlm.probing.inversion.results import InversionResult, InvertedText
@@ -61,11 +61,7 @@ def summary(
         for name, each in _MEASURES.items()
         if getattr(rows[0], each) is not None
     }
-    intervals: dict[str, Interval] = {
-        name: ratio_interval(np.column_stack((value, np.ones(len(value)))))
-        for name, value in values.items()
-        if len(value) > 1
-    }
+    intervals: dict[str, Interval] = {name: mean_interval(value) for name, value in values.items() if len(value) > 1}
     means: dict[str, Any] = {name: float(value.mean()) for name, value in values.items()}
     return InversionResult(
         encoder=inverter.embedder.name,

@@ -1,7 +1,6 @@
 """`memlm.leak`: how much text comes back from an encoder's embeddings, and what would hide it at what loss."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -76,9 +75,9 @@ def leak(
     jobs = parts.jobs()
     if not parts.own:
         _ = parts.inverter.missing  # trained once, before workers want it
-    with _kept_in(folder) as kept:
+    with TemporaryDirectory() as made:
         who = Workers(num_workers=num_workers, ray_address=ray_address)
-        rows = run_jobs(jobs, kept, **who, title="Attacking", quiet=quiet)
+        rows = run_jobs(jobs, folder or Path(made), **who, title="Attacking", quiet=quiet)
     return _result(parts, {job.name: row for job, row in zip(jobs, rows, strict=True)})
 
 
@@ -94,12 +93,3 @@ def _result(parts: Parts, done: Mapping[str, Row]) -> LeakResult:
         provenance=Provenance.here(**asdict(cfg), language_model=parts.inverter.language_model),
     )
     return replace(result, conclusion=conclusion(result))
-
-
-@contextmanager
-def _kept_in(folder: Path | None) -> Iterator[Path]:
-    if folder:
-        yield folder
-        return
-    with TemporaryDirectory() as made:
-        yield Path(made)

@@ -35,8 +35,8 @@ def _pairs(ids: Ids, length: int) -> Iterator[Pair]:
         yield ids[at : at + length], ids[at + shift : at + shift + length]
 
 
-def hits(queries: Unit, stored: Unit, nearest: int = NEAREST) -> Bool[Tensor, " query"]:
+def hits(queries: Unit, stored: Unit) -> Bool[Tensor, " query"]:
     """Whether each query's own passage, of the same row, is among the nearest; others as near count against it."""
     scores = queries @ stored.T
     own = (queries * stored[: len(queries)]).sum(1, keepdim=True)
-    return (scores > own - 1e-6).sum(1) <= nearest
+    return (scores > own - 1e-6).sum(1) <= NEAREST

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from memlm.config import Degradation, LeakConfig
-from memlm.evaluation.bootstrap import ratio_interval, ratio_intervals, share_interval
+from memlm.evaluation.bootstrap import mean_interval, ratio_interval, ratio_intervals, share_interval
 from memlm.probing.leak.results import KINDS, Attack, FoundText, LeakRow, StorageRow, stored_as
 from memlm.runtime.executor import Row
 from memlm.runtime.results import Interval
@@ -55,7 +55,7 @@ def _attack_row(attack: Attack, length: int, degradation: Degradation | None, te
     for name in _MEANS if "found" in texts[0] else ():
         each = np.array([float(text[name]) for text in texts])
         values[name] = float(each.mean())
-        intervals |= ratio_intervals(name, np.column_stack((each, np.ones(len(each)))))
+        intervals |= {name: mean_interval(each)} if len(each) > 1 else {}
     if "exact" in values:
         intervals["exact"] = share_interval(sum(text["exact"] for text in texts), len(texts))
     shown: dict[str, Any] = {"attack": attack, "chunk_len": length, "degradation": degradation}
@@ -107,7 +107,7 @@ def _beyond_guessing(texts: Texts, stored: str, kind: str) -> np.ndarray:
 
 def _is_above_nothing(gains: np.ndarray) -> bool:
     """Whether their mean is, within its interval."""
-    return len(gains) > 1 and ratio_interval(np.column_stack((gains, np.ones(len(gains))))).low > 0
+    return len(gains) > 1 and mean_interval(gains).low > 0
 
 
 def found_texts(texts: Texts, cfg: LeakConfig) -> list[FoundText]:

@@ -26,6 +26,7 @@ from memlm.runtime.results import Interval, Provenance
 from memlm.text.model import TextModel
 from memlm.training.accelerator import world_size
 from memlm.training.train import train
+from memlm_evidence.benchmarks.measuring import num_parameters
 from memlm_evidence.benchmarks.paper import require_machine
 from memlm_evidence.experiments.embeddings import EmbeddingRow, EmbeddingsResult, LanguageMixer, PaperPlan, Plan, Slopes
 from memlm_evidence.experiments.readers import Readers
@@ -46,8 +47,7 @@ class Encoder(NamedTuple):
     @classmethod
     def of(cls, objective: str, trained: TextModel[Any, Any], encoder: FrozenEncoder) -> "Encoder":
         """Of a trained model."""
-        size = sum(parameter.numel() for parameter in trained.model.parameters())
-        return cls(objective, encoder, trained.provenance["tokens"], size)
+        return cls(objective, encoder, trained.provenance["tokens"], num_parameters(trained.model))
 
     def row(self, readers: Readers, mixer: str, *poolings: StatePooling) -> EmbeddingRow:
         """What a reader finds in its embeddings."""
@@ -56,9 +56,7 @@ class Encoder(NamedTuple):
         return EmbeddingRow.from_dict({**found, **about, "num_parameters": self.num_parameters})
 
 
-def run(
-    out: Path, plan: Plan | PaperPlan | None = None, *, cache: Path | None = None, quiet: bool = False
-) -> EmbeddingsResult | None:
+def run(out: Path, plan: Plan | PaperPlan) -> EmbeddingsResult | None:
     """Train, probe and compare. What was trained or read before is not made again.
 
     Returns:
@@ -67,8 +65,7 @@ def run(
     Raises:
         ValueError: as `require_machine`, at the paper's sizes.
     """
-    plan = plan or Plan()
-    return compare_two(out, plan) if isinstance(plan, PaperPlan) else compare(out, plan, cache=cache, quiet=quiet)
+    return compare_two(out, plan) if isinstance(plan, PaperPlan) else compare(out, plan)
 
 
 def compare_two(out: Path, plan: PaperPlan) -> EmbeddingsResult | None:
@@ -92,13 +89,11 @@ def compare_two(out: Path, plan: PaperPlan) -> EmbeddingsResult | None:
     )
 
 
-def compare(out: Path, plan: Plan, *, cache: Path | None = None, quiet: bool = False) -> EmbeddingsResult:
+def compare(out: Path, plan: Plan) -> EmbeddingsResult:
     """Encoders of every objective, size and budget, trained into a folder and probed."""
-    trained = _Encoders(out, plan, quiet)
+    trained = _Encoders(out, plan)
     reading = ReadingConfig(num_steps=plan.reading_steps, max_chunks=plan.reading_chunks)
-    readers = Readers(
-        trained.recipe.data, trained.prepared.tokenizer, plan.chunk_len, reading, plan.seed, cache=cache, quiet=quiet
-    )
+    readers = Readers(trained.recipe.data, trained.prepared.tokenizer, plan.chunk_len, reading, plan.seed)
     rows, models, crossed = [], [], []
     for mixer in plan.mixers:
         rows += [made.row(readers, mixer) for made in trained.objectives(mixer)]
@@ -164,10 +159,10 @@ def fit_slopes(log_sizes: Points, log_tokens: Points, values: Points) -> Slopes:
 class _Encoders:
     """Encoders trained into a folder."""
 
-    def __init__(self, out: Path, plan: Plan, quiet: bool) -> None:
-        self.out, self.plan, self.quiet = out, plan, quiet
+    def __init__(self, out: Path, plan: Plan) -> None:
+        self.out, self.plan = out, plan
         self.recipe = self._autoencoder()
-        self.prepared = prepare(self.recipe.data, quiet=quiet)
+        self.prepared = prepare(self.recipe.data)
 
     def objectives(self, mixer: LanguageMixer) -> list[Encoder]:
         """One of each, the autoencoder last."""
@@ -199,13 +194,13 @@ class _Encoders:
             model = replace(whole.model, encoder=stack, pooling=LastToken() if pooling == "last" else Mean())
             recipe, name = replace(whole, model=model), f"{name} {mixer}"
         folder = self.out / name.replace(" ", "-")
-        trained = train(recipe, folder, prepared=self.prepared, quiet=self.quiet)
+        trained = train(recipe, folder, prepared=self.prepared)
         encoder = MemoryEncoder(trained.model.encoder, trained.tokenizer, name=f"autoencoder, {pooling}")
         return Encoder.of("autoencoder", trained, encoder)
 
     def _language_model(self, objective: str, recipe: LanguageModelRecipe) -> Encoder:
         name = f"{recipe.name} {recipe.num_tokens} seed {self.plan.seed}".replace(" ", "-")
-        trained = train(recipe, self.out / name, prepared=self.prepared, quiet=self.quiet)
+        trained = train(recipe, self.out / name, prepared=self.prepared)
         encoder = StateEncoder(trained.model.eval(), trained.tokenizer, name=recipe.name)
         return Encoder.of(objective, trained, encoder)
 

@@ -18,23 +18,22 @@ from memlm_evidence.experiments.memory_model.run import autoencoder_recipe, comb
 from memlm_evidence.experiments.memory_model.training import trained_encoder
 
 
-def run(out: Path, plan: RecallPlan | None = None, *, quiet: bool = False) -> RecallResult:
+def run(out: Path, plan: RecallPlan) -> RecallResult:
     """Train every model and ask it. What was trained before is not trained again."""
-    plan = plan or RecallPlan()
     recipe = partial(combined_recipe, plan, pointer_span=plan.pointer_span, recall_fraction=plan.recall_fraction)
-    encoder = trained_encoder(autoencoder_recipe(plan), out, quiet=quiet) if plan.autoencoder_tokens else None
+    encoder = trained_encoder(autoencoder_recipe(plan), out) if plan.autoencoder_tokens else None
     recipes = {
         "combined": recipe(reading_fraction=plan.reading_fraction, encoder_from=encoder),
         "causal": recipe(retention=0.0),
         "full_context": without_memory(recipe(), full_context=True),
     }
-    prepared = prepare(recipes["combined"].data, quiet=quiet)
+    prepared = prepare(recipes["combined"].data)
     asked: dict[str, dict[str, Any]] = {}
     for name in plan.models:
         folder = out / f"recall-{name}-seed-{plan.seed}"
-        trained = train(recipes[name], folder, prepared=prepared, quiet=quiet)
+        trained = train(recipes[name], folder, prepared=prepared)
         ask = Recall(model=name, num_texts=plan.num_texts, chunk_len=plan.chunk_len, seed=plan.seed)
-        asked[name] = dict(ask.measure(trained, quiet=quiet))
+        asked[name] = dict(ask.measure(trained))
     names = ("recall", "recall_intervals", "recall_by_kind", "recall_by_kind_intervals", "chance", "rows")
     found = {name: {model: answers[name] for model, answers in asked.items()} for name in names}
     made_by = Provenance.here(plan=vars(plan), data=prepared.fingerprint)

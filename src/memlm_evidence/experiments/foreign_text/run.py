@@ -4,14 +4,13 @@ Autoencoders, of masked mixers and of attention, give back text of their trainin
 their memories alone, down to uniformly random tokens, which a code that knew nothing of text would hold as well.
 """
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 from memlm.data.token_store import PreparedData, prepare
 from memlm.runtime.results import Provenance
 from memlm.text.autoencoder import TextAutoencoder
-from memlm.text.evaluation_sets import corpus_sets, evaluate_sets, foreign_sets
+from memlm.text.evaluation_sets import evaluate_sets, foreign_sets, standard_sets
 from memlm.text.samples import Sample, random_passages
 from memlm.training.train import train
 from memlm_evidence.experiments.foreign_text import ForeignTextPlan, ForeignTextResult, TextRow
@@ -19,15 +18,13 @@ from memlm_evidence.experiments.foreign_text import ForeignTextPlan, ForeignText
 MIXERS = ("masked_mixer", "attention")
 
 
-def run(out: Path, plan: ForeignTextPlan | None = None, *, quiet: bool = False) -> ForeignTextResult:
+def run(out: Path, plan: ForeignTextPlan) -> ForeignTextResult:
     """Train, and give back. What was trained before is not trained again."""
-    plan = plan or ForeignTextPlan()
-    prepared = prepare(plan.recipe(MIXERS[0]).data, quiet=quiet)
+    prepared = prepare(plan.recipe(MIXERS[0]).data)
     rows, samples = [], {}
     for mixer in MIXERS:
-        trained = train(plan.recipe(mixer), out / plan.folder(mixer), prepared=prepared, quiet=quiet)
-        sets = itertools.chain(corpus_sets(prepared), foreign_sets(trained.tokenizer))
-        for found in evaluate_sets(trained, sets, quiet=quiet):
+        trained = train(plan.recipe(mixer), out / plan.folder(mixer), prepared=prepared)
+        for found in evaluate_sets(trained, standard_sets(prepared, trained.tokenizer)):
             rows.append(TextRow.from_dict({**found.to_dict(), "mixer": mixer, "text": found.name}))
         samples[mixer] = list(_samples(trained, prepared, plan.seed))
     made_by = Provenance.here(plan=vars(plan), data=prepared.fingerprint)

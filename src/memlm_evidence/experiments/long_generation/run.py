@@ -42,32 +42,31 @@ TRAINED_AS = {"full_context": "sliding_window"}
 """Whose training another model has."""
 
 
-def run(out: Path, plan: LongPlan | None = None, *, quiet: bool = False) -> LongResult:
+def run(out: Path, plan: LongPlan) -> LongResult:
     """Train every model, let it write, and ask it. What was trained before is not trained again."""
-    plan = plan or LongPlan()
     recipe = partial(combined_recipe, plan, pointer_span=plan.pointer_span, recall_fraction=plan.recall_fraction)
     rich = partial(recipe, reading_fraction=plan.reading_fraction)
     recipes: Mapping[str, Callable[[], MemoryModelRecipe]] = {
-        "frozen": lambda: rich(encoder_from=trained_encoder(autoencoder_recipe(plan), out, quiet=quiet)),
+        "frozen": lambda: rich(encoder_from=trained_encoder(autoencoder_recipe(plan), out)),
         "combined": rich,
         "causal": lambda: recipe(retention=0.0),
         "sliding_window": lambda: without_memory(recipe(), full_context=True),
     }
-    prepared = prepare(recipe().data, quiet=quiet)
+    prepared = prepare(recipe().data)
 
     def writer(name: str) -> Callable[[Tensor], Writer]:
         """How a model's writing begins, after the first chunk of every row."""
         trained_as = TRAINED_AS.get(name, name)
         folder = out / f"{trained_as}-seed-{plan.seed}"
         if name == "recurrent":
-            data = Data(prepared, plan.chunk_len, quiet)
+            data = Data(prepared, plan.chunk_len)
             carries, _ = data.recurrent(recipe(retention=0.0), plan.num_positions, folder, plan.seed)
             return partial(RecurrentWriter, carries.eval().to(default_device()))
-        trained = train(recipes[trained_as](), folder, prepared=prepared, quiet=quiet)
+        trained = train(recipes[trained_as](), folder, prepared=prepared)
         window = None if name == "full_context" else plan.window_chunks - 1
         return partial(MemoryWriter, trained.model.eval().to(default_device()), window=window)
 
-    asked = {name: list(_asked(writer(name), prepared.tokenizer, plan, name, quiet=quiet)) for name in plan.models}
+    asked = {name: list(_asked(writer(name), prepared.tokenizer, plan, name)) for name in plan.models}
     return LongResult(
         own=_by_chunks(asked, plan, "own"),
         text=_by_chunks(asked, plan, "text"),
@@ -115,14 +114,12 @@ def _row(model: str, answers: Answers) -> LongRow:
     return LongRow.from_dict({**told, **where, "wrong_but_written": repeated})
 
 
-def _asked(
-    begun: Callable[[Tensor], Writer], tokenizer: Tokenizer, plan: LongPlan, name: str, *, quiet: bool
-) -> Iterator[Answers]:
+def _asked(begun: Callable[[Tensor], Writer], tokenizer: Tokenizer, plan: LongPlan, name: str) -> Iterator[Answers]:
     """Questions of each kind after every number of chunks, its own or a novel's; and what a blind model answers."""
     filler = np.concatenate(tokenizer.encode_batch([document.text for document in evaluation_documents("novel")]))
     last = max(plan.chunks)
     total = 2 * len(KINDS) * last * plan.num_texts * plan.chunk_len
-    with track(f"Writing, {name}", total=total, unit="tokens", quiet=quiet) as advance:
+    with track(f"Writing, {name}", total=total, unit="tokens") as advance:
         for (step, kind), between in product(enumerate(KINDS), ("nothing", "own", "text")):
             facts = FactTexts(tokenizer, filler, chunk_len=plan.chunk_len, kinds=(kind,))
             windows = facts.sample(plan.num_texts, 2, seed=plan.seed, step=step, distance=1)

@@ -137,7 +137,7 @@ class RecurrentWriter:
 
         def predict(rows: Tensor, tokens: Tensor) -> Logits:
             states, _ = self.model.carry(tokens, carried[rows])
-            return self.model.decoder.logits(states)
+            return self.model.decoder.head(states)
 
         tokens[:, -1] = likeliest(predict, tokens[:, -1].masked_fill(answer, 0), answer)
         return tokens.cpu().numpy()

@@ -37,7 +37,7 @@ class Plan:
     """Steps of the readers that memories are probed with."""
     reading_chunks: int = 40_000
     conditions: tuple[str, ...] = ("no_memory", "causal", "combined", "curriculum", "full_context", "recurrent")
-    """What is trained (`conditions.CONDITIONS`); the first four are always compared."""
+    """What is trained (`run.CONDITIONS`); the first four are always compared."""
     full: bool = False
     """Also train bounds and variants."""
     variant_tokens: int = 500_000

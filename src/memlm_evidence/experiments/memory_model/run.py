@@ -88,9 +88,7 @@ def variants(plan: Plan) -> Mapping[str, list[Variant]]:
     }
 
 
-def run(
-    out: Path, plan: Plan | PaperPlan | None = None, *, cache: Path | None = None, quiet: bool = False
-) -> MemoryModelResult | None:
+def run(out: Path, plan: Plan | PaperPlan) -> MemoryModelResult | None:
     """Train every condition, measure and compare. What was trained before is not trained again.
 
     Returns:
@@ -99,8 +97,7 @@ def run(
     Raises:
         ValueError: as `require_machine`, at the paper's sizes.
     """
-    plan = plan or Plan()
-    return compare_two(out, plan) if isinstance(plan, PaperPlan) else compare(out, plan, cache=cache, quiet=quiet)
+    return compare_two(out, plan) if isinstance(plan, PaperPlan) else compare(out, plan)
 
 
 def compare_two(out: Path, plan: PaperPlan) -> MemoryModelResult | None:
@@ -128,14 +125,14 @@ def compare_two(out: Path, plan: PaperPlan) -> MemoryModelResult | None:
     )
 
 
-def compare(out: Path, plan: Plan, *, cache: Path | None, quiet: bool) -> MemoryModelResult:
+def compare(out: Path, plan: Plan) -> MemoryModelResult:
     """All conditions of a plan, and of a full one all variants."""
-    data = Data(prepare(combined_recipe(plan).data, quiet=quiet), plan.chunk_len, quiet)
+    data = Data(prepare(combined_recipe(plan).data), plan.chunk_len)
     trained = {name: _trained(data, name, out, plan) for name in plan.compared}
     nats = {name: prediction_measures(each.prediction) for name, each in trained.items()}
     reading = ReadingConfig(num_steps=plan.reading_steps, max_chunks=plan.reading_chunks)
     data_config, tokenizer = combined_recipe(plan).data, data.prepared.tokenizer
-    readers = Readers(data_config, tokenizer, plan.chunk_len, reading, plan.seed, cache=cache, quiet=quiet)
+    readers = Readers(data_config, tokenizer, plan.chunk_len, reading, plan.seed)
     probes = {name: readers.row(_memories(trained[name].model, "memory model")) for name in WITH_MEMORIES}
     of_variants = {
         field: [_variant(each, data, out, plan) for each in found]
@@ -174,7 +171,7 @@ def _trained(data: Data, name: str, out: Path, plan: Plan) -> Trained:
     folder = _folder(out, name, plan)
     if name == RECURRENT:
         return data.train_recurrent(combined_recipe(plan), plan.num_positions, folder, plan.seed)
-    encoder = trained_encoder(autoencoder_recipe(plan), out, quiet=data.quiet) if name == "curriculum" else ""
+    encoder = trained_encoder(autoencoder_recipe(plan), out) if name == "curriculum" else ""
     return data.train(CONDITIONS[name](plan, encoder), folder, "copy" if name == "oracle" else "causal")
 
 
@@ -217,7 +214,7 @@ def _memories(model: TextMemoryModel, name: str) -> MemoryEncoder:
 
 def _own_retention(trained: Trained, data: Data) -> Result:
     """What the model's own decoder gives back of its memories."""
-    return trained.model.evaluate_retention(data.prepared.splits["test"], name="held-out", quiet=data.quiet)
+    return trained.model.evaluate_retention(data.prepared.splits["test"], name="held-out", quiet=False)
 
 
 def _positions(trained: Trained) -> int:

@@ -67,11 +67,10 @@ class Data:
     prepared: PreparedData
     chunk_len: int
     """Of the chunks that are compared; a full context is one long chunk."""
-    quiet: bool
 
     def train(self, recipe: MemoryModelRecipe, folder: Path, term: Literal["causal", "copy"] = "causal") -> Trained:
         """Train a recipe into a folder, or load what was trained there, and predict the held-out text by a term."""
-        trained = train(recipe, folder, prepared=self.prepared, quiet=self.quiet)
+        trained = train(recipe, folder, prepared=self.prepared)
         shape = recipe.model.shape
         test = split_into_chunks(self.prepared.splits["test"], shape.chunk_len)
         windows = all_windows(test, recipe.windows.num_chunks)
@@ -110,15 +109,8 @@ class Data:
         train = split_into_chunks(self.prepared.splits["train"], shape.chunk_len)
         sample = window_sampler(recipe, stage, train, self.prepared.tokenizer)
         run = " ".join(fingerprint(each, self.prepared) for each in (cfg, recipe))
-        progress = fit(
-            model,
-            sample,
-            objective,
-            stage.training,
-            title="Training recurrent memory",
-            folder=RunFolder(folder, run),
-            quiet=self.quiet,
-        )
+        into, title = RunFolder(folder, run), "Training recurrent memory"
+        progress = fit(model, sample, objective, stage.training, title=title, folder=into)
         model = model.cpu()
         return model, StageCost(progress.tokens, flops_per_token(model, objective, sample(0)))
 
@@ -132,8 +124,8 @@ class Data:
         return total
 
 
-def trained_encoder(recipe: AutoencoderRecipe, out: Path, *, quiet: bool) -> str:
+def trained_encoder(recipe: AutoencoderRecipe, out: Path) -> str:
     """Where the autoencoder is, to take its encoder from; trained if it is not there yet."""
     folder = out / f"autoencoder-seed-{recipe.seed}"
-    train(recipe, folder, quiet=quiet)
+    train(recipe, folder)
     return str(folder / "model")

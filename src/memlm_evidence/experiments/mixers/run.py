@@ -34,23 +34,22 @@ LIKE = "diagonal"
 """The mixer whose number of parameters all language models have."""
 
 
-def run(out: Path, plan: MixersPlan | None = None, *, cache: Path | None = None, quiet: bool = False) -> MixersResult:
+def run(out: Path, plan: MixersPlan) -> MixersResult:
     """Train, measure and probe. What was trained or read before is not made again."""
-    plan = plan or MixersPlan()
     data = language_model(plan, LIKE).data
-    prepared = prepare(data, quiet=quiet)
+    prepared = prepare(data)
     reading = ReadingConfig(num_steps=plan.reading_steps, max_chunks=plan.reading_chunks)
-    readers = Readers(data, prepared.tokenizer, plan.chunk_len, reading, plan.seed, cache=cache, quiet=quiet)
+    readers = Readers(data, prepared.tokenizer, plan.chunk_len, reading, plan.seed)
     losses, rows, given_back = [], [], []
     nats: dict[str, Float[np.ndarray, "document 2"]] = {}
     for mixer in plan.mixers:
         folder, test = f"{mixer}-seed-{plan.seed}", prepared.splits["test"]
-        written = train(language_model(plan, mixer), out / f"causal-{folder}", prepared=prepared, quiet=quiet)
-        kept = train(memories(plan, mixer), out / f"autoencoder-{folder}", prepared=prepared, quiet=quiet)
-        nats[mixer] = written.document_nats(test, name=f"held-out text, {mixer}", quiet=quiet)
+        written = train(language_model(plan, mixer), out / f"causal-{folder}", prepared=prepared)
+        kept = train(memories(plan, mixer), out / f"autoencoder-{folder}", prepared=prepared)
+        nats[mixer] = written.document_nats(test, name=f"held-out text, {mixer}", quiet=False)
         losses.append(_loss(mixer, num_parameters(written.model), nats))
         rows += [each.row(readers, mixer) for each in states(written, mixer, plan.seed)]
-        back = kept.evaluate_split(test, name=f"held-out text, {mixer}", quiet=quiet)
+        back = kept.evaluate_split(test, name=f"held-out text, {mixer}", quiet=False)
         measures = ("token_accuracy", "exact_match", "retained_fraction")
         given_back.append(
             MemoryRow(

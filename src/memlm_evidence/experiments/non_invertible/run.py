@@ -30,7 +30,7 @@ class ImpossibleError(RuntimeError):
     """A measured point lies where none can: a bug, never a discovery."""
 
 
-def run(out: Path, plan: NonInvertiblePlan | None = None, *, quiet: bool = False) -> NonInvertibleResult:
+def run(out: Path, plan: NonInvertiblePlan) -> NonInvertibleResult:
     """Measure. What was measured into the folder before is not measured again.
 
     Its models are so small that a process for each of this one's threads is better than the threads.
@@ -38,7 +38,6 @@ def run(out: Path, plan: NonInvertiblePlan | None = None, *, quiet: bool = False
     Raises:
         ImpossibleError: a point lies on the impossible side of a bound.
     """
-    plan = plan or NonInvertiblePlan()
     workers = torch.get_num_threads() if plan.num_workers is None else plan.num_workers
     parts: dict[str, Sequence[Run]] = {
         "rows": state_runs(plan.state),
@@ -48,7 +47,7 @@ def run(out: Path, plan: NonInvertiblePlan | None = None, *, quiet: bool = False
     jobs = [job(each) for runs in parts.values() for each in runs]
     folder = out / f"seed-{plan.state.seed}"
     who = Workers(num_workers=workers, ray_address=plan.ray_address)
-    done = iter(run_jobs(jobs, folder, **who, title="Measuring known sources", quiet=quiet))
+    done = iter(run_jobs(jobs, folder, **who, title="Measuring known sources"))
     rows = {name: [row for _ in runs for row in next(done)["rows"]] for name, runs in parts.items()}
     if impossible := [row for part in rows.values() for row in part if row["violations"]]:
         raise ImpossibleError(f"on the impossible side of a bound: {impossible}")

@@ -8,12 +8,11 @@ from memlm_evidence.attacks.settle import settle
 from memlm_evidence.experiments.settle_causal import SettlingPlan, SettlingResult
 
 
-def run(out: Path, plan: SettlingPlan | None = None, *, quiet: bool = False) -> SettlingResult:
+def run(out: Path, plan: SettlingPlan) -> SettlingResult:
     """Train a causal model and settle it. What was trained or read before is not made again."""
-    plan = plan or SettlingPlan()
     recipe = causal(plan.chunk_len, mixer="masked_mixer", num_tokens=plan.num_tokens, seed=plan.seed)
     folder = out / f"causal-seed-{plan.seed}"
-    train(recipe, folder, quiet=quiet)
+    train(recipe, folder)
     asked = {name: value for name, value in vars(plan).items() if name not in ("num_tokens", "chunk_len")}
-    result = settle(str(folder / "model"), quiet=quiet, chunk_lens=(plan.chunk_len,), **asked)
+    result = settle(str(folder / "model"), quiet=False, chunk_lens=(plan.chunk_len,), **asked)
     return SettlingResult.from_dict({**result.to_dict(), "chunk_len": plan.chunk_len})
