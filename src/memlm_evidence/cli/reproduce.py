@@ -134,7 +134,7 @@ class NonInvertible(OneExperiment, HasWorkers):
     of the rest); regeneration and combined training keep all (≥ 0.95). All keep what later questions ask for.
     Two more comparisons: memories of few bits with the rate-distortion limit, and retained bits with the exact mutual
     information. The argument, with proofs: docs/theory.md.
-    Cost: under 15 minutes on two cores. If it is interrupted, run it again: it resumes.
+    Cost: under 20 minutes on two cores. If it is interrupted, run it again: it resumes.
     """
 
     out: Path = Path("runs/non-invertible")

@@ -52,7 +52,7 @@ class DistortionPlan:
     """Bits a dimension that memories trained without rounding are rounded to; they have three dimensions a token."""
     noise_std: float = 1.0
     """Of Gaussian noise on memories in training, where there is any."""
-    steps: int = 400
+    steps: int = 1000
     """Of training, of 128 chunks."""
     num_chunks: int = 2048
     """That errors are counted on; units of the bootstrap."""
