@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -131,14 +132,13 @@ def _converted(rows: Rows, about: About) -> Iterator[pa.Table]:
 def _write_parquet(tables: Iterator[pa.Table], path: Path) -> None:
     first = next(tables)
     with parquet_writer(path, first.schema) as writer:
-        writer.write_table(first, row_group_size=ROW_GROUP)
-        for table in tables:
+        for table in chain([first], tables):
             writer.write_table(table, row_group_size=ROW_GROUP)
 
 
 def _write_lance(tables: Iterator[pa.Table], path: Path) -> None:
     lance, first = extra("lance", "writing Lance"), next(tables)
-    batches = (batch for table in (first, *tables) for batch in table.to_batches())
+    batches = (batch for table in chain([first], tables) for batch in table.to_batches())
     lance.write_dataset(pa.RecordBatchReader.from_batches(first.schema, batches), str(path))
 
 
