@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import pyarrow as pa
-import torch
 
 from memlm.bulk.destination import DESTINATIONS, Counts, Destination, Format
 from memlm.bulk.rows import COLUMNS, MEMORY, TEXT, About, Dtype, about_memories, sign_size
 from memlm.bulk.source import Part, Source
 from memlm.data.documents import Document, in_batches, split_document
+from memlm.runtime.cpu import one_thread
 from memlm.runtime.extras import extra
 from memlm.runtime.progress import track
 from memlm.runtime.wording import counted
@@ -122,12 +122,8 @@ class PartEncoder:
 
     def __call__(self, part: Part) -> Counts:
         """Encode a part, and write it."""
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with one_thread():
             return self.destination.write(part.number, self.job.schema, self._tables(part))
-        finally:
-            torch.set_num_threads(threads)
 
     def _tables(self, part: Part) -> Iterator[tuple[pa.Table, Counts]]:
         chunks, bad = dict[str, int](), Counts()
