@@ -151,9 +151,12 @@ def _write_faiss(rows: Rows, about: About, folder: Path, factory: str) -> None:
     with asked():
         if _FATAL.search(factory):
             raise RuntimeError("no number of it may be 0, and a graph has 2 links or more")
-        index = faiss.index_binary_factory(width, factory) if binary else _float_index(faiss, width, factory)
+        if binary:
+            index = faiss.index_binary_factory(width, factory)
+        else:
+            index = faiss.index_factory(width, factory, faiss.METRIC_INNER_PRODUCT)
     if not index.is_trained:
-        sample = _sample(rows, binary)
+        sample = _sample(rows)
         with asked():
             index.train(sample)
     kept: list[pa.Table] = []
@@ -188,17 +191,13 @@ def _asked(factory: str, num_chunks: int, binary: bool) -> Iterator[None]:
         ) from None
 
 
-def _float_index(faiss: Any, width: int, factory: str) -> Any:
-    return faiss.index_factory(width, factory, faiss.METRIC_INNER_PRODUCT)
-
-
 def _indexed(table: pa.Table, about: About) -> NDArray[Any]:
     """What an index is given of rows."""
     stored = about.stored(table)
     return stored if about.dtype == "bit" else unit(compared(about.vectors(stored), about))
 
 
-def _sample(rows: Rows, binary: bool) -> NDArray[Any]:
+def _sample(rows: Rows) -> NDArray[Any]:
     """Of all rows, evenly."""
     step = max(1, len(rows) // _TRAINING_ROWS)
     return np.concatenate([_indexed(table, rows.about)[::step] for table in rows.batches()])
