@@ -219,7 +219,7 @@ def test_what_cannot_be_exported_is_refused(memory: Memory, signs: str, memlm: M
         export(MemoryRows(memory[[]]), tmp_path / "out.parquet")
 
 
-def test_what_cannot_be_searched_is_refused(memory: Memory, memlm: Memlm, tmp_path: Path) -> None:
+def test_what_cannot_be_searched_is_refused(memory: Memory, tmp_path: Path) -> None:
     store = export(MemoryRows(memory), tmp_path / "out.faiss")
     with pytest.raises(ValueError, match=r"\[query 32\] here, not \[1, 31\]"):
         store.search(np.zeros((1, 31), np.float32))
