@@ -14,7 +14,9 @@ from memlm.cli import parser
 from memlm.config import AutoencoderRecipe
 from memlm.data.corpus import Document
 from memlm.data.texts import evaluation_documents
-from tiny import tiny_recipe, write_corpus
+from memlm.models.autoencoder import Autoencoder
+from memlm.text.autoencoder import TextAutoencoder
+from tiny import tiny_recipe, write_corpus, write_language_model
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -61,11 +63,31 @@ def finished_run(recipe: AutoencoderRecipe, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="session")
-def trained(finished_run: Path):
+def trained(finished_run: Path) -> TextAutoencoder:
     """The tiny trained model."""
     import memlm
 
     return memlm.load(finished_run / "model")
+
+
+@pytest.fixture(scope="session")
+def untrained(trained: TextAutoencoder) -> TextAutoencoder:
+    """One whose memories give back next to nothing."""
+    return TextAutoencoder(Autoencoder(trained.config), trained.tokenizer, trained.unconditional, {})
+
+
+@pytest.fixture(scope="session")
+def english() -> TextAutoencoder:
+    """One whose memories give back nearly everything."""
+    import memlm
+
+    return memlm.load("english")
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny pretrained language model; not to be changed."""
+    return write_language_model(tmp_path_factory.mktemp("llama"), "llama")
 
 
 @pytest.fixture

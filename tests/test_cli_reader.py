@@ -8,7 +8,6 @@ from transformers import AutoModelForCausalLM
 
 from command_line import Memlm, assert_refused
 from memlm.runtime import files
-from tiny import write_language_model
 
 SMALL = (
     "model.hidden_dim=16",
@@ -20,11 +19,6 @@ SMALL = (
     "data.validation_fraction=0.2",
     "data.test_fraction=0.2",
 )
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_language_model(tmp_path_factory.mktemp("llama"), "llama")
 
 
 @pytest.fixture(scope="module")

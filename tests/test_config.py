@@ -132,7 +132,7 @@ def test_configurations_cannot_be_changed() -> None:
         TrainingConfig().num_tokens = 5  # type: ignore[misc]
 
 
-HEAVY = {"torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "matplotlib", "starlette"}
+HEAVY = {"torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "matplotlib", "starlette", "gradio"}
 
 
 @pytest.mark.parametrize(
@@ -144,6 +144,7 @@ HEAVY = {"torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy
         "import sys, memlm.cli; sys.argv = ['memlm', 'train', '--help']; memlm.cli.main()",
         "import sys, memlm.cli; sys.argv = ['memlm', 'sweep', '--help']; memlm.cli.main()",
         "import sys, memlm.cli; sys.argv = ['memlm', 'serve', '--help']; memlm.cli.main()",
+        "import sys, memlm.cli; sys.argv = ['memlm', 'app', '--help']; memlm.cli.main()",
     ],
 )
 def test_importing_and_asking_for_help_loads_nothing_heavy(statement: str) -> None:

@@ -76,8 +76,9 @@ def encoded(source: Path | str, out: Path, encoder: str, *more: object) -> list[
     return ["encode-corpus", source, "--out", out, "--encoder", encoder, "--device", "cpu", *more]
 
 
-@pytest.mark.parametrize("form", ["parquet", "lance"])
-@pytest.mark.parametrize("kind", ["parquet", "lines", "packed", "text"])
+@pytest.mark.parametrize(
+    ("kind", "form"), [*((kind, "parquet") for kind in ("parquet", "lines", "packed", "text")), ("lines", "lance")]
+)
 def test_every_kind_of_corpus_gives_the_memories_of_its_texts(
     kind: str, form: str, memlm: Memlm, encoder: str, trained: TextAutoencoder, tmp_path: Path
 ) -> None:

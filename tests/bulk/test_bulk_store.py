@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -77,6 +78,26 @@ def test_of_two_exports_into_one_name_the_later_is_refused(ending: str, memory: 
         export(Overtaken(memory[1:3]), out)
     assert len(open_store(out)) == memory.num_chunks[0] != sum(memory.num_chunks[1:3])
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_a_store_is_written_to_lance_a_table_at_a_time(
+    memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be larger than memory."""
+    made, write = list[int](), lance.write_dataset
+
+    class Counted(MemoryRows):
+        def batches(self) -> Iterator[pa.Table]:
+            for number in range(3):
+                made.append(number)
+                yield from super().batches()
+
+    def watched(batches: pa.RecordBatchReader, path: str) -> None:
+        assert made == [0]
+        write(batches, path)
+
+    monkeypatch.setattr(lance, "write_dataset", watched)
+    assert len(export(Counted(memory[0]), tmp_path / "out.lance")) == 3 * memory.num_chunks[0]
 
 
 @each_kind
@@ -198,7 +219,7 @@ def test_what_cannot_be_exported_is_refused(memory: Memory, signs: str, memlm: M
         export(MemoryRows(memory[[]]), tmp_path / "out.parquet")
 
 
-def test_what_cannot_be_searched_is_refused(memory: Memory, memlm: Memlm, tmp_path: Path) -> None:
+def test_what_cannot_be_searched_is_refused(memory: Memory, tmp_path: Path) -> None:
     store = export(MemoryRows(memory), tmp_path / "out.faiss")
     with pytest.raises(ValueError, match=r"\[query 32\] here, not \[1, 31\]"):
         store.search(np.zeros((1, 31), np.float32))

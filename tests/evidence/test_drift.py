@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import memlm
 from command_line import Memlm, assert_refused
 from memlm import TextAutoencoder
 from memlm.data.texts import evaluation_documents, everyday_lines
@@ -83,8 +82,7 @@ def test_waiting_at_a_fixed_point_is_the_same_as_going_on(trained: TextAutoencod
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-def test_what_is_sent_is_what_memory_files_hold(bits: int) -> None:
-    english = memlm.load("english")
+def test_what_is_sent_is_what_memory_files_hold(bits: int, english: TextAutoencoder) -> None:
     text = " ".join(document.text for document in evaluation_documents("verse")[:1])[:1800]
     codec = Codec(english, bits, target=0)  # whole chunks, whatever they give back
     tokens, start = Tokenized.of(english.tokenizer, text.encode()).tokens, 0

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import memlm
 from memlm import MemoryFile, TextAutoencoder
 from memlm.config import AutoencoderRecipe
 from memlm.data.chunks import Chunks
@@ -144,8 +143,7 @@ def test_the_benchmark_covers_every_kind_and_length(trained: TextAutoencoder) ->
 
 
 @pytest.mark.parametrize("text", ["Monday", "a", " ", "\n\n\n", "2026-11-26", "https://example.org/", "Ünïcödé", "🎉"])
-def test_a_word_comes_back_from_one_vector_of_english(text: str) -> None:
-    english = memlm.load("english")
+def test_a_word_comes_back_from_one_vector_of_english(text: str, english: TextAutoencoder) -> None:
     vectors = english.encode([text], convert_to_numpy=True)
     (again,) = english.regenerate(vectors)
     assert again == text

@@ -9,7 +9,7 @@ import torch
 
 from memlm.text.memory_reader import TextMemoryReader
 from memlm.training.train import train
-from tiny import tiny_reader_recipe, write_language_model
+from tiny import tiny_reader_recipe
 
 lm_eval = pytest.importorskip("memlm_evidence.lm_eval")
 
@@ -29,8 +29,7 @@ metric_list:
 
 
 @pytest.fixture(scope="module")
-def reader(finished_run: Path, corpus: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = write_language_model(tmp_path_factory.mktemp("llama"), "llama")
+def reader(base: Path, finished_run: Path, corpus: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reader") / "run"
     recipe = tiny_reader_recipe(base, finished_run / "model", corpus, regenerating_fraction=0.0)
     train(recipe.with_training(num_tokens=96), folder, quiet=True)

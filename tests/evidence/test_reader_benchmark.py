@@ -24,8 +24,7 @@ QUICK: dict[str, Any] = {"ratios": (1, 4), "num_windows": 6, "num_copies": 3, "n
 
 
 @pytest.fixture(scope="module")
-def folders(finished_run: Path, corpus: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    base = write_language_model(tmp_path_factory.mktemp("llama"), "llama")
+def folders(base: Path, finished_run: Path, corpus: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     recipe = tiny_reader_recipe(base, finished_run / "model", corpus)
     out = tmp_path_factory.mktemp("readers")
     for name, each in {"reader": recipe, **arms(recipe)}.items():

@@ -367,7 +367,7 @@ def test_a_broken_row_is_named(recipe: AutoencoderRecipe, measured: list[Recipe]
 # --- the command ---
 
 
-def test_a_finished_sweep_is_reported_without_torch(whole: Path, four: SweepConfig) -> None:
+def test_a_finished_sweep_is_reported_without_torch(whole: Path) -> None:
     (whole / "report.html").unlink()
     code = (
         "import sys, pathlib; from memlm_evidence.cli.sweep import Sweep;"

@@ -6,7 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import memlm
 from memlm import TextAutoencoder
 from memlm.data.texts import evaluation_documents
 from memlm.models.autoencoder import Autoencoder
@@ -157,8 +156,9 @@ def test_an_end_token_makes_short_texts_as_strong_as_long_ones() -> None:
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.03, 0.2])
-def test_a_guess_in_bf16_changes_nothing(noise: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    english = memlm.load("english")
+def test_a_guess_in_bf16_changes_nothing(
+    noise: float, english: TextAutoencoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = evaluation_documents("code")[0].text
     texts = [text[at : at + 3 * at % 500 + 1] for at in range(0, 20_000, 400)]
     memory = english.encode(texts)

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import memlm
 from memlm import TextAutoencoder
 from memlm.config import Attention, ContextConfig
 from memlm.data.texts import evaluation_documents
@@ -16,11 +15,6 @@ from memlm.models import exact
 from memlm.models.autoencoder import Autoencoder
 from memlm.models.exact import ExactDecoder, WholeProduct, exact_norm, has_exact_form, shares
 from tiny import randomized, tiny_model
-
-
-@pytest.fixture(scope="module")
-def english() -> TextAutoencoder:
-    return memlm.load("english")
 
 
 @pytest.fixture(params=["english", "in context"])

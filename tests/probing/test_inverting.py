@@ -38,14 +38,8 @@ from memlm.probing.inversion.search import Search
 from memlm.probing.inversion.vectors import read_vectors
 from memlm.probing.transform import Transform
 from memlm.text.autoencoder import TextAutoencoder
-from tiny import write_language_model
 
 TEXT = "the memory of a vector holds one long chunk of text, and reads it back to whoever asks for the words in it"
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_language_model(tmp_path_factory.mktemp("llama"), "llama")
 
 
 @pytest.fixture(autouse=True)

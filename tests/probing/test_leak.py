@@ -25,18 +25,12 @@ from memlm.probing.leak.retrieval import hits, pairs_of
 from memlm.probing.leak.storage import Storage
 from memlm.probing.leak.words import came_back, names_in, tokens_of_words, words_in, words_of_tokens
 from memlm.text.autoencoder import TextAutoencoder
-from tiny import write_language_model
 
 TEXT = " ".join(
     f"The clerk met Anna Karenina, and paid {number} pounds to Bob in May of 19{number}." for number in range(10, 99)
 )
 FEW = {"chunk_lens": (4, 8), "searched_lens": (4,), "num_texts": 12, "num_searched": 2, "encodings": 200}
 FEW |= {"num_passages": 60, "passage_len": 8, "noise": (1.0, 100.0)}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_language_model(tmp_path_factory.mktemp("llama"), "llama")
 
 
 class Bag(Embedder):

@@ -567,6 +567,6 @@ def test_views_are_counted_from_the_last_layer_too(encoder: StateEncoder, ours: 
     assert ours.resolve(View(-1, "memory"), 16) == ours.default_view
 
 
-def test_the_first_length_gives_the_controls(encoder: StateEncoder, cache: Path) -> None:
+def test_the_first_length_gives_the_controls(encoder: StateEncoder) -> None:
     cfg = small_config(chunk_lens=(LENGTH, 12), reading=READING)
     assert [views_of(encoder, cfg, chunk_len) for chunk_len in cfg.chunk_lens] == [[encoder.default_view]] * 2

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from safetensors import SafetensorError
 
-from memlm import cli
 from memlm.runtime import files
 from memlm.runtime.files import atomic_file, atomic_folder, atomic_write, is_in_use, make_folder, only_one_in
 
@@ -303,17 +302,3 @@ def test_a_folder_without_a_name_is_filled_but_not_replaced(tmp_path: Path, monk
             write_folder(path, a="new")
     write_file(Path("file"))
     assert contents(tmp_path) == {"inner/file": "new"}
-
-
-@pytest.mark.parametrize(
-    "command", [["probe", "english"], ["sweep", "architecture"], ["reproduce", "--preset", "quick"]], ids=" ".join
-)
-def test_a_command_refuses_its_folder_before_it_begins(
-    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "place").write_text("old")
-    monkeypatch.setattr(sys, "argv", ["memlm", *command, "--out", str(tmp_path / "place")])
-    with pytest.raises(SystemExit, match="2"):
-        cli.main()
-    assert "place: a file is there; give another path" in capsys.readouterr().err
-    assert contents(tmp_path) == {"place": "old"}

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from starlette.applications import Starlette
 
-from memlm.serve.server import listen, server_of
+from memlm.runtime.ports import listen
+from memlm.serve.server import server_of
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import httpx
 import numpy as np
 import openai
 import pytest
-import torch
 from serving import running
 
 from memlm.serve.app import Limits, create_app
@@ -18,7 +17,7 @@ from memlm.serve.model import ServedModel
 from memlm.serve.reader import ServedReader, until
 from memlm.text.memory_reader import TextMemoryReader
 from memlm.training.train import train
-from tiny import tiny_reader_recipe, write_language_model
+from tiny import strengthened, tiny_reader_recipe, write_language_model
 
 TEXTS = ["the memory of a vector holds one long chunk of text", "and reads"]
 ASKED = [{"role": "user", "content": "what does it hold?"}]
@@ -29,10 +28,7 @@ def reader(finished_run: Path, corpus: str, tmp_path_factory: pytest.TempPathFac
     base = write_language_model(tmp_path_factory.mktemp("language-model"), "qwen3")
     recipe = tiny_reader_recipe(base, finished_run / "model", corpus)
     reader: TextMemoryReader = train(recipe, tmp_path_factory.mktemp("reader") / "run", quiet=True)
-    torch.manual_seed(0)
-    for name, parameter in reader.model.named_parameters():
-        if "lora_B" in name or name.startswith("merger.out"):
-            torch.nn.init.normal_(parameter, std=0.2)
+    strengthened(reader.model)
     return reader.to("cpu")
 
 
@@ -159,7 +155,7 @@ def test_what_cannot_be_answered_is_refused_by_name(client: openai.OpenAI, kept:
         client.chat.completions.create(model="encoder", messages=ASKED)  # type: ignore[arg-type]
 
 
-def test_one_answer_is_written_at_a_time(client: openai.OpenAI, reader: TextMemoryReader) -> None:
+def test_one_answer_is_written_at_a_time(client: openai.OpenAI) -> None:
     whole = completed(client).choices[0].message.content
     alone = completed(client, temperature=2.0, seed=7).choices[0].message.content
     for _ in range(3):  # what a stop has ended draws nothing any more
@@ -174,7 +170,7 @@ def test_readers_are_listed_with_what_they_read(client: openai.OpenAI, reader: T
 
 
 def test_a_client_that_leaves_is_not_written_for(
-    address: str, client: openai.OpenAI, reader: TextMemoryReader, monkeypatch: pytest.MonkeyPatch
+    client: openai.OpenAI, reader: TextMemoryReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pieces, ended = [], []
 

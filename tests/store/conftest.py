@@ -1,22 +1,9 @@
 import pytest
 import torch
 
-import memlm
 from memlm import TextAutoencoder
 from memlm.config import Attention, SearchConfig, StackConfig
-from memlm.models.autoencoder import Autoencoder, SearchEncoder
-
-
-@pytest.fixture(scope="session")
-def untrained(trained: TextAutoencoder) -> TextAutoencoder:
-    """One whose memories give back next to nothing."""
-    return TextAutoencoder(Autoencoder(trained.config), trained.tokenizer, trained.unconditional, {})
-
-
-@pytest.fixture(scope="session")
-def english() -> TextAutoencoder:
-    """One whose memories give back nearly everything."""
-    return memlm.load("english")
+from memlm.models.autoencoder import SearchEncoder
 
 
 @pytest.fixture(scope="session")

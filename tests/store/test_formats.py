@@ -112,7 +112,7 @@ def test_damage_in_version_1_is_found_and_stays_when_it_is_converted(version_1: 
     assert notes["appended"] == "And so on."
 
 
-def test_version_1_that_is_damaged_in_its_index_or_header_is_refused(version_1: Path, tmp_path: Path) -> None:
+def test_version_1_that_is_damaged_in_its_index_or_header_is_refused(version_1: Path) -> None:
     data = version_1.read_bytes()
     for share in (0.001, 0.1, 0.5, 0.999):
         version_1.write_bytes(data[: int(len(data) * share)])

@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-import memlm
+from memlm import TextAutoencoder
 from memlm.models.exact import NO_SHARE, ExactDecoder
 from memlm.store.intervals import Divided
 
 
 @pytest.fixture(scope="module")
-def decoder() -> ExactDecoder:
-    return ExactDecoder(memlm.load("english").model)
+def decoder(english: TextAutoencoder) -> ExactDecoder:
+    return ExactDecoder(english.model)
 
 
 def scores_of(kind: str, vocab_size: int) -> Tensor:

@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from command_line import Memlm, assert_refused
-from memlm import MemoryFile
+from memlm import MemoryFile, TextAutoencoder
 from memlm.data.texts import evaluation_documents
 from memlm.store.segments import MAGIC
 
@@ -267,7 +267,12 @@ def test_nothing_is_remembered_of_no_text(memlm: Memlm, tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(
-    arguments: list[str], message: str, memlm: Memlm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    message: str,
+    memlm: Memlm,
+    trained: TextAutoencoder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("bad.txt").write_bytes(b"good \xff")
@@ -275,7 +280,7 @@ def test_what_cannot_be_is_said_in_one_line(
     Path("folder").mkdir()
     Path("empty").touch()
     Path("noise").write_bytes(b"\x89\0\xff")
-    memlm("remember", "good.txt", "-o", "notes.memory")
+    MemoryFile.create("notes.memory", trained, {"good.txt": "good"})
     done = memlm(*arguments)
     assert done.code == 2
     assert message in done.err

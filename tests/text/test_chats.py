@@ -11,12 +11,7 @@ from memlm.models.load_pretrained import load_causal, transformers_tokenizer
 from memlm.text.chats import answers, chat_about
 from memlm.training import chats
 from memlm.training.train import training_of
-from tiny import tiny_reader_recipe, write_language_model
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_language_model(tmp_path_factory.mktemp("llama"), "llama")
+from tiny import tiny_reader_recipe
 
 
 @pytest.fixture(scope="module")

@@ -175,7 +175,7 @@ def test_encoding_takes_the_usual_options(trained: TextAutoencoder, capfd: pytes
         trained.encode(TEXTS, device="nowhere")
 
 
-def test_vectors_alone_are_texts_of_one_chunk(trained: TextAutoencoder, memory: Memory) -> None:
+def test_vectors_alone_are_texts_of_one_chunk(trained: TextAutoencoder) -> None:
     texts = ["the memory", "two words"]
     vectors = trained.encode(texts, convert_to_numpy=True)
     expected = trained.regenerate(trained.encode(texts))

@@ -16,7 +16,7 @@ from memlm.text import checkpoint_folder
 from memlm.text.checkpoint_folder import boxed_models, earlier_models
 from memlm.text.memory_reader import TextMemoryReader
 from memlm.training.memory_reader import MemoryReaderTraining
-from tiny import tiny_reader_recipe, write_language_model
+from tiny import strengthened, tiny_reader_recipe, write_language_model
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt2"])
@@ -29,10 +29,7 @@ def made(base: Path, finished_run: Path, corpus: str) -> TextMemoryReader:
     """Untrained, with adapters that do something."""
     recipe = tiny_reader_recipe(base, finished_run / "model", corpus)
     prepared = prepare(recipe.data, quiet=True)
-    model = MemoryReaderTraining(recipe, prepared).build()
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name or name.startswith("merger.out"):
-            torch.nn.init.normal_(parameter, std=0.2)
+    model = strengthened(MemoryReaderTraining(recipe, prepared).build())
     return TextMemoryReader(model, prepared.tokenizer, {})
 
 

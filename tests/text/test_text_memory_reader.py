@@ -26,7 +26,7 @@ from memlm.text.reader_prompts import encoder_of
 from memlm.text.readings import Continuation, GivenBack, Readings
 from memlm.training.adapt import recipe_of
 from memlm.training.train import train, training_of
-from tiny import LANGUAGE_MODELS, break_down_after, launch, tiny_reader_recipe, write_language_model
+from tiny import LANGUAGE_MODELS, break_down_after, launch, strengthened, tiny_reader_recipe, write_language_model
 
 TEXTS = ["the memory of a vector holds one long chunk of text", "and reads"]
 GREEDY: dict[str, Any] = {"max_new_tokens": 8, "do_sample": False}
@@ -45,10 +45,7 @@ def folder(base: Path, finished_run: Path, corpus: str, tmp_path_factory: pytest
     """Of a finished run; the adapters are then made to do more than two dozen steps teach them."""
     out = tmp_path_factory.mktemp("reader") / "run"
     reader = train(tiny_reader_recipe(base, finished_run / "model", corpus), out, quiet=True)
-    torch.manual_seed(0)
-    for name, parameter in reader.model.named_parameters():
-        if "lora_B" in name or name.startswith("merger.out"):
-            torch.nn.init.normal_(parameter, std=0.2)
+    strengthened(reader.model)
     reader.save_pretrained(out / "strong")
     return out
 
@@ -285,10 +282,7 @@ def reader_in_parts(
     trained = train(recipe, out / "run", quiet=True)
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, trained.model.state_dict()[name]), name
-    torch.manual_seed(0)
-    for name, parameter in trained.model.named_parameters():
-        if "lora_B" in name or name.startswith("merger.out"):
-            torch.nn.init.normal_(parameter, std=0.2)
+    strengthened(trained.model)
     trained.save_pretrained(out / "strong")
     return memlm.load_reader(out / "strong", device="cpu")
 
@@ -378,7 +372,7 @@ def test_teachers_of_other_kinds_are_refused_before_training(
             recipe_of(str(other), "english", None, **{name: str(finished_run / "model")})
 
 
-def test_bad_input_is_refused(reader: TextMemoryReader, memory: memlm.Memory, base: Path, tmp_path: Path) -> None:
+def test_bad_input_is_refused(reader: TextMemoryReader, memory: memlm.Memory) -> None:
     with pytest.raises(ValueError, match=r"this memory was made by encoder feed.*, not by this one"):
         reader.generate(replace(memory[0], encoder="feed"), "so")
     with pytest.raises(ValueError, match="the vector of chunk 0 holds NaN"):

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from memlm.config import Recipe
 from memlm.recipes import RECIPES
 from memlm.recipes.reader import arms
+from memlm.runtime.cpu import one_thread
 from memlm.runtime.results import read_json_lines
 from memlm.training.train import train
 from tiny import tiny_reader_recipe, tiny_search_recipe, write_corpus, write_language_model, write_sentence_encoder
@@ -109,12 +109,8 @@ def trained_encoder(corpus: str, folder: Path) -> Path:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_recipes_train_as_they_did(name: str, corpus: str, encoder: Path, tmp_path: Path) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         found = curve(name, corpus, encoder, tmp_path / "run")
-    finally:
-        torch.set_num_threads(threads)
     expected = json.loads(GOLDEN.read_text())[name]
     assert len(found) == len(expected)
     for row, golden in zip(found, expected, strict=True):
@@ -123,11 +119,11 @@ def test_recipes_train_as_they_did(name: str, corpus: str, encoder: Path, tmp_pa
 
 def record(folder: Path) -> None:
     """Write the losses down, anew."""
-    torch.set_num_threads(1)
     (folder / "corpus").mkdir(parents=True)
     corpus = write_corpus(folder / "corpus")
-    encoder = trained_encoder(corpus, folder / "encoder")
-    curves = {name: curve(name, corpus, encoder, folder / name) for name in VARIANTS}
+    with one_thread():
+        encoder = trained_encoder(corpus, folder / "encoder")
+        curves = {name: curve(name, corpus, encoder, folder / name) for name in VARIANTS}
     GOLDEN.write_text(json.dumps(curves, indent=1) + "\n")
 
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from threading import Event
 from typing import NamedTuple
 
 from memlm.app.explorer import Explorer, own_folder
@@ -122,7 +121,7 @@ def _words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def remember(explorer: Explorer, name: str, text: str, stop: Event | None = None) -> Book:
+def remember(explorer: Explorer, name: str, text: str) -> Book:
     """Write a text into a new memory file, and read it back; watched as the library's own work is.
 
     Raises:

@@ -18,8 +18,8 @@ from memlm.app.book_tab import BookTab
 from memlm.app.embedding_tab import EmbeddingTab
 from memlm.app.files import MOST_BYTES
 from memlm.app.look import look
-from memlm.app.ports import require_free
 from memlm.app.write_tab import WriteTab
+from memlm.runtime.ports import require_free
 
 
 def create_page(explorer: Explorer) -> gr.Blocks:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import pyarrow as pa
-import torch
 
 from memlm.bulk.destination import DESTINATIONS, Counts, Destination, Format
 from memlm.bulk.rows import COLUMNS, MEMORY, TEXT, About, Dtype, about_memories, sign_size
 from memlm.bulk.source import Part, Source
-from memlm.data.documents import Document, split_document
+from memlm.data.documents import Document, in_batches, split_document
+from memlm.runtime.cpu import one_thread
 from memlm.runtime.extras import extra
 from memlm.runtime.progress import track
 from memlm.runtime.wording import counted
@@ -122,31 +122,23 @@ class PartEncoder:
 
     def __call__(self, part: Part) -> Counts:
         """Encode a part, and write it."""
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with one_thread():
             return self.destination.write(part.number, self.job.schema, self._tables(part))
-        finally:
-            torch.set_num_threads(threads)
 
     def _tables(self, part: Part) -> Iterator[tuple[pa.Table, Counts]]:
-        waiting: list[Document] = []
-        chunks = dict[str, int]()
-        num_bytes, bad = 0, Counts()
+        chunks, bad = dict[str, int](), Counts()
 
         def skipped(line: str) -> None:
             nonlocal bad
             bad = bad.plus(Counts(bad_lines=1, first_bad_line=line))
 
-        for document in self.job.source.documents(part, skipped):
-            for piece in split_document(document, _BATCH_BYTES):
-                waiting.append(piece._replace(name=document.name))
-                num_bytes += piece.num_bytes
-                if num_bytes >= _BATCH_BYTES:
-                    yield self._table(waiting, chunks)
-                    waiting, num_bytes = [], 0
-        if waiting:
-            yield self._table(waiting, chunks)
+        pieces = (
+            piece._replace(name=document.name)
+            for document in self.job.source.documents(part, skipped)
+            for piece in split_document(document, _BATCH_BYTES)
+        )
+        for some in in_batches(pieces, _BATCH_BYTES):
+            yield self._table(some, chunks)
         yield self.job.schema.empty_table(), bad
 
     def _table(self, documents: list[Document], chunks: dict[str, int]) -> tuple[pa.Table, Counts]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -131,14 +132,13 @@ def _converted(rows: Rows, about: About) -> Iterator[pa.Table]:
 def _write_parquet(tables: Iterator[pa.Table], path: Path) -> None:
     first = next(tables)
     with parquet_writer(path, first.schema) as writer:
-        writer.write_table(first, row_group_size=ROW_GROUP)
-        for table in tables:
+        for table in chain([first], tables):
             writer.write_table(table, row_group_size=ROW_GROUP)
 
 
 def _write_lance(tables: Iterator[pa.Table], path: Path) -> None:
     lance, first = extra("lance", "writing Lance"), next(tables)
-    batches = (batch for table in (first, *tables) for batch in table.to_batches())
+    batches = (batch for table in chain([first], tables) for batch in table.to_batches())
     lance.write_dataset(pa.RecordBatchReader.from_batches(first.schema, batches), str(path))
 
 
@@ -151,9 +151,12 @@ def _write_faiss(rows: Rows, about: About, folder: Path, factory: str) -> None:
     with asked():
         if _FATAL.search(factory):
             raise RuntimeError("no number of it may be 0, and a graph has 2 links or more")
-        index = faiss.index_binary_factory(width, factory) if binary else _float_index(faiss, width, factory)
+        if binary:
+            index = faiss.index_binary_factory(width, factory)
+        else:
+            index = faiss.index_factory(width, factory, faiss.METRIC_INNER_PRODUCT)
     if not index.is_trained:
-        sample = _sample(rows, binary)
+        sample = _sample(rows)
         with asked():
             index.train(sample)
     kept: list[pa.Table] = []
@@ -188,17 +191,13 @@ def _asked(factory: str, num_chunks: int, binary: bool) -> Iterator[None]:
         ) from None
 
 
-def _float_index(faiss: Any, width: int, factory: str) -> Any:
-    return faiss.index_factory(width, factory, faiss.METRIC_INNER_PRODUCT)
-
-
 def _indexed(table: pa.Table, about: About) -> NDArray[Any]:
     """What an index is given of rows."""
     stored = about.stored(table)
     return stored if about.dtype == "bit" else unit(compared(about.vectors(stored), about))
 
 
-def _sample(rows: Rows, binary: bool) -> NDArray[Any]:
+def _sample(rows: Rows) -> NDArray[Any]:
     """Of all rows, evenly."""
     step = max(1, len(rows) // _TRAINING_ROWS)
     return np.concatenate([_indexed(table, rows.about)[::step] for table in rows.batches()])

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from memlm.bulk.json_line import no_column, text_of
-from memlm.data.documents import Document
+from memlm.data.documents import Document, in_batches
 from memlm.runtime.files import what_is
 from memlm.runtime.hub import hub
 
@@ -78,17 +78,8 @@ class Source:
         Raises:
             ValueError: a file is damaged, or has no such column of text; says which.
         """
-        parts, pieces, size = list[Part](), list[Piece](), 0
-        for number in range(len(self.files)):
-            for piece in self._pieces(number):
-                pieces.append(piece)
-                size += piece.num_bytes
-                if size >= self.part_bytes:
-                    parts.append(Part(len(parts), tuple(pieces)))
-                    pieces, size = [], 0
-        if pieces:
-            parts.append(Part(len(parts), tuple(pieces)))
-        return parts
+        pieces = (piece for number in range(len(self.files)) for piece in self._pieces(number))
+        return [Part(number, tuple(some)) for number, some in enumerate(in_batches(pieces, self.part_bytes))]
 
     def digest(self, parts: Sequence[Part]) -> str:
         """Changes when what is read does: names, sizes and times of files, and how they are cut."""

@@ -123,12 +123,10 @@ class ParquetStore(VectorStore):
         metadata = [pq.read_metadata(file) for file in self._files]
         self._begins = np.cumsum([0, *(each.num_rows for each in metadata)])
         self.about = About.of(metadata[0].schema.to_arrow_schema(), path)
-        others = [file for file, each in zip(self._files, metadata, strict=True) if not self._is_ours(file, each)]
+        schemas = {file: each.schema.to_arrow_schema() for file, each in zip(self._files, metadata, strict=True)}
+        others = [file for file, schema in schemas.items() if About.of(schema, file) != self.about]
         if others:
             raise ValueError(f"{others[0]} holds other memories than {self._files[0]}")
-
-    def _is_ours(self, file: Path, metadata: pq.FileMetaData) -> bool:
-        return About.of(metadata.schema.to_arrow_schema(), file) == self.about
 
     def __len__(self) -> int:
         return int(self._begins[-1])

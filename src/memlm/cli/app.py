@@ -8,6 +8,7 @@ from threading import Event
 
 from memlm.cli.command import Answer, UsesModel
 from memlm.runtime.files import BOXED_READER
+from memlm.runtime.ports import require_free
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +39,6 @@ class App(UsesModel):
         """Show the page until told to stop."""
         if find_spec("gradio") is None:
             raise ValueError("memlm app needs gradio: pip install 'memlm[app]'")
-        from memlm.app.ports import require_free
-
         port = require_free(self.host, self.port)  # before anything is loaded
         self.say("starting; this takes about ten seconds", aside=True)
         import memlm

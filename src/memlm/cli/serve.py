@@ -7,6 +7,8 @@ from ipaddress import ip_address
 import tyro
 
 from memlm.cli.command import Answer, UsesModel
+from memlm.runtime.extras import extra
+from memlm.runtime.ports import listen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,17 +54,12 @@ class Serve(UsesModel):
         """Serve until told to stop."""
         import memlm
 
-        try:
-            import orjson  # noqa: F401
-            import prometheus_client  # noqa: F401
-            import starlette  # noqa: F401
-            import uvicorn  # noqa: F401
-        except ImportError as error:
-            raise ValueError(f"memlm serve needs {error.name}: pip install 'memlm[serve]'") from None
+        for module in ("orjson", "prometheus_client", "starlette", "uvicorn"):
+            extra(module, "memlm serve", "serve")
         from memlm.serve.app import Limits, create_app
         from memlm.serve.model import ServedModel
         from memlm.serve.reader import ServedReader
-        from memlm.serve.server import listen, serve
+        from memlm.serve.server import serve
 
         for name in ("queue", "batch", "max_body", "max_inputs", "max_chunks"):
             if getattr(self, name) < 1:

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from memlm.config import DataConfig
 
@@ -27,6 +27,27 @@ class Document(NamedTuple):
     def num_bytes(self) -> int:
         """In UTF-8; lone surrogates count here, because the tokenizer refuses them with a better message."""
         return len(self.text.encode("utf-8", "surrogatepass"))
+
+
+class _Sized(Protocol):
+    @property
+    def num_bytes(self) -> int: ...
+
+
+Item = TypeVar("Item", bound=_Sized)
+
+
+def in_batches(items: Iterable[Item], num_bytes: int) -> Iterator[list[Item]]:
+    """Items in order, each batch as few as have so many bytes together; the last may have fewer."""
+    batch, size = list[Item](), 0
+    for item in items:
+        batch.append(item)
+        size += item.num_bytes
+        if size >= num_bytes:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def utf8(text: str, what: str = "the text") -> bytes:

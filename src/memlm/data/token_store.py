@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from memlm.config import BpeTokenizer, DataConfig, PretrainedTokenizer
 from memlm.data.cache import default_cache, make_once, temporary_folder
 from memlm.data.corpus import CorpusReader, folder_stamps, open_corpus
-from memlm.data.documents import Document, place_of, split_of
+from memlm.data.documents import Document, in_batches, place_of, split_of
 from memlm.data.everyday import everyday_documents
 from memlm.data.tokenizer import Tokenizer
 from memlm.runtime.progress import Advance, track
@@ -177,13 +177,7 @@ def split_of_tokens(tokenizer: Tokenizer, texts: Iterable[Sequence[int]]) -> Tok
     """
     given, dtype = list(texts), _token_dtype(tokenizer)
     tokenizer.require_tokens(given)
-    rows = [np.asarray(ids, dtype=dtype) for ids in given]
-    return TokenSplit(
-        tokens=np.concatenate([np.zeros(0, dtype), *rows]),
-        document_starts=_starts_of([*map(len, rows)]),
-        document_bytes=np.zeros(len(rows), np.int64),
-        document_names=[f"text {place}" for place in range(len(rows))],
-    )
+    return _split([(f"text {place}", 0, np.asarray(ids, dtype)) for place, ids in enumerate(given)], dtype)
 
 
 def _split(
@@ -200,20 +194,8 @@ def _split(
 
 def _tokenized(tokenizer: Tokenizer, documents: Iterable[Document]) -> Iterator[tuple[Document, NDArray[np.int32]]]:
     """Each document with its tokens, in batches of bounded size."""
-    for batch in _batches(documents):
+    for batch in in_batches(documents, _BATCH_BYTES):
         yield from zip(batch, tokenizer.encode_batch([document.text for document in batch]), strict=True)
-
-
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    batch, num_bytes = list[Document](), 0
-    for document in documents:
-        batch.append(document)
-        num_bytes += document.num_bytes
-        if num_bytes >= _BATCH_BYTES:
-            yield batch
-            batch, num_bytes = [], 0
-    if batch:
-        yield batch
 
 
 def _starts_of(lengths: Sequence[int]) -> NDArray[np.int64]:

@@ -4,7 +4,8 @@ import ctypes
 import functools
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -47,6 +48,19 @@ def precision_on(device: "torch.device", wanted: Precision = "auto") -> Literal[
             return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
         case _:
             return "bf16"
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread within the block."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @functools.cache

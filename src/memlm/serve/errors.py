@@ -64,35 +64,23 @@ def client_left() -> ApiError:
     return ApiError(499, "the client has left")
 
 
-async def _ours(request: Request, error: Any) -> JSONResponse:
-    return error.response()
+async def _answered(request: Request, error: Any) -> JSONResponse:
+    match error:
+        case ApiError():
+            return error.response()
+        case HTTPException():
+            response = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}").response()
+            response.headers.update(error.headers or {})  # such as Allow
+            return response
+        case ValidationError():
+            return _refused(error.errors()).response()
+        case ClientDisconnect():
+            return client_left().response()
+        case _:
+            return FAILED.response()
 
 
-async def _of_http(request: Request, error: Any) -> JSONResponse:
-    response = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}").response()
-    response.headers.update(error.headers or {})  # such as Allow
-    return response
-
-
-async def _of_values(request: Request, error: Any) -> JSONResponse:
-    return _refused(error.errors()).response()
-
-
-async def _left(request: Request, error: Any) -> JSONResponse:
-    return client_left().response()
-
-
-async def _failed(request: Request, error: Any) -> JSONResponse:
-    return FAILED.response()
-
-
-HANDLERS = {
-    ApiError: _ours,
-    HTTPException: _of_http,
-    ValidationError: _of_values,
-    ClientDisconnect: _left,
-    Exception: _failed,
-}
+HANDLERS = dict.fromkeys((ApiError, HTTPException, ValidationError, ClientDisconnect, Exception), _answered)
 """Every error of an application is answered in this form."""
 
 

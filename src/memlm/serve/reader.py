@@ -72,17 +72,14 @@ class ServedReader:
         except ValueError as error:
             raise ApiError(HTTPStatus.BAD_REQUEST, str(error), param="messages") from None
         pieces.close()  # before its tokens are counted, no more are written
-        complete = stopped or len(watch.tokens) < asked.most_tokens or watch.tokens[-1] in self._ends
+        ends = self.reader.hf_tokenizer.all_special_ids
+        complete = stopped or len(watch.tokens) < asked.most_tokens or watch.tokens[-1] in ends
         yield Finish(
             reason="stop" if complete else "length",
             prompt_tokens=prompt_tokens,
             completion_tokens=len(watch.tokens),
             memory_tokens=sum(len(past.tokens) for past in pasts),
         )
-
-    @property
-    def _ends(self) -> set[int]:
-        return {*self.reader.hf_tokenizer.all_special_ids}
 
     def _memory(self, given: Memories) -> Memory | None:
         """One text's, of the chunks of all; None of no chunks."""

@@ -1,4 +1,4 @@
-"""Listening, and stopping without losing what was accepted."""
+"""Answering, and stopping without losing what was accepted."""
 
 import signal
 import socket
@@ -16,20 +16,6 @@ _MOST_HEAD = 1 << 16
 """Bytes of a request that are not its body: its address, its headers, and what comes after it."""
 _MOST_AROUND = 8
 """Bytes around each byte of a body that comes in pieces."""
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 is any that is free.
-
-    Raises:
-        ValueError: there is no such port, it is taken, or there is no such host here.
-    """
-    if not 0 <= port < 2**16:
-        raise ValueError(f"--port is a number from 0 to {2**16 - 1}, not {port}")
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise ValueError(f"cannot listen on port {port} of {host}: {error}; give another --port or --host") from None
 
 
 class _Protocol(HttpToolsProtocol):

@@ -199,7 +199,8 @@ class Codec:
     @torch.no_grad()
     def sent(self, chunks: Chunks) -> Iterator[tuple[Batch, Packed, MemoryVectors]]:
         """Chunks, batch by batch: their memories as they are packed, and unpacked again."""
-        for batch, memory in self.model.encoded(chunks, batch_size=self._batch):
+        batch_size = batch_chunks(self.chunk_len, self.model.config.vocab_size)
+        for batch, memory in self.model.encoded(chunks, batch_size=batch_size):
             packed = pack(memory.cpu().flatten(1), self.bits, scaled=self.about.scaled)
             yield batch, packed, unpack(packed, self.bits, memory[0].numel()).reshape(memory.shape)
 
@@ -288,10 +289,6 @@ class Codec:
     def _patches(self) -> list[Patches]:
         """How patches are written, and then others that are read."""
         return patches_of(self.model)
-
-    @property
-    def _batch(self) -> int:
-        return batch_chunks(self.chunk_len, self.model.config.vocab_size)
 
 
 def _blocks(text: str | Iterator[str]) -> Iterator[bytes]:

@@ -2,8 +2,6 @@
 
 import copy
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -14,6 +12,7 @@ from torch import Tensor
 from memlm.cli.command import Answer, Command
 from memlm.config import RecurrentMixer, StackConfig
 from memlm.config.base import require
+from memlm.runtime.cpu import one_thread
 from memlm.runtime.progress import track
 from memlm_evidence.benchmarks.generation_memories import HEAD_DIM, VOCAB_SIZE, mlp_width, next_chunk
 from memlm_evidence.benchmarks.generation_tables import print_generation
@@ -171,14 +170,3 @@ def in_place(cache: Any, model: Any, batch: int) -> Any:
         rows = (part.expand(batch, -1, -1, -1) for part in (layer.keys, layer.values))
         fixed.update(*rows, index, {"cache_position": torch.arange(tokens)})
     return fixed
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread within the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
