@@ -124,7 +124,8 @@ class FileReader(CorpusReader):
         self.files = list(dict.fromkeys(file for path in corpus.paths for file in _expand(path)))
         """Each once."""
         self.pipes = [file for file in self.files if not self._path(file).is_file()]
-        self.num_bytes = None if self.pipes else sum(self._path(file).stat().st_size for file in self.files)
+        known = not self.pipes and codecs.lookup(corpus.encoding).name == "utf-8"
+        self.num_bytes = sum(self._path(file).stat().st_size for file in self.files) if known else None
 
     def documents(self) -> Iterator[Document]:
         """One for each file, or several of a large one."""

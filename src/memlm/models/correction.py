@@ -42,6 +42,8 @@ THOROUGH = Effort(
 """For memories that hold a token in each dimension: a decoder of them is sure of little."""
 _LIKELY_NATS = 12.0
 """A change to a token that is less likely by more than that is not tried."""
+_DOUBTED = 15
+"""Other tokens of each place, the likeliest, with which a text is compared before it is called proven."""
 _LEAST = 1e-14
 """Mean square that rounding makes."""
 _SWEEPS, _BLOCKS = 30, 16
@@ -91,11 +93,15 @@ def corrected(
 def smallest_move(
     model: Autoencoder, logits: Logits, types: Types, nats: float, *, told: bool
 ) -> Float[Tensor, " chunk"]:
-    """By how much, in root mean square, a memory moves at least if one token is replaced by the next most likely one;
-    infinite where none is less likely by at most `nats`."""
+    """By how much, in root mean square, a memory moves at least if one token is replaced by another that is less likely
+    by at most `nats`, than it or than the likeliest other; infinite where there is none."""
     likely = _Likely.of(logits, types, model.encoder.shape.vocab_size, told=told)
     everywhere = torch.arange(types.shape[1], device=types.device).expand_as(types)
-    tried, moves = _moves(model, _encoded(model, types), types, likely.likeliest(everywhere, 2, nats))
+    values, others = likely.others.topk(min(_DOUBTED, likely.others.shape[-1]), dim=-1)
+    best = values[..., :1]
+    doubted = (best >= likely.own - nats) & (values >= torch.minimum(likely.own, best) - nats)
+    changes = likely.changes(everywhere, others, values.masked_fill(~doubted, -torch.inf))
+    tried, moves = _moves(model, _encoded(model, types), types, changes)
     return moves.square().mean(-1).sqrt().masked_fill(~tried, torch.inf).flatten(1).amin(1)
 
 
@@ -135,11 +141,11 @@ class _Likely(NamedTuple):
         first, second = torch.cat([self.own, self.others], dim=-1).topk(2, dim=-1).values.unbind(-1)
         return (first - second).topk(number, dim=-1, largest=False).indices
 
-    def likeliest(self, places: Int[Tensor, "chunk place"], number: int, nats: float = _LIKELY_NATS) -> _Changes:
+    def likeliest(self, places: Int[Tensor, "chunk place"], number: int) -> _Changes:
         """Changes to the likeliest other types at these places."""
         others = _at(places, self.others)
         values, choices = others.topk(number - 1, dim=-1)
-        least = torch.maximum(_at(places, self.own), values[..., :1]) - nats
+        least = torch.maximum(_at(places, self.own), values[..., :1]) - _LIKELY_NATS
         return self.changes(places, choices, values.masked_fill(values < least, -torch.inf))
 
     def changes(

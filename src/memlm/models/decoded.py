@@ -124,7 +124,7 @@ def decode(
     doubtful = (margin < _DOUBTFUL_NATS).float().mean(1)
     nearly = (doubtful > 0) & (doubtful <= _DOUBTFUL_FRACTION)
     rows = (~proven & (nearly | thorough)).nonzero().flatten()
-    if len(rows):
+    if len(rows) and shape.num_bits is None:  # a rounded memory does not tell how far a text is away
         effort = THOROUGH if thorough else QUICK
         types[rows], distance[rows] = corrected(
             model, memory[rows], logits[rows], types[rows], told=told, effort=effort
@@ -141,10 +141,12 @@ def _proven(
     """Whether chunks are nearer to their memories than they could be with a wrong token.
 
     A memory that holds as many tokens as it has dimensions may hardly move with one of them, of which the decoder knows
-    little then.
+    little then. One that its model rounds need not move at all: it proves only what the decoder is sure of.
     """
-    proven = distance <= _TOLERANCE
-    rows = (proven & (margin < _DOUBTFUL_NATS).any(1)).nonzero().flatten()
+    proven, sure = distance <= _TOLERANCE, (margin >= _DOUBTFUL_NATS).all(1)
+    if model.encoder.shape.num_bits is not None:
+        return proven & sure
+    rows = (proven & ~sure).nonzero().flatten()
     if len(rows):
         least = smallest_move(model, logits[rows], types[rows], _DOUBTFUL_NATS, told=told)
         proven[rows] = distance[rows] <= least / _BELOW_ONE_TOKEN

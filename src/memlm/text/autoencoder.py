@@ -224,7 +224,8 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
             batch_size: chunks decoded at once; by default as many as fit in memory.
             show_progress_bar: on standard error.
             thorough: search long, and also where much is wrong: seconds to a minute for each chunk that is not proven.
-                Worth it where a memory has two dimensions a token, or fewer.
+                Worth it where a memory has two dimensions a token, or fewer; of a model with `num_bits`, whose memories
+                several texts share, it finds nothing.
 
         Raises:
             ValueError: the memory was made by another encoder, does not fit this one, or holds NaN.
@@ -301,10 +302,12 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
         """`send` chunks through their memories, with its options, and compare."""
         return Checked.of(chunks, self.send(chunks, **options))
 
-    def send(self, chunks: Chunks, *, noise: float = 0.0, thorough: bool = False) -> Decoded:
+    def send(
+        self, chunks: Chunks, *, noise: float = 0.0, thorough: bool = False, advance: Advance | None = None
+    ) -> Decoded:
         """Encode and decode chunks, with Gaussian noise of this standard deviation on the memories (of RMS 1)."""
-        decoded = []
-        for batch, memory in encoded(self.model.encoder, chunks, batch_size=self._batch_chunks):
+        decoded, batch_size = [], _SEARCHED_AT_ONCE if thorough else self._batch_chunks
+        for batch, memory in encoded(self.model.encoder, chunks, batch_size=batch_size, advance=advance):
             decoded.append(self._regenerated(batch, memory + noise * torch.randn_like(memory), thorough=thorough))
         return Decoded.concat(decoded)
 

@@ -9,6 +9,7 @@ import numpy as np
 from memlm.data.chunks import Chunks, split_into_chunks
 from memlm.data.documents import Document
 from memlm.data.token_store import TokenSplit, tokenize_documents
+from memlm.runtime.progress import track
 from memlm.text.autoencoder import TextAutoencoder
 
 PASSAGE_CHUNKS = 3
@@ -35,15 +36,17 @@ def random_passages(
 
 
 def regenerated(model: TextAutoencoder, texts: Sequence[str], *, thorough: bool = False) -> Iterator[Sample]:
-    """Each text whole."""
-    for number, text in enumerate(texts):
-        split = tokenize_documents(model.tokenizer, [Document(f"text {number}", text, None)])
-        chunks = split_into_chunks(split, model.config.shape.chunk_len)
-        yield _sample(model, f"text {number}", chunks, thorough=thorough)
+    """Each text whole, with progress on standard error if it is `thorough`."""
+    splits = (tokenize_documents(model.tokenizer, [Document(f"text {n}", text)]) for n, text in enumerate(texts))
+    parts = [split_into_chunks(split, model.config.shape.chunk_len) for split in splits]
+    total = sum(int(chunks.mask.sum()) for chunks in parts)
+    with track("Regenerating", total=total, unit="tokens", quiet=not thorough) as advance:
+        for number, chunks in enumerate(parts):
+            yield _sample(model, f"text {number}", chunks, thorough=thorough, advance=advance)
 
 
-def _sample(model: TextAutoencoder, name: str, chunks: Chunks, *, thorough: bool = False) -> Sample:
-    decoded = model.send(chunks, thorough=thorough)
+def _sample(model: TextAutoencoder, name: str, chunks: Chunks, **options: Any) -> Sample:
+    decoded = model.send(chunks, **options)
     counted = decoded.mask.cpu().numpy() | chunks.mask
     original = np.where(chunks.mask, chunks.tokens, -1)[counted].tolist()
     came_out = np.where(decoded.mask.cpu().numpy(), decoded.tokens.cpu().numpy(), -1)[counted].tolist()

@@ -24,7 +24,9 @@ from memlm_evidence.benchmarks.measuring import Benchmark, made_here
 class Correction(Benchmark, UsesModel, ReadsText):
     """Measure how much more a thorough search gives back of memories: tokens and whole chunks, and its time.
 
-    memlm bench correction runs/dense --text held-out.txt --chunks 16
+    memlm bench correction runs/dense/model --text held-out.txt --chunks 16
+
+    Chunks that are called proven and are not right are counted too, with the search and without.
     """
 
     model: tyro.conf.Positional[str]
@@ -42,14 +44,16 @@ class Correction(Benchmark, UsesModel, ReadsText):
 
         Of `rows`, one for each text: `token_accuracy` and `exact_match` (the share of exact chunks) after the search,
         with 95% intervals over chunks, and `usual_token_accuracy` and `usual_exact_match` without it;
-        `worst_token_accuracy` of a chunk; `proven_wrong`, the number of chunks that are called proven and are not
-        right; seconds for each chunk.
+        `worst_token_accuracy` of a chunk; `proven_wrong` and `usual_proven_wrong`, the number of chunks that are
+        called proven and are not right; seconds for each chunk.
 
         Raises:
             ValueError: a text has no full chunk; `chunks` is below 1.
         """
         if self.chunks < 1:
             raise ValueError(f"--chunks must be at least 1, not {self.chunks}")
+        if self.seed < 0:
+            raise ValueError(f"--seed must not be negative, not {self.seed}")
         model = TextAutoencoder.from_pretrained(self.model, device=self.device)
         drawn = {name: self._drawn(name, split, model) for name, split in self._splits(model)}
         rows = []
@@ -59,7 +63,8 @@ class Correction(Benchmark, UsesModel, ReadsText):
                 row = _row(model, chunks, advance)
                 self.say(
                     f"{name}: {row['token_accuracy']:.4f} of tokens ({row['usual_token_accuracy']:.4f} without the "
-                    f"search), {row['exact_match']:.3f} of chunks exact; {row['seconds_per_chunk']:.1f} s a chunk"
+                    f"search), {row['exact_match']:.3f} of {row['chunks']} chunks exact, {row['proven_wrong']} "
+                    f"wrongly proven; {row['seconds_per_chunk']:.1f} s a chunk"
                 )
                 rows.append({"text": name, **row})
         shape = model.config.shape
@@ -100,6 +105,7 @@ def _row(model: TextAutoencoder, chunks: Chunks, advance: Advance) -> dict[str, 
         "worst_token_accuracy": float((right / counted).min()),
         "proven": float(found.proven.mean()),
         "proven_wrong": int((found.proven & ~exact).sum()),
+        "usual_proven_wrong": int((usual.proven & ~usual.exact).sum()),
         "chunks": len(exact),
         "seconds_per_chunk": seconds / len(exact),
         "intervals": {
