@@ -334,10 +334,12 @@ def test_ctrl_c_is_told_and_ends_what_runs(memlm: Memlm, explorer: Explorer, mon
     monkeypatch.setattr("memlm.load", lambda *_, **__: None)
     monkeypatch.setattr(explorer.jobs, "end", lambda: ended.append("jobs"))
     monkeypatch.setattr(app.Event, "wait", lambda _: signal.raise_signal(signal.SIGINT))
-    before = signal.getsignal(signal.SIGTERM)
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     try:
         done = memlm("app", "--port", 0)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
     assert (done.code, done.out, ended) == (130, "", ["jobs", "page"])
     assert done.err.endswith("(Ctrl-C stops it)\nmemlm: interrupted\n")
