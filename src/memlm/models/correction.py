@@ -101,8 +101,9 @@ def smallest_move(
     best = values[..., :1]
     doubted = (best >= likely.own - nats) & (values >= torch.minimum(likely.own, best) - nats)
     changes = likely.changes(everywhere, others, values.masked_fill(~doubted, -torch.inf))
-    tried, moves = _moves(model, _encoded(model, types), types, changes)
-    return moves.square().mean(-1).sqrt().masked_fill(~tried, torch.inf).flatten(1).amin(1)
+    (row, _, _), moved = _moved(model, _encoded(model, types), types, changes)
+    least = moved.new_full((len(types),), torch.inf)
+    return least.scatter_reduce(0, row, moved.square().mean(-1).sqrt(), "amin")
 
 
 class _Changes(NamedTuple):
@@ -235,15 +236,24 @@ def _best(
 def _moves(
     model: Autoencoder, current: Float[Tensor, "chunk number"], types: Types, changes: _Changes
 ) -> tuple[Bool[Tensor, "chunk place choice"], Float[Tensor, "chunk place choice number"]]:
-    """Which changes are tried, and by what each moves the memory."""
+    """Which changes are tried, and by what each moves the memory: nothing where it is not."""
+    where, moved = _moved(model, current, types, changes)
+    tried = torch.zeros_like(changes.prior, dtype=torch.bool)
+    moves = current.new_zeros(*tried.shape, current.shape[-1])
+    tried[where], moves[where] = True, moved
+    return tried, moves
+
+
+def _moved(
+    model: Autoencoder, current: Float[Tensor, "chunk number"], types: Types, changes: _Changes
+) -> tuple[tuple[Tensor, ...], Float[Tensor, "change number"]]:
+    """The changes that are tried, by chunk, place and choice, and by what each moves the memory."""
     tried = changes.prior.isfinite()
     tried[..., 0] = False
-    row, place, choice = tried.nonzero(as_tuple=True)
+    row, place, choice = where = tried.nonzero(as_tuple=True)
     copies = types[row]
     copies[torch.arange(len(row), device=row.device), changes.places[row, place]] = changes.choices[row, place, choice]
-    moves = current.new_zeros(*tried.shape, current.shape[-1])
-    moves[row, place, choice] = _encoded(model, copies) - current[row]
-    return tried, moves
+    return where, _encoded(model, copies) - current[row]
 
 
 def _posterior(
