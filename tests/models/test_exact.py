@@ -40,7 +40,7 @@ def frequencies(decoder: ExactDecoder, num_chunks: int = 3) -> Tensor:
     before = None
     if decoder.context is not None:
         before = torch.randint(decoder.context.none + 1, (len(states), decoder.context.num_tokens), generator=random)
-    return decoder.frequencies(decoder.scores(states, before))
+    return decoder.ranked(states, before).frequencies(torch.arange(len(states)))
 
 
 def test_no_order_of_sums_makes_a_difference(decoder: ExactDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +159,8 @@ def numbers(count: int, divisor: float) -> Tensor:
 
 
 def frequencies_of(decoder: ExactDecoder, memory: Tensor, before: Tensor | None = None) -> Tensor:
-    return decoder.frequencies(decoder.scores(decoder.states(memory)[0], before))
+    states = decoder.states(memory)[0]
+    return decoder.ranked(states, before).frequencies(torch.arange(len(states)))
 
 
 def test_it_expects_what_the_decoder_does(english: TextAutoencoder) -> None:
@@ -169,9 +170,9 @@ def test_it_expects_what_the_decoder_does(english: TextAutoencoder) -> None:
     memory = english.model.encoder(torch.from_numpy(tokens).long(), torch.ones(8, 128, dtype=torch.bool))
     noisy = memory + 0.15 * torch.randn(memory.shape, generator=torch.Generator().manual_seed(0))
     decoder, right = ExactDecoder(english.model), torch.from_numpy(tokens).long()
-    scores = decoder.scores(decoder.states(noisy).flatten(0, 1)).view(8, 128, -1)
-    logits = english.token_logits(noisy)
-    accuracies = [(of.argmax(dim=-1) == right).float().mean() for of in (scores, logits)]
+    best = decoder.ranked(decoder.states(noisy).flatten(0, 1)).best.view(8, 128)
+    likeliest = english.token_logits(noisy).argmax(dim=-1)
+    accuracies = [(found == right).float().mean() for found in (best, likeliest)]
     assert 0.5 < accuracies[1] < 1
     assert abs(accuracies[0] - accuracies[1]) < 0.01
 

@@ -4,6 +4,7 @@ The right text encodes to the same memory, and a wrong one does not. So whether 
 without the original, and wrong tokens can be searched for.
 """
 
+from functools import partial
 from typing import NamedTuple, Self
 
 import torch
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from memlm.models.autoencoder import Autoencoder
 from memlm.models.correction import QUICK, THOROUGH, Types, corrected, distances, smallest_move
+from memlm.models.exact import ROWS, SCORES_PER_NAT, ExactDecoder
 from memlm.nn.argmax import argmax
-from memlm.nn.mixers import Logits
+from memlm.nn.mixers import Hidden, Logits
 from memlm.nn.pooling import MemoryVectors
 from memlm.runtime.cpu import precision_on
 
@@ -25,8 +27,8 @@ _BELOW_ONE_TOKEN = 8
 """Where an unsure token moves the memory by less than this factor times the tolerance, that is lowered."""
 SURE_NATS = 12.0
 """A token with a larger margin counts as right even in a chunk that is not proven, perhaps because of rounding."""
-_HALF_ERROR = 1.0
-"""Nats by which products in bf16 may change a margin, with room to spare."""
+_GUESS_ERROR = 1.0
+"""Nats by which products in bf16 or int8 may change a margin, with room to spare."""
 _DOUBTFUL_NATS, _DOUBTFUL_FRACTION = 4.0, 1 / 8
 """Search where some tokens have a smaller margin, but at most this share of the chunk: it is then nearly right."""
 
@@ -97,13 +99,15 @@ def decode(
     memory: MemoryVectors,
     num_tokens: Int[Tensor, " chunk"] | None = None,
     *,
+    guess: ExactDecoder | None = None,
     thorough: bool = False,
 ) -> Decoded:
     """Decode memories, encode the result, and search for a better text where its memory differs (`correction`): for
     chunks that are nearly right, or, if `thorough`, for all, and for long.
 
     The model is in evaluation mode, memories have root mean square 1, as its encoder makes them, and `num_tokens` of
-    each chunk are not needed for a model with an end token.
+    each chunk are not needed for a model with an end token. What is not certain by a `guess` in whole numbers, with the
+    end token, or else in bf16, is decoded again.
 
     Raises:
         ValueError: `num_tokens` is missing, and the model has no end token.
@@ -111,26 +115,29 @@ def decode(
     shape, told = model.encoder.shape, num_tokens is not None
     if not told and not shape.end_token:
         raise ValueError("this model's memories do not hold their length: give num_tokens")
-    half = memory.device.type in ("cpu", "cuda") and precision_on(memory.device) == "bf16"  # not tried elsewhere
-    logits, types, distance, margin = _likeliest(model, memory, num_tokens, half=half)
-    again = (distance > _TOLERANCE) & (margin < SURE_NATS + _HALF_ERROR).any(1)
-    if half and again.any():
-        rows = again.nonzero().flatten()
-        fully = _likeliest(model, memory[rows], None if num_tokens is None else num_tokens[rows], half=False)
-        for part, better in zip((logits, types, distance, margin), fully, strict=True):
-            part[rows] = better
-    memory = memory[..., : shape.memory_dim]
-    proven = _proven(model, logits, types, distance, margin, told=told)
-    doubtful = (margin < _DOUBTFUL_NATS).float().mean(1)
-    nearly = (doubtful > 0) & (doubtful <= _DOUBTFUL_FRACTION)
-    rows = (~proven & (nearly | thorough)).nonzero().flatten()
-    if len(rows) and shape.num_bits is None:  # a rounded memory does not tell how far a text is away
-        effort = THOROUGH if thorough else QUICK
-        types[rows], distance[rows] = corrected(
-            model, memory[rows], logits[rows], types[rows], told=told, effort=effort
-        )
-        margin[rows] = _margin(logits[rows], types[rows])
-        proven[rows] = _proven(model, logits[rows], types[rows], distance[rows], margin[rows], told=told)
+    if guess is not None and not told:
+        types, margin = _expected(guess, memory, shape.vocab_size)
+    else:
+        half = memory.device.type in ("cpu", "cuda") and precision_on(memory.device) == "bf16"  # not tried elsewhere
+        _, types, margin = _likeliest(model, memory, num_tokens, half=half)
+    text = memory[..., : shape.memory_dim]  # what a memory is searched by proves nothing
+    distance = distances(model, text, types)
+    proven = (distance <= _TOLERANCE) & (margin >= _DOUBTFUL_NATS + _GUESS_ERROR).all(1)
+    again = ~proven & (thorough | (margin < SURE_NATS + _GUESS_ERROR).any(1))
+    if len(rows := again.nonzero().flatten()):
+        lengths = None if num_tokens is None else num_tokens[rows]
+        logits, types[rows], margin[rows] = _likeliest(model, memory[rows], lengths, half=False)
+        distance[rows] = distances(model, text[rows], types[rows])
+        proven[rows] = _proven(model, logits, types[rows], distance[rows], margin[rows], told=told)
+        doubtful = (margin[rows] < _DOUBTFUL_NATS).float().mean(1)
+        nearly = (doubtful > 0) & (doubtful <= _DOUBTFUL_FRACTION)
+        search = ~proven[rows] & (nearly | thorough)
+        if search.any() and shape.num_bits is None:  # a rounded memory does not tell how far a text is away
+            rows, logits = rows[search], logits[search]
+            effort = THOROUGH if thorough else QUICK
+            types[rows], distance[rows] = corrected(model, text[rows], logits, types[rows], told=told, effort=effort)
+            margin[rows] = _margin(logits, types[rows])
+            proven[rows] = _proven(model, logits, types[rows], distance[rows], margin[rows], told=told)
     mask = types < shape.vocab_size
     return Decoded(types * mask, mask.sum(1), margin, proven)
 
@@ -155,8 +162,8 @@ def _proven(
 
 def _likeliest(
     model: Autoencoder, memory: MemoryVectors, num_tokens: Int[Tensor, " chunk"] | None, *, half: bool
-) -> tuple[Logits, Types, Tensor, Tensor]:
-    """The decoder's logits, by products in bf16 if `half`; the most likely types, and their distances and margins."""
+) -> tuple[Logits, Types, Float[Tensor, "chunk token"]]:
+    """The decoder's logits, by products in bf16 if `half`; the most likely types, and their margins."""
     shape = model.encoder.shape
     with torch.autocast(memory.device.type, torch.bfloat16, enabled=half):
         logits = model.decoder(memory).float()
@@ -164,8 +171,22 @@ def _likeliest(
         num_tokens = num_regenerated(logits, shape.vocab_size)
     likeliest = argmax(logits[..., : shape.vocab_size])
     types = torch.where(token_mask(num_tokens, shape.chunk_len), likeliest, shape.vocab_size)
-    # What a memory is searched by proves nothing.
-    return logits, types, distances(model, memory[..., : shape.memory_dim], types), _margin(logits, types)
+    return logits, types, _margin(logits, types)
+
+
+def _expected(exact: ExactDecoder, memory: MemoryVectors, end: int) -> tuple[Types, Float[Tensor, "chunk token"]]:
+    """The most likely types, and their margins; 0 where the text would go on after its end."""
+    types, margin = map(torch.cat, zip(*exact.batches(memory, partial(_best, exact)), strict=True))
+    margin /= SCORES_PER_NAT
+    ends = types == end
+    return types, margin.masked_fill_(ends.cummax(dim=1).values & ~ends, 0)
+
+
+def _best(exact: ExactDecoder, states: Hidden, chunks: slice) -> tuple[Types, Float[Tensor, "some token"]]:
+    """The most likely types, and by how much their scores lead."""
+    each = [exact.ranked(some) for some in torch.split(states.flatten(0, 1), ROWS * torch.get_num_threads())]
+    best, lead = (torch.cat(parts).view(states.shape[:2]) for parts in list(zip(*each, strict=True))[:2])
+    return best, lead
 
 
 def _margin(logits: Logits, types: Types) -> Float[Tensor, "chunk token"]:

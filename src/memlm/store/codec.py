@@ -13,6 +13,7 @@ from memlm.data.chunks import Chunks, concat_chunks
 from memlm.data.documents import split_bytes, utf8
 from memlm.models.batch import Batch, batch_chunks
 from memlm.nn.pooling import MemoryVectors
+from memlm.runtime.cpu import precision_on
 from memlm.runtime.untrusted import inflated
 from memlm.store.chunk import About, Coding, StoredChunk, deflated
 from memlm.store.packing import BITS, Bits, Packed, pack, unpack
@@ -200,7 +201,11 @@ class Codec:
     def sent(self, chunks: Chunks) -> Iterator[tuple[Batch, Packed, MemoryVectors]]:
         """Chunks, batch by batch: their memories as they are packed, and unpacked again."""
         batch_size = batch_chunks(self.chunk_len, self.model.config.vocab_size)
-        for batch, memory in self.model.encoded(chunks, batch_size=batch_size):
+        # To eight bits or fewer they are rounded by more than products in bf16 move them; but a model's own rounding
+        # would tip over.
+        coarse = self.bits <= 8 and self.model.config.shape.num_bits is None
+        half = coarse and precision_on(self.model.device) == "bf16"
+        for batch, memory in self.model.encoded(chunks, batch_size=batch_size, half=half):
             packed = pack(memory.cpu().flatten(1), self.bits, scaled=self.about.scaled)
             yield batch, packed, unpack(packed, self.bits, memory[0].numel()).reshape(memory.shape)
 

@@ -4,14 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
-from memlm.models.exact import NO_SHARE, ExactDecoder
-from memlm.nn.argmax import argmax
+from memlm.models.exact import NO_SHARE, ExactDecoder, Ranked
+from memlm.store.range_coder import Row
 
-Scores = Float[Tensor, "row vocab"]
-"""Of the decoder, in sixteenths of a bit."""
 Whole = Int[Tensor, " row"]
 
 
@@ -23,29 +21,28 @@ class Divided:
     """
 
     def __init__(self, decoder: ExactDecoder, vocab_size: int) -> None:
-        self._frequencies, self._last = decoder.frequencies, vocab_size - 1
         scores = torch.full((1, vocab_size), -float(NO_SHARE), device=decoder.device)
         scores[0, 0] = 0
-        self._leading = int(self._frequencies(scores)[0, 0])
+        self._leading = int(decoder.frequencies(scores)[0, 0])
+        self._leads = [Leading(token, self._leading, vocab_size - 1) for token in range(vocab_size)]
 
-    def of_tokens(self, scores: Scores, tokens: Whole) -> tuple[Whole, Whole, Bool[Tensor, " row"]]:
+    def of_tokens(self, expected: Ranked, tokens: Whole) -> tuple[Whole, Whole, Bool[Tensor, " row"]]:
         """Where the intervals of tokens begin, how wide they are, and whether other tokens are likelier."""
-        place = tokens[:, None]
-        lead = _lead(scores, place)
         starts, sizes = tokens.clone(), torch.full_like(tokens, self._leading)
-        if len(rows := (lead < NO_SHARE).nonzero()[:, 0]):
-            frequencies = self._frequencies(scores[rows])
-            ends = frequencies.cumsum(dim=-1).gather(-1, place[rows])[:, 0].long()
-            sizes[rows] = frequencies.gather(-1, place[rows])[:, 0].long()
+        wrong = torch.zeros_like(tokens, dtype=torch.bool)
+        if len(rows := ((expected.best != tokens) | (expected.lead < NO_SHARE)).nonzero()[:, 0]):
+            frequencies, place = expected.frequencies(rows), tokens[rows, None]
+            ends = frequencies.cumsum(dim=-1).gather(-1, place)[:, 0].long()
+            sizes[rows] = frequencies.gather(-1, place)[:, 0].long()
             starts[rows] = ends - sizes[rows]
-        return starts, sizes, lead < 0
+            wrong[rows] = sizes[rows] < frequencies.amax(dim=-1).long()
+        return starts, sizes, wrong
 
-    def rows(self, scores: Scores) -> list["Row"]:
+    def rows(self, expected: Ranked) -> list[Row]:
         """Each row, to look up places in."""
-        best = argmax(scores)
-        rows = (_lead(scores, best[:, None]) < NO_SHARE).nonzero()[:, 0]
-        found: list[Row] = [Leading(token, self._leading, self._last) for token in best.tolist()]
-        ends = self._frequencies(scores[rows]).cumsum(dim=-1).long().cpu().numpy()
+        found: list[Row] = [self._leads[token] for token in expected.best.tolist()]
+        rows = (expected.lead < NO_SHARE).nonzero()[:, 0]
+        ends = expected.frequencies(rows).cumsum(dim=-1).long().cpu().numpy()
         for row, some in zip(rows.tolist(), ends, strict=True):
             found[row] = Ends(some)
         return found
@@ -61,7 +58,7 @@ class Leading(NamedTuple):
     """Token of the vocabulary."""
 
     def at(self, place: int) -> tuple[int, int, int]:
-        """The token in whose interval a place lies, where that begins, and how wide it is."""
+        """As of `Row`."""
         behind = place - self.token
         if behind < 0:
             return place, place, 1
@@ -77,18 +74,7 @@ class Ends(NamedTuple):
     ends: Int[np.ndarray, " token"]
 
     def at(self, place: int) -> tuple[int, int, int]:
-        """As of `Leading`."""
+        """As of `Row`."""
         token = min(int(self.ends.searchsorted(place, side="right")), len(self.ends) - 1)
         start = int(self.ends[token - 1]) if token else 0
         return token, start, int(self.ends[token]) - start
-
-
-Row = Leading | Ends
-
-
-def _lead(scores: Scores, place: Int[Tensor, "row 1"]) -> Float[Tensor, " row"]:
-    """By how much some token's score leads all others'."""
-    own = scores.gather(-1, place)
-    others = scores.scatter_(-1, place, -torch.inf).amax(dim=-1)
-    scores.scatter_(-1, place, own)  # restored: a copy would take three times as long
-    return own[:, 0] - others

@@ -12,22 +12,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memlm.models.batch import Batch, batch_chunks
-from memlm.models.context import ContextHead, TokensBefore
-from memlm.models.exact import ExactDecoder, has_exact_form
+from memlm.models.context import ContextHead
+from memlm.models.exact import ROWS, ExactDecoder, has_exact_form
+from memlm.models.exact_fused import FusedDecoder
 from memlm.nn.argmax import argmax
 from memlm.nn.pooling import MemoryVectors
 from memlm.runtime.untrusted import inflated
 from memlm.store.chunk import Coding, checksum, deflated
-from memlm.store.intervals import Divided, Row
-from memlm.store.range_coder import STATE_BYTES, RangeDecoder, coded, is_code_of
+from memlm.store.intervals import Divided
+from memlm.store.range_coder import STATE_BYTES, RangeDecoder, Row, coded, is_code_of
 from memlm.text.autoencoder import TextAutoencoder
 
 _LEAST_MARGIN = 1e-2
 """Nats by which the right token must lead: less might be lost to rounding on another machine, and is patched."""
 _PROOF_BYTES = 8
 """Of the text's checksum, with which a payload of placed tokens begins."""
-_ROWS = 512
-"""Tokens whose probabilities are made at once by each thread: so many stay in a processor's cache."""
 
 Tokens = NDArray[np.int64]
 """[token]"""
@@ -75,7 +74,7 @@ class CodedPatches:
 
     @cached_property
     def _decoder(self) -> ExactDecoder:
-        return ExactDecoder(self._model, in_context=self._in_context)
+        return FusedDecoder(self._model, in_context=self._in_context)
 
     @cached_property
     def _divided(self) -> Divided:
@@ -84,11 +83,9 @@ class CodedPatches:
     @torch.no_grad()
     def write(self, memory: MemoryVectors, batch: Batch, texts: Sequence[bytes]) -> Iterator[Patch]:
         """See `Patches`."""
-        states, lengths = self._decoder.states(memory), batch.mask.sum(dim=1).tolist()
-        mask, tokens = (part.to(states.device) for part in (batch.mask, batch.tokens))
-        context = self._decoder.context
-        before = None if context is None else context.before(tokens)[mask]
-        starts, sizes, wrong = torch.cat([*self._intervals(states[mask], tokens[mask], before)], dim=1).tolist()
+        lengths = batch.mask.sum(dim=1).tolist()
+        found = self._decoder.batches(memory, partial(self._intervals, batch))
+        starts, sizes, wrong = torch.cat(list(found), dim=1).tolist()
         end = 0
         for text, length in zip(texts, lengths, strict=True):
             some, end = slice(end, end + length), end + length
@@ -103,48 +100,50 @@ class CodedPatches:
         context = self._decoder.context
         read = self._read_alone if context is None else partial(self._read_in_context, context)
         codes = [RangeDecoder(payload) for payload in payloads]
-        for some, code in zip(read(self._decoder.states(memory), codes, lengths), codes, strict=True):
+        for some, code in zip(read(memory, codes, lengths), codes, strict=True):
             text = b"".join(map(self._spelling.__getitem__, some))
             yield text if code.ends_with(checksum(text)) else None
 
-    def _read_alone(self, states: States, codes: Sequence[RangeDecoder], lengths: Sequence[int]) -> Iterator[list[int]]:
+    def _read_alone(
+        self, memory: MemoryVectors, codes: Sequence[RangeDecoder], lengths: Sequence[int]
+    ) -> Iterator[list[int]]:
         """The tokens of each chunk, none of which changes what is expected of others."""
-        left = torch.split(
-            torch.cat([some[:length] for some, length in zip(states, lengths, strict=True)]),
-            _ROWS * torch.get_num_threads(),
-        )
-        rows = (row for some in left for row in self._divided.rows(self._decoder.scores(some)))
+        batches = self._decoder.batches(memory, partial(self._rows, lengths))
+        rows = itertools.chain.from_iterable(batches)
         for code, length in zip(codes, lengths, strict=True):
-            yield [_next(code, row) for row in itertools.islice(rows, length)]
+            yield code.tokens(itertools.islice(rows, length))
+
+    def _rows(self, lengths: Sequence[int], states: States, chunks: slice) -> list[Row]:
+        """What is expected in each place of some chunks."""
+        places = torch.cat([some[:length] for some, length in zip(states, lengths[chunks], strict=True)])
+        each = torch.split(places, ROWS * torch.get_num_threads())
+        return [row for some in each for row in self._divided.rows(self._decoder.ranked(some))]
 
     def _read_in_context(
-        self, context: ContextHead, states: States, codes: Sequence[RangeDecoder], lengths: Sequence[int]
+        self, context: ContextHead, memory: MemoryVectors, codes: Sequence[RangeDecoder], lengths: Sequence[int]
     ) -> list[list[int]]:
         """The tokens of each chunk, all chunks side by side, since the tokens before change what is expected."""
+        states = self._decoder.states(memory)
         tokens: list[list[int]] = [[] for _ in codes]
         none = [context.none] * context.num_tokens
         for place in range(max(lengths, default=0)):
             left = [row for row, length in enumerate(lengths) if length > place]
             before = [[*tokens[row][: -context.num_tokens - 1 : -1], *none][: context.num_tokens] for row in left]
-            scores = self._decoder.scores(states[left, place], torch.tensor(before, device=states.device))
-            for row, found in zip(left, self._divided.rows(scores), strict=True):
-                tokens[row].append(_next(codes[row], found))
+            expected = self._decoder.ranked(states[left, place], torch.tensor(before, device=states.device))
+            for row, found in zip(left, self._divided.rows(expected), strict=True):
+                tokens[row] += codes[row].tokens([found])
         return tokens
 
-    def _intervals(
-        self, states: Float[Tensor, "row dim"], tokens: Int[Tensor, " row"], before: TokensBefore | None
-    ) -> Iterator[Int[Tensor, "3 row"]]:
-        """Of each token: where its interval begins, how wide it is, and whether another token is likelier."""
-        for rows in torch.split(torch.arange(len(tokens), device=tokens.device), _ROWS * torch.get_num_threads()):
-            scores = self._decoder.scores(states[rows], None if before is None else before[rows])
-            yield torch.stack(self._divided.of_tokens(scores, tokens[rows]))
-
-
-def _next(code: RangeDecoder, row: Row) -> int:
-    """The next token of a code."""
-    token, start, size = row.at(code.place)
-    code.take(start, size)
-    return token
+    def _intervals(self, batch: Batch, states: States, chunks: slice) -> Int[Tensor, "3 row"]:
+        """Of each token of some chunks: where its interval begins, how wide it is, and whether another is likelier."""
+        context, (tokens, mask, _) = self._decoder.context, batch.rows(chunks, states.device)
+        before = None if context is None else context.before(tokens)[mask]
+        states, tokens = states[mask], tokens[mask]
+        found = []
+        for rows in torch.split(torch.arange(len(tokens), device=tokens.device), ROWS * torch.get_num_threads()):
+            expected = self._decoder.ranked(states[rows], None if before is None else before[rows])
+            found.append(torch.stack(self._divided.of_tokens(expected, tokens[rows])))
+        return torch.cat(found, dim=1)
 
 
 class PlacedPatches:

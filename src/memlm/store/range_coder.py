@@ -4,7 +4,8 @@ The coder's state begins as the checksum of the text and ends as the first bytes
 tokens comes back to the checksum, which takes no bytes of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 from memlm.models.exact import TOTAL_BITS
 
@@ -28,14 +29,27 @@ def coded(check: bytes, starts: Sequence[int], sizes: Sequence[int]) -> bytes:
     return state.to_bytes(STATE_BYTES, "big") + bytes(reversed(tail))
 
 
+class Row(Protocol):
+    """What may come next, as intervals of [0, 2^24)."""
+
+    def at(self, place: int) -> tuple[int, int, int]:
+        """The token in whose interval a place lies, where that begins, and how wide it is."""
+
+
 def is_code_of(code: bytes, check: bytes, starts: Sequence[int], sizes: Sequence[int]) -> bool:
     """Whether these are the tokens and the checksum that a code gives back."""
     decoder = RangeDecoder(code)
-    for start, size in zip(starts, sizes, strict=True):
-        if not start <= decoder.place < start + size:
-            return False
-        decoder.take(start, size)
-    return decoder.ends_with(check)
+    return all(decoder.tokens(map(_Only, starts, sizes))) and decoder.ends_with(check)
+
+
+class _Only(NamedTuple):
+    """One interval; the token is whether a place lies in it."""
+
+    start: int
+    size: int
+
+    def at(self, place: int) -> tuple[int, int, int]:
+        return 0 <= place - self.start < self.size, self.start, self.size
 
 
 class RangeDecoder:
@@ -45,18 +59,19 @@ class RangeDecoder:
         self._state, self._rest = int.from_bytes(code[:STATE_BYTES], "big"), memoryview(code)[STATE_BYTES:]
         self._read = 0
 
-    @property
-    def place(self) -> int:
-        """Where in [0, 2^24) the next token's interval lies."""
-        return self._state & _MASK
-
-    def take(self, start: int, size: int) -> None:
-        """Go on behind the token whose interval this is."""
-        state = size * (self._state >> TOTAL_BITS) + (self._state & _MASK) - start
-        while state < _LEAST and self._read < len(self._rest):
-            state = state << 8 | self._rest[self._read]
-            self._read += 1
-        self._state = state
+    def tokens(self, rows: Iterable[Row]) -> list[int]:
+        """The next tokens, one of each row."""
+        state, rest, read, found = self._state, self._rest, self._read, []
+        for row in rows:
+            place = state & _MASK
+            token, start, size = row.at(place)
+            found.append(token)
+            state = size * (state >> TOTAL_BITS) + place - start
+            while state < _LEAST and read < len(rest):
+                state = state << 8 | rest[read]
+                read += 1
+        self._state, self._read = state, read
+        return found
 
     def ends_with(self, check: bytes) -> bool:
         """Whether all of it was read, and what was decoded has this checksum."""

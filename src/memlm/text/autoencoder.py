@@ -20,6 +20,7 @@ from memlm.evaluation.checked import Checked
 from memlm.models.autoencoder import Autoencoder, SearchEncoder
 from memlm.models.batch import Batch, batch_chunks, encoded
 from memlm.models.decoded import Decoded, Row, decode
+from memlm.models.exact_fused import guesser
 from memlm.nn.pooling import MemoryVectors
 from memlm.runtime.cpu import Precision, precision_on
 from memlm.runtime.progress import Advance, track
@@ -157,7 +158,7 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
             for batch, memory in self.encoded(chunks, batch_size=batch_size, advance=advance, half=half):
                 vectors.append((F.normalize(memory, dim=-1) if normalize else memory).cpu())
                 if verify:
-                    decoded = self._regenerated(batch, memory)
+                    decoded = self._decoded(memory, batch.mask.sum(1))
                     same_length = decoded.num_tokens == batch.mask.sum(1)
                     exact.append((same_length & (decoded.tokens == batch.tokens).all(1)).cpu())
                     confidence.append(decoded.margin.cpu())
@@ -243,14 +244,13 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
         self, memory: Memory, *, batch_size: int | None = None, advance: Advance | None = None, thorough: bool = False
     ) -> Iterator[Row]:
         """The tokens of each chunk, with the errors of `regenerate`; `advance` is called with numbers of tokens."""
-        vectors, at_once = self.readable(memory), _SEARCHED_AT_ONCE if thorough else None
-        batch_size = self._batch_size(at_once if batch_size is None else batch_size)
-        for some in torch.split(torch.arange(len(vectors)), batch_size):
-            lengths = None if self.holds_length else memory.num_tokens[some].to(self.device)
-            rows = decode(self.model, vectors[some].to(self.device), lengths, thorough=thorough).rows()
+        vectors, batch_size = self.readable(memory), self._batch_size(batch_size, thorough=thorough)
+        guess = guesser(self.model, len(vectors))
+        for some, lengths in zip(vectors.split(batch_size), memory.num_tokens.split(batch_size), strict=True):
+            found = self._decoded(some.to(self.device), lengths, guess=guess, thorough=thorough)
             if advance:  # before the rows: a caller may stop at the last one
-                advance(int(memory.num_tokens[some].sum()))
-            yield from rows
+                advance(int(lengths.sum()))
+            yield from found.rows()
 
     @torch.no_grad()
     def states(self, vectors: MemoryVectors) -> Float[Tensor, "chunk token dim"]:
@@ -306,9 +306,10 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
         self, chunks: Chunks, *, noise: float = 0.0, thorough: bool = False, advance: Advance | None = None
     ) -> Decoded:
         """Encode and decode chunks, with Gaussian noise of this standard deviation on the memories (of RMS 1)."""
-        decoded, batch_size = [], _SEARCHED_AT_ONCE if thorough else self._batch_chunks
+        decoded, batch_size = [], self._batch_size(None, thorough=thorough)
         for batch, memory in encoded(self.model.encoder, chunks, batch_size=batch_size, advance=advance):
-            decoded.append(self._regenerated(batch, memory + noise * torch.randn_like(memory), thorough=thorough))
+            memory += noise * torch.randn_like(memory)
+            decoded.append(self._decoded(memory, batch.mask.sum(1), thorough=thorough))
         return Decoded.concat(decoded)
 
     # --- batches, and memories in and out --------------------------------------------------------------------------
@@ -317,13 +318,13 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
     def _batch_chunks(self) -> int:
         return batch_chunks(self.config.shape.chunk_len, self.config.shape.vocab_size)
 
-    def _batch_size(self, asked: Any) -> int:
+    def _batch_size(self, asked: Any, *, thorough: bool = False) -> int:
         if asked is not None and (not isinstance(asked, int) or asked < 1):
             raise ValueError(f"batch_size must be a positive whole number, not {asked!r}")
-        return asked or self._batch_chunks
+        return asked or (_SEARCHED_AT_ONCE if thorough else self._batch_chunks)
 
-    def _regenerated(self, batch: Batch, memory: Tensor, *, thorough: bool = False) -> Decoded:
-        return decode(self.model, memory, None if self.holds_length else batch.mask.sum(1), thorough=thorough)
+    def _decoded(self, memory: Tensor, num_tokens: Tensor, **options: Any) -> Decoded:
+        return decode(self.model, memory, None if self.holds_length else num_tokens.to(self.device), **options)
 
     def _text(self, chunks: list[Row]) -> Regenerated:
         """The text of consecutive chunks."""

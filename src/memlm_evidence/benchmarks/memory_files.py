@@ -113,10 +113,11 @@ def limit_seconds(model: TextAutoencoder, texts: Sequence[str], rates: Mapping[s
         with torch.no_grad(), flop_counter() as counter:
             compute()  # type: ignore[no-untyped-call]
         flops[name] = num_chunks * counter.get_total_flops()
-    encode = flops["encode"] / rates["fp32"]
-    guess = flops["decode"] / rates[precision_on(model.device)]
-    exact = flops["decode"] / rates["int8" if "int8" in rates and has_exact_form(model.config) else "fp32"]
-    return {"encode": encode, "regenerate": guess + encode, "remember": encode + exact, "recall": exact}
+    encode, half = (flops["encode"] / rates[precision] for precision in ("fp32", precision_on(model.device)))
+    in_int8 = "int8" in rates and has_exact_form(model.config)
+    exact = flops["decode"] / rates["int8" if in_int8 else "fp32"]
+    guess = exact if in_int8 else flops["decode"] / rates[precision_on(model.device)]
+    return {"encode": encode, "regenerate": guess + encode, "remember": half + exact, "recall": exact}
 
 
 def _row(path: Path, model: TextAutoencoder, texts: Sequence[str], bits: Bits) -> dict[str, Any]:

@@ -1,0 +1,150 @@
+"""The exact decoder in fewer passes: what is between two products is done at once, row by row."""
+
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from threading import Barrier
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int, Int8, Int32
+from numpy import ndarray
+from torch import Tensor
+
+from memlm.models.autoencoder import Autoencoder
+from memlm.models.exact import CHUNKS, ExactDecoder, Ranked, WholeProduct, has_exact_form, head_sums, room_of
+from memlm.nn.mixers import Hidden
+from memlm.nn.pooling import MemoryVectors
+
+_WORTHWHILE = 1000
+"""Chunks that take longer to decode than the kernels to load: half a second, but some seconds the first time."""
+_GUESSED = 64
+"""Chunks that take longer to decode than weights to be rounded."""
+_KERNELS = "memlm.models.exact_kernels"
+
+_Made = TypeVar("_Made")
+
+
+def guesser(model: Autoencoder, num_chunks: int) -> "FusedDecoder | None":
+    """To decode so many chunks for a guess, with the end token; None where products in bf16 are as fast."""
+    if num_chunks < _GUESSED or not model.encoder.shape.end_token or not has_exact_form(model.config):
+        return None
+    decoder = FusedDecoder(model, with_end=True, num_chunks=num_chunks)
+    return decoder if decoder.fuses else None
+
+
+class FusedDecoder(ExactDecoder):
+    """An `ExactDecoder` with `models.exact_kernels` between its products, if these are of int8 and numba is installed;
+    from a thousand chunks on, of which `num_chunks` are known to come, unless the kernels are there already."""
+
+    def __init__(
+        self, model: Autoencoder, *, in_context: bool = False, with_end: bool = False, num_chunks: int = 0
+    ) -> None:
+        super().__init__(model, in_context=in_context, with_end=with_end)
+        products = [self._widen, self._head, *(product for block in self._blocks for product in block)]
+        in_int8 = all(product.weight.dtype == torch.int8 for product in products)
+        self._can_fuse = in_int8 and find_spec("numba") is not None
+        self._num_chunks = num_chunks
+
+    @property
+    def fuses(self) -> bool:
+        """Whether it uses kernels."""
+        return self._can_fuse and (self._num_chunks >= _WORTHWHILE or _KERNELS in sys.modules)
+
+    def batches(self, memory: MemoryVectors, work: Callable[[Hidden, slice], _Made]) -> Iterator[_Made]:
+        """Each thread has a batch of its own, since kernels know of one thread only."""
+        self._num_chunks += len(memory)
+        threads, starts = torch.get_num_threads(), range(0, len(memory), CHUNKS)
+        if not self.fuses or min(threads, len(starts)) < 2:
+            yield from super().batches(memory, work)
+            return
+        each = [slice(start, start + CHUNKS) for start in starts]
+        yield from _workers(threads).map(lambda rows: self._batch(memory, rows, work), each)
+
+    def _states(self, memory: MemoryVectors) -> Hidden:
+        if not self.fuses:
+            return super()._states(memory)
+        run, num_chunks = _kernels(), len(memory)
+        hidden = np.tile(self._positions.numpy(), (num_chunks, 1))
+        rows = (len(hidden),)
+        whole, steps = _whole(run.rounded, self._widen, rows, self._scattered(memory).flatten(0, 1).numpy())
+        sums = _product(whole, self._widen)
+        for block in self._blocks:
+            whole, steps = _whole(run.normed_rounded, block.inward, rows, *sums, steps, hidden)
+            sums = torch._int_mm(block.inward.weight, whole.mT).numpy(), block.inward.steps.numpy()
+            heads = len(block.tokens.weight)
+            each = heads, num_chunks, len(block.inward.weight) // heads
+            whole, steps = _whole(run.parts_rounded, block.tokens, each, *sums, steps)
+            turned = whole.view(heads, -1, self._chunk_len).mT
+            sums = head_sums(block.tokens.weight, turned).numpy(), block.tokens.steps.numpy()
+            whole, steps = _whole(run.tokens_rounded, block.outward, rows, *sums, steps)
+            sums = _product(whole, block.outward)
+            whole, steps = _whole(run.normed_rounded, block.up, rows, *sums, steps, hidden)
+            whole, steps = _whole(run.squared_rounded, block.down, rows, *_product(whole, block.up), steps)
+            sums = _product(whole, block.down)
+        found = np.empty_like(hidden)
+        run.normed(*sums, steps, hidden, found)
+        return torch.from_numpy(found).view(num_chunks, self._chunk_len, -1)
+
+    def _ranked(self, states: Float[Tensor, "row dim"]) -> Ranked:
+        if not self.fuses:
+            return super()._ranked(states)
+        run, best, lead = _kernels(), np.empty(len(states), np.int64), np.empty(len(states), np.float32)
+        whole, steps = _whole(run.rounded, self._head, (len(states),), states.contiguous().numpy())
+        product = *_product(whole, self._head), steps
+        run.ranked(*product, best, lead)
+
+        def frequencies(rows: Int[Tensor, " some"]) -> Float[Tensor, "some vocab"]:
+            found = np.empty((len(rows), len(self._head.weight)), np.float32)
+            run.frequencies(*product, best, rows.numpy(), self._shares.numpy(), room_of(found.shape[1]), found)
+            return torch.from_numpy(found)
+
+        return Ranked(torch.from_numpy(best), torch.from_numpy(lead), frequencies)
+
+
+def _whole(
+    kernel: Callable[..., None], product: WholeProduct, rows: tuple[int, ...], *given: Any
+) -> tuple[Int8[Tensor, "row in"], Float32[ndarray, "*row"]]:
+    """What a kernel makes of what it is given: the rows that a product multiplies, and their steps."""
+    steps = np.empty(rows, np.float32)
+    whole = torch.empty(steps.size, product.weight.shape[-1], dtype=torch.int8)
+    kernel(*given, np.float32(product.largest_input), whole.numpy(), steps)
+    return whole, steps
+
+
+def _product(
+    whole: Int8[Tensor, "row in"], product: WholeProduct
+) -> tuple[Int32[ndarray, "row out"], Float32[ndarray, " out"]]:
+    """The sums of a product, and what each output's are multiplied by."""
+    return torch._int_mm(whole, product.weight.mT).numpy(), product.steps.numpy()
+
+
+@functools.cache
+def _workers(threads: int) -> ThreadPoolExecutor:
+    """So many, with one thread each for torch. They stay, for each has memory of its own to warm up."""
+    ready = Barrier(threads + 1)
+
+    def get_ready() -> None:
+        torch.get_num_threads()  # torch's first call in a thread sets what all others have
+        torch.set_num_threads(1)
+        ready.wait()
+
+    pool = ThreadPoolExecutor(threads)
+    for _ in range(threads):
+        pool.submit(get_ready)
+    ready.wait()
+    torch.set_num_threads(threads)  # for threads to come
+    return pool
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_workers.cache_clear)
+
+
+def _kernels() -> Any:
+    return importlib.import_module(_KERNELS)
