@@ -246,7 +246,9 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
         """The tokens of each chunk, with the errors of `regenerate`; `advance` is called with numbers of tokens."""
         vectors, batch_size = self.readable(memory), self._batch_size(batch_size, thorough=thorough)
         guess = guesser(self.model, len(vectors))
-        for some, lengths in zip(vectors.split(batch_size), memory.num_tokens.split(batch_size), strict=True):
+        for some, lengths in zip(
+            *(torch.split(part, batch_size) for part in (vectors, memory.num_tokens)), strict=True
+        ):
             found = self._decoded(some.to(self.device), lengths, guess=guess, thorough=thorough)
             if advance:  # before the rows: a caller may stop at the last one
                 advance(int(lengths.sum()))
