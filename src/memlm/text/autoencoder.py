@@ -245,10 +245,8 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
     ) -> Iterator[Row]:
         """The tokens of each chunk, with the errors of `regenerate`; `advance` is called with numbers of tokens."""
         vectors, batch_size = self.readable(memory), self._batch_size(batch_size, thorough=thorough)
-        guess = guesser(self.model, len(vectors))
-        for some, lengths in zip(
-            *(torch.split(part, batch_size) for part in (vectors, memory.num_tokens)), strict=True
-        ):
+        guess, parts = guesser(self.model, len(vectors)), (vectors, memory.num_tokens)
+        for some, lengths in zip(*(torch.split(part, batch_size) for part in parts), strict=True):
             found = self._decoded(some.to(self.device), lengths, guess=guess, thorough=thorough)
             if advance:  # before the rows: a caller may stop at the last one
                 advance(int(lengths.sum()))
