@@ -165,7 +165,8 @@ def searchable(
     Cost: 400 M tokens: half an hour of a shared H200, or 100 hours of a processor's core.
 
     Args:
-        encoder_from: The autoencoder: one that ships with memlm, or a checkpoint folder.
+        encoder_from: The autoencoder: one that ships with memlm, or a checkpoint folder. One that has search dimensions
+            already, such as english-search, learns on, from its own teacher.
         teacher: The teacher, a sentence-transformers model: minilm, a folder, or a hub name.
         search_dim: Dimensions to add.
         num_layers: Layers of the network that makes these dimensions.
@@ -174,8 +175,9 @@ def searchable(
         seed: Random seed of the first weights and of the order of the data.
     """
     base = config.AutoencoderConfig.read((boxed_folder(encoder_from) or Path(encoder_from)) / "config.json")
-    search = config.SearchConfig(dim=search_dim, teacher=teacher)
-    search = replace(search, stack=replace(search.stack, num_layers=num_layers))
+    if base.search is None:
+        search = config.SearchConfig(dim=search_dim, teacher=teacher)
+        base = replace(base, search=replace(search, stack=replace(search.stack, num_layers=num_layers)))
     batch_tokens = batch_texts * base.shape.chunk_len
     training = muon_training(
         num_tokens, batch_tokens, seed, rates=(0.02, 5e-3), momentum=0.95, short_fraction=0.5, decay_fraction=0.7
@@ -183,7 +185,7 @@ def searchable(
     return config.Recipe(
         name=f"searchable {encoder_from}",
         data=config.DataConfig(tokenizer=config.PretrainedTokenizer(name=encoder_from)),
-        model=replace(base, search=search),
+        model=base,
         stages=(config.Stage(weights=config.Weights(likeness=1.0), training=training),),
         encoder_from=encoder_from,
     )

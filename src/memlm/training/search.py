@@ -1,5 +1,6 @@
 """What memories are searched by: a network that learns, from text alone, what a sentence encoder gives for it."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -134,8 +135,8 @@ class SearchTraining(ModelTraining):
         assert recipe.model.search is not None
         assert recipe.encoder_from is not None
         self.base = TextAutoencoder.from_pretrained(recipe.encoder_from, device="cpu")
-        own = replace(recipe.model, search=None)
-        if self.base.config != own:
+        begun = self.base.config.search
+        if self.base.config != replace(recipe.model, search=begun):
             raise ValueError(
                 f"{recipe.encoder_from} is another autoencoder than the recipe's model; give its configuration"
             )
@@ -144,12 +145,16 @@ class SearchTraining(ModelTraining):
                 f"memories of {recipe.encoder_from!r} are of its own tokens: set data.tokenizer.name to it"
             )
         self.teacher = Teacher(recipe.model.search.teacher)
-        search = based_on(recipe.model.search, recipe.encoder_from)
+        search = begun or based_on(recipe.model.search, recipe.encoder_from)
         self.search = replace(search, teacher_fingerprint=self.teacher.fingerprint)
+        if begun is not None and self.search != begun:
+            raise ValueError(f"{recipe.encoder_from} was taught by another {begun.teacher!r} than there is here")
         self.begins_with = f" {self.base.encoder_fingerprint} {self.teacher.fingerprint}"
 
     def build(self) -> SearchEncoder:
-        """What is trained, without the text's encoder and decoder."""
+        """What is trained, without the text's encoder and decoder: new, or where an earlier training ended."""
+        if self.base.model.search is not None:
+            return copy.deepcopy(self.base.model.search).train().requires_grad_()
         torch.manual_seed(self.recipe.seed)
         model = SearchEncoder(self.search, self.recipe.model.shape)
         model.spell(self.prepared.tokenizer.token_bytes)
