@@ -17,6 +17,7 @@ import pytest
 
 from command_line import Memlm, Outcome, assert_refused, every_command
 from memlm import MemoryFile, cli
+from memlm.cli.memory import fidelity_line
 from memlm.cli.parser import commands, parse
 from memlm.config import Recipe
 from memlm.data.chunks import split_into_chunks
@@ -583,3 +584,10 @@ def test_a_file_of_memories_is_gone_on_from(memlm: Memlm, corpus: str, model: Pa
     assert other.code == 2
     assert other.out == ""
     assert "was made by encoder" in other.err
+
+
+def test_what_vectors_hold_is_said_in_words() -> None:
+    counts = {"fidelity": 0.99, "memory_bytes": 512, "exact_chunks": 1, "chunks": 2}
+    assert fidelity_line(counts) == "0.9900 of the tokens come back from the vectors alone, 1 of 2 chunks exactly"
+    assert "stored as compressed text" in fidelity_line({**counts, "fidelity": 0.0, "memory_bytes": 0})
+    assert fidelity_line({**counts, "fidelity": None}) == "there is no text to remember"

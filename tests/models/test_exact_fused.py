@@ -1,6 +1,5 @@
 """The exact decoder with kernels between its products gives the same bits as without."""
 
-import sys
 from dataclasses import replace
 
 import pytest
@@ -15,7 +14,7 @@ from memlm.data.texts import evaluation_documents
 from memlm.models import exact, exact_fused
 from memlm.models.autoencoder import Autoencoder
 from memlm.models.exact import ExactDecoder
-from memlm.models.exact_fused import FusedDecoder, guesser
+from memlm.models.exact_fused import FusedDecoder, guesser, load_kernels
 from tiny import randomized, tiny_model
 
 pytest.importorskip("numba")
@@ -109,7 +108,7 @@ def test_each_thread_has_its_own_batches(english: TextAutoencoder) -> None:
 
 def test_kernels_are_loaded_for_many_chunks_only(english: TextAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exact_fused, "_WORTHWHILE", 40)
-    monkeypatch.delitem(sys.modules, "memlm.models.exact_kernels", raising=False)
+    load_kernels.cache_clear()
     decoder, memory = FusedDecoder(english.model), torch.randn(30, 1, 512)
     before = decoder.states(memory)
     assert not decoder.fuses

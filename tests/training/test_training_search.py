@@ -13,6 +13,7 @@ import memlm
 from memlm import TextAutoencoder
 from memlm.config import AutoencoderRecipe
 from memlm.models.autoencoder import SearchEncoder
+from memlm.recipes.autoencoder import searchable
 from memlm.runtime.results import read_json_lines
 from memlm.training.checkpoint import Saver
 from memlm.training.search import Teacher, principal_directions
@@ -80,6 +81,29 @@ def test_a_resumed_run_ends_the_same(search_recipe: AutoencoderRecipe, search_ru
     train(search_recipe, folder, quiet=True)
     ends = [load_file(run / "model" / "model.safetensors") for run in (search_run, folder)]
     assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
+
+
+def test_training_goes_on_where_another_ended(
+    search_recipe: AutoencoderRecipe, search_run: Path, corpus: str, teacher: Path, tmp_path: Path
+) -> None:
+    begun = memlm.load(search_run / "model")
+    recipe = searchable(str(search_run / "model"), batch_texts=8, num_tokens=2_000)
+    assert recipe.model == begun.config
+    recipe = replace(recipe, data=search_recipe.data)
+    train(recipe, tmp_path / "run", quiet=True)
+    measures = [row for row in read_json_lines(search_run / "metrics.jsonl") if row["split"] == "validation"]
+    after = [row for row in read_json_lines(tmp_path / "run" / "metrics.jsonl") if row["split"] == "validation"]
+    assert after[0]["cosine"] > measures[0]["cosine"]
+    model = memlm.load(tmp_path / "run" / "model")
+    assert model.config == begun.config
+    assert model.model.search is not None
+    assert begun.model.search is not None
+    assert torch.equal(model.model.search.reduction, begun.model.search.reduction)
+    assert not torch.equal(model.search_vectors(["one two"]), begun.search_vectors(["one two"]))
+    assert begun.config.search is not None
+    changed = replace(begun.config, search=replace(begun.config.search, teacher="minilm"))
+    with pytest.raises(ValueError, match="learned from another teacher"):
+        train(replace(recipe, model=changed), tmp_path / "changed", quiet=True)
 
 
 def test_a_run_may_end_by_the_clock(search_recipe: AutoencoderRecipe, tmp_path: Path) -> None:

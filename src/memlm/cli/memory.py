@@ -80,7 +80,7 @@ class Remember(UsesModel, ReadsText):
         answer["added_chunks"] = answer["chunks"] - before["chunks"]
         answer["mb_per_second"] = (answer["text_bytes"] - before["text_bytes"]) / 1e6 / seconds
         self.say(
-            f"{fidelity_line(answer)}, {answer['exact_chunks']} of {answer['chunks']} chunks exactly; "
+            f"{fidelity_line(answer)}; "
             f"the file has {answer['file_bytes']} bytes for {answer['text_bytes']} bytes of text"
         )
         return answer
@@ -219,7 +219,10 @@ def fidelity_line(counts: Mapping[str, Any]) -> str:
     """The fidelity of a `MemoryFile.summary`, in words."""
     if counts["fidelity"] is None:
         return "there is no text to remember"
-    return f"{counts['fidelity']:.4f} of the tokens come back from the vectors alone"
+    if not counts["memory_bytes"]:
+        return "all of it is stored as compressed text: there are no vectors"
+    share, exact = f"{counts['fidelity']:.4f}", f"{counts['exact_chunks']} of {counts['chunks']}"
+    return f"{share} of the tokens come back from the vectors alone, {exact} chunks exactly"
 
 
 def ranges(numbers: Sequence[int]) -> str:

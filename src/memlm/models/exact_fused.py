@@ -3,7 +3,6 @@
 import functools
 import importlib
 import os
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -20,12 +19,12 @@ from memlm.models.autoencoder import Autoencoder
 from memlm.models.exact import CHUNKS, ExactDecoder, Ranked, WholeProduct, has_exact_form, head_sums, room_of
 from memlm.nn.mixers import Hidden
 from memlm.nn.pooling import MemoryVectors
+from memlm.runtime.cpu import keep_freed_memory
 
 _WORTHWHILE = 1000
-"""Chunks that take longer to decode than the kernels to load: half a second, but some seconds the first time."""
+"""Chunks that take longer to decode than the kernels to load."""
 _GUESSED = 64
 """Chunks that take longer to decode than weights to be rounded."""
-_KERNELS = "memlm.models.exact_kernels"
 
 _Made = TypeVar("_Made")
 
@@ -54,7 +53,7 @@ class FusedDecoder(ExactDecoder):
     @property
     def fuses(self) -> bool:
         """Whether it uses kernels."""
-        return self._can_fuse and (self._num_chunks >= _WORTHWHILE or _KERNELS in sys.modules)
+        return self._can_fuse and (self._num_chunks >= _WORTHWHILE or load_kernels.cache_info().currsize > 0)
 
     def batches(self, memory: MemoryVectors, work: Callable[[Hidden, slice], _Made]) -> Iterator[_Made]:
         """Each thread has a batch of its own, since kernels know of one thread only."""
@@ -69,7 +68,7 @@ class FusedDecoder(ExactDecoder):
     def _states(self, memory: MemoryVectors) -> Hidden:
         if not self.fuses:
             return super()._states(memory)
-        run, num_chunks = _kernels(), len(memory)
+        run, num_chunks = load_kernels(), len(memory)
         hidden = np.tile(self._positions.numpy(), (num_chunks, 1))
         rows = (len(hidden),)
         whole, steps = _whole(run.rounded, self._widen, rows, self._scattered(memory).flatten(0, 1).numpy())
@@ -94,7 +93,7 @@ class FusedDecoder(ExactDecoder):
     def _ranked(self, states: Float[Tensor, "row dim"]) -> Ranked:
         if not self.fuses:
             return super()._ranked(states)
-        run, best, lead = _kernels(), np.empty(len(states), np.int64), np.empty(len(states), np.float32)
+        run, best, lead = load_kernels(), np.empty(len(states), np.int64), np.empty(len(states), np.float32)
         whole, steps = _whole(run.rounded, self._head, (len(states),), states.contiguous().numpy())
         product = *_product(whole, self._head), steps
         run.ranked(*product, best, lead)
@@ -146,5 +145,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_workers.cache_clear)
 
 
-def _kernels() -> Any:
-    return importlib.import_module(_KERNELS)
+@functools.cache
+def load_kernels() -> Any:
+    """Numba, and what it compiled: half a second, some seconds the first time on a machine."""
+    keep_freed_memory()  # each batch takes the same few megabytes
+    return importlib.import_module("memlm.models.exact_kernels")

@@ -145,10 +145,12 @@ class SearchTraining(ModelTraining):
                 f"memories of {recipe.encoder_from!r} are of its own tokens: set data.tokenizer.name to it"
             )
         self.teacher = Teacher(recipe.model.search.teacher)
-        search = begun or based_on(recipe.model.search, recipe.encoder_from)
+        search = recipe.model.search if begun else based_on(recipe.model.search, recipe.encoder_from)
         self.search = replace(search, teacher_fingerprint=self.teacher.fingerprint)
-        if begun is not None and self.search != begun:
-            raise ValueError(f"{recipe.encoder_from} was taught by another {begun.teacher!r} than there is here")
+        if begun not in (None, self.search):
+            raise ValueError(
+                f"{recipe.encoder_from} has learned from another teacher, or in another form, than model.search says"
+            )
         self.begins_with = f" {self.base.encoder_fingerprint} {self.teacher.fingerprint}"
 
     def build(self) -> SearchEncoder:
