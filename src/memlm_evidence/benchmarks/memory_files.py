@@ -45,9 +45,9 @@ class MemoryFiles(Benchmark, UsesModel, ReadsText):
     """Text to measure on: files, globs, or - for standard input; by default a novel that comes with memlm."""
 
     def run(self) -> Answer:
-        """Speed in `mb_per_s` of text (10⁶ bytes), medians over rounds in turn: of encoding and regenerating, with
-        their `matrix_product_share`, and from text to file and back. `limit_ratio` is that speed over what matrix
-        products alone would allow, at the rates of large ones (`operations_per_second`, measured in the same rounds).
+        """Speed in `mb_per_s` of text (10⁶ bytes), medians over rounds in turn: of encoding, with its
+        `matrix_product_share`, of regenerating, and from text to file and back. `limit_ratio` is that speed over what
+        matrix products alone would allow, at the rates of large ones (`operations_per_second`, of the same rounds).
         `random_access_ratio` is seconds to read all of a file of many chunks over those for its last; `by_bits` what
         files of each number of bits hold.
         """
@@ -70,12 +70,12 @@ class MemoryFiles(Benchmark, UsesModel, ReadsText):
             seconds = side_by_side({**work, **products}, ROUNDS)
             rates = {name: 2 * SIDE**3 / seconds.pop(name) for name in products}
             limits = limit_seconds(model, texts, rates)
-            shares = {name: operation_shares(work[name]) for name in ("encode", "regenerate")}
+            shares = operation_shares(work["encode"])
             return {
                 "mb_per_s": {name: num_bytes / 1e6 / spent for name, spent in seconds.items()},
                 "limit_ratio": {name: limits[name] / spent for name, spent in seconds.items()},
                 "operations_per_second": rates,
-                "matrix_product_share": {name: share["matrix products"] for name, share in shares.items()},
+                "matrix_product_share": shares["matrix products"],
                 "operation_shares": shares,
                 "by_bits": [_row(folder / f"{bits}-bits.memory", model, texts, bits) for bits in ALL_BITS],
                 "num_bytes": num_bytes,
