@@ -115,19 +115,23 @@ def decode(
     shape, told = model.encoder.shape, num_tokens is not None
     if not told and not shape.end_token:
         raise ValueError("this model's memories do not hold their length: give num_tokens")
+    half = memory.device.type in ("cpu", "cuda") and precision_on(memory.device) == "bf16"  # not tried elsewhere
+    logits = None
     if guess is not None and not told:
         types, margin = _expected(guess, memory, shape.vocab_size)
     else:
-        half = memory.device.type in ("cpu", "cuda") and precision_on(memory.device) == "bf16"  # not tried elsewhere
-        _, types, margin = _likeliest(model, memory, num_tokens, half=half)
+        logits, types, margin = _likeliest(model, memory, num_tokens, half=half)
     text = memory[..., : shape.memory_dim]  # what a memory is searched by proves nothing
     distance = distances(model, text, types)
     proven = (distance <= _TOLERANCE) & (margin >= _DOUBTFUL_NATS + _GUESS_ERROR).all(1)
     again = ~proven & (thorough | (margin < SURE_NATS + _GUESS_ERROR).any(1))
     if len(rows := again.nonzero().flatten()):
-        lengths = None if num_tokens is None else num_tokens[rows]
-        logits, types[rows], margin[rows] = _likeliest(model, memory[rows], lengths, half=False)
-        distance[rows] = distances(model, text[rows], types[rows])
+        if logits is None or half:
+            lengths = None if num_tokens is None else num_tokens[rows]
+            logits, types[rows], margin[rows] = _likeliest(model, memory[rows], lengths, half=False)
+            distance[rows] = distances(model, text[rows], types[rows])
+        else:
+            logits = logits[rows]
         proven[rows] = _proven(model, logits, types[rows], distance[rows], margin[rows], told=told)
         doubtful = (margin[rows] < _DOUBTFUL_NATS).float().mean(1)
         nearly = (doubtful > 0) & (doubtful <= _DOUBTFUL_FRACTION)
