@@ -22,6 +22,7 @@ from memlm.cli.parser import commands, parse
 from memlm.config import Recipe
 from memlm.data.chunks import split_into_chunks
 from memlm.data.token_store import split_of_tokens
+from memlm.probing import language_course
 from memlm.runtime.results import read_json_lines
 from memlm.text.autoencoder import TextAutoencoder
 from memlm_evidence.cli.reproduce import Reproduce
@@ -428,7 +429,10 @@ def test_probing_prints_rows_and_controls_and_writes_a_report(
     assert "Reading" not in short.err  # by the readers that there are
 
 
-def test_a_pretrained_language_model_may_read(memlm: Memlm, model: Path, corpus: str, tmp_path: Path) -> None:
+def test_a_pretrained_language_model_may_read(
+    memlm: Memlm, model: Path, corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(language_course, "_GUESSING_STEPS", 20)
     language = write_language_model(tmp_path / "language", "llama")
     asked = ["probe", model, "--text", corpus, "--train-text", corpus, "--reader", "pretrained", "--controls", "no"]
     asked += ["--reader-rank", 2, "--steps", 4, "--test-chunks", 60, "--json", "--reader-model"]
