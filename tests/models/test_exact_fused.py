@@ -1,6 +1,10 @@
 """The exact decoder with kernels between its products gives the same bits as without."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +15,7 @@ from torch import Tensor
 from memlm import TextAutoencoder
 from memlm.config import ContextConfig, MaskedMixer, MemoryShape, StackConfig
 from memlm.data.texts import evaluation_documents
-from memlm.models import exact, exact_fused
+from memlm.models import decoded, exact, exact_fused
 from memlm.models.autoencoder import Autoencoder
 from memlm.models.exact import ExactDecoder
 from memlm.models.exact_fused import FusedDecoder, guesser, load_kernels
@@ -117,6 +121,28 @@ def test_kernels_are_loaded_for_many_chunks_only(english: TextAutoencoder, monke
     assert FusedDecoder(english.model).fuses, "they are there"
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_numba_kept_may_be_damaged(kept: bool, tmp_path: Path) -> None:
+    """Or nothing can be kept: the kernels are compiled again."""
+    used = "from memlm.models import exact_kernels as kernels; import numpy; rows = numpy.ones((2, 3), 'f4'); "
+    used += "found = numpy.ones((2, 3), 'i1'); kernels.rounded(rows, numpy.float32(9), found, rows[:, 0].copy()); "
+    used += "print(found.tolist())"
+    cache = tmp_path / "cache"
+    for _ in range(1 + kept):
+        if not kept:
+            cache.write_text("no folder")
+        ran = subprocess.run(
+            [sys.executable, "-c", used],
+            env={**os.environ, "NUMBA_CACHE_DIR": str(cache)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert ran.stdout.strip() == "[[9, 9, 9], [9, 9, 9]]"
+        for file in cache.rglob("*.nb*"):
+            file.write_bytes(b"damaged")
+
+
 def test_without_numba_or_int8_nothing_is_fused(english: TextAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
     assert guesser(english.model, 1000) is not None
     assert guesser(english.model, 3) is None, "not worth rounding weights for"
@@ -142,7 +168,8 @@ def test_a_guess_in_whole_numbers_regenerates_the_same(
     monkeypatch.setattr(exact_fused, "_GUESSED", len(memory.vectors))
     found = english.regenerate(memory)
     monkeypatch.setattr(exact_fused, "_GUESSED", len(memory.vectors) + 1)
+    monkeypatch.setattr(decoded, "precision_on", lambda device: "fp32")
     usual = english.regenerate(memory)
     assert [*map(str, found)] == [*map(str, usual)]
-    assert [text.proven for text in found] == [text.proven for text in usual]
+    assert [(text.proven, text.unsure) for text in found] == [(text.proven, text.unsure) for text in usual]
     assert all(text.proven for text in found) == (noise == 0)

@@ -27,8 +27,10 @@ _BELOW_ONE_TOKEN = 8
 """Where an unsure token moves the memory by less than this factor times the tolerance, that is lowered."""
 SURE_NATS = 12.0
 """A token with a larger margin counts as right even in a chunk that is not proven, perhaps because of rounding."""
-_GUESS_ERROR = 1.0
-"""Nats by which products in bf16 or int8 may change a margin, with room to spare."""
+_HALF_ERROR = 1.0
+"""Nats by which products in bf16 may change a margin, with room to spare."""
+_WHOLE_ERROR = 4.0
+"""Nats by which those in int8 hardly ever change one; but of a noisy memory by any number."""
 _DOUBTFUL_NATS, _DOUBTFUL_FRACTION = 4.0, 1 / 8
 """Search where some tokens have a smaller margin, but at most this share of the chunk: it is then nearly right."""
 
@@ -106,8 +108,8 @@ def decode(
     chunks that are nearly right, or, if `thorough`, for all, and for long.
 
     The model is in evaluation mode, memories have root mean square 1, as its encoder makes them, and `num_tokens` of
-    each chunk are not needed for a model with an end token. What is not certain by a `guess` in whole numbers, with the
-    end token, or else in bf16, is decoded again.
+    each chunk are not needed for a model with an end token. What a `guess` in whole numbers, with the end token, does
+    not prove is decoded again; without one, where products in bf16 leave a token unsure.
 
     Raises:
         ValueError: `num_tokens` is missing, and the model has no end token.
@@ -119,12 +121,14 @@ def decode(
     logits = None
     if guess is not None and not told:
         types, margin = _expected(guess, memory, shape.vocab_size)
+        least, sure = _DOUBTFUL_NATS + _WHOLE_ERROR, torch.inf
     else:
         logits, types, margin = _likeliest(model, memory, num_tokens, half=half)
+        least, sure = _DOUBTFUL_NATS + _HALF_ERROR, SURE_NATS + _HALF_ERROR
     text = memory[..., : shape.memory_dim]  # what a memory is searched by proves nothing
     distance = distances(model, text, types)
-    proven = (distance <= _TOLERANCE) & (margin >= _DOUBTFUL_NATS + _GUESS_ERROR).all(1)
-    again = ~proven & (thorough | (margin < SURE_NATS + _GUESS_ERROR).any(1))
+    proven = (distance <= _TOLERANCE) & (margin >= least).all(1)
+    again = ~proven & (thorough | (margin < sure).any(1))
     if len(rows := again.nonzero().flatten()):
         if logits is None or half:
             lengths = None if num_tokens is None else num_tokens[rows]

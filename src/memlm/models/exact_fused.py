@@ -100,7 +100,8 @@ class FusedDecoder(ExactDecoder):
 
         def frequencies(rows: Int[Tensor, " some"]) -> Float[Tensor, "some vocab"]:
             found = np.empty((len(rows), len(self._head.weight)), np.float32)
-            run.frequencies(*product, best, rows.numpy(), self._shares.numpy(), room_of(found.shape[1]), found)
+            places, shares = np.ascontiguousarray(rows.numpy()), self._shares.numpy()
+            run.frequencies(*product, best, places, shares, room_of(found.shape[1]), found)
             return torch.from_numpy(found)
 
         return Ranked(torch.from_numpy(best), torch.from_numpy(lead), frequencies)

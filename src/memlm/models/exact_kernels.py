@@ -1,7 +1,8 @@
 """What the exact decoder does between its matrix products, each in one pass over its rows, compiled by numba.
 
-The operations are those of `models.exact`, in the same order, each rounded by itself: so the bits are the same. Whole
-numbers are int8, sums of their products int32. Importing this imports numba.
+The operations are those of `models.exact`, in the same order, each rounded by itself: so the numbers are the same (only
+a zero may have another sign). Whole numbers are int8, sums of their products int32. Importing this imports numba, and
+compiles all of it, or loads what was compiled before.
 """
 
 import math
@@ -21,13 +22,19 @@ Sums = NDArray[np.int32]
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
 
 
-def _compiled(kernel: _Kernel) -> _Kernel:
-    """Without `fastmath`, which would sum in another order, and fuse products with sums."""
+def _compiled(*types: str) -> Callable[[_Kernel], _Kernel]:
+    """For arguments of these types, at once. Without `fastmath`, which would sum in another order, and fuse products
+    with sums."""
+    signature = f"void({', '.join(types)})"
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        return cast(_Kernel, numba.njit(cache=True, **options)(kernel))
-    except RuntimeError:  # no folder can be written to
-        return cast(_Kernel, numba.njit(**options)(kernel))
+
+    def compiled(kernel: _Kernel) -> _Kernel:
+        try:
+            return cast(_Kernel, numba.njit(signature, cache=True, **options)(kernel))
+        except Exception:  # what was kept is damaged, or nothing can be kept: no folder, a full disk
+            return cast(_Kernel, numba.njit(signature, **options)(kernel))
+
+    return compiled
 
 
 def _inlined(step: _Kernel) -> _Kernel:
@@ -35,6 +42,9 @@ def _inlined(step: _Kernel) -> _Kernel:
     return cast(_Kernel, numba.njit(inline="always")(step))
 
 
+_ROWS, _HEADS, _ROW = "f4[:, ::1]", "f4[:, :, ::1]", "f4[::1]"
+_WHOLE, _SUMS, _HEAD_SUMS, _PLACES = "i1[:, ::1]", "i4[:, ::1]", "i4[:, :, ::1]", "i8[::1]"
+_PRODUCT = _SUMS, _ROW, _ROW
 _ZERO, _ONE, _TINY = np.float32(0), np.float32(1), np.float32(TINY)
 _PER_NAT, _LARGEST_NORMED = np.float32(SCORES_PER_NAT), np.float32(LARGEST_NORMED)
 _MAGNITUDE, _LEAST = np.int32(0x7FFFFFFF), np.int32(-(2**31))
@@ -85,7 +95,7 @@ def _norm(rows: Floats, bits: Sums, row: int, scratch: Sums, found: Floats, at: 
         found[at, i] = (np.float32(scratch[i]) - mean) * scale
 
 
-@_compiled
+@_compiled(_ROWS, "f4", _WHOLE, _ROW)
 def rounded(rows: Floats, largest: np.float32, whole: Whole, steps: Floats) -> None:
     """Rows [row, dim] as whole numbers in units of a step for each."""
     bits, cell = rows.view(np.int32), np.empty(1, np.int32)
@@ -100,7 +110,7 @@ def _add(sums: Sums, units: Floats, steps: Floats, rows: Floats, row: int) -> No
         rows[row, i] += np.float32(sums[row, i]) * units[i] * steps[row]
 
 
-@_compiled
+@_compiled(*_PRODUCT, _ROWS, _ROWS)
 def normed(sums: Sums, units: Floats, steps: Floats, rows: Floats, found: Floats) -> None:
     """A product [row, dim] is added to rows, and they are layer-normed."""
     bits, scratch = rows.view(np.int32), np.empty(rows.shape[1], np.int32)
@@ -109,7 +119,7 @@ def normed(sums: Sums, units: Floats, steps: Floats, rows: Floats, found: Floats
         _norm(rows, bits, row, scratch, found, row)
 
 
-@_compiled
+@_compiled(*_PRODUCT, _ROWS, "f4", _WHOLE, _ROW)
 def normed_rounded(
     sums: Sums, units: Floats, steps: Floats, rows: Floats, largest: np.float32, whole: Whole, new_steps: Floats
 ) -> None:
@@ -123,7 +133,7 @@ def normed_rounded(
         new_steps[row] = _round(found, found_bits, 0, largest, whole, row, scratch)
 
 
-@_compiled
+@_compiled(*_PRODUCT, "f4", _WHOLE, _ROW)
 def squared_rounded(
     sums: Sums, units: Floats, steps: Floats, largest: np.float32, whole: Whole, new_steps: Floats
 ) -> None:
@@ -137,7 +147,7 @@ def squared_rounded(
         new_steps[row] = _round(active, bits, 0, largest, whole, row, cell)
 
 
-@_compiled
+@_compiled(*_PRODUCT, "f4", _WHOLE, _HEADS)
 def parts_rounded(
     sums: Sums, units: Floats, steps: Floats, largest: np.float32, whole: Whole, new_steps: Floats
 ) -> None:
@@ -156,7 +166,7 @@ def parts_rounded(
                 new_steps[head, chunk, part] = _round(values, bits, 0, largest, whole, at, cell)
 
 
-@_compiled
+@_compiled(_HEAD_SUMS, _ROWS, _HEADS, "f4", _WHOLE, _ROW)
 def tokens_rounded(
     sums: Sums, units: Floats, steps: Floats, largest: np.float32, whole: Whole, new_steps: Floats
 ) -> None:
@@ -187,7 +197,7 @@ def _ordered(bits: Any) -> Any:
     return bits ^ ((bits >> 31) & _MAGNITUDE)
 
 
-@_compiled
+@_compiled(*_PRODUCT, _PLACES, _ROW)
 def ranked(sums: Sums, units: Floats, steps: Floats, best: NDArray[np.int64], lead: Floats) -> None:
     """Of each row of a product [row, vocab]: the token with the highest score, and by how much it leads.
 
@@ -227,7 +237,7 @@ def ranked(sums: Sums, units: Floats, steps: Floats, best: NDArray[np.int64], le
         lead[row] = two.view(np.float32)[0] - two.view(np.float32)[1]
 
 
-@_compiled
+@_compiled(*_PRODUCT, _PLACES, _PLACES, _ROW, "i8", _ROWS)
 def frequencies(
     sums: Sums,
     units: Floats,
