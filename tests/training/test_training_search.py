@@ -84,7 +84,7 @@ def test_a_resumed_run_ends_the_same(search_recipe: AutoencoderRecipe, search_ru
 
 
 def test_training_goes_on_where_another_ended(
-    search_recipe: AutoencoderRecipe, search_run: Path, corpus: str, teacher: Path, tmp_path: Path
+    search_recipe: AutoencoderRecipe, search_run: Path, tmp_path: Path
 ) -> None:
     begun = memlm.load(search_run / "model")
     recipe = searchable(str(search_run / "model"), batch_texts=8, num_tokens=2_000)
