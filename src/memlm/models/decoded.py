@@ -14,7 +14,7 @@ from torch import Tensor
 
 from memlm.models.autoencoder import Autoencoder
 from memlm.models.correction import QUICK, THOROUGH, Types, corrected, distances, smallest_move
-from memlm.models.exact import ROWS, SCORES_PER_NAT, ExactDecoder
+from memlm.models.exact import SCORES_PER_NAT, ExactDecoder
 from memlm.nn.argmax import argmax
 from memlm.nn.mixers import Hidden, Logits
 from memlm.nn.pooling import MemoryVectors
@@ -192,8 +192,8 @@ def _expected(exact: ExactDecoder, memory: MemoryVectors, end: int) -> tuple[Typ
 
 def _best(exact: ExactDecoder, states: Hidden, chunks: slice) -> tuple[Types, Float[Tensor, "some token"]]:
     """The most likely types, and by how much their scores lead."""
-    each = [exact.ranked(some) for some in torch.split(states.flatten(0, 1), ROWS * torch.get_num_threads())]
-    best, lead = (torch.cat(parts).view(states.shape[:2]) for parts in list(zip(*each, strict=True))[:2])
+    each = [(ranked.best, ranked.lead) for _, ranked in exact.each_ranked(states.flatten(0, 1))]
+    best, lead = (torch.cat(parts).view(states.shape[:2]) for parts in zip(*each, strict=True))
     return best, lead
 
 

@@ -205,6 +205,15 @@ class ExactDecoder:
                 states = exact_norm(states + self._down(self._up(inputs).relu_().square_()))
             return self._ranked(states)
 
+    def each_ranked(
+        self, states: Float[Tensor, "row dim"], before: TokensBefore | None = None
+    ) -> Iterator[tuple[slice, Ranked]]:
+        """The same of as many rows at a time as stay in a processor's cache, and which rows they are."""
+        at_once = ROWS * torch.get_num_threads()
+        for start in range(0, max(len(states), 1), at_once):
+            rows = slice(start, start + at_once)
+            yield rows, self.ranked(states[rows], None if before is None else before[rows])
+
     def _ranked(self, states: Float[Tensor, "row dim"]) -> Ranked:
         scores = self._head(states).mul_(SCORES_PER_NAT).round_()
         best = argmax(scores)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from memlm.models.batch import Batch, batch_chunks
 from memlm.models.context import ContextHead
-from memlm.models.exact import ROWS, ExactDecoder, has_exact_form
+from memlm.models.exact import ExactDecoder, has_exact_form
 from memlm.models.exact_fused import FusedDecoder
 from memlm.nn.argmax import argmax
 from memlm.nn.pooling import MemoryVectors
@@ -116,8 +116,7 @@ class CodedPatches:
     def _rows(self, lengths: Sequence[int], states: States, chunks: slice) -> list[Row]:
         """What is expected in each place of some chunks."""
         places = torch.cat([some[:length] for some, length in zip(states, lengths[chunks], strict=True)])
-        each = torch.split(places, ROWS * torch.get_num_threads())
-        return [row for some in each for row in self._divided.rows(self._decoder.ranked(some))]
+        return [row for _, expected in self._decoder.each_ranked(places) for row in self._divided.rows(expected)]
 
     def _read_in_context(
         self, context: ContextHead, memory: MemoryVectors, codes: Sequence[RangeDecoder], lengths: Sequence[int]
@@ -138,11 +137,9 @@ class CodedPatches:
         """Of each token of some chunks: where its interval begins, how wide it is, and whether another is likelier."""
         context, (tokens, mask, _) = self._decoder.context, batch.rows(chunks, states.device)
         before = None if context is None else context.before(tokens)[mask]
-        states, tokens = states[mask], tokens[mask]
-        found = []
-        for rows in torch.split(torch.arange(len(tokens), device=tokens.device), ROWS * torch.get_num_threads()):
-            expected = self._decoder.ranked(states[rows], None if before is None else before[rows])
-            found.append(torch.stack(self._divided.of_tokens(expected, tokens[rows])))
+        tokens = tokens[mask]
+        each = self._decoder.each_ranked(states[mask], before)
+        found = [torch.stack(self._divided.of_tokens(expected, tokens[rows])) for rows, expected in each]
         return torch.cat(found, dim=1)
 
 
