@@ -219,7 +219,7 @@ def test_every_field_has_a_path() -> None:
         ),
         ("stages.0.weights.causal=1", "an autoencoder is trained for retention or likeness, not for causal"),
         ("stages.1.chunk_len=8", "the last stage trains the model itself"),
-        ("encoder_from=english", "only a memory model has encoder_from, not an autoencoder"),
+        ("encoder_from=english", "begins with trained weights .* is not grown: leave out chunk_len"),
     ],
 )
 def test_what_cannot_be_set_is_named(assignment: str, message: str) -> None:

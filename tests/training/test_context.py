@@ -1,5 +1,6 @@
 """What follows what, learned by a trained autoencoder: patches are smaller, and nothing else changes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,16 @@ def test_both_are_trained_for_and_a_short_model_grows() -> None:
     assert model.eval()(*batch).expected is None
     short = randomized(Autoencoder(shrunk(cfg, 8)))
     assert torch.equal(grow(short, cfg).context.up.weight, short.context.up.weight)  # type: ignore[union-attr]
+
+
+def test_of_a_context_alone_the_memory_alone_learns_nothing() -> None:
+    cfg = tiny_model(context=replace(SMALL, memory_alone=False))
+    model = randomized(Autoencoder(cfg)).train()
+    batch = Batch(torch.randint(300, (2, 16)), torch.ones(2, 16, dtype=torch.bool))
+    states = model.decoder.states(model.encoder(batch.tokens, batch.mask))
+    expected = token_nats(model.expected(states, batch.tokens), batch).sum()
+    assert torch.equal(RETENTION.nats(model, batch), expected)
+    assert not torch.equal(model.eval()(*batch).logits, model.expected(states, batch.tokens))
 
 
 def test_too_little_text_is_refused(trained: TextAutoencoder) -> None:

@@ -28,6 +28,7 @@ GOLDEN = Path(__file__).parents[1] / "fixtures" / "golden.json"
 TOLERANCE = 0.03
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in RECIPES},
+    "finetuned": ("finetuned", {"encoder_from": "autoencoder"}),
     "memory-model, frozen encoder": ("memory-model", {"encoder_from": "autoencoder", "reading_fraction": 0.5}),
     "reader, states": ("reader", {"source": "states"}),
     "memory-model, facts": ("memory-model", {"recall_fraction": 0.25, "pointer_span": 3}),
@@ -67,7 +68,7 @@ def small(name: str, corpus: str, encoder: Path) -> Recipe:
     grown = recipe.stages[0].chunk_len is not None
     values = {
         "data.corpus": json.dumps({"kind": "files", "paths": [corpus]}),
-        "data.tokenizer.vocab_size": 300,
+        **({"data.tokenizer.vocab_size": 300} if recipe.data.tokenizer.kind == "bpe" else {}),
         "data.validation_fraction": 0.2,
         "data.test_fraction": 0.2,
         **({"data.everyday_bytes": 20_000} if recipe.data.everyday_bytes else {}),

@@ -33,7 +33,7 @@ class Context(UsesModel, ReadsText):
     text: tuple[str, ...] = ()
     """Text to learn from: files, globs, or - for standard input. By default the presidential addresses, made-up
     everyday text, and code."""
-    context: ContextConfig = field(default_factory=ContextConfig)
+    context: ContextConfig = field(default_factory=lambda: ContextConfig(memory_alone=False))
     num_tokens: int = 4_000_000
     """Tokens to learn from. A million take one core two to four minutes."""
     seed: int = 0

@@ -85,8 +85,7 @@ class RecurrentMixer(_MultiHead):
 
 @dataclass(frozen=True, kw_only=True)
 class Mamba(MixerConfig):
-    """A selective state space (Gu and Dao 2023), as in transformers: each token determines how the state changes.
-    Causal only, for texts of any length."""
+    """A selective state space (Gu and Dao 2023), as in transformers; causal only, for texts of any length."""
 
     causal_only: ClassVar[bool] = True
     kind: Annotated[Literal["mamba"], KIND] = "mamba"
@@ -254,6 +253,8 @@ class ContextConfig(Config):
     """Width of a token embedding."""
     inner: int = 512
     """Width of the hidden layer."""
+    memory_alone: bool = True
+    """Whether training also regenerates from the memory alone. Without, files are smaller, and vectors tell less."""
 
     def __post_init__(self) -> None:
         require_positive(self, "num_tokens", "dim", "inner")
@@ -302,8 +303,7 @@ class AutoencoderConfig(Config):
     unpooling: Unpooling = field(default_factory=Positional)
     decoder: StackConfig = field(default_factory=StackConfig)
     context: ContextConfig | None = None
-    """For smaller memory files: a network that also reads the tokens before, to code what memories miss. It is trained
-    with the decoder, so that memories learn to hold what the text before does not tell."""
+    """For smaller memory files. Memories that learn with it hold what the text before does not tell."""
     memory_noise: float = 0.0
     """Standard deviation of Gaussian noise added to memories in training. A memory's root mean square is 1."""
     search: SearchConfig | None = None

@@ -120,7 +120,8 @@ class Recipe(Config, Generic[Model]):
     """For a memory model: the windows it is trained on."""
     encoder_from: str | None = None
     """For a memory model: start with the encoder of this autoencoder or memory model (a checkpoint folder, or one that
-    ships with memlm). For a searchable autoencoder: the autoencoder to which search dimensions are added."""
+    ships with memlm). For an autoencoder: begin with the weights of this one. For a searchable autoencoder: the
+    autoencoder to which search dimensions are added."""
 
     def __post_init__(self) -> None:
         require(len(self.stages) > 0, "a recipe has at least one stage")
@@ -136,8 +137,15 @@ class Recipe(Config, Generic[Model]):
         alone = all((stage.weights.likeness > 0) == searched for stage in self.stages)
         what = "what memories are searched by (model.search)"
         require(alone, f"weights: {what} is trained for likeness, and for nothing else; and nothing else for likeness")
-        require(searched or self.encoder_from is None, f"only a memory model has encoder_from, not {self._kind}")
-        require(not searched or self.encoder_from is not None, "memories of which autoencoder? set encoder_from")
+        if self.encoder_from is None:
+            require(not searched, "memories of which autoencoder? set encoder_from")
+            return
+        require(isinstance(self.model, AutoencoderConfig), f"{self._kind} has no encoder: leave out encoder_from")
+        grown = any(stage.chunk_len for stage in self.stages)
+        require(
+            not grown,
+            "an autoencoder that begins with trained weights (encoder_from) is not grown: leave out chunk_len",
+        )
 
     @property
     def num_tokens(self) -> int:

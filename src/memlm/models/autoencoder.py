@@ -184,6 +184,7 @@ class Regeneration(NamedTuple):
     """What an autoencoder returns."""
 
     logits: Logits
+    """From the memory alone; in training of a context that is all that matters, from the tokens before, too."""
     memory: MemoryVectors
     expected: Logits | None = None
     """In training, those of a decoder that has also read the tokens before each, if the model has one."""
@@ -210,7 +211,11 @@ class Autoencoder(nn.Module):
         if self.training and self.config.memory_noise:
             noisy = memory + self.config.memory_noise * torch.randn_like(memory)
         states = self.decoder.states(noisy)
-        expected = self.expected(states, tokens) if self.training and self.context is not None else None
+        if not self.training or self.config.context is None:
+            return Regeneration(self.decoder.head(states), memory)
+        expected = self.expected(states, tokens)
+        if not self.config.context.memory_alone:
+            return Regeneration(expected, memory)
         return Regeneration(self.decoder.head(states), memory, expected)
 
     def expected(self, states: Hidden, tokens: Tokens) -> Logits:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from memlm.config import Recipe
-from memlm.recipes.autoencoder import autoencoder, demo, density, english, reference, searchable
+from memlm.recipes.autoencoder import autoencoder, demo, density, english, finetuned, reference, searchable
 from memlm.recipes.causal import causal, retrieval
 from memlm.recipes.memory_model import memory_model
 from memlm.recipes.paper import paper_autoencoder, paper_causal, paper_memory_model, paper_reader
@@ -17,6 +17,7 @@ RECIPES: Mapping[str, Callable[..., Recipe]] = {
     "demo": demo,
     "english": english,
     "density": density,
+    "finetuned": finetuned,
     "searchable": searchable,
     "paper-autoencoder": paper_autoencoder,
     "causal": causal,

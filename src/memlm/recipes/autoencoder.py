@@ -174,7 +174,7 @@ def searchable(
         batch_texts: Texts per optimizer step.
         seed: Random seed of the first weights and of the order of the data.
     """
-    base = config.AutoencoderConfig.read((boxed_folder(encoder_from) or Path(encoder_from)) / "config.json")
+    base = _trained(encoder_from)
     if base.search is None:
         search = config.SearchConfig(dim=search_dim, teacher=teacher)
         base = replace(base, search=replace(search, stack=replace(search.stack, num_layers=num_layers)))
@@ -189,6 +189,52 @@ def searchable(
         stages=(config.Stage(weights=config.Weights(likeness=1.0), training=training),),
         encoder_from=encoder_from,
     )
+
+
+def finetuned(
+    encoder_from: str = "english",
+    learning_rate: float = 0.01,
+    num_tokens: int = 4_000_000,
+    batch_chunks: int = 32,
+    seed: int = 0,
+) -> config.AutoencoderRecipe:
+    """A trained autoencoder that learns on, such as `english` from your own text. Its memories become others.
+
+    What it was taught for search is left out. With `--set 'model.context={}'` it also learns which tokens follow
+    which, for smaller memory files.
+
+    Claim: text of the new kind is regenerated with fewer errors.
+    Cost: four million tokens take `english` ten minutes on one core.
+
+    Args:
+        encoder_from: The autoencoder: one that ships with memlm, or a checkpoint folder.
+        learning_rate: Of Muon; AdamW's is a fifth of it. More forgets more of what was learned.
+        num_tokens: Tokens to train on.
+        batch_chunks: Chunks per optimizer step.
+        seed: Random seed of the order of the data.
+    """
+    base = replace(_trained(encoder_from), search=None)
+    training = muon_training(
+        num_tokens,
+        batch_chunks * base.shape.chunk_len,
+        seed,
+        rates=(learning_rate, learning_rate / 5),
+        short_fraction=0.3,
+        everyday_fraction=0.15,
+        decay_fraction=0.7,
+    )
+    return config.Recipe(
+        name=f"finetuned {encoder_from}",
+        data=config.DataConfig(tokenizer=config.PretrainedTokenizer(name=encoder_from), everyday_bytes=8_000_000),
+        model=base,
+        stages=(config.Stage(weights=config.Weights(retention=1.0), training=training),),
+        encoder_from=encoder_from,
+    )
+
+
+def _trained(encoder_from: str) -> config.AutoencoderConfig:
+    """The configuration of a trained autoencoder."""
+    return config.AutoencoderConfig.read((boxed_folder(encoder_from) or Path(encoder_from)) / "config.json")
 
 
 def density(

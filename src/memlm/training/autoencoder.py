@@ -1,5 +1,6 @@
 """Autoencoders: regenerate random chunks, in stages of growing chunk length."""
 
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -8,7 +9,7 @@ from memlm.config import AutoencoderConfig, AutoencoderRecipe, Stage
 from memlm.data.chunks import concat_chunks, insert_repetitions, sample_chunks, scramble, with_end_tokens
 from memlm.data.token_store import PreparedData
 from memlm.evaluation.metrics import quick_measures, score
-from memlm.models.autoencoder import Autoencoder
+from memlm.models.autoencoder import Autoencoder, weights_fingerprint
 from memlm.models.batch import Batch
 from memlm.models.growth import grow, shrunk
 from memlm.text.autoencoder import TextAutoencoder
@@ -29,10 +30,20 @@ class AutoencoderTraining(ModelTraining):
         super().__init__(recipe, prepared)
         for stage in recipe.stages:
             self.config(stage)
+        self._base: Autoencoder | None = None
+        if recipe.encoder_from is not None:
+            self._base, self.begins_with = _fitting_base(recipe, prepared)
 
     def config(self, stage: Stage) -> AutoencoderConfig:
         """The recipe's, or its beginning of shorter chunks."""
         return shrunk(self.recipe.model, stage.chunk_len) if stage.chunk_len else self.recipe.model
+
+    def fresh(self, stage: Stage) -> nn.Module:
+        """The model, untrained but for the weights that it begins with: a context may be new."""
+        model = super().fresh(stage)
+        if self._base is not None:
+            model.load_state_dict(self._base.state_dict(), strict=False)
+        return model
 
     def begin(self, stage: Stage, model: nn.Module) -> nn.Module:
         """The model, grown where this stage has longer chunks."""
@@ -74,3 +85,20 @@ class AutoencoderTraining(ModelTraining):
             return {**found, "short_exact_match": of_short["exact_match"], "chunk_len": shape.chunk_len}
 
         return evaluate
+
+
+def _fitting_base(recipe: AutoencoderRecipe, prepared: PreparedData) -> tuple[Autoencoder, str]:
+    """The trained autoencoder that a recipe begins with, without a context that is another; and its fingerprint.
+
+    Raises:
+        ValueError: it does not fit; says in what.
+    """
+    name, wanted = str(recipe.encoder_from), recipe.model
+    base = TextAutoencoder.from_pretrained(name, device="cpu")
+    if replace(base.config, context=wanted.context, memory_noise=wanted.memory_noise, search=None) != wanted:
+        raise ValueError(f"{name} is another autoencoder than the recipe's model; give its configuration")
+    if base.tokenizer.fingerprint != prepared.tokenizer.fingerprint:
+        raise ValueError(f"{name} knows its own tokens: set data.tokenizer.name to it")
+    if base.config.context != wanted.context:
+        base.model.context = None
+    return base.model, f" {weights_fingerprint(base.model, name)}"

@@ -6,7 +6,6 @@ from dataclasses import asdict, replace
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
 
 from memlm.config import ContextConfig, DataConfig
 from memlm.data.chunks import sample_chunks, with_end_tokens
@@ -17,7 +16,7 @@ from memlm.models.batch import Batch, token_nats
 from memlm.recipes.scale import muon_training
 from memlm.text.autoencoder import TextAutoencoder
 from memlm.training.loop import fit
-from memlm.training.objectives import Objective
+from memlm.training.objectives import RETENTION
 
 _BATCH_CHUNKS = 32
 _VALIDATION_CHUNKS = 256
@@ -59,7 +58,7 @@ def learn_context(
     """
     torch.manual_seed(seed)
     shape = model.config.shape
-    context = context or ContextConfig()
+    context = context or ContextConfig(memory_alone=False)
     taught = Autoencoder(replace(model.config, context=context))
     taught.load_state_dict(model.model.state_dict(), strict=False)  # all but the context
     for name, parameter in taught.named_parameters():
@@ -78,7 +77,7 @@ def learn_context(
         return Batch.of(with_end_tokens(chunks, shape.vocab_size) if shape.end_token else chunks)
 
     training = muon_training(num_tokens, _BATCH_CHUNKS * shape.chunk_len, seed, rates=(0.05, 1e-2))
-    fit(taught, lambda step: batch("train", _BATCH_CHUNKS, step), _IN_CONTEXT, training, title="Learning", quiet=quiet)
+    fit(taught, lambda step: batch("train", _BATCH_CHUNKS, step), RETENTION, training, title="Learning", quiet=quiet)
     found = _measured(taught.eval(), batch("held out", _VALIDATION_CHUNKS, 0))
     about = {"tokens": num_tokens, "seed": seed, "documents": len(listed), "held_out_bits": found._asdict()}
     provenance = {**model.provenance, "context": {**asdict(context), **about}}
@@ -94,10 +93,3 @@ def _measured(model: Autoencoder, batch: Batch) -> Expectation:
         logits = model.decoder.head(states), model.expected(states, some.tokens)
         bits += torch.stack([token_nats(each, some).sum().double().cpu() for each in logits]) / math.log(2)
     return Expectation(*(bits / batch.num_tokens).tolist())
-
-
-def _in_context_nats(model: nn.Module, batch: Batch) -> Tensor:
-    return token_nats(model(*batch).expected, batch).sum()
-
-
-_IN_CONTEXT = Objective("in context", _in_context_nats)
