@@ -138,6 +138,6 @@ def test_the_exact_decoder_gives_the_same_bits() -> None:
     def found(device: str) -> Tensor:
         exactly = ExactDecoder(copy.deepcopy(model).to(device), in_context=True)
         states = exactly.states(memory).flatten(0, 1)
-        return exactly.ranked(states, before.to(device)).frequencies(torch.arange(len(states))).cpu()
+        return exactly.ranked(states, before.to(device)).ends(torch.arange(len(states))).cpu()
 
     assert torch.equal(found("cpu"), found("cuda"))

@@ -35,7 +35,7 @@ def all_of(decoder: ExactDecoder, memory: Tensor, before: Tensor | None = None) 
     """Everything that it says of memories."""
     states = decoder.states(memory)
     ranked = decoder.ranked(states.flatten(0, 1), before)
-    return [states, ranked.best, ranked.lead, ranked.frequencies(torch.arange(len(ranked.best)))]
+    return [states, ranked.best, ranked.lead, ranked.ends(torch.arange(len(ranked.best)))]
 
 
 def assert_same(found: list[Tensor], expected: list[Tensor]) -> None:
@@ -84,9 +84,9 @@ def test_what_is_no_number_does_no_harm(bad: float, vocab_size: int) -> None:
     memory = torch.randn(40, 1, 32)
     expected = all_of(FusedDecoder(model), memory[1:])
     memory[0, 0, 3] = bad
-    _, best, _, frequencies = found = all_of(FusedDecoder(model), memory)
+    _, best, _, ends = found = all_of(FusedDecoder(model), memory)
     assert ((best >= 0) & (best < vocab_size)).all()
-    assert frequencies.shape == (40 * 16, vocab_size)
+    assert ends.shape == (40 * 16, vocab_size)
     assert_same(
         [part.unflatten(0, (40, -1))[1:] if part.ndim < 3 else part[1:] for part in found][1:3],
         [part.unflatten(0, (39, -1)) for part in expected[1:3]],

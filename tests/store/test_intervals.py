@@ -1,12 +1,14 @@
 """Tokens have intervals as wide as their frequencies, one behind the other, whichever way they are found."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from memlm import TextAutoencoder
 from memlm.models.exact import NO_SHARE, ExactDecoder, Ranked
-from memlm.store.intervals import Divided
+from memlm.store.intervals import Divided, Expected
+from memlm.store.range_coder import Codes
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +33,27 @@ def test_intervals_are_sums_of_frequencies(decoder: ExactDecoder, kind: str, voc
         vocab_size = 64
     divided, scores = Divided(decoder, vocab_size), scores_of(kind, vocab_size)
     frequencies = decoder.frequencies(scores).long()
-    best, second = scores.topk(2, dim=-1).values.T
-    expected = Ranked(scores.argmax(dim=-1), best - second, lambda rows: decoder.frequencies(scores[rows]))
     ends = frequencies.cumsum(dim=-1)
+    best, second = scores.topk(2, dim=-1).values.T
+    expected = Ranked(scores.argmax(dim=-1), best - second, lambda rows: ends[rows].int())
+    rows = divided.expected(expected)
     for token in (0, vocab_size // 2, vocab_size - 1):
         tokens = torch.full((64,), token)
         starts, sizes, wrong = divided.of_tokens(expected, tokens)
         assert torch.equal(sizes, frequencies[:, token])
         assert torch.equal(starts, ends[:, token] - sizes)
         assert torch.equal(wrong, scores[:, token] < scores.amax(dim=-1))
-        for row, start, size in zip(divided.rows(expected), starts.tolist(), sizes.tolist(), strict=True):
-            assert {row.at(place) for place in (start, start + size // 2, start + size - 1)} == {(token, start, size)}
-    for row, total in zip(divided.rows(expected), ends[:, -1].tolist(), strict=True):
-        token, start, size = row.at(2**24 - 1)
-        assert (token, start + size) == (vocab_size - 1, total), "what no interval holds is the last token's"
+        for compiled in (False, True):
+            for place in (starts, starts + sizes // 2, starts + sizes - 1):
+                assert read(place, rows, compiled=compiled) == [token] * 64
+    for compiled in (False, True):
+        found = read(torch.full((64,), 2**24 - 1), rows, compiled=compiled)
+        assert found == [vocab_size - 1] * 64, "what no interval holds is the last token's"
+
+
+def read(places: Tensor, expected: Expected, *, compiled: bool) -> list[int]:
+    """The tokens in whose intervals places lie, of codes that begin there."""
+    if compiled:
+        pytest.importorskip("numba")
+    codes = Codes([((1 << 32) + place).to_bytes(5, "big") for place in places.tolist()], compiled=compiled)
+    return [int(token) for token in codes.tokens(np.arange(len(places)), expected)]

@@ -119,8 +119,8 @@ class Ranked(NamedTuple):
     """The token with the highest score, of equals the first."""
     lead: Float[Tensor, " row"]
     """By how much that leads all others, in sixteenths of a bit: whole numbers."""
-    frequencies: Callable[[Int[Tensor, " some"]], Float[Tensor, "some vocab"]]
-    """Of some of the rows: probabilities in units of 2^-24, whole numbers of at least 1."""
+    ends: Callable[[Int[Tensor, " some"]], Int[Tensor, "some vocab"]]
+    """Of some of the rows: where each token's part of [0, 2^24) ends, one behind the other; as wide as it is likely."""
 
 
 class Block(NamedTuple):
@@ -221,10 +221,10 @@ class ExactDecoder:
         highest = scores.gather(-1, place)
         lead = highest - scores.scatter_(-1, place, -torch.inf).amax(dim=-1, keepdim=True)
         scores.scatter_(-1, place, highest)  # restored: a copy would take three times as long
-        return Ranked(best, lead[:, 0], lambda rows: self.frequencies(scores[rows]))
+        return Ranked(best, lead[:, 0], lambda rows: self.frequencies(scores[rows]).cumsum(dim=-1).int())
 
     def frequencies(self, scores: Float[Tensor, "row vocab"]) -> Float[Tensor, "row vocab"]:
-        """Those of `Ranked`, of scores in sixteenths of a bit."""
+        """Probabilities in units of 2^-24, whole numbers of at least 1, of scores in sixteenths of a bit."""
         below = (scores.amax(dim=-1, keepdim=True) - scores).clamp_max_(NO_SHARE)
         share = self._shares.index_select(0, below.int().flatten()).view(scores.shape)
         room = room_of(scores.shape[-1])

@@ -5,6 +5,7 @@ import importlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from threading import Barrier
 from typing import Any, TypeVar
@@ -98,13 +99,13 @@ class FusedDecoder(ExactDecoder):
         product = *_product(whole, self._head), steps
         run.ranked(*product, best, lead)
 
-        def frequencies(rows: Int[Tensor, " some"]) -> Float[Tensor, "some vocab"]:
-            found = np.empty((len(rows), len(self._head.weight)), np.float32)
-            places, shares = np.ascontiguousarray(rows.numpy()), self._shares.numpy()
-            run.frequencies(*product, best, places, shares, room_of(found.shape[1]), found)
-            return torch.from_numpy(found)
+        return Ranked(torch.from_numpy(best), torch.from_numpy(lead), partial(self._ends, product, best))
 
-        return Ranked(torch.from_numpy(best), torch.from_numpy(lead), frequencies)
+    def _ends(self, product: Any, best: ndarray, rows: Int[Tensor, " some"]) -> Int[Tensor, "some vocab"]:
+        found = np.empty((len(rows), len(self._head.weight)), np.int32)
+        places, shares = np.ascontiguousarray(rows.numpy()), self._shares.numpy()
+        load_kernels().ends(*product, best, places, shares, room_of(found.shape[1]), found)
+        return torch.from_numpy(found)
 
 
 def _whole(

@@ -22,19 +22,19 @@ Sums = NDArray[np.int32]
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
 
 
-def _compiled(*types: str) -> Callable[[_Kernel], _Kernel]:
+def compiled(*types: str) -> Callable[[_Kernel], _Kernel]:
     """For arguments of these types, at once. Without `fastmath`, which would sum in another order, and fuse products
     with sums."""
     signature = f"void({', '.join(types)})"
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
-    def compiled(kernel: _Kernel) -> _Kernel:
+    def compile_now(kernel: _Kernel) -> _Kernel:
         try:
             return cast(_Kernel, numba.njit(signature, cache=True, **options)(kernel))
         except Exception:  # what was kept is damaged, or nothing can be kept: no folder, a full disk
             return cast(_Kernel, numba.njit(signature, **options)(kernel))
 
-    return compiled
+    return compile_now
 
 
 def _inlined(step: _Kernel) -> _Kernel:
@@ -95,7 +95,7 @@ def _norm(rows: Floats, bits: Sums, row: int, scratch: Sums, found: Floats, at: 
         found[at, i] = (np.float32(scratch[i]) - mean) * scale
 
 
-@_compiled(_ROWS, "f4", _WHOLE, _ROW)
+@compiled(_ROWS, "f4", _WHOLE, _ROW)
 def rounded(rows: Floats, largest: np.float32, whole: Whole, steps: Floats) -> None:
     """Rows [row, dim] as whole numbers in units of a step for each."""
     bits, cell = rows.view(np.int32), np.empty(1, np.int32)
@@ -110,7 +110,7 @@ def _add(sums: Sums, units: Floats, steps: Floats, rows: Floats, row: int) -> No
         rows[row, i] += np.float32(sums[row, i]) * units[i] * steps[row]
 
 
-@_compiled(*_PRODUCT, _ROWS, _ROWS)
+@compiled(*_PRODUCT, _ROWS, _ROWS)
 def normed(sums: Sums, units: Floats, steps: Floats, rows: Floats, found: Floats) -> None:
     """A product [row, dim] is added to rows, and they are layer-normed."""
     bits, scratch = rows.view(np.int32), np.empty(rows.shape[1], np.int32)
@@ -119,7 +119,7 @@ def normed(sums: Sums, units: Floats, steps: Floats, rows: Floats, found: Floats
         _norm(rows, bits, row, scratch, found, row)
 
 
-@_compiled(*_PRODUCT, _ROWS, "f4", _WHOLE, _ROW)
+@compiled(*_PRODUCT, _ROWS, "f4", _WHOLE, _ROW)
 def normed_rounded(
     sums: Sums, units: Floats, steps: Floats, rows: Floats, largest: np.float32, whole: Whole, new_steps: Floats
 ) -> None:
@@ -133,7 +133,7 @@ def normed_rounded(
         new_steps[row] = _round(found, found_bits, 0, largest, whole, row, scratch)
 
 
-@_compiled(*_PRODUCT, "f4", _WHOLE, _ROW)
+@compiled(*_PRODUCT, "f4", _WHOLE, _ROW)
 def squared_rounded(
     sums: Sums, units: Floats, steps: Floats, largest: np.float32, whole: Whole, new_steps: Floats
 ) -> None:
@@ -147,7 +147,7 @@ def squared_rounded(
         new_steps[row] = _round(active, bits, 0, largest, whole, row, cell)
 
 
-@_compiled(*_PRODUCT, "f4", _WHOLE, _HEADS)
+@compiled(*_PRODUCT, "f4", _WHOLE, _HEADS)
 def parts_rounded(
     sums: Sums, units: Floats, steps: Floats, largest: np.float32, whole: Whole, new_steps: Floats
 ) -> None:
@@ -166,7 +166,7 @@ def parts_rounded(
                 new_steps[head, chunk, part] = _round(values, bits, 0, largest, whole, at, cell)
 
 
-@_compiled(_HEAD_SUMS, _ROWS, _HEADS, "f4", _WHOLE, _ROW)
+@compiled(_HEAD_SUMS, _ROWS, _HEADS, "f4", _WHOLE, _ROW)
 def tokens_rounded(
     sums: Sums, units: Floats, steps: Floats, largest: np.float32, whole: Whole, new_steps: Floats
 ) -> None:
@@ -197,7 +197,7 @@ def _ordered(bits: Any) -> Any:
     return bits ^ ((bits >> 31) & _MAGNITUDE)
 
 
-@_compiled(*_PRODUCT, _PLACES, _ROW)
+@compiled(*_PRODUCT, _PLACES, _ROW)
 def ranked(sums: Sums, units: Floats, steps: Floats, best: NDArray[np.int64], lead: Floats) -> None:
     """Of each row of a product [row, vocab]: the token with the highest score, and by how much it leads.
 
@@ -237,8 +237,8 @@ def ranked(sums: Sums, units: Floats, steps: Floats, best: NDArray[np.int64], le
         lead[row] = two.view(np.float32)[0] - two.view(np.float32)[1]
 
 
-@_compiled(*_PRODUCT, _PLACES, _PLACES, _ROW, "i8", _ROWS)
-def frequencies(
+@compiled(*_PRODUCT, _PLACES, _PLACES, _ROW, "i8", _SUMS)
+def ends(
     sums: Sums,
     units: Floats,
     steps: Floats,
@@ -246,18 +246,21 @@ def frequencies(
     rows: NDArray[np.int64],
     shares: Floats,
     room: int,
-    found: Floats,
+    found: Sums,
 ) -> None:
     """Of some rows of what was `ranked`, [row, vocab]."""
     vocab_size, last = sums.shape[1], np.float32(len(shares) - 1)
+    each = np.empty(vocab_size, np.float32)
     for place in range(len(rows)):
         row, total = rows[place], np.int64(0)
         highest = _score(sums, units, steps, row, best[row])
         for i in range(vocab_size):
             below = highest - _score(sums, units, steps, row, i)
             share = shares[np.int32(below) if below < last else len(shares) - 1]  # and of NaN
-            found[place, i] = share
+            each[i] = share
             total += np.int64(share)
         per_share = np.float32(1.0 / np.float64(total) * room)
+        end = np.int32(0)
         for i in range(vocab_size):
-            found[place, i] = np.floor(found[place, i] * per_share) + _ONE
+            end += np.int32(each[i] * per_share) + np.int32(1)
+            found[place, i] = end

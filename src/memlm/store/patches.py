@@ -13,14 +13,14 @@ from torch import Tensor
 
 from memlm.models.batch import Batch, batch_chunks
 from memlm.models.context import ContextHead
-from memlm.models.exact import ExactDecoder, has_exact_form
+from memlm.models.exact import has_exact_form
 from memlm.models.exact_fused import FusedDecoder
 from memlm.nn.argmax import argmax
 from memlm.nn.pooling import MemoryVectors
 from memlm.runtime.untrusted import inflated
 from memlm.store.chunk import Coding, checksum, deflated
 from memlm.store.intervals import Divided
-from memlm.store.range_coder import STATE_BYTES, RangeDecoder, Row, coded, is_code_of
+from memlm.store.range_coder import STATE_BYTES, Codes, coded, is_code_of
 from memlm.text.autoencoder import TextAutoencoder
 
 _LEAST_MARGIN = 1e-2
@@ -73,7 +73,7 @@ class CodedPatches:
         self._model, self._in_context = model.model, in_context
 
     @cached_property
-    def _decoder(self) -> ExactDecoder:
+    def _decoder(self) -> FusedDecoder:
         return FusedDecoder(self._model, in_context=self._in_context)
 
     @cached_property
@@ -97,41 +97,39 @@ class CodedPatches:
     @torch.no_grad()
     def read(self, memory: MemoryVectors, payloads: Sequence[bytes], lengths: Sequence[int]) -> Iterator[bytes | None]:
         """See `Patches`."""
-        context = self._decoder.context
+        context, codes = self._decoder.context, Codes(payloads, compiled=self._decoder.fuses)
         read = self._read_alone if context is None else partial(self._read_in_context, context)
-        codes = [RangeDecoder(payload) for payload in payloads]
-        for some, code in zip(read(memory, codes, lengths), codes, strict=True):
-            text = b"".join(map(self._spelling.__getitem__, some))
-            yield text if code.ends_with(checksum(text)) else None
+        for number, tokens in enumerate(read(memory, codes, lengths)):
+            text = b"".join(map(self._spelling.__getitem__, tokens))
+            yield text if codes.ends_with(number, checksum(text)) else None
 
-    def _read_alone(
-        self, memory: MemoryVectors, codes: Sequence[RangeDecoder], lengths: Sequence[int]
-    ) -> Iterator[list[int]]:
+    def _read_alone(self, memory: MemoryVectors, codes: Codes, lengths: Sequence[int]) -> Iterator[list[int]]:
         """The tokens of each chunk, none of which changes what is expected of others."""
-        batches = self._decoder.batches(memory, partial(self._rows, lengths))
-        rows = itertools.chain.from_iterable(batches)
-        for code, length in zip(codes, lengths, strict=True):
-            yield code.tokens(itertools.islice(rows, length))
+        return itertools.chain.from_iterable(self._decoder.batches(memory, partial(self._tokens, codes, lengths)))
 
-    def _rows(self, lengths: Sequence[int], states: States, chunks: slice) -> list[Row]:
-        """What is expected in each place of some chunks."""
-        places = torch.cat([some[:length] for some, length in zip(states, lengths[chunks], strict=True)])
-        return [row for _, expected in self._decoder.each_ranked(places) for row in self._divided.rows(expected)]
+    def _tokens(self, codes: Codes, lengths: Sequence[int], states: States, chunks: slice) -> list[list[int]]:
+        """Those of some chunks."""
+        some = lengths[chunks]
+        which = np.repeat(np.arange(len(lengths))[chunks], some)
+        places = torch.cat([each[:length] for each, length in zip(states, some, strict=True)])
+        each = self._decoder.each_ranked(places)
+        found = np.concatenate([codes.tokens(which[rows], self._divided.expected(ranked)) for rows, ranked in each])
+        return [tokens.tolist() for tokens in np.split(found, np.cumsum(some)[:-1])]
 
     def _read_in_context(
-        self, context: ContextHead, memory: MemoryVectors, codes: Sequence[RangeDecoder], lengths: Sequence[int]
+        self, context: ContextHead, memory: MemoryVectors, codes: Codes, lengths: Sequence[int]
     ) -> list[list[int]]:
         """The tokens of each chunk, all chunks side by side, since the tokens before change what is expected."""
         states = self._decoder.states(memory)
-        tokens: list[list[int]] = [[] for _ in codes]
-        none = [context.none] * context.num_tokens
-        for place in range(max(lengths, default=0)):
-            left = [row for row, length in enumerate(lengths) if length > place]
-            before = [[*tokens[row][: -context.num_tokens - 1 : -1], *none][: context.num_tokens] for row in left]
-            expected = self._decoder.ranked(states[left, place], torch.tensor(before, device=states.device))
-            for row, found in zip(left, self._divided.rows(expected), strict=True):
-                tokens[row] += codes[row].tokens([found])
-        return tokens
+        longest, number = max(lengths, default=0), context.num_tokens
+        # Of each chunk the last token first, and what stands before its first.
+        tokens = np.full((len(lengths), longest + number), context.none)
+        for place in range(longest):
+            left, at = (np.array(lengths) > place).nonzero()[0], longest - place
+            before = torch.from_numpy(tokens[left, at : at + number]).to(states.device)
+            expected = self._divided.expected(self._decoder.ranked(states[left, place], before))
+            tokens[left, at - 1] = codes.tokens(left, expected)
+        return [row[longest - length : longest][::-1].tolist() for row, length in zip(tokens, lengths, strict=True)]
 
     def _intervals(self, batch: Batch, states: States, chunks: slice) -> Int[Tensor, "3 row"]:
         """Of each token of some chunks: where its interval begins, how wide it is, and whether another is likelier."""
@@ -139,7 +137,7 @@ class CodedPatches:
         before = None if context is None else context.before(tokens)[mask]
         tokens = tokens[mask]
         each = self._decoder.each_ranked(states[mask], before)
-        found = [torch.stack(self._divided.of_tokens(expected, tokens[rows])) for rows, expected in each]
+        found = [torch.stack(self._divided.of_tokens(ranked, tokens[rows])) for rows, ranked in each]
         return torch.cat(found, dim=1)
 
 
