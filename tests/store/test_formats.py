@@ -29,6 +29,7 @@ TEXTS = {
     "english-0.1.memory": {"/tmp/fx/letter.txt": LETTER},
     "english-version-2.memory": DOCUMENTS,
     "english-version-3.memory": DOCUMENTS,
+    "english-compact-version-3.memory": DOCUMENTS,
 }
 
 
