@@ -49,7 +49,9 @@ def test_it_is_read_exactly_and_appended_to(fixture: Path) -> None:
     with MemoryFile.open(fixture) as notes:
         vectors = notes.memories().vectors
         assert (dict(notes), notes.damaged(), notes.torn_bytes) == (texts, [], 0)
-        assert notes.model.regenerate(notes.memories(0, 1)) == [b"".join(notes.vectors_only(0, 1)).decode()]
+        assert notes.model.regenerate(notes.memories(0, 1)) == [
+            b"".join(notes.vectors_only(0, 1)).decode(errors="replace")
+        ]
         notes.append("And so on.", name="appended")
         with notes.session("session 2") as session:
             session.append("More.")

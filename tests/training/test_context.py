@@ -42,6 +42,7 @@ def test_patches_are_smaller_and_memories_the_same(
         assert MemoryFile.open(tmp_path / name, model).text() == TEXT
     before, after = (files[name].summary() for name in ("before", "after"))
     assert after["patch_bytes"] < before["patch_bytes"]
+    assert after["fidelity"] == before["fidelity"] < 1, "what the vectors alone give back"
     assert torch.equal(files["before"].memories().vectors, files["after"].memories().vectors)
     assert {chunk.coding for chunk in files["after"].chunks} == {Coding.IN_CONTEXT}
     assert {chunk.coding for chunk in files["before"].chunks} == {Coding.CODED}

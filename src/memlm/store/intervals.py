@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from memlm.models.exact import NO_SHARE, ExactDecoder, Ranked
@@ -39,15 +39,14 @@ class Divided:
         scores[0, 0] = 0
         self._leading, self._last = int(decoder.frequencies(scores)[0, 0]), vocab_size - 1
 
-    def of_tokens(self, ranked: Ranked, tokens: Whole) -> tuple[Whole, Whole, Bool[Tensor, " row"]]:
-        """Where the intervals of tokens begin, how wide they are, and whether other tokens are likelier."""
+    def of_tokens(self, ranked: Ranked, tokens: Whole) -> tuple[Whole, Whole]:
+        """Where the intervals of tokens begin, and how wide they are."""
         starts, sizes = tokens.clone(), torch.full_like(tokens, self._leading)
-        wrong = torch.zeros_like(tokens, dtype=torch.bool)
-        if len(rows := ((ranked.best != tokens) | (ranked.lead < NO_SHARE)).nonzero()[:, 0]):
-            ends = ranked.ends(rows)
-            starts[rows], sizes[rows] = _interval(ends, tokens[rows])
-            wrong[rows] = sizes[rows] < _interval(ends, ranked.best[rows])[1]
-        return starts, sizes, wrong
+        rows = ((ranked.best != tokens) | (ranked.lead < NO_SHARE)).nonzero()[:, 0]
+        ends, tokens = ranked.ends(rows), tokens[rows, None]
+        starts[rows] = ends.gather(-1, (tokens - 1).clamp_min(0))[:, 0].long() * (tokens[:, 0] > 0)
+        sizes[rows] = ends.gather(-1, tokens)[:, 0] - starts[rows]
+        return starts, sizes
 
     def expected(self, ranked: Ranked) -> Expected:
         """What is expected, to look up places in."""
@@ -56,9 +55,3 @@ class Divided:
         divided[rows] = torch.arange(len(rows), device=rows.device)
         best, number, ends = (each.cpu().numpy() for each in (ranked.best, divided, ranked.ends(rows)))
         return Expected(best, number, ends, self._leading, self._last)
-
-
-def _interval(ends: Int[Tensor, "row vocab"], tokens: Whole) -> tuple[Whole, Whole]:
-    """Where the tokens' intervals begin, and how wide they are."""
-    start = ends.gather(-1, (tokens - 1).clamp_min(0)[:, None])[:, 0].long() * (tokens > 0)
-    return start, ends.gather(-1, tokens[:, None])[:, 0] - start

@@ -132,12 +132,14 @@ class CodedPatches:
         return [row[longest - length : longest][::-1].tolist() for row, length in zip(tokens, lengths, strict=True)]
 
     def _intervals(self, batch: Batch, states: States, chunks: slice) -> Int[Tensor, "3 row"]:
-        """Of each token of some chunks: where its interval begins, how wide it is, and whether another is likelier."""
-        context, (tokens, mask, _) = self._decoder.context, batch.rows(chunks, states.device)
-        before = None if context is None else context.before(tokens)[mask]
-        tokens = tokens[mask]
-        each = self._decoder.each_ranked(states[mask], before)
-        found = [torch.stack(self._divided.of_tokens(ranked, tokens[rows])) for rows, ranked in each]
+        """Of each token of some chunks: where its interval begins, how wide it is, and whether the vector alone speaks
+        for another."""
+        decoder, (tokens, mask, _) = self._decoder, batch.rows(chunks, states.device)
+        before = None if decoder.context is None else decoder.context.before(tokens)[mask]
+        states, tokens, found = states[mask], tokens[mask], []
+        for rows, ranked in decoder.each_ranked(states, before):
+            alone = ranked if before is None else decoder.ranked(states[rows])
+            found.append(torch.stack([*self._divided.of_tokens(ranked, tokens[rows]), alone.best != tokens[rows]]))
         return torch.cat(found, dim=1)
 
 
