@@ -203,8 +203,8 @@ def finetuned(
     What it was taught for search is left out. With `--set 'model.context={}'` it also learns which tokens follow
     which, for smaller memory files.
 
-    Claim: text of the new kind is regenerated with fewer errors.
-    Cost: four million tokens take `english` ten minutes on one core.
+    Claim: in 21 M tokens, memory files became 4 to 18% smaller (`english-compact`).
+    Cost: an hour on one core for these; ten minutes for four million tokens of `english`.
 
     Args:
         encoder_from: The autoencoder: one that ships with memlm, or a checkpoint folder.
