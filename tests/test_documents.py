@@ -21,6 +21,7 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipP
 from command_line import every_command
 from memlm.cli.parser import parse
 from memlm.cli.train import Train, with_corpus
+from memlm.runtime.files import boxed_folder
 
 ROOT = Path(__file__).parents[1]
 UNRUN = {"results.md", "log.md"}
@@ -155,7 +156,7 @@ def commands_of(example: Example) -> Iterator[list[str]]:
 def files_read(arguments: list[str]) -> Iterator[str]:
     """The files and checkpoint folders that a memlm command reads; not models known by a name, or standard input."""
     for option in ("--text", "--memory", "--encoder-from"):
-        yield from (value for value in values(arguments, option) if value not in ("-", "english"))
+        yield from (value for value in values(arguments, option) if value != "-" and boxed_folder(value) is None)
     positional = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))
     if positional[0] in ("remember", "recall", "inspect", "report"):
         yield from positional[1:]

@@ -104,6 +104,11 @@ def test_of_a_context_alone_the_memory_alone_learns_nothing() -> None:
     assert not torch.equal(model.eval()(*batch).logits, model.expected(states, batch.tokens))
 
 
+def test_a_context_that_is_there_is_not_replaced(taught: TextAutoencoder) -> None:
+    with pytest.raises(ValueError, match=r"has a context already.*memlm train finetuned"):
+        learn_context(taught, [Document("one", TEXT)], quiet=True)
+
+
 def test_too_little_text_is_refused(trained: TextAutoencoder) -> None:
     with pytest.raises(ValueError, match="of 1 documents none can be held out"):
         learn_context(trained, [Document("one", TEXT)], quiet=True)

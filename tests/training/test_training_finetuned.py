@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -56,11 +57,31 @@ def test_a_new_context_changes_nothing_at_first(
 
 def test_an_autoencoder_or_tokens_that_do_not_fit_are_refused(further: AutoencoderRecipe) -> None:
     wider = replace(further, model=replace(further.model, decoder=replace(further.model.decoder, num_layers=7)))
-    with pytest.raises(ValueError, match="is another autoencoder than the recipe's model"):
+    with pytest.raises(ValueError, match=r"stays as large as it is: its model\.decoder\.num_layers is \d+, not 7"):
         begun(wider)
     tokenizer = BpeTokenizer(vocab_size=further.model.vocab_size, train_bytes=3000)
     with pytest.raises(ValueError, match=r"knows its own tokens: set data\.tokenizer\.name"):
         begun(replace(further, data=replace(further.data, tokenizer=tokenizer)))
+
+
+def test_a_context_stays_as_large_as_it_is() -> None:
+    recipe = finetuned("english-compact")
+    assert recipe.model.context is not None
+    smaller = replace(recipe, model=replace(recipe.model, context=replace(recipe.model.context, num_tokens=4)))
+    with pytest.raises(ValueError, match=r"its model\.context\.num_tokens is 8, not 4\. Leave"):
+        AutoencoderTraining(smaller, prepare(replace(smaller.data, everyday_bytes=0)))
+
+
+@pytest.mark.parametrize("name", ["", "nosuch", "smollm2-english", "/"])
+def test_what_is_no_autoencoder_is_named(name: str) -> None:
+    with pytest.raises(ValueError, match=r"no encoder|is no checkpoint|is no autoencoder"):
+        finetuned(name)
+
+
+@pytest.mark.parametrize("options", [{"learning_rate": -0.1}, {"batch_chunks": 0}])
+def test_what_cannot_be_is_named_as_it_was_given(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=rf"must be positive, not .*{next(iter(options.values()))}"):
+        finetuned("english", **options)
 
 
 def test_what_it_was_taught_for_search_is_left_out() -> None:

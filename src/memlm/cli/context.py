@@ -19,7 +19,7 @@ _EVERYDAY_BYTES = 4_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Context(UsesModel, ReadsText):
-    """Teach an autoencoder which tokens follow which, so that its memory files are smaller.
+    """Teach an autoencoder without a context which tokens follow which, so that its memory files are smaller.
 
     memlm context runs/mine/model --text 'docs/**/*.md' --out runs/mine-in-context
 

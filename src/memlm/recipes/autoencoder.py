@@ -174,7 +174,7 @@ def searchable(
         batch_texts: Texts per optimizer step.
         seed: Random seed of the first weights and of the order of the data.
     """
-    base = _trained(encoder_from)
+    base = config_of(encoder_from)
     if base.search is None:
         search = config.SearchConfig(dim=search_dim, teacher=teacher)
         base = replace(base, search=replace(search, stack=replace(search.stack, num_layers=num_layers)))
@@ -200,8 +200,8 @@ def finetuned(
 ) -> config.AutoencoderRecipe:
     """A trained autoencoder that learns on, such as `english` from your own text. Its memories become others.
 
-    What it was taught for search is left out. With `--set 'model.context={}'` it also learns which tokens follow
-    which, for smaller memory files.
+    Its sizes and its tokenizer stay. What it was taught for search is left out. With `--set 'model.context={}'` a model
+    without a context also learns which tokens follow which, for smaller memory files.
 
     Claim: in 21 M tokens, memory files became 4 to 18% smaller (`english-compact`).
     Cost: an hour on one core for these; ten minutes for four million tokens of `english`.
@@ -213,7 +213,9 @@ def finetuned(
         batch_chunks: Chunks per optimizer step.
         seed: Random seed of the order of the data.
     """
-    base = replace(_trained(encoder_from), search=None)
+    if learning_rate <= 0 or batch_chunks < 1:
+        raise ValueError(f"learning_rate and batch_chunks must be positive, not {learning_rate:g} and {batch_chunks}")
+    base = replace(config_of(encoder_from), search=None)
     training = muon_training(
         num_tokens,
         batch_chunks * base.shape.chunk_len,
@@ -232,9 +234,25 @@ def finetuned(
     )
 
 
-def _trained(encoder_from: str) -> config.AutoencoderConfig:
-    """The configuration of a trained autoencoder."""
-    return config.AutoencoderConfig.read((boxed_folder(encoder_from) or Path(encoder_from)) / "config.json")
+def config_of(encoder: str) -> config.AutoencoderConfig:
+    """What an autoencoder's checkpoint says about it.
+
+    Raises:
+        ValueError: there is none, or it is something else.
+    """
+    folder = Path(encoder) if Path(encoder).is_dir() else boxed_folder(encoder)
+    if folder is None or not encoder:
+        raise ValueError(f"no encoder {encoder!r} here: give a checkpoint folder, or a model that ships with memlm")
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"{folder} is no checkpoint: it has no config.json; of a training run, give its subfolder model"
+        )
+    try:
+        return config.AutoencoderConfig.read(folder / "config.json")
+    except ValueError as error:
+        raise ValueError(
+            f"{folder} is no autoencoder of memlm's: give the subfolder model of one's run, or english"
+        ) from error
 
 
 def density(

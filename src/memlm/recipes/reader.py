@@ -1,11 +1,10 @@
 """Readers: a pretrained language model learns to read an encoder's memories."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 from memlm import config
-from memlm.runtime.files import boxed_folder
+from memlm.recipes.autoencoder import config_of
 
 _ROOM_FOR_FACTS = 64
 """Tokens of a chunk that holds any fact (`data.facts`) or question about it."""
@@ -69,7 +68,7 @@ def _model(
     window: config.ReadingWindow,
 ) -> config.MemoryReaderConfig:
     """A reader of this encoder's memories, on what its chunks have room for."""
-    autoencoder = _config_of(encoder)
+    autoencoder = config_of(encoder)
     shape, lora = autoencoder.shape, config.LoraConfig(rank=lora_rank, alpha=2 * lora_rank) if lora_rank else None
     return config.MemoryReaderConfig(
         encoder=encoder,
@@ -148,20 +147,3 @@ def _as_paper(recipe: config.MemoryReaderRecipe) -> config.MemoryReaderRecipe:
             config.Stage(weights=config.Weights(causal=1.0, retention=1.0), training=both),
         ),
     )
-
-
-def _config_of(encoder: str) -> config.AutoencoderConfig:
-    """What an autoencoder's checkpoint says about it."""
-    folder = Path(encoder) if Path(encoder).is_dir() else boxed_folder(encoder)
-    if folder is None:
-        raise ValueError(f"no encoder {encoder!r} here: give a checkpoint folder, or a model that ships with memlm")
-    if not (folder / "config.json").is_file():
-        raise ValueError(
-            f"{folder} is no checkpoint: it has no config.json; of a training run, give its subfolder model"
-        )
-    try:
-        return config.AutoencoderConfig.read(folder / "config.json")
-    except ValueError as error:
-        raise ValueError(
-            f"{folder} is no autoencoder of memlm's: give the subfolder model of one's run, or english"
-        ) from error

@@ -289,5 +289,5 @@ BOXED_SEARCH = "english-search"
 
 def boxed_folder(name: str) -> Path | None:
     """The folder of the checkpoint of this name that ships with memlm, if there is one."""
-    named = Path(name).name == name != ".." and (BOX / name).is_dir()  # no path that leads elsewhere
+    named = Path(name).name == name not in ("", "..") and (BOX / name).is_dir()  # no path that leads elsewhere
     return BOX / name if named else None

@@ -54,8 +54,13 @@ def learn_context(
         quiet: show no progress.
 
     Raises:
-        ValueError: there is too little text to hold any of it out.
+        ValueError: the model has a context, or there is too little text to hold any of it out.
     """
+    if model.config.context is not None:
+        raise ValueError(
+            "the model has a context already, without which its files cannot be read: let it learn on, with "
+            "memlm train finetuned"
+        )
     torch.manual_seed(seed)
     shape = model.config.shape
     context = context or ContextConfig(memory_alone=False)
@@ -69,7 +74,10 @@ def learn_context(
         for name, names in {"train": ("train",), "held out": ("validation", "test")}.items()
     }
     if not all(len(split.tokens) for split in splits.values()):
-        raise ValueError(f"of {len(listed)} documents none can be held out to measure with: give more text")
+        raise ValueError(
+            f"of {len(listed)} documents none can be held out to measure with: give "
+            "more files, or more text (a file counts as one document for each 32 KB)"
+        )
 
     def batch(name: str, num_chunks: int, step: int) -> Batch:
         draw = {"seed": seed, "step": step, "short_fraction": 0.0}
