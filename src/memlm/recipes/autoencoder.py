@@ -204,7 +204,7 @@ def finetuned(
     without a context also learns which tokens follow which, for smaller memory files.
 
     Claim: in 21 M tokens, memory files became 4 to 18% smaller (`english-compact`).
-    Cost: an hour on one core for these; ten minutes for four million tokens of `english`.
+    Cost: an hour on one core for these; five minutes for four million tokens of `english`.
 
     Args:
         encoder_from: The autoencoder: one that ships with memlm, or a checkpoint folder.

@@ -121,11 +121,11 @@ class CodedPatches:
     ) -> list[list[int]]:
         """The tokens of each chunk, all chunks side by side, since the tokens before change what is expected."""
         states = self._decoder.states(memory)
-        longest, number = max(lengths, default=0), context.num_tokens
+        stops, longest, number = np.array(lengths), max(lengths, default=0), context.num_tokens
         # Of each chunk the last token first, and what stands before its first.
         tokens = np.full((len(lengths), longest + number), context.none)
         for place in range(longest):
-            left, at = (np.array(lengths) > place).nonzero()[0], longest - place
+            left, at = (stops > place).nonzero()[0], longest - place
             before = torch.from_numpy(tokens[left, at : at + number]).to(states.device)
             expected = self._divided.expected(self._decoder.ranked(states[left, place], before))
             tokens[left, at - 1] = codes.tokens(left, expected)

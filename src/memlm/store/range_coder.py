@@ -50,7 +50,7 @@ def is_code_of(code: bytes, check: bytes, starts: Sequence[int], sizes: Sequence
 
 
 class Codes:
-    """Reads codes side by side, token by token. `compiled` by numba it is some twenty times as fast."""
+    """Reads codes side by side, token by token; `compiled` by numba nine times as fast, of tokens that are expected."""
 
     def __init__(self, codes: Sequence[bytes], *, compiled: bool = False) -> None:
         states = [int.from_bytes(code[:STATE_BYTES], "big") for code in codes]
@@ -98,7 +98,8 @@ def _read(
     """One token of each row into `found`. Of lists or, compiled, of arrays."""
     for row in range(len(which)):
         code, token = which[row], best[row]
-        state, place = states[code], states[code] & _MASK
+        state = states[code]
+        place = state & _MASK
         if divided[row] >= 0:
             some = ends[divided[row]]
             token = min(int(np.searchsorted(some, place, side="right")), last)

@@ -88,7 +88,7 @@ class AutoencoderTraining(ModelTraining):
 
 
 def _fitting_base(recipe: AutoencoderRecipe, prepared: PreparedData) -> tuple[Autoencoder, str]:
-    """The trained autoencoder that a recipe begins with, without a context that is another; and its fingerprint.
+    """The trained autoencoder that a recipe begins with, and its fingerprint.
 
     Raises:
         ValueError: it does not fit; says in what.
