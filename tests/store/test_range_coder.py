@@ -5,42 +5,68 @@ import math
 from importlib.util import find_spec
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memlm.store.intervals import Expected
-from memlm.store.range_coder import STATE_BYTES, Codes, coded, is_code_of
+from memlm.store.range_coder import STATE_BYTES, Codes, coded
 
 TOTAL = 1 << 24
 HAS_NUMBA = find_spec("numba") is not None
 checks = st.binary(min_size=4, max_size=8)
 
 
+Intervals = list[tuple[int, int]]
+
+
 @st.composite
-def intervals(draw: st.DrawFn) -> list[tuple[int, int]]:
+def intervals(draw: st.DrawFn) -> Intervals:
     """Of some tokens, as narrow and as wide as they can be."""
     sizes = draw(st.lists(st.integers(0, 24).flatmap(lambda bits: st.integers(1, 1 << bits)), max_size=130))
     return [(draw(st.integers(0, TOTAL - size)), size) for size in sizes]
 
 
+def codes_of(texts: list[Intervals], check: bytes, *, compiled: bool) -> list[bytes]:
+    starts, sizes = np.array([*itertools.chain(*texts)], np.int64).reshape(-1, 2).T.copy()
+    return coded([check] * len(texts), [*map(len, texts)], starts, sizes, compiled=compiled)
+
+
+def is_read(code: bytes, tokens: Intervals, check: bytes, *, compiled: bool = False) -> bool:
+    """Whether a code reads as these tokens: each the second of three."""
+    ends = np.array([(start, start + size, TOTAL) for start, size in tokens], np.int32).reshape(-1, 3)
+    which = np.zeros(len(tokens), np.int64)
+    reader, rows = Codes([code], compiled=compiled), Expected(which, which + np.arange(len(which)), ends, TOTAL - 3, 2)
+    return bool((reader.tokens(which, rows) == 1).all()) and reader.ends_with(0, check)
+
+
 @settings(deadline=None)
-@given(tokens=intervals(), check=checks)
-def test_what_was_coded_is_decoded(tokens: list[tuple[int, int]], check: bytes) -> None:
-    starts, sizes = [start for start, _ in tokens], [size for _, size in tokens]
-    code, bits = coded(check, starts, sizes), sum(24 - math.log2(size) for size in sizes)
-    assert is_code_of(code, check, starts, sizes)
-    assert len(code) <= STATE_BYTES + bits / 8 + 0.01 * len(tokens) + 1
+@given(texts=st.lists(intervals(), min_size=1, max_size=3), check=checks)
+def test_what_was_coded_is_decoded(texts: list[Intervals], check: bytes) -> None:
+    """Compiled or not."""
+    codes = codes_of(texts, check, compiled=False)
+    for code, tokens in zip(codes, texts, strict=True):
+        bits = sum(24 - math.log2(size) for _, size in tokens)
+        assert is_read(code, tokens, check, compiled=HAS_NUMBA)
+        assert len(code) <= STATE_BYTES + bits / 8 + 0.01 * len(tokens) + 1
+    assert codes_of(texts, check, compiled=HAS_NUMBA) == codes
 
 
 @settings(deadline=None)
 @given(tokens=intervals(), check=checks, place=st.integers(0, 10**6), bit=st.integers(0, 7))
-def test_a_changed_code_is_told(tokens: list[tuple[int, int]], check: bytes, place: int, bit: int) -> None:
-    starts, sizes = [start for start, _ in tokens], [size for _, size in tokens]
-    code = bytearray(coded(check, starts, sizes))
-    code[place % len(code)] ^= 1 << bit
-    assert not is_code_of(bytes(code), check, starts, sizes)
-    assert not is_code_of(bytes(code) + b"\0", check, starts, sizes)
-    assert not is_code_of(coded(check, starts, sizes)[:-1], check, starts, sizes)
+def test_a_changed_code_is_told(tokens: Intervals, check: bytes, place: int, bit: int) -> None:
+    (code,) = codes_of([tokens], check, compiled=False)
+    changed = bytearray(code)
+    changed[place % len(code)] ^= 1 << bit
+    assert is_read(code, tokens, check)
+    assert not is_read(bytes(changed), tokens, check)
+    assert not is_read(code + b"\0", tokens, check)
+    assert not is_read(code[:-1], tokens, check)
+
+
+def test_what_cannot_be_read_is_not_written() -> None:
+    with pytest.raises(AssertionError, match="can be read"):
+        codes_of([[(TOTAL, 1)]], b"0000", compiled=False)
 
 
 def expected(rows: int, vocab_size: int, seed: int) -> Expected:

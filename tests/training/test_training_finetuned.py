@@ -57,7 +57,7 @@ def test_a_new_context_changes_nothing_at_first(
 
 def test_an_autoencoder_or_tokens_that_do_not_fit_are_refused(further: AutoencoderRecipe) -> None:
     wider = replace(further, model=replace(further.model, decoder=replace(further.model.decoder, num_layers=7)))
-    with pytest.raises(ValueError, match=r"stays as large as it is: its model\.decoder\.num_layers is \d+, not 7"):
+    with pytest.raises(ValueError, match=r"does not fit the recipe: its model\.decoder\.num_layers is \d+, not 7"):
         begun(wider)
     tokenizer = BpeTokenizer(vocab_size=further.model.vocab_size, train_bytes=3000)
     with pytest.raises(ValueError, match=r"knows its own tokens: set data\.tokenizer\.name"):
@@ -68,7 +68,7 @@ def test_a_context_stays_as_large_as_it_is() -> None:
     recipe = finetuned("english-compact")
     assert recipe.model.context is not None
     smaller = replace(recipe, model=replace(recipe.model, context=replace(recipe.model.context, num_tokens=4)))
-    with pytest.raises(ValueError, match=r"its model\.context\.num_tokens is 8, not 4\. Leave"):
+    with pytest.raises(ValueError, match=r"its model\.context\.num_tokens is 8, not 4\. Set"):
         AutoencoderTraining(smaller, prepare(replace(smaller.data, everyday_bytes=0)))
 
 

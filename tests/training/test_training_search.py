@@ -152,7 +152,7 @@ def test_principal_directions_keep_products() -> None:
     ("change", "why"),
     [
         ("model.search.teacher_dim=100", "has 32 dimensions"),
-        ("model.memory_noise=0.5", "another autoencoder"),
+        ("model.memory_noise=0.5", r"its model\.memory_noise is 0\.\d+, not 0\.5"),
     ],
 )
 def test_what_does_not_fit_is_refused(search_recipe: AutoencoderRecipe, tmp_path: Path, change: str, why: str) -> None:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memlm.nn.quantization import level_indices, level_values, quantized
+from memlm.nn.quantization import level_indices, level_values
 
 Bits = Literal[32, 16, 8, 6, 4, 3, 2, 1]
 BITS: tuple[Bits, ...] = get_args(Bits)
@@ -63,7 +63,7 @@ def row_bytes(bits: Bits, dim: int) -> int:
 def _scales(vectors: Tensor, bits: Bits) -> Float[Tensor, "chunk 1"]:
     """Of few bits, steps in the middle are worth more than the farthest dimensions: try how much to clip."""
     widest = vectors.abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / _CLIP
-    tried = [widest * shrink for shrink in _SHRINKS]
-    errors = [((quantized(vectors / scale, bits) * scale - vectors) ** 2).sum(dim=1) for scale in tried]
-    best = torch.stack(errors).argmin(dim=0)
+    tried = widest * _SHRINKS[:, None, None]
+    errors = (level_values(level_indices(vectors / tried, bits), bits) * tried - vectors).square().sum(dim=-1)
+    best = errors.argmin(dim=0)
     return widest * _SHRINKS[best][:, None]

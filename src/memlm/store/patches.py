@@ -20,7 +20,7 @@ from memlm.nn.pooling import MemoryVectors
 from memlm.runtime.untrusted import inflated
 from memlm.store.chunk import Coding, checksum, deflated
 from memlm.store.intervals import Divided
-from memlm.store.range_coder import STATE_BYTES, Codes, coded, is_code_of
+from memlm.store.range_coder import STATE_BYTES, Codes, coded
 from memlm.text.autoencoder import TextAutoencoder
 
 _LEAST_MARGIN = 1e-2
@@ -84,15 +84,11 @@ class CodedPatches:
     def write(self, memory: MemoryVectors, batch: Batch, texts: Sequence[bytes]) -> Iterator[Patch]:
         """See `Patches`."""
         lengths = batch.mask.sum(dim=1).tolist()
-        found = self._decoder.batches(memory, partial(self._intervals, batch))
-        starts, sizes, wrong = torch.cat(list(found), dim=1).tolist()
-        end = 0
-        for text, length in zip(texts, lengths, strict=True):
-            some, end = slice(end, end + length), end + length
-            tokens_of_text = checksum(text), starts[some], sizes[some]
-            payload = coded(*tokens_of_text)
-            assert is_code_of(payload, *tokens_of_text), "what is written can be read"
-            yield Patch(payload, len(payload) - STATE_BYTES, sum(wrong[some]))
+        found = torch.cat([*self._decoder.batches(memory, partial(self._intervals, batch))], dim=1)
+        starts, sizes, wrong = found.cpu().numpy()
+        codes = coded([*map(checksum, texts)], lengths, starts, sizes, compiled=self._decoder.fuses)
+        for code, some in zip(codes, np.split(wrong, np.cumsum(lengths)[:-1]), strict=True):
+            yield Patch(code, len(code) - STATE_BYTES, int(some.sum()))
 
     @torch.no_grad()
     def read(self, memory: MemoryVectors, payloads: Sequence[bytes], lengths: Sequence[int]) -> Iterator[bytes | None]:

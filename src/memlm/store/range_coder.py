@@ -5,7 +5,9 @@ tokens comes back to the checksum, which takes no bytes of its own.
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,31 +24,29 @@ _LEAST = 1 << (TOTAL_BITS + 8)
 """A state lies from here to 256 times as much."""
 STATE_BYTES = 5
 """Of a code that tells nothing but the checksum."""
+_MOST_BYTES = 3
+"""That a token adds."""
 _MASK = (1 << TOTAL_BITS) - 1
 
 
-def coded(check: bytes, starts: Sequence[int], sizes: Sequence[int]) -> bytes:
-    """The code of some tokens: of each its interval of [0, 2^24), which begins at `start` and is `size` wide."""
-    state, tail = _first_state(check), bytearray()
-    for start, size in zip(reversed(starts), reversed(sizes), strict=True):
-        while state >= size << 16:
-            tail.append(state & 0xFF)
-            state >>= 8
-        state = (state // size << TOTAL_BITS) + state % size + start
-    return state.to_bytes(STATE_BYTES, "big") + bytes(reversed(tail))
-
-
-def is_code_of(code: bytes, check: bytes, starts: Sequence[int], sizes: Sequence[int]) -> bool:
-    """Whether these are the tokens and the checksum that a code gives back."""
-    state, rest = int.from_bytes(code[:STATE_BYTES], "big"), iter(code[STATE_BYTES:])
-    for start, size in zip(starts, sizes, strict=True):
-        behind = (state & _MASK) - start
-        if not 0 <= behind < size:
-            return False
-        state = size * (state >> TOTAL_BITS) + behind
-        while state < _LEAST and (byte := next(rest, None)) is not None:
-            state = state << 8 | byte
-    return state == _first_state(check) and next(rest, None) is None
+def coded(
+    checks: Sequence[bytes],
+    lengths: Sequence[int],
+    starts: Int[ndarray, " token"],
+    sizes: Int[ndarray, " token"],
+    *,
+    compiled: bool = False,
+) -> list[bytes]:
+    """The codes of texts of so many tokens, with their checksums: of each token its interval of [0, 2^24), which begins
+    at `start` and is `size` wide. Each is read again; `compiled` as in `Codes`."""
+    write: Callable[..., None] = _compiled_writer() if compiled else _write
+    kind = partial(np.array, dtype=np.int64) if compiled else list
+    states, stops, begins = map(kind, ([*map(_first_state, checks)], np.cumsum(lengths).tolist(), [-1] * len(lengths)))
+    rows: Any = (starts, sizes) if compiled else (starts.tolist(), sizes.tolist())
+    room = bytearray(_MOST_BYTES * len(starts) + STATE_BYTES * len(lengths))
+    write(states, stops, *rows, np.frombuffer(room, np.uint8) if compiled else room, begins)
+    assert min(begins, default=0) >= 0, "what is written can be read"
+    return [bytes(room[begin:end]) for begin, end in itertools.pairwise([*begins, len(room)])]
 
 
 class Codes:
@@ -80,6 +80,37 @@ class Codes:
 
 def _first_state(check: bytes) -> int:
     return _LEAST + int.from_bytes(check[:_CHECK_BYTES], "big")
+
+
+def _write(states: Any, stops: Any, starts: Any, sizes: Any, room: Any, begins: Any) -> None:
+    """Codes into `room`, one behind the other, from its end to its beginning, and where each begins; -1 where it does
+    not read as what was written. Of lists or, compiled, of arrays."""
+    at = len(room)
+    for code in range(len(stops) - 1, -1, -1):
+        first, end, state = stops[code - 1] if code else 0, at, states[code]
+        for row in range(stops[code] - 1, first - 1, -1):
+            size = sizes[row]
+            while state >= size << 16:
+                at -= 1
+                room[at] = state & 0xFF
+                state >>= 8
+            state = (state // size << TOTAL_BITS) + state % size + starts[row]
+        begin = at - STATE_BYTES
+        for place in range(STATE_BYTES):
+            at -= 1
+            room[at] = state >> 8 * place & 0xFF
+        at += STATE_BYTES
+        for row in range(first, stops[code]):
+            behind = (state & _MASK) - starts[row]
+            if not 0 <= behind < sizes[row]:
+                break
+            state = sizes[row] * (state >> TOTAL_BITS) + behind
+            while state < _LEAST and at < end:
+                state = state << 8 | room[at]
+                at += 1
+        if state == states[code] and at == end:
+            begins[code] = begin
+        at = begin
 
 
 def _read(
@@ -117,6 +148,13 @@ def _read(
             state = state << 8 | rest[at[code]]
             at[code] += 1
         states[code], found[row] = state, token
+
+
+@functools.cache
+def _compiled_writer() -> Callable[..., None]:
+    numbers = "i8[::1]"
+    compiled: Callable[..., None] = load_kernels().compiled(*[numbers] * 4, "u1[::1]", numbers)(_write)
+    return compiled
 
 
 @functools.cache

@@ -1,6 +1,6 @@
 """Autoencoders: regenerate random chunks, in stages of growing chunk length."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -13,7 +13,7 @@ from memlm.models.autoencoder import Autoencoder, weights_fingerprint
 from memlm.models.batch import Batch
 from memlm.models.growth import grow, shrunk
 from memlm.text.autoencoder import TextAutoencoder
-from memlm.training.model_training import Evaluator, ModelTraining, Sampler
+from memlm.training.model_training import Evaluator, ModelTraining, Sampler, require_fitting
 
 
 class AutoencoderTraining(ModelTraining):
@@ -95,17 +95,13 @@ def _fitting_base(recipe: AutoencoderRecipe, prepared: PreparedData) -> tuple[Au
     """
     name, wanted = str(recipe.encoder_from), recipe.model
     base = TextAutoencoder.from_pretrained(name, device="cpu")
-    theirs, ours = _sizes(base.config), _sizes(wanted)
-    wrong = [f"model.{key} is {theirs[key]}, not {ours[key]}" for key in theirs if theirs[key] != ours.get(key)]
-    if wrong:
-        raise ValueError(f"{name} stays as large as it is: its {'; its '.join(wrong)}. Leave that as it was")
-    if base.tokenizer.fingerprint != prepared.tokenizer.fingerprint:
-        raise ValueError(f"{name} knows its own tokens: set data.tokenizer.name to it")
+    if base.config.context is None:
+        wanted = replace(wanted, context=None)  # it may be new
+    require_fitting(name, _sizes(base.config), _sizes(wanted), base.tokenizer, prepared)
     return base.model, f" {weights_fingerprint(base.model, name)}"
 
 
 def _sizes(cfg: AutoencoderConfig) -> dict[str, Any]:
-    """All that decides of a model's weights, a context only where there is one."""
-    parts = {name: asdict(getattr(cfg, name)) for name in ("shape", "encoder", "pooling", "unpooling", "decoder")}
-    parts["context"] = asdict(replace(cfg.context, memory_alone=True)) if cfg.context else {}
-    return {f"{part}.{key}": value for part, fields in parts.items() for key, value in fields.items()}
+    """All that decides of a model's weights."""
+    context = cfg.context and replace(cfg.context, memory_alone=True)
+    return replace(cfg, context=context, memory_noise=0.0, search=None).leaves()

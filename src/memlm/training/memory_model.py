@@ -1,7 +1,5 @@
 """Memory models: predict next tokens from memories, and regenerate chunks from them, on windows of chunks."""
 
-from dataclasses import asdict
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,7 +18,7 @@ from memlm.models.memory_model import MemoryModel, Regenerator, WindowMemory
 from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.checkpoint_folder import config_class
 from memlm.text.memory_model import TextMemoryModel
-from memlm.training.model_training import Evaluator, ModelTraining, Sampler, evenly_spaced
+from memlm.training.model_training import Evaluator, ModelTraining, Sampler, evenly_spaced, require_fitting
 
 _MAX_VALIDATION_WINDOWS = 64
 
@@ -161,12 +159,9 @@ def _fitting_encoder(recipe: MemoryModelRecipe, prepared: PreparedData) -> tuple
     encoder = other.model.encoder
     if encoder is None or recipe.model.encoder is None:
         raise ValueError(f"{name if encoder is None else recipe.name} has no encoder")
-    theirs, ours = (
-        {**asdict(cfg.shape), "encoder": cfg.encoder, "pooling": cfg.pooling} for cfg in (other.config, recipe.model)
+    theirs, wanted = (
+        {path: value for path, value in cfg.leaves().items() if path.startswith(("shape.", "encoder.", "pooling."))}
+        for cfg in (other.config, recipe.model)
     )
-    wrong = [f"{key} {theirs[key]} is not the model's {ours[key]}" for key in ours if ours[key] != theirs[key]]
-    if wrong:
-        raise ValueError(f"the encoder of {name!r} does not fit: {'; '.join(wrong)}. Set the model's like it")
-    if other.tokenizer.fingerprint != prepared.tokenizer.fingerprint:
-        raise ValueError(f"the encoder of {name!r} was trained with another tokenizer than this data has")
+    require_fitting(name, theirs, wanted, other.tokenizer, prepared)
     return encoder, f" {other.encoder_fingerprint}"

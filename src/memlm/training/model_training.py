@@ -1,7 +1,7 @@
 """What the training of one kind of model takes beside the stage loop (`training.train`): the seam for new kinds."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import nn
 from memlm.config import ModelConfig, Recipe, Stage
 from memlm.data.chunks import Chunks, lazy_chunks
 from memlm.data.token_store import PreparedData
+from memlm.data.tokenizer import Tokenizer
 from memlm.evaluation.information import unconditional_log_probs
 from memlm.text.model import build_model
 from memlm.training.objectives import Objective, objective_of
@@ -86,6 +87,19 @@ class ModelTraining(ABC):
         """What a run is watched by: chunks of the validation split, from all documents alike."""
         chunks = lazy_chunks(self.prepared.splits["validation"], chunk_len)
         return chunks.rows(evenly_spaced(len(chunks.document), MAX_VALIDATION_CHUNKS))
+
+
+def require_fitting(
+    name: str, theirs: Mapping[str, Any], wanted: Mapping[str, Any], tokenizer: Tokenizer, prepared: PreparedData
+) -> None:
+    """Raise ValueError where the trained model `name`, with which a recipe begins, has other fields (`Config.leaves`)
+    than are wanted, or another tokenizer than the data."""
+    paths = [path for path in {**theirs, **wanted} if theirs.get(path) != wanted.get(path)]
+    if paths:
+        wrong = (f"model.{path} is {theirs.get(path)}, not {wanted.get(path)}" for path in paths)
+        raise ValueError(f"{name} does not fit the recipe: its {'; its '.join(wrong)}. Set the recipe's like it")
+    if tokenizer.fingerprint != prepared.tokenizer.fingerprint:
+        raise ValueError(f"{name} knows its own tokens: set data.tokenizer.name to it")
 
 
 def evenly_spaced(number: int, at_most: int) -> Any:

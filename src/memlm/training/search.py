@@ -27,7 +27,14 @@ from memlm.runtime.progress import track
 from memlm.text.autoencoder import TextAutoencoder
 from memlm.text.checkpoint_folder import based_on
 from memlm.text.model import default_device
-from memlm.training.model_training import MAX_VALIDATION_CHUNKS, Evaluator, ModelTraining, Sampler, evenly_spaced
+from memlm.training.model_training import (
+    MAX_VALIDATION_CHUNKS,
+    Evaluator,
+    ModelTraining,
+    Sampler,
+    evenly_spaced,
+    require_fitting,
+)
 from memlm.training.objectives import Objective
 
 _REDUCTION_STEP = 2**31
@@ -136,14 +143,8 @@ class SearchTraining(ModelTraining):
         assert recipe.encoder_from is not None
         self.base = TextAutoencoder.from_pretrained(recipe.encoder_from, device="cpu")
         begun = self.base.config.search
-        if self.base.config != replace(recipe.model, search=begun):
-            raise ValueError(
-                f"{recipe.encoder_from} is another autoencoder than the recipe's model; give its configuration"
-            )
-        if self.base.tokenizer.fingerprint != prepared.tokenizer.fingerprint:
-            raise ValueError(
-                f"memories of {recipe.encoder_from!r} are of its own tokens: set data.tokenizer.name to it"
-            )
+        theirs, wanted = (replace(cfg, search=None).leaves() for cfg in (self.base.config, recipe.model))
+        require_fitting(recipe.encoder_from, theirs, wanted, self.base.tokenizer, prepared)
         self.teacher = Teacher(recipe.model.search.teacher)
         search = recipe.model.search if begun else based_on(recipe.model.search, recipe.encoder_from)
         self.search = replace(search, teacher_fingerprint=self.teacher.fingerprint)
