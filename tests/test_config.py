@@ -201,7 +201,7 @@ def test_every_field_has_a_path() -> None:
     [
         ("optimizer.momentum=1", r"did you mean stages\.\*\.training.optimizer.momentum\?"),
         ("stages.0.training.sed=1", r"did you mean stages.0.training.seed\?"),
-        ("model.encoder.mixer=convolution", "'convolution'.*expected tags: 'attention', 'masked_mixer'"),
+        ("model.encoder.mixer=convolution", "there is no kind 'convolution'; there are 'attention', 'masked_mixer'"),
         ("model.pooling=mean.x", "'mean.x'"),
         ("training", "expected path.to.field=value"),
         ("training.precision=fp32", r"did you mean stages\.\*\.training.precision\?"),

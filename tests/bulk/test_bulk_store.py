@@ -149,7 +149,7 @@ def test_a_file_of_memories_is_exported_and_a_found_chunk_is_regenerated(
     out = tmp_path / f"out{ending}"
     answer = memlm("export-vectors", notes.path, "--out", out, "--json").json()
     kept = [number for number, chunk in enumerate(notes.chunks) if chunk.kind != "raw"]
-    assert answer["chunks"] == len(kept)
+    assert (answer["chunks"], answer["raw_chunks"]) == (len(kept), notes.num_chunks - len(kept))
     chunk = next(number for number, chunk in enumerate(notes.chunks) if chunk.kind == "exact" and number > 3)
     text = notes.text(chunk, chunk + 1)
     first, *others = memlm("nearest", out, text, "--most", "3", "--device", "cpu", "--json").json()["found"]

@@ -159,6 +159,7 @@ def test_inspect_lists_lost_chunks_as_lost(memlm: Memlm, text: bytes, tmp_path: 
     assert answer["spans"][-1] == {"start_chunk": last, "stop_chunk": last + 1, "kind": "lost", "payload_bytes": 0}
     assert sum(answer["fidelity_histogram"].values()) == last
     assert f"chunks {last}:{last + 1} lost\n" in memlm("inspect", notes).out
+    assert_refused(memlm("export-vectors", notes, "--out", tmp_path / "out.parquet"), f"chunk {last} (of", "is lost")
     skipped = memlm("recall", notes, "--skip-damaged")
     assert (skipped.data, skipped.err) == (text, f"memlm: {notes}: chunks {last} are lost; the others are written\n")
 

@@ -52,7 +52,8 @@ class ExportVectors(Command):
         from memlm.store.store import DamagedChunkError
 
         try:
-            store = export(rows_of(self.source), self.out, dtype=self.dtype, index=self.index)
+            rows = rows_of(self.source)
+            store = export(rows, self.out, dtype=self.dtype, index=self.index)
         except DamagedChunkError as error:
             raise ValueError(
                 f"{error.where} is {error.why}; memlm recall --skip-damaged writes the text of the others, which memlm "
@@ -61,7 +62,11 @@ class ExportVectors(Command):
         paths = [self.out] if self.out.is_file() else [path for path in self.out.rglob("*") if path.is_file()]
         num_bytes = sum(path.stat().st_size for path in paths)
         self.say(f"{len(store)} chunks in {self.out}, {num_bytes / len(store):.0f} bytes each")
-        return {"out": str(self.out), "chunks": len(store), "bytes": num_bytes, "encoder": store.about.encoder}
+        num_raw = rows.num_raw if isinstance(rows, _NotesRows) else 0
+        if num_raw:
+            self.say(f"{num_raw} chunks of {self.source} are raw text, which has no vector: they are left out")
+        sizes = {"chunks": len(store), "raw_chunks": num_raw, "bytes": num_bytes}
+        return {"out": str(self.out), **sizes, "encoder": store.about.encoder}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,18 +154,22 @@ class _NotesRows:
 
         self._notes = notes
         self._names = [one.name for one in notes.documents for _ in range(one.start_chunk, one.stop_chunk)]
-        self._kept = [number for number, chunk in enumerate(notes.chunks) if chunk.kind in ("exact", "patched")]
-        first = notes.memories(self._kept[0], self._kept[0] + 1) if self._kept else notes.memories(0, 0)
-        self.about: About = about_memories(first, notes.about.encoder, "float32")
+        self._is_raw = [chunk.kind == "raw" for chunk in notes.chunks]
+        self.num_raw = sum(self._is_raw)
+        first = 0 if not len(self) else self._is_raw.index(False)
+        one = notes.memories(first, first + min(len(self), 1))
+        self.about: About = about_memories(one, notes.about.encoder, "float32")
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._is_raw) - self.num_raw
 
     def batches(self) -> "Iterator[Any]":
         """All rows."""
         from memlm.bulk.export import table_of
 
-        for begin in range(0, len(self._kept), _CHUNKS_AT_ONCE):
-            some = self._kept[begin : begin + _CHUNKS_AT_ONCE]
-            memory = self._notes.memories(some[0], some[-1] + 1)
-            yield table_of(memory, self.about, [self._names[number] for number in some], some)
+        for begin in range(0, len(self._is_raw), _CHUNKS_AT_ONCE):
+            end = min(begin + _CHUNKS_AT_ONCE, len(self._is_raw))
+            some = [number for number in range(begin, end) if not self._is_raw[number]]
+            memory = self._notes.memories(begin, end)
+            if some:
+                yield table_of(memory, self.about, [self._names[number] for number in some], some)

@@ -15,6 +15,15 @@ from typing import Any, ClassVar, Self
 import pydantic
 import tyro
 
+_WORDS = {
+    "dict_type": "fields are expected here",
+    "unexpected_keyword_argument": "there is no such field",
+    "missing": "missing",
+    "union_tag_invalid": "there is no kind {tag!r}; there are {expected_tags}",
+    "union_tag_not_found": "its kind is missing",
+    "value_error": "{error}",
+}
+"""For pydantic's own, by the type of its error."""
 KIND: Any = tyro.conf.Suppress  # `kind` is chosen by choosing the class, never set by hand
 
 
@@ -95,7 +104,8 @@ def _fault(row: Any, text: str) -> str:
         keys.append(str(key))
         whole = whole[key] if isinstance(whole, list) or (isinstance(whole, dict) and key in whole) else None
     shown = "" if isinstance(value, dict) or len(repr(value)) > 60 else f" (found {value!r})"
-    return f"{'.'.join(keys) or 'JSON'}: {row['msg']}{shown}"
+    words = _WORDS[row["type"]].format_map(row.get("ctx", {})) if row["type"] in _WORDS else row["msg"]
+    return f"{'.'.join(keys) or 'JSON'}: {words}{shown}"
 
 
 def _set(whole: Any, path: str, value: str) -> None:

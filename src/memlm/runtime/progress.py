@@ -97,8 +97,10 @@ class _Work:
 
     def amounts(self) -> str:
         """Such as `12.5 MB of 1.0 GB, 3.1 MB/s`."""
-        of_total = "" if self.total is None else f" of {self._amount(self.total)}"
-        return f"{self._amount(self.completed)}{of_total}, {self._amount(self._speed())}/s"
+        done, of_total = self.completed, ""
+        if self.total is not None:  # the last batch may be more than was left
+            done, of_total = min(done, self.total), f" of {self._amount(self.total)}"
+        return f"{self._amount(done)}{of_total}, {self._amount(self._speed())}/s"
 
     def print_line(self, end: str) -> None:
         note = f", {self.note}" if self.note else ""

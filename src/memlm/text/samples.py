@@ -16,8 +16,8 @@ PASSAGE_CHUNKS = 3
 """Consecutive chunks in a passage: a paragraph or so."""
 
 Sample = dict[str, Any]
-"""{document, pieces, unsure}: `pieces` are [original, regenerated], equal where correct; `unsure` says which of these
-are marked as possibly wrong."""
+"""{document, proven, pieces, unsure}: `proven` says whether all of it is, `pieces` are [original, regenerated], equal
+where correct, and `unsure` says which of these are marked as possibly wrong."""
 
 
 def random_passages(
@@ -54,6 +54,7 @@ def _sample(model: TextAutoencoder, name: str, chunks: Chunks, **options: Any) -
     runs = [(key, [*run]) for key, run in itertools.groupby(tokens, key=lambda row: (row[0] == row[1], row[2]))]
     return {
         "document": name,
+        "proven": bool(decoded.proven.all()),
         # -1 is no token: one is missing or too many.
         "pieces": [
             [model.tokenizer.decode(token for token in ids if token >= 0) for ids in list(zip(*run, strict=True))[:2]]
