@@ -164,7 +164,10 @@ def test_seeds_go_to_every_stage_and_tokens_are_all_of_them(recipe: Recipe, toke
         (["stages.0.training.optimizer.momentun=0.9"], r"did you mean stages.0.training.optimizer.momentum\?"),
         ([NOISE, "model.encoder.colour=1,2"], "no field 'model.encoder.colour': at 'colour' there are only dim"),
         (["model.encoder.dim=32,wide"], r"model.encoder.dim: .*integer.*found 'wide'"),
-        (["model.encoder.mixer=attention,convolution"], "there is no kind 'convolution'; there are 'attention', 'masked_mixer'"),
+        (
+            ["model.encoder.mixer=attention,convolution"],
+            "there is no kind 'convolution'; there are 'attention', 'masked_mixer'",
+        ),
         ([DIM, "model.memory_noise=-1,0"], "memory_noise must not be negative, not -1"),
         (["model.encoder.dim"], "expected path.to.field=value,value, not 'model.encoder.dim'"),
         (["model.encoder.dim=16,,32"], "expected path.to.field=value,value"),

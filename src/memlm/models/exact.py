@@ -200,10 +200,7 @@ class ExactDecoder:
     def ranked(self, states: Float[Tensor, "row dim"], before: TokensBefore | None = None) -> Ranked:
         """What is expected where the last states are these; after these tokens [row number], in context."""
         with torch.autocast(self.device.type, enabled=False):
-            if before is not None:
-                inputs = torch.cat([states, self._embedded[before].flatten(-2)], dim=-1)
-                states = exact_norm(states + self._down(self._up(inputs).relu_().square_()))
-            return self._ranked(states)
+            return self._ranked(states if before is None else self._in_context(states, before))
 
     def each_ranked(
         self, states: Float[Tensor, "row dim"], before: TokensBefore | None = None
@@ -213,6 +210,13 @@ class ExactDecoder:
         for start in range(0, max(len(states), 1), at_once):
             rows = slice(start, start + at_once)
             yield rows, self.ranked(states[rows], None if before is None else before[rows])
+
+    def _in_context(self, states: Float[Tensor, "row dim"], before: TokensBefore) -> Float[Tensor, "row dim"]:
+        return exact_norm(states + self._down(self._up(self._read(states, before)).relu_().square_()))
+
+    def _read(self, states: Float[Tensor, "row dim"], before: TokensBefore) -> Float[Tensor, "row inputs"]:
+        """What a context reads."""
+        return torch.cat([states, self._embedded[before].flatten(-2)], dim=-1)
 
     def _ranked(self, states: Float[Tensor, "row dim"]) -> Ranked:
         scores = self._head(states).mul_(SCORES_PER_NAT).round_()

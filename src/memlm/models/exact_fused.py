@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from memlm.models.autoencoder import Autoencoder
+from memlm.models.context import TokensBefore
 from memlm.models.exact import CHUNKS, ExactDecoder, Ranked, WholeProduct, has_exact_form, head_sums, room_of
 from memlm.nn.mixers import Hidden
 from memlm.nn.pooling import MemoryVectors
@@ -46,7 +48,8 @@ class FusedDecoder(ExactDecoder):
         self, model: Autoencoder, *, in_context: bool = False, with_end: bool = False, num_chunks: int = 0
     ) -> None:
         super().__init__(model, in_context=in_context, with_end=with_end)
-        products = [self._widen, self._head, *(product for block in self._blocks for product in block)]
+        products = [self._widen, self._head, *itertools.chain(*self._blocks)]
+        products += [self._up, self._down] if self.context is not None else []
         in_int8 = all(product.weight.dtype == torch.int8 for product in products)
         self._can_fuse = in_int8 and find_spec("numba") is not None
         self._num_chunks = num_chunks
@@ -90,6 +93,15 @@ class FusedDecoder(ExactDecoder):
         found = np.empty_like(hidden)
         run.normed(*sums, steps, hidden, found)
         return torch.from_numpy(found).view(num_chunks, self._chunk_len, -1)
+
+    def _in_context(self, states: Float[Tensor, "row dim"], before: TokensBefore) -> Float[Tensor, "row dim"]:
+        if not self.fuses:
+            return super()._in_context(states, before)
+        run, rows, changed = load_kernels(), (len(states),), states.numpy().copy()
+        whole, steps = _whole(run.rounded, self._up, rows, self._read(states, before).numpy())
+        whole, steps = _whole(run.squared_rounded, self._down, rows, *_product(whole, self._up), steps)
+        run.normed(*_product(whole, self._down), steps, changed, changed)
+        return torch.from_numpy(changed)
 
     def _ranked(self, states: Float[Tensor, "row dim"]) -> Ranked:
         if not self.fuses:

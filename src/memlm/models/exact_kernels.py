@@ -250,17 +250,21 @@ def ends(
 ) -> None:
     """Of some rows of what was `ranked`, [row, vocab]."""
     vocab_size, last = sums.shape[1], np.float32(len(shares) - 1)
-    each = np.empty(vocab_size, np.float32)
+    each, which = np.empty(vocab_size, np.float32), np.empty(vocab_size, np.uint32)
     for place in range(len(rows)):
-        row, total = rows[place], np.int64(0)
+        row, total, end = rows[place], np.int64(0), np.int32(0)
         highest = _score(sums, units, steps, row, best[row])
+        # One short loop for each step, and unsigned places: of such a loop many numbers are worked on at once.
         for i in range(vocab_size):
             below = highest - _score(sums, units, steps, row, i)
-            share = shares[np.int32(below) if below < last else len(shares) - 1]  # and of NaN
-            each[i] = share
-            total += np.int64(share)
-        per_share = np.float32(1.0 / np.float64(total) * room)
-        end = np.int32(0)
+            which[i] = np.uint32(np.int32(below if below < last else last))  # and of NaN
         for i in range(vocab_size):
-            end += np.int32(each[i] * per_share) + np.int32(1)
+            each[i] = shares[which[i]]
+        for i in range(vocab_size):
+            total += np.int64(np.int32(each[i]))
+        per_share = np.float32(1.0 / np.float64(total) * room)
+        for i in range(vocab_size):
+            found[place, i] = np.int32(each[i] * per_share) + np.int32(1)
+        for i in range(vocab_size):
+            end += found[place, i]
             found[place, i] = end
