@@ -63,6 +63,8 @@ def row_bytes(bits: Bits, dim: int) -> int:
 def _scales(vectors: Tensor, bits: Bits) -> Float[Tensor, "chunk 1"]:
     """Of few bits, steps in the middle are worth more than the farthest dimensions: try how much to clip."""
     widest = vectors.abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / _CLIP
+    if bits >= 8:  # so many that nothing is worth clipping
+        return widest
     tried = widest * _SHRINKS[:, None, None]
     errors = (level_values(level_indices(vectors / tried, bits), bits) * tried - vectors).square().sum(dim=-1)
     best = errors.argmin(dim=0)
