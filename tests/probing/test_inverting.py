@@ -168,6 +168,28 @@ def test_a_search_ends_where_nothing_is_left_to_try_and_counts_what_it_encoded(b
     assert not search.found
 
 
+@pytest.mark.parametrize("budget", [600, 170])
+def test_a_search_ends_by_the_cosine_itself(base: Path, monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
+    embedder = LocalEmbedder(load_encoder(base))
+    tokens = torch.randint(97, 123, (200, 4), generator=torch.Generator().manual_seed(0))
+    allowed = torch.ones(embedder.tokenizer.vocab_size, dtype=torch.bool)
+    readout = Readout.of_pairs(tokens, embedder.embed(list(map(tuple, tokens.tolist()))), allowed)
+    monkeypatch.setattr(Readout, "closeness", lambda self, target, vectors: vectors @ target / 2)
+    (target,) = embedder.embed([(100, 111, 103, 115)])
+    search = Search(
+        embedder=embedder,
+        language=NoLanguage(embedder.tokenizer),
+        readout=readout,
+        target=target,
+        length=4,
+        budget=budget,
+    )
+    best = search.run([(97, 98, 99, 100)])
+    assert best.closeness == pytest.approx(float(embedder.embed([best.text])[0] @ target), abs=1e-5)
+    assert best.closeness == max(guess.closeness for guess in search.pool) > 0.5
+    assert search.spent <= budget + 1
+
+
 class _Bags(LocalEmbedder):
     """Texts are sums of what their tokens stand for, and of what neighbours do together, of length 1."""
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from memlm.probing.inversion.embedder import Embedder, Ids
+from memlm.probing.inversion.embedder import Embedder, Ids, Unit
 from memlm.probing.inversion.language import NoLanguage, Reading
 from memlm.probing.inversion.missing import MissingWords
 from memlm.probing.inversion.moves import MOVES, Parent
@@ -58,6 +58,8 @@ class Search:
     islands: int = 3
     """Pools that first grow apart, each for `apart` of the budget."""
     apart: float = 0.15
+    last: float = 0.1
+    """The end of the budget, in which closeness is the cosine, whatever the readout measured instead."""
     batch: int = 128
     """Changed texts encoded in each round."""
     num_read: int = 5
@@ -75,7 +77,7 @@ class Search:
         self.begun = self.embedder.num_encodings
         self.language = self.language.of(self.target)
         self.words = self.readout.words(self.target)
-        self.weight = self.likelihood
+        self.weight, self.by_cosine = self.likelihood, False
         self.tried: set[Ids] = set()
         self.parents: dict[Ids, Parent] = {}
         self.readings: dict[Ids, Reading] = {}
@@ -109,7 +111,10 @@ class Search:
             best += self.pool[: -(-self.pool_size // self.islands)]
         self.pool = sorted({*best, *self.pool}, key=lambda guess: -guess.closeness)
         self._forget()
-        self._climb(self.budget)
+        self._climb((1 - self.last) * self.budget)
+        if not self.found and self.spent + len(self.pool) <= self.budget:
+            self._turn_to_cosine()
+            self._climb(self.budget)
         return max(self.pool, key=lambda guess: guess.closeness)
 
     def _climb(self, budget: float) -> None:
@@ -117,6 +122,16 @@ class Search:
         idle = 0
         while not self.found and self.spent + self._most_of_a_round() <= budget and idle < _IDLE:
             idle = 0 if self._round() else idle + 1
+
+    def _turn_to_cosine(self) -> None:
+        """Words come out by other measures, but what is asked for is the embedding."""
+        self.by_cosine, self.parents = True, {}
+        exact = self._closeness(self.embedder.embed([guess.text for guess in self.pool])).tolist()
+        self.pool = [guess._replace(closeness=close) for guess, close in zip(self.pool, exact, strict=True)]
+        self._rank()
+
+    def _closeness(self, vectors: Unit) -> Float[Tensor, " text"]:
+        return vectors @ self.target if self.by_cosine else self.readout.closeness(self.target, vectors)
 
     def _most_of_a_round(self) -> int:
         """Encodings: of changed texts, of the closest once more, and of two parents without each of their tokens."""
@@ -152,15 +167,19 @@ class Search:
 
     def _take(self, texts: Sequence[Ids]) -> None:
         """Encode texts, read the closest, and keep the best in the pool."""
-        rough = self.readout.closeness(self.target, self.embedder.embed(texts, exact=False))
+        rough = self._closeness(self.embedder.embed(texts, exact=False))
         order = rough.argsort(descending=True).tolist()[: self.num_read if self.pool else self.pool_size]
         near = [texts[row] for row in order if float(rough[row]) > self._least()]
         if not near:
             return
-        exact = self.readout.closeness(self.target, self.embedder.embed(near)).tolist()
+        exact = self._closeness(self.embedder.embed(near)).tolist()
         for text, close, reading in zip(near, exact, self._read(near), strict=True):
             self.readings[text] = reading
             self.pool.append(Guess(text, close, reading.nats / len(text)))
+        self._rank()
+
+    def _rank(self) -> None:
+        """Sort the pool, and keep the best."""
         self.weight = self.likelihood * min(1.0, (1 - max(guess.closeness for guess in self.pool)) / _SURE)
         self.pool.sort(key=lambda guess: guess.closeness - self.weight * guess.nats, reverse=True)
         self.pool = self.pool[: self.pool_size]
@@ -198,7 +217,7 @@ class Search:
                 for score, number in scores
             ]
             choices = [_mixed([row.tolist() for row in rows]) for rows in zip(*best, strict=True)]
-            left = self.readout.closeness(self.target, vectors)
+            left = self._closeness(vectors)
             self.parents[text] = Parent(text, choices, (0.25 + torch.exp((left - left.max()) / _DOUBT)).tolist())
         return self.parents[text]
 
