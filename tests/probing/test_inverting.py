@@ -226,9 +226,10 @@ def test_a_network_learns_which_token_a_text_lacks(base: Path, tmp_path: Path) -
 
 def test_own_memories_are_decoded(finished_run: Path, trained: TextAutoencoder) -> None:
     memory = trained.encode(["memory"], convert_to_numpy=True)
-    (found,) = library.invert(memory, finished_run / "model")
-    assert found.text == trained.regenerate(memory)[0]
-    assert found.encodings == 1
+    for size in (1, 1e30, 1e-30, 1e200):
+        (found,) = library.invert(memory.astype(np.float64) * size, finished_run / "model")
+        assert found.text == trained.regenerate(memory)[0]
+        assert found.encodings == 1
 
 
 def test_what_is_no_embedding_of_this_encoder_is_refused(base: Path) -> None:

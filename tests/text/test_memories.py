@@ -171,6 +171,8 @@ def test_encoding_takes_the_usual_options(trained: TextAutoencoder, capfd: pytes
     assert trained.regenerate(trained.encode(TEXTS, normalize=True)) == trained.regenerate(plain)
     with pytest.raises(ValueError, match="batch_size must be a positive whole number, not 0"):
         trained.encode(TEXTS, batch_size=0)
+    with pytest.raises(ValueError, match="cannot use device 'meta': it holds no numbers"):
+        TextAutoencoder.from_pretrained("english", device="meta")
     with pytest.raises(ValueError, match="cannot use device 'nowhere'"):
         trained.encode(TEXTS, device="nowhere")
 

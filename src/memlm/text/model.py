@@ -79,7 +79,10 @@ class TextModel(Generic[Model, Configuration]):
             ValueError: there is no such device here.
         """
         try:
-            self.model.to(device)
+            place = torch.device(device)
+            if place.type == "meta":
+                raise RuntimeError("it holds no numbers")
+            self.model.to(place)
         except (RuntimeError, AssertionError) as error:  # torch's own: an unknown name, or a build without CUDA
             raise ValueError(f"cannot use device {str(device)!r}: {str(error).splitlines()[0]}") from None
         return self

@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -234,21 +233,23 @@ class Inverter:
         given = _numbers(vectors)
         if not given.numel():
             raise ValueError(f"there are no vectors to invert: these are {list(given.shape)}")
-        rows = given.flatten(1) if given.ndim > 1 else given[None]
+        rows = given.flatten(1) if given.ndim > 1 else given.reshape(1, -1)
         (own,) = self.embedder.embed([self.embedder.tokens("a")])
-        if given.ndim == 0 or rows.shape[1] != len(own):
+        if rows.shape[1] != len(own):
             raise ValueError(
-                f"{self.embedder.name} makes vectors of {len(own)} dimensions, and these are {list(given.shape)}: give "
+                f"{self.embedder.name} makes vectors of {len(own)} dimensions, and these have {rows.shape[1]}: give "
                 f"[text {len(own)}], made by this encoder"
             )
         if (broken := ~rows.isfinite().all(1)).any():
             raise ValueError(f"vector {int(broken.nonzero()[0])} holds NaN or infinity; leave it out")
-        lengths = rows.norm(dim=1)
-        if (lengths == 0).any():
-            raise ValueError(f"vector {int((lengths == 0).nonzero()[0])} is zero: no text has it; leave it out")
-        if not self.autoencoder and ((lengths - 1).abs() > 0.01).any():
+        largest = rows.abs().amax(dim=1, keepdim=True)
+        if (largest == 0).any():
+            raise ValueError(f"vector {int((largest == 0).nonzero()[0, 0])} is zero: no text has it; leave it out")
+        rows = rows / largest  # whose squares are neither infinite nor all 0
+        lengths = rows.norm(dim=1, keepdim=True)
+        if not self.autoencoder and ((lengths * largest - 1).abs() > 0.01).any():
             _note("the vectors are not of length 1; what is compared is their direction", quiet=quiet)
-        return F.normalize(rows, dim=1)
+        return (rows / lengths).float()
 
     def _decode(self, target: Float[Tensor, " dim"]) -> str:
         assert self.autoencoder is not None
@@ -280,7 +281,7 @@ class Inverter:
 
 
 def _numbers(vectors: Any) -> Tensor:
-    """What was given as vectors, on the CPU and in fp32."""
+    """What was given as vectors, on the CPU."""
     wanted = "give a matrix [text dim] of real numbers, as encode(..., convert_to_numpy=True) makes one"
     try:
         given = torch.as_tensor(vectors).detach().cpu()
@@ -288,7 +289,7 @@ def _numbers(vectors: Any) -> Tensor:
         raise ValueError(f"a {type(vectors).__name__} like this is no matrix of vectors; {wanted}") from None
     if given.is_complex():
         raise ValueError(f"these vectors are complex; {wanted}")
-    return given.float()
+    return given.double()
 
 
 def pieces_of(embedder: Embedder, texts: Sequence[str], chunk_len: int, number: int, seed: int = 0) -> list[str]:
