@@ -139,7 +139,7 @@ class Generate(UsesModel, ReadsText):
         """Generate and show."""
         if not 0 < self.top_p <= 1:
             raise ValueError(f"--top-p is a probability, above 0 and at most 1, not {self.top_p}")
-        if self.temperature < 0:
+        if not self.temperature >= 0:
             raise ValueError(f"--temperature must not be negative, not {self.temperature}")
         import torch
 

@@ -32,7 +32,7 @@ FORMATS: dict[type[ModelConfig], str] = {
 }
 """The `format` in provenance.json, for models of each configuration."""
 _OPENED_BY = {
-    "memlm autoencoder": "memlm.load",
+    "memlm autoencoder": "memlm.load, or `memlm regenerate {folder}`",
     "memlm language model": "`memlm probe {folder}`, which measures it, or, to write with a recurrent one, "
     "memlm.models.srm.SrmForCausalLM.of",
     "memlm memory model": "TextMemoryModel.from_pretrained, or `memlm generate {folder}`",
