@@ -13,6 +13,7 @@ from memlm.data.chunks import Chunks, LazyChunks, Windows
 from memlm.nn.cross_entropy import cross_entropy
 from memlm.nn.mixers import Logits, Mask, Tokens
 from memlm.nn.pooling import MemoryVectors
+from memlm.runtime.threads import side_by_side
 
 
 class Batch(NamedTuple):
@@ -51,6 +52,12 @@ def batch_chunks(chunk_len: int, width: int) -> int:
     if not torch.accelerator.is_available():
         fitting = min(fitting, _CACHED_TOKENS * torch.get_num_threads() // chunk_len)
     return max(1, fitting)
+
+
+def encoder_chunks(chunk_len: int, device: torch.device, batch_size: int | None = None) -> int:
+    """Chunks that an encoder reads at once: a batch, or of a processor's threads each its part of one."""
+    number = batch_size or batch_chunks(chunk_len, _ENCODER_WIDTH)
+    return max(1, number // torch.get_num_threads()) if device.type == "cpu" else number
 
 
 def batches(
@@ -102,9 +109,13 @@ def encoded(
     matrix products are in bf16.
     """
     device = next(encoder.parameters()).device
-    for batch in batches(chunks, device, batch_size or batch_chunks(chunks.chunk_len, _ENCODER_WIDTH)):
+    each = encoder_chunks(chunks.chunk_len, device, batch_size)
+
+    def encode(batch: Batch) -> tuple[Batch, MemoryVectors]:
         with torch.autocast(device.type, torch.bfloat16) if half else nullcontext():
-            memory = encoder(batch.tokens, batch.mask)
+            return batch, encoder(batch.tokens, batch.mask)
+
+    for batch, memory in side_by_side(encode, batches(chunks, device, each), device):
         yield batch, memory
         if advance:
             advance(batch.num_tokens)

@@ -13,8 +13,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from memlm.models.autoencoder import Autoencoder
+from memlm.models.batch import encoder_chunks
 from memlm.nn.mixers import Logits
 from memlm.nn.pooling import MemoryVectors
+from memlm.runtime.threads import side_by_side
 
 Types = Int[Tensor, "chunk token"]
 """Tokens; at empty positions, the end token's id, which is `vocab_size`."""
@@ -54,8 +56,6 @@ _TRIALS = 16
 """Numbers of changes, the surest first, that are made together and encoded."""
 _GAIN_NATS = 0.5
 """By how much likelier changes must make a chunk."""
-_BATCH_TOKENS = 2**15
-"""Tokens of changed chunks encoded at once."""
 _MOST_NUMBERS = 2**26
 """Numbers in what all the changes of some chunks move, which are held at once."""
 
@@ -308,8 +308,10 @@ def distances(model: Autoencoder, memory: MemoryVectors, types: Types) -> Float[
 def _encoded(model: Autoencoder, types: Types) -> Float[Tensor, "chunk number"]:
     """Memories, a few at a time: products stay in a processor's cache."""
     shape = model.encoder.shape
-    parts = [torch.zeros(0, shape.num_slots * shape.memory_dim, device=types.device)]
-    for some in torch.split(types, max(1, _BATCH_TOKENS // shape.chunk_len)):
-        mask: Bool[Tensor, "chunk token"] = some < shape.vocab_size
-        parts.append(model.encoder(some * mask, mask).flatten(1))
-    return torch.cat(parts)
+
+    def encode(some: Types) -> Float[Tensor, "some number"]:
+        mask: Bool[Tensor, "some token"] = some < shape.vocab_size
+        return model.encoder(some * mask, mask).flatten(1)
+
+    parts = torch.split(types, encoder_chunks(shape.chunk_len, types.device))
+    return torch.cat([*side_by_side(encode, parts, types.device)])

@@ -3,12 +3,9 @@
 import functools
 import importlib
 import itertools
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
-from threading import Barrier
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,6 +20,7 @@ from memlm.models.exact import CHUNKS, ExactDecoder, Ranked, WholeProduct, has_e
 from memlm.nn.mixers import Hidden
 from memlm.nn.pooling import MemoryVectors
 from memlm.runtime.cpu import keep_freed_memory
+from memlm.runtime.threads import side_by_side
 
 _WORTHWHILE = 1000
 """Chunks that take longer to decode than the kernels to load."""
@@ -67,7 +65,7 @@ class FusedDecoder(ExactDecoder):
             yield from super().batches(memory, work)
             return
         each = [slice(start, start + CHUNKS) for start in starts]
-        yield from _workers(threads).map(lambda rows: self._batch(memory, rows, work), each)
+        yield from side_by_side(lambda rows: self._batch(memory, rows, work), each)
 
     def _states(self, memory: MemoryVectors) -> Hidden:
         if not self.fuses:
@@ -135,28 +133,6 @@ def _product(
 ) -> tuple[Int32[ndarray, "row out"], Float32[ndarray, " out"]]:
     """The sums of a product, and what each output's are multiplied by."""
     return torch._int_mm(whole, product.weight.mT).numpy(), product.steps.numpy()
-
-
-@functools.cache
-def _workers(threads: int) -> ThreadPoolExecutor:
-    """So many, with one thread each for torch. They stay, for each has memory of its own to warm up."""
-    ready = Barrier(threads + 1)
-
-    def get_ready() -> None:
-        torch.get_num_threads()  # torch's first call in a thread sets what all others have
-        torch.set_num_threads(1)
-        ready.wait()
-
-    pool = ThreadPoolExecutor(threads)
-    for _ in range(threads):
-        pool.submit(get_ready)
-    ready.wait()
-    torch.set_num_threads(threads)  # for threads to come
-    return pool
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_workers.cache_clear)
 
 
 @functools.cache
