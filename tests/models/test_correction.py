@@ -30,8 +30,13 @@ class Sum:
         self.embed = torch.nn.Embedding.from_pretrained(torch.eye(TYPES + 1))
 
     def __call__(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        types = torch.where(mask, tokens, TYPES)
-        return torch.einsum("bnt,ntd->bd", self.embed(types), self.vectors)[:, None]
+        return self.of_embedded(self.embedded(torch.where(mask, tokens, TYPES)), mask)
+
+    def embedded(self, tokens: Tensor) -> Tensor:
+        return self.embed(tokens)
+
+    def of_embedded(self, embedded: Tensor, mask: Tensor) -> Tensor:
+        return torch.einsum("bnt,ntd->bd", embedded, self.vectors)[:, None]
 
 
 def coded(dim: int, wrong: int, *, seed: int = 0, bumpy: float = 0.0) -> tuple[Any, Tensor, Tensor, Tensor]:

@@ -1,5 +1,6 @@
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import memlm
 from memlm import Memory, TextAutoencoder
+from memlm.data.texts import evaluation_documents
 
 TEXTS = ["the memory", "", "vector " * 30, "two words"]
 
@@ -206,3 +208,26 @@ def test_load_puts_a_model_on_a_device(finished_run: Path) -> None:
     assert memlm.load(finished_run / "model", device="cpu").device.type == "cpu"
     with pytest.raises(ValueError, match="cannot use device 'cuda:99'"):
         memlm.load(finished_run / "model", device="cuda:99")
+
+
+def test_the_number_of_threads_changes_no_text(english: TextAutoencoder) -> None:
+    """Of texts that are searched for, too, and side by side in threads of one's own."""
+    novel = evaluation_documents("novel")[0].text
+    threads, device = torch.get_num_threads(), english.device
+    english.to("cpu")
+    try:
+        found = []
+        for number in (1, 2, 3):
+            torch.set_num_threads(number)
+            memory = english.encode([novel[:20_000], "short"])
+            noise = torch.randn(memory.vectors.shape, generator=torch.Generator().manual_seed(0))
+            found.append((memory.vectors, english.regenerate(memory.vectors + 0.25 * noise)))
+        with ThreadPoolExecutor(3) as pool:
+            again = [*pool.map(lambda _: english.regenerate(found[0][0] + 0.25 * noise), range(3))]
+    finally:
+        torch.set_num_threads(threads)
+        english.to(device)
+    vectors, texts = zip(*found, strict=True)
+    assert all(torch.allclose(each, vectors[0], atol=1e-5) for each in vectors)
+    assert all(each == texts[0] for each in (*texts, *again))
+    assert not all(text.proven for text in texts[0])

@@ -43,11 +43,16 @@ class Encoder(nn.Module):
         """
         if tokens.shape[1] != self.shape.chunk_len:
             raise ValueError(f"this encoder reads chunks of {self.shape.chunk_len} tokens, not {tokens.shape[1]}")
-        stack_mask: Mask | None = mask
         if self.shape.end_token:
             tokens = torch.where(mask, tokens, self.shape.vocab_size)
+        return self.of_embedded(self.embedded(tokens), mask)
+
+    def of_embedded(self, embedded: Hidden, mask: Mask) -> MemoryVectors:
+        """The same of what is `embedded` of chunks, with the end tokens that they are filled up with."""
+        stack_mask: Mask | None = mask
+        if self.shape.end_token:
             stack_mask, mask = None, torch.ones_like(mask)
-        hidden = to_compute_dtype(self.embedded(tokens) + self.positions)
+        hidden = to_compute_dtype(embedded + self.positions)
         memory = self.pooling(self.stack(hidden, stack_mask), mask).float()
         memory = F.rms_norm(memory, memory.shape[-1:], eps=1e-8)
         return memory if self.shape.num_bits is None else quantized(memory, self.shape.num_bits)

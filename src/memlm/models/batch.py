@@ -55,9 +55,13 @@ def batch_chunks(chunk_len: int, width: int) -> int:
 
 
 def encoder_chunks(chunk_len: int, device: torch.device, batch_size: int | None = None) -> int:
-    """Chunks that an encoder reads at once: a batch, or of a processor's threads each its part of one."""
-    number = batch_size or batch_chunks(chunk_len, _ENCODER_WIDTH)
-    return max(1, number // torch.get_num_threads()) if device.type == "cpu" else number
+    """Chunks that an encoder reads at once, in each of a processor's threads."""
+    return of_each_thread(batch_size or batch_chunks(chunk_len, _ENCODER_WIDTH), device)
+
+
+def of_each_thread(num_chunks: int, device: torch.device) -> int:
+    """Of chunks that are worked on at once, how many each of a processor's threads has."""
+    return max(1, num_chunks // torch.get_num_threads()) if device.type == "cpu" else num_chunks
 
 
 def batches(

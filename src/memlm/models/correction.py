@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from memlm.models.autoencoder import Autoencoder
 from memlm.models.batch import encoder_chunks
@@ -169,24 +169,18 @@ def _steepest(model: Autoencoder, memory: MemoryVectors, likely: _Likely, num_pl
     random ones, whose mean square estimates its length. A token that hardly moves the memory, and of which the decoder
     knows nothing, is found only so.
     """
-    inputs: list[Tensor] = []
-
-    def follow(_: nn.Module, __: object, embedded: Tensor) -> Tensor:
-        inputs.append(embedded.detach().requires_grad_())
-        return inputs[-1]
-
-    with model.encoder.embed.register_forward_hook(follow), torch.enable_grad():
-        mask = likely.types < model.encoder.shape.vocab_size
-        made = model.encoder(likely.types * mask, mask).flatten(1)
+    embeddings = model.encoder.embed.weight.float()
+    own_type = likely.types.clamp_max(len(embeddings) - 1)
+    embedded = model.encoder.embedded(own_type).requires_grad_()
+    with torch.enable_grad():
+        made = model.encoder.of_embedded(embedded, likely.types < model.encoder.shape.vocab_size).flatten(1)
     missing = memory.flatten(1) - made.detach()
     probes = torch.randn(_PROBES, missing.shape[1], generator=torch.Generator().manual_seed(0)).to(missing)
-    embeddings = model.encoder.embed.weight.float()
-    own_type = likely.types.clamp_max(len(embeddings) - 1)[..., None]
 
     def moved_along(direction: Tensor) -> Float[Tensor, "chunk token type"]:
-        (slope,) = torch.autograd.grad(made, inputs[0], direction.expand_as(made), retain_graph=True)
+        (slope,) = torch.autograd.grad(made, embedded, direction.expand_as(made), retain_graph=True)
         along = slope.float() @ embeddings.T
-        return (along - along.gather(-1, own_type))[..., : likely.others.shape[-1]]
+        return (along - along.gather(-1, own_type[..., None]))[..., : likely.others.shape[-1]]
 
     toward, square = moved_along(missing), torch.zeros_like(likely.others)
     for probe in probes:

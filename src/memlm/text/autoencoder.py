@@ -3,13 +3,13 @@
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from memlm.config import AutoencoderConfig, SearchConfig
@@ -18,13 +18,14 @@ from memlm.data.token_store import TokenSplit, split_of_tokens
 from memlm.evaluation import checked
 from memlm.evaluation.checked import Checked
 from memlm.models.autoencoder import Autoencoder, SearchEncoder
-from memlm.models.batch import Batch, batch_chunks, encoded
+from memlm.models.batch import Batch, batch_chunks, encoded, of_each_thread
 from memlm.models.decoded import Decoded, Row, decode
 from memlm.models.exact_fused import guesser
 from memlm.nn.pooling import MemoryVectors
 from memlm.runtime.cpu import Precision, precision_on
 from memlm.runtime.progress import Advance, track
 from memlm.runtime.results import Result
+from memlm.runtime.threads import side_by_side
 from memlm.text.memory import SEARCHED, Memory, Regenerated, memory_of_vectors, not_searchable
 from memlm.text.model import MemoryTextModel, as_texts
 
@@ -158,7 +159,7 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
             for batch, memory in self.encoded(chunks, batch_size=batch_size, advance=advance, half=half):
                 vectors.append((F.normalize(memory, dim=-1) if normalize else memory).cpu())
                 if verify:
-                    decoded = self._decoded(memory, batch.mask.sum(1))
+                    decoded = self._decoded((memory, batch.mask.sum(1)))
                     same_length = decoded.num_tokens == batch.mask.sum(1)
                     exact.append((same_length & (decoded.tokens == batch.tokens).all(1)).cpu())
                     confidence.append(decoded.margin.cpu())
@@ -245,11 +246,12 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
     ) -> Iterator[Row]:
         """The tokens of each chunk, with the errors of `regenerate`; `advance` is called with numbers of tokens."""
         vectors, batch_size = self.readable(memory), self._batch_size(batch_size, thorough=thorough)
-        guess, parts = guesser(self.model, len(vectors)), (vectors, memory.num_tokens)
-        for some, lengths in zip(*(torch.split(part, batch_size) for part in parts), strict=True):
-            found = self._decoded(some.to(self.device), lengths, guess=guess, thorough=thorough)
+        guess, each = guesser(self.model, len(vectors)), of_each_thread(batch_size, self.device)
+        split = [torch.split(part, each) for part in (vectors, memory.num_tokens)]
+        decoded = partial(self._decoded, guess=guess, thorough=thorough)
+        for found, some in zip(side_by_side(decoded, zip(*split, strict=True), self.device), split[1], strict=True):
             if advance:  # before the rows: a caller may stop at the last one
-                advance(int(lengths.sum()))
+                advance(int(some.sum()))
             yield from found.rows()
 
     @torch.no_grad()
@@ -306,25 +308,23 @@ class TextAutoencoder(MemoryTextModel[Autoencoder, AutoencoderConfig]):
         self, chunks: Chunks, *, noise: float = 0.0, thorough: bool = False, advance: Advance | None = None
     ) -> Decoded:
         """Encode and decode chunks, with Gaussian noise of this standard deviation on the memories (of RMS 1)."""
-        decoded, batch_size = [], self._batch_size(None, thorough=thorough)
-        for batch, memory in encoded(self.model.encoder, chunks, batch_size=batch_size, advance=advance):
-            memory += noise * torch.randn_like(memory)
-            decoded.append(self._decoded(memory, batch.mask.sum(1), thorough=thorough))
-        return Decoded.concat(decoded)
+        at_once = self._batch_size(None, thorough=thorough)
+        sent = encoded(self.model.encoder, chunks, batch_size=at_once, advance=advance)
+        noisy = ((memory + noise * torch.randn_like(memory), batch.mask.sum(1)) for batch, memory in sent)
+        return Decoded.concat([*side_by_side(partial(self._decoded, thorough=thorough), noisy, self.device)])
 
     # --- batches, and memories in and out --------------------------------------------------------------------------
-
-    @property
-    def _batch_chunks(self) -> int:
-        return batch_chunks(self.config.shape.chunk_len, self.config.shape.vocab_size)
 
     def _batch_size(self, asked: Any, *, thorough: bool = False) -> int:
         if asked is not None and (not isinstance(asked, int) or asked < 1):
             raise ValueError(f"batch_size must be a positive whole number, not {asked!r}")
-        return asked or (_SEARCHED_AT_ONCE if thorough else self._batch_chunks)
+        shape = self.config.shape
+        return asked or (_SEARCHED_AT_ONCE if thorough else batch_chunks(shape.chunk_len, shape.vocab_size))
 
-    def _decoded(self, memory: Tensor, num_tokens: Tensor, **options: Any) -> Decoded:
-        return decode(self.model, memory, None if self.holds_length else num_tokens.to(self.device), **options)
+    def _decoded(self, sent: tuple[MemoryVectors, Int[Tensor, " chunk"]], **options: Any) -> Decoded:
+        """What memories and the number of their tokens are decoded to."""
+        memory, num_tokens = (part.to(self.device) for part in sent)
+        return decode(self.model, memory, None if self.holds_length else num_tokens, **options)
 
     def _text(self, chunks: list[Row]) -> Regenerated:
         """The text of consecutive chunks."""
