@@ -48,7 +48,7 @@ class Encoder(nn.Module):
         return self.of_embedded(self.embedded(tokens), mask)
 
     def of_embedded(self, embedded: Hidden, mask: Mask) -> MemoryVectors:
-        """The same of what is `embedded` of chunks, with the end tokens that they are filled up with."""
+        """Encode chunks from what is `embedded` of them, the end tokens that fill them up included."""
         stack_mask: Mask | None = mask
         if self.shape.end_token:
             stack_mask, mask = None, torch.ones_like(mask)

@@ -60,11 +60,10 @@ class FusedDecoder(ExactDecoder):
     def batches(self, memory: MemoryVectors, work: Callable[[Hidden, slice], _Made]) -> Iterator[_Made]:
         """Each thread has a batch of its own, since kernels know of one thread only."""
         self._num_chunks += len(memory)
-        threads, starts = torch.get_num_threads(), range(0, len(memory), CHUNKS)
-        if not self.fuses or min(threads, len(starts)) < 2:
+        if not self.fuses:
             yield from super().batches(memory, work)
             return
-        each = [slice(start, start + CHUNKS) for start in starts]
+        each = (slice(start, start + CHUNKS) for start in range(0, len(memory), CHUNKS))
         yield from side_by_side(lambda rows: self._batch(memory, rows, work), each)
 
     def _states(self, memory: MemoryVectors) -> Hidden:
