@@ -104,7 +104,8 @@ def test_without_memories_tokens_cost_what_their_frequencies_say(trained: TextAu
     frequencies = decoder.frequencies(scores)[0].long()
     ends = frequencies.cumsum(0)
     tokens = trained.tokenizer.encode(chunks[0].decode())
-    code = coded(b"", (ends - frequencies)[tokens].tolist(), frequencies[tokens].tolist())
+    intervals = ((ends - frequencies)[tokens].numpy(), frequencies[tokens].numpy())
+    (code,) = coded([b""], [len(tokens)], *intervals)
     assert len(code) - 5 == pytest.approx(-trained.unconditional.numpy()[tokens].sum() / math.log(256), abs=1.5)
 
 
