@@ -68,7 +68,7 @@ def test_a_context_stays_as_large_as_it_is() -> None:
     recipe = finetuned("english-compact")
     assert recipe.model.context is not None
     smaller = replace(recipe, model=replace(recipe.model, context=replace(recipe.model.context, num_tokens=4)))
-    with pytest.raises(ValueError, match=r"its model\.context\.num_tokens is 8, not 4\. Set"):
+    with pytest.raises(ValueError, match=r"its model\.context\.num_tokens is 16, not 4\. Set"):
         AutoencoderTraining(smaller, prepare(replace(smaller.data, everyday_bytes=0)))
 
 
