@@ -138,6 +138,16 @@ def test_a_text_comes_back_within_the_budget(base: Path, tmp_path: Path) -> None
     assert free[0].text
 
 
+def searching(
+    embedder: LocalEmbedder, tokens: torch.Tensor, allowed: torch.Tensor, text: tuple[int, ...], **options: Any
+) -> Search:
+    """A search for a text, of these tokens, by what was read off texts of others."""
+    readout = Readout.of_pairs(tokens, embedder.embed(list(map(tuple, tokens.tolist()))), allowed)
+    (target,) = embedder.embed([text])
+    language = NoLanguage(embedder.tokenizer)
+    return Search(embedder=embedder, language=language, readout=readout, target=target, length=len(text), **options)
+
+
 def test_a_search_ends_where_nothing_is_left_to_try_and_counts_what_it_encoded(base: Path) -> None:
     class Counted(LocalEmbedder):
         texts = 0
@@ -150,17 +160,8 @@ def test_a_search_ends_where_nothing_is_left_to_try_and_counts_what_it_encoded(b
     allowed = torch.zeros(embedder.tokenizer.vocab_size, dtype=torch.bool)
     allowed[97:100] = True
     tokens = torch.randint(97, 100, (200, 3), generator=torch.Generator().manual_seed(0))
-    readout = Readout.of_pairs(tokens, embedder.embed(list(map(tuple, tokens.tolist()))), allowed)
-    (other,) = embedder.embed([(120, 121, 122)])  # of none of the tokens that may be tried
-    search = Search(
-        embedder=embedder,
-        language=NoLanguage(embedder.tokenizer),
-        readout=readout,
-        target=other,
-        length=3,
-        budget=10**6,
-        num_choices=12,
-    )
+    other = (120, 121, 122)  # of none of the tokens that may be tried
+    search = searching(embedder, tokens, allowed, other, budget=10**6, num_choices=12)
     begun = embedder.texts
     best = search.run([(97, 97, 97)])
     assert set(best.text) <= {97, 98, 99} | set(range(embedder.tokenizer.vocab_size))
@@ -173,19 +174,10 @@ def test_a_search_ends_by_the_cosine_itself(base: Path, monkeypatch: pytest.Monk
     embedder = LocalEmbedder(load_encoder(base))
     tokens = torch.randint(97, 123, (200, 4), generator=torch.Generator().manual_seed(0))
     allowed = torch.ones(embedder.tokenizer.vocab_size, dtype=torch.bool)
-    readout = Readout.of_pairs(tokens, embedder.embed(list(map(tuple, tokens.tolist()))), allowed)
     monkeypatch.setattr(Readout, "closeness", lambda self, target, vectors: vectors @ target / 2)
-    (target,) = embedder.embed([(100, 111, 103, 115)])
-    search = Search(
-        embedder=embedder,
-        language=NoLanguage(embedder.tokenizer),
-        readout=readout,
-        target=target,
-        length=4,
-        budget=budget,
-    )
+    search = searching(embedder, tokens, allowed, (100, 111, 103, 115), budget=budget)
     best = search.run([(97, 98, 99, 100)])
-    assert best.closeness == pytest.approx(float(embedder.embed([best.text])[0] @ target), abs=1e-5)
+    assert best.closeness == pytest.approx(float(embedder.embed([best.text])[0] @ search.target), abs=1e-5)
     assert best.closeness == max(guess.closeness for guess in search.pool) > 0.5
     assert search.spent <= budget + 1
 
